@@ -1,0 +1,30 @@
+"""mlip: universal machine-learning interatomic potentials in JAX, trained on ALEXANDRIA.
+
+The public names are imported on first use, so that `import mlip` starts neither JAX nor pymatgen.
+"""
+
+from importlib import import_module
+
+__version__ = "0.1.0"
+
+_PUBLIC = {
+    "Potential": "mlip.potential",
+    "load": "mlip.potential",
+    "MLIPCalculator": "mlip.calculator",
+    "relax": "mlip.relaxation",
+    "RelaxResult": "mlip.relaxation",
+    "Store": "mlip.data",
+    "MlipError": "mlip.errors",
+}
+
+__all__ = ["MLIPCalculator", "MlipError", "Potential", "RelaxResult", "Store", "__version__", "load", "relax"]
+
+
+def __getattr__(name: str):
+    if name in _PUBLIC:
+        return getattr(import_module(_PUBLIC[name]), name)
+    raise AttributeError(f"module 'mlip' has no attribute '{name}'")
+
+
+def __dir__():
+    return sorted(__all__)

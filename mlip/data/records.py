@@ -1,0 +1,69 @@
+"""The plain records that every reader gives and the store keeps: Frame, Trajectory, Entry.
+
+Units and signs are those of `mlip.units`. A label that is missing is NaN; nothing else is.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Frame:
+    """One structure with what was computed for it."""
+
+    numbers: Int[np.ndarray, "n"]
+    """Atomic numbers, int16."""
+    positions: Float[np.ndarray, "n 3"]
+    """Cartesian, A, float64."""
+    cell: Float[np.ndarray, "3 3"]
+    """Rows are the lattice vectors, A, float64; zero rows where there is none."""
+    pbc: Bool[np.ndarray, "3"]
+    energy: float = float("nan")
+    """Total energy of the cell, eV."""
+    forces: Float[np.ndarray, "n 3"] | None = None
+    """eV/A; None = not known."""
+    stress: Float[np.ndarray, "6"] | None = None
+    """eV/A^3, ASE's Voigt order and sign; None = not known."""
+    magmoms: Float[np.ndarray, "n"] | None = None
+    """mu_B; None = not known."""
+    calculation: int = 0
+    """Which of the material's consecutive DFT runs the frame is from."""
+    ionic_step: int = 0
+    """Its index within that run, counted in the source (before any sub-sampling)."""
+
+    def __len__(self) -> int:
+        return len(self.numbers)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Trajectory:
+    """One material's frames in chronological order, with what is known of the material."""
+
+    material_id: str
+    frames: Sequence[Frame]
+    functional: str
+    """'PBE', 'PBEsol', 'SCAN', ...; for surrogate data a name that contains 'surrogate'."""
+    dimensionality: int
+    """1, 2 or 3."""
+    properties: Mapping[str, float | str] = field(default_factory=dict)
+    """Scalars of the material: e_form, e_above_hull, band_gap_ind, spg, prototype_id, ..."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Entry:
+    """A bulk entry of ALEXANDRIA: final structure, scalar properties. Its energy comes from another
+    calculation than the relaxation path's (other settings): never train on both."""
+
+    material_id: str
+    frame: Frame
+    functional: str
+    dimensionality: int
+    properties: Mapping[str, float | str] = field(default_factory=dict)
+
+    def as_trajectory(self) -> Trajectory:
+        return Trajectory(
+            self.material_id, (self.frame,), self.functional, self.dimensionality, self.properties
+        )

@@ -1,0 +1,26 @@
+"""The one exception that means "your input, not our bug": what is wrong, where, and the way out.
+
+Library code raises it; the command line prints it as a single line and exits with status 2.
+"""
+
+
+class MlipError(Exception):
+    """An error that the user can mend.
+
+    Args:
+        what: the fault, e.g. "energy is NaN".
+        where: file, material id, key or option it was found in, e.g. "paths.json.bz2: agm001: step 3".
+        fix: what to do about it, e.g. "pass --skip-malformed or repair the file".
+    """
+
+    def __init__(self, what: str, *, where: str | None = None, fix: str | None = None):
+        self.what, self.where, self.fix = what, where, fix
+        line = f"{where}: {what}" if where else what
+        super().__init__(f"{line} ({fix})" if fix else line)
+
+    def __reduce__(self):  # keyword-only arguments survive the trip back from a worker process
+        return _rebuild, (type(self), self.what, self.where, self.fix)
+
+
+def _rebuild(cls: type[MlipError], what: str, where: str | None, fix: str | None) -> MlipError:
+    return cls(what, where=where, fix=fix)

@@ -1,0 +1,57 @@
+"""How mlip sets up JAX: compilation cache, matrix-product precision, float64 on demand, compile counts.
+
+Nothing here runs at import; `set_up_jax` is called by whatever is about to compile.
+"""
+
+import os
+from contextlib import AbstractContextManager, nullcontext
+from functools import cache
+from pathlib import Path
+
+import jax
+import jax.monitoring
+import numpy as np
+
+_compile_seconds: list[float] = []
+
+
+def cache_folder() -> Path:
+    """Where compiled programs are kept between runs: $MLIP_CACHE or ~/.cache/mlip, then 'jax'."""
+    root = os.environ.get("MLIP_CACHE") or Path.home() / ".cache" / "mlip"
+    return Path(root) / "jax"
+
+
+@cache
+def set_up_jax() -> None:
+    """Configure this process's JAX once: persistent compilation cache, float32 products in full float32.
+
+    TF32 would be chosen by XLA on recent GPUs; a potential's precision is a decision, not an accident.
+    """
+    jax.config.update("jax_default_matmul_precision", "highest")
+    if jax.config.jax_compilation_cache_dir is None:  # leave a user's own cache alone
+        jax.config.update("jax_compilation_cache_dir", str(cache_folder()))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
+    jax.monitoring.register_event_duration_secs_listener(_record_compilation)
+
+
+def _record_compilation(event: str, duration: float, **_) -> None:
+    if event == "/jax/core/compile/backend_compile_duration":
+        _compile_seconds.append(duration)
+
+
+def compilation_seconds() -> float:
+    """Total time that XLA has spent compiling (or fetching from the cache) in this process, s."""
+    return sum(_compile_seconds)
+
+
+def precision_scope(dtype: str | np.dtype | type) -> AbstractContextManager:
+    """Within it JAX computes in `dtype` ("float32" or "float64"), whatever the global flag says.
+
+    Everything that touches a float64 program (arguments made, calls, results read) belongs inside.
+    """
+    name = np.dtype(dtype).name
+    if name == "float64":
+        return jax.enable_x64(True)
+    if name == "float32":
+        return nullcontext()
+    raise ValueError(f"dtype must be 'float32' or 'float64', not {dtype!r}")

@@ -1,0 +1,51 @@
+"""Every unit and sign convention, once.
+
+Inside mlip: eV, A, eV/A, eV/A^3, mu_B. Stress has ASE's sign (tension positive: a compressed crystal has
+negative stress) and ASE's Voigt order xx yy zz yz xz xy. Readers convert once, at the door.
+"""
+
+import numpy as np
+from jaxtyping import Float
+
+# CODATA 2014 elementary charge, the value that ASE's units build on: 1 eV/A^3 in GPa.
+EV_PER_A3_IN_GPA = 160.21766208
+
+VOIGT = ((0, 0), (1, 1), (2, 2), (1, 2), (0, 2), (0, 1))
+"""Index pairs of ASE's Voigt order: xx yy zz yz xz xy."""
+
+UNITS = {
+    "energy": "eV",
+    "position": "A",
+    "cell": "A",
+    "force": "eV/A",
+    "stress": "eV/A^3, Voigt xx yy zz yz xz xy, tension positive (ASE)",
+    "magmom": "mu_B",
+}
+"""What every store records of its columns."""
+
+
+def stress_from_vasp(kilobar: Float[np.ndarray, "3 3"]) -> Float[np.ndarray, "6"]:
+    """VASP's stress tensor (kB, compression positive) as an ASE Voigt vector in eV/A^3."""
+    return voigt_from_tensor(-0.1 * np.asarray(kilobar, dtype=np.float64) / EV_PER_A3_IN_GPA)
+
+
+def stress_to_vasp(voigt: Float[np.ndarray, "6"]) -> Float[np.ndarray, "3 3"]:
+    """The inverse of `stress_from_vasp`."""
+    return -10.0 * EV_PER_A3_IN_GPA * tensor_from_voigt(voigt)
+
+
+def kilobar_to_ev_per_a3(kilobar: float) -> float:
+    """A pressure's magnitude: 500 kB = 50 GPa = 0.312 eV/A^3."""
+    return 0.1 * kilobar / EV_PER_A3_IN_GPA
+
+
+def voigt_from_tensor(tensor: Float[np.ndarray, "3 3"]) -> Float[np.ndarray, "6"]:
+    """(3, 3) -> (6,), off-diagonals averaged."""
+    symmetric = 0.5 * (tensor + tensor.T)
+    return np.array([symmetric[i, j] for i, j in VOIGT])
+
+
+def tensor_from_voigt(voigt: Float[np.ndarray, "6"]) -> Float[np.ndarray, "3 3"]:
+    """(6,) -> (3, 3), symmetric."""
+    xx, yy, zz, yz, xz, xy = np.asarray(voigt, dtype=np.float64)
+    return np.array([[xx, xy, xz], [xy, yy, yz], [xz, yz, zz]])
