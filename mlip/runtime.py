@@ -1,4 +1,4 @@
-"""How mlip sets up JAX: compilation cache, matrix-product precision, float64 on demand, compile counts.
+"""How mlip sets up JAX: compilation cache, float64 on demand, time spent compiling.
 
 Nothing here runs at import; `set_up_jax` is called by whatever is about to compile.
 """
@@ -23,11 +23,7 @@ def cache_folder() -> Path:
 
 @cache
 def set_up_jax() -> None:
-    """Configure this process's JAX once: persistent compilation cache, float32 products in full float32.
-
-    TF32 would be chosen by XLA on recent GPUs; a potential's precision is a decision, not an accident.
-    """
-    jax.config.update("jax_default_matmul_precision", "highest")
+    """Configure this process's JAX once: persistent compilation cache, and an ear for compilations."""
     if jax.config.jax_compilation_cache_dir is None:  # leave a user's own cache alone
         jax.config.update("jax_compilation_cache_dir", str(cache_folder()))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)

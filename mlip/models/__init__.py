@@ -1,1 +1,55 @@
+"""The registry of models: a name in a config leads to its config class and its flax module.
 
+A model is a file here and a line in `_MODELS`. Its module has the attribute `config` (frozen pydantic, JSON
+round-trip, with `model` = its registry name and `cutoff` in A) and maps a graph whose edges carry "vectors"
+to an energy per node.
+"""
+
+from importlib import import_module
+from typing import Any
+
+from flax import linen as nn
+from pydantic import BaseModel, ValidationError
+
+from mlip.errors import MlipError
+
+_MODELS = {"m3gnet": ("mlip.models.m3gnet", "M3GNetConfig", "M3GNet")}
+
+
+def model_names() -> list[str]:
+    """The names a recipe's `model.model` may have."""
+    return sorted(_MODELS)
+
+
+def _lookup(name: str) -> tuple[type[BaseModel], type[nn.Module]]:
+    if name not in _MODELS:
+        raise MlipError(f"unknown model {name!r}", where="model", fix=f"one of: {', '.join(model_names())}")
+    module, config, model = _MODELS[name]
+    room = import_module(module)
+    return getattr(room, config), getattr(room, model)
+
+
+def config_class(name: str) -> type[BaseModel]:
+    """The pydantic class of the model `name`."""
+    return _lookup(name)[0]
+
+
+def parse_config(values: dict[str, Any]) -> BaseModel:
+    """A model's config from plain values; `values["model"]` is its name.
+
+    Raises:
+        MlipError: unknown model, unknown key or a value of the wrong type.
+    """
+    if "model" not in values:
+        raise MlipError("no model is named", where="model", fix=f"model: {' | '.join(model_names())}")
+    try:
+        return config_class(values["model"]).model_validate(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(map(str, first["loc"]))
+        raise MlipError(f"{key}: {first['msg']}", where=f"model {values['model']}") from None
+
+
+def build_model(config: BaseModel) -> nn.Module:
+    """The flax module of a config."""
+    return _lookup(config.model)[1](config)

@@ -1,0 +1,24 @@
+"""Angular functions: real spherical harmonics whose products over m give Legendre polynomials.
+
+The addition theorem, sum_m C_lm(a) C_lm(b) = P_l(a . b) for unit vectors a and b, is what turns sums over
+triplets into products of densities on atoms.
+"""
+
+import e3nn_jax as e3nn
+from jaxtyping import Array, Float
+
+
+def racah_harmonics(unit_vectors: Float[Array, "e 3"], n_orders: int) -> list[Float[Array, "e m"]]:
+    """Racah-normalised real harmonics C_lm for l = 0 .. n_orders - 1, one array (e, 2l + 1) an order.
+
+    Args:
+        unit_vectors: of length one; their normalisation is the caller's, and so is its gradient.
+    """
+    orders = [e3nn.Irrep(order, (-1) ** order) for order in range(n_orders)]
+    harmonics = e3nn.spherical_harmonics(
+        e3nn.Irreps([(1, order) for order in orders]),
+        e3nn.IrrepsArray("1o", unit_vectors),
+        normalize=False,
+        normalization="norm",
+    )
+    return [chunk[:, 0, :] for chunk in harmonics.chunks]

@@ -1,0 +1,217 @@
+"""M3GNet (Chen and Ong, Nat. Comput. Sci. 2, 718, 2022) without triplets.
+
+The many-body sum over pairs of bonds (ij, ik) is taken as a density on atom i, exactly: its basis is a radial
+function of r_ik times a Legendre polynomial of the angle, and by the addition theorem
+P_l(r_ij . r_ik) = sum_m C_lm(r_ij) C_lm(r_ik). The cost is O(bonds), not O(triplets). The dense layers on
+[v_i | v_j | e_ij] are split by input, so that two thirds of their work is done on atoms instead of bonds.
+
+Equations in brackets are the paper's. The centre i of a bond is its receiver, the neighbour j its sender.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+import jraph
+import numpy as np
+from flax import linen as nn
+from jaxtyping import Array, Float, Int
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from mlip.models.angular import racah_harmonics
+from mlip.models.radial import smooth_bessel_basis, smoothstep_cutoff, spherical_bessel_basis
+
+_KERNEL_INIT = nn.initializers.glorot_uniform()  # as in the original
+
+
+class M3GNetConfig(BaseModel):
+    """Dimensions of an M3GNet; the defaults are those of the published MP-2021.2.8-EFS (227,549 parameters)."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    model: Literal["m3gnet"] = "m3gnet"
+    cutoff: float = Field(5.0, gt=0, description="bonds up to this length are edges, A")
+    three_body_cutoff: float = Field(4.0, gt=0, description="bonds up to this length enter angles, A")
+    units: int = Field(64, ge=1, description="features per atom and bond, and width of the hidden layers")
+    n_blocks: int = Field(3, ge=1)
+    max_n: int = Field(3, ge=1, le=8, description="radial functions per angular order, and of the bond basis")
+    max_l: int = Field(3, ge=1, le=6, description="angular orders: l = 0 .. max_l - 1")
+    max_atomic_number: int = Field(94, ge=1, le=118)
+
+    @model_validator(mode="after")
+    def _three_body_within_cutoff(self):
+        if self.three_body_cutoff > self.cutoff:
+            raise ValueError(
+                f"three_body_cutoff ({self.three_body_cutoff}) is longer than cutoff ({self.cutoff})"
+            )
+        return self
+
+
+class M3GNet(nn.Module):
+    """Graph -> (n,) energy per node, in units of the potential's scale.
+
+    Reads nodes["species"] (n,) atomic numbers and edges["vectors"] (e, 3) from centre to neighbour in A, none of
+    length zero; edges beyond the cutoff contribute nothing.
+    """
+
+    config: M3GNetConfig
+
+    @nn.compact
+    def __call__(self, graph: jraph.GraphsTuple) -> Float[Array, "n"]:
+        config = self.config
+        senders, receivers = graph.senders, graph.receivers
+        vectors = graph.edges["vectors"]
+        distances = jnp.sqrt(jnp.sum(vectors * vectors, axis=-1))
+
+        basis = smooth_bessel_basis(distances, config.max_n, config.cutoff)
+        angular = AngularDensity.of_bonds(config, vectors, distances, senders, receivers)
+
+        atoms = nn.Embed(
+            config.max_atomic_number + 1,  # row 0 is padding's
+            config.units,
+            embedding_init=nn.initializers.normal(1.0),
+            dtype=vectors.dtype,
+            name="embedding",
+        )(graph.nodes["species"])
+        bonds = nn.silu(_dense(config.units, "bond_embedding", use_bias=False)(basis))
+        for block in range(config.n_blocks):
+            bonds += ThreeBody(config, name=f"three_body_{block}")(atoms, angular)
+            atoms, bonds = Convolution(config, name=f"convolution_{block}")(
+                atoms, bonds, basis, senders, receivers
+            )
+        return Readout(config, name="readout")(atoms)
+
+
+@dataclass(frozen=True, eq=False)
+class AngularDensity:
+    """What the three-body terms of all blocks share; sums over neighbours by way of densities on the atoms."""
+
+    radial: Float[Array, "e l n"]
+    """Radial functions times the norm of Y_l0 and the three-body cutoff."""
+    harmonics: list[Float[Array, "e m"]]
+    gate: Float[Array, "e"]
+    """The three-body cutoff f_c(r_ij)."""
+    senders: Int[Array, "e"]
+    receivers: Int[Array, "e"]
+
+    @classmethod
+    def of_bonds(cls, config: M3GNetConfig, vectors, distances, senders, receivers) -> "AngularDensity":
+        gate = smoothstep_cutoff(distances, config.three_body_cutoff)
+        radial = spherical_bessel_basis(distances, config.max_l, config.max_n, config.cutoff)
+        # Y_l0 of the angle = sqrt((2l + 1) / 4 pi) P_l; both bonds carry the cutoff (eq. 6).
+        y_l0 = np.sqrt((2 * np.arange(config.max_l) + 1) / (4 * np.pi))[:, None]
+        radial = radial * jnp.asarray(y_l0, distances.dtype) * gate[:, None, None]
+        harmonics = racah_harmonics(vectors / distances[:, None], config.max_l)
+        return cls(radial, harmonics, gate, senders, receivers)
+
+    def sum_over_neighbours(self, neighbour_gates: Float[Array, "n ln"]) -> Float[Array, "e ln"]:
+        """m_ij = sum over k != j of B_ijk a_k f_c(r_ij) f_c(r_ik) (eqs. 4 and 5), columns l-major.
+
+        The density's own bond, k = j, has P_l(1) = 1 and is subtracted.
+        """
+        n_atoms = len(neighbour_gates)
+        n_edges, n_orders, n_radial = self.radial.shape
+        own = self.radial * neighbour_gates[self.senders].reshape(n_edges, n_orders, n_radial)
+        weighted = [own[:, order, None, :] * c[:, :, None] for order, c in enumerate(self.harmonics)]
+        density = jax.ops.segment_sum(  # A[i, lm, n] = sum_k own_ik C_lm(r_ik)
+            jnp.concatenate(weighted, axis=1).reshape(n_edges, -1),
+            self.receivers,
+            n_atoms,
+            indices_are_sorted=True,
+        )
+        at_centre = density[self.receivers].reshape(n_edges, n_orders**2, n_radial)
+        sums = [
+            jnp.sum(at_centre[:, order**2 : (order + 1) ** 2] * c[:, :, None], axis=1)
+            for order, c in enumerate(self.harmonics)
+        ]
+        without_self = jnp.stack(sums, axis=1) - own
+        return (without_self * self.gate[:, None, None]).reshape(n_edges, -1)
+
+
+class ThreeBody(nn.Module):
+    """Bond update from angles (eqs. 4 and 7): swish(m P) * sigmoid(m Q)."""
+
+    config: M3GNetConfig
+
+    @nn.compact
+    def __call__(self, atoms: Float[Array, "n u"], angular: AngularDensity) -> Float[Array, "e u"]:
+        config = self.config
+        gates = nn.sigmoid(_dense(config.max_l * config.max_n, "neighbour_gate")(atoms))
+        messages = angular.sum_over_neighbours(gates)
+        core_and_gate = _dense(2 * config.units, "core_and_gate", use_bias=False)(messages)
+        core, gate = jnp.split(core_and_gate, 2, axis=-1)
+        return nn.silu(core) * nn.sigmoid(gate)
+
+
+class Convolution(nn.Module):
+    """Update of bonds, then of atoms (eqs. 8 and 9), each a gated MLP of [v_i | v_j | e_ij] times a radial weight.
+
+    As in the released code, the radial weight of the bonds is linear and that of the atoms has a swish.
+    """
+
+    config: M3GNetConfig
+
+    @nn.compact
+    def __call__(
+        self,
+        atoms: Float[Array, "n u"],
+        bonds: Float[Array, "e u"],
+        basis: Float[Array, "e k"],
+        senders: Int[Array, "e"],
+        receivers: Int[Array, "e"],
+    ) -> tuple[Float[Array, "n u"], Float[Array, "e u"]]:
+        units = self.config.units
+        bond_message = GatedMessage(units, name="bond_message")(atoms, bonds, senders, receivers)
+        bonds = bonds + bond_message * _dense(units, "bond_weight", use_bias=False)(basis)
+        atom_message = GatedMessage(units, name="atom_message")(atoms, bonds, senders, receivers)
+        atom_message *= nn.silu(_dense(units, "atom_weight", use_bias=False)(basis))
+        return atoms + jax.ops.segment_sum(
+            atom_message, receivers, len(atoms), indices_are_sorted=True
+        ), bonds
+
+
+class GatedMessage(nn.Module):
+    """phi(x) = swish-MLP(x) * sigmoid-gated MLP(x) of x = [v_i | v_j | e_ij] (eq. 10), first layers fused and split.
+
+    W [v_i | v_j | e_ij] = (W1 v)_i + (W2 v)_j + W3 e_ij: the first two products are taken on atoms.
+    """
+
+    units: int
+
+    @nn.compact
+    def __call__(self, atoms, bonds, senders, receivers) -> Float[Array, "e u"]:
+        units = self.units
+        kernel = self.param("kernel", _init_fused_kernel, (3 * units, 2 * units)).astype(bonds.dtype)
+        bias = self.param("bias", nn.initializers.zeros_init(), (2 * units,)).astype(bonds.dtype)
+        of_centre = atoms @ kernel[:units] + bias
+        of_neighbour = atoms @ kernel[units : 2 * units]
+        hidden = nn.silu(of_centre[receivers] + of_neighbour[senders] + bonds @ kernel[2 * units :])
+        core, gate = jnp.split(hidden, 2, axis=-1)
+        return nn.silu(_dense(units, "core")(core)) * nn.sigmoid(_dense(units, "gate")(gate))
+
+
+class Readout(nn.Module):
+    """Energy of each atom: a gated MLP with three layers, the core's last one linear (eq. 13)."""
+
+    config: M3GNetConfig
+
+    @nn.compact
+    def __call__(self, atoms: Float[Array, "n u"]) -> Float[Array, "n"]:
+        units = self.config.units
+        core, gate = atoms, atoms
+        for layer in range(2):
+            core = nn.silu(_dense(units, f"core_{layer}")(core))
+            gate = nn.silu(_dense(units, f"gate_{layer}")(gate))
+        return (_dense(1, "core_2")(core) * nn.sigmoid(_dense(1, "gate_2")(gate)))[:, 0]
+
+
+def _dense(features: int, name: str, use_bias: bool = True) -> nn.Dense:
+    return nn.Dense(features, use_bias=use_bias, kernel_init=_KERNEL_INIT, name=name)
+
+
+def _init_fused_kernel(key, shape: tuple[int, int], dtype=jnp.float32) -> Float[Array, "i o"]:
+    """Core and gate side by side, each initialised as the layer of its own that it is in the paper."""
+    core, gate = jax.random.split(key)
+    half = (shape[0], shape[1] // 2)
+    return jnp.concatenate([_KERNEL_INIT(core, half, dtype), _KERNEL_INIT(gate, half, dtype)], axis=1)

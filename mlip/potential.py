@@ -1,0 +1,338 @@
+"""A potential: a model with its parameters and metadata; energies, forces and stress from it; its file.
+
+Forces and stress come from one backward pass. With v_e = x_j + S L - x_i the vector of edge e from centre i to
+neighbour j, and g_e = dE/dv_e:  F_i = sum_(e at i) g_e - sum_(e from i) g_e,  stress = sum_e v_e (x) g_e / V.
+"""
+
+import json
+import os
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import jraph
+import numpy as np
+from ase import Atoms
+from ase.data import atomic_numbers, chemical_symbols
+from flax import linen as nn
+from flax.traverse_util import flatten_dict, unflatten_dict
+from jaxtyping import Array, Float
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save
+
+from mlip import __version__
+from mlip.data.records import Frame
+from mlip.errors import MlipError
+from mlip.graph.batching import ShapeLadder, pack, pad_batch
+from mlip.graph.crystal import crystal_graph
+from mlip.models import build_model, parse_config
+from mlip.runtime import precision_scope, set_up_jax
+from mlip.units import VOIGT
+
+FORMAT_VERSION = 1
+_HEADER_KEY = "mlip"
+
+
+class Evaluation(NamedTuple):
+    """What a potential gives for a batch. Energies lack the reference energies, which are added on the host in
+    float64: they are two orders of magnitude larger than what float32 should resolve."""
+
+    node_energies: Float[Array, "n"]
+    """eV; zero for padding."""
+    energy: Float[Array, "g"]
+    """eV."""
+    forces: Float[Array, "n 3"]
+    """eV/A."""
+    stress: Float[Array, "g 6"]
+    """eV/A^3, ASE's Voigt order and sign; zero where the cell has no volume."""
+
+
+def edge_vectors(graph: jraph.GraphsTuple, padding_length: float) -> Float[Array, "e 3"]:
+    """Vectors from centre (receiver) to neighbour (sender), A; padding edges get `padding_length` along x."""
+    positions = graph.nodes["positions"]
+    graph_of_node = jnp.repeat(
+        jnp.arange(len(graph.n_node)), graph.n_node, total_repeat_length=len(positions)
+    )
+    cells = graph.globals["cell"].astype(positions.dtype)[graph_of_node[graph.receivers]]
+    shifts = jnp.einsum("ei,eij->ej", graph.edges["shifts"].astype(positions.dtype), cells, precision="highest")
+    vectors = positions[graph.senders] + shifts - positions[graph.receivers]
+    is_real = graph.nodes["species"][graph.receivers] > 0
+    return jnp.where(is_real[:, None], vectors, jnp.array([padding_length, 0.0, 0.0], positions.dtype))
+
+
+def energies_forces_stress(
+    model: nn.Module, params: Any, graph: jraph.GraphsTuple, scale: float, shift: float
+) -> Evaluation:
+    """Evaluate a padded batch; pure, and differentiable with respect to `params`.
+
+    Args:
+        graph: as `mlip.graph.batching.pad_batch` makes it.
+        scale, shift: a node's energy is scale * model + shift, eV.
+    """
+    is_atom = graph.nodes["species"] > 0
+    # TF32 products, the default on recent GPUs, would cost three digits: precision is a decision, not an accident.
+    with jax.default_matmul_precision("highest"):
+
+        def total_energy(vectors):
+            energies = model.apply({"params": params}, graph._replace(edges={"vectors": vectors}))
+            energies = jnp.where(is_atom, scale * energies + shift, 0.0)
+            return jnp.sum(energies), energies
+
+        vectors = edge_vectors(graph, padding_length=2 * model.config.cutoff)
+        gradient, node_energies = jax.grad(total_energy, has_aux=True)(vectors)
+
+    n_nodes, n_graphs = len(is_atom), len(graph.n_node)
+    forces = jax.ops.segment_sum(gradient, graph.receivers, n_nodes, indices_are_sorted=True)
+    forces -= jax.ops.segment_sum(gradient, graph.senders, n_nodes)
+    graph_of_node = jnp.repeat(jnp.arange(n_graphs), graph.n_node, total_repeat_length=n_nodes)
+    sum_nodes = partial(
+        jax.ops.segment_sum, segment_ids=graph_of_node, num_segments=n_graphs, indices_are_sorted=True
+    )
+    virial_of_edge = jnp.stack(
+        [0.5 * (vectors[:, i] * gradient[:, j] + vectors[:, j] * gradient[:, i]) for i, j in VOIGT], axis=-1
+    )
+    virial = sum_nodes(
+        jax.ops.segment_sum(virial_of_edge, graph.receivers, n_nodes, indices_are_sorted=True)
+    )
+    volume = jnp.abs(jnp.linalg.det(graph.globals["cell"].astype(vectors.dtype)))[:, None]
+    stress = jnp.where(volume > 0, virial / jnp.where(volume > 0, volume, 1.0), 0.0)
+    return Evaluation(node_energies, sum_nodes(node_energies), forces, stress)
+
+
+evaluate_batch = jax.jit(energies_forces_stress, static_argnums=0)
+"""`energies_forces_stress`, compiled once a model and shape for the whole process."""
+
+
+class PotentialMetadata(BaseModel):
+    """What a potential says of itself; JSON in the file's header."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    reference_energies: dict[str, float]
+    """E0 of each element that the potential knows, eV; the total energy includes them."""
+    scale: float = 1.0
+    """eV a unit of the model's output."""
+    shift: float = 0.0
+    """eV an atom."""
+    functional: str = "unknown"
+    provenance: dict[str, Any] = Field(default_factory=dict)
+    """Where parameters and data came from: recipe, store, source checkpoint, citations."""
+    precision: str = "float32"
+    """Precision of the matrix products it was trained with."""
+    mlip_version: str = __version__
+
+
+@dataclass(frozen=True, eq=False)
+class Potential:
+    """A model, its parameters and metadata. Immutable; `params` is a pytree of float32 (or float64) arrays."""
+
+    config: BaseModel
+    params: Any
+    metadata: PotentialMetadata
+
+    @cached_property
+    def model(self) -> nn.Module:
+        return build_model(self.config)
+
+    @property
+    def cutoff(self) -> float:
+        """Longest edge, A."""
+        return self.config.cutoff
+
+    @property
+    def elements(self) -> list[str]:
+        """Symbols of the known elements, by atomic number."""
+        return sorted(self.metadata.reference_energies, key=atomic_numbers.__getitem__)
+
+    @cached_property
+    def reference_energies_by_z(self) -> Float[np.ndarray, "119"]:
+        """E0 by atomic number, eV; NaN for unknown elements."""
+        table = np.full(len(chemical_symbols), np.nan)
+        for symbol, energy in self.metadata.reference_energies.items():
+            table[atomic_numbers[symbol]] = energy
+        return table
+
+    @property
+    def n_parameters(self) -> int:
+        return sum(leaf.size for leaf in jax.tree.leaves(self.params))
+
+    def check_elements(self, numbers: np.ndarray, where: str | None = None) -> None:
+        """
+        Raises:
+            MlipError: naming the elements that the potential does not know.
+        """
+        known = self.reference_energies_by_z
+        unknown = sorted({int(z) for z in numbers if not 0 < z < len(known) or np.isnan(known[z])})
+        if unknown:
+            names = ", ".join(chemical_symbols[z] if 0 < z < len(known) else f"Z={z}" for z in unknown)
+            raise MlipError(
+                f"the potential does not know {names}",
+                where=where,
+                fix=f"it was trained on {len(self.elements)} elements: {' '.join(self.elements)}",
+            )
+
+    def cast(self, dtype: str) -> Any:
+        """The parameters in `dtype` ("float32" or "float64"), as device arrays."""
+        with precision_scope(dtype):
+            return jax.tree.map(lambda leaf: jnp.asarray(np.asarray(leaf), dtype), self.params)
+
+    def predict(
+        self, structures: Sequence[Atoms | Frame], dtype: str = "float32", batch_atoms: int = 512
+    ) -> list[dict[str, Any]]:
+        """Energies, forces and stresses of many structures, in their order.
+
+        Args:
+            structures: any periodicity; not modified.
+            batch_atoms: about how many atoms go through the device together.
+
+        Returns:
+            For each a dict: `energy` eV, `forces` (n, 3) eV/A, `stress` (6,) eV/A^3 (NaN where the cell has no
+            volume), `energies` (n,) eV.
+
+        Raises:
+            MlipError: unknown element, coincident atoms; names the structure by its place in the list.
+        """
+        set_up_jax()
+        for index, structure in enumerate(structures):
+            self.check_elements(structure.numbers, where=f"structure {index}")
+        graphs = [
+            crystal_graph(structure, self.cutoff, dtype=np.dtype(dtype), index=index)
+            for index, structure in enumerate(structures)
+        ]
+        results: list[dict[str, Any]] = [{}] * len(graphs)
+        with precision_scope(dtype):
+            params = self.cast(dtype)
+            for members, shape in pack(graphs, ShapeLadder(), max_nodes=batch_atoms):
+                batch = pad_batch([graphs[k] for k in members], shape)
+                evaluation = jax.device_get(
+                    evaluate_batch(self.model, params, batch, self.metadata.scale, self.metadata.shift)
+                )
+                start = 0
+                for place, k in enumerate(members):
+                    stop = start + len(structures[k])
+                    results[k] = self._results_of(structures[k], evaluation, place, slice(start, stop))
+                    start = stop
+        return results
+
+    def _results_of(
+        self, structure: Atoms | Frame, evaluation: Evaluation, place: int, nodes: slice
+    ) -> dict[str, Any]:
+        """One structure's share of a batch, reference energies added in float64."""
+        energies = evaluation.node_energies[nodes].astype(np.float64)
+        energies += self.reference_energies_by_z[structure.numbers]
+        stress = evaluation.stress[place].astype(np.float64)
+        if abs(np.linalg.det(np.asarray(structure.cell))) == 0:
+            stress = np.full(6, np.nan)
+        return {
+            "energy": float(energies.sum()),
+            "forces": evaluation.forces[nodes].astype(np.float64),
+            "stress": stress,
+            "energies": energies,
+        }
+
+    def with_metadata(self, **changes: Any) -> "Potential":
+        """A copy whose metadata has these fields changed."""
+        return replace(self, metadata=self.metadata.model_copy(update=changes))
+
+    def save(self, path: str | os.PathLike) -> Path:
+        """Write one safetensors file: parameters as tensors, everything else as JSON in the header. Atomic."""
+        path = Path(path)
+        header = {
+            "format_version": FORMAT_VERSION,
+            "config": self.config.model_dump(),
+            "metadata": self.metadata.model_dump(),
+        }
+        tensors = {".".join(key): np.asarray(leaf) for key, leaf in flatten_dict(self.params).items()}
+        data = save(tensors, metadata={_HEADER_KEY: json.dumps(header)})
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        try:
+            with os.fdopen(handle, "wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            os.chmod(temporary, 0o644)
+            os.replace(temporary, path)
+        except BaseException:
+            os.unlink(temporary)
+            raise
+        return path
+
+    @classmethod
+    def load(cls, path: str | os.PathLike) -> "Potential":
+        """
+        Raises:
+            MlipError: no such file, not a potential of ours, written by a newer version, damaged.
+        """
+        path = Path(path)
+        if not path.is_file():
+            raise MlipError("no such potential", where=str(path), fix="give a .safetensors file")
+        try:
+            with safe_open(path, framework="numpy") as file:
+                header = (file.metadata() or {}).get(_HEADER_KEY)
+                tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a mapping)
+        except (SafetensorError, OSError) as error:
+            raise MlipError(f"cannot be read as safetensors: {error}", where=str(path)) from None
+        if header is None:
+            raise MlipError(
+                "has no mlip header: not a potential", where=str(path), fix="convert it: mlip convert SOURCE OUT"
+            )
+        return _from_header(cls, json.loads(header), tensors, str(path))
+
+
+load = Potential.load
+
+
+def _from_header(cls: type[Potential], header: dict, tensors: dict[str, np.ndarray], where: str) -> Potential:
+    if header.get("format_version", 0) > FORMAT_VERSION:
+        raise MlipError(
+            f"written in format {header['format_version']}; this mlip {__version__} reads up to {FORMAT_VERSION}",
+            where=where,
+            fix="upgrade: pip install -U alexandria-mlip",
+        )
+    try:
+        config = parse_config(header["config"])
+        metadata = PotentialMetadata.model_validate(header["metadata"])
+    except (KeyError, ValidationError) as error:
+        raise MlipError(f"damaged header: {str(error).splitlines()[0]}", where=where) from None
+    params = unflatten_dict({tuple(key.split(".")): tensor for key, tensor in tensors.items()})
+    check_parameters(config, params, where)
+    return cls(config, params, metadata)
+
+
+def check_parameters(config: BaseModel, params: Any, where: str) -> None:
+    """
+    Raises:
+        MlipError: a parameter of the model is missing, superfluous, or has another shape.
+    """
+    expected = {
+        ".".join(key): leaf.shape
+        for key, leaf in flatten_dict(jax.eval_shape(partial(init_params, config))).items()
+    }
+    found = {".".join(key): leaf.shape for key, leaf in flatten_dict(params).items()}
+    for key in sorted(expected.keys() | found.keys()):
+        if expected.get(key) != found.get(key):
+            raise MlipError(
+                f"parameter {key}: the model has {expected.get(key, 'none')}, the file {found.get(key, 'none')}",
+                where=where,
+            )
+
+
+def init_params(config: BaseModel, seed: int = 0) -> Any:
+    """Random parameters of a model, float32."""
+    graph = jraph.GraphsTuple(
+        nodes={"species": jnp.ones(2, jnp.int32)},
+        edges={"vectors": jnp.ones((1, 3), jnp.float32)},
+        senders=jnp.zeros(1, jnp.int32),
+        receivers=jnp.zeros(1, jnp.int32),
+        globals={},
+        n_node=jnp.array([1, 1], jnp.int32),
+        n_edge=jnp.array([1, 0], jnp.int32),
+    )
+    return build_model(config).init(jax.random.key(seed), graph)["params"]
