@@ -1,4 +1,4 @@
-"""The plain records that every reader gives and the store keeps: Frame, Trajectory, Entry.
+"""The plain records that every reader gives and the store keeps: Frame, Trajectory, Entry, Skipped.
 
 Units and signs are those of `mlip.units`. A label that is missing is NaN; nothing else is.
 """
@@ -14,7 +14,7 @@ from jaxtyping import Bool, Float, Int
 class Frame:
     """One structure with what was computed for it."""
 
-    numbers: Int[np.ndarray, "n"]
+    numbers: Int[np.ndarray, " n"]
     """Atomic numbers, int16."""
     positions: Float[np.ndarray, "n 3"]
     """Cartesian, A, float64."""
@@ -27,7 +27,7 @@ class Frame:
     """eV/A; None = not known."""
     stress: Float[np.ndarray, "6"] | None = None
     """eV/A^3, ASE's Voigt order and sign; None = not known."""
-    magmoms: Float[np.ndarray, "n"] | None = None
+    magmoms: Float[np.ndarray, " n"] | None = None
     """mu_B; None = not known."""
     calculation: int = 0
     """Which of the material's consecutive DFT runs the frame is from."""
@@ -50,6 +50,13 @@ class Trajectory:
     """1, 2 or 3."""
     properties: Mapping[str, float | str] = field(default_factory=dict)
     """Scalars of the material: e_form, e_above_hull, band_gap_ind, spg, prototype_id, ..."""
+    dropped: Mapping[str, int] = field(default_factory=dict)
+    """Steps of the source that are not among the frames: reason -> how many."""
+
+    @property
+    def n_read(self) -> int:
+        """Steps that the source holds, dropped ones included."""
+        return len(self.frames) + sum(self.dropped.values())
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -64,6 +71,28 @@ class Entry:
     properties: Mapping[str, float | str] = field(default_factory=dict)
 
     def as_trajectory(self) -> Trajectory:
-        return Trajectory(
-            self.material_id, (self.frame,), self.functional, self.dimensionality, self.properties
-        )
+        return Trajectory(self.material_id, (self.frame,), self.functional, self.dimensionality, self.properties)
+
+
+@dataclass(frozen=True, slots=True)
+class Skipped:
+    """A material that a reader could not use. Readers give it in the material's place."""
+
+    material_id: str
+    reason: str
+    """The kind of fault, the same words for every material that has it: builds count by it."""
+    detail: str
+    """Where in the material, and what was found there."""
+    source: str
+    """The file."""
+
+
+class MalformedError(Exception):
+    """Raised within a reader by the code that finds the fault; the reader turns it into a `Skipped`."""
+
+    def __init__(self, reason: str, detail: str):
+        self.reason, self.detail = reason, detail
+        super().__init__(f"{reason}: {detail}")
+
+    def as_skipped(self, material_id: str, source: str) -> Skipped:
+        return Skipped(material_id, self.reason, self.detail, source)

@@ -1,0 +1,242 @@
+"""ALEXANDRIA's files, material by material: bulk entries and relaxation paths, .json, .json.bz2 or .json.gz.
+
+    entries: {"entries": [ComputedStructureEntry.as_dict(), ...]}
+    paths:   {id: [{"kpoints", ..., "steps": [{"structure", "energy", "forces", "stress"}, ...]}, ...]}
+
+Energies are eV per cell, forces eV/A, stress kB with VASP's sign (converted here). What real files hold of
+dirt is dealt with so: a step without an energy or with missing, ragged or NaN forces is dropped and counted;
+a stress that is missing, ragged or NaN is a missing label; the last geometry of a run that the next run
+starts from is dropped, for the restart computes it again with a basis made for that cell; a fault of the
+structure (missing key, disorder, unknown element, other composition than the first step's), or no step left,
+makes the material `Skipped`.
+"""
+
+import math
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from numbers import Real
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from ase.data import atomic_numbers
+from jaxtyping import Float
+
+from mlip.data.json_stream import members
+from mlip.data.naming import dimensionality_by_name, functional_by_name
+from mlip.data.records import Entry, Frame, MalformedError, Skipped, Trajectory
+from mlip.data.streams import OnBytes
+from mlip.units import stress_from_vasp
+
+NO_ENERGY = "step without energy"
+NO_FORCES = "step without usable forces"
+RESTART = "geometry repeated at a restart"
+
+_SAME_GEOMETRY = 1e-5
+"""A; files give coordinates with 8 decimals."""
+
+_NOT_PROPERTIES = {"mat_id", "nsites", "energy_total"}
+
+
+def read(
+    path: Path,
+    *,
+    functional: str | None = None,
+    dimensionality: int | None = None,
+    on_bytes: OnBytes | None = None,
+) -> Iterator[Trajectory | Entry | Skipped]:
+    """The materials of a file in its order, streaming; which of the two layouts it has is seen on the way.
+
+    Args:
+        functional: of all materials; None = as the file's or its folder's name says.
+        dimensionality: 1, 2 or 3 of all materials; None = as id or name say (`mlip.data.naming`).
+
+    Raises:
+        MlipError: unreadable or truncated file (with the last complete material), not the layout, or a
+            functional that no name tells.
+    """
+    functional = functional or functional_by_name(path)
+    for key, value in members(path, on_bytes):
+        if key.startswith("@"):  # "@module", "@class"
+            continue
+        material_id = _entry_id(value) if key == "entries" else key
+        dimensions = dimensionality or dimensionality_by_name(material_id, path)
+        try:
+            if key == "entries":
+                yield entry_from_dict(value, functional, dimensions)
+            else:
+                yield trajectory_from_runs(material_id, value, functional, dimensions)
+        except MalformedError as fault:
+            yield fault.as_skipped(material_id, str(path))
+
+
+def trajectory_from_runs(material_id: str, runs: Any, functional: str, dimensionality: int) -> Trajectory:
+    """A relaxation path from its list of consecutive VASP runs.
+
+    Raises:
+        MalformedError: see the head of this file.
+    """
+    frames: list[Frame] = []
+    dropped: Counter[str] = Counter()
+    for calculation, run in enumerate(_typed(runs, list, "the material")):
+        for ionic_step, step in enumerate(_typed(_get(run, "steps", f"run {calculation}"), list, "steps")):
+            where = f"run {calculation} step {ionic_step}"
+            frame = _frame_from_step(step, calculation, ionic_step, where)
+            if isinstance(frame, str):
+                dropped[frame] += 1
+                continue
+            if frames and not np.array_equal(frame.numbers, frames[0].numbers):
+                raise MalformedError("composition changes along the path", where)
+            if frames and frames[-1].calculation != calculation and _is_same_geometry(frames[-1], frame):
+                frames.pop()
+                dropped[RESTART] += 1
+            frames.append(frame)
+    if not frames:
+        found = ", ".join(f"{count} x {reason}" for reason, count in dropped.items()) or "no step at all"
+        raise MalformedError("no usable step", found)
+    return Trajectory(material_id, frames, functional, dimensionality, {}, dropped)
+
+
+def entry_from_dict(entry: Any, functional: str, dimensionality: int) -> Entry:
+    """A bulk entry: final structure and scalar properties.
+
+    Raises:
+        MalformedError: the structure is at fault, or there is no energy.
+    """
+    data = _typed(_get(entry, "data", "entry"), dict, "data")
+    structure = _get(entry, "structure", "entry")
+    geometry = _geometry(structure, "structure")
+    energy = entry.get("energy", data.get("energy_total"))
+    if not _is_number(energy):
+        raise MalformedError("no energy", f"energy is {energy!r}")
+    n = len(geometry["numbers"])
+    frame = Frame(
+        **geometry,
+        energy=float(energy),
+        forces=_array(_site_properties(structure, "forces"), (n, 3)),
+        stress=_stress(data.get("stress")),
+        magmoms=_array(_site_properties(structure, "magmom"), (n,)),
+    )
+    properties = scalar_properties(data) | {"volume": float(abs(np.linalg.det(frame.cell)))}
+    return Entry(_entry_id(entry), frame, functional, dimensionality, properties)
+
+
+def scalar_properties(data: Mapping[str, Any]) -> dict[str, float | str]:
+    """The numbers and texts of an entry's data that describe the material; null and NaN are left out."""
+    properties: dict[str, float | str] = {}
+    for key, value in data.items():
+        if key in _NOT_PROPERTIES:
+            continue
+        name = key.replace("/", "_")  # "/" separates groups in HDF5
+        if isinstance(value, str) and value:
+            properties[name] = value
+        elif _is_number(value):
+            properties[name] = float(value)
+    return properties
+
+
+def _entry_id(entry: Any) -> str:
+    data = entry.get("data") if isinstance(entry, dict) else None
+    found = data.get("mat_id") if isinstance(data, dict) else None
+    return str(found or (entry.get("entry_id") if isinstance(entry, dict) else None) or "entry without an id")
+
+
+def _frame_from_step(step: Any, calculation: int, ionic_step: int, where: str) -> Frame | str:
+    """The step as a frame, or the reason to drop it."""
+    geometry = _geometry(_get(step, "structure", where), where)
+    if not _is_number(step.get("energy")):
+        return NO_ENERGY
+    forces = _array(step.get("forces"), (len(geometry["numbers"]), 3))
+    if forces is None:
+        return NO_FORCES
+    return Frame(
+        **geometry,
+        energy=float(step["energy"]),
+        forces=forces,
+        stress=_stress(step.get("stress")),
+        magmoms=_array(_site_properties(step["structure"], "magmom"), (len(geometry["numbers"]),)),
+        calculation=calculation,
+        ionic_step=ionic_step,
+    )
+
+
+def _geometry(structure: Any, where: str) -> dict[str, np.ndarray]:
+    """numbers, positions, cell and pbc of a pymatgen Structure dict, without pymatgen (100 times slower)."""
+    lattice = _get(structure, "lattice", where)
+    sites = _typed(_get(structure, "sites", where), list, f"{where}: sites")
+    cell = _array(_get(lattice, "matrix", where), (3, 3))
+    if cell is None or not abs(np.linalg.det(cell)) > 0:
+        raise MalformedError("bad cell", f"{where}: matrix is not 3 x 3 numbers that span a volume")
+    if not sites:
+        raise MalformedError("no sites", where)
+    numbers = np.array([_atomic_number(site, where) for site in sites], dtype=np.int16)
+    if all("abc" in site for site in sites):
+        fractions = _array([site["abc"] for site in sites], (len(sites), 3))
+        positions = None if fractions is None else fractions @ cell
+    else:
+        positions = _array([_get(site, "xyz", where) for site in sites], (len(sites), 3))
+    if positions is None:
+        raise MalformedError("bad coordinates", f"{where}: not three numbers a site")
+    pbc = np.array(lattice.get("pbc") or (True, True, True), dtype=bool)
+    if pbc.shape != (3,):
+        raise MalformedError("bad cell", f"{where}: pbc is not three booleans")
+    return {"numbers": numbers, "positions": positions, "cell": cell, "pbc": pbc}
+
+
+def _atomic_number(site: Any, where: str) -> int:
+    species = _get(site, "species", where)
+    if not isinstance(species, list) or len(species) != 1 or species[0].get("occu") != 1:
+        raise MalformedError("disordered site", f"{where}: {species}")
+    symbol = _get(species[0], "element", where)
+    number = atomic_numbers.get(symbol, 0)
+    if not number:
+        raise MalformedError("unknown element", f"{where}: {symbol!r}")
+    return number
+
+
+def _site_properties(structure: Any, name: str) -> list[Any] | None:
+    """One property of all sites; None unless every site has it."""
+    values = [(site.get("properties") or {}).get(name) for site in structure["sites"]]
+    return None if any(value is None for value in values) else values
+
+
+def _stress(kilobar: Any) -> Float[np.ndarray, "6"] | None:
+    tensor = _array(kilobar, (3, 3))
+    return None if tensor is None else stress_from_vasp(tensor)
+
+
+def _array(values: Any, shape: tuple[int, ...]) -> Float[np.ndarray, "..."] | None:
+    """The values as float64, or None when any is missing, not finite, or rows are ragged."""
+    if not isinstance(values, list):
+        return None
+    try:
+        array = np.array(values, dtype=np.float64)
+    except (TypeError, ValueError):
+        return None
+    return array if array.shape == shape and np.isfinite(array).all() else None
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _is_same_geometry(a: Frame, b: Frame) -> bool:
+    """Same cell, and the same positions but for lattice vectors. Both have the same species in order."""
+    if np.abs(a.cell - b.cell).max() > _SAME_GEOMETRY:
+        return False
+    shifts = np.linalg.solve(b.cell.T, (a.positions - b.positions).T).T
+    return bool(np.abs((shifts - np.round(shifts)) @ b.cell).max() < _SAME_GEOMETRY)
+
+
+def _get(mapping: Any, key: str, where: str) -> Any:
+    if not isinstance(mapping, dict):
+        raise MalformedError("wrong type", f"{where}: an object with '{key}' expected, {type(mapping).__name__} found")
+    if mapping.get(key) is None:
+        raise MalformedError("missing key", f"{where}: no '{key}'")
+    return mapping[key]
+
+
+def _typed(value: Any, kind: type, where: str) -> Any:
+    if not isinstance(value, kind):
+        raise MalformedError("wrong type", f"{where}: {kind.__name__} expected, {type(value).__name__} found")
+    return value

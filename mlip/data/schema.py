@@ -1,0 +1,89 @@
+"""What a store file holds: its columns, their types, and the checksum that each carries.
+
+Ragged data are kept as in Apache Arrow: one long column, and offsets that say where each owner's rows
+begin. Frame k has the atoms `atom_offset[k]:atom_offset[k + 1]`; material m the frames
+`frame_offset[m]:frame_offset[m + 1]`. Labels that are missing are NaN.
+"""
+
+import hashlib
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from mlip.errors import MlipError
+
+FORMAT = "mlip-store"
+FORMAT_VERSION = 1
+SPLITS = ("train", "val", "test")
+"""A split is stored as its place in this tuple."""
+
+
+def split_code(split: str) -> int:
+    """The number that stands for a split in the store."""
+    if split not in SPLITS:
+        raise MlipError(f"unknown split {split!r}", fix=f"one of {', '.join(SPLITS)}")
+    return SPLITS.index(split)
+
+
+class Column(NamedTuple):
+    """One dataset: `rows` x `shape`, of `dtype`; `rows` names the group that it lies in."""
+
+    rows: str
+    name: str
+    dtype: str
+    shape: tuple[int, ...] = ()
+
+    @property
+    def path(self) -> str:
+        return f"{self.rows}/{self.name}"
+
+    @property
+    def fill(self) -> Any:
+        """What an absent value is stored as."""
+        return np.nan if np.dtype(self.dtype).kind == "f" else 0
+
+
+FRAME_COLUMNS = (
+    Column("frames", "energy", "f8"),
+    Column("frames", "cell", "f8", (3, 3)),
+    Column("frames", "pbc", "u1", (3,)),
+    Column("frames", "stress", "f8", (6,)),
+    Column("frames", "material", "i4"),
+    Column("frames", "calculation", "i4"),
+    Column("frames", "ionic_step", "i4"),
+    Column("frames", "split", "u1"),
+)
+ATOM_COLUMNS = (
+    Column("atoms", "number", "u1"),
+    Column("atoms", "position", "f8", (3,)),
+    Column("atoms", "force", "f4", (3,)),
+    Column("atoms", "magmom", "f4"),
+)
+MATERIAL_COLUMNS = (
+    Column("materials", "dimensionality", "u1"),
+    Column("materials", "split", "u1"),
+)
+OFFSETS = (Column("frames", "atom_offset", "i8"), Column("materials", "frame_offset", "i8"))
+"""One row longer than what they index; the first is 0."""
+
+MATERIAL_TEXTS = ("id", "formula", "functional")
+NUMBERS, TEXTS = "materials/numbers", "materials/texts"
+"""Groups of the scalar properties: one dataset a property, NaN or "" where a material has none."""
+
+
+class Checksum:
+    """BLAKE2b of a column's values in their order, whatever the blocks in which they came."""
+
+    def __init__(self) -> None:
+        self._hash = hashlib.blake2b(digest_size=16)
+
+    def update(self, values: np.ndarray | Sequence[str]) -> None:
+        if isinstance(values, np.ndarray):
+            self._hash.update(np.ascontiguousarray(values).data)
+        else:
+            for text in values:
+                self._hash.update(text.encode() + b"\0")
+
+    def hexdigest(self) -> str:
+        return self._hash.hexdigest()

@@ -1,0 +1,330 @@
+"""The store: relaxation paths of any number of materials in one HDF5 file, or a folder of such files.
+
+Columnar with ragged offsets (`mlip.data.schema`), so that opening reads no per-frame data and frame k costs
+one contiguous read a column. Written by `StoreWriter` (`mlip.data.writer`), which is atomic.
+"""
+
+import json
+import os
+from bisect import bisect_right
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+from jaxtyping import Int
+
+from mlip.data.records import Frame
+from mlip.data.schema import (
+    ATOM_COLUMNS,
+    FORMAT,
+    FORMAT_VERSION,
+    FRAME_COLUMNS,
+    MATERIAL_COLUMNS,
+    MATERIAL_TEXTS,
+    NUMBERS,
+    OFFSETS,
+    SPLITS,
+    TEXTS,
+    split_code,
+)
+from mlip.errors import MlipError
+
+MAX_ATOMS_PER_FRAME = 1_000_000
+"""A frame that claims more is a damaged or hostile file, not a crystal."""
+
+BLOCK = 1 << 16
+"""Rows of a per-frame column that are read at once when a whole column is gone through."""
+
+
+@dataclass(frozen=True, slots=True)
+class Material:
+    """What the store knows of one material."""
+
+    id: str
+    formula: str
+    functional: str
+    dimensionality: int
+    properties: Mapping[str, float | str]
+    """Scalars that are known for this material."""
+    split: str
+    """'train', 'val' or 'test'."""
+    frames: range
+    """Its frames' indices in the store."""
+
+
+class Store:
+    """A store opened for reading: random access to frames and materials.
+
+    Opening costs O(1) in the number of frames. Objects can be pickled and survive a fork (they reopen the
+    files), and may be read from several threads.
+
+    Args:
+        path: a store file, or a folder whose `*.h5` files (sorted by name) are read as one store.
+
+    Raises:
+        MlipError: no such path, not a store, truncated, or written by a newer version.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]):
+        self.path = Path(path)
+        self._open()
+        self._frame_starts = [0, *accumulate(shard.n_frames for shard in self._shards)]
+        self._material_starts = [0, *accumulate(shard.n_materials for shard in self._shards)]
+        self.n_frames: int = self._frame_starts[-1]
+        self.n_materials: int = self._material_starts[-1]
+        self.n_atoms: int = sum(shard.n_atoms for shard in self._shards)
+
+    def _open(self) -> None:
+        self._shards = [_Shard(path) for path in shard_paths(self.path)]
+        self._pid = os.getpid()
+
+    def close(self) -> None:
+        for shard in self._shards:
+            shard.file.close()
+
+    def __enter__(self) -> "Store":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"path": self.path}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__init__(state["path"])
+
+    def __len__(self) -> int:
+        return self.n_frames
+
+    def __repr__(self) -> str:
+        return f"Store({str(self.path)!r}: {self.n_frames:,} frames of {self.n_materials:,} materials)"
+
+    @property
+    def shards(self) -> list["_Shard"]:
+        """The open files. HDF5 handles must not cross a fork, so a child process opens its own."""
+        if self._pid != os.getpid():
+            self._open()
+        return self._shards
+
+    @property
+    def metadata(self) -> dict[str, Any]:
+        """Format version, units and signs, build settings and counts; of a folder: {file name: ...}."""
+        if self.path.is_dir():
+            return {shard.path.name: shard.metadata for shard in self.shards}
+        return self.shards[0].metadata
+
+    def frame(self, k: int) -> Frame:
+        """Frame k; labels that are missing altogether are None, single missing values NaN.
+
+        Raises:
+            IndexError: k is not in 0..n_frames - 1.
+            MlipError: the file is damaged at this frame.
+        """
+        shard, local = self._locate(k, self._frame_starts, "frame")
+        return shard.frame(local)
+
+    def material_of(self, k: int) -> int:
+        """Index of the material that frame k belongs to."""
+        s, local = self._shard_of(k, self._frame_starts, "frame")
+        return self._material_starts[s] + int(self.shards[s]["frames/material"][local])
+
+    def material(self, m: int) -> Material:
+        """Material m; its id may occur again where sources repeat it."""
+        s, local = self._shard_of(m, self._material_starts, "material")
+        return self.shards[s].material(local, first_frame=self._frame_starts[s])
+
+    def materials(self) -> Iterator[Material]:
+        """All materials in order, read in blocks."""
+        for shard, first_frame in zip(self.shards, self._frame_starts, strict=False):
+            yield from shard.materials(first_frame)
+
+    def indices(self, split: str | None = None) -> Int[np.ndarray, " k"]:
+        """Indices of the frames of a split ('train', 'val', 'test'), or of all frames; int64, ascending."""
+        if split is None:
+            return np.arange(self.n_frames, dtype=np.int64)
+        code = split_code(split)
+        found = [
+            first + start + np.flatnonzero(shard["frames/split"][start : start + BLOCK] == code)
+            for shard, first in zip(self.shards, self._frame_starts, strict=False)
+            for start in range(0, shard.n_frames, BLOCK)
+        ]
+        return np.concatenate(found).astype(np.int64) if found else np.empty(0, np.int64)
+
+    def n_atoms_of(self, indices: Sequence[int] | Int[np.ndarray, " k"]) -> Int[np.ndarray, " k"]:
+        """Atoms in each of the given frames, int32. Reads only the parts of the offsets that it needs."""
+        indices = np.asarray(indices, dtype=np.int64)
+        if indices.size and (indices.min() < 0 or indices.max() >= self.n_frames):
+            raise IndexError(f"frame index outside 0..{self.n_frames - 1}")
+        sizes = np.empty(indices.shape, dtype=np.int32)
+        shard_of = np.searchsorted(self._frame_starts, indices, side="right") - 1
+        for s in np.unique(shard_of):
+            here = np.flatnonzero(shard_of == s)
+            local = indices[here] - self._frame_starts[s]
+            for block in np.unique(local // BLOCK):
+                inside = local // BLOCK == block
+                start = int(block) * BLOCK
+                offsets = self.shards[s]["frames/atom_offset"][start : start + BLOCK + 1]
+                sizes[here[inside]] = np.diff(offsets)[local[inside] - start]
+        return sizes
+
+    def _shard_of(self, index: int, starts: list[int], what: str) -> tuple[int, int]:
+        if not 0 <= index < starts[-1]:
+            raise IndexError(f"{what} {index} of a store with {starts[-1]}")
+        s = bisect_right(starts, index) - 1
+        return s, int(index) - starts[s]
+
+    def _locate(self, index: int, starts: list[int], what: str) -> tuple["_Shard", int]:
+        s, local = self._shard_of(index, starts, what)
+        return self.shards[s], local
+
+
+def shard_paths(path: Path) -> list[Path]:
+    """The files of a store: itself, or a folder's `*.h5` sorted by name."""
+    if path.is_dir():
+        paths = sorted(p for p in path.glob("*.h5") if not p.name.startswith("."))
+        if not paths:
+            raise MlipError("the folder holds no store (*.h5)", where=str(path), fix="run `mlip data build`")
+        return paths
+    if not path.exists():
+        raise MlipError("no such store", where=str(path), fix="check the path, or run `mlip data build`")
+    return [path]
+
+
+class _Shard:
+    """One store file, validated on opening; datasets by their path."""
+
+    def __init__(self, path: Path):
+        self.path = path
+        # A finished store is never written to again (builds replace it), so it needs no lock; locks fail
+        # on many parallel file systems.
+        try:
+            self.file = h5py.File(path, "r", locking=False)
+        except OSError as error:
+            raise MlipError(
+                f"not a readable HDF5 file ({_reason(error)})",
+                where=str(path),
+                fix="a truncated copy or download? fetch or build it again",
+            ) from None
+        try:
+            self._validate()
+        except BaseException:
+            self.file.close()
+            raise
+
+    def _validate(self) -> None:
+        if self.file.attrs.get("format") != FORMAT:
+            raise MlipError("an HDF5 file, but not an mlip store", where=str(self.path))
+        version = int(self.file.attrs.get("format_version", 0))
+        if version > FORMAT_VERSION:
+            raise MlipError(
+                f"store format {version} is newer than format {FORMAT_VERSION}, which this mlip reads",
+                where=str(self.path),
+                fix="upgrade alexandria-mlip, or build the store again",
+            )
+        columns = (*FRAME_COLUMNS, *ATOM_COLUMNS, *MATERIAL_COLUMNS, *OFFSETS)
+        self._columns = {c.path: self._dataset(c.path, c.dtype, c.shape) for c in columns}
+        for name in MATERIAL_TEXTS:
+            self._columns[f"materials/{name}"] = self._dataset(f"materials/{name}", "O", ())
+        self._numbers = {key: self._dataset(f"{NUMBERS}/{key}", "f8", ()) for key in self._keys(NUMBERS)}
+        self._texts = {key: self._dataset(f"{TEXTS}/{key}", "O", ()) for key in self._keys(TEXTS)}
+        self.n_frames = len(self._columns["frames/energy"])
+        self.n_atoms = len(self._columns["atoms/number"])
+        self.n_materials = len(self._columns["materials/id"])
+        expected = {"frames": self.n_frames, "atoms": self.n_atoms, "materials": self.n_materials}
+        for path, dataset in self._columns.items():
+            rows = expected[path.split("/")[0]] + path.endswith("_offset")
+            if len(dataset) != rows:
+                raise self.damaged(f"column {path} has {len(dataset)} rows, not {rows}")
+
+    def _keys(self, group: str) -> list[str]:
+        if not isinstance(self.file.get(group), h5py.Group):
+            raise self.damaged(f"group {group} is missing")
+        return list(self.file[group])
+
+    def _dataset(self, path: str, dtype: str, shape: tuple[int, ...]) -> h5py.Dataset:
+        # Links and external storage could point a foreign file at other files of this machine.
+        link = self.file.get(path, getlink=True)
+        dataset = self.file[path] if isinstance(link, h5py.HardLink) else None
+        if not isinstance(dataset, h5py.Dataset) or dataset.external or dataset.is_virtual:
+            raise self.damaged(f"column {path} is missing")
+        if dataset.dtype != np.dtype(dtype) or dataset.ndim != 1 + len(shape) or dataset.shape[1:] != shape:
+            raise self.damaged(f"column {path} is {dataset.dtype}{list(dataset.shape)}")
+        return dataset.asstr() if dtype == "O" else dataset
+
+    def damaged(self, what: str) -> MlipError:
+        return MlipError(f"damaged store: {what}", where=str(self.path), fix="build or copy it again")
+
+    def __getitem__(self, path: str) -> h5py.Dataset:
+        return self._columns[path]
+
+    @property
+    def metadata(self) -> dict[str, Any]:
+        try:
+            return json.loads(self.file["metadata"].asstr()[()])
+        except (KeyError, ValueError, OSError) as error:
+            raise self.damaged(f"its metadata cannot be read ({_reason(error)})") from None
+
+    def frame(self, k: int) -> Frame:
+        try:
+            return self._read_frame(k)
+        except OSError as error:  # HDF5's own checks: a chunk that does not decompress, a missing page
+            raise self.damaged(f"frame {k} cannot be read ({_reason(error)})") from None
+
+    def _read_frame(self, k: int) -> Frame:
+        columns = self._columns
+        start, stop = (int(i) for i in columns["frames/atom_offset"][k : k + 2])
+        if not 0 <= start <= stop <= self.n_atoms or stop - start > MAX_ATOMS_PER_FRAME:
+            raise self.damaged(f"frame {k} claims atoms {start} to {stop} of {self.n_atoms}")
+        return Frame(
+            numbers=columns["atoms/number"][start:stop].astype(np.int16),
+            positions=columns["atoms/position"][start:stop],
+            cell=columns["frames/cell"][k],
+            pbc=columns["frames/pbc"][k].astype(bool),
+            energy=float(columns["frames/energy"][k]),
+            forces=_known(columns["atoms/force"][start:stop]),
+            stress=_known(columns["frames/stress"][k]),
+            magmoms=_known(columns["atoms/magmom"][start:stop]),
+            calculation=int(columns["frames/calculation"][k]),
+            ionic_step=int(columns["frames/ionic_step"][k]),
+        )
+
+    def material(self, m: int, first_frame: int) -> Material:
+        return next(self._materials(m, m + 1, first_frame))
+
+    def materials(self, first_frame: int) -> Iterator[Material]:
+        for start in range(0, self.n_materials, BLOCK):
+            yield from self._materials(start, min(start + BLOCK, self.n_materials), first_frame)
+
+    def _materials(self, start: int, stop: int, first_frame: int) -> Iterator[Material]:
+        rows = slice(start, stop)
+        texts = {name: self[f"materials/{name}"][rows] for name in MATERIAL_TEXTS}
+        dimensionality, split = self["materials/dimensionality"][rows], self["materials/split"][rows]
+        offsets = self["materials/frame_offset"][start : stop + 1] + first_frame
+        numbers = {key: dataset[rows] for key, dataset in self._numbers.items()}
+        words = {key: dataset[rows] for key, dataset in self._texts.items()}
+        for i in range(stop - start):
+            properties = {key: float(column[i]) for key, column in numbers.items() if not np.isnan(column[i])}
+            properties |= {key: column[i] for key, column in words.items() if column[i]}
+            yield Material(
+                **{name: column[i] for name, column in texts.items()},
+                dimensionality=int(dimensionality[i]),
+                properties=properties,
+                split=SPLITS[split[i]],
+                frames=range(int(offsets[i]), int(offsets[i + 1])),
+            )
+
+
+def _known(label: np.ndarray) -> np.ndarray | None:
+    """A label, or None when nothing of it is known."""
+    return None if np.isnan(label).all() else label
+
+
+def _reason(error: Exception) -> str:
+    """HDF5's message without its boilerplate."""
+    text = str(error)
+    return text[text.find("(") + 1 : text.rfind(")")] if "(" in text else text

@@ -1,0 +1,77 @@
+"""A file as a stream of decompressed blocks, so that no reader ever holds a whole file.
+
+The compression is told by the file's first bytes, not by its name.
+"""
+
+import bz2
+import codecs
+import gzip
+import zlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+from mlip.errors import MlipError
+
+BLOCK_BYTES = 1 << 20
+
+OnBytes = Callable[[int], None]
+"""Told, as reading goes on, how many bytes of the file on disk are done."""
+
+
+def read_blocks(path: Path, on_bytes: OnBytes | None = None) -> Iterator[bytes]:
+    """Decompressed blocks of a plain, gzip or bz2 file.
+
+    Raises:
+        MlipError: the file cannot be opened, is truncated, or its compressed data are damaged.
+    """
+    try:
+        with path.open("rb") as raw:
+            stream = _decompressed(raw)
+            # read1 gives what is there already: of a truncated file, all that can be had before the error.
+            while block := stream.read1(BLOCK_BYTES):
+                yield block
+                if on_bytes:
+                    on_bytes(raw.tell())
+    except EOFError:
+        raise MlipError("the compressed file is truncated", where=str(path), fix="fetch or copy it again") from None
+    except zlib.error as error:
+        raise MlipError(f"the compressed data are damaged ({error})", where=str(path)) from None
+    except OSError as error:
+        raise MlipError(f"cannot be read ({error.strerror or error})", where=str(path)) from None
+
+
+def read_text(path: Path, on_bytes: OnBytes | None = None) -> Iterator[str]:
+    """The same as UTF-8 text.
+
+    Raises:
+        MlipError: as `read_blocks`; or the bytes are not UTF-8.
+    """
+    decoder = codecs.getincrementaldecoder("utf-8-sig")()
+    try:
+        for block in read_blocks(path, on_bytes):
+            yield decoder.decode(block)
+        decoder.decode(b"", final=True)
+    except UnicodeDecodeError as error:
+        raise MlipError(f"not UTF-8 text ({error.reason})", where=str(path)) from None
+
+
+def read_lines(path: Path, on_bytes: OnBytes | None = None) -> Iterator[str]:
+    """The same as lines, each with its line end."""
+    rest = ""
+    for text in read_text(path, on_bytes):
+        *lines, rest = (rest + text).split("\n")
+        for line in lines:
+            yield line + "\n"
+    if rest:
+        yield rest
+
+
+def _decompressed(raw: BinaryIO) -> BinaryIO:
+    magic = raw.read(3)
+    raw.seek(0)
+    if magic == b"BZh":
+        return bz2.BZ2File(raw)
+    if magic[:2] == b"\x1f\x8b":
+        return gzip.GzipFile(fileobj=raw)
+    return raw

@@ -1,0 +1,282 @@
+"""Writing a store: append trajectories in blocks, checksum every column, and put the file in place at once.
+
+The file grows under a hidden name in the target's folder; only when complete and on disk does it replace
+the target (POSIX rename), so that a killed build leaves the old store or none. Memory holds one block.
+"""
+
+import glob
+import json
+import os
+import socket
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+from ase.data import chemical_symbols
+from ase.formula import Formula
+
+import mlip
+from mlip.data.records import Frame, Trajectory
+from mlip.data.schema import (
+    ATOM_COLUMNS,
+    FORMAT,
+    FORMAT_VERSION,
+    FRAME_COLUMNS,
+    MATERIAL_COLUMNS,
+    MATERIAL_TEXTS,
+    NUMBERS,
+    OFFSETS,
+    TEXTS,
+    Checksum,
+    split_code,
+)
+from mlip.errors import MlipError
+from mlip.units import UNITS
+
+BLOCK_ATOMS = 1 << 17
+"""Atoms gathered before they are appended to the file: some 10 MB."""
+
+CHUNK_BYTES = 1 << 15
+"""Size of an HDF5 chunk before compression. What is read for one frame is one chunk a column, so chunks are
+small; see benchmarks of the store for the trade-off."""
+
+COMPRESSION = {"compression": "lzf", "shuffle": True}
+
+
+class StoreWriter:
+    """Writes one store file. A context manager: leaving it normally finishes the file and puts it in place,
+    leaving it by an exception removes what was written.
+
+    Args:
+        path: the store file; one that exists is replaced at the end.
+        settings: what the data went through (sub-sampling, outlier rules, split), recorded as metadata.
+
+    Raises:
+        MlipError: the folder cannot be written to.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], settings: Mapping[str, Any] | None = None):
+        self.path = Path(path)
+        self.n_frames = self.n_atoms = self.n_materials = 0
+        self.metadata: dict[str, Any] = {
+            "format": FORMAT,
+            "format_version": FORMAT_VERSION,
+            "mlip_version": mlip.__version__,
+            "units": UNITS,
+            "settings": dict(settings or {}),
+        }
+        self._partial = partial_path(self.path)
+        self._open_file()
+        self._start_block()
+
+    def _open_file(self) -> None:
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            remove_dead_partials(self.path)
+            # Format 1.10 has checksums on HDF5's own structures, and one index entry a chunk.
+            self._file = h5py.File(self._partial, "w", libver=("v110", "v110"))
+        except OSError as error:
+            raise MlipError(f"cannot write here ({error})", where=str(self.path.parent)) from None
+        self._checksums: dict[str, Checksum] = {}
+        for column in (*FRAME_COLUMNS, *ATOM_COLUMNS, *MATERIAL_COLUMNS, *OFFSETS):
+            self._create(column.path, np.dtype(column.dtype), column.shape, column.fill)
+        for name in MATERIAL_TEXTS:
+            self._create(f"materials/{name}", h5py.string_dtype(), (), "")
+        for group in (NUMBERS, TEXTS):
+            self._file.create_group(group)
+        for column in OFFSETS:
+            self._append(column.path, np.zeros(1, np.int64))
+
+    def _create(self, path: str, dtype: np.dtype, shape: tuple[int, ...], fill: Any) -> None:
+        self._file.create_dataset(
+            path,
+            shape=(0, *shape),
+            maxshape=(None, *shape),
+            chunks=(max(1, CHUNK_BYTES // (dtype.itemsize * int(np.prod(shape)))), *shape),
+            dtype=dtype,
+            fillvalue=fill,
+            **({} if dtype.kind == "O" else COMPRESSION),
+        )
+        self._checksums[path] = Checksum()
+
+    def _start_block(self) -> None:
+        self._frames: list[Frame] = []
+        self._frame_split: list[int] = []
+        self._frame_material: list[int] = []
+        self._materials: list[tuple[Trajectory, int]] = []
+        self._block_atoms = 0
+
+    def add(self, trajectory: Trajectory, split: str) -> None:
+        """Append a material with its frames. `split`: 'train', 'val' or 'test'."""
+        if not trajectory.frames:
+            raise MlipError("a material without frames cannot be stored", where=trajectory.material_id)
+        code = split_code(split)
+        self._materials.append((trajectory, code))
+        for frame in trajectory.frames:
+            self._frames.append(frame)
+            self._frame_split.append(code)
+            self._frame_material.append(self.n_materials)
+            self._block_atoms += len(frame)
+        self.n_materials += 1
+        if self._block_atoms >= BLOCK_ATOMS:
+            self._flush()
+
+    def _flush(self) -> None:
+        if not self._frames:
+            return
+        self._append_frames()
+        self._append_materials()
+        self._start_block()
+
+    def _append_frames(self) -> None:
+        frames = self._frames
+        sizes = np.array([len(f) for f in frames])
+        self._append("frames/atom_offset", self.n_atoms + np.cumsum(sizes))
+        self._append("frames/energy", [f.energy for f in frames])
+        self._append("frames/cell", [f.cell for f in frames])
+        self._append("frames/pbc", [f.pbc for f in frames])
+        self._append("frames/stress", [_label(f.stress, (6,)) for f in frames])
+        self._append("frames/material", self._frame_material)
+        self._append("frames/calculation", [f.calculation for f in frames])
+        self._append("frames/ionic_step", [f.ionic_step for f in frames])
+        self._append("frames/split", self._frame_split)
+        self._append("atoms/number", np.concatenate([f.numbers for f in frames]))
+        self._append("atoms/position", np.concatenate([f.positions for f in frames]))
+        self._append("atoms/force", np.concatenate([_label(f.forces, (len(f), 3)) for f in frames]))
+        self._append("atoms/magmom", np.concatenate([_label(f.magmoms, (len(f),)) for f in frames]))
+        self.n_frames += len(frames)
+        self.n_atoms += int(sizes.sum())
+
+    def _append_materials(self) -> None:
+        trajectories = [trajectory for trajectory, _ in self._materials]
+        first = self.n_frames - len(self._frames)
+        self._append("materials/frame_offset", first + np.cumsum([len(t.frames) for t in trajectories]))
+        self._append("materials/dimensionality", [t.dimensionality for t in trajectories])
+        self._append("materials/split", [code for _, code in self._materials])
+        self._append_texts("materials/id", [t.material_id for t in trajectories])
+        self._append_texts("materials/formula", [_formula(t) for t in trajectories])
+        self._append_texts("materials/functional", [t.functional for t in trajectories])
+        self._append_properties(trajectories)
+
+    def _append_properties(self, trajectories: list[Trajectory]) -> None:
+        before = self.n_materials - len(trajectories)
+        for group, kind in ((NUMBERS, float), (TEXTS, str)):
+            of_kind = [{k: v for k, v in t.properties.items() if isinstance(v, kind)} for t in trajectories]
+            known = set(self._file[group])
+            for key in sorted(known.union(*of_kind)):
+                path = f"{group}/{key}"
+                if key not in known:
+                    self._create_property(path, kind, rows=before)
+                if kind is str:
+                    self._append_texts(path, [p.get(key, "") for p in of_kind])
+                else:
+                    self._append(path, [p.get(key, np.nan) for p in of_kind])
+
+    def _create_property(self, path: str, kind: type, rows: int) -> None:
+        """A column for a property first seen now: the materials before have none of it."""
+        if kind is str:
+            self._create(path, h5py.string_dtype(), (), "")
+            self._append_texts(path, [""] * rows)
+        else:
+            self._create(path, np.dtype("f8"), (), np.nan)
+            self._append(path, np.full(rows, np.nan))
+
+    def _append(self, path: str, values: Any) -> None:
+        dataset = self._file[path]
+        values = np.asarray(values, dtype=dataset.dtype).reshape(-1, *dataset.shape[1:])
+        self._checksums[path].update(values)
+        rows = len(dataset)
+        dataset.resize(rows + len(values), axis=0)
+        # A label that no frame of the block has is left to the fill value, NaN: it then takes no space.
+        if values.dtype.kind != "f" or not np.isnan(values).all():
+            dataset[rows:] = values
+
+    def _append_texts(self, path: str, texts: list[str]) -> None:
+        dataset = self._file[path]
+        self._checksums[path].update(texts)
+        dataset.resize(len(dataset) + len(texts), axis=0)
+        dataset[len(dataset) - len(texts) :] = texts
+
+    def finish(self) -> None:
+        """Write what is buffered, metadata and checksums, and replace the target by the finished file."""
+        self._flush()
+        counts = {"frames": self.n_frames, "atoms": self.n_atoms, "materials": self.n_materials}
+        metadata = json.dumps(self.metadata | {"counts": counts}, sort_keys=True)
+        metadata_checksum = Checksum()
+        metadata_checksum.update([metadata])
+        self._checksums["metadata"] = metadata_checksum
+        self._file["metadata"] = metadata
+        self._file["checksums"] = json.dumps({k: c.hexdigest() for k, c in self._checksums.items()})
+        self._file.attrs["format"] = FORMAT
+        self._file.attrs["format_version"] = FORMAT_VERSION
+        self._file.close()
+        put_in_place(self._partial, self.path)
+
+    def abort(self) -> None:
+        """Forget what was written; the target stays as it was."""
+        self._file.close()
+        self._partial.unlink(missing_ok=True)
+
+    def __enter__(self) -> "StoreWriter":
+        return self
+
+    def __exit__(self, kind: type | None, *_: object) -> None:
+        if kind is None:
+            self.finish()
+        else:
+            self.abort()
+
+
+def partial_path(target: Path) -> Path:
+    """Where a file grows until it is complete: hidden, beside the target, one a process."""
+    return target.with_name(f".{target.name}.{socket.gethostname()}-{os.getpid()}.partial")
+
+
+def remove_dead_partials(target: Path) -> None:
+    """Clean up after builds of the same target that were killed on this machine."""
+    prefix = f".{target.name}.{socket.gethostname()}-"
+    for path in target.parent.glob(f"{glob.escape(prefix)}*.partial"):
+        pid = path.name.removeprefix(prefix).removesuffix(".partial")
+        if pid.isdigit() and not _is_running(int(pid)):
+            path.unlink(missing_ok=True)
+
+
+def put_in_place(partial: Path, target: Path) -> None:
+    """Atomically and durably rename a finished file to its name."""
+    _sync(partial)
+    os.replace(partial, target)
+    _sync(target.parent)  # the new name, too
+
+
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _is_running(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def _label(values: np.ndarray | None, shape: tuple[int, ...]) -> np.ndarray:
+    return np.full(shape, np.nan) if values is None else values
+
+
+def _formula(trajectory: Trajectory) -> str:
+    """The source's own formula, else the reduced one."""
+    given = trajectory.properties.get("formula")
+    if isinstance(given, str):
+        return given
+    symbols = Counter(chemical_symbols[z] for z in trajectory.frames[0].numbers)
+    return Formula.from_dict(symbols).reduce()[0].format("metal")
