@@ -1,0 +1,6 @@
+"""Relaxation of many structures at once."""
+
+from mlip.relaxation.queue import Statistics, relax, relaxations
+from mlip.relaxation.result import Reason, RelaxResult
+
+__all__ = ["Reason", "RelaxResult", "Statistics", "relax", "relaxations"]

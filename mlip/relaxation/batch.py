@@ -1,0 +1,247 @@
+"""A padded batch of structures that relax on the device, many steps a call, each as if it were alone.
+
+A structure stops stepping within the call when it has ended, or when its neighbour list can no longer be trusted:
+then it waits, unevaluated at its new place, until the host has made a new list. The call returns when too few
+structures are left moving to be worth the batch.
+"""
+
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import jraph
+import numpy as np
+from flax import linen as nn
+from jaxtyping import Array, Bool, Float, Int
+
+from mlip.potential import energies_forces_stress
+from mlip.relaxation.cell import cell_forces, expm
+from mlip.relaxation.fire import FireState, fire_step
+from mlip.relaxation.result import Reason
+
+COLLAPSED_BELOW = 0.5
+"""Shortest distance between atoms that is still a structure, A (H2 has 0.74)."""
+EXPLODED_BEYOND = 1.0
+"""Largest component of the logarithmic strain: lengths between 1/e and e times those at the start."""
+
+
+class State(NamedTuple):
+    """All that changes while structures relax. Rows of padding are zero."""
+
+    positions: Float[Array, "n 3"]
+    """In the undeformed frame of the start (x in `mlip.relaxation.cell`), A."""
+    log_deformation: Float[Array, "g 3 3"]
+    fire: FireState
+    reason: Int[Array, " g"]
+    """Codes of `Reason`."""
+    needs_list: Bool[Array, " g"]
+    """The next evaluation needs a new neighbour list."""
+    energy: Float[Array, " g"]
+    """At the last evaluation, eV, without reference energies."""
+    initial_energy: Float[Array, " g"]
+    fmax: Float[Array, " g"]
+    """Longest force row at the last evaluation, eV/A."""
+    forces: Float[Array, "n 3"]
+    """At the last evaluation, eV/A; as the potential gives them, constraints not applied."""
+    stress: Float[Array, "g 6"]
+
+
+class Fixed(NamedTuple):
+    """What stays as it is during a call."""
+
+    initial_cell: Float[Array, "g 3 3"]
+    cell_mask: Float[Array, "g 3 3"]
+    is_free: Bool[Array, " n"]
+    """False for atoms held by a constraint."""
+    had_neighbours: Bool[Array, " n"]
+    """At the start of the relaxation."""
+    list_positions: Float[Array, "n 3"]
+    """`State.positions` when the neighbour list was made."""
+    list_log_deformation: Float[Array, "g 3 3"]
+
+
+NODE, GRAPH = "node", "graph"
+_FIRE_AXES = FireState(NODE, GRAPH, GRAPH, GRAPH, GRAPH, GRAPH)
+STATE_AXES = State(NODE, GRAPH, _FIRE_AXES, GRAPH, GRAPH, GRAPH, GRAPH, GRAPH, NODE, GRAPH)
+FIXED_AXES = Fixed(GRAPH, GRAPH, NODE, NODE, NODE, GRAPH)
+
+
+class Limits(NamedTuple):
+    """When to stop; traced, so that changing them compiles nothing."""
+
+    fmax: float
+    steps: int
+    cutoff: float
+    skin: float
+    max_iterations: int
+    """Evaluations in one call."""
+    min_moving: int
+    """Return to the host when fewer structures move."""
+
+
+def stack(axes: NamedTuple, members: list[NamedTuple], n_node: int, n_graph: int) -> NamedTuple:
+    """Structures' states (numpy, leading axis: atoms or 1) one after the other, padded with zeros."""
+
+    def join(axis, *leaves):
+        out = np.zeros((n_node if axis == NODE else n_graph, *leaves[0].shape[1:]), leaves[0].dtype)
+        rows = np.concatenate(leaves)
+        out[: len(rows)] = rows
+        return out
+
+    return jax.tree.map(join, axes, *members)
+
+
+def unstack(axes: NamedTuple, batch: NamedTuple, n_atoms: list[int]) -> list[NamedTuple]:
+    """The inverse of `stack`: one state per structure, copies."""
+    stops = np.cumsum(n_atoms)
+
+    def take(k):
+        nodes, graphs = slice(stops[k] - n_atoms[k], stops[k]), slice(k, k + 1)
+        return jax.tree.map(lambda axis, leaf: leaf[nodes if axis == NODE else graphs].copy(), axes, batch)
+
+    return [take(k) for k in range(len(n_atoms))]
+
+
+@partial(jax.jit, static_argnums=0)
+def advance(
+    model: nn.Module,
+    params: Any,
+    scale: float,
+    shift: float,
+    graph: jraph.GraphsTuple,
+    fixed: Fixed,
+    state: State,
+    limits: Limits,
+) -> tuple[State, Int[Array, ""]]:
+    """Evaluate and step until fewer than `limits.min_moving` structures move or the iterations are used up.
+
+    Returns:
+        the new state and the number of evaluations of the batch.
+    """
+    n_nodes, n_graphs = len(graph.nodes["species"]), len(graph.n_node)
+    graph_of_node = jnp.repeat(jnp.arange(n_graphs), graph.n_node, total_repeat_length=n_nodes)
+    n_atoms = jnp.maximum(graph.n_node, 1).astype(state.positions.dtype)
+
+    def is_worthwhile(carry):
+        state, iteration = carry
+        return (iteration < limits.max_iterations) & (jnp.sum(is_moving(state)) >= limits.min_moving)
+
+    def evaluate_and_step(carry):
+        state, iteration = carry
+        was_moving = is_moving(state)
+        deformation = expm(state.log_deformation)
+        placed = _place(graph, state.positions, deformation, fixed.initial_cell, graph_of_node)
+        evaluation = energies_forces_stress(model, params, placed, scale, shift)
+
+        forces = jnp.einsum("ni,nij->nj", evaluation.forces, deformation[graph_of_node])
+        forces = jnp.where(fixed.is_free[:, None], forces, 0)
+        on_cell = cell_forces(
+            evaluation.stress,
+            _volume(placed.globals["cell"]),
+            state.log_deformation,
+            fixed.cell_mask,
+            n_atoms,
+        )
+        fmax = _longest_row(forces, on_cell, graph_of_node)
+        state = _record(state, was_moving, graph_of_node, evaluation, fmax)
+        reason = _judge(state, placed, fixed, limits, forces, on_cell, graph_of_node)
+        state = state._replace(reason=jnp.where(was_moving, reason, state.reason))
+
+        fire, moves, cell_moves = fire_step(state.fire, forces, on_cell, graph_of_node, is_moving(state))
+        moved = state._replace(
+            fire=fire,
+            positions=state.positions + moves,
+            log_deformation=state.log_deformation + cell_moves / n_atoms[:, None, None],
+        )
+        exhausted = _list_is_exhausted(moved, fixed, limits, graph_of_node)
+        return moved._replace(needs_list=state.needs_list | (is_moving(moved) & exhausted)), iteration + 1
+
+    return jax.lax.while_loop(is_worthwhile, evaluate_and_step, (state, jnp.int32(0)))
+
+
+def is_moving(state: State) -> Bool[Array, " g"]:
+    """Running, with a neighbour list that can be trusted."""
+    return (state.reason == Reason.RUNNING) & ~state.needs_list
+
+
+def _place(graph, positions, deformation, initial_cell, graph_of_node) -> jraph.GraphsTuple:
+    """The graph at the deformed positions and cell."""
+    positions = jnp.einsum("nj,nij->ni", positions, deformation[graph_of_node])
+    cell = initial_cell @ deformation.mT
+    return graph._replace(nodes={**graph.nodes, "positions": positions}, globals={**graph.globals, "cell": cell})
+
+
+def _volume(cell: Float[Array, "g 3 3"]) -> Float[Array, " g"]:
+    return jnp.abs(jnp.sum(jnp.cross(cell[:, 0], cell[:, 1]) * cell[:, 2], axis=-1))
+
+
+def _longest_row(forces, on_cell, graph_of_node) -> Float[Array, " g"]:
+    """ASE's measure of convergence: atoms' rows and cell rows alike."""
+    atom_rows = jax.ops.segment_max(
+        jnp.sum(forces * forces, axis=-1), graph_of_node, len(on_cell), indices_are_sorted=True
+    )
+    return jnp.sqrt(jnp.maximum(atom_rows, jnp.max(jnp.sum(on_cell * on_cell, axis=-1), axis=-1)))
+
+
+def _record(state: State, was_moving, graph_of_node, evaluation, fmax) -> State:
+    """Keep an evaluation of the structures that were at a place of their own to be evaluated."""
+    is_first = was_moving & (state.fire.n_steps == 0)
+    return state._replace(
+        energy=jnp.where(was_moving, evaluation.energy, state.energy),
+        initial_energy=jnp.where(is_first, evaluation.energy, state.initial_energy),
+        fmax=jnp.where(was_moving, fmax, state.fmax),
+        forces=jnp.where(was_moving[graph_of_node, None], evaluation.forces, state.forces),
+        stress=jnp.where(was_moving[:, None], evaluation.stress, state.stress),
+    )
+
+
+def _judge(state, placed, fixed, limits, forces, on_cell, graph_of_node) -> Int[Array, " g"]:
+    """The reason of each structure after an evaluation; guards come before convergence, because an atom that has
+    left the crystal has no forces either."""
+    n_graphs = len(on_cell)
+    per_graph = partial(jax.ops.segment_sum, segment_ids=graph_of_node, num_segments=n_graphs, indices_are_sorted=True)
+    size = per_graph(jnp.sum(forces * forces, axis=-1)) + jnp.sum(on_cell * on_cell, axis=(-2, -1))
+    nearest = _nearest_neighbour(placed, graph_of_node)
+    closest = jax.ops.segment_min(nearest, graph_of_node, n_graphs, indices_are_sorted=True)
+    n_lost = per_graph((fixed.had_neighbours & (nearest > limits.cutoff)).astype(jnp.int32))
+    strain = jnp.max(jnp.abs(state.log_deformation), axis=(-2, -1))
+    verdicts = (
+        (~jnp.isfinite(size + state.energy), Reason.NON_FINITE),
+        (strain > EXPLODED_BEYOND, Reason.EXPLODED),
+        (closest < COLLAPSED_BELOW, Reason.COLLAPSED),
+        (n_lost > 0, Reason.ISOLATED),
+        (state.fmax < limits.fmax, Reason.CONVERGED),
+        (state.fire.n_steps >= limits.steps, Reason.MAX_STEPS),
+    )
+    conditions, reasons = zip(*verdicts, strict=True)
+    codes = [jnp.full(n_graphs, reason, state.reason.dtype) for reason in reasons]
+    return jnp.select(conditions, codes, jnp.asarray(Reason.RUNNING, state.reason.dtype))
+
+
+def _nearest_neighbour(placed: jraph.GraphsTuple, graph_of_node) -> Float[Array, " n"]:
+    """Distance of each atom's nearest neighbour, A; infinite where it has none in the list."""
+    positions, receivers = placed.nodes["positions"], placed.receivers
+    cells = placed.globals["cell"][graph_of_node[receivers]]
+    shifts = jnp.einsum("ei,eij->ej", placed.edges["shifts"].astype(positions.dtype), cells)
+    vectors = positions[placed.senders] + shifts - positions[receivers]
+    squares = jax.ops.segment_min(
+        jnp.sum(vectors * vectors, axis=-1), receivers, len(positions), indices_are_sorted=True
+    )
+    return jnp.sqrt(squares)
+
+
+def _list_is_exhausted(state: State, fixed: Fixed, limits: Limits, graph_of_node) -> Bool[Array, " g"]:
+    """Whether a pair that was beyond cutoff + skin when the list was made may have come within the cutoff.
+
+    With D the deformation since then and u the atoms' displacements besides it, a pair's distance is at least
+    (1 - |D - 1|) times the old one, less 2 max |u|: the motion of the cell counts as that of the atoms does.
+    """
+    deformation = expm(state.log_deformation)
+    since_list = deformation @ expm(-fixed.list_log_deformation) - jnp.eye(3, dtype=deformation.dtype)
+    shrinkage = jnp.sqrt(jnp.sum(since_list * since_list, axis=(-2, -1)))
+    moves = jnp.einsum("nj,nij->ni", state.positions - fixed.list_positions, deformation[graph_of_node])
+    farthest = jnp.sqrt(
+        jax.ops.segment_max(jnp.sum(moves * moves, axis=-1), graph_of_node, len(deformation), indices_are_sorted=True)
+    )
+    return (1 - shrinkage) * (limits.cutoff + limits.skin) - 2 * farthest < limits.cutoff

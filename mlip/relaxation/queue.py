@@ -1,0 +1,299 @@
+"""`relax`: many structures, a few at a time on the device; those that end leave, waiting ones take their place.
+
+Structures enter by falling size, so that those together in a batch are alike and the last ones are small. At
+every return of the device the host takes out what has ended, renews exhausted neighbour lists, fills up to a
+budget of edges, and packs again. Shapes are powers of two and are used again where they fit: few compilations.
+"""
+
+import time
+from collections import deque
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from os import PathLike
+from typing import TYPE_CHECKING, Any
+
+import jax
+import numpy as np
+from ase import Atoms
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from mlip.errors import MlipError
+from mlip.graph.batching import Shape, pad_batch
+from mlip.relaxation.batch import FIXED_AXES, STATE_AXES, Limits, advance, stack, unstack
+from mlip.relaxation.cell import CellChoice
+from mlip.relaxation.result import Reason, RelaxResult
+from mlip.relaxation.structure import Relaxing, admit, check_constraints, estimate_edges, finish, give_up
+from mlip.runtime import compilation_seconds, precision_scope, set_up_jax
+
+if TYPE_CHECKING:
+    from mlip.potential import Potential
+
+SKIN = 0.5
+"""Neighbour lists reach this much farther than the potential, A."""
+_EDGES_PER_BATCH = {"cpu": 16_384}
+_EDGES_PER_BATCH_ACCELERATOR = 262_144
+_MAX_ITERATIONS = 100
+_MOVING_FRACTION = 0.9
+"""The device returns when a smaller share of the batch moves."""
+_SPARE = 4
+"""A shape compiled before is used when it is at most this many times too large, rather than compiling another."""
+
+
+@dataclass
+class Statistics:
+    """What the relaxations cost."""
+
+    n_evaluations: int = 0
+    """Of the batch on the device."""
+    n_force_calls: int = 0
+    """Of single structures, as ASE would count them."""
+    n_calls: int = 0
+    """Of the device."""
+    n_lists: int = 0
+    n_real_edges: int = 0
+    n_padded_edges: int = 0
+    """Edges evaluated in the sum over calls, real and with padding."""
+    shapes: set[Shape] = field(default_factory=set)
+    seconds: float = 0.0
+    compile_seconds: float = 0.0
+
+    def as_record(self) -> dict[str, Any]:
+        return {
+            "evaluations": self.n_evaluations,
+            "force_calls": self.n_force_calls,
+            "device_calls": self.n_calls,
+            "neighbour_lists": self.n_lists,
+            "padded_fraction": round(1 - self.n_real_edges / max(self.n_padded_edges, 1), 4),
+            "compiled_shapes": len(self.shapes),
+            "compile_seconds": round(self.compile_seconds, 2),
+            "seconds": round(self.seconds, 2),
+        }
+
+
+def relax(
+    structures: Sequence[Atoms],
+    potential: "Potential | str | PathLike",
+    fmax: float = 0.05,
+    steps: int = 500,
+    cell: CellChoice | Sequence[CellChoice] = "auto",
+    symmetry: bool = False,
+    dtype: str = "float32",
+    progress: bool = True,
+) -> list[RelaxResult]:
+    """Relax structures to the nearest minimum, with FIRE and the Frechet cell of ASE.
+
+    Args:
+        structures: any periodicity and sizes; not modified. FixAtoms constraints are kept.
+        potential: a `Potential` or the path of one.
+        fmax: converged when every row of forces, those of the cell included, is shorter; eV/A.
+        steps: at most.
+        cell: "auto" relaxes the periodic directions, True all strain components, False none; or a mask as ASE
+            takes it, Voigt (xx yy zz yz xz xy) or 3 x 3, True = relaxes. A list gives each structure its own.
+        symmetry: keep the space group; not there yet.
+        dtype: "float32" or "float64".
+        progress: show a progress bar on stderr.
+
+    Returns:
+        A result for every structure, in their order. A structure that fails has its reason and leaves the others
+        alone.
+
+    Raises:
+        MlipError: options that make no sense, a constraint other than FixAtoms.
+    """
+    structures = [structures] if isinstance(structures, Atoms) else list(structures)
+    if symmetry:
+        raise MlipError("symmetry=True is not there yet", fix="relax with symmetry=False")
+    results: list[RelaxResult | None] = [None] * len(structures)
+    finished = relaxations(structures, potential, fmax=fmax, steps=steps, cell=cell, dtype=dtype)
+    with progress_bar(progress) as bar:
+        task = bar.add_task("relaxing", total=len(structures))
+        for index, result in finished:
+            results[index] = result
+            bar.advance(task)
+    return results
+
+
+def progress_bar(shown: bool = True) -> Progress:
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        console=Console(stderr=True),
+        disable=not shown,
+    )
+
+
+def relaxations(
+    structures: Sequence[Atoms],
+    potential: "Potential | str | PathLike",
+    *,
+    fmax: float = 0.05,
+    steps: int = 500,
+    cell: CellChoice | Sequence[CellChoice] = "auto",
+    dtype: str = "float32",
+    statistics: Statistics | None = None,
+) -> Iterator[tuple[int, RelaxResult]]:
+    """As `relax`, giving (index, result) of each structure when it ends, in no particular order."""
+    from mlip.potential import Potential
+
+    if not isinstance(potential, Potential):
+        potential = Potential.load(potential)
+    if not fmax > 0 or steps < 0:
+        raise MlipError(f"fmax={fmax}, steps={steps}", where="relax", fix="give fmax > 0 and steps >= 0")
+    for index, atoms in enumerate(structures):
+        if not isinstance(atoms, Atoms):
+            raise MlipError(f"is a {type(atoms).__name__}", where=f"structure {index}", fix="give ase.Atoms")
+        check_constraints(index, atoms)
+    cells = _cell_of_each(cell, len(structures))
+    set_up_jax()
+    return _Queue(structures, cells, potential, fmax, steps, dtype, statistics or Statistics()).run()
+
+
+def _cell_of_each(cell, n_structures: int) -> list:
+    """One choice for each structure; a list of scalars is a mask, a list of anything else has one for each."""
+    is_list = isinstance(cell, list | tuple) and not all(np.ndim(c) == 0 and not isinstance(c, str) for c in cell)
+    is_matrix = is_list and np.shape(cell) == (3, 3) and n_structures != 3
+    if not is_list or is_matrix:
+        return [cell] * n_structures
+    if len(cell) != n_structures:
+        raise MlipError(f"{len(cell)} cell choices for {n_structures} structures", where="relax: cell")
+    return list(cell)
+
+
+class _Queue:
+    """Continuous batching: who waits, who is on the device, and what that has cost so far."""
+
+    def __init__(self, structures, cells, potential, fmax, steps, dtype, statistics):
+        self.structures, self.cells, self.potential = structures, cells, potential
+        self.dtype = np.dtype(dtype)
+        self.reach = potential.cutoff + SKIN
+        self.limits = Limits(fmax, steps, potential.cutoff, SKIN, _MAX_ITERATIONS, min_moving=1)
+        self.edges_per_batch = _EDGES_PER_BATCH.get(jax.default_backend(), _EDGES_PER_BATCH_ACCELERATOR)
+        sizes = [estimate_edges(atoms, self.reach) for atoms in structures]
+        self.waiting: deque[int | Relaxing] = deque(np.argsort(-np.array(sizes), kind="stable").tolist())
+        self.running: list[Relaxing] = []
+        self.statistics = statistics
+        self.params = potential.cast(dtype)
+
+    def run(self) -> Iterator[tuple[int, RelaxResult]]:
+        while self.waiting or self.running:
+            started, compiled = time.perf_counter(), compilation_seconds()
+            ended = self._fill()
+            if self.running:
+                self._advance()
+                ended += self._take_out() + self._renew_lists()
+            self.statistics.seconds += time.perf_counter() - started
+            self.statistics.compile_seconds += compilation_seconds() - compiled
+            yield from ended
+
+    def _fill(self) -> list[tuple[int, RelaxResult]]:
+        """Let waiting structures in while the budget lasts; returns those that could not be started."""
+        failed = []
+        n_edges = sum(_n_edges(r) for r in self.running)
+        while self.waiting and (n_edges < self.edges_per_batch or not self.running):
+            entering = self.waiting.popleft()
+            try:
+                relaxing = entering if isinstance(entering, Relaxing) else self._admit(entering)
+            except MlipError as error:
+                failed.append((entering, give_up(self.structures[entering], error)))
+                continue
+            n_edges += _n_edges(relaxing)
+            if n_edges > self.edges_per_batch and self.running:
+                self.waiting.appendleft(relaxing)
+                break
+            self.running.append(relaxing)
+        return failed
+
+    def _admit(self, index: int) -> Relaxing:
+        relaxing = admit(index, self.structures[index], self.potential, self.cells[index], self.dtype)
+        self._make_list(relaxing)
+        return relaxing
+
+    def _make_list(self, relaxing: Relaxing) -> None:
+        relaxing.make_list(self.potential.cutoff, SKIN)
+        self.statistics.n_lists += 1
+
+    def _advance(self) -> None:
+        """Pack what runs, let the device step, unpack."""
+        running, potential = self.running, self.potential
+        n_atoms = [len(r) for r in running]
+        shape = _shape_for(
+            Shape(sum(n_atoms) + 1, sum(_n_edges(r) for r in running), len(running) + 1),
+            _shapes_compiled(potential.model, self.dtype.name),
+        )
+        graph = pad_batch([r.graph for r in running], shape)
+        state = stack(STATE_AXES, [r.state for r in running], shape.n_node, shape.n_graph)
+        fixed = stack(FIXED_AXES, [r.fixed for r in running], shape.n_node, shape.n_graph)
+        limits = self.limits._replace(min_moving=int(np.ceil(_MOVING_FRACTION * len(running))))
+        with precision_scope(self.dtype):
+            state, n_evaluations = jax.device_get(
+                advance(
+                    potential.model,
+                    self.params,
+                    potential.metadata.scale,
+                    potential.metadata.shift,
+                    graph,
+                    fixed,
+                    state,
+                    limits,
+                )
+            )
+        for relaxing, new in zip(running, unstack(STATE_AXES, state, n_atoms), strict=True):
+            relaxing.state = new
+        self._count(shape, int(n_evaluations), sum(_n_edges(r) for r in running))
+
+    def _count(self, shape: Shape, n_evaluations: int, n_edges: int) -> None:
+        statistics = self.statistics
+        statistics.shapes.add(shape)
+        statistics.n_calls += 1
+        statistics.n_evaluations += n_evaluations
+        statistics.n_real_edges += n_evaluations * n_edges
+        statistics.n_padded_edges += n_evaluations * shape.n_edge
+
+    def _take_out(self) -> list[tuple[int, RelaxResult]]:
+        ended = [r for r in self.running if r.reason is not Reason.RUNNING]
+        self.running = [r for r in self.running if r.reason is Reason.RUNNING]
+        self.statistics.n_force_calls += sum(int(r.state.fire.n_steps[0]) + 1 for r in ended)
+        return [(r.index, finish(r, self.potential)) for r in ended]
+
+    def _renew_lists(self) -> list[tuple[int, RelaxResult]]:
+        """New lists for those that wait for one; returns those that cannot have one."""
+        failed = []
+        for relaxing in [r for r in self.running if r.state.needs_list[0]]:
+            try:
+                self._make_list(relaxing)
+            except MlipError as error:
+                self.running.remove(relaxing)
+                failed.append((relaxing.index, give_up(relaxing.atoms, error, relaxing)))
+        while sum(_n_edges(r) for r in self.running) > self.edges_per_batch and len(self.running) > 1:
+            self.waiting.appendleft(self.running.pop())
+        return failed
+
+
+def _n_edges(relaxing: Relaxing) -> int:
+    return len(relaxing.graph.senders)
+
+
+def _shape_for(needed: Shape, compiled: list[Shape]) -> Shape:
+    """The smallest shape compiled before that fits and is not much too large, else the next powers of two."""
+    tight = Shape(*(1 << max(3, (size - 1).bit_length()) for size in needed))
+    fitting = [
+        shape
+        for shape in compiled
+        if all(room >= size for room, size in zip(shape, needed, strict=True))
+        and shape.n_edge <= _SPARE * tight.n_edge
+        and shape.n_node <= _SPARE * tight.n_node
+    ]
+    if fitting:
+        return min(fitting, key=lambda shape: (shape.n_edge, shape.n_node, shape.n_graph))
+    compiled.append(tight)
+    return tight
+
+
+@cache
+def _shapes_compiled(model, dtype: str) -> list[Shape]:
+    """The shapes that this process has compiled `advance` for."""
+    return []

@@ -1,0 +1,77 @@
+"""What a relaxation ends with: the structure, its energy, and the reason it stopped."""
+
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import Any
+
+import numpy as np
+from ase import Atoms
+
+
+class Reason(IntEnum):
+    """Why a structure's relaxation ended; the codes are the device's."""
+
+    PADDING = 0
+    """Not a structure."""
+    RUNNING = 1
+    """Not ended yet."""
+    CONVERGED = 2
+    """Every row of forces, atoms and cell, is shorter than fmax."""
+    MAX_STEPS = 3
+    NON_FINITE = 4
+    """NaN or infinity in energy, forces or stress."""
+    EXPLODED = 5
+    """A component of the logarithmic strain left [-1, 1]."""
+    COLLAPSED = 6
+    """Two atoms, or an atom and its image, came closer than 0.5 A."""
+    ISOLATED = 7
+    """An atom that had neighbours lost all of them."""
+    ERROR = 8
+    """It could not be started or continued: unknown element, coincident atoms, unusable cell; see `message`."""
+
+
+@dataclass(frozen=True)
+class RelaxResult:
+    """One relaxation. Energies in eV (total, reference energies included), fmax in eV/A."""
+
+    atoms: Atoms
+    """A copy of the input with the final positions and cell, and with energy, forces and stress attached as a
+    single-point calculator where they are known."""
+    energy: float
+    """NaN where it is not known."""
+    converged: bool
+    reason: str
+    """converged, max_steps, non_finite, exploded, collapsed, isolated or error."""
+    n_steps: int
+    fmax: float
+    """The longest row of forces at the end, cell rows included."""
+    initial_energy: float
+    message: str | None = None
+    """What went wrong, where `reason` is error."""
+
+    @property
+    def failed(self) -> bool:
+        """Ended by a guard or an error: there is no relaxed structure. (max_steps is a structure, not converged.)"""
+        return self.reason not in ("converged", "max_steps")
+
+    def as_record(self) -> dict[str, Any]:
+        """A JSON-able dict; what is not a number is None."""
+        atoms = self.atoms
+        return {
+            "reason": self.reason,
+            "converged": self.converged,
+            "n_steps": self.n_steps,
+            "energy": finite_or_none(self.energy),
+            "initial_energy": finite_or_none(self.initial_energy),
+            "fmax": finite_or_none(self.fmax),
+            "message": self.message,
+            "numbers": atoms.numbers.tolist(),
+            "cell": np.round(atoms.cell.array, 10).tolist(),
+            "positions": np.round(atoms.positions, 10).tolist(),
+            "pbc": atoms.pbc.tolist(),
+        }
+
+
+def finite_or_none(value: float) -> float | None:
+    """JSON has no NaN."""
+    return float(value) if np.isfinite(value) else None

@@ -1,0 +1,241 @@
+"""One structure on its way through a relaxation, on the host: admitted, given neighbour lists, finished."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import jraph
+import numpy as np
+from ase import Atoms
+from ase.calculators.singlepoint import SinglePointCalculator
+from ase.constraints import FixAtoms
+from ase.geometry import complete_cell
+from jaxtyping import Bool, Float
+
+from mlip.data.records import Frame
+from mlip.errors import MlipError
+from mlip.graph.crystal import crystal_graph
+from mlip.relaxation.batch import Fixed, State
+from mlip.relaxation.cell import aligned_frame, closed_mask, deform, expm_host, periodic_mask
+from mlip.relaxation.fire import INITIAL_MIXING, INITIAL_TIME_STEP, FireState
+from mlip.relaxation.result import Reason, RelaxResult
+from mlip.units import tensor_from_voigt, voigt_from_tensor
+
+if TYPE_CHECKING:
+    from mlip.potential import Potential
+
+_MAX_NEIGHBOURS = 20_000
+"""Of an atom; a cell so dense is no crystal, and its list would fill the memory."""
+
+
+@dataclass(eq=False)
+class Relaxing:
+    """An input and how far its relaxation has come."""
+
+    index: int
+    atoms: Atoms
+    """The input; never modified."""
+    frame: Float[np.ndarray, "3 3"]
+    """Rotation from the input's axes (rows turn as r Q) to those in which the cell mask stands."""
+    start: Float[np.ndarray, "n 3"]
+    """Positions at the start in that frame, float64, A."""
+    initial_cell: Float[np.ndarray, "3 3"]
+    """Its cell, float64, A, with vectors made up for directions that have none."""
+    cell_mask: Bool[np.ndarray, "3 3"]
+    is_free: Bool[np.ndarray, " n"]
+    state: State
+    """Leading axis: atoms or 1; numpy in the precision of the run."""
+    fixed: Fixed | None = None
+    graph: jraph.GraphsTuple | None = None
+
+    def __len__(self) -> int:
+        return len(self.atoms)
+
+    @property
+    def reason(self) -> Reason:
+        return Reason(int(self.state.reason[0]))
+
+    def placed(self) -> tuple[Float[np.ndarray, "n 3"], Float[np.ndarray, "3 3"]]:
+        """Positions and cell now, float64, in `frame`. What has not moved is the input to the last bit."""
+        deformation = expm_host(self.state.log_deformation[0])
+        as_given = self.start.astype(self.state.positions.dtype)
+        moves = self.state.positions.astype(np.float64) - as_given
+        return deform(self.start + moves, deformation), deform(self.initial_cell, deformation)
+
+    def make_list(self, cutoff: float, skin: float) -> None:
+        """A new neighbour list at the present positions and cell.
+
+        Raises:
+            MlipError: coincident atoms, or a cell too dense to have a list.
+        """
+        positions, cell = self.placed()
+        where = f"structure {self.index}"
+        _check_density(cell, self.atoms.pbc, len(self), cutoff + skin, where)
+        frame = Frame(self.atoms.numbers, positions, cell, self.atoms.pbc)
+        dtype = self.state.positions.dtype
+        self.graph = crystal_graph(frame, cutoff + skin, dtype=dtype, index=self.index)
+        had_neighbours = _has_neighbours(self.graph, cutoff) if self.fixed is None else self.fixed.had_neighbours
+        self.fixed = Fixed(
+            initial_cell=self.initial_cell[None].astype(dtype),
+            cell_mask=self.cell_mask[None].astype(dtype),
+            is_free=self.is_free,
+            had_neighbours=had_neighbours,
+            list_positions=self.state.positions,
+            list_log_deformation=self.state.log_deformation,
+        )
+        self.state = self.state._replace(needs_list=np.zeros(1, bool))
+
+
+def admit(index: int, atoms: Atoms, potential: "Potential", cell: Any, dtype: np.dtype) -> Relaxing:
+    """Check an input and set up its relaxation.
+
+    Args:
+        cell: which strain components relax: "auto", True, False or a mask.
+
+    Raises:
+        MlipError: unknown element, unusable positions or cell.
+    """
+    where = f"structure {index}"
+    if len(atoms) == 0:
+        raise MlipError("has no atoms", where=where)
+    potential.check_elements(atoms.numbers, where=where)
+    if not (np.isfinite(atoms.positions).all() and np.isfinite(atoms.cell.array).all()):
+        raise MlipError("positions or cell are not finite", where=where)
+    initial_cell = _completed_cell(atoms, where)
+    frame, mask = _frame_and_mask(cell, initial_cell, atoms.pbc, where)
+    start = atoms.positions @ frame
+    return Relaxing(
+        index=index,
+        atoms=atoms,
+        frame=frame,
+        start=start,
+        initial_cell=initial_cell @ frame,
+        cell_mask=mask,
+        is_free=_free_atoms(atoms),
+        state=_initial_state(start.astype(dtype)),
+    )
+
+
+def check_constraints(index: int, atoms: Atoms) -> None:
+    """
+    Raises:
+        MlipError: a constraint that is not FixAtoms: it would be broken in silence.
+    """
+    for constraint in atoms.constraints:
+        if not isinstance(constraint, FixAtoms):
+            raise MlipError(
+                f"constraint {type(constraint).__name__} is not supported",
+                where=f"structure {index}",
+                fix="FixAtoms is; take the others off (atoms.set_constraint())",
+            )
+
+
+def finish(relaxing: Relaxing, potential: "Potential") -> RelaxResult:
+    """The result of a relaxation that has ended."""
+    state, reason = relaxing.state, relaxing.reason
+    reference = float(potential.reference_energies_by_z[relaxing.atoms.numbers].sum())
+    energy = float(state.energy[0]) + reference
+    positions, cell = relaxing.placed()
+    to_input = relaxing.frame.T
+    atoms = relaxing.atoms.copy()
+    cell = np.where(atoms.cell.array.any(axis=1)[:, None], cell @ to_input, 0.0)
+    atoms.set_cell(cell, apply_constraint=False)
+    atoms.set_positions(positions @ to_input, apply_constraint=False)
+    if reason is not Reason.NON_FINITE:
+        results = {"energy": energy, "forces": state.forces.astype(np.float64) @ to_input}
+        if atoms.cell.rank == 3:
+            tensor = tensor_from_voigt(state.stress[0])
+            results["stress"] = voigt_from_tensor(relaxing.frame @ tensor @ to_input)
+        atoms.calc = SinglePointCalculator(atoms, **results)
+    return RelaxResult(
+        atoms=atoms,
+        energy=energy,
+        converged=reason is Reason.CONVERGED,
+        reason=reason.name.lower(),
+        n_steps=int(state.fire.n_steps[0]),
+        fmax=float(state.fmax[0]),
+        initial_energy=float(state.initial_energy[0]) + reference,
+    )
+
+
+def give_up(atoms: Atoms, error: MlipError, relaxing: Relaxing | None = None) -> RelaxResult:
+    """The record of a structure that could not be started, or not be continued."""
+    nan = float("nan")
+    n_steps = 0 if relaxing is None else int(relaxing.state.fire.n_steps[0])
+    return RelaxResult(atoms.copy(), nan, False, Reason.ERROR.name.lower(), n_steps, nan, nan, str(error))
+
+
+def estimate_edges(atoms: Atoms, cutoff: float) -> float:
+    """About how many edges a structure has, from its density; for ordering only."""
+    volume = abs(np.linalg.det(atoms.cell.array))
+    n = len(atoms)
+    return n * min(n / volume, 1.0) * 4 / 3 * np.pi * cutoff**3 if volume > 0 else float(n)
+
+
+def _initial_state(positions: Float[np.ndarray, "n 3"]) -> State:
+    dtype = positions.dtype
+    scalar, tensor = np.zeros(1, dtype), np.zeros((1, 3, 3), dtype)
+    fire = FireState(
+        velocities=np.zeros_like(positions),
+        cell_velocities=tensor,
+        time_step=scalar + dtype.type(INITIAL_TIME_STEP),
+        mixing=scalar + dtype.type(INITIAL_MIXING),
+        n_downhill=np.zeros(1, np.int32),
+        n_steps=np.zeros(1, np.int32),
+    )
+    return State(
+        positions=positions,
+        log_deformation=tensor,
+        fire=fire,
+        reason=np.full(1, Reason.RUNNING, np.int32),
+        needs_list=np.ones(1, bool),
+        energy=scalar,
+        initial_energy=scalar,
+        fmax=scalar,
+        forces=np.zeros_like(positions),
+        stress=np.zeros((1, 6), dtype),
+    )
+
+
+def _completed_cell(atoms: Atoms, where: str) -> Float[np.ndarray, "3 3"]:
+    """The cell with unit vectors put in for directions without any: nothing depends on them."""
+    is_missing = ~atoms.cell.array.any(axis=1)
+    if (is_missing & atoms.pbc).any():
+        raise MlipError("is periodic along a cell vector of length zero", where=where)
+    cell = complete_cell(atoms.cell.array)
+    if abs(np.linalg.det(cell)) < 1e-6 * np.prod(np.linalg.norm(cell, axis=1)):
+        raise MlipError("the cell vectors do not span a volume", where=where)
+    return cell
+
+
+def _frame_and_mask(cell, initial_cell, pbc, where) -> tuple[np.ndarray, np.ndarray]:
+    """The axes to work in and the strain components that relax."""
+    if isinstance(cell, str) and cell == "auto":
+        frame = aligned_frame(initial_cell, pbc)
+        return frame, periodic_mask(initial_cell @ frame, pbc)
+    if isinstance(cell, bool | np.bool_):
+        return np.eye(3), np.full((3, 3), bool(cell))
+    return np.eye(3), closed_mask(cell, where)
+
+
+def _free_atoms(atoms: Atoms) -> Bool[np.ndarray, " n"]:
+    is_free = np.ones(len(atoms), bool)
+    for constraint in atoms.constraints:
+        is_free[constraint.get_indices()] = False
+    return is_free
+
+
+def _has_neighbours(graph: jraph.GraphsTuple, cutoff: float) -> Bool[np.ndarray, " n"]:
+    positions = np.asarray(graph.nodes["positions"])
+    cell = np.asarray(graph.globals["cell"])[0]
+    vectors = positions[graph.senders] + graph.edges["shifts"] @ cell - positions[graph.receivers]
+    is_near = np.linalg.norm(vectors, axis=1) <= cutoff
+    return np.bincount(np.asarray(graph.receivers)[is_near], minlength=len(positions)) > 0
+
+
+def _check_density(cell, pbc, n_atoms, radius, where) -> None:
+    """Refuse a cell whose neighbour list would not fit in memory."""
+    vectors = cell[np.asarray(pbc)]
+    extent = np.sqrt(np.linalg.det(vectors @ vectors.T)) if len(vectors) else 1.0
+    ball = (0.0, 2 * radius, np.pi * radius**2, 4 / 3 * np.pi * radius**3)[len(vectors)]
+    if n_atoms * ball > _MAX_NEIGHBOURS * extent:
+        raise MlipError(f"more than {_MAX_NEIGHBOURS} neighbours an atom within {radius:.1f} A", where=where)
