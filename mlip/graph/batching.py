@@ -1,0 +1,232 @@
+"""Many graphs in one array of a fixed shape, with little padding.
+
+XLA compiles a program a shape, so batches take their shapes from a short ladder. Two ways to fill them, both
+largest first and both making batches of nearly the same size: `pack` under a budget of atoms or edges
+(inference), `deal` with the same number of structures in each batch (training).
+"""
+
+import heapq
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import jraph
+import numpy as np
+from jaxtyping import Bool, Float, Int
+
+
+class Shape(NamedTuple):
+    """The array sizes of a padded batch, the padding included."""
+
+    n_node: int
+    n_edge: int
+    n_graph: int
+
+
+class Padding(NamedTuple):
+    """The share of a batch's slots that hold nothing."""
+
+    nodes: float
+    edges: float
+
+
+@dataclass(frozen=True)
+class ShapeLadder:
+    """The few shapes that batches may have: the rungs, ascending, then the last one times growth^k.
+
+    Without rungs each size is rounded up to a power of `growth` for itself: for batches of any make.
+    """
+
+    rungs: tuple[Shape, ...] = ()
+    growth: float = 1.2
+
+    @classmethod
+    def from_sizes(cls, sizes: Int[np.ndarray, "k 2"], graphs_per_batch: int, window: int) -> "ShapeLadder":
+        """The ladder for batches that `deal` makes of structures like these: found by dealing at random.
+
+        Rungs stand at the 50, 80 and 95 % quantiles of the batches' sizes; those less than 8 % below the
+        next are left out, so that large, well balanced batches have a single shape.
+
+        Args:
+            sizes: atoms and edges of a sample of structures.
+            graphs_per_batch: how many structures share one array.
+            window: how many batches are dealt at once.
+        """
+        rng = np.random.default_rng(0)
+        loads = []
+        for _ in range(32):
+            sample = sizes[rng.integers(len(sizes), size=graphs_per_batch * window)]
+            loads += [sample[batch].sum(0) for batch in deal(sample, window)]
+        quantiles = np.ceil(np.quantile(loads, [0.95, 0.8, 0.5], axis=0)).astype(int).tolist()
+        rungs = [Shape(n_node + 1, max(n_edge, 1), graphs_per_batch + 1) for n_node, n_edge in quantiles]
+        kept = rungs[:1]
+        for rung in rungs[1:]:
+            if rung.n_edge < 0.92 * kept[0].n_edge or rung.n_node < 0.92 * kept[0].n_node:
+                kept.insert(0, rung)
+        return cls(tuple(kept))
+
+    def smallest(self, n_node: int, n_edge: int, n_graph: int) -> Shape:
+        """The first shape with room for these sizes, which include the padding node and the padding graph."""
+        needed = Shape(n_node, n_edge, n_graph)
+        for rung in self.rungs:
+            if all(size <= room for size, room in zip(needed, rung, strict=True)):
+                return rung
+        if not self.rungs:
+            return Shape(*(math.ceil(self._power_above(size)) for size in needed))
+        top = self.rungs[-1]
+        scale = self._power_above(max(size / room for size, room in zip(needed, top, strict=True)))
+        return Shape(*(math.ceil(scale * room) for room in top))
+
+    def _power_above(self, size: float) -> float:
+        return self.growth ** math.ceil(math.log(max(size, 1), self.growth) - 1e-9)
+
+
+def graph_sizes(graphs: Sequence[jraph.GraphsTuple]) -> Int[np.ndarray, "k 2"]:
+    """Atoms and edges of each graph."""
+    return np.array([(len(g.nodes["species"]), len(g.senders)) for g in graphs], dtype=np.int64).reshape(-1, 2)
+
+
+def pad_batch(graphs: Sequence[jraph.GraphsTuple], shape: Shape) -> jraph.GraphsTuple:
+    """The graphs, one after another, in arrays of exactly `shape`.
+
+    The last graph is padding and owns all spare nodes (species 0) and edges (from the last node to itself,
+    so receivers stay sorted). Spare graphs before it have no nodes. Labels of padding are NaN, its `frame`
+    is -1, its cell the unit matrix.
+
+    Args:
+        graphs: unpadded single graphs with the same keys, e.g. of `crystal_graph`; may be fewer than
+            shape.n_graph - 1.
+    """
+    sizes = graph_sizes(graphs)
+    n_node, n_edge = (int(total) for total in sizes.sum(0))
+    if n_node + 1 > shape.n_node or n_edge > shape.n_edge or len(graphs) + 1 > shape.n_graph:
+        raise ValueError(f"{n_node} atoms, {n_edge} edges, {len(graphs)} graphs do not fit into {shape}")
+
+    def gathered(arrays: list[np.ndarray], length: int) -> np.ndarray:
+        total = sum(map(len, arrays))
+        out = np.empty((length, *arrays[0].shape[1:]), arrays[0].dtype)
+        np.concatenate(arrays, out=out[:total])
+        out[total:] = np.nan if out.dtype.kind == "f" else 0
+        return out
+
+    nodes = {key: gathered([g.nodes[key] for g in graphs], shape.n_node) for key in graphs[0].nodes}
+    nodes["positions"][n_node:] = 0.0
+    globals_ = {key: gathered([g.globals[key] for g in graphs], shape.n_graph) for key in graphs[0].globals}
+    globals_["cell"][len(graphs) :] = np.eye(3)
+    globals_["frame"][len(graphs) :] = -1
+    first_nodes = np.repeat(np.cumsum(sizes[:, 0]) - sizes[:, 0], sizes[:, 1]).astype(np.int32)
+    return jraph.GraphsTuple(
+        nodes=nodes,
+        edges={key: gathered([g.edges[key] for g in graphs], shape.n_edge) for key in graphs[0].edges},
+        receivers=_indices([g.receivers for g in graphs], first_nodes, shape),
+        senders=_indices([g.senders for g in graphs], first_nodes, shape),
+        globals=globals_,
+        n_node=_counts(sizes[:, 0], shape.n_node, shape.n_graph),
+        n_edge=_counts(sizes[:, 1], shape.n_edge, shape.n_graph),
+    )
+
+
+def _indices(arrays, first_nodes, shape: Shape) -> Int[np.ndarray, " e"]:
+    indices = np.empty(shape.n_edge, np.int32)
+    n_edge = len(first_nodes)
+    np.concatenate(arrays, out=indices[:n_edge])
+    indices[:n_edge] += first_nodes
+    indices[n_edge:] = shape.n_node - 1
+    return indices
+
+
+def _counts(real, total: int, n_graph: int) -> Int[np.ndarray, " g"]:
+    counts = np.zeros(n_graph, np.int32)
+    counts[: len(real)] = real
+    counts[-1] = total - real.sum()
+    return counts
+
+
+def graph_mask(batch: jraph.GraphsTuple) -> Bool[np.ndarray, "... g"]:
+    """Which graphs of a padded batch are structures; works on stacked batches and on JAX arrays."""
+    n_node = batch.n_node
+    return (n_node > 0) & (np.arange(n_node.shape[-1]) < n_node.shape[-1] - 1)
+
+
+def padded_fraction(batch: jraph.GraphsTuple) -> Padding:
+    """The padded share of a batch's nodes and edges; of all together when batches are stacked."""
+    return Padding(
+        nodes=float(batch.n_node[..., -1].sum() / batch.n_node.sum()),
+        edges=float(batch.n_edge[..., -1].sum() / max(1, batch.n_edge.sum())),
+    )
+
+
+def pack(
+    graphs: Sequence[jraph.GraphsTuple],
+    ladder: ShapeLadder,
+    *,
+    max_nodes: float = math.inf,
+    max_edges: float = math.inf,
+) -> list[tuple[list[int], Shape]]:
+    """Structures in as few batches as the budget allows, all of nearly the same size and of one shape.
+
+    Largest first, each to the emptiest batch. A structure above the budget is alone in its batch, whose
+    shape is its own.
+
+    Returns:
+        For every batch the indices of its structures, ascending, and the shape to pad it to.
+    """
+    sizes = graph_sizes(graphs)
+    budget = np.array([max_nodes, max_edges])
+    is_too_large = (sizes > budget).any(1)
+    groups = _spread(np.flatnonzero(~is_too_large), sizes, budget)
+    totals = [(*sizes[group].sum(0).tolist(), len(group)) for group in groups]
+    packed = []
+    if groups:
+        n_node, n_edge, n_graph = np.max(totals, axis=0).tolist()
+        shape = ladder.smallest(n_node + 1, n_edge, n_graph + 1)
+        packed = [(sorted(group), shape) for group in groups]
+    for index in np.flatnonzero(is_too_large).tolist():
+        n_node, n_edge = sizes[index].tolist()
+        packed.append(([index], ladder.smallest(n_node + 1, n_edge, 2)))
+    return packed
+
+
+def _spread(
+    members: Int[np.ndarray, " m"], sizes: Int[np.ndarray, "k 2"], budget: Float[np.ndarray, " 2"]
+) -> list[list[int]]:
+    """The members in groups of about equal atoms and edges, the fewest that the budget allows."""
+    total = np.maximum(sizes[members].sum(0), 1)
+    relative = (sizes / total).tolist()
+    order = members[np.argsort(-(sizes[members] / total).sum(1), kind="stable")].tolist()
+    capacity = (budget / total).tolist()
+    n_groups = math.ceil(max((total / budget).max(), 1)) if order else 0
+    while True:
+        groups: list[list[int]] = [[] for _ in range(n_groups)]
+        loads = [(0.0, 0.0)] * n_groups
+        emptiest = [(0.0, group) for group in range(n_groups)]
+        for index in order:
+            _, group = emptiest[0]
+            groups[group].append(index)
+            loads[group] = (loads[group][0] + relative[index][0], loads[group][1] + relative[index][1])
+            heapq.heapreplace(emptiest, (max(loads[group]), group))
+        if all(nodes <= capacity[0] + 1e-9 and edges <= capacity[1] + 1e-9 for nodes, edges in loads):
+            return [group for group in groups if group]
+        n_groups += max(1, n_groups // 50)
+
+
+def deal(sizes: Int[np.ndarray, "k 2"], n_batches: int) -> list[Int[np.ndarray, " b"]]:
+    """Structures dealt out to `n_batches` of equal count (to one) and nearly equal atoms and edges.
+
+    Largest first, in rounds: in each round every batch gets one structure, the fullest batch the smallest.
+
+    Returns:
+        For every batch the indices of its structures, ascending.
+    """
+    relative = sizes / np.maximum(sizes.sum(0), 1)
+    order = np.argsort(-relative.sum(1), kind="stable")
+    loads = np.zeros((n_batches, 2))
+    dealt: list[list[int]] = [[] for _ in range(n_batches)]
+    for start in range(0, len(order), n_batches):
+        round_ = order[start : start + n_batches]
+        emptiest = np.argsort(loads.max(1), kind="stable")[: len(round_)]
+        loads[emptiest] += relative[round_]
+        for batch, index in zip(emptiest, round_, strict=True):
+            dealt[batch].append(int(index))
+    return [np.array(sorted(batch), dtype=np.int64) for batch in dealt]

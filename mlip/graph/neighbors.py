@@ -1,0 +1,145 @@
+"""All pairs of atoms closer than a cutoff, periodic images included: the one neighbour list of the project.
+
+vesin does the search. Where its grid of cutoff-sized boxes would be far larger than the number of atoms (a
+molecule flown apart, a slab in kilometres of vacuum; vesin 0.6 dies of SIGFPE there), a k-d tree does.
+"""
+
+import threading
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+from scipy.spatial import cKDTree
+from vesin import NeighborList
+
+from mlip.errors import MlipError
+
+# An estimate above this is a collapsed cell or a mistaken unit; the list would not fit into memory.
+_MAX_PAIRS = 1e8
+# vesin allocates its boxes, filled or not, and cannot have more than 1e5 of them.
+_MAX_EMPTY_BOXES = 1_000
+_MAX_BOXES = 50_000
+
+_thread = threading.local()
+
+
+class Neighbors(NamedTuple):
+    """Directed edges, sorted by receiver, then sender, then shift: the same input gives the same order.
+
+    The vector of edge e is positions[senders[e]] + shifts[e] @ cell - positions[receivers[e]].
+    """
+
+    receivers: Int[np.ndarray, " e"]
+    """The atom that has the neighbour, int32, ascending."""
+    senders: Int[np.ndarray, " e"]
+    """The neighbour, int32."""
+    shifts: Int[np.ndarray, "e 3"]
+    """Whole cell vectors to the neighbour's image, int32; zero along open directions."""
+
+
+def neighbor_list(
+    positions: Float[np.ndarray, "n 3"],
+    cell: Float[np.ndarray, "3 3"],
+    pbc: Bool[np.ndarray, " 3"],
+    cutoff: float,
+) -> Neighbors:
+    """Every pair (i, j, image of j) with distance < `cutoff` in A, both directions, self-images kept.
+
+    An atom is not its own neighbour at zero distance; two atoms at one place are a pair of distance 0.
+    Positions may lie anywhere: shifts refer to the positions as given, not to wrapped ones.
+
+    Args:
+        cell: rows are lattice vectors, A, of either handedness; rows of open directions are not read.
+        pbc: which lattice vectors are periodic; any combination.
+
+    Raises:
+        MlipError: positions or periodic lattice vectors that are not finite, periodic lattice vectors that
+            are linearly dependent, more pairs than memory can hold.
+    """
+    positions = np.ascontiguousarray(positions, dtype=np.float64)
+    pbc = np.asarray(pbc, dtype=bool)
+    cell = np.where(pbc[:, None], cell, 0.0)
+    if len(positions) == 0:
+        return Neighbors(np.zeros(0, np.int32), np.zeros(0, np.int32), np.zeros((0, 3), np.int32))
+    boxes = _search_boxes(positions, cell, pbc, cutoff)
+    if boxes > _MAX_BOXES or boxes > max(_MAX_EMPTY_BOXES, 4 * len(positions)):
+        pairs, shifts = _pairs_by_tree(positions, cell, pbc, cutoff)
+    else:
+        pairs, shifts = _pairs_by_vesin(positions, cell, pbc, cutoff)
+    return _in_canonical_order(pairs, shifts, len(positions))
+
+
+def complete_cell(cell: Float[np.ndarray, "3 3"], pbc: Bool[np.ndarray, " 3"]) -> Float[np.ndarray, "3 3"]:
+    """The cell with each open direction's row replaced by a unit vector normal to all other rows."""
+    if pbc.all():
+        return np.asarray(cell, dtype=np.float64)
+    complete = np.array(cell, dtype=np.float64)
+    n_periodic = int(pbc.sum())
+    complete[~pbc] = np.linalg.svd(complete[pbc], full_matrices=True)[2][n_periodic:]
+    return complete
+
+
+def _search_boxes(positions, cell, pbc, cutoff) -> float:
+    """How many boxes of the size of the cutoff the structure spans, after checking that it makes sense."""
+    if not (np.isfinite(positions).all() and np.isfinite(cell).all()):
+        raise MlipError("positions or lattice vectors are not finite")
+    complete = complete_cell(cell, pbc)
+    volume = abs(np.linalg.det(complete))
+    if volume < 1e-9 * np.sqrt((complete**2).sum(1)).prod() or volume == 0.0:
+        raise MlipError(
+            "the periodic lattice vectors are linearly dependent", fix="mend the cell or set pbc False there"
+        )
+    to_fractional = np.linalg.inv(complete)
+    heights = 1.0 / np.sqrt((to_fractional**2).sum(0))
+    if not pbc.all():
+        extents = np.ptp(positions @ to_fractional, axis=0)  # the open rows are unit vectors: A
+        heights = np.where(pbc, heights, np.maximum(extents, 2 * cutoff))
+    n_pairs = len(positions) ** 2 * (2 * cutoff / heights).prod()
+    if n_pairs > _MAX_PAIRS:
+        raise MlipError(f"about {n_pairs:.0e} pairs of atoms within {cutoff} A: the cell has collapsed or is not in A")
+    return np.maximum(heights / cutoff, 1.0).prod()
+
+
+def _pairs_by_vesin(positions, cell, pbc, cutoff):
+    """Pairs (p, 2) and shifts (p, 3), views into vesin's buffers: valid until this thread's next call."""
+    search = getattr(_thread, "search", None)
+    if search is None or search.cutoff != cutoff:
+        search = _thread.search = NeighborList(cutoff=cutoff, full_list=True, sorted=False, n_threads=1)
+    return search.compute(positions, cell, pbc, quantities="PS", copy=False)
+
+
+def _pairs_by_tree(positions, cell, pbc, cutoff):
+    """The same by a k-d tree over the wrapped atoms and over their images near the cell."""
+    to_fractional = np.linalg.inv(complete_cell(cell, pbc))
+    origin = np.where(pbc, np.floor(positions @ to_fractional), 0).astype(np.int64)
+    wrapped = positions - origin @ cell
+    margins = np.where(pbc, cutoff * np.sqrt((to_fractional**2).sum(0)), 0.0)  # the cutoff, fractional
+    reach = np.ceil(margins).astype(int)
+    steps = np.stack(np.meshgrid(*(np.arange(-r, r + 1) for r in reach), indexing="ij"), -1).reshape(-1, 3)
+    fractional = (wrapped @ to_fractional)[None] + steps[:, None]
+    near = (~pbc | ((fractional >= -margins - 1e-9) & (fractional <= 1 + margins + 1e-9))).all(-1)
+    step_of_image, atom_of_image = np.nonzero(near)
+    images = wrapped[atom_of_image] + steps[step_of_image] @ cell
+    found = cKDTree(wrapped).sparse_distance_matrix(cKDTree(images), cutoff, output_type="ndarray")
+    found = found[found["v"] < cutoff]
+    receivers, senders = found["i"], atom_of_image[found["j"]]
+    steps_found = steps[step_of_image[found["j"]]]
+    other = (receivers != senders) | steps_found.any(1)
+    receivers, senders, steps_found = receivers[other], senders[other], steps_found[other]
+    return np.stack([receivers, senders], 1), steps_found - origin[senders] + origin[receivers]
+
+
+def _in_canonical_order(pairs, shifts, n_atoms: int) -> Neighbors:
+    """Sorted by (receiver, sender, shift): one integer key sorts three times faster than lexsort."""
+    if len(pairs) == 0:
+        return Neighbors(np.zeros(0, np.int32), np.zeros(0, np.int32), np.zeros((0, 3), np.int32))
+    base = 2 * int(np.abs(shifts).max()) + 1
+    key = pairs.astype(np.int64) @ np.array([n_atoms * base**3, base**3])
+    key += shifts @ np.array([base**2, base, 1])
+    order = np.argsort(key)
+    ordered = pairs[order].astype(np.int32)
+    return Neighbors(
+        np.ascontiguousarray(ordered[:, 0]),
+        np.ascontiguousarray(ordered[:, 1]),
+        shifts[order].astype(np.int32),
+    )
