@@ -39,6 +39,9 @@ MAX_ATOMS_PER_FRAME = 1_000_000
 BLOCK = 1 << 16
 """Rows of a per-frame column that are read at once when a whole column is gone through."""
 
+BLOCK_FRAMES = 1 << 12
+"""Frames whose atoms are read at once."""
+
 
 @dataclass(frozen=True, slots=True)
 class Material:
@@ -172,6 +175,23 @@ class Store:
                 sizes[here[inside]] = np.diff(offsets)[local[inside] - start]
         return sizes
 
+    def blocks(self, columns: Sequence[str], split: str | None = None) -> Iterator[dict[str, np.ndarray]]:
+        """Go through per-frame and per-atom columns in order, `BLOCK_FRAMES` frames at a time.
+
+        Args:
+            columns: paths such as "frames/energy" and "atoms/force".
+            split: only the frames of that split, and their atoms.
+
+        Yields:
+            The columns by their last name, and "size": the number of atoms of each frame.
+        """
+        code = None if split is None else split_code(split)
+        for shard in self.shards:
+            for start in range(0, shard.n_frames, BLOCK_FRAMES):
+                block = shard.block(columns, start, min(start + BLOCK_FRAMES, shard.n_frames), code)
+                if len(block["size"]):
+                    yield block
+
     def _shard_of(self, index: int, starts: list[int], what: str) -> tuple[int, int]:
         if not 0 <= index < starts[-1]:
             raise IndexError(f"{what} {index} of a store with {starts[-1]}")
@@ -292,6 +312,23 @@ class _Shard:
             calculation=int(columns["frames/calculation"][k]),
             ionic_step=int(columns["frames/ionic_step"][k]),
         )
+
+    def block(self, columns: Sequence[str], start: int, stop: int, split: int | None) -> dict[str, np.ndarray]:
+        """Columns of the frames start..stop - 1 that are of the split, and their sizes."""
+        offsets = self["frames/atom_offset"][start : stop + 1]
+        size = np.diff(offsets)
+        if (size < 0).any() or not 0 <= offsets[0] <= offsets[-1] <= self.n_atoms:
+            raise self.damaged(f"the atom offsets of frames {start} to {stop} are not ascending")
+        block = {"size": size}
+        for path in columns:
+            rows = slice(start, stop) if path.startswith("frames/") else slice(offsets[0], offsets[-1])
+            block[path.split("/")[1]] = self[path][rows]
+        if split is None:
+            return block
+        inside = self["frames/split"][start:stop] == split
+        atoms_inside = np.repeat(inside, size)
+        masks = {path.split("/")[1]: atoms_inside for path in columns if path.startswith("atoms/")}
+        return {name: values[masks.get(name, inside)] for name, values in block.items()}
 
     def material(self, m: int, first_frame: int) -> Material:
         return next(self._materials(m, m + 1, first_frame))

@@ -1,0 +1,47 @@
+"""Train, validation and test sets, by material and never by frame.
+
+The set of a material depends on its id and the seed alone: the order of the files does not matter, and data
+that are added later leave every earlier material where it was.
+"""
+
+import math
+from collections.abc import Sequence
+from hashlib import blake2b
+
+from mlip.data.schema import SPLITS
+from mlip.errors import MlipError
+
+FRACTIONS = (0.9, 0.05, 0.05)
+"""Of the paper: train, val, test."""
+
+
+def assign_split(material_id: str, seed: int, fractions: Sequence[float] = FRACTIONS) -> str:
+    """'train', 'val' or 'test' for a material, by hash.
+
+    Args:
+        fractions: the expected shares of train, val and test; they add up to 1.
+
+    Raises:
+        MlipError: fractions are not three shares.
+    """
+    check_fractions(fractions)
+    digest = blake2b(f"{seed}:{material_id}".encode(), digest_size=8).digest()
+    position = int.from_bytes(digest, "big") / 2**64
+    # Test and val are taken from the front, so that making them larger later only takes from train.
+    _, val, test = fractions
+    if position < test:
+        return "test"
+    return "val" if position < test + val else "train"
+
+
+def check_fractions(fractions: Sequence[float]) -> None:
+    """Raise MlipError unless these are three shares that add up to 1."""
+    if (
+        len(fractions) != len(SPLITS)
+        or not all(f >= 0 for f in fractions)
+        or not math.isclose(sum(fractions), 1.0, abs_tol=1e-6)
+    ):
+        raise MlipError(
+            f"the split {', '.join(map(str, fractions))} is not three shares that add up to 1",
+            fix="e.g. 0.9,0.05,0.05 for train, val, test",
+        )

@@ -1,0 +1,132 @@
+"""Reference energies and label scales of a store, in one streaming pass.
+
+The reference energies E0 are the least-squares solution of sum_i E0(Z_i) = E over all frames: what a model
+need not learn. The pass keeps the normal equations only (119 x 119), whatever the number of frames.
+"""
+
+import json
+from dataclasses import asdict, dataclass
+
+import numpy as np
+from ase.data import chemical_symbols
+from jaxtyping import Float, Int
+
+from mlip.data.store import Store
+from mlip.errors import MlipError
+
+_N_ELEMENTS = len(chemical_symbols)
+
+_SINGULAR = 1e-10
+"""Relative size below which an eigenvalue of the normal equations is rounding: its combination of elements
+never varies on its own in the data (Na and Cl, if all crystals are NaCl)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Statistics:
+    """What the frames of a split look like. Labels that are missing count nowhere."""
+
+    reference_energies: dict[str, float]
+    """Symbol -> E0, eV. Where the data cannot tell elements apart, the solution of least norm."""
+    n_frames: int
+    n_atoms: int
+    elements: list[str]
+    """Symbols, by atomic number."""
+    force_rms: float
+    """Root mean square of the force components, eV/A; NaN without forces."""
+    energy_rms_per_atom: float
+    """Root mean square of (E - sum E0) / n_atoms over frames, eV/atom; NaN without energies."""
+
+    def to_json(self) -> str:
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def from_json(cls, text: str) -> "Statistics":
+        return cls(**json.loads(text))
+
+
+def compute_statistics(store: Store, split: str | None = "train") -> Statistics:
+    """Statistics of a split's frames (None: of all frames).
+
+    Raises:
+        MlipError: the split is empty.
+    """
+    sums = _Sums()
+    for block in store.blocks(("frames/energy", "atoms/number", "atoms/force"), split):
+        sums.add(**block)
+    if not sums.n_frames:
+        raise MlipError(f"no frame in the split {split!r}", where=str(store.path))
+    present = np.flatnonzero(sums.counts)
+    reference = sums.reference_energies(present)
+    return Statistics(
+        reference_energies={chemical_symbols[z]: float(e) for z, e in zip(present, reference, strict=True)},
+        n_frames=sums.n_frames,
+        n_atoms=int(sums.counts.sum()),
+        elements=[chemical_symbols[z] for z in present],
+        force_rms=float(np.sqrt(sums.force_squares / sums.n_forces)) if sums.n_forces else float("nan"),
+        energy_rms_per_atom=sums.energy_rms_per_atom(present, reference),
+    )
+
+
+class _Sums:
+    """What the pass adds up."""
+
+    def __init__(self) -> None:
+        self.n_frames = self.n_energies = self.n_forces = 0
+        self.counts = np.zeros(_N_ELEMENTS, dtype=np.int64)
+        self.total = _NormalEquations()
+        self.per_atom = _NormalEquations()
+        self.force_squares = 0.0
+
+    def add(
+        self,
+        energy: Float[np.ndarray, " k"],
+        number: Int[np.ndarray, " n"],
+        force: Float[np.ndarray, "n 3"],
+        size: Int[np.ndarray, " k"],
+    ) -> None:
+        k = len(energy)
+        cells = np.repeat(np.arange(k), size) * _N_ELEMENTS + number
+        composition = np.bincount(cells, minlength=k * _N_ELEMENTS).reshape(k, _N_ELEMENTS)
+        self.n_frames += k
+        self.counts += composition.sum(axis=0)
+        known = np.isfinite(energy)
+        self.n_energies += int(known.sum())
+        rows, energies, sizes = composition[known].astype(np.float64), energy[known], size[known]
+        self.total.add(rows, energies)
+        self.per_atom.add(rows / sizes[:, None], energies / sizes)
+        components = force[np.isfinite(force)].astype(np.float64)
+        self.n_forces += components.size
+        self.force_squares += float(components @ components)
+
+    def reference_energies(self, elements: Int[np.ndarray, " e"]) -> Float[np.ndarray, " e"]:
+        if not self.n_energies:
+            return np.full(len(elements), np.nan)
+        return self.total.solution(elements)
+
+    def energy_rms_per_atom(self, elements: Int[np.ndarray, " e"], reference: Float[np.ndarray, " e"]) -> float:
+        if not self.n_energies:
+            return float("nan")
+        return float(np.sqrt(self.per_atom.residual_square(elements, reference) / self.n_energies))
+
+
+class _NormalEquations:
+    """A^T A, A^T y and y^T y of a least-squares problem whose rows come in blocks."""
+
+    def __init__(self) -> None:
+        self._gram = np.zeros((_N_ELEMENTS, _N_ELEMENTS))
+        self._moment = np.zeros(_N_ELEMENTS)
+        self._square = 0.0
+
+    def add(self, rows: Float[np.ndarray, "k e"], values: Float[np.ndarray, " k"]) -> None:
+        self._gram += rows.T @ rows
+        self._moment += rows.T @ values
+        self._square += float(values @ values)
+
+    def solution(self, columns: Int[np.ndarray, " e"]) -> Float[np.ndarray, " e"]:
+        gram = self._gram[np.ix_(columns, columns)]
+        return np.linalg.pinv(gram, rcond=_SINGULAR, hermitian=True) @ self._moment[columns]
+
+    def residual_square(self, columns: Int[np.ndarray, " e"], x: Float[np.ndarray, " e"]) -> float:
+        """|A x - y|^2."""
+        gram = self._gram[np.ix_(columns, columns)]
+        return max(0.0, float(x @ gram @ x - 2 * x @ self._moment[columns] + self._square))

@@ -1,0 +1,51 @@
+"""Sub-sampling of a relaxation path by energy difference.
+
+"Improving machine-learning models in materials science through large datasets", sec. 2.4: neighbouring steps
+of a path are nearly the same structure; those that differ little in energy are left out.
+"""
+
+import math
+from dataclasses import replace
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from mlip.data.records import Trajectory
+from mlip.errors import MlipError
+
+
+def kept_steps(energies: Float[np.ndarray, " n"], cutoff: float) -> Int[np.ndarray, " k"]:
+    """Indices of the steps to keep, ascending.
+
+    The first step, the one at one third of the path (index n // 3) and the last are always kept. After a
+    kept step of energy E_k, for whichever reason it was kept, the next is the first with |E - E_k| >= cutoff.
+    Where one of the two energies is NaN, the difference is unknown and a finite cutoff keeps the step.
+
+    Args:
+        energies: of the steps in chronological order, eV (or eV/atom).
+        cutoff: in the same unit; 0 keeps every step, inf only the three.
+
+    Raises:
+        MlipError: cutoff is negative or NaN.
+    """
+    if not cutoff >= 0:
+        raise MlipError(f"a sub-sampling cutoff of {cutoff}", fix="a number >= 0, or inf")
+    n = len(energies)
+    always = {0, n // 3, n - 1}
+    kept: list[int] = []
+    for step, energy in enumerate(energies):
+        is_far = step not in always and not abs(energy - energies[kept[-1]]) < cutoff
+        if step in always or (is_far and math.isfinite(cutoff)):
+            kept.append(step)
+    return np.array(kept, dtype=np.int64)
+
+
+def subsample(trajectory: Trajectory, cutoff: float, *, per_atom: bool) -> Trajectory:
+    """The trajectory with the kept steps only.
+
+    Args:
+        cutoff: eV/atom if `per_atom` (the paper's PBEsol set), else eV per cell (its 2D set).
+    """
+    scale = len(trajectory.frames[0]) if per_atom else 1
+    energies = np.array([frame.energy / scale for frame in trajectory.frames])
+    return replace(trajectory, frames=[trajectory.frames[k] for k in kept_steps(energies, cutoff)])
