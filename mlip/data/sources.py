@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from mlip.data import alexandria, ase_files
-from mlip.data.records import Skipped, Trajectory
+from mlip.data.records import Entry, Skipped, Trajectory
 from mlip.data.streams import OnBytes
 from mlip.errors import MlipError
 
@@ -55,12 +55,11 @@ def read_source(
     functional: str | None = None,
     dimensionality: int | None = None,
     on_bytes: OnBytes | None = None,
-) -> Iterator[Trajectory | Skipped]:
-    """The materials of a file, streaming; bulk entries as trajectories of one frame.
+) -> Iterator[Trajectory | Entry | Skipped]:
+    """The materials of a file, streaming.
 
     Raises:
         MlipError: see the readers, `mlip.data.alexandria` and `mlip.data.ase_files`.
     """
     reader = alexandria.read if path.name.lower().endswith(_ALEXANDRIA) else ase_files.read
-    for item in reader(path, functional=functional, dimensionality=dimensionality, on_bytes=on_bytes):
-        yield item.as_trajectory() if isinstance(item, alexandria.Entry) else item
+    return reader(path, functional=functional, dimensionality=dimensionality, on_bytes=on_bytes)

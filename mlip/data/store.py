@@ -82,7 +82,7 @@ class Store:
         self.n_atoms: int = sum(shard.n_atoms for shard in self._shards)
 
     def _open(self) -> None:
-        self._shards = [_Shard(path) for path in shard_paths(self.path)]
+        self._shards = [Shard(path) for path in shard_paths(self.path)]
         self._pid = os.getpid()
 
     def close(self) -> None:
@@ -108,7 +108,7 @@ class Store:
         return f"Store({str(self.path)!r}: {self.n_frames:,} frames of {self.n_materials:,} materials)"
 
     @property
-    def shards(self) -> list["_Shard"]:
+    def shards(self) -> list["Shard"]:
         """The open files. HDF5 handles must not cross a fork, so a child process opens its own."""
         if self._pid != os.getpid():
             self._open()
@@ -198,7 +198,7 @@ class Store:
         s = bisect_right(starts, index) - 1
         return s, int(index) - starts[s]
 
-    def _locate(self, index: int, starts: list[int], what: str) -> tuple["_Shard", int]:
+    def _locate(self, index: int, starts: list[int], what: str) -> tuple["Shard", int]:
         s, local = self._shard_of(index, starts, what)
         return self.shards[s], local
 
@@ -215,7 +215,7 @@ def shard_paths(path: Path) -> list[Path]:
     return [path]
 
 
-class _Shard:
+class Shard:
     """One store file, validated on opening; datasets by their path."""
 
     def __init__(self, path: Path):

@@ -39,11 +39,13 @@ from mlip.units import UNITS
 BLOCK_ATOMS = 1 << 17
 """Atoms gathered before they are appended to the file: some 10 MB."""
 
-CHUNK_BYTES = 1 << 15
-"""Size of an HDF5 chunk before compression. What is read for one frame is one chunk a column, so chunks are
-small; see benchmarks of the store for the trade-off."""
+CHUNK_BYTES = 1 << 13
+"""Size of an HDF5 chunk before compression. To read one frame is to decompress one chunk a column, so chunks
+are small: at 8 kB random reading is as fast as from an uncompressed file but for a quarter, at 128 kB four
+times slower, and the file 2 % smaller."""
 
 COMPRESSION = {"compression": "lzf", "shuffle": True}
+"""Of h5py's own filters: gzip makes files 8 % smaller than lzf and random reading a quarter slower."""
 
 
 class StoreWriter:
@@ -119,8 +121,11 @@ class StoreWriter:
             self._frames.append(frame)
             self._frame_split.append(code)
             self._frame_material.append(self.n_materials)
-            self._block_atoms += len(frame)
+        n_atoms = sum(map(len, trajectory.frames))
+        self._block_atoms += n_atoms
         self.n_materials += 1
+        self.n_frames += len(trajectory.frames)
+        self.n_atoms += n_atoms
         if self._block_atoms >= BLOCK_ATOMS:
             self._flush()
 
@@ -133,8 +138,8 @@ class StoreWriter:
 
     def _append_frames(self) -> None:
         frames = self._frames
-        sizes = np.array([len(f) for f in frames])
-        self._append("frames/atom_offset", self.n_atoms + np.cumsum(sizes))
+        before = self.n_atoms - self._block_atoms
+        self._append("frames/atom_offset", before + np.cumsum([len(f) for f in frames]))
         self._append("frames/energy", [f.energy for f in frames])
         self._append("frames/cell", [f.cell for f in frames])
         self._append("frames/pbc", [f.pbc for f in frames])
@@ -147,8 +152,6 @@ class StoreWriter:
         self._append("atoms/position", np.concatenate([f.positions for f in frames]))
         self._append("atoms/force", np.concatenate([_label(f.forces, (len(f), 3)) for f in frames]))
         self._append("atoms/magmom", np.concatenate([_label(f.magmoms, (len(f),)) for f in frames]))
-        self.n_frames += len(frames)
-        self.n_atoms += int(sizes.sum())
 
     def _append_materials(self) -> None:
         trajectories = [trajectory for trajectory, _ in self._materials]
@@ -224,10 +227,14 @@ class StoreWriter:
         return self
 
     def __exit__(self, kind: type | None, *_: object) -> None:
-        if kind is None:
-            self.finish()
-        else:
+        if kind is not None:
             self.abort()
+            return
+        try:
+            self.finish()
+        except BaseException:  # the disk is full, say
+            self.abort()
+            raise
 
 
 def partial_path(target: Path) -> Path:

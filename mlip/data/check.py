@@ -1,0 +1,114 @@
+"""Is a store what was written? Every column against its checksum, and the columns against one another."""
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import h5py
+import numpy as np
+
+from mlip.data.schema import SPLITS, Checksum
+from mlip.data.store import BLOCK, Shard, shard_paths
+from mlip.errors import MlipError
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One fault of a store file."""
+
+    file: str
+    column: str
+    what: str
+
+
+OnColumn = Callable[[str], None]
+"""Told each column before it is read."""
+
+
+def find_problems(path: Path, on_column: OnColumn | None = None) -> Iterator[Problem]:
+    """The faults of a store (file, or folder of shards), streaming; none if it is sound.
+
+    Raises:
+        MlipError: there is no such store.
+    """
+    for file in shard_paths(path):
+        try:
+            shard = Shard(file)
+        except MlipError as error:
+            yield Problem(str(file), "", error.what)
+            continue
+        with shard.file:
+            found = list(_altered_columns(shard, on_column))
+            # Columns that cannot be trusted need not be compared.
+            yield from found or _contradictions(shard)
+
+
+def _altered_columns(shard: Shard, on_column: OnColumn | None) -> Iterator[Problem]:
+    try:
+        recorded = json.loads(shard.file["checksums"].asstr()[()])
+    except (KeyError, ValueError, OSError):
+        yield Problem(str(shard.path), "checksums", "cannot be read")
+        return
+    for column in sorted(recorded):
+        if on_column:
+            on_column(column)
+        try:
+            matches = _checksum(shard.file[column]) == recorded[column]
+        except (KeyError, OSError, UnicodeDecodeError) as error:
+            yield Problem(str(shard.path), column, f"cannot be read ({error})")
+            continue
+        if not matches:
+            yield Problem(str(shard.path), column, "was altered: it does not have the checksum it was written with")
+
+
+def _checksum(dataset: h5py.Dataset) -> str:
+    checksum = Checksum()
+    is_text = dataset.dtype == object
+    if dataset.ndim == 0:
+        checksum.update([dataset.asstr()[()]])
+    else:
+        for start in range(0, len(dataset), BLOCK):
+            rows = slice(start, start + BLOCK)
+            checksum.update(list(dataset.asstr()[rows]) if is_text else dataset[rows])
+    return checksum.hexdigest()
+
+
+def _contradictions(shard: Shard) -> Iterator[Problem]:
+    """Faults of a file that is as it was written, but was written wrong (by another program, say)."""
+    for column, n_owned in (("frames/atom_offset", shard.n_atoms), ("materials/frame_offset", shard.n_frames)):
+        if not _are_offsets(shard[column], n_owned):
+            yield Problem(str(shard.path), column, f"does not ascend from 0 to {n_owned}")
+    for column, low, high in (
+        ("frames/material", 0, shard.n_materials - 1),
+        ("frames/split", 0, len(SPLITS) - 1),
+        ("materials/split", 0, len(SPLITS) - 1),
+        ("materials/dimensionality", 1, 3),
+        ("atoms/number", 1, 118),
+    ):
+        if not _is_within(shard[column], low, high):
+            yield Problem(str(shard.path), column, f"has values outside {low}..{high}")
+    for column in ("frames/cell", "atoms/position"):
+        if not _is_finite(shard[column]):
+            yield Problem(str(shard.path), column, "has values that are not finite")
+
+
+def _blocks(dataset: h5py.Dataset, overlap: int = 0) -> Iterator[np.ndarray]:
+    for start in range(0, len(dataset), BLOCK):
+        yield dataset[start : start + BLOCK + overlap]
+
+
+def _are_offsets(dataset: h5py.Dataset, n_owned: int) -> bool:
+    return (
+        dataset[0] == 0
+        and dataset[-1] == n_owned
+        and all((np.diff(block) >= 0).all() for block in _blocks(dataset, overlap=1))
+    )
+
+
+def _is_within(dataset: h5py.Dataset, low: int, high: int) -> bool:
+    return all(((block >= low) & (block <= high)).all() for block in _blocks(dataset))
+
+
+def _is_finite(dataset: h5py.Dataset) -> bool:
+    return all(np.isfinite(block).all() for block in _blocks(dataset))
