@@ -187,13 +187,14 @@ def _print_rows(console, title: str, rows) -> None:
 
 def _print_table(console, title: str, header: tuple[str, ...], rows: list[tuple]) -> None:
     from rich.table import Table
+    from rich.text import Text
 
-    console.print(f"[bold]{title}[/bold]")  # a table's own title wraps at the table's width
+    console.print(Text(title, style="bold"))  # a table's own title wraps at the table's width
     table = Table(show_header=any(header))
     for i, name in enumerate(header):
         table.add_column(name, justify="left" if i == 0 else "right", overflow="fold")
     for row in rows:
-        table.add_row(*(_cell(value) for value in row))
+        table.add_row(*(Text(_cell(value)) for value in row))
     console.print(table)
 
 

@@ -1,0 +1,102 @@
+"""Large JSON files, member by member."""
+
+import bz2
+import gzip
+import json
+import math
+import tracemalloc
+
+import pytest
+
+from mlip.data import json_stream, streams
+from mlip.data.json_stream import members
+from mlip.errors import MlipError
+
+
+@pytest.fixture
+def write(tmp_path):
+    def to_file(text, name="file.json"):
+        path = tmp_path / name
+        data = text.encode() if isinstance(text, str) else text
+        path.write_bytes(data)
+        return path
+
+    return to_file
+
+
+VALUES = {"a": [1, 2.5e-3, -0.0], "b": {"x": 'brace } and " quote, é 😀'}, "c": None, "d": 12345678901234, "e": True}
+
+
+@pytest.mark.parametrize("block", [1, 2, 7, 64, 1 << 20])
+@pytest.mark.parametrize("compress", [lambda x: x, bz2.compress, gzip.compress])
+def test_members_are_the_same_wherever_the_blocks_end(write, monkeypatch, block, compress):
+    monkeypatch.setattr(streams, "BLOCK_BYTES", block)
+    text = json.dumps(VALUES, indent=1, ensure_ascii=False)
+    assert list(members(write(compress(text.encode())))) == list(VALUES.items())
+
+
+def test_bare_nan_and_infinity_are_read(write):
+    found = dict(members(write('{"a": [NaN, Infinity, -Infinity]}')))
+    assert math.isnan(found["a"][0])
+    assert found["a"][1:] == [math.inf, -math.inf]
+
+
+def test_a_list_of_entries_is_given_item_by_item(write):
+    text = '{"@module": "x", "entries": [{"entry_id": "a"}, {"entry_id": "b"}], "entries_end": 1}'
+    found = list(members(write(text)))
+    assert found == [
+        ("@module", "x"),
+        ("entries", {"entry_id": "a"}),
+        ("entries", {"entry_id": "b"}),
+        ("entries_end", 1),
+    ]
+
+
+@pytest.mark.parametrize("text", ["{}", ' \n{ "entries" : [ ] }\n'])
+def test_an_empty_file_of_the_layout_has_no_member(write, text):
+    assert list(members(write(text))) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "ends early"),
+        ("[1, 2]", "expected a JSON object"),
+        ('{"a": 1', "ends early.* last complete material: a"),
+        ('{"a": 1, "b": [1, 2', "not JSON .* last complete material: a"),
+        ('{"a": 1, "b": [1 2], "c": 3' + " " * 100 + "}", "not JSON .* last complete material: a"),
+        ('{"a": 1 "b": 2}', "expected ',' or '}'"),
+        ('{"a": 1, }', "expected a value"),
+        ('{"entries": [{"entry_id": "x"}, ', "ends early.* last complete material: x"),
+        ("{" + '"a": ' + "[" * 100_000, "not JSON"),
+    ],
+)
+def test_what_is_no_json_says_where_it_stops_being_it(write, text, message):
+    with pytest.raises(MlipError, match=message):
+        list(members(write(text)))
+
+
+def test_bytes_that_are_no_text_are_refused(write):
+    with pytest.raises(MlipError, match="UTF-8"):
+        list(members(write(b'{"a": "\xff\xfe"}')))
+
+
+def test_a_value_without_end_is_given_up_before_memory_is(write, monkeypatch):
+    monkeypatch.setattr(json_stream, "MAX_VALUE_CHARACTERS", 10_000)
+    monkeypatch.setattr(streams, "BLOCK_BYTES", 1000)
+    with pytest.raises(MlipError, match="1 GB"):
+        list(members(write('{"a": [' + "1, " * 10_000)))
+
+
+def test_memory_holds_a_member_and_not_the_file(tmp_path, monkeypatch):
+    monkeypatch.setattr(streams, "BLOCK_BYTES", 1 << 16)
+    path = tmp_path / "large.json.gz"
+    member = json.dumps([[0.123456789] * 3] * 300)  # 12 kB
+    with gzip.open(path, "wt", compresslevel=1) as stream:
+        stream.write("{" + ",".join(f'"m{k}": {member}' for k in range(1000)) + "}")  # 12 MB
+    tracemalloc.start()
+    count = sum(1 for _ in members(path))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert count == 1000
+    assert peak < 1.5e6  # a few blocks of 64 kB, as bytes and as text, and one member
