@@ -62,7 +62,7 @@ class Checkpoints:
         self._manager.save(
             step,
             args=ocp.args.Composite(state=ocp.args.StandardSave(state), progress=ocp.args.JsonSave(progress)),
-            metrics={"loss": math.inf if validation_loss is None else validation_loss},
+            metrics={"loss": _rankable(validation_loss)},
         )
 
     def restore(self, template: TrainState, step: int | None = None) -> tuple[TrainState, dict]:
@@ -98,3 +98,8 @@ def _other_run(path: Path) -> MlipError:
         where=str(path),
         fix="resume with the recipe it was made with, or set another out=",
     )
+
+
+def _rankable(loss: float | None) -> float:
+    """Without a validation, or with one that is not a number, a checkpoint is the worst, not the best."""
+    return loss if loss is not None and math.isfinite(loss) else math.inf

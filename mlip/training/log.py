@@ -2,6 +2,7 @@
 
 import json
 import logging
+import math
 import os
 from pathlib import Path
 
@@ -21,7 +22,7 @@ class RunLog:
         path = folder / METRICS
         _keep_until(path, resumed_from)
         self._file = path.open("a")
-        self._board = SummaryWriter(str(folder / "tensorboard"), purge_step=resumed_from + 1 if resumed_from else None)
+        self._board = SummaryWriter(str(folder / "tensorboard"), purge_step=resumed_from + 1)
         self._console = Console(quiet=quiet, highlight=False)
         self._progress = _progress_line(self._console)
         self._task = self._progress.add_task("", total=n_steps, completed=resumed_from, speed="", losses="")
@@ -40,8 +41,12 @@ class RunLog:
         self._console.print(text, soft_wrap=True)
 
     def write(self, kind: str, step: int, values: dict) -> None:
-        """Append a record of `kind` ("train", "validation", "skipped"); numbers go to TensorBoard as well."""
-        self._file.write(json.dumps({"kind": kind, "step": step, **values}) + "\n")
+        """Append a record of `kind` ("train", "validation", "skipped"); numbers go to TensorBoard as well.
+
+        A value that is not a finite number becomes null: NaN is no JSON.
+        """
+        values = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in values.items()}
+        self._file.write(json.dumps({"kind": kind, "step": step, **values}, allow_nan=False) + "\n")
         self._file.flush()
         for name, value in values.items():
             if isinstance(value, int | float):

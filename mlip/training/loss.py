@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 from jraph import GraphsTuple
 
+from mlip.graph.batching import graph_mask
 from mlip.training.recipe import LossRecipe
 from mlip.units import EV_PER_A3_IN_GPA
 
@@ -49,12 +50,6 @@ def penalty_function(kind: str, delta: float) -> Callable[[Float[Array, "..."]],
     return huber
 
 
-def real_graphs(graph: GraphsTuple) -> Bool[Array, " g"]:
-    """Which graphs are structures: the last one is padding, and so is any that is empty."""
-    index = jnp.arange(graph.n_node.shape[0])
-    return (graph.n_node > 0) & (index < graph.n_node.shape[0] - 1)
-
-
 def graph_of_node(graph: GraphsTuple) -> Int[Array, " n"]:
     """The index of the graph that each node belongs to."""
     n_nodes = graph.nodes["species"].shape[0]
@@ -76,7 +71,7 @@ def loss_terms(prediction, graph: GraphsTuple, recipe: LossRecipe) -> tuple[Term
     """
     penalty = penalty_function(recipe.kind, recipe.huber_delta)
     stress_scale = EV_PER_A3_IN_GPA if recipe.stress_unit == "GPa" else 1.0
-    real = real_graphs(graph)
+    real = graph_mask(graph)
     atoms = jnp.maximum(graph.n_node, 1)
     energy, energy_known = _residuals(prediction.energy / atoms, graph.globals["energy"] / atoms, real)
     is_atom = graph.nodes["species"] > 0
@@ -109,7 +104,7 @@ def weighted_mean(terms: Terms, counts: Terms, recipe: LossRecipe) -> Float[Arra
     """sum over E, F, S of weight * penalty / count, with the counts of `counts` (those of all devices)."""
     weights = (recipe.energy, recipe.forces, recipe.stress)
     return sum(
-        weight * term.penalty / jnp.maximum(of_all.count, 1)
+        weight * term.penalty / (of_all.count + (of_all.count == 0))
         for weight, term, of_all in zip(weights, terms, counts, strict=True)
         if weight > 0
     )

@@ -18,6 +18,13 @@ def n_devices() -> int:
     return jax.local_device_count()
 
 
+def describe_devices() -> str:
+    """E.g. "1 cpu", "4 gpu (NVIDIA H200)"."""
+    device = jax.local_devices()[0]
+    kind = "" if device.device_kind == device.platform else f" ({device.device_kind})"
+    return f"{n_devices()} {device.platform}{kind}"
+
+
 def parallelise(function: Callable, *, donate: tuple[int, ...] = ()) -> Callable:
     """`function` on every device at once; each argument and result gains a leading axis of devices.
 

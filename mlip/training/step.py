@@ -64,7 +64,7 @@ def make_train_step(model: nn.Module, recipe: Recipe, scale: float, shift: float
     def step(state: TrainState, graph: GraphsTuple) -> tuple[TrainState, StepReport]:
         (value, (terms, bad)), gradient = jax.value_and_grad(loss, has_aux=True)(state.params, graph)
         value, terms, gradient = sum_over_devices((value, terms, gradient))
-        norm = optax.global_norm(gradient)
+        norm = optax.tree.norm(gradient)
         finite = jnp.isfinite(value) & jnp.isfinite(norm)
         moved = move(state, gradient)
         state = jax.tree.map(lambda new, old: jnp.where(finite, new, old), moved, state)

@@ -1,0 +1,27 @@
+"""`mlip evaluate`: errors of a potential on labelled frames, beside trivial predictors."""
+
+import json
+from pathlib import Path
+
+import typer
+
+
+def evaluate(
+    potential: Path = typer.Argument(help="A potential (.safetensors)."),
+    data: Path = typer.Argument(help="A store, or any file that `mlip data build` reads."),
+    split: str = typer.Option(None, "--split", help="Of a store: train, val or test. Default: all frames."),
+    dtype: str = typer.Option("float32", "--dtype", help="float32 or float64."),
+    as_json: bool = typer.Option(False, "--json", help="Print JSON instead of the table."),
+) -> None:
+    """Energy, force and stress errors of a potential by dimensionality, beside E0 only, F = 0 and S = 0."""
+    from rich.console import Console
+
+    from mlip.potential import Potential
+    from mlip.training.evaluation import error_table, evaluate_path
+
+    errors = evaluate_path(Potential.load(potential), data, split=split, dtype=dtype)
+    if as_json:
+        typer.echo(json.dumps(errors.as_json()))
+    else:
+        title = f"{potential} on {data}" + (f", {split}" if split else "")
+        Console(width=None).print(error_table(errors, title))

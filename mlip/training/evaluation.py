@@ -1,0 +1,257 @@
+"""How well a potential reproduces labelled frames, by dimensionality, beside predictors that know nothing.
+
+Public sets are often relaxed structures, where F = 0 beats good models: a mean error says little without its
+trivial baseline. These are the sum of reference energies (E0), no forces, no stress.
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass, field
+from itertools import islice
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from rich.table import Table
+
+from mlip.data import Store
+from mlip.data.records import Frame, Skipped
+from mlip.data.sources import read_source, source_files
+from mlip.errors import MlipError
+from mlip.potential import Potential
+from mlip.units import EV_PER_A3_IN_GPA
+
+_CHUNK = 1024  # frames held in memory at once
+_MAX_POINTS = 20_000  # of a parity plot
+
+
+class LabelledFrame(NamedTuple):
+    frame: Frame
+    dimensionality: int
+    functional: str
+
+
+@dataclass
+class Mean:
+    """A running mean absolute and root mean square of errors (NaN values are left out)."""
+
+    count: int = 0
+    absolute: float = 0.0
+    squared: float = 0.0
+
+    def add(self, errors: np.ndarray) -> None:
+        errors = errors[~np.isnan(errors)]
+        self.count += errors.size
+        self.absolute += float(np.abs(errors).sum())
+        self.squared += float(np.square(errors).sum())
+
+    @property
+    def mae(self) -> float:
+        return self.absolute / self.count if self.count else float("nan")
+
+    @property
+    def rmse(self) -> float:
+        return float(np.sqrt(self.squared / self.count)) if self.count else float("nan")
+
+
+@dataclass(frozen=True)
+class ErrorRow:
+    """Errors over the frames of one dimensionality; NaN where there are no labels."""
+
+    dimensionality: str
+    n_frames: int
+    energy_mae: float
+    """meV/atom, as the next two."""
+    energy_rmse: float
+    energy_mae_e0: float
+    """Of the reference energies alone."""
+    forces_mae: float
+    """eV/A, a component."""
+    forces_mae_zero: float
+    """Of F = 0."""
+    stress_mae: float
+    """GPa, a Voigt component."""
+    stress_mae_zero: float
+    """Of S = 0."""
+
+
+@dataclass
+class Errors:
+    """The errors of a potential on a set of frames, and points for parity plots."""
+
+    functionals: set[str] = field(default_factory=set)
+    left_out: dict[str, int] = field(default_factory=dict)
+    """Why frames or materials were not compared -> how many."""
+    points: dict[str, list[tuple[np.ndarray, np.ndarray]]] = field(
+        default_factory=lambda: {"energy": [], "forces": [], "stress": []}
+    )
+    """(labels, predictions) of the first frames; energies a atom without E0, eV, eV/A, GPa."""
+    _n_frames: dict[str, int] = field(default_factory=dict)
+    _means: dict[tuple[str, str], Mean] = field(default_factory=dict)
+
+    @property
+    def is_surrogate(self) -> bool:
+        return any("surrogate" in name.lower() for name in self.functionals)
+
+    @property
+    def rows(self) -> list[ErrorRow]:
+        """A row a dimensionality, and "all"."""
+        return [self._row(name) for name in sorted(self._n_frames)]
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "functionals": sorted(self.functionals),
+            "rows": [asdict(row) for row in self.rows],
+            "left_out": self.left_out,
+        }
+
+    def add(self, item: LabelledFrame, prediction: dict[str, Any], reference_energy: float) -> None:
+        """Compare one frame; `reference_energy` is the sum of its E0, eV."""
+        frame, n_atoms = item.frame, len(item.frame)
+        self.functionals.add(item.functional)
+        labels = {
+            "energy": (frame.energy - reference_energy) / n_atoms,
+            "forces": np.nan if frame.forces is None else frame.forces,
+            "stress": np.nan if frame.stress is None else frame.stress * EV_PER_A3_IN_GPA,
+        }
+        predicted = {
+            "energy": (prediction["energy"] - reference_energy) / n_atoms,
+            "forces": prediction["forces"],
+            "stress": prediction["stress"] * EV_PER_A3_IN_GPA,
+        }
+        for group in (f"{item.dimensionality}D", "all"):
+            self._n_frames[group] = self._n_frames.get(group, 0) + 1
+            for name, label in labels.items():
+                self._mean(group, name).add(np.ravel(predicted[name] - label))
+                self._mean(group, f"{name} trivial").add(np.ravel(label))
+        for name, label in labels.items():
+            if np.ndim(label) == np.ndim(predicted[name]) and len(self.points[name]) < _MAX_POINTS:
+                self.points[name].append((np.ravel(label), np.ravel(predicted[name])))
+
+    def leave_out(self, reason: str) -> None:
+        self.left_out[reason] = self.left_out.get(reason, 0) + 1
+
+    def _mean(self, group: str, name: str) -> Mean:
+        return self._means.setdefault((group, name), Mean())
+
+    def _row(self, group: str) -> ErrorRow:
+        energy, forces, stress = (self._mean(group, name) for name in ("energy", "forces", "stress"))
+        return ErrorRow(
+            dimensionality=group,
+            n_frames=self._n_frames[group],
+            energy_mae=1000 * energy.mae,
+            energy_rmse=1000 * energy.rmse,
+            energy_mae_e0=1000 * self._mean(group, "energy trivial").mae,
+            forces_mae=forces.mae,
+            forces_mae_zero=self._mean(group, "forces trivial").mae,
+            stress_mae=stress.mae,
+            stress_mae_zero=self._mean(group, "stress trivial").mae,
+        )
+
+
+def evaluate(
+    potential: Potential,
+    frames: Iterable[LabelledFrame],
+    *,
+    dtype: str = "float32",
+    errors: Errors | None = None,
+) -> Errors:
+    """Errors of `potential` on `frames`, which are gone through once and never held together.
+
+    Args:
+        errors: to be added to; otherwise new ones.
+
+    Raises:
+        MlipError: no frame is left to compare.
+    """
+    errors = Errors() if errors is None else errors
+    frames = iter(frames)
+    while chunk := list(islice(frames, _CHUNK)):
+        known = [item for item in chunk if _is_known(potential, item, errors)]
+        # Neighbours in size share a batch: less padding.
+        known.sort(key=lambda item: len(item.frame))
+        predictions = potential.predict([item.frame for item in known], dtype=dtype) if known else []
+        for item, prediction in zip(known, predictions, strict=True):
+            reference = float(potential.reference_energies_by_z[item.frame.numbers].sum())
+            errors.add(item, prediction, reference)
+    if not errors.rows:
+        raise MlipError("no labelled frame to compare with", fix="check --split, or the potential's elements")
+    return errors
+
+
+def _is_known(potential: Potential, item: LabelledFrame, errors: Errors) -> bool:
+    try:
+        potential.check_elements(item.frame.numbers)
+    except MlipError as error:
+        errors.leave_out(error.what)
+        return False
+    return True
+
+
+def store_frames(store: Store, split: str | None) -> Iterator[LabelledFrame]:
+    """The frames of a split, or of the whole store, in order."""
+    for material in store.materials():
+        if split in (None, material.split):
+            for k in material.frames:
+                yield LabelledFrame(store.frame(k), material.dimensionality, material.functional)
+
+
+def evaluate_path(potential: Potential, data: Path, *, split: str | None, dtype: str = "float32") -> Errors:
+    """Errors on a store (or one split of it), or on any file or folder that the readers take.
+
+    Raises:
+        MlipError: nothing there, not readable, no frame left, or a split of what is not a store.
+    """
+    if is_store(data):
+        with Store(data) as store:
+            return evaluate(potential, store_frames(store, split), dtype=dtype)
+    if split is not None:
+        raise MlipError("only a store has splits", where=str(data), fix="leave out --split")
+    errors = Errors()
+    return evaluate(potential, source_frames(data, errors), dtype=dtype, errors=errors)
+
+
+def is_store(path: Path) -> bool:
+    """Whether `path` is what `mlip data build` writes rather than a source of it."""
+    if path.is_dir():
+        return any(path.glob("*.h5"))
+    return path.suffix in (".h5", ".hdf5")
+
+
+def source_frames(path: Path, errors: Errors) -> Iterator[LabelledFrame]:
+    """The frames of a file or folder, streaming; materials that cannot be used are counted in `errors`."""
+    for file in source_files([path]):
+        for material in read_source(file):
+            if isinstance(material, Skipped):
+                errors.leave_out(material.reason)
+                continue
+            for frame in material.frames:
+                yield LabelledFrame(frame, material.dimensionality, material.functional)
+
+
+def error_table(errors: Errors, title: str) -> Table:
+    """The errors beside those of the trivial predictors, a row a dimensionality."""
+    table = Table(title=title + (" (surrogate labels)" if errors.is_surrogate else ""))
+    headings = (
+        "",
+        "frames",
+        "E MAE\nmeV/atom",
+        "E RMSE\nmeV/atom",
+        "E0 only\nmeV/atom",
+        "F MAE\neV/Å",
+        "F = 0\neV/Å",
+        "S MAE\nGPa",
+        "S = 0\nGPa",
+    )
+    for heading in headings:
+        table.add_column(heading, justify="right")
+    for row in errors.rows:
+        table.add_row(
+            row.dimensionality,
+            f"{row.n_frames:,}",
+            *(f"{value:.1f}" for value in (row.energy_mae, row.energy_rmse, row.energy_mae_e0)),
+            *(f"{value:.3f}" for value in (row.forces_mae, row.forces_mae_zero)),
+            *(f"{value:.2f}" for value in (row.stress_mae, row.stress_mae_zero)),
+        )
+    if errors.left_out:
+        table.caption = "; ".join(f"{count} left out: {why}" for why, count in errors.left_out.items())
+    return table

@@ -1,0 +1,206 @@
+"""Watches a run from the host without holding up the device: every report is read one step late.
+
+Counts what a user should know of a run's health: speed, waiting for data, padding, compiled shapes, and steps
+that were skipped because something in them was not finite.
+"""
+
+import time
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import jax
+import numpy as np
+
+from mlip.data import Store
+from mlip.errors import MlipError
+from mlip.graph.batching import Shape
+from mlip.graph.loader import BatchStatistics
+from mlip.runtime import compilation_seconds
+from mlip.training.log import RunLog
+from mlip.training.loss import Terms, weighted_mean
+from mlip.training.recipe import LossRecipe, Recipe
+from mlip.training.step import StepReport
+
+_WINDOW = 20  # steps that a "train" record averages over
+_NAMED = 20  # frames that a message names
+
+
+class SentStep(NamedTuple):
+    """A step that the device has been given."""
+
+    step: int
+    report: StepReport
+    frames: np.ndarray
+    """(devices, g) store indices of its structures, -1 = padding."""
+    batch: BatchStatistics
+    waited: float
+    """Seconds that the loop stood still until it had the batch."""
+
+
+@dataclass
+class _Average:
+    """Totals since `start`."""
+
+    start: float = field(default_factory=time.perf_counter)
+    steps: int = 0
+    structures: int = 0
+    waited: float = 0.0
+    padding: float = 0.0
+    gradient_norm: float = 0.0
+    terms: Terms | None = None
+
+    def add(self, sent: SentStep, report: StepReport) -> None:
+        self.steps += 1
+        self.structures += sent.batch.n_graphs
+        self.waited += sent.waited
+        self.padding += sent.batch.padding.edges
+        if report.finite:
+            self.gradient_norm += float(report.gradient_norm)
+            self.terms = add_terms(self.terms, report.terms)
+
+    def values(self) -> dict[str, float]:
+        seconds = time.perf_counter() - self.start
+        return {
+            "gradient_norm": self.gradient_norm / self.steps,
+            "structures_per_second": self.structures / seconds,
+            "data_wait_share": self.waited / seconds,
+            "padded_fraction": self.padding / self.steps,
+        }
+
+
+class Monitor:
+    """Feed it every step with `add`; `flush` before anything that must know of all steps so far."""
+
+    def __init__(
+        self, recipe: Recipe, store: Store, log: RunLog, steps_per_epoch: int, *, started: float, skipped: int = 0
+    ):
+        self.skipped = skipped
+        """Steps skipped in the whole run."""
+        self._recipe, self._store, self._log = recipe, store, log
+        self._allowed_skips = max(1.0, recipe.train.max_skipped * steps_per_epoch)
+        self._started: float | None = started
+        self._skipped_in_epoch: list[np.ndarray] = []
+        self._sent: SentStep | None = None
+        self._last_step = 0
+        self._shapes: set[Shape] = set()
+        self._recent, self._epoch = _Average(), _Average()
+
+    def add(self, sent: SentStep) -> None:
+        """Take note of a step that was just sent to the device, and read the report of the one before.
+
+        Raises:
+            MlipError: too many steps of this epoch were skipped.
+        """
+        self._shapes.add(sent.batch.shape)
+        previous, self._sent = self._sent, sent
+        if previous is not None:
+            self._read(previous)
+        if self._started is not None:
+            self._say_first_step()
+
+    def flush(self) -> None:
+        """Read the report that is still out; waits for the device."""
+        if self._sent is not None:
+            sent, self._sent = self._sent, None
+            self._read(sent)
+
+    def end_epoch(self) -> str:
+        """Read all reports of the epoch, begin the next one, and tell in a line how this one went."""
+        self.flush()
+        values = self._epoch.values() if self._epoch.steps else None
+        if self._recent.steps:
+            self._write()
+        self._skipped_in_epoch.clear()
+        self._recent, self._epoch = _Average(), _Average()
+        if values is None:
+            return ""
+        return (
+            f"{values['structures_per_second']:,.0f} structures/s, data wait {values['data_wait_share']:.0%}, "
+            f"padding {values['padded_fraction']:.0%}, {len(self._shapes)} compiled"
+        )
+
+    def pause(self) -> None:
+        """Other work has held up the training: averages of speed begin anew."""
+        self._recent, self._epoch = _Average(), _Average()
+
+    def _say_first_step(self) -> None:
+        self.flush()
+        seconds = time.perf_counter() - self._started
+        self._log.say(f"first step after {seconds:.1f} s, {compilation_seconds():.1f} s of them compilation")
+        self._started = None
+        self.pause()  # compilation says nothing about speed
+
+    def _read(self, sent: SentStep) -> None:
+        report = jax.tree.map(lambda x: np.asarray(x.addressable_data(0))[0], sent.report._replace(bad=()))
+        if not report.finite:
+            self._note_skipped(sent)
+        self._recent.add(sent, report)
+        self._epoch.add(sent, report)
+        self._last_step = sent.step
+        if self._recent.steps >= _WINDOW:
+            self._write()
+
+    def _write(self) -> None:
+        recent, self._recent = self._recent, _Average()
+        if recent.terms is None:
+            return
+        errors, values = errors_of(recent.terms, self._recipe.loss), recent.values()
+        counts = {
+            "compiled_shapes": len(self._shapes),
+            "compilation_seconds": compilation_seconds(),
+            "skipped_steps": self.skipped,
+        }
+        self._log.write("train", self._last_step, errors | values | counts)
+        self._log.show(self._last_step, speed=values["structures_per_second"], losses=describe(errors))
+
+    def _note_skipped(self, sent: SentStep) -> None:
+        bad = np.asarray(sent.report.bad)
+        # Where no residual gives itself away, the fault is in a gradient: any frame of the step may be it.
+        suspects = sent.frames[bad if bad.any() else sent.frames >= 0]
+        self.skipped += 1
+        self._skipped_in_epoch.append(suspects)
+        materials = [self._material(frame) for frame in suspects]
+        self._log.write("skipped", sent.step, {"frames": suspects.tolist(), "materials": materials})
+        self._log.say(f"step {sent.step} skipped: not finite; suspects: {self._names(suspects)}")
+        if len(self._skipped_in_epoch) > self._allowed_skips:
+            frames = np.unique(np.concatenate(self._skipped_in_epoch))
+            raise MlipError(
+                f"{len(self._skipped_in_epoch)} steps of an epoch were not finite; suspects: {self._names(frames)}",
+                where=f"step {sent.step}",
+                fix="look at these frames, or lower train.learning_rate",
+            )
+
+    def _names(self, frames: np.ndarray) -> str:
+        names = ", ".join(f"{k} ({self._material(k)})" for k in frames[:_NAMED])
+        return f"frames {names}" + (f" and {len(frames) - _NAMED} more" if len(frames) > _NAMED else "")
+
+    def _material(self, frame: int) -> str:
+        return self._store.material(self._store.material_of(int(frame))).id
+
+
+def add_terms(total: Terms | None, terms: Terms) -> Terms:
+    """Sums of the loss terms over batches, on the host in float64."""
+    terms = jax.tree.map(np.float64, terms)
+    return terms if total is None else jax.tree.map(np.add, total, terms)
+
+
+def errors_of(terms: Terms, recipe: LossRecipe) -> dict[str, float]:
+    """Loss and MAEs of summed terms: meV/atom, eV/A, GPa; NaN where there was no label."""
+
+    def mae(term):
+        return float(term.absolute_error / term.count) if term.count else float("nan")
+
+    return {
+        "loss": float(weighted_mean(terms, terms, recipe)),
+        "energy_mae": 1000 * mae(terms.energy),
+        "forces_mae": mae(terms.forces),
+        "stress_mae": mae(terms.stress),
+    }
+
+
+def describe(errors: dict[str, float]) -> str:
+    """The errors in one short line."""
+    return (
+        f"loss {errors['loss']:.4g}  E {errors['energy_mae']:.1f} meV/atom  "
+        f"F {errors['forces_mae']:.3f} eV/Å  S {errors['stress_mae']:.2f} GPa"
+    )

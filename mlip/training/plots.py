@@ -1,0 +1,52 @@
+"""The pictures at the end of a run: learning curves and parity plots, PNG files in the run folder."""
+
+from pathlib import Path
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from mlip.training.evaluation import Errors
+from mlip.training.log import read_metrics
+
+_CURVES = {
+    "loss": "loss",
+    "energy_mae": "energy MAE (meV/atom)",
+    "forces_mae": "force MAE (eV/Å)",
+    "stress_mae": "stress MAE (GPa)",
+}
+_PARITY = {"energy": "energy without E0 (eV/atom)", "forces": "force (eV/Å)", "stress": "stress (GPa)"}
+
+
+def plot_learning_curves(folder: Path) -> Path:
+    """Training and validation errors of a run folder against the step, on logarithmic axes."""
+    figure = Figure(figsize=(12, 3), layout="constrained")
+    for axes, (name, label) in zip(figure.subplots(1, len(_CURVES)), _CURVES.items(), strict=True):
+        for kind, style in (("train", {"alpha": 0.6}), ("validation", {"marker": "o", "markersize": 3})):
+            records = [r for r in read_metrics(folder, kind) if r.get(name)]  # without labels: null; 0: no log
+            if records:
+                axes.semilogy([r["step"] for r in records], [r[name] for r in records], label=kind, **style)
+        axes.set(xlabel="step", ylabel=label)
+    axes.legend()
+    return _save(figure, folder / "learning_curves.png")
+
+
+def plot_parity(errors: Errors, folder: Path, title: str) -> Path:
+    """Predictions against labels, a panel a quantity."""
+    figure = Figure(figsize=(11, 3.8), layout="constrained")
+    note = " (surrogate labels)" if errors.is_surrogate else ""
+    figure.suptitle(title + note)
+    for axes, (name, label) in zip(figure.subplots(1, len(_PARITY)), _PARITY.items(), strict=True):
+        axes.set(xlabel=f"reference {label}", ylabel="potential", aspect="equal")
+        if not errors.points[name]:
+            axes.set_title("no labels")
+            continue
+        reference, predicted = (np.concatenate(values) for values in zip(*errors.points[name], strict=True))
+        axes.plot(reference, predicted, ".", markersize=2, alpha=0.4, rasterized=True)
+        low, high = np.nanmin([reference, predicted]), np.nanmax([reference, predicted])
+        axes.plot([low, high], [low, high], "k-", linewidth=0.7)
+    return _save(figure, folder / "parity.png")
+
+
+def _save(figure: Figure, path: Path) -> Path:
+    figure.savefig(path, dpi=150)
+    return path

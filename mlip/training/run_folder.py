@@ -1,0 +1,82 @@
+"""The folder of a run: who may write into it, and what lies where."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mlip.errors import MlipError
+from mlip.training.recipe import Recipe, load_recipe
+
+_MAY_CHANGE = {("data", "store"), ("data", "workers"), ("train", "keep"), ("train", "checkpoint_every")}
+"""Keys that do not touch the result: a resumed run may have other values of them."""
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    path: Path
+
+    @property
+    def recipe(self) -> Path:
+        """The resolved recipe."""
+        return self.path / "recipe.yaml"
+
+    @property
+    def statistics(self) -> Path:
+        """Reference energies and scales of the training set, JSON."""
+        return self.path / "statistics.json"
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.path / "checkpoints"
+
+    @property
+    def potential(self) -> Path:
+        """What the run is for."""
+        return self.path / "potential.safetensors"
+
+    def has_checkpoints(self) -> bool:
+        return self.checkpoints.is_dir() and any(p.name.isdigit() for p in self.checkpoints.iterdir())
+
+
+def open_run_folder(recipe: Recipe, *, resume: bool) -> RunFolder:
+    """Make the run folder, or enter it again, and write the resolved recipe into it.
+
+    Raises:
+        MlipError: it holds a run and `resume` is false; or the run there had another recipe.
+    """
+    folder = RunFolder(recipe.out)
+    if recipe.out.exists() and not recipe.out.is_dir():
+        raise MlipError("out is a file, not a folder", where=str(recipe.out), fix="set out=FOLDER")
+    if folder.has_checkpoints():
+        if not resume:
+            raise MlipError(
+                "the folder holds a run already",
+                where=str(recipe.out),
+                fix="go on with --resume, or set out=ANOTHER",
+            )
+        _check_same_run(recipe, folder)
+    else:  # a run that died before its first checkpoint leaves nothing to go on with
+        folder.statistics.unlink(missing_ok=True)
+    recipe.out.mkdir(parents=True, exist_ok=True)
+    recipe.save(folder.recipe)
+    return folder
+
+
+def _check_same_run(recipe: Recipe, folder: RunFolder) -> None:
+    old = _flatten(load_recipe(folder.recipe, [f"data.store={recipe.data.store}"]).model_dump(mode="json"))
+    new = _flatten(recipe.model_dump(mode="json"))
+    for key in sorted(old.keys() | new.keys()):
+        if key[0] != "out" and key not in _MAY_CHANGE and old.get(key) != new.get(key):
+            raise MlipError(
+                f"{'.'.join(key)} was {old.get(key)} and is now {new.get(key)}: not the same run",
+                where=str(folder.recipe),
+                fix="resume with the recipe as it was, or set out=ANOTHER",
+            )
+
+
+def _flatten(values: dict[str, Any], prefix: tuple[str, ...] = ()) -> dict[tuple[str, ...], Any]:
+    flat: dict[tuple[str, ...], Any] = {}
+    for key, value in values.items():
+        here = (*prefix, key)
+        flat |= _flatten(value, here) if isinstance(value, dict) else {here: value}
+    return flat

@@ -1,0 +1,59 @@
+"""Four devices compute what one computes."""
+
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+GRADIENT = """
+import sys
+import numpy as np
+import jax
+from jax.flatten_util import ravel_pytree
+from mlip.data import Store
+from mlip.models import build_model
+from mlip.runtime import set_up_jax
+from mlip.training import parallel
+from mlip.training.dataset import open_dataset
+from mlip.training.loop import new_state, training_batches
+from mlip.training.recipe import load_recipe
+from mlip.training.step import make_train_step
+
+set_up_jax()
+recipe = load_recipe(sys.argv[1], ["train.clip_norm=null"])
+with Store(recipe.data.store) as store:
+    data = open_dataset(store)
+    batch, _ = next(training_batches(recipe, store, data))
+    state = new_state(recipe, n_steps=10)
+    step = make_train_step(build_model(recipe.model), recipe, data.scale, 0.0, n_steps=10)
+    state, report = step(parallel.replicate(state), batch)
+state, report = parallel.fetch(state), parallel.fetch(report._replace(bad=()))
+# After one step Adam's first moment is a tenth of the gradient.
+np.savez(sys.argv[2], gradient=10 * ravel_pytree(state.optimizer[0].mu)[0], loss=report.loss,
+         count=report.terms.forces.count, devices=parallel.n_devices())
+"""
+
+
+@pytest.fixture
+def gradient_on(tmp_path, tiny_recipe):
+    def compute(n_devices: int) -> dict:
+        recipe = tiny_recipe("train.batch_size=44")  # all frames in one step, whatever the devices
+        path, out = tmp_path / "one_step.yaml", tmp_path / f"{n_devices}.npz"
+        recipe.save(path)
+        flags = f"--xla_force_host_platform_device_count={n_devices}"
+        environment = os.environ | {"XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"}
+        subprocess.run([sys.executable, "-c", GRADIENT, str(path), str(out)], env=environment, check=True)
+        return dict(np.load(out))
+
+    return compute
+
+
+def test_gradients_of_four_devices_equal_those_of_one(gradient_on):
+    one, four = gradient_on(1), gradient_on(4)
+    assert (one["devices"], four["devices"]) == (1, 4)
+    assert one["count"] == four["count"] == 44 * 2 * 3
+    assert four["loss"] == pytest.approx(one["loss"], rel=1e-6)
+    scale = np.abs(one["gradient"]).max()
+    np.testing.assert_allclose(four["gradient"], one["gradient"], atol=1e-6 * max(scale, 1))

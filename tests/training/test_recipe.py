@@ -1,0 +1,96 @@
+"""A recipe says what it means, and a mistake in it is one line with the way out."""
+
+import pytest
+
+from mlip.errors import MlipError
+from mlip.training.recipe import load_recipe
+
+GOOD = """
+data: {store: STORE}
+model: {model: m3gnet, units: 8}
+train: {epochs: 2, batch_size: 4, learning_rate: 0.01}
+out: run
+"""
+
+
+@pytest.fixture
+def recipe_file(tmp_path):
+    (tmp_path / "store.h5").touch()
+
+    def write(text: str = GOOD):
+        path = tmp_path / "recipe.yaml"
+        path.write_text(text.replace("STORE", str(tmp_path / "store.h5")))
+        return path
+
+    return write
+
+
+def mistake(path, *overrides) -> str:
+    with pytest.raises(MlipError) as error:
+        load_recipe(path, overrides)
+    line = str(error.value)
+    assert "\n" not in line
+    return line
+
+
+def test_values_on_the_command_line_win(recipe_file):
+    recipe = load_recipe(recipe_file(), ["train.learning_rate=3e-3", "model.units=16", "train.clip_norm=null"])
+    assert recipe.train.learning_rate == 0.003
+    assert recipe.model.units == 16
+    assert recipe.train.clip_norm is None
+
+
+def test_a_misspelt_key_is_answered_with_the_nearest_known_one(recipe_file):
+    path = recipe_file(GOOD.replace("learning_rate", "learning_rat"))
+    line = mistake(path)
+    assert "train.learning_rat" in line
+    assert "did you mean train.learning_rate?" in line
+    assert str(path) in line
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (GOOD.replace("units: 8", "unit: 8"), "did you mean model.units?"),
+        (GOOD.replace("out: run", "output: run"), "unknown key output"),
+        (GOOD.replace("epochs: 2", "epochs: many"), "train.epochs: input should be a valid integer"),
+        (GOOD.replace("batch_size: 4, ", ""), "train.batch_size is missing"),
+        (GOOD.replace("model: m3gnet", "model: m3gnat"), "unknown model 'm3gnat'"),
+        (GOOD.replace("model: m3gnet, ", ""), "the name of the model is missing"),
+        (GOOD + "loss: {energy: 0, forces: 0, stress: 0}", "nothing to fit"),
+        (GOOD.replace("epochs: 2", "epochs: 2, weight_decay: 0.1"), "needs optimizer: adamw"),
+        ("train: [", "not readable as YAML"),
+        ("- a list", "a recipe is a mapping"),
+        ("", "data is missing"),
+    ],
+)
+def test_each_mistake_is_one_line(recipe_file, text, expected):
+    path = recipe_file(text)
+    line = mistake(path)
+    assert expected in line
+    assert str(path) in line
+
+
+def test_a_mistake_on_the_command_line_is_said_to_be_there(recipe_file):
+    assert mistake(recipe_file(), "train.epoch=3").startswith("command line: unknown key train.epoch")
+    assert "write key.key=value" in mistake(recipe_file(), "train.epochs")
+
+
+def test_paths_that_do_not_exist(recipe_file, tmp_path):
+    assert "no such recipe" in mistake(tmp_path / "nowhere.yaml")
+    assert "no such file or folder" in mistake(recipe_file(), "data.store=/nowhere/store.h5")
+
+
+def test_the_resolved_recipe_reads_back_as_itself(recipe_file, tmp_path):
+    recipe = load_recipe(recipe_file(), ["train.ema_decay=null"])
+    recipe.save(tmp_path / "resolved.yaml")
+    again = load_recipe(tmp_path / "resolved.yaml")
+    assert again == recipe
+    assert again.fingerprint() == recipe.fingerprint()
+
+
+def test_the_fingerprint_knows_the_result_not_the_folder(recipe_file):
+    path = recipe_file()
+    fingerprint = load_recipe(path).fingerprint()
+    assert load_recipe(path, ["out=elsewhere"]).fingerprint() == fingerprint
+    assert load_recipe(path, ["train.seed=1"]).fingerprint() != fingerprint
