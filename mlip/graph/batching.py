@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
+import jax
 import jraph
 import numpy as np
 from jaxtyping import Bool, Float, Int
@@ -42,24 +43,22 @@ class ShapeLadder:
     growth: float = 1.2
 
     @classmethod
-    def from_sizes(cls, sizes: Int[np.ndarray, "k 2"], graphs_per_batch: int, window: int) -> "ShapeLadder":
-        """The ladder for batches that `deal` makes of structures like these: found by dealing at random.
+    def from_sizes(cls, sizes: Int[np.ndarray, "k 2"], n_graphs: int, n_batches: int) -> "ShapeLadder":
+        """The ladder for structures like these, `n_graphs` at a time dealt to `n_batches`: found by dealing.
 
-        Rungs stand at the 50, 80 and 95 % quantiles of the batches' sizes; those less than 8 % below the
+        Rungs stand at the 50, 80 and 98 % quantiles of the batches' sizes; those less than 8 % below the
         next are left out, so that large, well balanced batches have a single shape.
 
         Args:
             sizes: atoms and edges of a sample of structures.
-            graphs_per_batch: how many structures share one array.
-            window: how many batches are dealt at once.
         """
         rng = np.random.default_rng(0)
         loads = []
         for _ in range(32):
-            sample = sizes[rng.integers(len(sizes), size=graphs_per_batch * window)]
-            loads += [sample[batch].sum(0) for batch in deal(sample, window)]
-        quantiles = np.ceil(np.quantile(loads, [0.95, 0.8, 0.5], axis=0)).astype(int).tolist()
-        rungs = [Shape(n_node + 1, max(n_edge, 1), graphs_per_batch + 1) for n_node, n_edge in quantiles]
+            sample = sizes[rng.choice(len(sizes), n_graphs, replace=n_graphs > len(sizes))]
+            loads += [sample[batch].sum(0) for batch in deal(sample, n_batches)]
+        quantiles = np.ceil(1.01 * np.quantile(loads, [0.98, 0.8, 0.5], axis=0)).astype(int).tolist()
+        rungs = [Shape(nodes + 1, max(edges, 1), math.ceil(n_graphs / n_batches) + 1) for nodes, edges in quantiles]
         kept = rungs[:1]
         for rung in rungs[1:]:
             if rung.n_edge < 0.92 * kept[0].n_edge or rung.n_node < 0.92 * kept[0].n_node:
@@ -87,6 +86,14 @@ def graph_sizes(graphs: Sequence[jraph.GraphsTuple]) -> Int[np.ndarray, "k 2"]:
     return np.array([(len(g.nodes["species"]), len(g.senders)) for g in graphs], dtype=np.int64).reshape(-1, 2)
 
 
+_FILLING = {"positions": 0.0, "cell": np.eye(3), "frame": -1}
+
+
+def _filling(key: str, dtype: np.dtype):
+    """What a slot of padding holds: NaN is the missing label, 0 is no element and no shift."""
+    return _FILLING.get(key, np.nan if dtype.kind == "f" else 0)
+
+
 def pad_batch(graphs: Sequence[jraph.GraphsTuple], shape: Shape) -> jraph.GraphsTuple:
     """The graphs, one after another, in arrays of exactly `shape`.
 
@@ -95,7 +102,7 @@ def pad_batch(graphs: Sequence[jraph.GraphsTuple], shape: Shape) -> jraph.Graphs
     is -1, its cell the unit matrix.
 
     Args:
-        graphs: unpadded single graphs with the same keys, e.g. of `crystal_graph`; may be fewer than
+        graphs: one or more unpadded graphs with the same keys, e.g. of `crystal_graph`; may be fewer than
             shape.n_graph - 1.
     """
     sizes = graph_sizes(graphs)
@@ -103,28 +110,27 @@ def pad_batch(graphs: Sequence[jraph.GraphsTuple], shape: Shape) -> jraph.Graphs
     if n_node + 1 > shape.n_node or n_edge > shape.n_edge or len(graphs) + 1 > shape.n_graph:
         raise ValueError(f"{n_node} atoms, {n_edge} edges, {len(graphs)} graphs do not fit into {shape}")
 
-    def gathered(arrays: list[np.ndarray], length: int) -> np.ndarray:
-        total = sum(map(len, arrays))
-        out = np.empty((length, *arrays[0].shape[1:]), arrays[0].dtype)
-        np.concatenate(arrays, out=out[:total])
-        out[total:] = np.nan if out.dtype.kind == "f" else 0
-        return out
+    def gathered(columns: list[dict[str, np.ndarray]], length: int) -> dict[str, np.ndarray]:
+        return {key: _gathered(key, [column[key] for column in columns], length) for key in columns[0]}
 
-    nodes = {key: gathered([g.nodes[key] for g in graphs], shape.n_node) for key in graphs[0].nodes}
-    nodes["positions"][n_node:] = 0.0
-    globals_ = {key: gathered([g.globals[key] for g in graphs], shape.n_graph) for key in graphs[0].globals}
-    globals_["cell"][len(graphs) :] = np.eye(3)
-    globals_["frame"][len(graphs) :] = -1
     first_nodes = np.repeat(np.cumsum(sizes[:, 0]) - sizes[:, 0], sizes[:, 1]).astype(np.int32)
     return jraph.GraphsTuple(
-        nodes=nodes,
-        edges={key: gathered([g.edges[key] for g in graphs], shape.n_edge) for key in graphs[0].edges},
+        nodes=gathered([g.nodes for g in graphs], shape.n_node),
+        edges=gathered([g.edges for g in graphs], shape.n_edge),
         receivers=_indices([g.receivers for g in graphs], first_nodes, shape),
         senders=_indices([g.senders for g in graphs], first_nodes, shape),
-        globals=globals_,
+        globals=gathered([g.globals for g in graphs], shape.n_graph),
         n_node=_counts(sizes[:, 0], shape.n_node, shape.n_graph),
         n_edge=_counts(sizes[:, 1], shape.n_edge, shape.n_graph),
     )
+
+
+def _gathered(key: str, arrays: list[np.ndarray], length: int) -> np.ndarray:
+    total = sum(map(len, arrays))
+    out = np.empty((length, *arrays[0].shape[1:]), arrays[0].dtype)
+    np.concatenate(arrays, out=out[:total])
+    out[total:] = _filling(key, out.dtype)
+    return out
 
 
 def _indices(arrays, first_nodes, shape: Shape) -> Int[np.ndarray, " e"]:
@@ -136,11 +142,50 @@ def _indices(arrays, first_nodes, shape: Shape) -> Int[np.ndarray, " e"]:
     return indices
 
 
-def _counts(real, total: int, n_graph: int) -> Int[np.ndarray, " g"]:
-    counts = np.zeros(n_graph, np.int32)
-    counts[: len(real)] = real
-    counts[-1] = total - real.sum()
+def _counts(real: Int[np.ndarray, "... r"], total: int, n_graph: int) -> Int[np.ndarray, "... g"]:
+    counts = np.zeros((*real.shape[:-1], n_graph), np.int32)
+    counts[..., : real.shape[-1]] = real
+    counts[..., -1] = total - real.sum(-1)
     return counts
+
+
+def nothing_like(graph: jraph.GraphsTuple) -> jraph.GraphsTuple:
+    """A graph with the arrays of `graph` but without atoms: a batch without structures is padded from it."""
+    return jax.tree.map(lambda array: array[:0], graph)
+
+
+def shape_of(batch: jraph.GraphsTuple) -> Shape:
+    """Of a padded batch, or of each batch of a stack."""
+    return Shape(batch.nodes["species"].shape[-1], batch.senders.shape[-1], batch.n_node.shape[-1])
+
+
+def enlarge(batch: jraph.GraphsTuple, shape: Shape) -> jraph.GraphsTuple:
+    """A padded batch, or a stack of them, with more padding."""
+    stacked = batch.n_node.shape[:-1]
+    axis = len(stacked)
+    last_node = shape_of(batch).n_node - 1
+
+    def extended(columns: dict[str, np.ndarray], length: int) -> dict[str, np.ndarray]:
+        return {key: extend(array, length, _filling(key, array.dtype)) for key, array in columns.items()}
+
+    def extend(array: np.ndarray, length: int, filling) -> np.ndarray:
+        extra = np.empty((*stacked, length - array.shape[axis], *array.shape[axis + 1 :]), array.dtype)
+        extra[...] = filling
+        return np.concatenate([array, extra], axis)
+
+    def redirect(indices: np.ndarray) -> np.ndarray:
+        indices = extend(indices, shape.n_edge, last_node)
+        return np.where(indices == last_node, np.int32(shape.n_node - 1), indices)
+
+    return jraph.GraphsTuple(
+        nodes=extended(batch.nodes, shape.n_node),
+        edges=extended(batch.edges, shape.n_edge),
+        receivers=redirect(batch.receivers),
+        senders=redirect(batch.senders),
+        globals=extended(batch.globals, shape.n_graph),
+        n_node=_counts(batch.n_node[..., :-1], shape.n_node, shape.n_graph),
+        n_edge=_counts(batch.n_edge[..., :-1], shape.n_edge, shape.n_graph),
+    )
 
 
 def graph_mask(batch: jraph.GraphsTuple) -> Bool[np.ndarray, "... g"]:
@@ -214,19 +259,24 @@ def _spread(
 def deal(sizes: Int[np.ndarray, "k 2"], n_batches: int) -> list[Int[np.ndarray, " b"]]:
     """Structures dealt out to `n_batches` of equal count (to one) and nearly equal atoms and edges.
 
-    Largest first, in rounds: in each round every batch gets one structure, the fullest batch the smallest.
+    Largest first, each to the emptiest batch that still has a place.
 
     Returns:
         For every batch the indices of its structures, ascending.
     """
     relative = sizes / np.maximum(sizes.sum(0), 1)
-    order = np.argsort(-relative.sum(1), kind="stable")
-    loads = np.zeros((n_batches, 2))
+    order = np.argsort(-relative.sum(1), kind="stable").tolist()
+    shares = relative.tolist()
+    places, n_larger = divmod(len(sizes), n_batches)  # n_larger batches have one place more
     dealt: list[list[int]] = [[] for _ in range(n_batches)]
-    for start in range(0, len(order), n_batches):
-        round_ = order[start : start + n_batches]
-        emptiest = np.argsort(loads.max(1), kind="stable")[: len(round_)]
-        loads[emptiest] += relative[round_]
-        for batch, index in zip(emptiest, round_, strict=True):
-            dealt[batch].append(int(index))
+    loads = [(0.0, 0.0)] * n_batches
+    emptiest = [(0.0, batch) for batch in range(n_batches)]
+    for index in order:
+        while len(dealt[emptiest[0][1]]) >= places + (n_larger > 0):
+            heapq.heappop(emptiest)
+        batch = emptiest[0][1]
+        n_larger -= len(dealt[batch]) == places
+        dealt[batch].append(index)
+        loads[batch] = (loads[batch][0] + shares[index][0], loads[batch][1] + shares[index][1])
+        heapq.heapreplace(emptiest, (max(loads[batch]), batch))
     return [np.array(sorted(batch), dtype=np.int64) for batch in dealt]

@@ -4,6 +4,7 @@ vesin does the search. Where its grid of cutoff-sized boxes would be far larger 
 molecule flown apart, a slab in kilometres of vacuum; vesin 0.6 dies of SIGFPE there), a k-d tree does.
 """
 
+import math
 import threading
 from typing import NamedTuple
 
@@ -81,23 +82,36 @@ def complete_cell(cell: Float[np.ndarray, "3 3"], pbc: Bool[np.ndarray, " 3"]) -
 
 def _search_boxes(positions, cell, pbc, cutoff) -> float:
     """How many boxes of the size of the cutoff the structure spans, after checking that it makes sense."""
-    if not (np.isfinite(positions).all() and np.isfinite(cell).all()):
-        raise MlipError("positions or lattice vectors are not finite")
     complete = complete_cell(cell, pbc)
-    volume = abs(np.linalg.det(complete))
-    if volume < 1e-9 * np.sqrt((complete**2).sum(1)).prod() or volume == 0.0:
+    heights, is_singular = _heights(complete)
+    if not (math.isfinite(positions.sum()) and math.isfinite(complete.sum())):
+        raise MlipError("positions or lattice vectors are not finite")
+    if is_singular:
         raise MlipError(
             "the periodic lattice vectors are linearly dependent", fix="mend the cell or set pbc False there"
         )
-    to_fractional = np.linalg.inv(complete)
-    heights = 1.0 / np.sqrt((to_fractional**2).sum(0))
-    if not pbc.all():
-        extents = np.ptp(positions @ to_fractional, axis=0)  # the open rows are unit vectors: A
-        heights = np.where(pbc, heights, np.maximum(extents, 2 * cutoff))
-    n_pairs = len(positions) ** 2 * (2 * cutoff / heights).prod()
+    if not pbc.all():  # the open rows of a complete cell are unit vectors: fractional is A
+        extents = np.ptp(positions @ np.linalg.inv(complete), axis=0)
+        heights = np.where(pbc, heights, np.maximum(extents, 2 * cutoff)).tolist()
+    n_pairs = len(positions) ** 2 * math.prod(2 * cutoff / height for height in heights)
     if n_pairs > _MAX_PAIRS:
         raise MlipError(f"about {n_pairs:.0e} pairs of atoms within {cutoff} A: the cell has collapsed or is not in A")
-    return np.maximum(heights / cutoff, 1.0).prod()
+    return math.prod(max(height / cutoff, 1.0) for height in heights)
+
+
+def _heights(cell: Float[np.ndarray, "3 3"]) -> tuple[list[float], bool]:
+    """Distances between opposite faces, and whether there is none for want of a volume. Python's floats: a
+    tenth of the time that numpy takes for nine numbers."""
+    rows = cell.tolist()
+    faces = [math.hypot(*_cross(rows[(k + 1) % 3], rows[(k + 2) % 3])) for k in range(3)]
+    volume = abs(sum(x * y for x, y in zip(rows[0], _cross(rows[1], rows[2]), strict=True)))
+    if not volume > 1e-9 * math.prod(math.hypot(*row) for row in rows):
+        return [0.0] * 3, True
+    return [volume / face for face in faces], False
+
+
+def _cross(a: list[float], b: list[float]) -> tuple[float, float, float]:
+    return a[1] * b[2] - a[2] * b[1], a[2] * b[0] - a[0] * b[2], a[0] * b[1] - a[1] * b[0]
 
 
 def _pairs_by_vesin(positions, cell, pbc, cutoff):
