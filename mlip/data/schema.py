@@ -7,6 +7,7 @@ begin. Frame k has the atoms `atom_offset[k]:atom_offset[k + 1]`; material m the
 
 import hashlib
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -72,6 +73,11 @@ NUMBERS, TEXTS = "materials/numbers", "materials/texts"
 """Groups of the scalar properties: one dataset a property, NaN or "" where a material has none."""
 
 
+FILE_CHECKSUM_BYTES = 512
+"""Size of the block before the HDF5 data proper (its "user block", 512 at least) that holds the checksum of
+all that follows."""
+
+
 class Checksum:
     """BLAKE2b of a column's values in their order, whatever the blocks in which they came."""
 
@@ -87,3 +93,13 @@ class Checksum:
 
     def hexdigest(self) -> str:
         return self._hash.hexdigest()
+
+
+def file_checksum(path: Path) -> bytes:
+    """The first `FILE_CHECKSUM_BYTES` bytes that a store file must have: a line of text, then zeros."""
+    with path.open("rb") as file:
+        file.seek(FILE_CHECKSUM_BYTES)
+        digest = hashlib.file_digest(file, "blake2b").hexdigest()
+    return f"{FORMAT}; blake2b of what follows byte {FILE_CHECKSUM_BYTES}: {digest}\n".encode().ljust(
+        FILE_CHECKSUM_BYTES, b"\0"
+    )

@@ -134,7 +134,7 @@ class Store:
     def material_of(self, k: int) -> int:
         """Index of the material that frame k belongs to."""
         s, local = self._shard_of(k, self._frame_starts, "frame")
-        return self._material_starts[s] + int(self.shards[s]["frames/material"][local])
+        return self._material_starts[s] + int(self.shards[s].read("frames/material", local))
 
     def material(self, m: int) -> Material:
         """Material m; its id may occur again where sources repeat it."""
@@ -152,7 +152,7 @@ class Store:
             return np.arange(self.n_frames, dtype=np.int64)
         code = split_code(split)
         found = [
-            first + start + np.flatnonzero(shard["frames/split"][start : start + BLOCK] == code)
+            first + start + np.flatnonzero(shard.read("frames/split", slice(start, start + BLOCK)) == code)
             for shard, first in zip(self.shards, self._frame_starts, strict=False)
             for start in range(0, shard.n_frames, BLOCK)
         ]
@@ -171,7 +171,7 @@ class Store:
             for block in np.unique(local // BLOCK):
                 inside = local // BLOCK == block
                 start = int(block) * BLOCK
-                offsets = self.shards[s]["frames/atom_offset"][start : start + BLOCK + 1]
+                offsets = self.shards[s].read("frames/atom_offset", slice(start, start + BLOCK + 1))
                 sizes[here[inside]] = np.diff(offsets)[local[inside] - start]
         return sizes
 
@@ -232,9 +232,12 @@ class Shard:
             ) from None
         try:
             self._validate()
-        except BaseException:
+        except MlipError:
             self.file.close()
             raise
+        except Exception as error:  # HDF5's faults come as OSError, RuntimeError, KeyError, ...
+            self.file.close()
+            raise self.damaged(_reason(error)) from None
 
     def _validate(self) -> None:
         if self.file.attrs.get("format") != FORMAT:
@@ -250,8 +253,9 @@ class Shard:
         self._columns = {c.path: self._dataset(c.path, c.dtype, c.shape) for c in columns}
         for name in MATERIAL_TEXTS:
             self._columns[f"materials/{name}"] = self._dataset(f"materials/{name}", "O", ())
-        self._numbers = {key: self._dataset(f"{NUMBERS}/{key}", "f8", ()) for key in self._keys(NUMBERS)}
-        self._texts = {key: self._dataset(f"{TEXTS}/{key}", "O", ()) for key in self._keys(TEXTS)}
+        for group, dtype in ((NUMBERS, "f8"), (TEXTS, "O")):
+            for key in self._keys(group):
+                self._columns[f"{group}/{key}"] = self._dataset(f"{group}/{key}", dtype, ())
         self.n_frames = len(self._columns["frames/energy"])
         self.n_atoms = len(self._columns["atoms/number"])
         self.n_materials = len(self._columns["materials/id"])
@@ -289,43 +293,44 @@ class Shard:
         except (KeyError, ValueError, OSError) as error:
             raise self.damaged(f"its metadata cannot be read ({_reason(error)})") from None
 
-    def frame(self, k: int) -> Frame:
+    def read(self, path: str, rows: int | slice) -> Any:
+        """Rows of a column; what HDF5's checksums find damaged is an MlipError."""
         try:
-            return self._read_frame(k)
-        except OSError as error:  # HDF5's own checks: a chunk that does not decompress, a missing page
-            raise self.damaged(f"frame {k} cannot be read ({_reason(error)})") from None
+            return self._columns[path][rows]
+        except (OSError, RuntimeError, ValueError) as error:
+            raise self.damaged(f"column {path} cannot be read ({_reason(error)})") from None
 
-    def _read_frame(self, k: int) -> Frame:
-        columns = self._columns
-        start, stop = (int(i) for i in columns["frames/atom_offset"][k : k + 2])
+    def frame(self, k: int) -> Frame:
+        start, stop = self.read("frames/atom_offset", slice(k, k + 2)).tolist()
         if not 0 <= start <= stop <= self.n_atoms or stop - start > MAX_ATOMS_PER_FRAME:
             raise self.damaged(f"frame {k} claims atoms {start} to {stop} of {self.n_atoms}")
+        atoms = slice(start, stop)
         return Frame(
-            numbers=columns["atoms/number"][start:stop].astype(np.int16),
-            positions=columns["atoms/position"][start:stop],
-            cell=columns["frames/cell"][k],
-            pbc=columns["frames/pbc"][k].astype(bool),
-            energy=float(columns["frames/energy"][k]),
-            forces=_known(columns["atoms/force"][start:stop]),
-            stress=_known(columns["frames/stress"][k]),
-            magmoms=_known(columns["atoms/magmom"][start:stop]),
-            calculation=int(columns["frames/calculation"][k]),
-            ionic_step=int(columns["frames/ionic_step"][k]),
+            numbers=self.read("atoms/number", atoms).astype(np.int16),
+            positions=self.read("atoms/position", atoms),
+            cell=self.read("frames/cell", k),
+            pbc=self.read("frames/pbc", k).astype(bool),
+            energy=float(self.read("frames/energy", k)),
+            forces=_known(self.read("atoms/force", atoms)),
+            stress=_known(self.read("frames/stress", k)),
+            magmoms=_known(self.read("atoms/magmom", atoms)),
+            calculation=int(self.read("frames/calculation", k)),
+            ionic_step=int(self.read("frames/ionic_step", k)),
         )
 
     def block(self, columns: Sequence[str], start: int, stop: int, split: int | None) -> dict[str, np.ndarray]:
         """Columns of the frames start..stop - 1 that are of the split, and their sizes."""
-        offsets = self["frames/atom_offset"][start : stop + 1]
+        offsets = self.read("frames/atom_offset", slice(start, stop + 1))
         size = np.diff(offsets)
         if (size < 0).any() or not 0 <= offsets[0] <= offsets[-1] <= self.n_atoms:
             raise self.damaged(f"the atom offsets of frames {start} to {stop} are not ascending")
         block = {"size": size}
         for path in columns:
             rows = slice(start, stop) if path.startswith("frames/") else slice(offsets[0], offsets[-1])
-            block[path.split("/")[1]] = self[path][rows]
+            block[path.split("/")[1]] = self.read(path, rows)
         if split is None:
             return block
-        inside = self["frames/split"][start:stop] == split
+        inside = self.read("frames/split", slice(start, stop)) == split
         atoms_inside = np.repeat(inside, size)
         masks = {path.split("/")[1]: atoms_inside for path in columns if path.startswith("atoms/")}
         return {name: values[masks.get(name, inside)] for name, values in block.items()}
@@ -339,11 +344,12 @@ class Shard:
 
     def _materials(self, start: int, stop: int, first_frame: int) -> Iterator[Material]:
         rows = slice(start, stop)
-        texts = {name: self[f"materials/{name}"][rows] for name in MATERIAL_TEXTS}
-        dimensionality, split = self["materials/dimensionality"][rows], self["materials/split"][rows]
-        offsets = self["materials/frame_offset"][start : stop + 1] + first_frame
-        numbers = {key: dataset[rows] for key, dataset in self._numbers.items()}
-        words = {key: dataset[rows] for key, dataset in self._texts.items()}
+        texts = {name: self.read(f"materials/{name}", rows) for name in MATERIAL_TEXTS}
+        dimensionality = self.read("materials/dimensionality", rows)
+        split = self.read("materials/split", rows)
+        offsets = self.read("materials/frame_offset", slice(start, stop + 1)) + first_frame
+        numbers = {key: self.read(f"{NUMBERS}/{key}", rows) for key in self._keys(NUMBERS)}
+        words = {key: self.read(f"{TEXTS}/{key}", rows) for key in self._keys(TEXTS)}
         for i in range(stop - start):
             properties = {key: float(column[i]) for key, column in numbers.items() if not np.isnan(column[i])}
             properties |= {key: column[i] for key, column in words.items() if column[i]}

@@ -15,17 +15,17 @@ def make_frame():
     def make(energy=-8.0, numbers=(11, 17), force=0.01, stress=0.001, a=4.0, **fields):
         n = len(numbers)
         fractions = np.arange(n)[:, None] / n * np.ones(3)
-        labels = {
+        values = {
+            "positions": fractions * a,
+            "cell": np.eye(3) * a,
             "energy": energy,
             "forces": None if force is None else np.full((n, 3), force),
             "stress": None if stress is None else np.full(6, stress),
         }
         return Frame(
             numbers=np.array(numbers, dtype=np.int16),
-            positions=fractions * a,
-            cell=np.eye(3) * a,
             pbc=np.ones(3, dtype=bool),
-            **labels | fields,
+            **values | fields,
         )
 
     return make

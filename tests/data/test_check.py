@@ -1,0 +1,89 @@
+"""`mlip data check` finds what was altered and names it."""
+
+import h5py
+import numpy as np
+import pytest
+
+from mlip.data import StoreWriter
+from mlip.data.check import find_problems
+
+
+@pytest.fixture
+def path(tmp_path, make_trajectory):
+    path = tmp_path / "store.h5"
+    with StoreWriter(path) as writer:
+        for k in range(20):
+            writer.add(make_trajectory(f"m{k}", properties={"e_form": -0.1 * k, "prototype_id": f"p{k}"}), "train")
+    return path
+
+
+def test_a_store_as_written_is_sound(path):
+    assert list(find_problems(path)) == []
+
+
+@pytest.mark.parametrize(
+    ("column", "value"),
+    [
+        ("frames/energy", -8.000001),
+        ("atoms/position", 0.25),
+        ("atoms/force", 0.0),
+        ("frames/stress", np.nan),
+        ("frames/split", 1),
+        ("materials/frame_offset", 2),
+        ("materials/id", "n7"),
+        ("materials/numbers/e_form", 0.0),
+        ("materials/texts/prototype_id", "other"),
+    ],
+)
+def test_an_altered_value_is_found_in_its_column(path, column, value):
+    with h5py.File(path, "r+") as file:
+        file[column][1] = value
+    (problem,) = find_problems(path)
+    assert (problem.file, problem.column) == (str(path), column)
+    assert "altered" in problem.what
+
+
+def test_a_flipped_byte_in_a_column_is_found_there(path):
+    with h5py.File(path) as file:
+        chunk = file["atoms/position"].id.get_chunk_info(0)
+    flip(path, chunk.byte_offset + chunk.size // 2)
+    (problem,) = find_problems(path)
+    assert problem.column == "atoms/position"
+
+
+def test_no_flipped_byte_of_the_file_escapes(path):
+    whole = path.read_bytes()
+    for position in np.random.default_rng(0).integers(0, len(whole), 60):
+        flip(path, int(position))
+        assert list(find_problems(path)), position
+        path.write_bytes(whole)
+
+
+def flip(path, position: int):
+    data = bytearray(path.read_bytes())
+    data[position] ^= 0x10
+    path.write_bytes(data)
+
+
+def test_altered_metadata_are_found(path):
+    with h5py.File(path, "r+") as file:
+        text = file["metadata"].asstr()[()]
+        del file["metadata"]
+        file["metadata"] = text.replace("eV/A", "eV/B")
+    assert [problem.column for problem in find_problems(path)] == ["metadata"]
+
+
+def test_of_a_folder_the_truncated_shard_is_named(path, tmp_path):
+    other = tmp_path / "other.h5"
+    other.write_bytes(path.read_bytes()[:-100])
+    (problem,) = find_problems(tmp_path)
+    assert problem.file == str(other)
+
+
+def test_a_store_written_wrong_contradicts_itself(tmp_path, make_trajectory):
+    path = tmp_path / "wrong.h5"
+    cell = np.diag([4.0, 4.0, np.nan])
+    with StoreWriter(path) as writer:
+        writer.add(make_trajectory("m", numbers=(11, 0)), "train")
+        writer.add(make_trajectory("n", cell=cell), "train")
+    assert {problem.column for problem in find_problems(path)} == {"atoms/number", "frames/cell"}
