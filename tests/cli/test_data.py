@@ -1,0 +1,101 @@
+"""`mlip data build | info | check` as a user runs them."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+from typer.testing import CliRunner
+
+from mlip.cli.data import app
+from mlip.errors import MlipError
+
+runner = CliRunner()
+
+
+@pytest.fixture
+def source(shared):
+    return shared / "data" / "alexandria" / "fixture_geo_opt_paths_pbe.json.bz2"
+
+
+def run(*arguments):
+    return runner.invoke(app, [str(argument) for argument in arguments])
+
+
+def test_build_tells_what_became_of_every_frame(source, tmp_path):
+    result = run("build", source, "--out", tmp_path / "s.h5", "--subsample", "inf", "--outliers", "2d")
+    assert result.exit_code == 0, result.output
+    for line in ("read", "sub-sampled away, cutoff inf", "more than 20 sites", "kept", "train", "PBE 3D"):
+        assert line in result.output
+    assert "geometry repeated at a restart" in result.output
+    assert "skipped agm005676148: no usable step" in result.output
+
+
+def test_build_as_json_is_json_only(source, tmp_path):
+    result = run("build", source, "--out", tmp_path / "s.h5", "--json")
+    report = json.loads(result.stdout)
+    assert report["frames_read"] == 237
+    assert report["skipped_materials"] == {"no usable step": 1}
+
+
+def test_info_tells_counts_settings_and_units(source, tmp_path):
+    run("build", source, "--out", tmp_path / "s.h5", "--subsample", "0.01", "--per-cell", "--seed", "7")
+    result = run("info", tmp_path / "s.h5")
+    assert result.exit_code == 0
+    assert "eV/A^3" in result.output
+    metadata = json.loads(run("info", tmp_path / "s.h5", "--json").stdout)
+    settings = metadata["shards"]["s.h5"]["settings"]
+    assert (settings["subsample"], settings["per_atom"], settings["seed"]) == (0.01, False, 7)
+
+
+def test_check_passes_a_store_and_fails_an_altered_one_by_exit_status(source, tmp_path):
+    store = tmp_path / "s.h5"
+    run("build", source, "--out", store)
+    sound = run("check", store)
+    assert (sound.exit_code, sound.output.strip()) == (0, f"{store}: sound")
+    data = bytearray(store.read_bytes())
+    data[len(data) // 2] ^= 1
+    store.write_bytes(data)
+    altered = run("check", store)
+    assert altered.exit_code == 1
+    assert "altered" in altered.output or "cannot be read" in altered.output
+    assert json.loads(run("check", store, "--json").stdout)["sound"] is False
+
+
+def test_check_fails_a_truncated_store_and_names_it(source, tmp_path):
+    store = tmp_path / "s.h5"
+    run("build", source, "--out", store)
+    store.write_bytes(store.read_bytes()[:-1000])
+    result = run("check", store)
+    assert result.exit_code == 1
+    assert str(store) in result.output
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--split", "a,b"], "--split"),
+        (["--split", "0.5,0.5"], "three shares"),
+        (["--outliers", "strict"], "2d, pbesol, none"),
+        (["--subsample", "-1"], "cutoff"),
+    ],
+)
+def test_a_wrong_option_is_one_clear_line(source, tmp_path, options, message):
+    result = run("build", source, "--out", tmp_path / "s.h5", *options)
+    assert isinstance(result.exception, MlipError)
+    assert message in str(result.exception)
+    assert "\n" not in str(result.exception)
+
+
+def test_a_source_that_is_not_there_and_an_empty_folder_are_one_clear_line(tmp_path):
+    (tmp_path / "empty").mkdir()
+    for name, message in (("none", "no such file or folder"), ("empty", "holds nothing to read")):
+        result = run("build", tmp_path / name, "--out", tmp_path / "s.h5")
+        assert isinstance(result.exception, MlipError)
+        assert message in str(result.exception)
+
+
+def test_help_imports_nothing_heavy():
+    code = "import sys, mlip.cli.data; print([m for m in ('h5py', 'numpy', 'ase', 'jax') if m in sys.modules])"
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == "[]"

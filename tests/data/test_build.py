@@ -1,0 +1,174 @@
+"""From sources to a store, with an account of every frame."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+
+import numpy as np
+import pytest
+
+from mlip.data import Store
+from mlip.data.build import BuildSettings, build
+from mlip.data.split import assign_split
+from mlip.errors import MlipError
+
+
+def total(counter) -> int:
+    return sum(counter.values())
+
+
+def test_every_frame_of_real_layout_files_is_accounted_for(shared, tmp_path):
+    folder = shared / "data" / "alexandria"
+    sources = [folder / f"fixture_geo_opt_paths_{name}.json.bz2" for name in ("pbe", "pbesol")]
+    settings = BuildSettings(subsample=np.inf, outliers="2d")
+    skipped = []
+    report = build(sources, tmp_path / "store.h5", settings, on_skipped=skipped.append)
+    left_out = total(report.dropped_frames) + report.frames_subsampled_away + total(report.outlier_frames)
+    assert report.frames_read == total(report.frames_kept) + left_out
+    assert report.frames_read == 267
+    assert report.materials_read == 15
+    assert [one.material_id for one in skipped] == ["agm005676148"]
+    assert report.skipped_materials == {"no usable step": 1}
+    with Store(tmp_path / "store.h5") as store:
+        assert len(store) == total(report.frames_kept)
+        assert store.metadata["build"] == json.loads(json.dumps(report.as_dict()))
+        assert store.metadata["settings"]["subsample"] == "inf"
+        assert {m.functional for m in store.materials()} == {"PBE", "PBEsol"}
+        for material in store.materials():
+            assert 1 <= len(material.frames) <= 3
+            assert material.split == assign_split(material.id, seed=0)
+    listed = [json.loads(line) for line in (tmp_path / "store.h5.skipped.jsonl").read_text().splitlines()]
+    assert [one["material_id"] for one in listed] == ["agm005676148"]
+
+
+def test_three_dimensionalities_live_in_one_store(write_paths, make_run, make_step, tmp_path):
+    runs = [make_run(make_step(), make_step(-27.2, scale=0.99))]
+    path = write_paths({f"agm{k}000000001": runs for k in ("", "1", "2")})
+    report = build([path], tmp_path / "store.h5")
+    assert report.sets == {"PBE 3D": 1, "PBE 1D": 1, "PBE 2D": 1}
+    with Store(tmp_path / "store.h5") as store:
+        assert [m.dimensionality for m in store.materials()] == [3, 1, 2]
+
+
+def test_each_rule_tells_frames_and_materials(write_paths, make_run, make_step, tmp_path):
+    forces = [[51.0, 0.0, 0.0]] * 8
+    path = write_paths(
+        {
+            "good": [make_run(make_step())],
+            "some": [make_run(make_step(), make_step(-27.1, scale=0.99, forces=forces), make_step(1.0, scale=0.98))],
+            "all": [make_run(make_step(forces=forces), make_step(scale=0.99, forces=forces))],
+        }
+    )
+    report = build([path], tmp_path / "store.h5", BuildSettings(outliers="pbesol"))
+    assert report.outlier_frames == {"force component > 50 eV/A": 3, "energy > 0 eV/atom": 1}
+    assert report.outlier_materials == {"force component > 50 eV/A": 2, "energy > 0 eV/atom": 1}
+    assert report.materials_emptied == 1
+    assert total(report.materials_kept) == 2
+
+
+def test_atoms_at_the_same_place_are_reported_by_id(write_paths, make_run, make_step, tmp_path):
+    step = make_step()
+    twin = json.loads(json.dumps(step))
+    twin["structure"]["sites"][1]["abc"] = [1.0, -1e-20, 0.0]  # an image of atom 0
+    path = write_paths({"good": [make_run(step)], "twin": [make_run(twin)]})
+    skipped = []
+    build([path], tmp_path / "store.h5", on_skipped=skipped.append)
+    (one,) = skipped
+    assert (one.material_id, one.reason) == ("twin", "atoms at the same place")
+    assert "atoms 0 and 1" in one.detail
+
+
+def test_entries_and_paths_are_never_mixed(shared, tmp_path):
+    folder = shared / "data" / "alexandria"
+    sources = [folder / "fixture_entries_pbe.json.bz2", folder / "fixture_geo_opt_paths_pbe.json.bz2"]
+    with pytest.raises(MlipError, match="different calculations"):
+        build(sources, tmp_path / "store.h5")
+    report = build(sources[:1], tmp_path / "store.h5")
+    assert total(report.frames_kept) == 98
+    with Store(tmp_path / "store.h5") as store:
+        assert store.material(0).properties["e_above_hull"] == 0.0
+        assert store.material(0).formula == "Ac"
+
+
+def test_the_same_sources_make_the_same_bytes(write_paths, make_run, make_step, tmp_path):
+    path = write_paths({f"m{k}": [make_run(make_step(-27.0 - k))] for k in range(20)})
+    for name in ("a.h5", "b.h5"):
+        build([path], tmp_path / name)
+        time.sleep(1.1)  # no time stamp of a second's resolution either
+    assert (tmp_path / "a.h5").read_bytes() == (tmp_path / "b.h5").read_bytes()
+
+
+def test_a_truncated_source_leaves_no_store_and_no_litter(write_paths, make_run, make_step, tmp_path):
+    path = write_paths({f"m{k}": [make_run(make_step())] for k in range(3)})
+    path.write_bytes(path.read_bytes()[:-20])
+    with pytest.raises(MlipError, match="truncated"):
+        build([path], tmp_path / "store.h5")
+    assert [p.name for p in tmp_path.iterdir()] == [path.name]
+
+
+def test_nothing_left_says_why(write_paths, make_run, make_step, tmp_path):
+    path = write_paths({"a": [make_run(make_step(energy=float("nan")))], "b": [make_run(make_step(9.0))]})
+    with pytest.raises(MlipError, match=r"nothing is left.*1 x no usable step.*1 x energy > 0"):
+        build([path], tmp_path / "store.h5", BuildSettings(outliers="pbesol"))
+
+
+def test_an_old_list_of_skipped_materials_does_not_outlive_its_store(write_paths, make_run, make_step, tmp_path):
+    good = {"good": [make_run(make_step())]}
+    build([write_paths(good | {"bad": []})], tmp_path / "store.h5")
+    assert (tmp_path / "store.h5.skipped.jsonl").exists()
+    build([write_paths(good)], tmp_path / "store.h5")
+    assert not (tmp_path / "store.h5.skipped.jsonl").exists()
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"subsample": -1.0}, "cutoff"),
+        ({"outliers": "3d"}, "outlier rules"),
+        ({"fractions": (0.5, 0.4, 0.2)}, "three shares"),
+        ({"dimensionality": 4}, "dimensionality"),
+    ],
+)
+def test_settings_that_cannot_be_are_refused_before_reading(values, message):
+    with pytest.raises(MlipError, match=message):
+        BuildSettings(**values)
+
+
+def test_out_is_a_store_file(tmp_path):
+    with pytest.raises(MlipError, match=r"\*\.h5"):
+        build([tmp_path], tmp_path / "store.json")
+
+
+def test_a_build_killed_at_any_moment_leaves_the_old_store(write_paths, make_run, make_step, tmp_path):
+    store = tmp_path / "store.h5"
+    build([write_paths({"old": [make_run(make_step())]}, "pbe_old.json")], store)
+    old = store.read_bytes()
+    step = make_step()
+    source = write_paths(
+        {f"m{k}": [make_run(*[step | {"energy": -27.0 - j} for j in range(9)])] for k in range(60)}, "pbe.json"
+    )
+    script = f"""
+        from pathlib import Path
+        from mlip.data import writer
+        from mlip.data.build import build
+        writer.BLOCK_ATOMS = 200
+        print("start", flush=True)
+        while True:
+            build([Path({str(source)!r})], Path({str(tmp_path / "killed" / "store.h5")!r}))
+    """
+    target = tmp_path / "killed" / "store.h5"
+    target.parent.mkdir()
+    for delay in (0.05, 0.3):
+        target.write_bytes(old)
+        child = subprocess.Popen([sys.executable, "-c", textwrap.dedent(script)], stdout=subprocess.PIPE)
+        child.stdout.readline()
+        time.sleep(delay)
+        os.kill(child.pid, signal.SIGKILL)
+        child.wait()
+        child.stdout.close()
+        with Store(target) as opened:
+            assert opened.n_materials in (1, 60)  # the old one, or a complete new one
