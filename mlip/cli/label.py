@@ -1,0 +1,125 @@
+"""`mlip data label`: structures in, relaxation paths out, by any ASE calculator."""
+
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from mlip.errors import MlipError
+
+if TYPE_CHECKING:
+    from ase.calculators.calculator import BaseCalculator
+
+    from mlip.data.label import LabelSummary
+
+
+def label(
+    structures: Annotated[list[Path], typer.Argument(help="Files that ase.io.iread reads.")],
+    calculator: Annotated[
+        str,
+        typer.Option(help="'chgnet', a potential of mlip (a path), or module:factory of an ASE calculator."),
+    ],
+    out: Annotated[Path, typer.Option(help="Relaxation paths in ALEXANDRIA's layout, .json or .json.bz2.")],
+    steps: Annotated[int, typer.Option(min=0, help="Largest number of ionic steps.")] = 200,
+    fmax: Annotated[float, typer.Option(min=0.0, help="Convergence, eV/A.")] = 0.05,
+    dimensionality: Annotated[
+        int | None,
+        typer.Option(min=1, max=3, help="1: relax along a only, 2: in the ab plane. [dim]By default by pbc.[/]"),
+    ] = None,
+    converged_only: Annotated[
+        bool, typer.Option("--converged-only", help="Leave out paths that ran out of steps.")
+    ] = False,
+    json_output: Annotated[bool, typer.Option("--json", help="Print the counts as JSON.")] = False,
+) -> None:
+    """Relax structures with an ASE calculator and keep every step as training data.
+
+    Materials are kept in OUT.journal.jsonl as they end: the same command goes on after a kill, and skips what
+    the journal holds.
+    """
+    if not out.name.endswith((".json", ".json.bz2")):
+        raise MlipError("not a .json or .json.bz2 file", where=f"--out {out}")
+    from mlip.data.label import LabelSettings, export_journal, read_structures
+    from mlip.data.label import label as label_structures
+
+    queue = list(read_structures(structures))
+    if not queue:
+        raise MlipError("holds no structure", where=", ".join(map(str, structures)))
+    settings = LabelSettings(calculator, steps, fmax, dimensionality)
+    journal = out.with_name(f"{out.name}.journal.jsonl")
+    with _progress(len(queue), hidden=json_output) as advance:
+        label_structures(queue, load_calculator(calculator), journal, settings, on_path=advance)
+    _print_summary(out, export_journal(journal, out, converged_only), json_output)
+
+
+def load_calculator(name: str) -> "BaseCalculator":
+    """The ASE calculator that `--calculator` names.
+
+    Raises:
+        MlipError: chgnet is not installed, there is no such file, module or factory.
+    """
+    if name == "chgnet":
+        return _load_chgnet()
+    if ":" in name:
+        return _call_factory(name)
+    if not Path(name).is_file():
+        raise MlipError(
+            f"'{name}' is no calculator",
+            where="--calculator",
+            fix="'chgnet', the path of a potential, or module:factory, e.g. ase.calculators.emt:EMT",
+        )
+    from mlip.calculator import MLIPCalculator
+
+    return MLIPCalculator(name)
+
+
+def _load_chgnet() -> "BaseCalculator":
+    try:
+        from chgnet.model import CHGNet, CHGNetCalculator
+    except ImportError as error:
+        raise MlipError(
+            "chgnet is not installed", where="--calculator", fix="pip install 'alexandria-mlip[label]'"
+        ) from error
+    model = CHGNet.load(model_name="0.3.0", use_device="cpu", verbose=False)
+    return CHGNetCalculator(model=model, use_device="cpu", on_isolated_atoms="error")
+
+
+def _call_factory(name: str) -> "BaseCalculator":
+    module, _, factory = name.partition(":")
+    try:
+        make = getattr(import_module(module), factory)
+    except (ImportError, AttributeError) as error:
+        raise MlipError(
+            str(error), where=f"--calculator {name}", fix="module:factory, e.g. ase.calculators.emt:EMT"
+        ) from error
+    return make()
+
+
+@contextmanager
+def _progress(total: int, hidden: bool) -> Iterator[Callable[[str, str], None]]:
+    """Gives the function to call as each material ends; the bar is on stderr."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (
+        TextColumn("labelling"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[last]}"),
+    )
+    with Progress(*columns, console=Console(stderr=True), disable=hidden) as bar:
+        task = bar.add_task("", total=total, last="")
+        yield lambda material_id, reason: bar.update(task, advance=1, last=f"{material_id}: {reason}")
+
+
+def _print_summary(out: Path, summary: "LabelSummary", as_json: bool) -> None:
+    if as_json:
+        counts = {"materials": summary.n_exported, "frames": summary.n_frames, "reasons": summary.reasons}
+        print(json.dumps({"out": str(out), **counts}))
+        return
+    reasons = ", ".join(f"{count} {reason}" for reason, count in summary.reasons.most_common())
+    print(f"{out}: {summary.n_exported} materials, {summary.n_frames} frames ({reasons})")

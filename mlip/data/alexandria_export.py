@@ -1,0 +1,119 @@
+"""Trajectories -> ALEXANDRIA's geometry-optimisation-path layout, material by material.
+
+    {id: [{"kpoints", "PREC", "ENMAX", "ENAUG", "steps": [{"structure", "energy", "forces", "stress"}]}]}
+
+Energy is eV per cell, forces eV/A, stress a 3x3 matrix in kB with VASP's sign (compression positive). The
+four keys that describe a plane-wave run are there and null: a trajectory does not know them. Structures
+are pymatgen's Structure dicts with fractional coordinates only; numbers carry the decimals below.
+"""
+
+import bz2
+import json
+import math
+import os
+from collections.abc import Sequence
+from itertools import groupby
+from pathlib import Path
+
+import numpy as np
+from ase.data import chemical_symbols
+
+from mlip.data.records import Frame, Trajectory
+from mlip.units import stress_to_vasp
+
+LATTICE_DECIMALS = 5  # A
+FRACTION_DECIMALS = 6  # of a lattice vector: 2e-5 A along 20 A
+ENERGY_DECIMALS = 6  # eV
+FORCE_DECIMALS = 5  # eV/A
+STRESS_DECIMALS = 3  # kB
+
+
+class PathWriter:
+    """Writes one .json or .json.bz2 file, key by key: memory holds one material.
+
+    Use it as a context manager. The file appears under its name when the block ends well; an exception or a
+    kill leaves whatever was there before.
+    """
+
+    def __init__(self, path: str | Path):
+        self.path = Path(path)
+        self._temporary = self.path.with_name(f".{self.path.name}.{os.getpid()}.tmp")
+        self._ids: set[str] = set()
+
+    def __enter__(self) -> "PathWriter":
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        opener = bz2.open if self.path.suffix == ".bz2" else open
+        self._stream = opener(self._temporary, "wt", encoding="utf-8")
+        self._stream.write("{")
+        return self
+
+    def __exit__(self, exception_type, exception, traceback) -> None:
+        if exception_type is None:
+            self._stream.write("}")
+        self._stream.close()
+        if exception_type is None:
+            os.replace(self._temporary, self.path)
+        else:
+            self._temporary.unlink()
+
+    def __len__(self) -> int:
+        return len(self._ids)
+
+    def add(self, trajectory: Trajectory) -> None:
+        """Append a material. An id added before raises ValueError: JSON readers would keep one of the two."""
+        self.add_calculations(trajectory.material_id, calculations_as_dicts(trajectory.frames))
+
+    def add_calculations(self, material_id: str, calculations: list[dict]) -> None:
+        """Append a material that is in the layout already."""
+        if material_id in self._ids:
+            raise ValueError(f"{self.path}: material '{material_id}' is added twice")
+        separator = ",\n" if self._ids else "\n"
+        self._ids.add(material_id)
+        self._stream.write(f"{separator}{json.dumps(material_id)}: {compact_json(calculations)}")
+
+
+def compact_json(value) -> str:
+    return json.dumps(value, separators=(",", ":"))
+
+
+def calculations_as_dicts(frames: Sequence[Frame]) -> list[dict]:
+    """The frames of one material as ALEXANDRIA's list of calculations, one for each run of `calculation`."""
+    return [
+        {
+            "kpoints": None,
+            "PREC": None,
+            "ENMAX": None,
+            "ENAUG": None,
+            "steps": [_step_as_dict(frame) for frame in steps],
+        }
+        for _, steps in groupby(frames, key=lambda frame: frame.calculation)
+    ]
+
+
+def _step_as_dict(frame: Frame) -> dict:
+    stress = None if frame.stress is None else stress_to_vasp(frame.stress)
+    return {
+        "structure": _structure_as_dict(frame),
+        "energy": None if math.isnan(frame.energy) else round(float(frame.energy), ENERGY_DECIMALS),
+        "forces": None if frame.forces is None else _rounded(frame.forces, FORCE_DECIMALS),
+        "stress": None if stress is None else _rounded(stress, STRESS_DECIMALS),
+    }
+
+
+def _structure_as_dict(frame: Frame) -> dict:
+    """What `pymatgen.core.Structure.from_dict` needs, and what ALEXANDRIA has beside it where it is short."""
+    fractions = np.linalg.solve(frame.cell.T, frame.positions.T).T
+    return {
+        "@module": "pymatgen.core.structure",
+        "@class": "Structure",
+        "charge": 0,
+        "lattice": {"matrix": _rounded(frame.cell, LATTICE_DECIMALS), "pbc": [bool(p) for p in frame.pbc]},
+        "sites": [
+            {"species": [{"element": chemical_symbols[number], "occu": 1}], "abc": abc}
+            for number, abc in zip(frame.numbers, _rounded(fractions, FRACTION_DECIMALS), strict=True)
+        ],
+    }
+
+
+def _rounded(array: np.ndarray, decimals: int) -> list:
+    return (np.round(np.asarray(array, dtype=np.float64), decimals) + 0.0).tolist()  # + 0.0: no "-0.0"
