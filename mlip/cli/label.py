@@ -37,8 +37,7 @@ def label(
 ) -> None:
     """Relax structures with an ASE calculator and keep every step as training data.
 
-    Materials are kept in OUT.journal.jsonl as they end: the same command goes on after a kill, and skips what
-    the journal holds.
+    OUT.journal.jsonl takes each material as it ends: after a kill the same command goes on where it was.
     """
     if not out.name.endswith((".json", ".json.bz2")):
         raise MlipError("not a .json or .json.bz2 file", where=f"--out {out}")
@@ -52,7 +51,10 @@ def label(
     journal = out.with_name(f"{out.name}.journal.jsonl")
     with _progress(len(queue), hidden=json_output) as advance:
         label_structures(queue, load_calculator(calculator), journal, settings, on_path=advance)
-    _print_summary(out, export_journal(journal, out, converged_only), json_output)
+    summary = export_journal(journal, out, converged_only)
+    _print_summary(out, summary, json_output)
+    if not summary.n_exported:
+        raise MlipError("no path is usable", where=str(out), fix=summary.first_error or "allow more --steps")
 
 
 def load_calculator(name: str) -> "BaseCalculator":
@@ -63,17 +65,17 @@ def load_calculator(name: str) -> "BaseCalculator":
     """
     if name == "chgnet":
         return _load_chgnet()
+    if Path(name).is_file():
+        from mlip.calculator import MLIPCalculator
+
+        return MLIPCalculator(name)
     if ":" in name:
         return _call_factory(name)
-    if not Path(name).is_file():
-        raise MlipError(
-            f"'{name}' is no calculator",
-            where="--calculator",
-            fix="'chgnet', the path of a potential, or module:factory, e.g. ase.calculators.emt:EMT",
-        )
-    from mlip.calculator import MLIPCalculator
-
-    return MLIPCalculator(name)
+    raise MlipError(
+        f"'{name}' is no calculator",
+        where="--calculator",
+        fix="'chgnet', the path of a potential, or module:factory, e.g. ase.calculators.emt:EMT",
+    )
 
 
 def _load_chgnet() -> "BaseCalculator":
@@ -119,7 +121,9 @@ def _progress(total: int, hidden: bool) -> Iterator[Callable[[str, str], None]]:
 def _print_summary(out: Path, summary: "LabelSummary", as_json: bool) -> None:
     if as_json:
         counts = {"materials": summary.n_exported, "frames": summary.n_frames, "reasons": summary.reasons}
-        print(json.dumps({"out": str(out), **counts}))
+        print(json.dumps({"out": str(out), **counts, "first_error": summary.first_error}))
         return
     reasons = ", ".join(f"{count} {reason}" for reason, count in summary.reasons.most_common())
     print(f"{out}: {summary.n_exported} materials, {summary.n_frames} frames ({reasons})")
+    if summary.first_error:
+        print(f"first error: {summary.first_error}")

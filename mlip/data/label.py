@@ -10,7 +10,7 @@ import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -80,9 +80,11 @@ class LabelledPath:
 class LabelSummary:
     """What a journal holds, and what of it was exported."""
 
-    reasons: Counter = field(default_factory=Counter)
-    n_exported: int = 0
-    n_frames: int = 0
+    reasons: Counter[str]
+    n_exported: int
+    n_frames: int
+    first_error: str
+    """Id and message of the first path that ended in 'error'."""
 
 
 def read_structures(sources: Iterable[str | Path]) -> Iterator[tuple[str, Atoms]]:
@@ -334,17 +336,19 @@ def read_journal(journal: str | Path) -> Iterator[dict]:
 
 
 def export_journal(journal: str | Path, out: str | Path, converged_only: bool = False) -> LabelSummary:
-    """Write the journal's good paths to `out` (.json or .json.bz2) in ALEXANDRIA's layout, atomically.
+    """Write all good paths of the journal to `out` (.json or .json.bz2) in ALEXANDRIA's layout, atomically.
 
     Left out and counted under their reason: paths that a guard ended, and with `converged_only` those that
     ran out of steps.
     """
     left_out = {*GUARD_REASONS, "max_steps"} if converged_only else set(GUARD_REASONS)
-    reasons, n_frames = Counter(), 0
+    reasons, n_frames, first_error = Counter(), 0, ""
     with PathWriter(out) as writer:
         for record in read_journal(journal):
             reasons[record["reason"]] += 1
+            if record["reason"] == "error" and not first_error:
+                first_error = f"{record['id']}: {record['message']}"
             if record["reason"] not in left_out:
                 writer.add_calculations(record["id"], record["calculations"])
                 n_frames += sum(len(calculation["steps"]) for calculation in record["calculations"])
-    return LabelSummary(reasons, len(writer), n_frames)
+    return LabelSummary(reasons, len(writer), n_frames, first_error)

@@ -74,6 +74,11 @@ class Linear(Calculator):
         self.results = {"energy": self.energy, "forces": np.zeros((len(atoms), 3)), "stress": stress}
 
 
+class Broken(Linear):
+    def calculate(self, atoms=None, properties=None, system_changes=all_changes):
+        raise RuntimeError("out of order")
+
+
 class Counting(EMT):
     n_calculations = 0
 
@@ -219,7 +224,9 @@ def test_failed_paths_are_counted_and_not_exported(tmp_path):
     short = LabelSettings("emt", steps=2, fmax=0.05)
     structures = [("good", bulk("Cu", a=3.59)), ("long", off_equilibrium()), ("bad", bulk("Xe", "fcc", a=6))]
     label(structures, EMT(), journal, short)
-    assert export_journal(journal, out).reasons == {"converged": 1, "max_steps": 1, "error": 1}
+    summary = export_journal(journal, out)
+    assert summary.reasons == {"converged": 1, "max_steps": 1, "error": 1}
+    assert summary.first_error.startswith("bad: NotImplementedError")
     assert list(json.loads(out.read_text())) == ["good", "long"]
     assert export_journal(journal, out, converged_only=True).n_exported == 1
 
@@ -323,6 +330,11 @@ def test_mistakes_on_the_command_line_are_one_line_with_a_way_out(run_label, cal
     result, _ = run_label(calculator, out)
     assert isinstance(result.exception, MlipError)
     assert message in str(result.exception)
+
+
+def test_a_run_without_a_usable_path_fails_with_the_reason(run_label):
+    result, _ = run_label("test_label:Broken")
+    assert "no path is usable (cu-000000: RuntimeError: out of order)" in str(result.exception)
 
 
 def test_without_chgnet_the_message_names_the_extra(run_label, monkeypatch):
