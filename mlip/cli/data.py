@@ -9,6 +9,8 @@ from mlip.cli.label import label
 from mlip.errors import MlipError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from mlip.data.build import BuildReport, BuildSettings
     from mlip.data.records import Skipped
 
@@ -16,6 +18,7 @@ app = typer.Typer(help="Build, inspect and check data stores; label structures."
 app.command("label")(label)
 
 _SKIPPED_SHOWN = 10
+_BUILD_COUNTS = (("Sets (materials)", "sets"), ("Frames by split", "frames_kept"), ("Frames with", "labels"))
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of tables.")]
 
@@ -80,13 +83,12 @@ def info(
             return
     console = _console()
     _print_rows(console, str(store), counts.items())
-    for name, shard in metadata.items():
-        build_report = shard.get("build", {})
-        for title, key in (("Sets (materials)", "sets"), ("Frames by split", "frames_kept"), ("Frames with", "labels")):
-            if key in build_report:
-                _print_rows(console, title, build_report[key].items())
-        _print_rows(console, f"Settings of {name}", shard["settings"].items())
-        _print_rows(console, "Units", shard["units"].items())
+    for title, key in _BUILD_COUNTS:
+        _print_rows(console, title, _summed(shard.get("build", {}).get(key, {}) for shard in metadata.values()))
+    for settings in _distinct(shard["settings"] for shard in metadata.values()):
+        _print_rows(console, "Settings", settings.items())
+    for units in _distinct(shard["units"] for shard in metadata.values()):
+        _print_rows(console, "Units", units.items())
 
 
 @app.command()
@@ -113,6 +115,20 @@ def check(
             print(f"{store}: sound")
     if problems:
         raise typer.Exit(1)
+
+
+def _summed(counts: "Iterable[dict[str, int]]") -> list[tuple[str, int]]:
+    from collections import Counter
+
+    return list(sum(map(Counter, counts), Counter()).items())
+
+
+def _distinct(values: "Iterable[dict]") -> list[dict]:
+    found: list[dict] = []
+    for value in values:
+        if value not in found:
+            found.append(value)
+    return found
 
 
 def _fractions(text: str) -> tuple[float, ...]:

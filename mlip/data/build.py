@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from mlip.data.outliers import remove_outliers, rules_named
-from mlip.data.quality import coincident_atoms
-from mlip.data.records import Entry, Skipped, Trajectory
+from mlip.data.quality import check_structure
+from mlip.data.records import Entry, MalformedError, Skipped, Trajectory
 from mlip.data.sources import read_source, source_files
 from mlip.data.split import FRACTIONS, assign_split, check_fractions
 from mlip.data.subsample import kept_steps, subsample
@@ -121,14 +121,12 @@ def build(
         StoreWriter(out, settings.as_dict()) as writer,
         _skipped_file(out.with_name(f"{out.name}.skipped.jsonl")) as skipped_file,
     ):
-        for item in _read_all(files, settings, report, on_progress):
-            if isinstance(item, Trajectory):
-                item = _add(item, settings, writer, report)
-            if isinstance(item, Skipped):
-                report.skipped_materials[item.reason] += 1
-                skipped_file.write(json.dumps(asdict(item)) + "\n")
+        for path, item in _read_all(files, settings, report, on_progress):
+            if skipped := _put_through(item, path, settings, writer, report):
+                report.skipped_materials[skipped.reason] += 1
+                skipped_file.write(json.dumps(asdict(skipped)) + "\n")
                 if on_skipped:
-                    on_skipped(item)
+                    on_skipped(skipped)
         if not writer.n_frames:
             raise MlipError("nothing is left to store", where=", ".join(map(str, sources)), fix=_what_happened(report))
         writer.metadata["sources"] = [{"name": f.name, "bytes": f.stat().st_size} for f in files]
@@ -138,8 +136,8 @@ def build(
 
 def _read_all(
     files: Sequence[Path], settings: BuildSettings, report: BuildReport, on_progress: OnProgress | None
-) -> Iterator[Trajectory | Skipped]:
-    """All materials; bulk entries as trajectories of one frame."""
+) -> Iterator[tuple[Path, Trajectory | Skipped]]:
+    """All materials, each with its file; bulk entries as trajectories of one frame."""
     done = 0
     kinds: dict[type, Path] = {}
     for path in files:
@@ -163,19 +161,34 @@ def _read_all(
                     where=str(kinds[Entry]),
                     fix="build two stores",
                 )
-            yield item.as_trajectory() if isinstance(item, Entry) else item
+            yield path, item.as_trajectory() if isinstance(item, Entry) else item
         done += path.stat().st_size
         on_bytes(0, done)
 
 
-def _add(trajectory: Trajectory, settings: BuildSettings, writer: StoreWriter, report: BuildReport) -> Skipped | None:
-    """Put one material through to the store, or say why not."""
+def _put_through(
+    item: Trajectory | Skipped, path: Path, settings: BuildSettings, writer: StoreWriter, report: BuildReport
+) -> Skipped | None:
+    """Bring one material to the store, or say why not."""
+    if isinstance(item, Skipped):
+        return item
+    try:
+        _add(item, settings, writer, report)
+    except MalformedError as fault:
+        return fault.as_skipped(item.material_id, str(path))
+    return None
+
+
+def _add(trajectory: Trajectory, settings: BuildSettings, writer: StoreWriter, report: BuildReport) -> None:
+    """Sub-sample, filter, split and write one material, and count what became of its frames.
+
+    Raises:
+        MalformedError: a structure that is left cannot be one.
+    """
     sampled = subsample(trajectory, settings.subsample, per_atom=settings.per_atom)
     kept, removed = remove_outliers(sampled, rules_named(settings.outliers))
     for frame in kept.frames:
-        if pair := coincident_atoms(frame):
-            where = f"run {frame.calculation} step {frame.ionic_step}: atoms {pair[0]} and {pair[1]}"
-            return Skipped(trajectory.material_id, "atoms at the same place", where, "")
+        check_structure(frame)
     report.materials_read += 1
     report.frames_read += trajectory.n_read
     report.dropped_frames.update(trajectory.dropped)
@@ -184,18 +197,17 @@ def _add(trajectory: Trajectory, settings: BuildSettings, writer: StoreWriter, r
     report.outlier_materials.update(removed.keys())
     if not kept.frames:
         report.materials_emptied += 1
-        return None
+        return
     split = assign_split(trajectory.material_id, settings.seed, settings.fractions)
     writer.add(kept, split)
     report.materials_kept[split] += 1
     report.frames_kept[split] += len(kept.frames)
     report.sets[f"{trajectory.functional} {trajectory.dimensionality}D"] += 1
     for frame in kept.frames:
-        report.labels["energy"] += frame.energy == frame.energy
+        report.labels["energy"] += not math.isnan(frame.energy)
         report.labels["forces"] += frame.forces is not None
         report.labels["stress"] += frame.stress is not None
         report.labels["magnetic moments"] += frame.magmoms is not None
-    return None
 
 
 @contextmanager

@@ -9,7 +9,7 @@ import os
 from bisect import bisect_right
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import accumulate
+from itertools import accumulate, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -36,8 +36,14 @@ from mlip.errors import MlipError
 MAX_ATOMS_PER_FRAME = 1_000_000
 """A frame that claims more is a damaged or hostile file, not a crystal."""
 
+MAX_CHUNK_BYTES = 1 << 26
+"""To read one frame is to decompress one chunk a column; chunks this large would fill the memory."""
+
 BLOCK = 1 << 16
 """Rows of a per-frame column that are read at once when a whole column is gone through."""
+
+WIDE_GAP = 1 << 10
+"""Rows of a column that take longer to read than to begin another read."""
 
 BLOCK_FRAMES = 1 << 12
 """Frames whose atoms are read at once."""
@@ -128,8 +134,8 @@ class Store:
             IndexError: k is not in 0..n_frames - 1.
             MlipError: the file is damaged at this frame.
         """
-        shard, local = self._locate(k, self._frame_starts, "frame")
-        return shard.frame(local)
+        s, local = self._shard_of(k, self._frame_starts, "frame")
+        return self.shards[s].frame(local)
 
     def material_of(self, k: int) -> int:
         """Index of the material that frame k belongs to."""
@@ -163,17 +169,24 @@ class Store:
         indices = np.asarray(indices, dtype=np.int64)
         if indices.size and (indices.min() < 0 or indices.max() >= self.n_frames):
             raise IndexError(f"frame index outside 0..{self.n_frames - 1}")
+        order = np.argsort(indices, kind="stable")
+        ascending = indices[order]
         sizes = np.empty(indices.shape, dtype=np.int32)
-        shard_of = np.searchsorted(self._frame_starts, indices, side="right") - 1
-        for s in np.unique(shard_of):
-            here = np.flatnonzero(shard_of == s)
-            local = indices[here] - self._frame_starts[s]
-            for block in np.unique(local // BLOCK):
-                inside = local // BLOCK == block
-                start = int(block) * BLOCK
-                offsets = self.shards[s].read("frames/atom_offset", slice(start, start + BLOCK + 1))
-                sizes[here[inside]] = np.diff(offsets)[local[inside] - start]
+        for first, last in self._runs(ascending):
+            s, start = self._shard_of(int(ascending[first]), self._frame_starts, "frame")
+            local = ascending[first:last] - self._frame_starts[s]
+            offsets = self.shards[s].read("frames/atom_offset", slice(start, int(local[-1]) + 2))
+            sizes[order[first:last]] = np.diff(offsets)[local - start]
         return sizes
+
+    def _runs(self, ascending: Int[np.ndarray, " k"]) -> Iterator[tuple[int, int]]:
+        """Where to cut ascending frame indices for reading: at wide gaps, every `BLOCK` frames, and where a
+        new shard begins."""
+        if not ascending.size:
+            return
+        shard = np.searchsorted(self._frame_starts, ascending, side="right")
+        is_cut = (np.diff(ascending) > WIDE_GAP) | (np.diff(ascending // BLOCK) > 0) | (np.diff(shard) > 0)
+        yield from pairwise([0, *(np.flatnonzero(is_cut) + 1).tolist(), len(ascending)])
 
     def blocks(self, columns: Sequence[str], split: str | None = None) -> Iterator[dict[str, np.ndarray]]:
         """Go through per-frame and per-atom columns in order, `BLOCK_FRAMES` frames at a time.
@@ -197,10 +210,6 @@ class Store:
             raise IndexError(f"{what} {index} of a store with {starts[-1]}")
         s = bisect_right(starts, index) - 1
         return s, int(index) - starts[s]
-
-    def _locate(self, index: int, starts: list[int], what: str) -> tuple["Shard", int]:
-        s, local = self._shard_of(index, starts, what)
-        return self.shards[s], local
 
 
 def shard_paths(path: Path) -> list[Path]:
@@ -278,6 +287,8 @@ class Shard:
             raise self.damaged(f"column {path} is missing")
         if dataset.dtype != np.dtype(dtype) or dataset.ndim != 1 + len(shape) or dataset.shape[1:] != shape:
             raise self.damaged(f"column {path} is {dataset.dtype}{list(dataset.shape)}")
+        if dataset.chunks and np.prod(dataset.chunks) * dataset.dtype.itemsize > MAX_CHUNK_BYTES:
+            raise self.damaged(f"column {path} has chunks of {dataset.chunks} rows")
         return dataset.asstr() if dtype == "O" else dataset
 
     def damaged(self, what: str) -> MlipError:
@@ -347,6 +358,8 @@ class Shard:
         texts = {name: self.read(f"materials/{name}", rows) for name in MATERIAL_TEXTS}
         dimensionality = self.read("materials/dimensionality", rows)
         split = self.read("materials/split", rows)
+        if (split >= len(SPLITS)).any():
+            raise self.damaged("column materials/split has a value that is no split")
         offsets = self.read("materials/frame_offset", slice(start, stop + 1)) + first_frame
         numbers = {key: self.read(f"{NUMBERS}/{key}", rows) for key in self._keys(NUMBERS)}
         words = {key: self.read(f"{TEXTS}/{key}", rows) for key in self._keys(TEXTS)}

@@ -76,10 +76,11 @@ def test_atoms_at_the_same_place_are_reported_by_id(write_paths, make_run, make_
     twin["structure"]["sites"][1]["abc"] = [1.0, -1e-20, 0.0]  # an image of atom 0
     path = write_paths({"good": [make_run(step)], "twin": [make_run(twin)]})
     skipped = []
-    build([path], tmp_path / "store.h5", on_skipped=skipped.append)
+    report = build([path], tmp_path / "store.h5", on_skipped=skipped.append)
     (one,) = skipped
-    assert (one.material_id, one.reason) == ("twin", "atoms at the same place")
+    assert (one.material_id, one.reason, one.source) == ("twin", "atoms at the same place", str(path))
     assert "atoms 0 and 1" in one.detail
+    assert report.materials_read == total(report.materials_kept) == 1
 
 
 def test_entries_and_paths_are_never_mixed(shared, tmp_path):

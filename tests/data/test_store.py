@@ -129,8 +129,10 @@ def test_indices_of_the_splits_partition_the_frames(path, materials):
             store.indices("validation")
 
 
-def test_sizes_are_known_without_reading_atoms(path, materials, monkeypatch):
+@pytest.mark.parametrize("wide", [1, 5, 1000])
+def test_sizes_are_known_without_reading_atoms(path, materials, monkeypatch, wide):
     monkeypatch.setattr("mlip.data.store.BLOCK", 7)
+    monkeypatch.setattr("mlip.data.store.WIDE_GAP", wide)
     sizes = np.array([len(frame) for trajectory, _ in materials for frame in trajectory.frames])
     indices = np.random.default_rng(2).integers(0, len(sizes), 500)
     with Store(path) as store:
@@ -138,6 +140,7 @@ def test_sizes_are_known_without_reading_atoms(path, materials, monkeypatch):
         found = store.n_atoms_of(indices)
         assert found.dtype == np.int32
         np.testing.assert_array_equal(found, sizes[indices])
+        assert store.n_atoms_of([]).shape == (0,)
         with pytest.raises(IndexError):
             store.n_atoms_of([len(sizes)])
 
