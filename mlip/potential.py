@@ -43,9 +43,9 @@ class Evaluation(NamedTuple):
     """What a potential gives for a batch. Energies lack the reference energies, which are added on the host in
     float64: they are two orders of magnitude larger than what float32 should resolve."""
 
-    node_energies: Float[Array, "n"]
+    node_energies: Float[Array, " n"]
     """eV; zero for padding."""
-    energy: Float[Array, "g"]
+    energy: Float[Array, " g"]
     """eV."""
     forces: Float[Array, "n 3"]
     """eV/A."""
@@ -56,9 +56,7 @@ class Evaluation(NamedTuple):
 def edge_vectors(graph: jraph.GraphsTuple, padding_length: float) -> Float[Array, "e 3"]:
     """Vectors from centre (receiver) to neighbour (sender), A; padding edges get `padding_length` along x."""
     positions = graph.nodes["positions"]
-    graph_of_node = jnp.repeat(
-        jnp.arange(len(graph.n_node)), graph.n_node, total_repeat_length=len(positions)
-    )
+    graph_of_node = jnp.repeat(jnp.arange(len(graph.n_node)), graph.n_node, total_repeat_length=len(positions))
     cells = graph.globals["cell"].astype(positions.dtype)[graph_of_node[graph.receivers]]
     shifts = jnp.einsum("ei,eij->ej", graph.edges["shifts"].astype(positions.dtype), cells, precision="highest")
     vectors = positions[graph.senders] + shifts - positions[graph.receivers]
@@ -91,15 +89,11 @@ def energies_forces_stress(
     forces = jax.ops.segment_sum(gradient, graph.receivers, n_nodes, indices_are_sorted=True)
     forces -= jax.ops.segment_sum(gradient, graph.senders, n_nodes)
     graph_of_node = jnp.repeat(jnp.arange(n_graphs), graph.n_node, total_repeat_length=n_nodes)
-    sum_nodes = partial(
-        jax.ops.segment_sum, segment_ids=graph_of_node, num_segments=n_graphs, indices_are_sorted=True
-    )
+    sum_nodes = partial(jax.ops.segment_sum, segment_ids=graph_of_node, num_segments=n_graphs, indices_are_sorted=True)
     virial_of_edge = jnp.stack(
         [0.5 * (vectors[:, i] * gradient[:, j] + vectors[:, j] * gradient[:, i]) for i, j in VOIGT], axis=-1
     )
-    virial = sum_nodes(
-        jax.ops.segment_sum(virial_of_edge, graph.receivers, n_nodes, indices_are_sorted=True)
-    )
+    virial = sum_nodes(jax.ops.segment_sum(virial_of_edge, graph.receivers, n_nodes, indices_are_sorted=True))
     volume = jnp.abs(jnp.linalg.det(graph.globals["cell"].astype(vectors.dtype)))[:, None]
     stress = jnp.where(volume > 0, virial / jnp.where(volume > 0, volume, 1.0), 0.0)
     return Evaluation(node_energies, sum_nodes(node_energies), forces, stress)
@@ -174,7 +168,7 @@ class Potential:
             raise MlipError(
                 f"the potential does not know {names}",
                 where=where,
-                fix=f"it was trained on {len(self.elements)} elements: {' '.join(self.elements)}",
+                fix=f"it was trained on {len(self.elements)} elements, which `mlip info` lists",
             )
 
     def cast(self, dtype: str) -> Any:
@@ -198,6 +192,8 @@ class Potential:
         Raises:
             MlipError: unknown element, coincident atoms; names the structure by its place in the list.
         """
+        if not len(structures):
+            return []
         set_up_jax()
         for index, structure in enumerate(structures):
             self.check_elements(structure.numbers, where=f"structure {index}")
@@ -220,9 +216,7 @@ class Potential:
                     start = stop
         return results
 
-    def _results_of(
-        self, structure: Atoms | Frame, evaluation: Evaluation, place: int, nodes: slice
-    ) -> dict[str, Any]:
+    def _results_of(self, structure: Atoms | Frame, evaluation: Evaluation, place: int, nodes: slice) -> dict[str, Any]:
         """One structure's share of a batch, reference energies added in float64."""
         energies = evaluation.node_energies[nodes].astype(np.float64)
         energies += self.reference_energies_by_z[structure.numbers]
@@ -281,7 +275,9 @@ class Potential:
             raise MlipError(f"cannot be read as safetensors: {error}", where=str(path)) from None
         if header is None:
             raise MlipError(
-                "has no mlip header: not a potential", where=str(path), fix="convert it: mlip convert SOURCE OUT"
+                "has no mlip header: not a potential",
+                where=str(path),
+                fix="convert it: mlip convert SOURCE OUT",
             )
         return _from_header(cls, json.loads(header), tensors, str(path))
 
@@ -312,8 +308,7 @@ def check_parameters(config: BaseModel, params: Any, where: str) -> None:
         MlipError: a parameter of the model is missing, superfluous, or has another shape.
     """
     expected = {
-        ".".join(key): leaf.shape
-        for key, leaf in flatten_dict(jax.eval_shape(partial(init_params, config))).items()
+        ".".join(key): leaf.shape for key, leaf in flatten_dict(jax.eval_shape(partial(init_params, config))).items()
     }
     found = {".".join(key): leaf.shape for key, leaf in flatten_dict(params).items()}
     for key in sorted(expected.keys() | found.keys()):
@@ -335,4 +330,5 @@ def init_params(config: BaseModel, seed: int = 0) -> Any:
         n_node=jnp.array([1, 1], jnp.int32),
         n_edge=jnp.array([1, 0], jnp.int32),
     )
-    return build_model(config).init(jax.random.key(seed), graph)["params"]
+    initialise = jax.jit(build_model(config).init)  # compiled, the unused forward pass costs nothing
+    return initialise(jax.random.key(seed), graph)["params"]

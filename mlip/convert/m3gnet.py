@@ -57,7 +57,7 @@ def read(source: Path) -> Potential:
             if z > 0 and abs(energy) > _UNTRAINED_REFERENCE
         },
         scale=values["std"],
-        functional="PBE",
+        functional="PBEsol" if "pbesol" in original["format"].lower() else "PBE",
         provenance={"converted_from": original["format"], "citation": "doi:10.1038/s43588-022-00349-3"},
     )
     return Potential(config, params, metadata)

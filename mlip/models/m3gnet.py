@@ -42,9 +42,7 @@ class M3GNetConfig(BaseModel):
     @model_validator(mode="after")
     def _three_body_within_cutoff(self):
         if self.three_body_cutoff > self.cutoff:
-            raise ValueError(
-                f"three_body_cutoff ({self.three_body_cutoff}) is longer than cutoff ({self.cutoff})"
-            )
+            raise ValueError(f"three_body_cutoff ({self.three_body_cutoff}) is longer than cutoff ({self.cutoff})")
         return self
 
 
@@ -58,7 +56,7 @@ class M3GNet(nn.Module):
     config: M3GNetConfig
 
     @nn.compact
-    def __call__(self, graph: jraph.GraphsTuple) -> Float[Array, "n"]:
+    def __call__(self, graph: jraph.GraphsTuple) -> Float[Array, " n"]:
         config = self.config
         senders, receivers = graph.senders, graph.receivers
         vectors = graph.edges["vectors"]
@@ -77,9 +75,7 @@ class M3GNet(nn.Module):
         bonds = nn.silu(_dense(config.units, "bond_embedding", use_bias=False)(basis))
         for block in range(config.n_blocks):
             bonds += ThreeBody(config, name=f"three_body_{block}")(atoms, angular)
-            atoms, bonds = Convolution(config, name=f"convolution_{block}")(
-                atoms, bonds, basis, senders, receivers
-            )
+            atoms, bonds = Convolution(config, name=f"convolution_{block}")(atoms, bonds, basis, senders, receivers)
         return Readout(config, name="readout")(atoms)
 
 
@@ -90,10 +86,10 @@ class AngularDensity:
     radial: Float[Array, "e l n"]
     """Radial functions times the norm of Y_l0 and the three-body cutoff."""
     harmonics: list[Float[Array, "e m"]]
-    gate: Float[Array, "e"]
+    gate: Float[Array, " e"]
     """The three-body cutoff f_c(r_ij)."""
-    senders: Int[Array, "e"]
-    receivers: Int[Array, "e"]
+    senders: Int[Array, " e"]
+    receivers: Int[Array, " e"]
 
     @classmethod
     def of_bonds(cls, config: M3GNetConfig, vectors, distances, senders, receivers) -> "AngularDensity":
@@ -158,17 +154,15 @@ class Convolution(nn.Module):
         atoms: Float[Array, "n u"],
         bonds: Float[Array, "e u"],
         basis: Float[Array, "e k"],
-        senders: Int[Array, "e"],
-        receivers: Int[Array, "e"],
+        senders: Int[Array, " e"],
+        receivers: Int[Array, " e"],
     ) -> tuple[Float[Array, "n u"], Float[Array, "e u"]]:
         units = self.config.units
         bond_message = GatedMessage(units, name="bond_message")(atoms, bonds, senders, receivers)
         bonds = bonds + bond_message * _dense(units, "bond_weight", use_bias=False)(basis)
         atom_message = GatedMessage(units, name="atom_message")(atoms, bonds, senders, receivers)
         atom_message *= nn.silu(_dense(units, "atom_weight", use_bias=False)(basis))
-        return atoms + jax.ops.segment_sum(
-            atom_message, receivers, len(atoms), indices_are_sorted=True
-        ), bonds
+        return atoms + jax.ops.segment_sum(atom_message, receivers, len(atoms), indices_are_sorted=True), bonds
 
 
 class GatedMessage(nn.Module):
@@ -197,7 +191,7 @@ class Readout(nn.Module):
     config: M3GNetConfig
 
     @nn.compact
-    def __call__(self, atoms: Float[Array, "n u"]) -> Float[Array, "n"]:
+    def __call__(self, atoms: Float[Array, "n u"]) -> Float[Array, " n"]:
         units = self.config.units
         core, gate = atoms, atoms
         for layer in range(2):

@@ -4,6 +4,7 @@ Distances are in A; every basis here is exactly zero beyond its cutoff.
 """
 
 from functools import cache
+from itertools import pairwise
 
 import jax.numpy as jnp
 import numpy as np
@@ -20,14 +21,13 @@ def spherical_bessel_roots(n_orders: int, n_roots: int) -> Float[np.ndarray, "l 
     brackets = np.pi * np.arange(1, n_roots + n_orders + 1)
     rows = [brackets[:n_roots]]
     for order in range(1, n_orders):
-        brackets = np.array(
-            [
-                optimize.brentq(lambda x: special.spherical_jn(order, x), low, high, xtol=1e-15, rtol=1e-15)  # noqa: B023
-                for low, high in zip(brackets[:-1], brackets[1:], strict=True)
-            ]
-        )
+        brackets = np.array([_bessel_zero(order, low, high) for low, high in pairwise(brackets)])
         rows.append(brackets[:n_roots])
     return np.stack(rows)
+
+
+def _bessel_zero(order: int, low: float, high: float) -> float:
+    return optimize.brentq(lambda x: special.spherical_jn(order, x), low, high, xtol=1e-14, rtol=1e-15)
 
 
 def spherical_bessel(order: int, x: Float[Array, "..."]) -> Float[Array, "..."]:
@@ -61,7 +61,7 @@ def _bessel_recurrence(order: int, x: Float[Array, "..."]) -> Float[Array, "..."
 
 
 def spherical_bessel_basis(
-    distances: Float[Array, "e"], n_orders: int, n_radial: int, cutoff: float
+    distances: Float[Array, " e"], n_orders: int, n_radial: int, cutoff: float
 ) -> Float[Array, "e l n"]:
     """Orthonormal on [0, cutoff]: sqrt(2/rc^3) / |j_(l+1)(z_ln)| * j_l(z_ln d/rc)."""
     roots = spherical_bessel_roots(n_orders, n_radial)
@@ -69,7 +69,8 @@ def spherical_bessel_basis(
         [
             spherical_bessel(order, distances[:, None] * jnp.asarray(roots[order] / cutoff, distances.dtype))
             * jnp.asarray(
-                np.sqrt(2 / cutoff**3) / np.abs(special.spherical_jn(order + 1, roots[order])), distances.dtype
+                np.sqrt(2 / cutoff**3) / np.abs(special.spherical_jn(order + 1, roots[order])),
+                distances.dtype,
             )
             for order in range(n_orders)
         ],
@@ -77,7 +78,7 @@ def spherical_bessel_basis(
     )
 
 
-def smooth_bessel_basis(distances: Float[Array, "e"], n_radial: int, cutoff: float) -> Float[Array, "e n"]:
+def smooth_bessel_basis(distances: Float[Array, " e"], n_radial: int, cutoff: float) -> Float[Array, "e n"]:
     """The smooth basis of Kocer, Mason and Erturk (AIP Adv. 10, 015021, 2020): M3GNet's h_ij.
 
     Value and first two derivatives vanish at the cutoff; zero beyond it.
@@ -107,7 +108,7 @@ def _smooth_basis_mixing(n_radial: int) -> Float[np.ndarray, "n n"]:
     return mixing
 
 
-def smoothstep_cutoff(distances: Float[Array, "e"], cutoff: float) -> Float[Array, "e"]:
+def smoothstep_cutoff(distances: Float[Array, " e"], cutoff: float) -> Float[Array, " e"]:
     """1 - 10 x^3 + 15 x^4 - 6 x^5, x = d/cutoff: one at 0, zero with two derivatives at the cutoff."""
     x = distances / cutoff
     return jnp.where(x < 1.0, 1.0 - x**3 * (10.0 - x * (15.0 - 6.0 * x)), 0.0)

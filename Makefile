@@ -1,0 +1,40 @@
+# The two commands of the README, `make quickstart` and `make test`, and what they stand on.
+# Every target makes its own environment (.venv) when there is none.
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+
+OUT ?= quickstart
+DATA := datasets/quickstart
+
+.PHONY: help quickstart test lint clean
+.DEFAULT_GOAL := help
+
+help:  ## this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-12s %s\n", $$1, $$2}'
+
+$(INSTALLED): pyproject.toml
+	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(v < (3, 11) and f"mlip needs Python >= 3.11, {sys.executable} is {v.major}.{v.minor}: make PYTHON=python3.12")'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	@touch $@
+
+quickstart: $(INSTALLED)  ## train on the bundled surrogate paths, relax held-out crystals, print the tables (OUT=quickstart)
+	@mkdir -p $(OUT)
+	$(BIN)/mlip data build $(DATA) --out $(OUT)/store.h5 --functional surrogate-CHGNet-0.3.0 --subsample 0.005 --per-atom --outliers pbesol
+	$(BIN)/mlip train recipes/quickstart.yaml data.store=$(OUT)/store.h5 out=$(OUT)/run
+	$(BIN)/mlip evaluate $(OUT)/run/potential.safetensors $(OUT)/store.h5 --split test
+	$(BIN)/mlip benchmark relaxation $(OUT)/run/potential.safetensors $(OUT)/store.h5 --split test --out $(OUT)/benchmark
+
+test: $(INSTALLED)  ## the fast tests, two at a time
+	$(BIN)/python -m pytest --numprocesses 2 --dist worksteal
+
+lint: $(INSTALLED)  ## ruff and the import contract
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
+
+clean:  ## remove the environment and what quickstart made
+	rm -rf $(VENV) $(OUT)

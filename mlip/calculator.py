@@ -1,0 +1,129 @@
+"""The ASE calculator: any potential of ours in people's own scripts, without their meeting JAX.
+
+Neighbour lists carry a skin and are rebuilt when the motion of atoms or cell asks for it. Array sizes come from
+a geometric series, so that a whole relaxation compiles once or twice.
+"""
+
+import os
+
+import jax
+import numpy as np
+from ase import Atoms
+from ase.calculators.calculator import Calculator, all_changes
+
+from mlip.graph.batching import Shape, ShapeLadder, pad_batch
+from mlip.graph.crystal import crystal_graph
+from mlip.graph.skin import is_list_complete
+from mlip.potential import Potential, evaluate_batch
+from mlip.runtime import precision_scope, set_up_jax
+
+
+class MLIPCalculator(Calculator):
+    """energy, free_energy, energies, forces (eV, eV/A) and stress (eV/A^3) of a `Potential`.
+
+    Any periodicity, cell handedness and number of atoms. Where the cell has no volume there is no stress, and
+    asking for it raises ASE's PropertyNotImplementedError.
+
+    Args:
+        potential: a `Potential`, or the path of its file.
+        dtype: "float32", or "float64" for phonons and very tight relaxations.
+        skin: neighbours are kept up to cutoff + skin, A; 0 rebuilds the list at every step.
+    """
+
+    implemented_properties = ["energy", "free_energy", "energies", "forces", "stress"]  # noqa: RUF012 (ASE's)
+
+    def __init__(self, potential: Potential | str | os.PathLike, dtype: str = "float32", skin: float = 0.25, **kwargs):
+        super().__init__(**kwargs)
+        if skin < 0:
+            raise ValueError(f"skin must not be negative, is {skin}")
+        precision_scope(dtype)  # an unknown dtype fails here, not at the first step
+        self.potential = potential if isinstance(potential, Potential) else Potential.load(potential)
+        self.dtype = dtype
+        self.skin = skin
+        self.n_calls = 0
+        """Evaluations of the model so far."""
+        self.n_rebuilds = 0
+        """Neighbour lists made so far."""
+        self._shapes: set[Shape] = set()
+        self._forget_device_state()
+
+    @property
+    def n_compiles(self) -> int:
+        """Programs that this calculator has needed: one for each array shape it met."""
+        return len(self._shapes)
+
+    def calculate(self, atoms: Atoms | None = None, properties=("energy",), system_changes=all_changes) -> None:
+        super().calculate(atoms, properties, system_changes)
+        set_up_jax()
+        self._update_graph()
+        potential = self.potential
+        with precision_scope(self.dtype):
+            if self._params is None:
+                self._params = potential.cast(self.dtype)
+            evaluation = jax.device_get(
+                evaluate_batch(
+                    potential.model,
+                    self._params,
+                    self._graph,
+                    potential.metadata.scale,
+                    potential.metadata.shift,
+                )
+            )
+        self.n_calls += 1
+        n_atoms = len(self.atoms)
+        energies = evaluation.node_energies[:n_atoms].astype(np.float64)
+        energies += potential.reference_energies_by_z[self.atoms.numbers]
+        energy = float(energies.sum())
+        self.results = {
+            "energy": energy,
+            "free_energy": energy,
+            "energies": energies,
+            "forces": evaluation.forces[:n_atoms].astype(np.float64),
+        }
+        if abs(self.atoms.cell.volume) > 0:
+            self.results["stress"] = evaluation.stress[0].astype(np.float64)
+
+    def _update_graph(self) -> None:
+        """Bring the padded graph to the present atoms: new coordinates, and a new list where that is due."""
+        atoms = self.atoms
+        if self._is_list_usable(atoms):
+            self._graph.nodes["positions"][: len(atoms)] = atoms.positions
+            self._graph.globals["cell"][0] = atoms.cell.array
+            return
+        self.potential.check_elements(atoms.numbers, where=atoms.get_chemical_formula())
+        graph = crystal_graph(atoms, self.potential.cutoff + self.skin, dtype=np.dtype(self.dtype))
+        self.n_rebuilds += 1
+        self._graph = pad_batch([graph], self._fitting_shape(len(atoms), len(graph.senders)))
+        self._list_atoms = atoms.copy()
+
+    def _is_list_usable(self, atoms: Atoms) -> bool:
+        old = self._list_atoms
+        return (
+            old is not None
+            and np.array_equal(old.numbers, atoms.numbers)
+            and np.array_equal(old.pbc, atoms.pbc)
+            and is_list_complete(
+                old.positions,
+                old.cell.array,
+                atoms.positions,
+                atoms.cell.array,
+                atoms.pbc,
+                self.potential.cutoff,
+                self.skin,
+            )
+        )
+
+    def _fitting_shape(self, n_nodes: int, n_edges: int) -> Shape:
+        """A shape already met, if one fits (a list that shrinks a little compiles nothing), else a new one."""
+        for shape in self._shapes:
+            if n_nodes < shape.n_node <= 2 * n_nodes + 8 and n_edges <= shape.n_edge <= 2 * n_edges + 8:
+                return shape
+        shape = ShapeLadder().smallest(n_nodes + 1, n_edges, 2)
+        self._shapes.add(shape)
+        return shape
+
+    def _forget_device_state(self) -> None:
+        self._graph = self._list_atoms = self._params = None
+
+    def __getstate__(self) -> dict:
+        return self.__dict__ | {"_graph": None, "_list_atoms": None, "_params": None}

@@ -1,0 +1,65 @@
+"""`mlip info`: what a potential, store or run folder is, and on which device mlip would run it."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def info(
+    path: Annotated[
+        Path | None, typer.Argument(help="A potential (.safetensors). Without it: versions and devices.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Describe a potential, or (without a path) this installation and its devices."""
+    import json
+
+    from rich.console import Console
+    from rich.table import Table
+
+    facts = _installation() if path is None else _potential(path)
+    if as_json:
+        print(json.dumps(facts, indent=2))
+        return
+    table = Table(show_header=False, box=None, title=str(path or "mlip"), title_justify="left")
+    for key, value in facts.items():
+        table.add_row(key, value if isinstance(value, str) else json.dumps(value))
+    Console().print(table)
+
+
+def _installation() -> dict:
+    import platform
+
+    import jax
+
+    from mlip import __version__
+    from mlip.runtime import cache_folder
+
+    return {
+        "mlip": __version__,
+        "python": platform.python_version(),
+        "jax": jax.__version__,
+        "devices": [str(device) for device in jax.devices()],
+        "platform": jax.default_backend(),
+        "compilation cache": str(cache_folder()),
+    }
+
+
+def _potential(path: Path) -> dict:
+    from mlip.potential import Potential
+
+    potential = Potential.load(path)
+    metadata = potential.metadata
+    return {
+        "model": potential.config.model,
+        "parameters": potential.n_parameters,
+        "config": potential.config.model_dump(),
+        "functional": metadata.functional,
+        "elements": " ".join(potential.elements),
+        "scale (eV)": metadata.scale,
+        "shift (eV/atom)": metadata.shift,
+        "precision": metadata.precision,
+        "provenance": metadata.provenance,
+        "written by mlip": metadata.mlip_version,
+    }

@@ -1,0 +1,128 @@
+"""The potential's file and its batched prediction."""
+
+import json
+
+import ase.build
+import numpy as np
+import pytest
+from ase import Atoms
+from safetensors.numpy import load_file, save_file
+
+import mlip
+from mlip.errors import MlipError
+from mlip.models.m3gnet import M3GNetConfig
+from mlip.potential import Potential, PotentialMetadata, init_params
+
+
+@pytest.fixture(scope="module")
+def potential() -> Potential:
+    config = M3GNetConfig(units=8, n_blocks=1)
+    metadata = PotentialMetadata(
+        reference_energies={"Cu": -3.123456789012345, "O": 0.1, "Na": -1.3, "Cl": -1.8, "Si": -5.4},
+        scale=1.7,
+        shift=0.3,
+        functional="PBE",
+        provenance={"recipe": "none"},
+    )
+    return Potential(config, init_params(config, seed=2), metadata)
+
+
+def crystals() -> list[Atoms]:
+    return [
+        ase.build.bulk("Cu", cubic=True).repeat((2, 2, 1)),
+        Atoms("O"),
+        ase.build.bulk("NaCl", "rocksalt", a=5.6),
+        ase.build.bulk("Si"),
+        ase.build.molecule("O2"),
+        ase.build.bulk("Cu"),
+    ]
+
+
+def test_a_saved_potential_comes_back_bit_for_bit(potential, tmp_path):
+    loaded = mlip.load(potential.save(tmp_path / "new" / "p.safetensors"))
+    assert loaded.config == potential.config
+    assert loaded.metadata == potential.metadata
+    for ours, theirs in zip(potential.predict(crystals()), loaded.predict(crystals()), strict=True):
+        assert ours["energy"] == theirs["energy"]
+        assert (ours["forces"] == theirs["forces"]).all()
+
+
+def test_saving_leaves_no_debris_and_replaces_whole(potential, tmp_path):
+    path = tmp_path / "p.safetensors"
+    potential.save(path)
+    potential.save(path)
+    assert [file.name for file in tmp_path.iterdir()] == ["p.safetensors"]
+
+
+def test_a_batch_gives_what_single_structures_give_in_their_order(potential):
+    structures = crystals()[:3]
+    together = potential.predict(structures, dtype="float64", batch_atoms=20)
+    for structure, result in zip(structures, together, strict=True):
+        alone = potential.predict([structure], dtype="float64")[0]
+        assert result["energy"] == pytest.approx(alone["energy"], abs=1e-12)
+        np.testing.assert_allclose(result["forces"], alone["forces"], atol=1e-12)
+        assert result["energies"].sum() == pytest.approx(result["energy"], abs=1e-12)
+        assert result["energies"].shape == (len(structure),)
+
+
+def test_float32_outside_a_float64_call_stays_float32(potential):
+    exact = potential.predict(crystals(), dtype="float64")
+    single = potential.predict(crystals(), dtype="float32")
+    assert any(a["energy"] != b["energy"] for a, b in zip(exact, single, strict=True))
+    assert all(abs(a["energy"] - b["energy"]) < 1e-4 for a, b in zip(exact, single, strict=True))
+
+
+def test_no_structures_no_results(potential):
+    assert potential.predict([]) == []
+
+
+def test_unknown_elements_are_named_with_their_structure(potential):
+    with pytest.raises(MlipError, match=r"structure 1: the potential does not know Au, U"):
+        potential.predict([Atoms("Cu"), Atoms("AuU", [[0, 0, 0], [0, 0, 2.5]])])
+
+
+def test_a_file_that_is_none_of_ours_is_refused_in_one_line(tmp_path):
+    with pytest.raises(MlipError, match="no such potential"):
+        mlip.load(tmp_path / "absent.safetensors")
+    garbage = tmp_path / "garbage.safetensors"
+    garbage.write_bytes(b"\x80\x04pickle?" * 10)
+    with pytest.raises(MlipError, match="cannot be read as safetensors"):
+        mlip.load(garbage)
+    foreign = tmp_path / "foreign.safetensors"
+    save_file({"w": np.ones(3)}, foreign)
+    with pytest.raises(MlipError, match="not a potential"):
+        mlip.load(foreign)
+
+
+@pytest.mark.parametrize("damage", ["truncated", "newer", "lost parameter", "reshaped parameter", "no config"])
+def test_a_damaged_potential_says_what_is_wrong(potential, tmp_path, damage):
+    path = potential.save(tmp_path / "p.safetensors")
+    tensors = load_file(path)
+    header = {"format_version": 1, "config": potential.config.model_dump(), "metadata": potential.metadata.model_dump()}
+    if damage == "truncated":
+        path.write_bytes(path.read_bytes()[:-100])
+    elif damage == "newer":
+        header["format_version"] = 99
+    elif damage == "lost parameter":
+        del tensors["embedding.embedding"]
+    elif damage == "reshaped parameter":
+        tensors["embedding.embedding"] = tensors["embedding.embedding"][:5]
+    else:
+        del header["config"]
+    if damage != "truncated":
+        save_file(tensors, path, metadata={"mlip": json.dumps(header)})
+    expected = {
+        "truncated": "cannot be read",
+        "newer": r"format 99.*upgrade",
+        "lost parameter": r"parameter embedding\.embedding",
+        "reshaped parameter": r"parameter embedding\.embedding.*\(95, 8\).*\(5, 8\)",
+        "no config": "damaged header",
+    }
+    with pytest.raises(MlipError, match=expected[damage]) as error:
+        mlip.load(path)
+    assert "\n" not in str(error.value)
+
+
+def test_duplicate_positions_name_the_structure(potential):
+    with pytest.raises(MlipError, match=r"frame 1|structure 1"):
+        potential.predict([Atoms("Cu"), Atoms("Cu2", [[0, 0, 0], [0, 0, 0]])])
