@@ -1,11 +1,11 @@
 """Many graphs in one array of a fixed shape, with little padding.
 
 XLA compiles a program a shape, so batches take their shapes from a short ladder. Two ways to fill them, both
-largest first and both making batches of nearly the same size: `pack` under a budget of atoms or edges
-(inference), `deal` with the same number of structures in each batch (training).
+making batches of nearly the same size: `pack` under a budget of atoms or edges (inference), `deal` with the
+same number of structures in each batch (training).
 """
 
-import heapq
+import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from typing import NamedTuple
 import jax
 import jraph
 import numpy as np
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Int
 
 
 class Shape(NamedTuple):
@@ -54,7 +54,7 @@ class ShapeLadder:
         """
         rng = np.random.default_rng(0)
         loads = []
-        for _ in range(32):
+        for _ in range(12):
             sample = sizes[rng.choice(len(sizes), n_graphs, replace=n_graphs > len(sizes))]
             loads += [sample[batch].sum(0) for batch in deal(sample, n_batches)]
         quantiles = np.ceil(1.01 * np.quantile(loads, [0.98, 0.8, 0.5], axis=0)).astype(int).tolist()
@@ -68,17 +68,22 @@ class ShapeLadder:
     def smallest(self, n_node: int, n_edge: int, n_graph: int) -> Shape:
         """The first shape with room for these sizes, which include the padding node and the padding graph."""
         needed = Shape(n_node, n_edge, n_graph)
-        for rung in self.rungs:
-            if all(size <= room for size, room in zip(needed, rung, strict=True)):
-                return rung
         if not self.rungs:
-            return Shape(*(math.ceil(self._power_above(size)) for size in needed))
-        top = self.rungs[-1]
-        scale = self._power_above(max(size / room for size, room in zip(needed, top, strict=True)))
-        return Shape(*(math.ceil(scale * room) for room in top))
+            return Shape(*map(self._on_grid, needed))
+        higher = (
+            Shape(*(math.ceil(size * self.growth**power) for size in self.rungs[-1])) for power in itertools.count(1)
+        )
+        return next(rung for rung in itertools.chain(self.rungs, higher) if _fits(needed, rung))
 
-    def _power_above(self, size: float) -> float:
-        return self.growth ** math.ceil(math.log(max(size, 1), self.growth) - 1e-9)
+    def _on_grid(self, size: int) -> int:
+        """The smallest of the sizes ceil(growth^k) with room for `size`."""
+        power = math.floor(math.log(max(size, 1), self.growth))
+        rooms = (math.ceil(self.growth**k) for k in itertools.count(power))
+        return next(room for room in rooms if room >= size)
+
+
+def _fits(needed: Shape, shape: Shape) -> bool:
+    return all(size <= room for size, room in zip(needed, shape, strict=True))
 
 
 def graph_sizes(graphs: Sequence[jraph.GraphsTuple]) -> Int[np.ndarray, "k 2"]:
@@ -211,8 +216,7 @@ def pack(
 ) -> list[tuple[list[int], Shape]]:
     """Structures in as few batches as the budget allows, all of nearly the same size and of one shape.
 
-    Largest first, each to the emptiest batch. A structure above the budget is alone in its batch, whose
-    shape is its own.
+    A structure above the budget is alone in its batch, whose shape is its own.
 
     Returns:
         For every batch the indices of its structures, ascending, and the shape to pad it to.
@@ -220,63 +224,61 @@ def pack(
     sizes = graph_sizes(graphs)
     budget = np.array([max_nodes, max_edges])
     is_too_large = (sizes > budget).any(1)
-    groups = _spread(np.flatnonzero(~is_too_large), sizes, budget)
-    totals = [(*sizes[group].sum(0).tolist(), len(group)) for group in groups]
+    groups = _groups_within(np.flatnonzero(~is_too_large), sizes, budget)
     packed = []
     if groups:
-        n_node, n_edge, n_graph = np.max(totals, axis=0).tolist()
-        shape = ladder.smallest(n_node + 1, n_edge, n_graph + 1)
-        packed = [(sorted(group), shape) for group in groups]
+        n_node, n_edge = np.max([sizes[group].sum(0) for group in groups], axis=0).tolist()
+        shape = ladder.smallest(n_node + 1, n_edge, max(map(len, groups)) + 1)
+        packed = [(group.tolist(), shape) for group in groups]
     for index in np.flatnonzero(is_too_large).tolist():
         n_node, n_edge = sizes[index].tolist()
         packed.append(([index], ladder.smallest(n_node + 1, n_edge, 2)))
     return packed
 
 
-def _spread(
-    members: Int[np.ndarray, " m"], sizes: Int[np.ndarray, "k 2"], budget: Float[np.ndarray, " 2"]
-) -> list[list[int]]:
-    """The members in groups of about equal atoms and edges, the fewest that the budget allows."""
-    total = np.maximum(sizes[members].sum(0), 1)
-    relative = (sizes / total).tolist()
-    order = members[np.argsort(-(sizes[members] / total).sum(1), kind="stable")].tolist()
-    capacity = (budget / total).tolist()
-    n_groups = math.ceil(max((total / budget).max(), 1)) if order else 0
+def _groups_within(members: np.ndarray, sizes: np.ndarray, budget: np.ndarray) -> list[np.ndarray]:
+    """The members in groups of about equal atoms and edges, the fewest that are found to fit the budget."""
+    if len(members) == 0:
+        return []
+    n_groups = math.ceil(max((sizes[members].sum(0) / budget).max(), 1))
     while True:
-        groups: list[list[int]] = [[] for _ in range(n_groups)]
-        loads = [(0.0, 0.0)] * n_groups
-        emptiest = [(0.0, group) for group in range(n_groups)]
-        for index in order:
-            _, group = emptiest[0]
-            groups[group].append(index)
-            loads[group] = (loads[group][0] + relative[index][0], loads[group][1] + relative[index][1])
-            heapq.heapreplace(emptiest, (max(loads[group]), group))
-        if all(nodes <= capacity[0] + 1e-9 and edges <= capacity[1] + 1e-9 for nodes, edges in loads):
-            return [group for group in groups if group]
-        n_groups += max(1, n_groups // 50)
+        groups = [members[group] for group in _spread(sizes[members], n_groups, math.inf, 0)]
+        if all((sizes[group].sum(0) <= budget).all() for group in groups):
+            return [group for group in groups if len(group)]
+        n_groups += 1 + n_groups // 50
 
 
 def deal(sizes: Int[np.ndarray, "k 2"], n_batches: int) -> list[Int[np.ndarray, " b"]]:
     """Structures dealt out to `n_batches` of equal count (to one) and nearly equal atoms and edges.
 
-    Largest first, each to the emptiest batch that still has a place.
-
     Returns:
         For every batch the indices of its structures, ascending.
     """
-    relative = sizes / np.maximum(sizes.sum(0), 1)
-    order = np.argsort(-relative.sum(1), kind="stable").tolist()
-    shares = relative.tolist()
-    places, n_larger = divmod(len(sizes), n_batches)  # n_larger batches have one place more
-    dealt: list[list[int]] = [[] for _ in range(n_batches)]
-    loads = [(0.0, 0.0)] * n_batches
-    emptiest = [(0.0, batch) for batch in range(n_batches)]
-    for index in order:
-        while len(dealt[emptiest[0][1]]) >= places + (n_larger > 0):
-            heapq.heappop(emptiest)
-        batch = emptiest[0][1]
-        n_larger -= len(dealt[batch]) == places
-        dealt[batch].append(index)
-        loads[batch] = (loads[batch][0] + shares[index][0], loads[batch][1] + shares[index][1])
-        heapq.heapreplace(emptiest, (max(loads[batch]), batch))
-    return [np.array(sorted(batch), dtype=np.int64) for batch in dealt]
+    places, n_larger = divmod(len(sizes), n_batches)
+    return _spread(sizes, n_batches, places, n_larger)
+
+
+def _spread(sizes: Int[np.ndarray, "k 2"], n_batches: int, places: float, n_larger: int) -> list[np.ndarray]:
+    """Structures largest first, each to the batch with the least of what the structure has most of.
+
+    That is the batch whose atoms and edges have the smallest scalar product with the structure's, each as a
+    share of all: the choice which adds least to the sum of squares of the batches' sizes.
+
+    Args:
+        places: structures that a batch may have; `n_larger` of the batches one more.
+    """
+    shares = sizes / np.maximum(sizes.sum(0), 1)
+    loads = np.zeros((n_batches, 2))
+    counts = np.zeros(n_batches, np.int64)
+    closed = np.zeros(n_batches)
+    batches: list[list[int]] = [[] for _ in range(n_batches)]
+    for index in np.argsort(-shares.sum(1), kind="stable"):
+        batch = int((loads @ shares[index] + closed).argmin())
+        batches[batch].append(int(index))
+        loads[batch] += shares[index]
+        counts[batch] += 1
+        if counts[batch] > places:
+            n_larger -= 1
+        if counts[batch] >= places:
+            closed[counts >= places + (n_larger > 0)] = np.inf
+    return [np.array(sorted(batch), dtype=np.int64) for batch in batches]

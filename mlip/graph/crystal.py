@@ -48,6 +48,8 @@ def crystal_graph(
     positions = np.asarray(structure.positions, dtype=np.float64)
     pbc = np.asarray(structure.pbc, dtype=bool)
     cell = np.array(structure.cell, dtype=np.float64)  # rows of open directions too: they give the stress its volume
+    if not np.isfinite(cell.sum()):
+        raise MlipError("lattice vectors are not finite", where=_name(index))
     neighbors = neighbor_list(positions, cell, pbc, cutoff)
     _check_distances(positions, cell, neighbors, index)
 
