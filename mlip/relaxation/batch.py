@@ -32,6 +32,8 @@ class State(NamedTuple):
     positions: Float[Array, "n 3"]
     """In the undeformed frame of the start (x in `mlip.relaxation.cell`), A."""
     log_deformation: Float[Array, "g 3 3"]
+    deformation: Float[Array, "g 3 3"]
+    """Its exponential."""
     fire: FireState
     reason: Int[Array, " g"]
     """Codes of `Reason`."""
@@ -58,12 +60,13 @@ class Fixed(NamedTuple):
     """At the start of the relaxation."""
     list_positions: Float[Array, "n 3"]
     """`State.positions` when the neighbour list was made."""
-    list_log_deformation: Float[Array, "g 3 3"]
+    list_inverse_deformation: Float[Array, "g 3 3"]
+    """Inverse of `State.deformation` then."""
 
 
 NODE, GRAPH = "node", "graph"
 _FIRE_AXES = FireState(NODE, GRAPH, GRAPH, GRAPH, GRAPH, GRAPH)
-STATE_AXES = State(NODE, GRAPH, _FIRE_AXES, GRAPH, GRAPH, GRAPH, GRAPH, GRAPH, NODE, GRAPH)
+STATE_AXES = State(NODE, GRAPH, GRAPH, _FIRE_AXES, GRAPH, GRAPH, GRAPH, GRAPH, GRAPH, NODE, GRAPH)
 FIXED_AXES = Fixed(GRAPH, GRAPH, NODE, NODE, NODE, GRAPH)
 
 
@@ -130,16 +133,16 @@ def advance(
     def evaluate_and_step(carry):
         state, iteration = carry
         was_moving = is_moving(state)
-        deformation = expm(state.log_deformation)
-        placed = _place(graph, state.positions, deformation, fixed.initial_cell, graph_of_node)
+        placed = _place(graph, state, fixed.initial_cell, graph_of_node)
         evaluation = energies_forces_stress(model, params, placed, scale, shift)
 
-        forces = jnp.einsum("ni,nij->nj", evaluation.forces, deformation[graph_of_node])
+        forces = jnp.einsum("ni,nij->nj", evaluation.forces, state.deformation[graph_of_node])
         forces = jnp.where(fixed.is_free[:, None], forces, 0)
         on_cell = cell_forces(
             evaluation.stress,
             _volume(placed.globals["cell"]),
             state.log_deformation,
+            state.deformation,
             fixed.cell_mask,
             n_atoms,
         )
@@ -149,10 +152,12 @@ def advance(
         state = state._replace(reason=jnp.where(was_moving, reason, state.reason))
 
         fire, moves, cell_moves = fire_step(state.fire, forces, on_cell, graph_of_node, is_moving(state))
+        log_deformation = state.log_deformation + cell_moves / n_atoms[:, None, None]
         moved = state._replace(
             fire=fire,
             positions=state.positions + moves,
-            log_deformation=state.log_deformation + cell_moves / n_atoms[:, None, None],
+            log_deformation=log_deformation,
+            deformation=expm(log_deformation),
         )
         exhausted = _list_is_exhausted(moved, fixed, limits, graph_of_node)
         return moved._replace(needs_list=state.needs_list | (is_moving(moved) & exhausted)), iteration + 1
@@ -165,10 +170,10 @@ def is_moving(state: State) -> Bool[Array, " g"]:
     return (state.reason == Reason.RUNNING) & ~state.needs_list
 
 
-def _place(graph, positions, deformation, initial_cell, graph_of_node) -> jraph.GraphsTuple:
+def _place(graph, state: State, initial_cell, graph_of_node) -> jraph.GraphsTuple:
     """The graph at the deformed positions and cell."""
-    positions = jnp.einsum("nj,nij->ni", positions, deformation[graph_of_node])
-    cell = initial_cell @ deformation.mT
+    positions = jnp.einsum("nj,nij->ni", state.positions, state.deformation[graph_of_node])
+    cell = initial_cell @ state.deformation.mT
     return graph._replace(nodes={**graph.nodes, "positions": positions}, globals={**graph.globals, "cell": cell})
 
 
@@ -237,8 +242,8 @@ def _list_is_exhausted(state: State, fixed: Fixed, limits: Limits, graph_of_node
     With D the deformation since then and u the atoms' displacements besides it, a pair's distance is at least
     (1 - |D - 1|) times the old one, less 2 max |u|: the motion of the cell counts as that of the atoms does.
     """
-    deformation = expm(state.log_deformation)
-    since_list = deformation @ expm(-fixed.list_log_deformation) - jnp.eye(3, dtype=deformation.dtype)
+    deformation = state.deformation
+    since_list = deformation @ fixed.list_inverse_deformation - jnp.eye(3, dtype=deformation.dtype)
     shrinkage = jnp.sqrt(jnp.sum(since_list * since_list, axis=(-2, -1)))
     moves = jnp.einsum("nj,nij->ni", state.positions - fixed.list_positions, deformation[graph_of_node])
     farthest = jnp.sqrt(

@@ -59,13 +59,18 @@ class Statistics:
     seconds: float = 0.0
     compile_seconds: float = 0.0
 
+    @property
+    def padded_fraction(self) -> float:
+        """Of the edges evaluated."""
+        return 1 - self.n_real_edges / max(self.n_padded_edges, 1)
+
     def as_record(self) -> dict[str, Any]:
         return {
             "evaluations": self.n_evaluations,
             "force_calls": self.n_force_calls,
             "device_calls": self.n_calls,
             "neighbour_lists": self.n_lists,
-            "padded_fraction": round(1 - self.n_real_edges / max(self.n_padded_edges, 1), 4),
+            "padded_fraction": round(self.padded_fraction, 4),
             "compiled_shapes": len(self.shapes),
             "compile_seconds": round(self.compile_seconds, 2),
             "seconds": round(self.seconds, 2),

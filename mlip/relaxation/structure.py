@@ -15,7 +15,7 @@ from mlip.data.records import Frame
 from mlip.errors import MlipError
 from mlip.graph.crystal import crystal_graph
 from mlip.relaxation.batch import Fixed, State
-from mlip.relaxation.cell import aligned_frame, closed_mask, deform, expm_host, periodic_mask
+from mlip.relaxation.cell import Along, aligned_frame, closed_mask, deform, expm_host, span_mask
 from mlip.relaxation.fire import INITIAL_MIXING, INITIAL_TIME_STEP, FireState
 from mlip.relaxation.result import Reason, RelaxResult
 from mlip.units import tensor_from_voigt, voigt_from_tensor
@@ -80,7 +80,7 @@ class Relaxing:
             is_free=self.is_free,
             had_neighbours=had_neighbours,
             list_positions=self.state.positions,
-            list_log_deformation=self.state.log_deformation,
+            list_inverse_deformation=expm_host(-self.state.log_deformation[0])[None].astype(dtype),
         )
         self.state = self.state._replace(needs_list=np.zeros(1, bool))
 
@@ -185,6 +185,7 @@ def _initial_state(positions: Float[np.ndarray, "n 3"]) -> State:
     return State(
         positions=positions,
         log_deformation=tensor,
+        deformation=tensor + np.eye(3, dtype=dtype),
         fire=fire,
         reason=np.full(1, Reason.RUNNING, np.int32),
         needs_list=np.ones(1, bool),
@@ -209,9 +210,14 @@ def _completed_cell(atoms: Atoms, where: str) -> Float[np.ndarray, "3 3"]:
 
 def _frame_and_mask(cell, initial_cell, pbc, where) -> tuple[np.ndarray, np.ndarray]:
     """The axes to work in and the strain components that relax."""
-    if isinstance(cell, str) and cell == "auto":
-        frame = aligned_frame(initial_cell, pbc)
-        return frame, periodic_mask(initial_cell @ frame, pbc)
+    if isinstance(cell, str):
+        if cell != "auto":
+            raise MlipError(f"unknown cell choice {cell!r}", where=where, fix="'auto', True, False or a mask")
+        cell = Along(tuple(pbc))
+    if isinstance(cell, Along):
+        directions = np.array(cell.directions, dtype=bool)
+        frame = aligned_frame(initial_cell, directions)
+        return frame, span_mask(initial_cell @ frame, directions)
     if isinstance(cell, bool | np.bool_):
         return np.eye(3), np.full((3, 3), bool(cell))
     return np.eye(3), closed_mask(cell, where)

@@ -1,0 +1,78 @@
+"""Errors of relaxed volumes and energies, as the tables of "Improving machine-learning models in materials
+science through large datasets" count them: failed and outlying relaxations apart, averages over the rest.
+"""
+
+from dataclasses import asdict, dataclass
+
+import numpy as np
+from jaxtyping import Float
+
+VOLUME_OUTLIER = 1.0
+"""Relative volume error beyond which a relaxation is an outlier."""
+ENERGY_OUTLIER = 1.5
+"""eV/atom."""
+
+
+@dataclass(frozen=True)
+class ErrorSummary:
+    """One row of a table. Averages leave out failed relaxations and outliers; NaN when nothing is left."""
+
+    n: int
+    """All relaxations with a reference value."""
+    failed_percent: float
+    """Of all."""
+    outlier_percent: float
+    """Of those that did not fail."""
+    mean_error: float
+    """Signed, DFT minus potential; A^3/atom or eV/atom."""
+    mpe: float
+    """Mean percentage error, (potential - DFT) / DFT."""
+    mape: float
+    """Mean absolute percentage error."""
+    mae: float
+    """A^3/atom or eV/atom."""
+
+    def as_record(self) -> dict[str, float | int | None]:
+        return {key: None if np.isnan(value) else value for key, value in asdict(self).items()}
+
+
+def volume_errors(
+    predicted: Float[np.ndarray, " k"], reference: Float[np.ndarray, " k"], n_atoms: Float[np.ndarray, " k"]
+) -> ErrorSummary:
+    """Errors of effective volumes (A^3 a cell); NaN in `predicted` = failed, |dV| > 100 % = outlier."""
+    is_outlier = np.abs(predicted - reference) > VOLUME_OUTLIER * reference
+    return _summarise(predicted / n_atoms, reference / n_atoms, is_outlier)
+
+
+def energy_errors(
+    predicted: Float[np.ndarray, " k"], reference: Float[np.ndarray, " k"], n_atoms: Float[np.ndarray, " k"]
+) -> ErrorSummary:
+    """Errors of total energies (eV a cell); NaN in `predicted` = failed, |dE| > 1.5 eV/atom = outlier."""
+    is_outlier = np.abs(predicted - reference) > ENERGY_OUTLIER * n_atoms
+    return _summarise(predicted / n_atoms, reference / n_atoms, is_outlier)
+
+
+def _summarise(predicted, reference, is_outlier) -> ErrorSummary:
+    is_known = np.isfinite(reference)
+    has_failed = is_known & ~np.isfinite(predicted)
+    is_relaxed = is_known & ~has_failed
+    counts = is_relaxed & ~is_outlier
+    error = (predicted - reference)[counts]
+    relative = 100 * error / reference[counts]
+    return ErrorSummary(
+        n=int(is_known.sum()),
+        failed_percent=_percent(has_failed, is_known),
+        outlier_percent=_percent(is_outlier & is_relaxed, is_relaxed),
+        mean_error=_mean(-error),
+        mpe=_mean(relative),
+        mape=_mean(np.abs(relative)),
+        mae=_mean(np.abs(error)),
+    )
+
+
+def _percent(part, whole) -> float:
+    return 100 * float(part.sum()) / float(whole.sum()) if whole.any() else float("nan")
+
+
+def _mean(values) -> float:
+    return float(np.mean(values)) if len(values) else float("nan")
