@@ -1,0 +1,76 @@
+"""The command line as a user meets it: real processes, exit codes, one line for a mistake."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+COMMANDS = ["data", "train", "evaluate", "relax", "benchmark", "convert", "info"]
+
+
+def mlip(*arguments: str) -> subprocess.CompletedProcess:
+    return subprocess.run([sys.executable, "-m", "mlip.cli", *arguments], capture_output=True, text=True)
+
+
+def test_help_lists_every_command():
+    result = mlip("--help")
+    assert result.returncode == 0
+    for command in COMMANDS:
+        assert command in result.stdout
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_explains_itself(command):
+    result = mlip(command, "--help")
+    assert result.returncode == 0
+    assert "Usage" in result.stdout
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["info", "absent.safetensors"],
+        ["convert", "absent", "out.safetensors"],
+        ["train", "absent.yaml"],
+        ["evaluate", "absent.safetensors", "absent.h5"],
+        ["relax", "absent.safetensors", "absent.cif", "--out", "never"],
+        ["benchmark", "relaxation", "absent.safetensors", "absent.h5", "--out", "never"],
+        ["data", "build", "absent.json.bz2", "--out", "never.h5"],
+        ["data", "info", "absent.h5"],
+        ["data", "check", "absent.h5"],
+    ],
+    ids=lambda arguments: " ".join(arguments[:2]),
+)
+def test_a_path_that_does_not_exist_is_one_line_and_exit_2(arguments, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    result = mlip(*arguments)
+    assert result.returncode == 2
+    lines = result.stderr.strip().splitlines()
+    assert len(lines) == 1, result.stderr
+    assert lines[0].startswith("mlip: error: ")
+    assert "absent" in lines[0]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_info_names_the_device():
+    result = mlip("info", "--json")
+    assert result.returncode == 0
+    assert json.loads(result.stdout)["devices"]
+
+
+def test_converting_something_else_says_what_would_do(tmp_path):
+    (tmp_path / "model.pth").write_bytes(b"\x80\x02}q\x00.")
+    result = mlip("convert", str(tmp_path / "model.pth"), str(tmp_path / "out.safetensors"))
+    assert result.returncode == 2
+    assert "no checkpoint that mlip can convert" in result.stderr
+    assert not (tmp_path / "out.safetensors").exists()
+
+
+def test_convert_then_info_of_a_published_potential(shared, tmp_path):
+    out = tmp_path / "m3gnet.safetensors"
+    assert mlip("convert", str(shared / "goldens/m3gnet"), str(out)).returncode == 0
+    facts = json.loads(mlip("info", str(out), "--json").stdout)
+    assert facts["model"] == "m3gnet"
+    assert facts["parameters"] == 227_549
+    assert len(facts["elements"].split()) == 89
