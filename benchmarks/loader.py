@@ -63,8 +63,9 @@ def write_store(path: Path, structures: list[Atoms], n_frames: int) -> Store:
     return Store(path)
 
 
-def resident_mb(pid: int | str = "self") -> float:
-    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 1e6
+def resident_mb() -> float:
+    """Of this process, without its workers."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 1e6
 
 
 def rates(loader: TrainingLoader, rounds: int, seconds: float) -> Iterator[float]:
@@ -89,7 +90,7 @@ def measure(store: Store, n_workers: int, rounds: int, seconds: float) -> dict:
     ready = time.perf_counter()
     for _ in islice(loader, 64):  # threads or processes are up, buffers full
         pass
-    before, cpu = resident_mb(), time.process_time()
+    before = resident_mb()
     measured = list(rates(loader, rounds, seconds))
     result = {
         "workers": n_workers,
@@ -103,7 +104,6 @@ def measure(store: Store, n_workers: int, rounds: int, seconds: float) -> dict:
         "atoms_per_frame": round(float(loader.sizes[:, 0].mean()), 2),
         "resident_mb": round(resident_mb()),
         "resident_growth_mb": round(resident_mb() - before),
-        "cpu_s_of_this_process": round(time.process_time() - cpu, 2),
     }
     loader.close()
     return result

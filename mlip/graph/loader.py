@@ -9,8 +9,9 @@ import functools
 import itertools
 import math
 import pickle
+import weakref
 import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -208,14 +209,12 @@ class TrainingLoader:
         nothing = nothing_like(build_graph(int(indices[0])))
         build_window = _WindowBuilder(build_graph, nothing, self.ladder, graphs_per_device, n_devices)
         filling = np.full(share * process_count - len(indices), _NO_FRAME)
-        self._windows = (
-            grain.MapDataset.source(np.concatenate([indices, filling]))
-            .shuffle(seed=seed)
-            .slice(slice(process_index, None, process_count))
-            .batch(self._window_steps * per_step, drop_remainder=False, batch_fn=np.array)
-        )
-        self._windows_per_epoch = len(self._windows)
-        self._windows = self._windows.map(build_window).repeat(None)
+        frames = grain.MapDataset.source(np.concatenate([indices, filling])).shuffle(seed=seed)
+        if process_count > 1:
+            frames = frames.slice(slice(process_index, None, process_count))
+        windows = frames.batch(self._window_steps * per_step, drop_remainder=False, batch_fn=np.array)
+        self._windows_per_epoch = len(windows)
+        self._windows = windows.map(build_window).repeat(None)
         self._plan = {
             "n_frames": len(indices),
             "frames_crc32": zlib.crc32(indices.tobytes()),
@@ -245,12 +244,15 @@ class TrainingLoader:
         epoch, step_of_epoch = divmod(step, self.steps_per_epoch)
         window, step_of_window = divmod(step_of_epoch, self._window_steps)
         windows = self._windows[epoch * self._windows_per_epoch + window :]
-        batches = itertools.chain.from_iterable(_prefetched(windows, self._n_workers))
-        return itertools.islice(batches, step_of_window, None)
+        self._stream = _prefetched(windows, self._n_workers)
+        weakref.finalize(self, self._stream.close)  # also at exit, while Grain's modules are still there
+        return itertools.islice(itertools.chain.from_iterable(self._stream), step_of_window, None)
 
     def close(self) -> None:
         """End the threads or worker processes; iterating further starts new ones."""
-        self._batches = None
+        if self._batches is not None:
+            self._stream.close()
+            self._batches = None
 
     @property
     def epoch(self) -> int:
@@ -344,7 +346,7 @@ def measure_sizes(build_graph: GraphBuilder, indices: Int[np.ndarray, " k"]) -> 
     return graph_sizes([build_graph(int(indices[place])) for place in places])
 
 
-def _prefetched(windows: grain.MapDataset, n_workers: int) -> Iterator[Iterable[jraph.GraphsTuple]]:
+def _prefetched(windows: grain.MapDataset, n_workers: int) -> Generator[Iterable[jraph.GraphsTuple]]:
     """The windows in order, built ahead of time by threads or by worker processes."""
     if n_workers == 0:
         dataset = windows.to_iter_dataset(grain.ReadOptions(num_threads=2, prefetch_buffer_size=2))
