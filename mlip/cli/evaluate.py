@@ -10,6 +10,7 @@ def evaluate(
     potential: Path = typer.Argument(help="A potential (.safetensors)."),
     data: Path = typer.Argument(help="A store, or any file that `mlip data build` reads."),
     split: str = typer.Option(None, "--split", help="Of a store: train, val or test. Default: all frames."),
+    functional: str = typer.Option(None, "--functional", help="Of a file that does not tell: PBE, ..."),
     dtype: str = typer.Option("float32", "--dtype", help="float32 or float64."),
     as_json: bool = typer.Option(False, "--json", help="Print JSON instead of the table."),
 ) -> None:
@@ -19,9 +20,9 @@ def evaluate(
     from mlip.potential import Potential
     from mlip.training.evaluation import error_table, evaluate_path
 
-    errors = evaluate_path(Potential.load(potential), data, split=split, dtype=dtype)
+    errors = evaluate_path(Potential.load(potential), data, split=split, functional=functional, dtype=dtype)
     if as_json:
         typer.echo(json.dumps(errors.as_json()))
     else:
         title = f"{potential} on {data}" + (f", {split}" if split else "")
-        Console(width=None).print(error_table(errors, title))
+        Console().print(error_table(errors, title))

@@ -100,7 +100,10 @@ class Errors:
     def as_json(self) -> dict[str, Any]:
         return {
             "functionals": sorted(self.functionals),
-            "rows": [asdict(row) for row in self.rows],
+            "rows": [
+                {key: None if value != value else value for key, value in asdict(row).items()}  # NaN is no JSON
+                for row in self.rows
+            ],
             "left_out": self.left_out,
         }
 
@@ -195,8 +198,18 @@ def store_frames(store: Store, split: str | None) -> Iterator[LabelledFrame]:
                 yield LabelledFrame(store.frame(k), material.dimensionality, material.functional)
 
 
-def evaluate_path(potential: Potential, data: Path, *, split: str | None, dtype: str = "float32") -> Errors:
+def evaluate_path(
+    potential: Potential,
+    data: Path,
+    *,
+    split: str | None = None,
+    functional: str | None = None,
+    dtype: str = "float32",
+) -> Errors:
     """Errors on a store (or one split of it), or on any file or folder that the readers take.
+
+    Args:
+        functional: of a file that does not tell it.
 
     Raises:
         MlipError: nothing there, not readable, no frame left, or a split of what is not a store.
@@ -207,7 +220,7 @@ def evaluate_path(potential: Potential, data: Path, *, split: str | None, dtype:
     if split is not None:
         raise MlipError("only a store has splits", where=str(data), fix="leave out --split")
     errors = Errors()
-    return evaluate(potential, source_frames(data, errors), dtype=dtype, errors=errors)
+    return evaluate(potential, source_frames(data, functional, errors), dtype=dtype, errors=errors)
 
 
 def is_store(path: Path) -> bool:
@@ -217,10 +230,10 @@ def is_store(path: Path) -> bool:
     return path.suffix in (".h5", ".hdf5")
 
 
-def source_frames(path: Path, errors: Errors) -> Iterator[LabelledFrame]:
+def source_frames(path: Path, functional: str | None, errors: Errors) -> Iterator[LabelledFrame]:
     """The frames of a file or folder, streaming; materials that cannot be used are counted in `errors`."""
     for file in source_files([path]):
-        for material in read_source(file):
+        for material in read_source(file, functional=functional):
             if isinstance(material, Skipped):
                 errors.leave_out(material.reason)
                 continue
@@ -252,6 +265,5 @@ def error_table(errors: Errors, title: str) -> Table:
             *(f"{value:.3f}" for value in (row.forces_mae, row.forces_mae_zero)),
             *(f"{value:.2f}" for value in (row.stress_mae, row.stress_mae_zero)),
         )
-    if errors.left_out:
-        table.caption = "; ".join(f"{count} left out: {why}" for why, count in errors.left_out.items())
+    table.caption = "; ".join(f"{count} left out: {why}" for why, count in errors.left_out.items())
     return table

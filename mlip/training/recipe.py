@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from pydantic import (
     BaseModel,
@@ -143,6 +143,9 @@ def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     except (YAMLError, OmegaConfBaseException, UnicodeDecodeError) as error:
         raise MlipError(f"not readable as YAML: {_one_line(error)}", where=str(path)) from None
     given = _parse_overrides(overrides)
+    if not isinstance(written, DictConfig):
+        known = ", ".join(Recipe.model_fields)
+        raise MlipError(f"a recipe is a mapping with the keys {known}", where=str(path))
     try:
         values = OmegaConf.to_container(OmegaConf.merge(written, given), resolve=True)
     except OmegaConfBaseException as error:
@@ -167,14 +170,15 @@ def _parse_overrides(overrides: Sequence[str]):
         raise MlipError(_one_line(error), where="command line") from None
 
 
-def _validate(values: Any, *, where: str, given: Mapping) -> Recipe:
-    if not isinstance(values, dict):
-        raise MlipError(f"a recipe is a mapping with the keys {', '.join(Recipe.model_fields)}", where=where)
+def _validate(values: dict, *, where: str, given: Mapping) -> Recipe:
     model = values.get("model")
     if isinstance(model, dict):  # which keys this section has depends on the model that it names
-        if "model" not in model:
-            names = " | ".join(model_names())
-            raise MlipError("model.model: the name of the model is missing", where=where, fix=f"one of: {names}")
+        if model.get("model") not in model_names():
+            raise MlipError(
+                f"model.model: no model is called {model.get('model')!r}",
+                where=where,
+                fix=f"one of: {', '.join(model_names())}",
+            )
         schema = config_class(model["model"])
         values = values | {"model": _checked(schema, model, ("model",), where=where, given=given)}
     return _checked(Recipe, values, (), where=where, given=given)
@@ -184,7 +188,8 @@ def _checked(schema: type[BaseModel], values: dict, prefix: tuple, *, where: str
     try:
         return schema.model_validate(values)
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
+        # A misspelt key is also a missing one: the unknown name is what helps.
+        first = min(error.errors(include_url=False), key=lambda e: e["type"] != "extra_forbidden")
     loc = (*prefix, *first["loc"])
     key = ".".join(map(str, loc))
     where = "command line" if _is_set(given, loc) else where
