@@ -105,6 +105,19 @@ def deform(rows: Float[np.ndarray, "n 3"], deformation: Float[np.ndarray, "3 3"]
     return rows @ deformation.T
 
 
+def checked_choice(choice: CellChoice, where: str) -> CellChoice:
+    """The choice, masks as 3 x 3 arrays of bools.
+
+    Raises:
+        MlipError: an unknown word, or what `closed_mask` raises.
+    """
+    if isinstance(choice, str) and choice != "auto":
+        raise MlipError(f"unknown choice {choice!r}", where=where, fix="'auto', True, False or a mask")
+    if isinstance(choice, str | Along | bool):
+        return choice
+    return bool(choice) if isinstance(choice, np.bool_) else closed_mask(choice, where)
+
+
 def closed_mask(mask: Float[np.ndarray, "..."], where: str | None = None) -> Bool[np.ndarray, "3 3"]:
     """A mask as ASE takes it, Voigt (6,) or (3, 3), as a symmetric 3 x 3 array of bools.
 

@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cache
+from numbers import Number
 from os import PathLike
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +23,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from mlip.errors import MlipError
 from mlip.graph.batching import Shape, pad_batch
 from mlip.relaxation.batch import FIXED_AXES, STATE_AXES, Limits, advance, stack, unstack
-from mlip.relaxation.cell import CellChoice
+from mlip.relaxation.cell import CellChoice, checked_choice
 from mlip.relaxation.result import Reason, RelaxResult
 from mlip.relaxation.structure import Relaxing, admit, check_constraints, estimate_edges, finish, give_up
 from mlip.runtime import compilation_seconds, precision_scope, set_up_jax
@@ -157,15 +158,15 @@ def relaxations(
     return _Queue(structures, cells, potential, fmax, steps, dtype, statistics or Statistics()).run()
 
 
-def _cell_of_each(cell, n_structures: int) -> list:
-    """One choice for each structure; a list of scalars is a mask, a list of anything else has one for each."""
-    is_list = isinstance(cell, list | tuple) and not all(np.ndim(c) == 0 and not isinstance(c, str) for c in cell)
+def _cell_of_each(cell: CellChoice | Sequence[CellChoice], n_structures: int) -> list[CellChoice]:
+    """One checked choice for each structure. A list of numbers is a mask, other lists have one choice for each."""
+    is_list = isinstance(cell, list | tuple) and not all(isinstance(c, Number | np.bool_) for c in cell)
     is_matrix = is_list and np.shape(cell) == (3, 3) and n_structures != 3
     if not is_list or is_matrix:
-        return [cell] * n_structures
+        return [checked_choice(cell, "cell")] * n_structures
     if len(cell) != n_structures:
-        raise MlipError(f"{len(cell)} cell choices for {n_structures} structures", where="relax: cell")
-    return list(cell)
+        raise MlipError(f"{len(cell)} choices for {n_structures} structures", where="cell")
+    return [checked_choice(choice, f"cell of structure {k}") for k, choice in enumerate(cell)]
 
 
 class _Queue:

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 from ase import Atoms
+from jaxtyping import Float
 
 
 class Reason(IntEnum):
@@ -66,8 +67,8 @@ class RelaxResult:
             "fmax": finite_or_none(self.fmax),
             "message": self.message,
             "numbers": atoms.numbers.tolist(),
-            "cell": np.round(atoms.cell.array, 10).tolist(),
-            "positions": np.round(atoms.positions, 10).tolist(),
+            "cell": _rows(atoms.cell.array),
+            "positions": _rows(atoms.positions),
             "pbc": atoms.pbc.tolist(),
         }
 
@@ -75,3 +76,8 @@ class RelaxResult:
 def finite_or_none(value: float) -> float | None:
     """JSON has no NaN."""
     return float(value) if np.isfinite(value) else None
+
+
+def _rows(array: Float[np.ndarray, "n 3"]) -> list[list[float | None]]:
+    """Nested lists to 1e-10 A."""
+    return [[finite_or_none(value) for value in row] for row in np.round(array, 10)]

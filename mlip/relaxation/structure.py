@@ -1,7 +1,7 @@
 """One structure on its way through a relaxation, on the host: admitted, given neighbour lists, finished."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import jraph
 import numpy as np
@@ -15,7 +15,7 @@ from mlip.data.records import Frame
 from mlip.errors import MlipError
 from mlip.graph.crystal import crystal_graph
 from mlip.relaxation.batch import Fixed, State
-from mlip.relaxation.cell import Along, aligned_frame, closed_mask, deform, expm_host, span_mask
+from mlip.relaxation.cell import Along, CellChoice, aligned_frame, deform, expm_host, span_mask
 from mlip.relaxation.fire import INITIAL_MIXING, INITIAL_TIME_STEP, FireState
 from mlip.relaxation.result import Reason, RelaxResult
 from mlip.units import tensor_from_voigt, voigt_from_tensor
@@ -85,11 +85,11 @@ class Relaxing:
         self.state = self.state._replace(needs_list=np.zeros(1, bool))
 
 
-def admit(index: int, atoms: Atoms, potential: "Potential", cell: Any, dtype: np.dtype) -> Relaxing:
+def admit(index: int, atoms: Atoms, potential: "Potential", cell: CellChoice, dtype: np.dtype) -> Relaxing:
     """Check an input and set up its relaxation.
 
     Args:
-        cell: which strain components relax: "auto", True, False or a mask.
+        cell: a checked choice of the strain components that relax.
 
     Raises:
         MlipError: unknown element, unusable positions or cell.
@@ -101,7 +101,7 @@ def admit(index: int, atoms: Atoms, potential: "Potential", cell: Any, dtype: np
     if not (np.isfinite(atoms.positions).all() and np.isfinite(atoms.cell.array).all()):
         raise MlipError("positions or cell are not finite", where=where)
     initial_cell = _completed_cell(atoms, where)
-    frame, mask = _frame_and_mask(cell, initial_cell, atoms.pbc, where)
+    frame, mask = _frame_and_mask(cell, initial_cell, atoms.pbc)
     start = atoms.positions @ frame
     return Relaxing(
         index=index,
@@ -208,19 +208,15 @@ def _completed_cell(atoms: Atoms, where: str) -> Float[np.ndarray, "3 3"]:
     return cell
 
 
-def _frame_and_mask(cell, initial_cell, pbc, where) -> tuple[np.ndarray, np.ndarray]:
+def _frame_and_mask(cell: CellChoice, initial_cell, pbc) -> tuple[np.ndarray, np.ndarray]:
     """The axes to work in and the strain components that relax."""
     if isinstance(cell, str):
-        if cell != "auto":
-            raise MlipError(f"unknown cell choice {cell!r}", where=where, fix="'auto', True, False or a mask")
         cell = Along(tuple(pbc))
     if isinstance(cell, Along):
         directions = np.array(cell.directions, dtype=bool)
         frame = aligned_frame(initial_cell, directions)
         return frame, span_mask(initial_cell @ frame, directions)
-    if isinstance(cell, bool | np.bool_):
-        return np.eye(3), np.full((3, 3), bool(cell))
-    return np.eye(3), closed_mask(cell, where)
+    return np.eye(3), np.full((3, 3), cell) if isinstance(cell, bool) else cell
 
 
 def _free_atoms(atoms: Atoms) -> Bool[np.ndarray, " n"]:

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from ase import Atoms
-from ase.build import bulk, graphene, mx2
+from ase.build import bulk, mx2
 from ase.spacegroup import crystal
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -67,10 +67,12 @@ def low_dimensional() -> dict[str, Atoms]:
     """Layers, chains and a molecule with open directions, one of each tilted away from the axes."""
     layer = mx2("MoS2", a=3.2, vacuum=7.5)
     layer.pbc = (True, True, False)
-    sheet = graphene(a=2.5)  # no third cell vector
+    sheet = Atoms(
+        "Cu2", [[0, 0, 0], [2.6, 0, 0.1]], cell=[[5.2, 0, 0], [1.3, 2.3, 0], [0, 0, 0]], pbc=(True, True, False)
+    )
     chain = Atoms("CN", [[0, 0, 0], [1.4, 0.2, 0]], cell=[[2.7, 0, 0], [0, 0, 0], [0, 0, 0]], pbc=(True, False, False))
     along_z = Atoms("Se2", [[7, 7, 0], [7.5, 7, 2.3]], cell=[14, 14, 4.7], pbc=(False, False, True))
-    water = Atoms("OH2", [[0, 0, 0], [0, 0.76, 0.59], [0, -0.76, 0.59]])
+    trimer = Atoms("Al3", [[0, 0, 0], [2.3, 0, 0], [1.2, 2.2, 0.1]])
     tilted = layer.copy()
     tilted.rotate(40, (1, 2, 3), rotate_cell=True)
     perfect = {
@@ -78,7 +80,7 @@ def low_dimensional() -> dict[str, Atoms]:
         "sheet_without_c": sheet,
         "chain": chain,
         "chain_along_z": along_z,
-        "molecule": water,
+        "molecule": trimer,
         "tilted_layer": tilted,
     }
     return {

@@ -47,7 +47,7 @@ class MorsePotential(Potential):
         return Morse(self.config)
 
 
-def morse_potential(elements: list[str] | None = None) -> MorsePotential:
-    symbols = elements or chemical_symbols[1:95]
+def morse_potential(cutoff: float = 5.0) -> MorsePotential:
+    symbols = chemical_symbols[1:95]
     metadata = PotentialMetadata(reference_energies={s: -0.1 * k for k, s in enumerate(symbols)})
-    return MorsePotential(MorseConfig(), {}, metadata)
+    return MorsePotential(MorseConfig(cutoff=cutoff), {}, metadata)

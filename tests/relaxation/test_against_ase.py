@@ -26,9 +26,7 @@ def ase_path(
 
 def assert_same_paths(structures: list[Atoms], paths, potential, tolerance: float = 1e-6, **options) -> None:
     for steps in STEPS_COMPARED:
-        results = mlip.relax(
-            structures, potential, fmax=0.01, steps=steps, dtype="float64", progress=False, **options
-        )
+        results = mlip.relax(structures, potential, fmax=0.01, steps=steps, dtype="float64", progress=False, **options)
         for result, path in zip(results, paths, strict=True):
             assert result.n_steps == min(steps, len(path) - 1)
             positions, cell = path[result.n_steps]
@@ -59,8 +57,7 @@ def test_layers_and_chains_relax_along_their_periodic_directions_as_in_ase(low_d
     masks = {"layer": (1, 1, 0, 0, 0, 1), "chain_along_z": (0, 0, 1, 0, 0, 0)}
     structures = [low_dimensional[name] for name in masks]
     paths = [
-        ase_path(atoms, potential, mask=np.array(mask))
-        for atoms, mask in zip(structures, masks.values(), strict=True)
+        ase_path(atoms, potential, mask=np.array(mask)) for atoms, mask in zip(structures, masks.values(), strict=True)
     ]
     assert_same_paths(structures, paths, potential)
 

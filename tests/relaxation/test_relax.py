@@ -1,0 +1,228 @@
+"""What `mlip.relax` promises: order, untouched inputs, independence of the company, an end with a reason for all."""
+
+import json
+
+import numpy as np
+import pytest
+from ase import Atoms
+from ase.build import bulk
+from ase.constraints import FixAtoms, FixBondLength
+from morse import morse_potential
+
+import mlip
+from mlip.errors import MlipError
+from mlip.relaxation import Statistics, queue, relaxations
+from mlip.relaxation.cell import Along
+
+
+def relax(structures, potential, **options):
+    return mlip.relax(structures, potential, **{"progress": False, "fmax": 0.02, **options})
+
+
+def in_vacuum(layer: Atoms) -> Atoms:
+    """The same layer with its vacuum made periodic, as ALEXANDRIA keeps it."""
+    periodic = layer.copy()
+    periodic.pbc = True
+    return periodic
+
+
+def test_results_come_in_order_and_inputs_stay_as_they_were(crystals, potential):
+    structures = list(crystals.values())
+    before = [atoms.copy() for atoms in structures]
+    results = relax(structures, potential)
+    for atoms, old, result in zip(structures, before, results, strict=True):
+        assert atoms == old
+        assert (result.atoms.numbers == atoms.numbers).all()
+        assert result.converged
+        assert result.reason == "converged"
+        assert result.fmax < 0.02
+        assert result.energy < result.initial_energy
+
+
+def test_the_energy_forces_and_stress_attached_are_those_of_the_calculator(crystals, low_dimensional, potential):
+    structures = [crystals["perovskite"], low_dimensional["tilted_layer"]]
+    for result in relax(structures, potential, dtype="float64"):
+        again = result.atoms.copy()
+        again.calc = mlip.MLIPCalculator(potential, dtype="float64")
+        assert result.energy == pytest.approx(again.get_potential_energy(), abs=1e-9)
+        assert result.atoms.get_potential_energy() == result.energy
+        np.testing.assert_allclose(result.atoms.get_forces(), again.get_forces(), atol=1e-9)
+        np.testing.assert_allclose(result.atoms.get_stress(), again.get_stress(), atol=1e-9)
+
+
+def test_a_structure_relaxes_the_same_alone_and_in_any_company(crystals, low_dimensional, potential):
+    subject = crystals["wurtzite"]
+    others = [*crystals.values(), *low_dimensional.values()]
+    companies = [[], others, others[::-1][:4], [subject] * 7 + [crystals["one_atom"]] * 30]
+    ends = [relax([subject, *company], potential, dtype="float64")[0] for company in companies]
+    for end in ends[1:]:
+        assert end.n_steps == ends[0].n_steps
+        # the order of summation within a padded array may differ, nothing else
+        np.testing.assert_allclose(end.atoms.positions, ends[0].atoms.positions, atol=1e-9)
+        np.testing.assert_allclose(end.atoms.cell.array, ends[0].atoms.cell.array, atol=1e-9)
+
+
+def test_structures_that_wait_for_room_in_the_batch_end_like_the_others(crystals, potential, monkeypatch):
+    structures = list(crystals.values()) * 3
+    expected = relax(structures, potential, dtype="float64")
+    monkeypatch.setitem(queue._EDGES_PER_BATCH, "cpu", 700)  # two or three structures at a time
+    for result, reference in zip(relax(structures, potential, dtype="float64"), expected, strict=True):
+        assert result.n_steps == reference.n_steps
+        assert result.energy == pytest.approx(reference.energy, abs=1e-9)
+
+
+def test_a_skin_that_lasts_for_one_step_gives_the_same_path(crystals, potential, monkeypatch):
+    structures = list(crystals.values())
+    expected = relax(structures, potential, dtype="float64")
+    monkeypatch.setattr(queue, "SKIN", 0.05)
+    statistics = Statistics()
+    again = dict(relaxations(structures, potential, fmax=0.02, dtype="float64", statistics=statistics))
+    assert statistics.n_lists > 4 * len(structures)
+    for k, reference in enumerate(expected):
+        assert again[k].n_steps == reference.n_steps
+        np.testing.assert_allclose(again[k].atoms.cell.array, reference.atoms.cell.array, atol=1e-9)
+
+
+def test_compilations_are_few(crystals, potential):
+    statistics = Statistics()
+    structures = [atoms * (1, 1, k) for atoms in crystals.values() for k in (1, 2, 3)]
+    assert len(list(relaxations(structures, potential, statistics=statistics))) == 24
+    assert len(statistics.shapes) <= 3
+    assert statistics.n_force_calls >= 24
+
+
+def test_float32_and_float64_agree(crystals, potential):
+    structures = list(crystals.values())
+    for single, double in zip(
+        relax(structures, potential, dtype="float32"), relax(structures, potential, dtype="float64"), strict=True
+    ):
+        assert single.energy == pytest.approx(double.energy, abs=1e-4 * len(double.atoms))
+
+
+def test_open_directions_and_vacuum_made_periodic_relax_alike(low_dimensional, potential):
+    layer = low_dimensional["layer"]
+    with_open, with_vacuum = relax(
+        [layer, in_vacuum(layer)], potential, dtype="float64", cell=["auto", Along((True, True, False))]
+    )
+    assert with_open.n_steps == with_vacuum.n_steps
+    np.testing.assert_allclose(with_open.atoms.positions, with_vacuum.atoms.positions, atol=1e-9)
+    np.testing.assert_array_equal(with_vacuum.atoms.cell[2], layer.cell[2])
+
+
+def test_a_tilted_layer_relaxes_in_its_own_plane(low_dimensional, potential):
+    tilted = low_dimensional["tilted_layer"]
+    upright = tilted.copy()
+    upright.rotate(tilted.cell[0], "x", rotate_cell=True)
+    upright.rotate(np.cross(upright.cell[0], upright.cell[1]), "z", rotate_cell=True)
+    one, other = relax([tilted, upright], potential, dtype="float64")
+    assert one.converged
+    assert one.n_steps == other.n_steps
+    assert one.energy == pytest.approx(other.energy, abs=1e-8)
+    np.testing.assert_allclose(one.atoms.cell.cellpar(), other.atoms.cell.cellpar(), atol=1e-7)
+
+
+def test_directions_without_a_cell_vector_stay_without(low_dimensional, potential):
+    sheet, chain, molecule = relax(
+        [low_dimensional[name] for name in ("sheet_without_c", "chain", "molecule")], potential
+    )
+    assert not sheet.atoms.cell[2].any()
+    assert not chain.atoms.cell[1:].any()
+    assert not molecule.atoms.cell.array.any()
+    assert sheet.converged
+    assert chain.converged
+    assert molecule.converged
+
+
+def test_fixed_atoms_stay_to_the_last_bit_when_the_cell_is_fixed(crystals, potential):
+    atoms = crystals["perovskite"].copy()
+    atoms.set_constraint(FixAtoms([1, 2]))
+    (result,) = relax([atoms], potential, cell=False)
+    assert result.n_steps > 0
+    assert (result.atoms.positions[[1, 2]] == atoms.positions[[1, 2]]).all()
+    assert (result.atoms.cell.array == atoms.cell.array).all()
+
+
+def test_constraints_that_would_be_ignored_are_refused(crystals, potential):
+    atoms = crystals["rocksalt"].copy()
+    atoms.set_constraint(FixBondLength(0, 1))
+    with pytest.raises(MlipError, match="structure 1: constraint FixBondLength"):
+        relax([crystals["diamond"], atoms], potential)
+
+
+def test_symmetry_is_refused_rather_than_ignored(crystals, potential):
+    with pytest.raises(MlipError, match="symmetry=True"):
+        relax([crystals["diamond"]], potential, symmetry=True)
+
+
+def test_max_steps_is_a_reason_and_zero_steps_are_a_single_point(crystals, potential):
+    (result,) = relax([crystals["perovskite"]], potential, steps=0)
+    assert (result.reason, result.converged, result.n_steps) == ("max_steps", False, 0)
+    assert result.energy == result.initial_energy
+    assert (result.atoms.positions == crystals["perovskite"].positions).all()
+
+
+def test_every_hostile_structure_ends_with_its_reason_and_spares_the_others(crystals, potential):
+    copper = bulk("Cu", a=3.7)
+    overlapping = Atoms("Cu2", [[0, 0, 0], [0.3, 0, 0]], cell=[8, 8, 8], pbc=True)
+    coincident = Atoms("Cu2", [[0, 0, 0], [0, 0, 0]], cell=[4, 4, 4], pbc=True)
+    tiny = Atoms("Cu", cell=[0.1, 0.1, 0.1], pbc=True)
+    flat = Atoms("Cu", cell=[[3, 0, 0], [3, 0, 0], [0, 0, 3]], pbc=True)
+    not_a_number = copper.copy()
+    not_a_number.positions[0, 0] = np.nan
+    lonely = Atoms("Cu", cell=[100, 100, 100], pbc=True)
+    hostile = {
+        "collapsed": overlapping,
+        "error": coincident,
+        "error: neighbours": tiny,
+        "error: volume": flat,
+        "error: finite": not_a_number,
+        "error: no atoms": Atoms(),
+        "error: does not know Og": Atoms("Og", cell=[4, 4, 4], pbc=True),
+        "converged": lonely,
+    }
+    good = crystals["rocksalt"]
+    results = relax([good, *hostile.values(), good], potential)
+    assert results[0].converged
+    assert results[-1].converged
+    for expected, result in zip(hostile, results[1:-1], strict=True):
+        reason, _, message = expected.partition(": ")
+        assert result.reason == reason, expected
+        assert message in (result.message or "")
+        json.dumps(result.as_record(), allow_nan=False)
+
+
+def test_an_atom_that_is_pushed_beyond_the_cutoff_is_isolated(potential):
+    repulsive = potential.with_metadata(scale=-1.0)  # the well upside down: stretched bonds go on stretching
+    pair = Atoms("Cu2", [[0, 0, 0], [3.2, 0, 0]], cell=[40, 40, 40], pbc=True)
+    (result,) = relax([pair], repulsive, cell=False, fmax=1e-9)
+    assert result.reason == "isolated"
+    assert result.atoms.get_distance(0, 1) > potential.cutoff
+    assert result.n_steps < 500
+
+
+def test_a_crystal_that_only_repels_itself_explodes():
+    repulsive = morse_potential(cutoff=12.0).with_metadata(scale=-1.0)
+    (result,) = relax([bulk("Cu", a=4.2)], repulsive, fmax=1e-9, steps=2000)
+    assert result.reason == "exploded"
+    assert result.failed
+    assert result.atoms.get_volume() > 10 * 4.2**3 / 4
+
+
+def test_energies_that_are_not_finite_end_the_structure(crystals, potential):
+    broken = potential.with_metadata(shift=float("nan"))
+    (result,) = relax([crystals["diamond"]], broken)
+    assert result.reason == "non_finite"
+    assert np.isnan(result.energy)
+    assert result.as_record()["energy"] is None
+    assert np.isfinite(result.atoms.positions).all()
+
+
+def test_options_without_sense_are_refused(crystals, potential):
+    with pytest.raises(MlipError, match="fmax"):
+        relax([crystals["diamond"]], potential, fmax=0)
+    with pytest.raises(MlipError, match="unknown choice"):
+        relax([crystals["diamond"]], potential, cell="volume")
+    with pytest.raises(MlipError, match="2 choices for 1 structures"):
+        relax([crystals["diamond"]], potential, cell=["auto", "auto"])
+    with pytest.raises(MlipError, match="structure 0: is a str"):
+        relax(["POSCAR"], potential)
