@@ -58,7 +58,7 @@ class LabelSettings:
     steps: int = 200
     """Largest number of ionic steps after the first."""
     fmax: float = 0.05
-    """eV/A; ASE's convergence: no force on an atom or a cell row is longer."""
+    """eV/A; ASE's convergence: no force on an atom or a cell row of its filter is longer."""
     dimensionality: int | None = None
     """1, 2 or 3; None = the number of periodic directions of the structure."""
 

@@ -1,0 +1,57 @@
+"""The bundled surrogate paths are what their README says."""
+
+from collections import Counter
+
+import numpy as np
+import pytest
+from ase.data import chemical_symbols
+
+from mlip.data import Trajectory, alexandria
+
+FILES = {kind: f"surrogate_paths_{kind}d.json.bz2" for kind in (3, 2, 1)}
+
+
+@pytest.fixture(scope="module")
+def paths(quickstart_data) -> dict[int, list[Trajectory]]:
+    return {kind: list(alexandria.read(quickstart_data / name)) for kind, name in FILES.items()}
+
+
+def test_they_are_many_and_small(paths, quickstart_data):
+    assert len(paths[3]) >= 600
+    assert len(paths[2]) >= 100
+    assert len(paths[1]) >= 50
+    assert sum((quickstart_data / name).stat().st_size for name in FILES.values()) <= 8 * 1024**2
+
+
+def test_their_names_and_ids_tell_surrogate_and_dimensionality(paths):
+    ids = [path.material_id for kind in paths for path in paths[kind]]
+    assert len(set(ids)) == len(ids)
+    for kind in paths:
+        assert {path.dimensionality for path in paths[kind]} == {kind}
+        assert {path.functional for path in paths[kind]} == {"surrogate"}
+        assert all(path.material_id.startswith(f"sur{kind}d-") for path in paths[kind])
+
+
+def test_at_least_sixty_elements_each_come_in_several_materials(paths):
+    materials = Counter(Z for kind in paths for path in paths[kind] for Z in set(path.frames[0].numbers.tolist()))
+    assert len(materials) >= 60
+    assert min(materials.values()) >= 8, {chemical_symbols[Z]: n for Z, n in materials.items() if n < 8}
+
+
+def test_paths_go_downhill_and_end_relaxed(paths):
+    for kind in paths:
+        for path in paths[kind]:
+            first, last = path.frames[0], path.frames[-1]
+            assert last.energy < first.energy + 1e-3, path.material_id
+            # converged to 0.05 eV/A in ASE's measure, the undeformed cell: more in one that shrank
+            assert np.linalg.norm(last.forces, axis=1).max() < 0.1, path.material_id
+
+
+def test_layers_and_chains_keep_their_vacuum(paths):
+    for kind in (2, 1):
+        for path in paths[kind]:
+            first, last = path.frames[0], path.frames[-1]
+            np.testing.assert_array_equal(first.cell[kind:], last.cell[kind:])
+            for axis in range(kind, 3):
+                assert first.cell[axis, axis] - np.ptp(first.positions[:, axis]) == pytest.approx(15.0, abs=1e-3)
+                assert last.cell[axis, axis] - np.ptp(last.positions[:, axis]) > 12.0, path.material_id
