@@ -29,8 +29,9 @@ EXPLODED_BEYOND = 1.0
 class State(NamedTuple):
     """All that changes while structures relax. Rows of padding are zero."""
 
-    positions: Float[Array, "n 3"]
-    """In the undeformed frame of the start (x in `mlip.relaxation.cell`), A."""
+    displacements: Float[Array, "n 3"]
+    """x of `mlip.relaxation.cell` less the positions at the start, A. Positions themselves would lose two digits
+    of every step to rounding, which is enough to tip a crystal off a saddle point that its symmetry keeps it on."""
     log_deformation: Float[Array, "g 3 3"]
     deformation: Float[Array, "g 3 3"]
     """Its exponential."""
@@ -52,14 +53,16 @@ class State(NamedTuple):
 class Fixed(NamedTuple):
     """What stays as it is during a call."""
 
+    start: Float[Array, "n 3"]
+    """Positions at the start, A."""
     initial_cell: Float[Array, "g 3 3"]
     cell_mask: Float[Array, "g 3 3"]
     is_free: Bool[Array, " n"]
     """False for atoms held by a constraint."""
     had_neighbours: Bool[Array, " n"]
     """At the start of the relaxation."""
-    list_positions: Float[Array, "n 3"]
-    """`State.positions` when the neighbour list was made."""
+    list_displacements: Float[Array, "n 3"]
+    """`State.displacements` when the neighbour list was made."""
     list_inverse_deformation: Float[Array, "g 3 3"]
     """Inverse of `State.deformation` then."""
 
@@ -67,7 +70,7 @@ class Fixed(NamedTuple):
 NODE, GRAPH = "node", "graph"
 _FIRE_AXES = FireState(NODE, GRAPH, GRAPH, GRAPH, GRAPH, GRAPH)
 STATE_AXES = State(NODE, GRAPH, GRAPH, _FIRE_AXES, GRAPH, GRAPH, GRAPH, GRAPH, GRAPH, NODE, GRAPH)
-FIXED_AXES = Fixed(GRAPH, GRAPH, NODE, NODE, NODE, GRAPH)
+FIXED_AXES = Fixed(NODE, GRAPH, GRAPH, NODE, NODE, NODE, GRAPH)
 
 
 class Limits(NamedTuple):
@@ -124,7 +127,7 @@ def advance(
     """
     n_nodes, n_graphs = len(graph.nodes["species"]), len(graph.n_node)
     graph_of_node = jnp.repeat(jnp.arange(n_graphs), graph.n_node, total_repeat_length=n_nodes)
-    n_atoms = jnp.maximum(graph.n_node, 1).astype(state.positions.dtype)
+    n_atoms = jnp.maximum(graph.n_node, 1).astype(state.displacements.dtype)
 
     def is_worthwhile(carry):
         state, iteration = carry
@@ -133,7 +136,7 @@ def advance(
     def evaluate_and_step(carry):
         state, iteration = carry
         was_moving = is_moving(state)
-        placed = _place(graph, state, fixed.initial_cell, graph_of_node)
+        placed = _place(graph, state, fixed, graph_of_node)
         evaluation = energies_forces_stress(model, params, placed, scale, shift)
 
         forces = jnp.einsum("ni,nij->nj", evaluation.forces, state.deformation[graph_of_node])
@@ -155,7 +158,7 @@ def advance(
         log_deformation = state.log_deformation + cell_moves / n_atoms[:, None, None]
         moved = state._replace(
             fire=fire,
-            positions=state.positions + moves,
+            displacements=state.displacements + moves,
             log_deformation=log_deformation,
             deformation=expm(log_deformation),
         )
@@ -170,10 +173,10 @@ def is_moving(state: State) -> Bool[Array, " g"]:
     return (state.reason == Reason.RUNNING) & ~state.needs_list
 
 
-def _place(graph, state: State, initial_cell, graph_of_node) -> jraph.GraphsTuple:
+def _place(graph, state: State, fixed: Fixed, graph_of_node) -> jraph.GraphsTuple:
     """The graph at the deformed positions and cell."""
-    positions = jnp.einsum("nj,nij->ni", state.positions, state.deformation[graph_of_node])
-    cell = initial_cell @ state.deformation.mT
+    positions = jnp.einsum("nj,nij->ni", fixed.start + state.displacements, state.deformation[graph_of_node])
+    cell = fixed.initial_cell @ state.deformation.mT
     return graph._replace(nodes={**graph.nodes, "positions": positions}, globals={**graph.globals, "cell": cell})
 
 
@@ -245,7 +248,7 @@ def _list_is_exhausted(state: State, fixed: Fixed, limits: Limits, graph_of_node
     deformation = state.deformation
     since_list = deformation @ fixed.list_inverse_deformation - jnp.eye(3, dtype=deformation.dtype)
     shrinkage = jnp.sqrt(jnp.sum(since_list * since_list, axis=(-2, -1)))
-    moves = jnp.einsum("nj,nij->ni", state.positions - fixed.list_positions, deformation[graph_of_node])
+    moves = jnp.einsum("nj,nij->ni", state.displacements - fixed.list_displacements, deformation[graph_of_node])
     farthest = jnp.sqrt(
         jax.ops.segment_max(jnp.sum(moves * moves, axis=-1), graph_of_node, len(deformation), indices_are_sorted=True)
     )

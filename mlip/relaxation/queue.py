@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cache
+from itertools import count
 from numbers import Number
 from os import PathLike
 from typing import TYPE_CHECKING, Any
@@ -31,15 +32,18 @@ from mlip.runtime import compilation_seconds, precision_scope, set_up_jax
 if TYPE_CHECKING:
     from mlip.potential import Potential
 
-SKIN = 0.5
+SKIN = 0.4
 """Neighbour lists reach this much farther than the potential, A."""
-_EDGES_PER_BATCH = {"cpu": 16_384}
+_EDGES_PER_BATCH = {"cpu": 8_192}
 _EDGES_PER_BATCH_ACCELERATOR = 262_144
 _MAX_ITERATIONS = 100
 _MOVING_FRACTION = 0.9
 """The device returns when a smaller share of the batch moves."""
 _SPARE = 4
 """A shape compiled before is used when it is at most this many times too large, rather than compiling another."""
+
+
+_SMALLEST_EDGES = 511
 
 
 @dataclass
@@ -160,9 +164,10 @@ def relaxations(
 
 def _cell_of_each(cell: CellChoice | Sequence[CellChoice], n_structures: int) -> list[CellChoice]:
     """One checked choice for each structure. A list of numbers is a mask, other lists have one choice for each."""
-    is_list = isinstance(cell, list | tuple) and not all(isinstance(c, Number | np.bool_) for c in cell)
-    is_matrix = is_list and np.shape(cell) == (3, 3) and n_structures != 3
-    if not is_list or is_matrix:
+    is_sequence = isinstance(cell, list | tuple)
+    is_vector = is_sequence and len(cell) > 0 and all(isinstance(c, Number | np.bool_) for c in cell)
+    is_matrix = is_sequence and len(cell) == 3 != n_structures and all(np.shape(row) == (3,) for row in cell)
+    if not is_sequence or is_vector or is_matrix:
         return [checked_choice(cell, "cell")] * n_structures
     if len(cell) != n_structures:
         raise MlipError(f"{len(cell)} choices for {n_structures} structures", where="cell")
@@ -196,20 +201,27 @@ class _Queue:
             yield from ended
 
     def _fill(self) -> list[tuple[int, RelaxResult]]:
-        """Let waiting structures in while the budget lasts; returns those that could not be started."""
+        """Let waiting structures in while the budget lasts: the largest, and when those no longer fit the smallest.
+
+        Returns those that could not be started.
+        """
         failed = []
         n_edges = sum(_n_edges(r) for r in self.running)
+        take, put_back = self.waiting.popleft, self.waiting.appendleft
         while self.waiting and (n_edges < self.edges_per_batch or not self.running):
-            entering = self.waiting.popleft()
+            entering = take()
             try:
                 relaxing = entering if isinstance(entering, Relaxing) else self._admit(entering)
             except MlipError as error:
                 failed.append((entering, give_up(self.structures[entering], error)))
                 continue
+            if self.running and n_edges + _n_edges(relaxing) > self.edges_per_batch:
+                put_back(relaxing)
+                if take == self.waiting.pop:
+                    break
+                take, put_back = self.waiting.pop, self.waiting.append
+                continue
             n_edges += _n_edges(relaxing)
-            if n_edges > self.edges_per_batch and self.running:
-                self.waiting.appendleft(relaxing)
-                break
             self.running.append(relaxing)
         return failed
 
@@ -284,19 +296,29 @@ def _n_edges(relaxing: Relaxing) -> int:
 
 
 def _shape_for(needed: Shape, compiled: list[Shape]) -> Shape:
-    """The smallest shape compiled before that fits and is not much too large, else the next powers of two."""
-    tight = Shape(*(1 << max(3, (size - 1).bit_length()) for size in needed))
-    fitting = [
-        shape
-        for shape in compiled
-        if all(room >= size for room, size in zip(shape, needed, strict=True))
-        and shape.n_edge <= _SPARE * tight.n_edge
-        and shape.n_node <= _SPARE * tight.n_node
-    ]
+    """The smallest shape compiled before that fits and is not much too large, else a new one.
+
+    New ones are of one family, powers of two in edges with the other sizes in proportion, so that they serve for
+    batches of few large crystals and of many small ones alike; padding atoms cost no more than padding edges.
+    """
+    tight = next(shape for shape in _family(needed.n_edge) if _fits(needed, shape))
+    fitting = [shape for shape in compiled if _fits(needed, shape) and shape.n_edge <= _SPARE * tight.n_edge]
     if fitting:
-        return min(fitting, key=lambda shape: (shape.n_edge, shape.n_node, shape.n_graph))
+        return min(fitting, key=lambda shape: shape.n_edge + shape.n_node)
     compiled.append(tight)
     return tight
+
+
+def _family(n_edge: int) -> Iterator[Shape]:
+    """Shapes with room for so many edges: for dense matter first, then for ever fewer edges an atom, then larger."""
+    for power in count(max(_SMALLEST_EDGES, n_edge - 1).bit_length()):
+        for edges_per_atom in (16, 4, 1):
+            n_node = 2**power // edges_per_atom
+            yield Shape(n_node, 2**power, n_node // 2)
+
+
+def _fits(needed: Shape, shape: Shape) -> bool:
+    return all(size <= room for size, room in zip(needed, shape, strict=True))
 
 
 @cache

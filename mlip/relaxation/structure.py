@@ -55,11 +55,9 @@ class Relaxing:
         return Reason(int(self.state.reason[0]))
 
     def placed(self) -> tuple[Float[np.ndarray, "n 3"], Float[np.ndarray, "3 3"]]:
-        """Positions and cell now, float64, in `frame`. What has not moved is the input to the last bit."""
+        """Positions and cell now, float64, in `frame`."""
         deformation = expm_host(self.state.log_deformation[0])
-        as_given = self.start.astype(self.state.positions.dtype)
-        moves = self.state.positions.astype(np.float64) - as_given
-        return deform(self.start + moves, deformation), deform(self.initial_cell, deformation)
+        return deform(self.start + self.state.displacements, deformation), deform(self.initial_cell, deformation)
 
     def make_list(self, cutoff: float, skin: float) -> None:
         """A new neighbour list at the present positions and cell.
@@ -71,15 +69,16 @@ class Relaxing:
         where = f"structure {self.index}"
         _check_density(cell, self.atoms.pbc, len(self), cutoff + skin, where)
         frame = Frame(self.atoms.numbers, positions, cell, self.atoms.pbc)
-        dtype = self.state.positions.dtype
+        dtype = self.state.displacements.dtype
         self.graph = crystal_graph(frame, cutoff + skin, dtype=dtype, index=self.index)
         had_neighbours = _has_neighbours(self.graph, cutoff) if self.fixed is None else self.fixed.had_neighbours
         self.fixed = Fixed(
+            start=self.start.astype(dtype),
             initial_cell=self.initial_cell[None].astype(dtype),
             cell_mask=self.cell_mask[None].astype(dtype),
             is_free=self.is_free,
             had_neighbours=had_neighbours,
-            list_positions=self.state.positions,
+            list_displacements=self.state.displacements,
             list_inverse_deformation=expm_host(-self.state.log_deformation[0])[None].astype(dtype),
         )
         self.state = self.state._replace(needs_list=np.zeros(1, bool))
@@ -111,7 +110,7 @@ def admit(index: int, atoms: Atoms, potential: "Potential", cell: CellChoice, dt
         initial_cell=initial_cell @ frame,
         cell_mask=mask,
         is_free=_free_atoms(atoms),
-        state=_initial_state(start.astype(dtype)),
+        state=_initial_state(len(atoms), dtype),
     )
 
 
@@ -171,11 +170,10 @@ def estimate_edges(atoms: Atoms, cutoff: float) -> float:
     return n * min(n / volume, 1.0) * 4 / 3 * np.pi * cutoff**3 if volume > 0 else float(n)
 
 
-def _initial_state(positions: Float[np.ndarray, "n 3"]) -> State:
-    dtype = positions.dtype
-    scalar, tensor = np.zeros(1, dtype), np.zeros((1, 3, 3), dtype)
+def _initial_state(n_atoms: int, dtype: np.dtype) -> State:
+    vectors, scalar, tensor = np.zeros((n_atoms, 3), dtype), np.zeros(1, dtype), np.zeros((1, 3, 3), dtype)
     fire = FireState(
-        velocities=np.zeros_like(positions),
+        velocities=vectors,
         cell_velocities=tensor,
         time_step=scalar + dtype.type(INITIAL_TIME_STEP),
         mixing=scalar + dtype.type(INITIAL_MIXING),
@@ -183,7 +181,7 @@ def _initial_state(positions: Float[np.ndarray, "n 3"]) -> State:
         n_steps=np.zeros(1, np.int32),
     )
     return State(
-        positions=positions,
+        displacements=vectors,
         log_deformation=tensor,
         deformation=tensor + np.eye(3, dtype=dtype),
         fire=fire,
@@ -192,7 +190,7 @@ def _initial_state(positions: Float[np.ndarray, "n 3"]) -> State:
         energy=scalar,
         initial_energy=scalar,
         fmax=scalar,
-        forces=np.zeros_like(positions),
+        forces=vectors,
         stress=np.zeros((1, 6), dtype),
     )
 

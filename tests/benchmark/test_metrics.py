@@ -50,8 +50,7 @@ def test_the_originals_records_give_the_numbers_known_for_it(shared):
     path = shared / "goldens/accuracy/relax_m3gnet_original_alexandria-random-1k.jsonl"
     records = [json.loads(line) for line in path.open()]
     energy, dft_energy, volume, dft_volume, n_atoms = (
-        np.array([r.get(key, NAN) for r in records])
-        for key in ("energy", "e_dft", "volume", "v_dft", "n")
+        np.array([r.get(key, NAN) for r in records]) for key in ("energy", "e_dft", "volume", "v_dft", "n")
     )
     # all 1000 have MAPE 4.39 (3.98 to 4.84), MAE 0.136 (0.127 to 0.146) and ME 0.109; this is every second one
     volumes = volume_errors(volume, dft_volume, n_atoms)

@@ -1,0 +1,177 @@
+"""The relaxation benchmark from store to tables: right numbers, resumed after a kill, never mixed."""
+
+import csv
+import json
+
+import numpy as np
+import pytest
+from ase.build import bulk
+
+from mlip.benchmark import relaxation
+from mlip.benchmark.relaxation import run_relaxation_benchmark, summarise
+from mlip.benchmark.report import energy_error, plot_errors, relative_volume_error
+from mlip.benchmark.results import ResultsFile, read_results
+from mlip.benchmark.tables import relaxation_tables
+from mlip.data import Frame, StoreWriter, Trajectory
+from mlip.errors import MlipError
+from mlip.models.m3gnet import M3GNetConfig
+from mlip.potential import Potential, PotentialMetadata, init_params
+
+
+def frame(atoms, energy: float) -> Frame:
+    return Frame(atoms.numbers.astype(np.int16), atoms.positions, atoms.cell.array, atoms.pbc, energy=energy)
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory):
+    """Crystals, a layer and a chain in vacuum as ALEXANDRIA keeps them, and an element nobody knows."""
+    path = tmp_path_factory.mktemp("store") / "materials.h5"
+    layer, chain = bulk("Cu", cubic=True), bulk("Cu", cubic=True)
+    layer.cell[2] = [0, 0, 18.0]
+    chain.set_cell(np.diag([3.6, 16.0, 16.0]))
+    materials = [
+        ("agm1", 3, bulk("Cu"), "test"),
+        ("agm2", 3, bulk("NaCl", "rocksalt", a=5.6), "test"),
+        ("agm3", 3, bulk("Xe", "fcc", a=6.2), "test"),
+        ("agm4", 2, layer, "test"),
+        ("agm5", 1, chain, "test"),
+        ("agm6", 3, bulk("Na"), "train"),
+    ]
+    with StoreWriter(path) as writer:
+        for name, dimensionality, atoms, split in materials:
+            path_of_two = [frame(atoms, -1.0), frame(atoms, -3.0 * len(atoms))]
+            writer.add(Trajectory(name, path_of_two, "PBE (CHGNet surrogate)", dimensionality), split)
+    return path
+
+
+@pytest.fixture(scope="module")
+def potential(tmp_path_factory):
+    """A small M3GNet with random parameters that knows Na, Cl, Cu."""
+    config = M3GNetConfig(units=8)
+    metadata = PotentialMetadata(reference_energies={"Na": -1.0, "Cl": -2.0, "Cu": -3.0}, scale=0.1)
+    return Potential(config, init_params(config), metadata).save(
+        tmp_path_factory.mktemp("potential") / "tiny.safetensors"
+    )
+
+
+@pytest.fixture(scope="module")
+def finished(potential, store, tmp_path_factory):
+    out = tmp_path_factory.mktemp("out")
+    return out, run_relaxation_benchmark(potential, store, out, steps=5, progress=False)
+
+
+def test_every_material_of_the_split_has_one_record_with_its_reference(finished):
+    out, run = finished
+    header, records = read_results(out / "results.jsonl")
+    assert header["split"] == "test"
+    assert sorted(r["id"] for r in records) == ["agm1", "agm2", "agm3", "agm4", "agm5"]
+    by_id = {r["id"]: r for r in records}
+    assert by_id["agm1"]["dft_energy"] == -3.0
+    assert by_id["agm1"]["dft_volume"] == pytest.approx(bulk("Cu").get_volume())
+    assert by_id["agm4"]["dft_volume"] == pytest.approx(3.61**2 * (3.61 / 2 + 3))
+    assert by_id["agm3"]["reason"] == "error"
+    assert "does not know Xe" in by_id["agm3"]["message"]
+    assert by_id["agm3"]["volume"] is None
+    assert run.summary()["reasons"]["error"] == 1
+
+
+def test_layers_and_chains_keep_their_vacuum(finished):
+    _, run = finished
+    by_id = {r["id"]: r for r in run.records}
+    assert by_id["agm4"]["cell"][2] == [0, 0, 18.0]
+    assert by_id["agm5"]["cell"][1:] == [[0, 16.0, 0], [0, 0, 16.0]]
+
+
+def test_a_second_run_relaxes_nothing_again(finished, potential, store):
+    out, run = finished
+    before = (out / "results.jsonl").read_bytes()
+    again = run_relaxation_benchmark(potential, store, out, steps=5, progress=False)
+    assert again.n_added == 0
+    assert (out / "results.jsonl").read_bytes() == before
+    assert summarise(again.records) == summarise(run.records)
+
+
+def test_a_run_killed_within_a_line_goes_on_without_loss_or_repetition(finished, potential, store, tmp_path):
+    out, run = finished
+    content = (out / "results.jsonl").read_bytes()
+    lines = content.splitlines(keepends=True)
+    (tmp_path / "results.jsonl").write_bytes(b"".join(lines[:3]) + lines[3][:50])
+    again = run_relaxation_benchmark(potential, store, tmp_path, steps=5, progress=False)
+    assert again.n_added == 3
+    _, records = read_results(tmp_path / "results.jsonl")
+    assert sorted(r["id"] for r in records) == sorted(r["id"] for r in run.records)
+
+
+@pytest.mark.parametrize("changed", [{"fmax": 0.01}, {"split": "all"}, {"dtype": "float64"}])
+def test_results_of_another_protocol_are_refused_in_one_line(finished, potential, store, changed):
+    out, _ = finished
+    with pytest.raises(MlipError, match=f"another {next(iter(changed))}") as error:
+        run_relaxation_benchmark(potential, store, out, progress=False, **{"steps": 5, **changed})
+    assert "\n" not in str(error.value)
+
+
+def test_results_of_another_potential_are_refused(finished, potential, store, tmp_path):
+    other = Potential.load(potential).with_metadata(shift=0.5).save(tmp_path / "other.safetensors")
+    with pytest.raises(MlipError, match="another potential"):
+        run_relaxation_benchmark(other, store, finished[0], steps=5, progress=False)
+
+
+def test_a_file_of_something_else_is_not_appended_to(tmp_path):
+    path = tmp_path / "results.jsonl"
+    path.write_text('{"id": 1}\n')
+    with pytest.raises(MlipError, match="no results file of mlip"):
+        ResultsFile(path, {})
+    path.write_text("not json\n")
+    with pytest.raises(MlipError, match=r"results\.jsonl:1: is no JSON"):
+        read_results(path)
+
+
+def test_splits_that_do_not_exist_or_are_empty_are_refused(potential, store, tmp_path):
+    with pytest.raises(MlipError, match="unknown split 'holdout'"):
+        run_relaxation_benchmark(potential, store, tmp_path, split="holdout")
+    with pytest.raises(MlipError, match="no materials in split 'val'"):
+        run_relaxation_benchmark(potential, store, tmp_path, split="val")
+
+
+def test_tables_have_a_row_for_each_dimensionality_and_say_surrogate(finished, tmp_path):
+    _, run = finished
+    volume, energy = relaxation_tables(run)
+    for table in (volume, energy):
+        assert "surrogate" in table.title
+        assert "DFT" not in table.title
+        assert [row[0] for row in table.rows] == ["3D", "2D", "1D"]
+        assert {len(row) for row in table.rows} == {len(table.columns)}
+        table.save(tmp_path)
+        assert "surrogate" in (tmp_path / f"{table.name}.md").read_text()
+        assert r"\begin{tabular}" in (tmp_path / f"{table.name}.tex").read_text()
+        rows = list(csv.reader((tmp_path / f"{table.name}.csv").open()))
+        assert tuple(rows[0]) == table.columns
+    assert volume.rows[0][1:3] == ("3", "33.33")
+
+
+def test_histograms_are_drawn_for_what_there_is(finished, tmp_path):
+    _, run = finished
+    for path in plot_errors(run.records, tmp_path):
+        assert path.stat().st_size > 5_000
+    failed = next(r for r in run.records if r["id"] == "agm3")
+    assert np.isnan(relative_volume_error(failed))
+    assert np.isnan(energy_error(failed))
+
+
+def test_records_are_json_without_nan(finished):
+    for line in (finished[0] / "results.jsonl").read_text().splitlines():
+        json.loads(line, parse_constant=pytest.fail)
+
+
+def test_the_steps_and_force_calls_of_the_run_are_told(finished):
+    _, run = finished
+    summary = run.summary()
+    assert summary["force_calls"] == sum(r["n_steps"] + 1 for r in run.records if r["reason"] != "error")
+    assert 1 <= summary["compiled_shapes"] <= 2
+    assert any("force calls" in line for line in run.describe())
+
+
+def test_the_splits_offered_are_those_of_the_store():
+    from mlip.data.schema import SPLITS
+
+    assert set(relaxation.SPLITS) == {*SPLITS, "all"}
