@@ -27,7 +27,6 @@ from mlip.training.run_folder import RunFolder, open_run_folder
 from mlip.training.step import TrainState, initial_state, make_train_step, make_validation_step
 
 _PARITY_FRAMES = 2000
-_SHIFT = 0.0  # the reference energies are least squares: the mean interaction energy is small
 
 
 def train(recipe: Recipe, *, resume: bool = False, quiet: bool = False) -> Path:
@@ -52,8 +51,9 @@ def train(recipe: Recipe, *, resume: bool = False, quiet: bool = False) -> Path:
         n_steps = recipe.train.epochs * batches.steps_per_epoch
 
         model = build_model(recipe.model)
-        train_step = make_train_step(model, recipe, data.scale, _SHIFT, n_steps)
-        validation_step = make_validation_step(model, recipe, data.scale, _SHIFT)
+        train_step = make_train_step(model, recipe, n_steps)
+        validation_step = make_validation_step(model, recipe)
+        scale = parallel.replicate(np.asarray(data.scale, recipe.train.precision))
 
         state = new_state(recipe, n_steps)
         done, skipped = 0, 0
@@ -71,7 +71,7 @@ def train(recipe: Recipe, *, resume: bool = False, quiet: bool = False) -> Path:
 
             for step in range(done + 1, n_steps + 1):
                 batch, statistics, waited = timed_next(batches)
-                state, report = train_step(state, batch)
+                state, report = train_step(state, batch, scale)
                 monitor.add(SentStep(step, report, batch.globals["frame"], statistics, waited))
 
                 is_epoch_end = step % batches.steps_per_epoch == 0
@@ -82,7 +82,7 @@ def train(recipe: Recipe, *, resume: bool = False, quiet: bool = False) -> Path:
                 if is_epoch_end:
                     epoch, health = step // batches.steps_per_epoch, monitor.end_epoch()
                     if len(data.validation) and (is_due(epoch, recipe.train.validate_every) or step == n_steps):
-                        errors = validate(validation_step, state, validation, recipe)
+                        errors = validate(validation_step, state, validation, scale, recipe)
                         loss = errors["loss"]
                         log.write("validation", step, {"epoch": epoch, **errors})
                         log.say(f"epoch {epoch:4d}  {health}  validation {describe(errors)}")
@@ -143,12 +143,16 @@ def is_due(step: int, every: int | None) -> bool:
 
 
 def validate(
-    validation_step: Callable, state: TrainState, batches: EvaluationLoader, recipe: Recipe
+    validation_step: Callable,
+    state: TrainState,
+    batches: EvaluationLoader,
+    scale: np.ndarray,
+    recipe: Recipe,
 ) -> dict[str, float]:
     """Loss and mean absolute errors of the averaged parameters over the validation frames."""
     terms = None
     for batch, _ in batches:
-        terms = add_terms(terms, parallel.fetch(validation_step(state.average, batch)))
+        terms = add_terms(terms, parallel.fetch(validation_step(state.average, batch, scale)))
     return errors_of(terms, recipe.loss)
 
 
@@ -166,7 +170,6 @@ def export(recipe: Recipe, store: Store, data: Dataset, state: TrainState, step:
     metadata = PotentialMetadata(
         reference_energies=data.statistics.reference_energies,
         scale=data.scale,
-        shift=_SHIFT,
         functional=data.functional,
         provenance=provenance,
         precision=recipe.train.precision,

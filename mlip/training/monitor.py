@@ -4,6 +4,7 @@ Counts what a user should know of a run's health: speed, waiting for data, paddi
 that were skipped because something in them was not finite.
 """
 
+import math
 import time
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -77,7 +78,7 @@ class Monitor:
         self.skipped = skipped
         """Steps skipped in the whole run."""
         self._recipe, self._store, self._log = recipe, store, log
-        self._allowed_skips = max(1.0, recipe.train.max_skipped * steps_per_epoch)
+        self._allowed_skips = math.ceil(recipe.train.max_skipped * steps_per_epoch)
         self._started: float | None = started
         self._skipped_in_epoch: list[np.ndarray] = []
         self._sent: SentStep | None = None

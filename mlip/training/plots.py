@@ -20,13 +20,14 @@ _PARITY = {"energy": "energy without E0 (eV/atom)", "forces": "force (eV/Å)", "
 def plot_learning_curves(folder: Path) -> Path:
     """Training and validation errors of a run folder against the step, on logarithmic axes."""
     figure = Figure(figsize=(12, 3), layout="constrained")
-    for axes, (name, label) in zip(figure.subplots(1, len(_CURVES)), _CURVES.items(), strict=True):
+    panels = figure.subplots(1, len(_CURVES))
+    for axes, (name, label) in zip(panels, _CURVES.items(), strict=True):
         for kind, style in (("train", {"alpha": 0.6}), ("validation", {"marker": "o", "markersize": 3})):
             records = [r for r in read_metrics(folder, kind) if r.get(name)]  # without labels: null; 0: no log
             if records:
                 axes.semilogy([r["step"] for r in records], [r[name] for r in records], label=kind, **style)
         axes.set(xlabel="step", ylabel=label)
-    axes.legend()
+    panels[0].legend()
     return _save(figure, folder / "learning_curves.png")
 
 

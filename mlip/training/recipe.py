@@ -97,7 +97,7 @@ class TrainRecipe(_Section):
     keep: PositiveInt = 2
     """How many of the last checkpoints stay; the best one stays anyway."""
     max_skipped: Fraction = 0.05
-    """Share of non-finite steps in an epoch above which the run stops."""
+    """Share of an epoch's steps, rounded up, that may be skipped as not finite; one more stops the run."""
 
     @model_validator(mode="after")
     def _options_fit_each_other(self):

@@ -51,18 +51,21 @@ def initial_state(params: PyTree, recipe: Recipe, n_steps: int) -> TrainState:
     return TrainState(params, params, optimizer, jnp.zeros((), jnp.int32))
 
 
-def make_train_step(model: nn.Module, recipe: Recipe, scale: float, shift: float, n_steps: int) -> Callable:
-    """(state, batch) -> (state, StepReport) on all devices; the given state's buffers are reused."""
+def make_train_step(model: nn.Module, recipe: Recipe, n_steps: int) -> Callable:
+    """(state, batch, scale) -> (state, StepReport) on all devices; the given state's buffers are reused.
+
+    `scale`, eV a unit of the model's output, is an argument so that another data set needs no other program.
+    """
     optimizer = make_optimizer(recipe.train, n_steps)
 
-    def loss(params: PyTree, graph: GraphsTuple):
-        prediction = energies_forces_stress(model, params, graph, scale, shift)
+    def loss(params: PyTree, graph: GraphsTuple, scale: Float[Array, ""]):
+        prediction = energies_forces_stress(model, params, graph, scale, shift=0.0)
         terms, bad = loss_terms(prediction, graph, recipe.loss)
         # Divided by the count of all devices: the sum of the devices' gradients is then the batch's gradient.
         return weighted_mean(terms, sum_over_devices(terms), recipe.loss), (terms, bad)
 
-    def step(state: TrainState, graph: GraphsTuple) -> tuple[TrainState, StepReport]:
-        (value, (terms, bad)), gradient = jax.value_and_grad(loss, has_aux=True)(state.params, graph)
+    def step(state: TrainState, graph: GraphsTuple, scale: Float[Array, ""]) -> tuple[TrainState, StepReport]:
+        (value, (terms, bad)), gradient = jax.value_and_grad(loss, has_aux=True)(state.params, graph, scale)
         value, terms, gradient = sum_over_devices((value, terms, gradient))
         norm = optax.tree.norm(gradient)
         finite = jnp.isfinite(value) & jnp.isfinite(norm)
@@ -81,11 +84,11 @@ def make_train_step(model: nn.Module, recipe: Recipe, scale: float, shift: float
     return parallelise(step, donate=(0,))
 
 
-def make_validation_step(model: nn.Module, recipe: Recipe, scale: float, shift: float) -> Callable:
-    """(params, batch) -> Terms summed over all devices."""
+def make_validation_step(model: nn.Module, recipe: Recipe) -> Callable:
+    """(params, batch, scale) -> Terms summed over all devices."""
 
-    def step(params: PyTree, graph: GraphsTuple) -> Terms:
-        prediction = energies_forces_stress(model, params, graph, scale, shift)
+    def step(params: PyTree, graph: GraphsTuple, scale: Float[Array, ""]) -> Terms:
+        prediction = energies_forces_stress(model, params, graph, scale, shift=0.0)
         terms, _ = loss_terms(prediction, graph, recipe.loss)
         return sum_over_devices(terms)
 
