@@ -84,7 +84,7 @@ def _volume_table(rows: list[DimensionalityRow], name: str, source: str) -> Tabl
 
 
 def _energy_table(rows: list[DimensionalityRow], name: str, source: str) -> Table:
-    """The paper's column MPE holds mean signed errors in eV/atom, DFT minus potential; both are given."""
+    """The paper's column MPE holds mean signed errors in eV/atom, DFT minus potential (here ME); both are given."""
     return Table(
         "energy",
         f"Energy relaxed with {name}, against {source}",
@@ -93,7 +93,7 @@ def _energy_table(rows: list[DimensionalityRow], name: str, source: str) -> Tabl
             "materials",
             "Failed %",
             "Outliers %",
-            "ME (DFT - potential) eV/atom",
+            "ME (reference - potential) eV/atom",
             "MPE %",
             "MAPE %",
             "MAE eV/atom",

@@ -1,7 +1,6 @@
 """One structure on its way through a relaxation, on the host: admitted, given neighbour lists, finished."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import jraph
 import numpy as np
@@ -14,14 +13,12 @@ from jaxtyping import Bool, Float
 from mlip.data.records import Frame
 from mlip.errors import MlipError
 from mlip.graph.crystal import crystal_graph
+from mlip.potential import Potential
 from mlip.relaxation.batch import Fixed, State
 from mlip.relaxation.cell import Along, CellChoice, aligned_frame, deform, expm_host, span_mask
 from mlip.relaxation.fire import INITIAL_MIXING, INITIAL_TIME_STEP, FireState
 from mlip.relaxation.result import Reason, RelaxResult
 from mlip.units import tensor_from_voigt, voigt_from_tensor
-
-if TYPE_CHECKING:
-    from mlip.potential import Potential
 
 _MAX_NEIGHBOURS = 20_000
 """Of an atom; a cell so dense is no crystal, and its list would fill the memory."""
@@ -84,7 +81,7 @@ class Relaxing:
         self.state = self.state._replace(needs_list=np.zeros(1, bool))
 
 
-def admit(index: int, atoms: Atoms, potential: "Potential", cell: CellChoice, dtype: np.dtype) -> Relaxing:
+def admit(index: int, atoms: Atoms, potential: Potential, cell: CellChoice, dtype: np.dtype) -> Relaxing:
     """Check an input and set up its relaxation.
 
     Args:
@@ -128,7 +125,7 @@ def check_constraints(index: int, atoms: Atoms) -> None:
             )
 
 
-def finish(relaxing: Relaxing, potential: "Potential") -> RelaxResult:
+def finish(relaxing: Relaxing, potential: Potential) -> RelaxResult:
     """The result of a relaxation that has ended."""
     state, reason = relaxing.state, relaxing.reason
     reference = float(potential.reference_energies_by_z[relaxing.atoms.numbers].sum())

@@ -16,7 +16,7 @@ from mlip.relaxation.cell import Along
 
 
 def relax(structures, potential, **options):
-    return mlip.relax(structures, potential, **{"progress": False, "fmax": 0.02, **options})
+    return mlip.relax(structures, potential, **{"progress": False, "fmax": 0.02, "dtype": "float64", **options})
 
 
 def in_vacuum(layer: Atoms) -> Atoms:
@@ -41,7 +41,7 @@ def test_results_come_in_order_and_inputs_stay_as_they_were(crystals, potential)
 
 def test_the_energy_forces_and_stress_attached_are_those_of_the_calculator(crystals, low_dimensional, potential):
     structures = [crystals["perovskite"], low_dimensional["tilted_layer"]]
-    for result in relax(structures, potential, dtype="float64"):
+    for result in relax(structures, potential):
         again = result.atoms.copy()
         again.calc = mlip.MLIPCalculator(potential, dtype="float64")
         assert result.energy == pytest.approx(again.get_potential_energy(), abs=1e-9)
@@ -54,7 +54,7 @@ def test_a_structure_relaxes_the_same_alone_and_in_any_company(crystals, low_dim
     subject = crystals["wurtzite"]
     others = [*crystals.values(), *low_dimensional.values()]
     companies = [[], others, others[::-1][:4], [subject] * 7 + [crystals["one_atom"]] * 30]
-    ends = [relax([subject, *company], potential, dtype="float64")[0] for company in companies]
+    ends = [relax([subject, *company], potential)[0] for company in companies]
     for end in ends[1:]:
         assert end.n_steps == ends[0].n_steps
         # the order of summation within a padded array may differ, nothing else
@@ -64,16 +64,16 @@ def test_a_structure_relaxes_the_same_alone_and_in_any_company(crystals, low_dim
 
 def test_structures_that_wait_for_room_in_the_batch_end_like_the_others(crystals, potential, monkeypatch):
     structures = list(crystals.values()) * 3
-    expected = relax(structures, potential, dtype="float64")
+    expected = relax(structures, potential)
     monkeypatch.setitem(queue._EDGES_PER_BATCH, "cpu", 700)  # two or three structures at a time
-    for result, reference in zip(relax(structures, potential, dtype="float64"), expected, strict=True):
+    for result, reference in zip(relax(structures, potential), expected, strict=True):
         assert result.n_steps == reference.n_steps
         assert result.energy == pytest.approx(reference.energy, abs=1e-9)
 
 
 def test_a_skin_that_lasts_for_one_step_gives_the_same_path(crystals, potential, monkeypatch):
     structures = list(crystals.values())
-    expected = relax(structures, potential, dtype="float64")
+    expected = relax(structures, potential)
     monkeypatch.setattr(queue, "SKIN", 0.05)
     statistics = Statistics()
     again = dict(relaxations(structures, potential, fmax=0.02, dtype="float64", statistics=statistics))
@@ -93,9 +93,7 @@ def test_compilations_are_few(crystals, potential):
 
 def test_float32_and_float64_agree(crystals, potential):
     structures = list(crystals.values())
-    for single, double in zip(
-        relax(structures, potential, dtype="float32"), relax(structures, potential, dtype="float64"), strict=True
-    ):
+    for single, double in zip(relax(structures, potential, dtype="float32"), relax(structures, potential), strict=True):
         assert single.energy == pytest.approx(double.energy, abs=1e-4 * len(double.atoms))
 
 
@@ -114,7 +112,7 @@ def test_a_tilted_layer_relaxes_in_its_own_plane(low_dimensional, potential):
     upright = tilted.copy()
     upright.rotate(tilted.cell[0], "x", rotate_cell=True)
     upright.rotate(np.cross(upright.cell[0], upright.cell[1]), "z", rotate_cell=True)
-    one, other = relax([tilted, upright], potential, dtype="float64")
+    one, other = relax([tilted, upright], potential)
     assert one.converged
     assert one.n_steps == other.n_steps
     assert one.energy == pytest.approx(other.energy, abs=1e-8)

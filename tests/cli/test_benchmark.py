@@ -1,0 +1,62 @@
+"""`mlip benchmark relaxation` as a user meets it: tables on the terminal, files in the folder."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from ase.build import bulk
+
+from mlip.data import Frame, StoreWriter, Trajectory
+from mlip.models.m3gnet import M3GNetConfig
+from mlip.potential import Potential, PotentialMetadata, init_params
+
+
+def mlip(*arguments) -> subprocess.CompletedProcess:
+    return subprocess.run([sys.executable, "-m", "mlip.cli", *map(str, arguments)], capture_output=True, text=True)
+
+
+@pytest.fixture(scope="module")
+def potential(tmp_path_factory):
+    config = M3GNetConfig(units=8)
+    metadata = PotentialMetadata(reference_energies={"Cu": -3.0, "Na": -1.0}, scale=0.1)
+    return Potential(config, init_params(config), metadata).save(
+        tmp_path_factory.mktemp("potential") / "tiny.safetensors"
+    )
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory):
+    path = tmp_path_factory.mktemp("store") / "two.h5"
+    with StoreWriter(path) as writer:
+        for name in ("Cu", "Na"):
+            atoms = bulk(name)
+            frame = Frame(atoms.numbers.astype(np.int16), atoms.positions, atoms.cell.array, atoms.pbc, energy=-3.0)
+            writer.add(Trajectory(f"agm-{name}", [frame], "PBE", 3), "test")
+    return path
+
+
+def test_tables_are_printed_and_written_and_a_second_run_only_reads(potential, store, tmp_path):
+    run = mlip("benchmark", "relaxation", potential, store, "--out", tmp_path, "--steps", 2)
+    assert run.returncode == 0, run.stderr
+    for words in ("Effective volume", "MAPE %", "DFT (PBE)", "2 materials (2 relaxed now)"):
+        assert words in run.stdout
+    written = {path.name for path in tmp_path.iterdir()}
+    tables = {f"{table}.{suffix}" for table in ("volume", "energy") for suffix in ("md", "csv", "tex")}
+    assert written == tables | {"results.jsonl", "summary.json", "volume_errors.png", "energy_errors.png"}
+
+    again = mlip("benchmark", "relaxation", potential, store, "--out", tmp_path, "--steps", 2, "--json")
+    assert again.returncode == 0, again.stderr
+    answer = json.loads(again.stdout)
+    assert answer["run"]["added"] == 0
+    assert answer["tables"]["3D"]["volume"]["n"] == 2
+
+
+def test_another_protocol_in_the_same_folder_is_one_line_and_exit_2(potential, store, tmp_path):
+    arguments = ("benchmark", "relaxation", potential, store, "--out", tmp_path, "--steps")
+    assert mlip(*arguments, 0).returncode == 0
+    run = mlip(*arguments, 5)
+    assert run.returncode == 2
+    assert len(run.stderr.strip().splitlines()) == 1
+    assert "results of another steps: 0, not 5" in run.stderr
