@@ -203,22 +203,22 @@ class _Queue:
         Returns those that could not be started.
         """
         failed = []
-        n_edges = sum(_n_edges(r) for r in self.running)
+        load = sum(map(_load, self.running))
         take, put_back = self.waiting.popleft, self.waiting.appendleft
-        while self.waiting and (n_edges < self.edges_per_batch or not self.running):
+        while self.waiting and (load < self.edges_per_batch or not self.running):
             entering = take()
             try:
                 relaxing = entering if isinstance(entering, Relaxing) else self._admit(entering)
             except MlipError as error:
                 failed.append((entering, give_up(self.structures[entering], error)))
                 continue
-            if self.running and n_edges + _n_edges(relaxing) > self.edges_per_batch:
+            if self.running and load + _load(relaxing) > self.edges_per_batch:
                 put_back(relaxing)
                 if take == self.waiting.pop:
                     break
                 take, put_back = self.waiting.pop, self.waiting.append
                 continue
-            n_edges += _n_edges(relaxing)
+            load += _load(relaxing)
             self.running.append(relaxing)
         return failed
 
@@ -236,7 +236,7 @@ class _Queue:
         running, potential = self.running, self.potential
         n_atoms = [len(r) for r in running]
         shape = _shape_for(
-            Shape(sum(n_atoms) + 1, sum(_n_edges(r) for r in running), len(running) + 1),
+            Shape(sum(n_atoms) + 1, sum(map(_n_edges, running)), len(running) + 1),
             _shapes_compiled(potential.model, self.dtype.name),
         )
         graph = pad_batch([r.graph for r in running], shape)
@@ -258,7 +258,7 @@ class _Queue:
             )
         for relaxing, new in zip(running, unstack(STATE_AXES, state, n_atoms), strict=True):
             relaxing.state = new
-        self._count(shape, int(n_evaluations), sum(_n_edges(r) for r in running))
+        self._count(shape, int(n_evaluations), sum(map(_n_edges, running)))
 
     def _count(self, shape: Shape, n_evaluations: int, n_edges: int) -> None:
         statistics = self.statistics
@@ -283,13 +283,18 @@ class _Queue:
             except MlipError as error:
                 self.running.remove(relaxing)
                 failed.append((relaxing.index, give_up(relaxing.atoms, error, relaxing)))
-        while sum(_n_edges(r) for r in self.running) > self.edges_per_batch and len(self.running) > 1:
+        while sum(map(_load, self.running)) > self.edges_per_batch and len(self.running) > 1:
             self.waiting.appendleft(self.running.pop())
         return failed
 
 
 def _n_edges(relaxing: Relaxing) -> int:
     return len(relaxing.graph.senders)
+
+
+def _load(relaxing: Relaxing) -> int:
+    """What counts against the budget: an atom costs about as much as an edge, and there may be atoms without any."""
+    return _n_edges(relaxing) + len(relaxing)
 
 
 def _shape_for(needed: Shape, compiled: list[Shape]) -> Shape:
