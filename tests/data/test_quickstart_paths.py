@@ -43,8 +43,9 @@ def test_paths_go_downhill_and_end_relaxed(paths):
         for path in paths[kind]:
             first, last = path.frames[0], path.frames[-1]
             assert last.energy < first.energy + 1e-3, path.material_id
-            # converged to 0.05 eV/A in ASE's measure, the undeformed cell: more in one that shrank
-            assert np.linalg.norm(last.forces, axis=1).max() < 0.1, path.material_id
+            # ASE's filter measures forces in the undeformed cell; numbers in the file are rounded.
+            deformation = np.linalg.solve(first.cell, last.cell).T
+            assert np.linalg.norm(last.forces @ deformation, axis=1).max() < 0.0505, path.material_id
 
 
 def test_layers_and_chains_keep_their_vacuum(paths):
