@@ -99,7 +99,8 @@ def relax(
         fmax: converged when every row of forces, those of the cell included, is shorter; eV/A.
         steps: at most.
         cell: "auto" relaxes the periodic directions, True all strain components, False none; or a mask as ASE
-            takes it, Voigt (xx yy zz yz xz xy) or 3 x 3, True = relaxes. A list gives each structure its own.
+            takes it, Voigt (xx yy zz yz xz xy) or 3 x 3, True = relaxes; or `Along((True, True, False))` for the
+            span of some cell vectors, e.g. of a layer whose vacuum is periodic. A list gives each structure its own.
         symmetry: keep the space group; not there yet.
         dtype: "float32" or "float64".
         progress: show a progress bar on stderr.
