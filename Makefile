@@ -1,12 +1,13 @@
 # The two commands of the README, `make quickstart` and `make test`, and what they stand on.
 # Every target makes its own environment (.venv) when there is none.
 
-PYTHON ?= python3
-VENV ?= .venv
+# Set on the command line (make quickstart OUT=elsewhere); the shell's variables of these names are not meant.
+PYTHON = python3
+VENV = .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-OUT ?= quickstart
+OUT = quickstart
 DATA := datasets/quickstart
 
 .PHONY: help quickstart test lint clean
@@ -17,7 +18,7 @@ help:  ## this list
 
 $(INSTALLED): pyproject.toml
 	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(v < (3, 11) and f"mlip needs Python >= 3.11, {sys.executable} is {v.major}.{v.minor}: make PYTHON=python3.12")'
-	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV)
 	$(BIN)/python -m pip install --quiet --editable '.[dev]'
 	@touch $@
 
@@ -38,4 +39,4 @@ lint: $(INSTALLED)  ## ruff and the import contract
 	$(BIN)/lint-imports
 
 clean:  ## remove the environment and what quickstart made
-	rm -rf $(VENV) $(OUT)
+	rm -rf .venv quickstart

@@ -22,7 +22,7 @@ from ase.data import atomic_numbers, chemical_symbols
 from flax import linen as nn
 from flax.traverse_util import flatten_dict, unflatten_dict
 from jaxtyping import Array, Float
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
@@ -121,6 +121,13 @@ class PotentialMetadata(BaseModel):
     """Precision of the matrix products it was trained with."""
     mlip_version: str = __version__
 
+    @field_validator("reference_energies")
+    @classmethod
+    def _keys_are_elements(cls, energies: dict[str, float]) -> dict[str, float]:
+        if strangers := sorted(set(energies) - set(chemical_symbols[1:])):
+            raise ValueError(f"no elements: {', '.join(strangers)}")
+        return energies
+
 
 @dataclass(frozen=True, eq=False)
 class Potential:
@@ -192,6 +199,7 @@ class Potential:
         Raises:
             MlipError: unknown element, coincident atoms; names the structure by its place in the list.
         """
+        scope = precision_scope(dtype)  # an unknown dtype fails before any work
         if not len(structures):
             return []
         set_up_jax()
@@ -202,7 +210,7 @@ class Potential:
             for index, structure in enumerate(structures)
         ]
         results: list[dict[str, Any]] = [{}] * len(graphs)
-        with precision_scope(dtype):
+        with scope:
             params = self.cast(dtype)
             for members, shape in pack(graphs, ShapeLadder(), max_nodes=batch_atoms):
                 batch = pad_batch([graphs[k] for k in members], shape)
@@ -279,13 +287,19 @@ class Potential:
                 where=str(path),
                 fix="convert it: mlip convert SOURCE OUT",
             )
-        return _from_header(cls, json.loads(header), tensors, str(path))
+        return _from_header(cls, header, tensors, str(path))
 
 
 load = Potential.load
 
 
-def _from_header(cls: type[Potential], header: dict, tensors: dict[str, np.ndarray], where: str) -> Potential:
+def _from_header(cls: type[Potential], text: str, tensors: dict[str, np.ndarray], where: str) -> Potential:
+    try:
+        header = json.loads(text)
+    except ValueError:
+        header = None
+    if not isinstance(header, dict):
+        raise MlipError("damaged header: not a JSON object", where=where)
     if header.get("format_version", 0) > FORMAT_VERSION:
         raise MlipError(
             f"written in format {header['format_version']}; this mlip {__version__} reads up to {FORMAT_VERSION}",

@@ -4,13 +4,14 @@ Nothing here runs at import; `set_up_jax` is called by whatever is about to comp
 """
 
 import os
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager
 from functools import cache
 from pathlib import Path
 
 import jax
 import jax.monitoring
-import numpy as np
+
+from mlip.errors import MlipError
 
 _compile_seconds: list[float] = []
 
@@ -40,14 +41,14 @@ def compilation_seconds() -> float:
     return sum(_compile_seconds)
 
 
-def precision_scope(dtype: str | np.dtype | type) -> AbstractContextManager:
+def precision_scope(dtype: str) -> AbstractContextManager:
     """Within it JAX computes in `dtype` ("float32" or "float64"), whatever the global flag says.
 
     Everything that touches a float64 program (arguments made, calls, results read) belongs inside.
+
+    Raises:
+        MlipError: another dtype.
     """
-    name = np.dtype(dtype).name
-    if name == "float64":
-        return jax.enable_x64(True)
-    if name == "float32":
-        return nullcontext()
-    raise ValueError(f"dtype must be 'float32' or 'float64', not {dtype!r}")
+    if dtype not in ("float32", "float64"):
+        raise MlipError(f"unknown precision {dtype!r}", where="dtype", fix="float32 or float64")
+    return jax.enable_x64(dtype == "float64")

@@ -1,4 +1,4 @@
-"""`mlip info`: what a potential, store or run folder is, and on which device mlip would run it."""
+"""`mlip info`: what a potential is; without a path, on which devices mlip would run."""
 
 from pathlib import Path
 from typing import Annotated

@@ -35,11 +35,21 @@ def read(source: Path) -> Potential:
         original = json.loads(config_file.read_text())
         with np.load(weights_file, allow_pickle=False) as archive:
             layers = _DenseLayers({name: archive[name] for name in archive.files})
+        values = original["config"]
+        _check_variant(values, str(config_file))
+        config = _config(values)
+        params = _parameters(layers, config.n_blocks)
+        metadata = _metadata(original)
     except (ValueError, OSError, zipfile.BadZipFile) as error:
         raise MlipError(f"cannot be read: {error}", where=str(source)) from None
-    values = original["config"]
-    _check_variant(values, str(config_file))
-    config = M3GNetConfig(
+    except (KeyError, TypeError) as error:
+        raise MlipError(f"is not complete: {error} is missing", where=str(source)) from None
+    check_parameters(config, params, str(weights_file))
+    return Potential(config, params, metadata)
+
+
+def _config(values: dict) -> M3GNetConfig:
+    return M3GNetConfig(
         cutoff=values["cutoff"],
         three_body_cutoff=values["threebody_cutoff"],
         units=values["units"],
@@ -48,19 +58,19 @@ def read(source: Path) -> Potential:
         max_l=values["max_l"],
         max_atomic_number=values["n_atom_types"],
     )
-    params = _parameters(layers, config.n_blocks)
-    check_parameters(config, params, str(weights_file))
-    metadata = PotentialMetadata(
+
+
+def _metadata(original: dict) -> PotentialMetadata:
+    return PotentialMetadata(
         reference_energies={
             chemical_symbols[z]: energy
-            for z, energy in enumerate(values["element_refs"])
+            for z, energy in enumerate(original["config"]["element_refs"])
             if z > 0 and abs(energy) > _UNTRAINED_REFERENCE
         },
-        scale=values["std"],
+        scale=original["config"]["std"],
         functional="PBEsol" if "pbesol" in original["format"].lower() else "PBE",
         provenance={"converted_from": original["format"], "citation": "doi:10.1038/s43588-022-00349-3"},
     )
-    return Potential(config, params, metadata)
 
 
 def _files(source: Path) -> tuple[Path, Path]:
@@ -79,7 +89,7 @@ class _DenseLayers:
     """Keras variables by the number of their dense layer (`dense` is 0)."""
 
     def __init__(self, variables: dict[str, np.ndarray]):
-        self.kernels, self.biases = {}, {}
+        self.embedding, self.kernels, self.biases = None, {}, {}
         for name, value in variables.items():
             if name.endswith("embeddings:0"):
                 self.embedding = value
@@ -106,6 +116,8 @@ class _DenseLayers:
 def _parameters(layers: _DenseLayers, n_blocks: int) -> dict:
     """The tree of `mlip.models.m3gnet`, from Keras' numbering: embedding, all three-body terms, all
     convolutions (atoms before bonds), readout."""
+    if layers.embedding is None:
+        raise KeyError("embeddings:0")
     params = {
         "embedding": {"embedding": layers.embedding},
         "bond_embedding": layers.dense(0),
