@@ -9,8 +9,8 @@ from mlip.data.records import Frame, MalformedError
 _FLATTEST = 0.1
 """A; the smallest singular value that the periodic lattice vectors of a crystal may have."""
 
-_SAME_PLACE = 1e-4
-"""Of a lattice vector: 0.001 A along 10 A."""
+COINCIDENT = 0.01
+"""Two atoms closer than this, A, are one atom written twice: the shortest bond of nature has 0.74 A."""
 
 
 def check_structure(frame: Frame) -> None:
@@ -27,9 +27,19 @@ def check_structure(frame: Frame) -> None:
 
 
 def coincident_atoms(frame: Frame) -> tuple[int, int] | None:
-    """The first two atoms (indices) that are at one place, or one at a periodic image of the other's."""
+    """The first two atoms (indices) closer than COINCIDENT, one of them perhaps as a periodic image.
+
+    Candidates are found in fractional coordinates, where the periodic box is a cube and a length of COINCIDENT
+    is at most COINCIDENT / (smallest singular value of the cell); distances are then Cartesian.
+    """
     periods = np.where(frame.pbc[:, None], frame.cell, 0.0)
-    fractions = np.linalg.solve(complete_cell(periods).T, frame.positions.T).T
+    cell = complete_cell(periods)
+    fractions = np.linalg.solve(cell.T, frame.positions.T).T
     fractions = np.where(frame.pbc, fractions % 1.0 % 1.0, fractions)  # twice: -1e-20 % 1 is 1, outside the box
-    pairs = cKDTree(fractions, boxsize=np.where(frame.pbc, 1.0, 0.0)).query_pairs(_SAME_PLACE)
-    return min(pairs, default=None)
+    reach = 1.001 * COINCIDENT / np.linalg.svd(cell, compute_uv=False).min()  # 1.001: above rounding
+    tree = cKDTree(fractions, boxsize=np.where(frame.pbc, 1.0, 0.0))
+    pairs = tree.query_pairs(reach, output_type="ndarray")
+    apart = fractions[pairs[:, 1]] - fractions[pairs[:, 0]]
+    apart -= np.where(frame.pbc, np.round(apart), 0.0)
+    coincide = np.linalg.norm(apart @ cell, axis=1) < COINCIDENT
+    return min(map(tuple, pairs[coincide].tolist()), default=None)

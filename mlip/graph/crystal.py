@@ -8,12 +8,10 @@ import numpy as np
 from ase import Atoms
 from jaxtyping import Float
 
+from mlip.data.quality import COINCIDENT
 from mlip.data.records import Frame
 from mlip.errors import MlipError
 from mlip.graph.neighbors import Neighbors, neighbor_list
-
-COINCIDENT = 0.01
-"""Two atoms closer than this, A, are one atom written twice: the shortest bond of nature has 0.74 A."""
 
 
 def crystal_graph(

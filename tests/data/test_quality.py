@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from mlip.data.quality import check_structure, coincident_atoms
+from mlip.data.quality import COINCIDENT, check_structure, coincident_atoms
 from mlip.data.records import Frame, MalformedError
 
 
@@ -29,6 +29,14 @@ def carbon(positions, cell=(9.0, 8.0, 7.0), pbc=(True, True, True)) -> Frame:
 )
 def test_atoms_at_one_place_are_found_under_periodicity(frame, pair):
     assert coincident_atoms(frame) == pair
+
+
+@pytest.mark.parametrize("cell", [np.eye(3) * 3, np.eye(3) * 100, [[10.0, 0, 0], [9.2, 3.9, 0], [9.2, 1.9, 0.5]]])
+@pytest.mark.parametrize("direction", [(1, 0, 0), (0, 0, 1), (-0.6, 0, 0.8)])
+def test_a_hundredth_of_an_angstrom_is_one_place_in_every_cell(cell, direction):
+    image = np.array([1.0, -2.0, 3.0]) @ cell
+    for length, pair in ((0.99 * COINCIDENT, (0, 1)), (1.01 * COINCIDENT, None)):
+        assert coincident_atoms(carbon([[0, 0, 0], image + length * np.array(direction)], cell)) == pair
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,7 @@
 """A structure as a graph: vectors from the centre to the neighbour, labels without loss, mistakes named."""
 
+from contextlib import nullcontext
+
 import numpy as np
 import pytest
 from ase import Atoms
@@ -7,7 +9,8 @@ from ase.build import bulk, molecule
 from ase.calculators.lj import LennardJones
 from ase.neighborlist import neighbor_list as ase_neighbor_list
 
-from mlip.data.records import Frame
+from mlip.data.quality import COINCIDENT, check_structure
+from mlip.data.records import Frame, MalformedError
 from mlip.errors import MlipError
 from mlip.graph.crystal import crystal_graph
 
@@ -88,6 +91,16 @@ def test_coincident_atoms_are_reported_with_their_frame_also_across_the_boundary
     atoms = Atoms("CuAu", positions=[[0.0, 0, 0], [3.999, 0, 0]], cell=np.eye(3) * 4, pbc=True)
     with pytest.raises(MlipError, match=r"frame 12: atoms 0 and 1 coincide"):
         crystal_graph(atoms, 5.0, index=12)
+
+
+@pytest.mark.parametrize("a", [4.0, 60.0])
+@pytest.mark.parametrize("factor", [0.99, 1.01])
+def test_what_a_build_lets_through_a_graph_can_be_made_of(a, factor):
+    """Both call the same atoms coincident, across the boundary and in long cells too."""
+    atoms = Atoms("CuAu", positions=[[0.0, 0, 0], [0, -factor * COINCIDENT, a]], cell=np.eye(3) * a, pbc=True)
+    for use in (check_structure, lambda frame: crystal_graph(frame, 3.0)):
+        with pytest.raises((MalformedError, MlipError), match="atoms 0 and 1") if factor < 1 else nullcontext():
+            use(frame_of(atoms))
 
 
 def test_an_element_without_reference_energy_is_named():
