@@ -9,7 +9,6 @@ import json
 import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -73,7 +72,7 @@ class LabelledPath:
     fmax: float
     """Longest force on an atom or cell row at the end, eV/A; NaN where none was computed."""
     message: str = ""
-    """What the calculator said, where reason is 'error'."""
+    """What was wrong, in the calculator's or our words, where reason is 'error'."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,18 +149,20 @@ def label_structure(
 ) -> LabelledPath:
     """Relax a copy of `atoms` and keep energy, forces and stress of every ionic step, the first included.
 
-    A calculator's exception becomes reason 'error' with its message: one bad structure ends only its own path.
+    Any exception, of the calculator or because cell or boundaries cannot be relaxed, becomes reason 'error' with
+    its message: one bad structure ends only its own path.
     """
-    atoms, dimensionality = standard_setting(atoms, settings.dimensionality)
-    atoms.calc = calculator
+    dimensionality = settings.dimensionality or int(atoms.pbc.sum())
     frames: list[Frame] = []
     message, fmax, reason = "", float("nan"), "error"
     try:
-        reason, fmax = _relax(atoms, dimensionality, settings, frames)
+        copy, dimensionality = standard_setting(atoms, settings.dimensionality)
+        copy.calc = calculator
+        reason, fmax = _relax(copy, dimensionality, settings, frames)
+    except MlipError as error:
+        message = str(error)
     except Exception as error:  # any calculator, any exception: recorded, counted, told at the end
         message = f"{type(error).__name__}: {error}"
-    finally:
-        atoms.calc = None
     trajectory = Trajectory(material_id, frames, FUNCTIONAL, dimensionality)
     return LabelledPath(trajectory, reason, fmax, message)
 
@@ -268,21 +269,12 @@ def label(
     with open(journal, "a", encoding="utf-8") as stream:
         for material_id, atoms in structures:
             if material_id not in done:
-                with _located(material_id):
-                    path = label_structure(material_id, atoms, calculator, settings)
+                path = label_structure(material_id, atoms, calculator, settings)
                 stream.write(_journal_line(path))
                 stream.flush()
                 os.fsync(stream.fileno())
                 done[material_id] = path.reason
             on_path(material_id, done[material_id])
-
-
-@contextmanager
-def _located(material_id: str) -> Iterator[None]:
-    try:
-        yield
-    except MlipError as error:
-        raise MlipError(error.what, where=material_id, fix=error.fix) from error
 
 
 def _journal_line(path: LabelledPath) -> str:

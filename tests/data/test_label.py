@@ -213,6 +213,24 @@ def test_a_killed_run_goes_on_where_it_was(tmp_path):
     assert seen == [("cu-0", "converged"), ("cu-1", "converged"), ("cu-2", "converged")]
 
 
+@pytest.mark.parametrize(
+    ("cell", "pbc", "message"),
+    [
+        (np.eye(3) * 4, (False, False, False), "permute the axes"),
+        (np.eye(3) * 4, (False, True, True), "permute the axes"),
+        ([[3, 0, 0], [6, 0, 0], [0, 0, 9]], (True, True, False), "Singular matrix"),
+    ],
+)
+def test_what_cannot_be_relaxed_is_journaled_and_the_run_goes_on(tmp_path, cell, pbc, message):
+    odd = Atoms("Cu", cell=cell, pbc=pbc)
+    journal = tmp_path / "journal.jsonl"
+    label([("odd", odd), ("good", bulk("Cu", a=3.59))], EMT(), journal, SETTINGS)
+    first, second = read_journal(journal)
+    assert (first["id"], first["reason"], second["reason"]) == ("odd", "error", "converged")
+    assert message in first["message"]
+    assert export_journal(journal, tmp_path / "paths.json").reasons == {"error": 1, "converged": 1}
+
+
 def test_a_journal_of_other_settings_is_not_continued(tmp_path):
     label([], EMT(), tmp_path / "journal.jsonl", SETTINGS)
     with pytest.raises(MlipError, match=r"another fmax .*delete the file"):
