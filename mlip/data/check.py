@@ -103,6 +103,9 @@ def _contradictions(shard: Shard) -> Iterator[Problem]:
     for column in ("frames/cell", "atoms/position"):
         if not _is_finite(shard[column]):
             yield Problem(str(shard.path), column, "has values that are not finite")
+    for column in ("frames/energy", "frames/stress", "atoms/force", "atoms/magmom"):  # NaN = missing
+        if any(np.isinf(block).any() for block in _blocks(shard[column])):
+            yield Problem(str(shard.path), column, "has infinite values")
 
 
 def _blocks(dataset: h5py.Dataset, overlap: int = 0) -> Iterator[np.ndarray]:

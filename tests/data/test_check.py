@@ -4,7 +4,7 @@ import h5py
 import numpy as np
 import pytest
 
-from mlip.data import StoreWriter
+from mlip.data import StoreWriter, Trajectory
 from mlip.data.check import find_problems
 
 
@@ -78,6 +78,21 @@ def test_of_a_folder_the_truncated_shard_is_named(path, tmp_path):
     other.write_bytes(path.read_bytes()[:-100])
     (problem,) = find_problems(tmp_path)
     assert problem.file == str(other)
+
+
+@pytest.mark.parametrize(
+    ("label", "column"), [("energy", "frames/energy"), ("stress", "frames/stress"), ("forces", "atoms/force")]
+)
+def test_an_infinite_label_is_a_fault_and_a_missing_one_is_none(tmp_path, make_frame, label, column):
+    path = tmp_path / "infinite.h5"
+    shape = {"energy": (), "stress": (6,), "forces": (2, 3)}[label]
+    frames = [make_frame(**{label: np.full(shape, value)}) for value in (np.nan, -np.inf)]
+    with StoreWriter(path) as writer:
+        writer.add(Trajectory("sound", frames[:1], "PBE", 3), "train")
+    assert list(find_problems(path)) == []
+    with StoreWriter(path) as writer:
+        writer.add(Trajectory("infinite", frames, "PBE", 3), "train")
+    assert [problem.column for problem in find_problems(path)] == [column]
 
 
 def test_a_store_written_wrong_contradicts_itself(tmp_path, make_trajectory):
