@@ -6,7 +6,6 @@ from itertools import product
 import numpy as np
 from ase import Atoms
 from ase.data import atomic_numbers, covalent_radii
-from pymatgen.core import Element
 
 
 def elements(symbols: str) -> list[str]:
@@ -19,9 +18,9 @@ def pairs(left: str, right: str) -> list[tuple[str, str]]:
     return list(product(elements(left), elements(right)))
 
 
-ELEMENTS = elements(
-    "H Li Be B C N O F Na Mg Al Si P S Cl K Ca Sc Ti V Cr Mn Fe Co Ni Cu Zn Ga Ge As Se Br Rb Sr Y Zr Nb Mo "
-    "Ru Rh Pd Ag Cd In Sn Sb Te I Cs Ba La Hf Ta W Re Os Ir Pt Au Tl Pb Bi"
+METALS = elements(
+    "Li Na K Rb Cs Be Mg Ca Sr Ba Sc Y La Ti Zr Hf V Nb Ta Cr Mo W Mn Re Fe Ru Os Co Rh Ir Ni Pd Pt Cu Ag Au "
+    "Zn Cd Al Ga In Tl Si Ge Sn Pb Sb Bi"
 )
 
 STRAIN = 0.03
@@ -33,11 +32,6 @@ SHIFT = 0.05
 def sum_of_radii(*symbols: str) -> float:
     """Sum of the elements' covalent radii, A."""
     return float(sum(covalent_radii[atomic_numbers[symbol]] for symbol in symbols))
-
-
-def chemical_distance(a: str, b: str) -> float:
-    """Difference of Pettifor's Mendeleev numbers: elements with a small one replace each other in crystals."""
-    return abs(Element(a).mendeleev_no - Element(b).mendeleev_no)
 
 
 def push_off_equilibrium(atoms: Atoms, rng: np.random.Generator, directions: int = 3) -> Atoms:

@@ -8,7 +8,7 @@ from itertools import islice
 
 import numpy as np
 from ase import Atoms
-from building import Families, deal, elements, pairs, push_off_equilibrium
+from building import METALS, Families, deal, elements, pairs, push_off_equilibrium
 from layers import bond
 
 
@@ -51,12 +51,6 @@ def ladder(x: str, y: str) -> Atoms:
     return chain([x, y, y, x], [(0, 0, 0), (d, 0, 0), (0, d, 0), (d, d, 0)], 2 * d)
 
 
-def planar_squares(m: str, x: str) -> Atoms:
-    """MX2 of flat squares that share edges, as PdCl2."""
-    side = 0.71 * bond(m, x)
-    return chain([m, x, x], [(0, 0, 0), (side, side, 0), (side, -side, 0)], 2 * side)
-
-
 def tetrahedra(m: str, x: str) -> Atoms:
     """MX2 of tetrahedra that share edges, as SiS2 and BeCl2."""
     d = bond(m, x)
@@ -87,11 +81,10 @@ def octahedra(m: str, x: str) -> Atoms:
 
 
 FAMILIES: Families = {
-    row: [(x, x) for x in elements("C Au Pt Cu Al In")] + pairs("Au Ag Cu Tl", "Cl Br I") + pairs("B Al", "N P"),
-    zigzag: [(x, x) for x in elements("S Se Te Ga Tl Pb Sn Sb Pt")] + pairs("In Ag Ge Sn Pb", "O S Se Te I"),
+    row: [(x, x) for x in METALS] + [("C", "C")],
+    zigzag: [(x, x) for x in METALS] + [("S", "S"), ("Se", "Se"), ("Te", "Te")],
     helix: [(x,) for x in elements("S Se Te P As")],
-    ladder: pairs("Li Na K Rb Cs Tl", "F Cl Br I H") + pairs("Be Mg Ca Sr Ba Zn Cd", "O S Se"),
-    planar_squares: pairs("Pd Pt Cu Ni", "Cl Br I O S"),
-    tetrahedra: pairs("Si Ge Sn", "S Se Te") + pairs("Be Mg Zn Fe Mn Co", "F Cl Br I"),
-    octahedra: pairs("Ti Zr Hf Nb Ta Mo Ru Os V W", "S Se Te Cl Br I") + pairs("La Y Sc", "Br I"),
+    ladder: pairs("Li Na K Rb Cs", "F Cl Br I") + pairs("Mg Ca Sr Ba Zn Cd", "O S Se Te"),
+    tetrahedra: pairs("Mg Ca Sr Ba Zn Cd", "F Cl Br I"),
+    octahedra: pairs("La Y Sc", "F Cl Br I"),
 }

@@ -8,7 +8,7 @@ from itertools import islice, product
 
 import numpy as np
 from ase import Atoms
-from building import Families, deal, elements, pairs, push_off_equilibrium, sum_of_radii
+from building import METALS, Families, deal, elements, pairs, push_off_equilibrium, sum_of_radii
 
 LENGTHENING = 1.04
 
@@ -53,14 +53,6 @@ def octahedron_1t(m: str, x: str) -> Atoms:
     return layer([m, x, x], [(0, 0), (1 / 3, 2 / 3), (2 / 3, 1 / 3)], [0, height, -height], a, a, 120)
 
 
-def gallium_sulfide(m: str, x: str) -> Atoms:
-    """M2X2, as GaS: a metal-metal dumbbell between two chalcogen sheets."""
-    half, height = 0.5 * bond(m, m), 0.5 * bond(m, m) + 0.4 * bond(m, x)
-    sites = [(1 / 3, 2 / 3), (1 / 3, 2 / 3), (2 / 3, 1 / 3), (2 / 3, 1 / 3)]
-    a = 1.58 * bond(m, x)
-    return layer([m, m, x, x], sites, [half, -half, height, -height], a, a, 120)
-
-
 def lead_oxide(m: str, x: str) -> Atoms:
     """Tetragonal MX, as PbO and FeSe: a flat square sheet between two of the other kind."""
     a, height = 1.6 * bond(m, x), 0.6 * bond(m, x)
@@ -85,34 +77,25 @@ def matlockite(m: str, x: str, y: str) -> Atoms:
     return layer([x, x, m, m, y, y], sites, [0, 0, z_metal, -z_metal, z_outer, -z_outer], a, a, 90)
 
 
-def chromium_iodide(m: str, x: str) -> Atoms:
-    """MX3, as CrI3: two thirds of the octahedra of 1T."""
-    a, height = np.sqrt(3) * 1.41 * bond(m, x), 0.57 * bond(m, x)
-    upper = [(1 / 3, 0), (0, 1 / 3), (2 / 3, 2 / 3)]
-    lower = [(2 / 3, 0), (0, 2 / 3), (1 / 3, 1 / 3)]
-    sites = [(1 / 3, 2 / 3), (2 / 3, 1 / 3), *upper, *lower]
-    return layer([m] * 2 + [x] * 6, sites, [0, 0] + [height] * 3 + [-height] * 3, a, a, 120)
-
-
 def hexagonal_sheet(x: str) -> Atoms:
     """A close-packed sheet of one element, as goldene."""
     return layer([x], [(0, 0)], [0], bond(x, x), bond(x, x), 120)
 
 
 FAMILIES: Families = {
-    honeycomb: [(x, x) for x in elements("C Si Ge Sn Pb P As Sb Bi")]
-    + pairs("B Al Ga In", "N P As Sb")
-    + pairs("Zn Cd Be Mg", "O S Se")
-    + [("Si", "C"), ("Ge", "C"), ("Sn", "C")],
-    trigonal_prism_1h: pairs("Mo W Nb Ta V Ti Cr Re", "S Se Te") + pairs("Hf Zr Sc", "S Br"),
-    octahedron_1t: pairs("Ti Zr Hf Sn Pt Pd Ni Co Ir Rh V Re", "O S Se Te")
-    + pairs("Mg Ca Mn Fe Co Ni Zn Cd Pb Sr", "F Cl Br I")
-    + pairs("C N", "Ti V Nb Sc Y Zr Hf Ta Cr Mo"),
-    gallium_sulfide: pairs("Ga In Al Tl", "S Se Te"),
-    lead_oxide: pairs("Fe Sn Pb Mn Co", "O S Se Te") + pairs("Li Na Cu Ag", "F Cl Br I"),
-    phosphorene: [(x, x) for x in elements("P As Sb Bi")] + pairs("Ge Sn Pb Si", "S Se Te"),
-    matlockite: list(product(elements("Bi Y La Sc"), ["O"], elements("F Cl Br I")))
-    + list(product(elements("Ba Sr Ca"), ["H", "F"], elements("Cl Br I"))),
-    chromium_iodide: pairs("Cr Bi Sb Al Sc Y Fe Rh Ir Ru Os In", "Cl Br I"),
-    hexagonal_sheet: [(x,) for x in elements("Au Ag Cu Pt Pd Li Na K Rb Cs Ca Sr Ba Mg Be Al Tl Pb Os Ru")],
+    honeycomb: [
+        ("C", "C"),
+        ("Si", "C"),
+        ("Ge", "C"),
+        *pairs("B Al Ga In", "N P As"),
+        *pairs("Zn Cd Mg Ca", "O S Se Te"),
+        *pairs("Li Na K", "F Cl Br I"),
+    ],
+    trigonal_prism_1h: pairs("Mg Ca Sr Ba Zn Cd Sc Y La", "Cl Br I S Se Te"),
+    octahedron_1t: pairs("Mg Ca Sr Ba Zn Cd", "F Cl Br I") + pairs("Sc Y La", "O S Se Te"),
+    lead_oxide: pairs("Li Na K Rb", "F Cl Br I") + pairs("Mg Ca Sr Ba Zn Cd", "O S Se Te"),
+    phosphorene: [("P", "P"), ("As", "As"), *pairs("Mg Ca Zn Cd", "S Se Te")],
+    matlockite: list(product(elements("La Y Sc"), ["O"], elements("F Cl Br I")))
+    + list(product(elements("Ba Sr Ca"), ["F"], elements("Cl Br I"))),
+    hexagonal_sheet: [(x,) for x in METALS],
 }

@@ -14,13 +14,13 @@ from chains import build_chains
 from crystals import build_crystals
 from layers import build_layers
 
-N_CRYSTALS, N_LAYERS, N_CHAINS = 660, 130, 70
+N_LAYERS, N_CHAINS = 130, 70
 
 
 def main(folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     kinds = {
-        "3d": build_crystals(N_CRYSTALS, np.random.default_rng(3)),
+        "3d": build_crystals(np.random.default_rng(3)),
         "2d": build_layers(N_LAYERS, np.random.default_rng(2)),
         "1d": build_chains(N_CHAINS, np.random.default_rng(1)),
     }
