@@ -11,7 +11,7 @@ structure (missing key, disorder, unknown element, other composition than the fi
 makes the material `Skipped`.
 """
 
-import math
+import sys
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from numbers import Real
@@ -177,17 +177,23 @@ def _geometry(structure: Any, where: str) -> dict[str, np.ndarray]:
         positions = _array([_get(site, "xyz", where) for site in sites], (len(sites), 3))
     if positions is None:
         raise MalformedError("bad coordinates", f"{where}: not three numbers a site")
-    pbc = np.array(lattice.get("pbc") or (True, True, True), dtype=bool)
-    if pbc.shape != (3,):
+    return {"numbers": numbers, "positions": positions, "cell": cell, "pbc": _pbc(lattice.get("pbc"), where)}
+
+
+def _pbc(value: Any, where: str) -> np.ndarray:
+    """Absent = periodic along all: files of before pymatgen had the key."""
+    if value is None:
+        return np.ones(3, dtype=bool)
+    if not isinstance(value, list) or len(value) != 3 or any(one not in (False, True) for one in value):
         raise MalformedError("bad cell", f"{where}: pbc is not three booleans")
-    return {"numbers": numbers, "positions": positions, "cell": cell, "pbc": pbc}
+    return np.array(value, dtype=bool)
 
 
 def _atomic_number(site: Any, where: str) -> int:
-    species = _get(site, "species", where)
-    if not isinstance(species, list) or len(species) != 1 or species[0].get("occu") != 1:
+    species = _typed(_get(site, "species", where), list, f"{where}: species")
+    if len(species) != 1 or _get(species[0], "occu", where) != 1:
         raise MalformedError("disordered site", f"{where}: {species}")
-    symbol = _get(species[0], "element", where)
+    symbol = _typed(_get(species[0], "element", where), str, f"{where}: element")
     number = atomic_numbers.get(symbol, 0)
     if not number:
         raise MalformedError("unknown element", f"{where}: {symbol!r}")
@@ -196,7 +202,8 @@ def _atomic_number(site: Any, where: str) -> int:
 
 def _site_properties(structure: Any, name: str) -> list[Any] | None:
     """One property of all sites; None unless every site has it."""
-    values = [(site.get("properties") or {}).get(name) for site in structure["sites"]]
+    properties = [_typed(site.get("properties") or {}, dict, "site properties") for site in structure["sites"]]
+    values = [each.get(name) for each in properties]
     return None if any(value is None for value in values) else values
 
 
@@ -211,13 +218,14 @@ def _array(values: Any, shape: tuple[int, ...]) -> Float[np.ndarray, "..."] | No
         return None
     try:
         array = np.array(values, dtype=np.float64)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):  # the last: an integer beyond float64
         return None
     return array if array.shape == shape and np.isfinite(array).all() else None
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
+    """A finite one, that float64 can hold."""
+    return isinstance(value, Real) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
 
 
 def _is_same_geometry(a: Frame, b: Frame) -> bool:

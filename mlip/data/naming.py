@@ -1,8 +1,11 @@
-"""What ALEXANDRIA says by names only: the functional by the file's place, the dimensionality by the id.
+"""What data say by names only: ALEXANDRIA's functional by the file's place, its dimensionality by the id.
 
 Its files are `data/pbe_2d/alexandria_2d_000.json.bz2`, `data/pbesol/alexandria_ps_000.json.bz2`,
-`geo_opt_paths/2025.07.02/pbe_1d/pbe_0000.json.bz2`, ...; its ids agm + 9 digits (3D), agm2 + 9 digits (2D),
-agm1 + 9 digits (1D).
+`data/pbe/2025.07.02/alexandria_00012.json.bz2`, `geo_opt_paths/2025.07.02/pbe_1d/pbe_0000.json.bz2`, ...; its ids
+agm + 9 digits (3D), agm2 + 9 digits (2D), agm1 + 9 digits (1D).
+
+A name is believed where ALEXANDRIA's layout has one, and nowhere else: in the file's name, and in the folder of
+its set, if that is named as a whole like one of ALEXANDRIA's.
 """
 
 import re
@@ -11,47 +14,87 @@ from pathlib import Path
 from mlip.errors import MlipError
 
 _FUNCTIONALS = {"surrogate": "surrogate", "pbesol": "PBEsol", "ps": "PBEsol", "scan": "SCAN", "pbe": "PBE"}
-"""Words of a name -> functional, the first that is found."""
+"""Word of an ALEXANDRIA file's or set's name -> functional."""
+
+_UNMISTAKABLE = {word: _FUNCTIONALS[word] for word in ("surrogate", "pbesol", "pbe")}
+"""Those that mean a functional in any file's name: `md_10_ps.xyz` is of picoseconds, `volume_scan.xyz` of volumes."""
+
+_SET_FOLDER = re.compile(r"(surrogate|pbesol|pbe|ps|scan)(?:_([123])d)?|([123])d")
+_WITHIN_SET = re.compile(r"\d{4}\.\d{2}\.\d{2}|geo_opt_paths")
+"""Folders that ALEXANDRIA has between a set's folder and its files: a release's date, paths beside entries."""
 
 _ALEXANDRIA_ID = re.compile(r"agm(\d)?\d{9}")
-_DIMENSION = re.compile(r"(?:^|[^a-z0-9])(?:fix|sur)?([123])d(?:$|[^a-z0-9])")
+_ID_DIMENSION = re.compile(r"(?:^|[^a-z0-9])(?:fix|sur)?([123])d(?:$|[^a-z0-9])")
 
 
 def functional_by_name(path: Path) -> str:
-    """The functional that the file's name tells, else its folders' names, nearest first.
+    """The functional of an ALEXANDRIA file: what its name tells, else the folder of its set.
 
     Raises:
-        MlipError: none tells, or one tells two.
+        MlipError: none tells, or the name tells two.
     """
-    for name in _names(path):
-        words = set(re.split(r"[^a-z0-9]+", name))
-        found = {_FUNCTIONALS[word] for word in words & _FUNCTIONALS.keys()}
-        if "surrogate" in found:
-            return "surrogate"
-        if len(found) > 1:
-            raise MlipError(
-                f"the name says {' and '.join(sorted(found))}", where=str(path), fix="pass --functional NAME"
-            )
-        if found:
-            return found.pop()
-    raise MlipError(
-        "neither the file nor its folder says which functional the data were computed with",
+    if found := _told(path, _FUNCTIONALS):
+        return found
+    folder = _SET_FOLDER.fullmatch(_set_folder(path))
+    if folder and folder[1]:
+        return _FUNCTIONALS[folder[1]]
+    raise _not_told(path, "neither the file nor its folder says")
+
+
+def functional_by_file_name(path: Path) -> str:
+    """The functional that the name of a file of any kind tells; its folders are the user's, and tell nothing.
+
+    Raises:
+        MlipError: it tells none or two.
+    """
+    if found := _told(path, _UNMISTAKABLE):
+        return found
+    raise _not_told(path, "the file's name does not say")
+
+
+def dimensionality_by_name(material_id: str, path: Path) -> int:
+    """1, 2 or 3 of a material in an ALEXANDRIA file: by its id, else by the file's name or the folder of its set,
+    else 3: ALEXANDRIA marks all 1D and 2D sets."""
+    if by_id := dimensionality_by_id(material_id):
+        return by_id
+    marks = _words(path) & {"1d", "2d", "3d"}
+    if len(marks) == 1:
+        return int(marks.pop()[0])
+    folder = _SET_FOLDER.fullmatch(_set_folder(path))
+    return int((folder and (folder[2] or folder[3])) or 3)
+
+
+def dimensionality_by_id(material_id: str) -> int | None:
+    """1, 2 or 3 as an id tells it: ALEXANDRIA's by its digits, others by a mark such as 'sur2d'. None: not told."""
+    if match := _ALEXANDRIA_ID.fullmatch(material_id):
+        return {"1": 1, "2": 2}.get(match[1], 3)
+    match = _ID_DIMENSION.search(material_id.lower())
+    return int(match[1]) if match else None
+
+
+def _told(path: Path, functionals: dict[str, str]) -> str | None:
+    found = {functionals[word] for word in _words(path) & functionals.keys()}
+    if "surrogate" in found:
+        return "surrogate"
+    if len(found) > 1:
+        raise MlipError(f"the name says {' and '.join(sorted(found))}", where=str(path), fix="pass --functional NAME")
+    return found.pop() if found else None
+
+
+def _not_told(path: Path, why: str) -> MlipError:
+    return MlipError(
+        f"{why} which functional the data were computed with",
         where=str(path),
         fix="pass --functional NAME, e.g. PBE, PBEsol or SCAN",
     )
 
 
-def dimensionality_by_name(material_id: str, path: Path) -> int:
-    """1, 2 or 3 by the id, else by the file's or folders' names, else 3: ALEXANDRIA marks all 1D and 2D sets."""
-    if match := _ALEXANDRIA_ID.fullmatch(material_id):
-        return {"1": 1, "2": 2}.get(match[1], 3)
-    for name in (material_id.lower(), *_names(path)):
-        if match := _DIMENSION.search(name):
-            return int(match[1])
-    return 3
+def _words(path: Path) -> set[str]:
+    """Of the file's name, lower case."""
+    return set(re.split(r"[^a-z0-9]+", path.name.lower()))
 
 
-def _names(path: Path) -> list[str]:
-    """The file's name and its three nearest folders', lower case."""
-    resolved = path.resolve()
-    return [resolved.name.lower(), *(folder.name.lower() for folder in list(resolved.parents)[:3])]
+def _set_folder(path: Path) -> str:
+    """Name of the folder that an ALEXANDRIA file's set has, lower case; the path is taken as it was given."""
+    folders = (folder.name.lower() for folder in path.parents)
+    return next((name for name in folders if not _WITHIN_SET.fullmatch(name)), "")

@@ -101,6 +101,19 @@ def test_functional_is_told_by_the_names_of_alexandrias_files(path, functional):
     assert functional_by_name(Path(path)) == functional
 
 
+def test_only_folders_of_alexandrias_layout_tell():
+    for name in ("scan_2d/copper/paths.json", "my_scan_2d/paths.json", "pbe_runs/2d/x/paths.json"):
+        with pytest.raises(MlipError, match="--functional"):
+            functional_by_name(Path(name))
+        assert dimensionality_by_name("x", Path(name)) == 3
+
+
+def test_the_path_is_taken_as_it_was_given(tmp_path, monkeypatch):
+    (tmp_path / "pbe_2d").mkdir()
+    monkeypatch.chdir(tmp_path / "pbe_2d")
+    assert dimensionality_by_name("x", Path("paths.json")) == 3
+
+
 def test_a_functional_that_no_name_tells_is_asked_for(write_paths, make_run, make_step):
     path = write_paths({"agm000000001": [make_run(make_step())]}, name="alex_go_aaa_000.json.bz2")
     with pytest.raises(MlipError, match="--functional"):
@@ -119,6 +132,8 @@ def test_a_functional_that_no_name_tells_is_asked_for(write_paths, make_run, mak
         ("sur2d-0001", "surrogate_paths.json.bz2", 2),
         ("x", "surrogate_paths_1d.json.bz2", 1),
         ("x", "pbe_2d/pbe_0000.json.bz2", 2),
+        ("x", "pbe_2d/2025.07.02/pbe_0000.json.bz2", 2),
+        ("x", "data/pbe/alexandria_2d_000.json.bz2", 2),
         ("x", "pbe/pbe_0000.json.bz2", 3),
     ],
 )
@@ -212,6 +227,62 @@ def test_a_fault_of_the_structure_skips_the_material(write_paths, make_run, make
     assert (first.material_id, last.material_id) == ("first", "last")
     assert {one.material_id: one.reason for one in skipped} == {n: reason for n, (_, reason) in faults.items()}
     assert all(one.source == str(path) for one in skipped)
+
+
+def nodes(value, path=()):
+    """The keys that lead to each value of a nested structure."""
+    yield path
+    children = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, child in children:
+        yield from nodes(child, (*path, key))
+
+
+def replaced(value, path, by):
+    """A deep copy with the value at `path` replaced."""
+    if not path:
+        return by
+    copy = json.loads(json.dumps(value))
+    inner = copy
+    for key in path[:-1]:
+        inner = inner[key]
+    inner[path[-1]] = by
+    return copy
+
+
+@pytest.mark.parametrize("junk", [3, "x", [], {}, None, [[1], [2, 3]], ["Fe"], {"a": "Fe"}, -1e400, 10**400])
+def test_junk_in_place_of_any_value_is_at_worst_a_skipped_material(write_paths, structure, junk):
+    pair = structure.copy(site_properties={"magmom": [0.1] * 8, "forces": [[0.0] * 3] * 8})
+    pair.remove_sites(range(1, 7))
+    plain = json.loads(json.dumps(pair.as_dict()))
+    step = {"structure": plain, "energy": -7.0, "forces": [[0.0] * 3] * 2, "stress": [[1.0] * 3] * 3}
+    runs = [{"steps": [step, step]}, {"steps": [step]}]
+    entry = {"energy": -7.0, "entry_id": "agm1", "data": {"mat_id": "agm1", "spg": 225}, "structure": plain}
+    paths = {str(keys): replaced(runs, keys, junk) for keys in nodes(runs)}
+    entries = [replaced(entry, keys, junk) for keys in nodes(entry)]
+    for material in alexandria.read(write_paths(paths)):
+        assert isinstance(material, Trajectory) or (material.reason and material.detail)
+        del paths[material.material_id]
+    assert not paths
+    materials = list(alexandria.read(write_paths({"entries": entries})))
+    assert len(materials) == len(entries)
+    assert all(isinstance(material, Entry) or (material.reason and material.material_id) for material in materials)
+
+
+@pytest.mark.parametrize(
+    ("keys", "junk", "reason"),
+    [
+        (("sites", 0, "species"), ["Fe"], "wrong type"),
+        (("sites", 0, "species", 0, "element"), ["Fe"], "wrong type"),
+        (("sites", 0, "properties"), ["magmom"], "wrong type"),
+        (("lattice", "pbc"), [[True], [True, False], True], "bad cell"),
+        (("lattice", "pbc"), [True, True], "bad cell"),
+    ],
+)
+def test_a_malformed_site_or_lattice_skips_the_material_by_id(write_paths, make_run, make_step, keys, junk, reason):
+    runs = [make_run(replaced(make_step(), ("structure", *keys), junk))]
+    first, last = alexandria.read(write_paths({"odd": runs, "good": [make_run(make_step())]}))
+    assert (first.material_id, first.reason) == ("odd", reason)
+    assert isinstance(last, Trajectory)
 
 
 def test_an_entry_without_what_it_needs_is_skipped_by_id(tmp_path, structure):
