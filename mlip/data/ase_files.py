@@ -1,15 +1,21 @@
 """extxyz, ASE databases and whatever else `ase.io.iread` reads, as trajectories.
 
 Consecutive frames with the same material id and composition are one trajectory. The id is the first of
-`ID_KEYS` that `atoms.info` (a database row's key-value pairs) has, else the file's name and the frame's index.
+`ID_KEYS` that `atoms.info` (a database row's key-value pairs) has. Consecutive frames without an id are one
+trajectory as long as they have the same elements in the same order: steps of a relaxation or of MD, which must
+not be torn apart between training and test data. Its id is the source's name, and from the second such material
+of the file on a number: `run1/OUTCAR`, `run1/OUTCAR-000001`.
 
 Energies: the label is ASE's `energy`, in VASP's files the energy at sigma -> 0 that ALEXANDRIA and the
 Materials Project publish. Forces and stress differentiate `free_energy`; in metals the two differ by some
-meV/atom. A frame that has a free energy only is not used, lest the two be mixed. Other labels that are missing
-stay missing.
+meV/atom. A frame that has a free energy only is not used, lest the two be mixed. Other labels that are missing,
+or NaN, stay missing. Frames with labels that cannot be (a wrong shape, infinities) are dropped and counted, and
+the material is `Skipped` if no frame is left; a fault of a structure skips the material.
 """
 
 import math
+import re
+from collections import Counter
 from collections.abc import Iterator
 from io import StringIO
 from itertools import groupby
@@ -23,7 +29,7 @@ from ase.io import iread
 from ase.io.extxyz import read_xyz
 
 from mlip.data.alexandria import scalar_properties
-from mlip.data.naming import dimensionality_by_name, functional_by_name
+from mlip.data.naming import dimensionality_by_id, functional_by_file_name
 from mlip.data.records import Frame, MalformedError, Skipped, Trajectory
 from mlip.data.streams import OnBytes, read_lines
 from mlip.errors import MlipError
@@ -34,12 +40,19 @@ _EXTXYZ = (".extxyz", ".xyz", ".extxyz.gz", ".xyz.gz", ".extxyz.bz2", ".xyz.bz2"
 _PROPERTIES = ("e_form", "e_above_hull", "band_gap_ind", "band_gap_dir", "total_mag", "dos_ef", "spg")
 
 
-class _Located(NamedTuple):
-    """A structure and where it is."""
+_SUFFIXES = re.compile(r"(\.[a-z]\w*)?(\.gz|\.bz2)?$", re.IGNORECASE)
+"""Of a file's name: its format and how it is packed."""
 
-    material_id: str
+
+class _Located(NamedTuple):
+    """A structure and where it is in the file."""
+
     atoms: Atoms
     index: int
+
+
+class _BadLabelError(MalformedError):
+    """The structure is sound, and what was computed for it is not."""
 
 
 def read(
@@ -48,22 +61,24 @@ def read(
     functional: str | None = None,
     dimensionality: int | None = None,
     on_bytes: OnBytes | None = None,
+    name: str | None = None,
 ) -> Iterator[Trajectory | Skipped]:
     """The materials of a file in its order; extxyz (.gz, .bz2) and databases are streamed.
 
     Args:
-        functional: of all materials; None = `info["functional"]`, else as the file's or folder's name says.
+        functional: of all materials; None = `info["functional"]`, else as the file's name says.
         dimensionality: 1, 2 or 3 of all; None = `info["dimensionality"]`, else by the number of periodic
-            directions, else, if there are three, as id or name say.
+            directions, else, if there are three, as the frame's id says, else 3.
+        name: what the file is called among the sources, for the ids of materials that have none; None = its name.
 
     Raises:
         MlipError: unreadable or truncated file (with the frame), or a functional that nothing tells.
     """
-    located = (
-        _Located(_material_id(atoms, path, index), atoms, index)
-        for index, atoms in enumerate(_structures(path, on_bytes))
-    )
-    for (material_id, _), group in groupby(located, key=lambda one: (one.material_id, _composition(one.atoms))):
+    located = (_Located(atoms, index) for index, atoms in enumerate(_structures(path, on_bytes)))
+    name, n_nameless = _SUFFIXES.sub("", name or path.name), 0
+    for (own_id, _), group in groupby(located, key=lambda one: _identity(one.atoms)):
+        material_id = own_id or (f"{name}-{n_nameless:06d}" if n_nameless else name)
+        n_nameless += own_id is None
         members = list(group)
         try:
             yield _trajectory(material_id, members, path, functional, dimensionality)
@@ -117,15 +132,15 @@ def _any_format(path: Path) -> Iterator[Atoms]:
         ) from None
 
 
-def _material_id(atoms: Atoms, path: Path, index: int) -> str:
-    for key in ID_KEYS:
-        if key in atoms.info:
-            return str(atoms.info[key])
-    return f"{path.name.split('.')[0]}-{index:06d}"
+def _own_id(atoms: Atoms) -> str | None:
+    return next((str(atoms.info[key]) for key in ID_KEYS if key in atoms.info), None)
 
 
-def _composition(atoms: Atoms) -> bytes:
-    return np.sort(atoms.numbers).tobytes()
+def _identity(atoms: Atoms) -> tuple[str | None, bytes]:
+    """What all frames of a material have in common: id and composition, or the elements in their order."""
+    own_id = _own_id(atoms)
+    numbers = atoms.numbers if own_id is None else np.sort(atoms.numbers)
+    return own_id, numbers.tobytes()
 
 
 def _trajectory(
@@ -136,29 +151,37 @@ def _trajectory(
     dimensionality: int | None,
 ) -> Trajectory:
     info = members[0].atoms.info
+    frames, faults = [], []
+    for step, one in enumerate(members):
+        try:
+            frames.append(_frame(one.atoms, step, f"frame {one.index}"))
+        except _BadLabelError as fault:
+            faults.append(fault)
+    if not frames:
+        raise faults[0]
     return Trajectory(
         material_id,
-        [_frame(one.atoms, step, f"frame {one.index}") for step, one in enumerate(members)],
-        functional or str(info.get("functional") or functional_by_name(path)),
-        dimensionality or _dimensionality(material_id, members[0].atoms, path),
+        frames,
+        functional or str(info.get("functional") or functional_by_file_name(path)),
+        dimensionality or _dimensionality(members[0].atoms),
         scalar_properties({key: info[key] for key in _PROPERTIES if key in info}),
+        Counter(fault.reason for fault in faults),
     )
 
 
-def _dimensionality(material_id: str, atoms: Atoms, path: Path) -> int:
+def _dimensionality(atoms: Atoms) -> int:
     given = str(atoms.info.get("dimensionality", "")).upper().removesuffix("D")
     if given in ("1", "2", "3"):
         return int(given)
     n_periodic = int(atoms.pbc.sum())
     if n_periodic == 0:
         raise MalformedError("no periodic direction", "its dimensionality is not told: pass --dimensionality")
-    return dimensionality_by_name(material_id, path) if n_periodic == 3 else n_periodic
+    if n_periodic < 3:
+        return n_periodic
+    return dimensionality_by_id(_own_id(atoms) or "") or 3
 
 
 def _frame(atoms: Atoms, step: int, where: str) -> Frame:
-    labels = dict(atoms.calc.results) if atoms.calc is not None else {}
-    if "energy" not in labels and "free_energy" in labels:
-        raise MalformedError("free energy without energy", where)
     n = len(atoms)
     if n == 0:
         raise MalformedError("no sites", where)
@@ -166,6 +189,9 @@ def _frame(atoms: Atoms, step: int, where: str) -> Frame:
         raise MalformedError("bad coordinates", f"{where}: not finite")
     if atoms.numbers.min() < 1:
         raise MalformedError("unknown element", where)
+    labels = dict(atoms.calc.results) if atoms.calc is not None else {}
+    if "energy" not in labels and "free_energy" in labels:
+        raise _BadLabelError("free energy without energy", where)
     return Frame(
         numbers=atoms.numbers.astype(np.int16),
         positions=np.array(atoms.positions, dtype=np.float64),
@@ -185,14 +211,17 @@ def _energy(value: Any, where: str) -> float:
     if value is None:
         return float("nan")
     if not math.isfinite(value):
-        raise MalformedError("no energy", f"{where}: energy is {value}")
+        raise _BadLabelError("no energy", f"{where}: energy is {value}")
     return float(value)
 
 
 def _label(values: Any, shape: tuple[int, ...], name: str, where: str) -> np.ndarray | None:
+    """float64, NaN where missing."""
     if values is None:
         return None
     array = np.asarray(values, dtype=np.float64)
     if array.shape != shape:
-        raise MalformedError(f"{name} of a wrong shape", f"{where}: {array.shape}, not {shape}")
+        raise _BadLabelError(f"{name} of a wrong shape", f"{where}: {array.shape}, not {shape}")
+    if np.isinf(array).any():
+        raise _BadLabelError(f"infinite {name}", where)
     return array

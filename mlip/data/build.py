@@ -3,7 +3,7 @@
 import json
 import math
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
@@ -12,7 +12,7 @@ from typing import Any, TextIO
 from mlip.data.outliers import remove_outliers, rules_named
 from mlip.data.quality import check_structure
 from mlip.data.records import Entry, MalformedError, Skipped, Trajectory
-from mlip.data.sources import read_source, source_files
+from mlip.data.sources import read_source, source_names
 from mlip.data.split import FRACTIONS, assign_split, check_fractions
 from mlip.data.subsample import kept_steps, subsample
 from mlip.data.writer import StoreWriter, partial_path, put_in_place
@@ -115,7 +115,7 @@ def build(
     settings = settings or BuildSettings()
     if out.suffix != ".h5" or out.is_dir():
         raise MlipError("a store is a file named *.h5", where=f"--out {out}")
-    files = source_files(sources)
+    files = source_names(sources)
     report = BuildReport()
     with (
         StoreWriter(out, settings.as_dict()) as writer,
@@ -135,12 +135,12 @@ def build(
 
 
 def _read_all(
-    files: Sequence[Path], settings: BuildSettings, report: BuildReport, on_progress: OnProgress | None
+    files: Mapping[Path, str], settings: BuildSettings, report: BuildReport, on_progress: OnProgress | None
 ) -> Iterator[tuple[Path, Trajectory | Skipped]]:
-    """All materials, each with its file; bulk entries as trajectories of one frame."""
+    """All materials of the files (path -> name), each with its file; bulk entries as trajectories of one frame."""
     done = 0
     kinds: dict[type, Path] = {}
-    for path in files:
+    for path, name in files.items():
 
         def on_bytes(n: int, done: int = done) -> None:
             if on_progress:
@@ -151,6 +151,7 @@ def _read_all(
             functional=settings.functional,
             dimensionality=settings.dimensionality,
             on_bytes=on_bytes,
+            name=name,
         ):
             if not isinstance(item, Skipped):
                 kinds.setdefault(type(item), path)

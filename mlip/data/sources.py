@@ -1,5 +1,6 @@
 """Paths and folders -> source files -> materials: which reader reads what."""
 
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -36,6 +37,32 @@ def source_files(paths: Iterable[Path]) -> list[Path]:
     return list(files.values())
 
 
+def source_names(paths: Iterable[Path]) -> dict[Path, str]:
+    """`source_files`, each with what to call it: its path within the given folder, or its name if it was given
+    itself; where two would be called the same, with as many more of their folders as tell them apart.
+
+    Raises:
+        MlipError: as `source_files`.
+    """
+    paths = list(paths)
+    files = source_files(paths)
+    folders = [path.absolute() for path in paths if path.is_dir()]
+    lengths = {file: _n_parts_within(folders, file.absolute()) for file in files}
+    while True:
+        names = {file: "/".join(file.absolute().parts[-length:]) for file, length in lengths.items()}
+        uses = Counter(names.values())
+        shared = [file for file in files if uses[names[file]] > 1]
+        if not shared:
+            return names
+        for file in shared:
+            lengths[file] += 1
+
+
+def _n_parts_within(folders: list[Path], file: Path) -> int:
+    """Of the file's path, how many parts lie within the first folder that holds it; 1 if none does."""
+    return next((len(file.relative_to(folder).parts) for folder in folders if file.is_relative_to(folder)), 1)
+
+
 def _files_of_folder(folder: Path) -> list[Path]:
     found = sorted(
         path
@@ -55,11 +82,17 @@ def read_source(
     functional: str | None = None,
     dimensionality: int | None = None,
     on_bytes: OnBytes | None = None,
+    name: str | None = None,
 ) -> Iterator[Trajectory | Entry | Skipped]:
     """The materials of a file, streaming.
+
+    Args:
+        name: what `source_names` calls the file, for the ids of materials that the file gives none.
 
     Raises:
         MlipError: see the readers, `mlip.data.alexandria` and `mlip.data.ase_files`.
     """
-    reader = alexandria.read if path.name.lower().endswith(_ALEXANDRIA) else ase_files.read
-    return reader(path, functional=functional, dimensionality=dimensionality, on_bytes=on_bytes)
+    options = {"functional": functional, "dimensionality": dimensionality, "on_bytes": on_bytes}
+    if path.name.lower().endswith(_ALEXANDRIA):
+        return alexandria.read(path, **options)
+    return ase_files.read(path, **options, name=name)

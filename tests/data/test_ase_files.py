@@ -65,9 +65,21 @@ def test_frames_of_an_id_with_other_elements_are_another_trajectory(write):
     assert [len(path.frames) for path in paths] == [2, 1]
 
 
-def test_without_an_id_each_frame_is_its_own_material(write):
-    paths = list(ase_files.read(write([labelled(), labelled()])))
-    assert [path.material_id for path in paths] == ["pbe-000000", "pbe-000001"]
+def test_without_an_id_frames_of_the_same_elements_in_order_are_a_trajectory(write):
+    salts = ("NaCl", "NaCl", "KCl", "ClK", "ClK", "NaCl")
+    frames = [labelled(bulk(formula, "rocksalt", a=5.6)) for formula in salts]
+    paths = list(ase_files.read(write(frames, "pbe_1.5.extxyz")))
+    assert [(path.material_id, len(path.frames)) for path in paths] == [
+        ("pbe_1.5", 2),
+        ("pbe_1.5-000001", 1),
+        ("pbe_1.5-000002", 2),
+        ("pbe_1.5-000003", 1),
+    ]
+
+
+def test_frames_with_an_id_among_frames_without_keep_it(write):
+    frames = [labelled(), labelled(info={"run_id": "own"}), labelled()]
+    assert [path.material_id for path in ase_files.read(write(frames))] == ["pbe", "own", "pbe-000001"]
 
 
 @pytest.mark.parametrize("key", ["material_id", "mat_id", "alexandria_id", "mptrj_traj_id", "run_id"])
@@ -83,8 +95,19 @@ def test_functional_is_the_frames_own_then_the_names_and_else_asked_for(write):
     assert given.functional == "r2SCAN"
     (named,) = ase_files.read(write([labelled()], "pbesol_set.extxyz"))
     assert named.functional == "PBEsol"
+    for name in ("set.extxyz", "volume_scan.extxyz", "md_10_ps.extxyz"):
+        with pytest.raises(MlipError, match="--functional"):
+            list(ase_files.read(write([labelled()], name)))
+
+
+def test_folders_of_ase_files_tell_neither_functional_nor_dimensionality(write, tmp_path):
+    folder = tmp_path / "pbe" / "scan_2d"
+    folder.mkdir(parents=True)
+    file = write([labelled(bulk("Cu"))], "cu_2d.extxyz").rename(folder / "cu_2d.extxyz")
     with pytest.raises(MlipError, match="--functional"):
-        list(ase_files.read(write([labelled()], "set.extxyz")))
+        list(ase_files.read(file))
+    (path,) = ase_files.read(file, functional="PBE", name="scan_2d/cu_2d.extxyz")
+    assert path.dimensionality == 3
 
 
 @pytest.mark.parametrize(
@@ -116,7 +139,7 @@ def test_a_molecule_needs_its_dimensionality_said(write):
 
 def test_labels_that_are_missing_stay_missing(write):
     bare = bulk("Cu")
-    (none, some) = ase_files.read(write([bare, labelled(stress=None)]))
+    (none, some) = ase_files.read(write([bare, labelled(stress=None)]))  # Cu and NaCl
     assert np.isnan(none.frames[0].energy)
     assert none.frames[0].forces is None
     assert some.frames[0].energy == -6.8
@@ -136,6 +159,28 @@ def test_an_energy_that_is_nan_skips_the_material(write):
     skipped, path = ase_files.read(write([bad, good]))
     assert (skipped.material_id, skipped.reason) == ("bad", "no energy")
     assert path.material_id == "good"
+
+
+@pytest.mark.parametrize(
+    ("label", "value", "reason"),
+    [
+        ("energy", -np.inf, "no energy"),
+        ("forces", np.full((2, 3), np.inf), "infinite forces"),
+        ("stress", np.full(6, -np.inf), "infinite stress"),
+    ],
+)
+def test_a_frame_with_an_infinite_label_is_dropped_and_counted(write, label, value, reason):
+    (path,) = ase_files.read(write([labelled(), labelled(**{label: value}), labelled()]))
+    assert [frame.ionic_step for frame in path.frames] == [0, 2]  # counted in the source
+    assert path.dropped == {reason: 1}
+    assert path.n_read == 3
+    (skipped,) = ase_files.read(write([labelled(**{label: value})]))
+    assert skipped.reason == reason
+
+
+def test_forces_that_are_nan_are_missing_labels(write):
+    (path,) = ase_files.read(write([labelled(forces=np.full((2, 3), np.nan))]))
+    assert np.isnan(path.frames[0].forces).all()
 
 
 def test_a_truncated_extxyz_names_the_frame(write):
@@ -178,7 +223,7 @@ def test_a_database_is_read_with_its_key_value_pairs(tmp_path):
 def test_other_formats_of_ase_are_read(tmp_path):
     file = tmp_path / "pbe.traj"
     ase_write(file, [labelled(), labelled()])
-    assert [len(path.frames) for path in ase_files.read(file)] == [1, 1]
+    assert [len(path.frames) for path in ase_files.read(file)] == [2]
 
 
 def test_a_file_of_no_known_format_says_so(tmp_path):

@@ -10,6 +10,9 @@ import time
 
 import numpy as np
 import pytest
+from ase.build import bulk
+from ase.calculators.singlepoint import SinglePointCalculator
+from ase.io import write
 
 from mlip.data import Store
 from mlip.data.build import BuildSettings, build
@@ -68,6 +71,20 @@ def test_each_rule_tells_frames_and_materials(write_paths, make_run, make_step, 
     assert report.outlier_materials == {"force component > 50 eV/A": 2, "energy > 0 eV/atom": 1}
     assert report.materials_emptied == 1
     assert total(report.materials_kept) == 2
+
+
+def test_runs_without_ids_in_files_of_the_same_name_are_two_materials(tmp_path):
+    source = tmp_path / "relaxations"
+    for run in ("run1", "run2"):
+        (source / run).mkdir(parents=True)
+        steps = [bulk("Cu", a=a) for a in (3.5, 3.6, 3.7)]
+        for atoms in steps:
+            atoms.calc = SinglePointCalculator(atoms, energy=-3.7)
+        write(source / run / "out.xyz", steps, format="extxyz")
+    report = build([source], tmp_path / "store.h5", BuildSettings(functional="PBE"))
+    assert report.materials_read == 2
+    with Store(tmp_path / "store.h5") as store:
+        assert [(m.id, len(m.frames)) for m in store.materials()] == [("run1/out", 3), ("run2/out", 3)]
 
 
 def test_atoms_at_the_same_place_are_reported_by_id(write_paths, make_run, make_step, tmp_path):

@@ -3,7 +3,7 @@
 import pytest
 
 from mlip.data import Entry, Trajectory
-from mlip.data.sources import read_source, source_files
+from mlip.data.sources import read_source, source_files, source_names
 from mlip.errors import MlipError
 
 
@@ -19,6 +19,15 @@ def test_a_file_that_is_named_twice_is_read_once(tmp_path):
     file = tmp_path / "a.json"
     file.touch()
     assert source_files([file, tmp_path, file]) == [file]
+
+
+def test_sources_are_called_by_their_place_in_the_given_folder_or_by_as_much_as_tells_them_apart(tmp_path):
+    for name in ("md/run1/a.xyz", "md/run2/a.xyz", "run1/OUTCAR", "run2/OUTCAR", "other/b.cif"):
+        (tmp_path / name).parent.mkdir(exist_ok=True, parents=True)
+        (tmp_path / name).touch()
+    given = [tmp_path / name for name in ("md", "run1/OUTCAR", "run2/OUTCAR", "other/b.cif")]
+    assert list(source_names(given).values()) == ["run1/a.xyz", "run2/a.xyz", "run1/OUTCAR", "run2/OUTCAR", "b.cif"]
+    assert list(source_names(given[1:2]).values()) == ["OUTCAR"]
 
 
 def test_a_missing_path_an_empty_folder_and_a_store_are_told_apart(tmp_path):
