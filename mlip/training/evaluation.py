@@ -14,10 +14,12 @@ import numpy as np
 from rich.table import Table
 
 from mlip.data import Store
-from mlip.data.records import Frame, Skipped
+from mlip.data.records import Entry, Frame, Skipped
 from mlip.data.sources import read_source, source_files
 from mlip.errors import MlipError
+from mlip.graph.crystal import crystal_graph
 from mlip.potential import Potential
+from mlip.runtime import precision_scope
 from mlip.units import EV_PER_A3_IN_GPA
 
 _CHUNK = 1024  # frames held in memory at once
@@ -26,20 +28,20 @@ _MAX_POINTS = 20_000  # of a parity plot
 
 class LabelledFrame(NamedTuple):
     frame: Frame
+    material_id: str
     dimensionality: int
     functional: str
 
 
 @dataclass
 class Mean:
-    """A running mean absolute and root mean square of errors (NaN values are left out)."""
+    """A running mean absolute and root mean square of errors."""
 
     count: int = 0
     absolute: float = 0.0
     squared: float = 0.0
 
     def add(self, errors: np.ndarray) -> None:
-        errors = errors[~np.isnan(errors)]
         self.count += errors.size
         self.absolute += float(np.abs(errors).sum())
         self.squared += float(np.square(errors).sum())
@@ -108,27 +110,23 @@ class Errors:
         }
 
     def add(self, item: LabelledFrame, prediction: dict[str, Any], reference_energy: float) -> None:
-        """Compare one frame; `reference_energy` is the sum of its E0, eV."""
-        frame, n_atoms = item.frame, len(item.frame)
+        """Compare one frame; `reference_energy` is the sum of its E0, eV.
+
+        A frame whose prediction is not finite where a label is known is left out of all columns, and counted.
+        """
+        pairs = _known_pairs(item.frame, prediction, reference_energy)
+        if not all(np.isfinite(predicted).all() for _, predicted in pairs.values()):
+            self.leave_out("prediction is not finite")
+            return
         self.functionals.add(item.functional)
-        labels = {
-            "energy": (frame.energy - reference_energy) / n_atoms,
-            "forces": np.nan if frame.forces is None else frame.forces,
-            "stress": np.nan if frame.stress is None else frame.stress * EV_PER_A3_IN_GPA,
-        }
-        predicted = {
-            "energy": (prediction["energy"] - reference_energy) / n_atoms,
-            "forces": prediction["forces"],
-            "stress": prediction["stress"] * EV_PER_A3_IN_GPA,
-        }
         for group in (f"{item.dimensionality}D", "all"):
             self._n_frames[group] = self._n_frames.get(group, 0) + 1
-            for name, label in labels.items():
-                self._mean(group, name).add(np.ravel(predicted[name] - label))
-                self._mean(group, f"{name} trivial").add(np.ravel(label))
-        for name, label in labels.items():
-            if np.ndim(label) == np.ndim(predicted[name]) and len(self.points[name]) < _MAX_POINTS:
-                self.points[name].append((np.ravel(label), np.ravel(predicted[name])))
+            for name, (labels, predicted) in pairs.items():
+                self._mean(group, name).add(predicted - labels)
+                self._mean(group, f"{name} trivial").add(labels)
+        for name, (labels, predicted) in pairs.items():
+            if labels.size and len(self.points[name]) < _MAX_POINTS:
+                self.points[name].append((labels, predicted))
 
     def leave_out(self, reason: str) -> None:
         self.left_out[reason] = self.left_out.get(reason, 0) + 1
@@ -151,6 +149,27 @@ class Errors:
         )
 
 
+def _known_pairs(
+    frame: Frame, prediction: dict[str, Any], reference_energy: float
+) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """(labels, predictions), flat, where a label is known: energy an atom without E0, eV; eV/A; GPa."""
+    n_atoms = len(frame)
+    pairs = {
+        "energy": ((frame.energy - reference_energy) / n_atoms, (prediction["energy"] - reference_energy) / n_atoms),
+        "forces": (np.nan if frame.forces is None else frame.forces, prediction["forces"]),
+        "stress": (
+            np.nan if frame.stress is None else frame.stress * EV_PER_A3_IN_GPA,
+            prediction["stress"] * EV_PER_A3_IN_GPA,
+        ),
+    }
+    known = {}
+    for name, (labels, predicted) in pairs.items():
+        labels, predicted = (np.ravel(values) for values in np.broadcast_arrays(labels, predicted))
+        is_known = ~np.isnan(labels)
+        known[name] = labels[is_known], predicted[is_known]
+    return known
+
+
 def evaluate(
     potential: Potential,
     frames: Iterable[LabelledFrame],
@@ -164,21 +183,45 @@ def evaluate(
         errors: to be added to; otherwise new ones.
 
     Raises:
-        MlipError: no frame is left to compare.
+        MlipError: no frame is left to compare; another dtype than float32 or float64.
     """
     errors = Errors() if errors is None else errors
     frames = iter(frames)
-    while chunk := list(islice(frames, _CHUNK)):
-        known = [item for item in chunk if _is_known(potential, item, errors)]
-        # Neighbours in size share a batch: less padding.
-        known.sort(key=lambda item: len(item.frame))
-        predictions = potential.predict([item.frame for item in known], dtype=dtype) if known else []
-        for item, prediction in zip(known, predictions, strict=True):
-            reference = float(potential.reference_energies_by_z[item.frame.numbers].sum())
-            errors.add(item, prediction, reference)
+    with precision_scope(dtype):  # refuses another dtype before anything is read
+        while chunk := list(islice(frames, _CHUNK)):
+            known = [item for item in chunk if _is_known(potential, item, errors)]
+            # Neighbours in size share a batch: less padding.
+            known.sort(key=lambda item: len(item.frame))
+            for item, prediction in _predictions(potential, known, dtype, errors):
+                reference = float(potential.reference_energies_by_z[item.frame.numbers].sum())
+                errors.add(item, prediction, reference)
     if not errors.rows:
-        raise MlipError("no labelled frame to compare with", fix="check --split, or the potential's elements")
+        reasons = "".join(f"; {count} left out: {why}" for why, count in errors.left_out.items())
+        raise MlipError(f"no labelled frame to compare with{reasons}", fix="check --split, or the potential's elements")
     return errors
+
+
+def _predictions(
+    potential: Potential, items: list[LabelledFrame], dtype: str, errors: Errors
+) -> Iterable[tuple[LabelledFrame, dict[str, Any]]]:
+    """Frames beside their predictions; frames that no graph can be made of are left out by material id."""
+    try:
+        predictions = potential.predict([item.frame for item in items], dtype=dtype)
+    except MlipError:  # names a frame by its place in the list, which nobody knows here: look for it
+        sound = [item for item in items if _has_graph(potential, item, errors)]
+        if len(sound) == len(items):
+            raise
+        return _predictions(potential, sound, dtype, errors)
+    return zip(items, predictions, strict=True)
+
+
+def _has_graph(potential: Potential, item: LabelledFrame, errors: Errors) -> bool:
+    try:
+        crystal_graph(item.frame, potential.cutoff)
+    except MlipError as error:
+        errors.leave_out(f"{item.material_id}: {error.what}")
+        return False
+    return True
 
 
 def _is_known(potential: Potential, item: LabelledFrame, errors: Errors) -> bool:
@@ -195,7 +238,7 @@ def store_frames(store: Store, split: str | None) -> Iterator[LabelledFrame]:
     for material in store.materials():
         if split in (None, material.split):
             for k in material.frames:
-                yield LabelledFrame(store.frame(k), material.dimensionality, material.functional)
+                yield LabelledFrame(store.frame(k), material.id, material.dimensionality, material.functional)
 
 
 def evaluate_path(
@@ -237,8 +280,10 @@ def source_frames(path: Path, functional: str | None, errors: Errors) -> Iterato
             if isinstance(material, Skipped):
                 errors.leave_out(material.reason)
                 continue
+            if isinstance(material, Entry):
+                material = material.as_trajectory()
             for frame in material.frames:
-                yield LabelledFrame(frame, material.dimensionality, material.functional)
+                yield LabelledFrame(frame, material.material_id, material.dimensionality, material.functional)
 
 
 def error_table(errors: Errors, title: str) -> Table:

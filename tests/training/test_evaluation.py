@@ -1,6 +1,7 @@
 """Errors stand beside those of predictors that know nothing, and nothing is left out in silence."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -16,7 +17,7 @@ from mlip.data import Frame
 from mlip.errors import MlipError
 from mlip.models import parse_config
 from mlip.potential import Potential, PotentialMetadata, init_params
-from mlip.training.evaluation import LabelledFrame, evaluate, evaluate_path
+from mlip.training.evaluation import Errors, LabelledFrame, evaluate, evaluate_path
 from mlip.units import EV_PER_A3_IN_GPA
 
 E0 = {"Cu": -3.0, "Al": -2.0, "Ni": -1.0}
@@ -34,7 +35,7 @@ FRAMES = emt_frames(6, seed=11, symbols=tuple(E0))
 
 def labelled(frames) -> list[LabelledFrame]:
     """As chains, layers and crystals in turn."""
-    return [LabelledFrame(frame, 1 + index % 3, "EMT surrogate") for index, frame in enumerate(frames)]
+    return [LabelledFrame(frame, f"emt-{index}", 1 + index % 3, "EMT surrogate") for index, frame in enumerate(frames)]
 
 
 @pytest.fixture(scope="module")
@@ -82,9 +83,51 @@ def test_unknown_elements_are_left_out_and_counted(potential):
     assert errors.rows[-1].n_frames == 6
 
 
+def zeros_for(frame: Frame) -> dict:
+    return {"energy": 0.0, "forces": np.zeros_like(frame.positions), "stress": np.zeros(6)}
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+@pytest.mark.parametrize("quantity", ["energy", "forces", "stress"])
+def test_a_prediction_that_is_not_finite_is_counted_and_enters_no_column(quantity, value):
+    first, second = labelled(FRAMES[:2])
+    fault = zeros_for(second.frame)
+    fault[quantity] = np.full_like(fault[quantity], value)
+    expected, found = Errors(), Errors()
+    expected.add(first, zeros_for(first.frame), reference_energy=0.0)
+    found.add(first, zeros_for(first.frame), reference_energy=0.0)
+    found.add(second, fault, reference_energy=0.0)
+    assert found.left_out == {"prediction is not finite": 1}
+    assert found.rows == expected.rows
+
+
+def test_a_stress_without_a_label_may_be_undefined():
+    """A cell without volume has no stress: neither a label nor a prediction."""
+    item = labelled([replace(FRAMES[0], stress=None)])[0]
+    errors = Errors()
+    errors.add(item, zeros_for(item.frame) | {"stress": np.full(6, np.nan)}, reference_energy=0.0)
+    assert not errors.left_out
+    assert errors.rows[-1].forces_mae == pytest.approx(np.abs(item.frame.forces).mean())
+
+
+def test_coincident_atoms_leave_out_their_frame_alone_and_name_its_material(potential, errors):
+    frame = FRAMES[0]
+    twice = replace(frame, positions=np.repeat(frame.positions[:1], len(frame), axis=0))
+    fault = LabelledFrame(twice, "agm007", 3, "EMT surrogate")
+    found = evaluate(potential, [fault, *labelled(FRAMES)])
+    (reason,) = found.left_out
+    assert reason.startswith("agm007: atoms 0 and 1 coincide")
+    assert found.rows == errors.rows
+
+
+def test_another_dtype_is_refused_in_a_line(potential):
+    with pytest.raises(MlipError, match=r"dtype.*float32 or float64"):
+        evaluate(potential, labelled(FRAMES), dtype="foo")
+
+
 def test_nothing_left_to_compare_is_an_error(potential):
     silver = emt_frames(2, seed=1, symbols=("Ag",))
-    with pytest.raises(MlipError, match="no labelled frame"):
+    with pytest.raises(MlipError, match=r"no labelled frame.*2 left out: the potential does not know Ag"):
         evaluate(potential, labelled(silver))
 
 
