@@ -48,8 +48,12 @@ class Checkpoints:
 
     @property
     def best_step(self) -> int | None:
-        """Of the checkpoint with the lowest validation loss; None where there is none."""
-        return self._manager.best_step()
+        """Of the checkpoint with the lowest validation loss; None where no loss was finite."""
+        self._manager.wait_until_finished()  # the losses are read from the files
+        step = self._manager.best_step()
+        if step is None or not math.isfinite(_loss(self._manager.metrics(step))):
+            return None
+        return step
 
     def save(self, step: int, state: TrainState, progress: dict, validation_loss: float | None) -> None:
         """

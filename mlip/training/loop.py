@@ -11,6 +11,7 @@ import numpy as np
 from jraph import GraphsTuple
 
 from mlip.data import Store
+from mlip.errors import MlipError
 from mlip.graph.loader import BatchStatistics, EvaluationLoader, TrainingLoader
 from mlip.models import build_model
 from mlip.potential import Potential, PotentialMetadata, init_params
@@ -38,7 +39,8 @@ def train(recipe: Recipe, *, resume: bool = False, quiet: bool = False) -> Path:
     """
     started = time.perf_counter()
     set_up_jax()
-    folder = open_run_folder(recipe, resume=resume)
+    with Store(recipe.data.store) as store:
+        folder = open_run_folder(recipe, store_fingerprint(store), resume=resume)
 
     with (
         precision_scope(recipe.train.precision),
@@ -64,6 +66,8 @@ def train(recipe: Recipe, *, resume: bool = False, quiet: bool = False) -> Path:
             skipped = progress["skipped"]
 
         with RunLog(folder.path, n_steps=n_steps, resumed_from=done, quiet=quiet) as log:
+            if resume and not done:
+                log.say(f"no checkpoint in {folder.path}: the run starts from the beginning")
             log.say(data.describe())
             log.say(describe_run(recipe, state, batches.steps_per_epoch, n_steps, done))
             monitor = Monitor(recipe, store, log, batches.steps_per_epoch, started=started, skipped=skipped)
@@ -77,24 +81,28 @@ def train(recipe: Recipe, *, resume: bool = False, quiet: bool = False) -> Path:
                 is_epoch_end = step % batches.steps_per_epoch == 0
                 if not is_epoch_end and not is_due(step, recipe.train.checkpoint_every):
                     continue
-                monitor.flush()
-                loss = None
-                if is_epoch_end:
-                    epoch, health = step // batches.steps_per_epoch, monitor.end_epoch()
-                    if len(data.validation) and (is_due(epoch, recipe.train.validate_every) or step == n_steps):
+                loss, epoch = None, step // batches.steps_per_epoch
+                health = f"epoch {epoch:4d}  {monitor.end_epoch()}" if is_epoch_end else ""
+                with monitor.paused():
+                    if is_epoch_end and has_validation(data, recipe, epoch):
                         errors = validate(validation_step, state, validation, scale, recipe)
                         loss = errors["loss"]
                         log.write("validation", step, {"epoch": epoch, **errors})
-                        log.say(f"epoch {epoch:4d}  {health}  validation {describe(errors)}")
-                progress = {"batches": batches.get_state(), "skipped": monitor.skipped}
-                checkpoints.save(step, parallel.fetch(state), progress, loss)
-                monitor.pause()
+                        health += f"  validation {describe(errors)}"
+                    if health:
+                        log.say(health)
+                    progress = {"batches": batches.get_state(), "skipped": monitor.skipped}
+                    checkpoints.save(step, parallel.fetch(state), progress, loss)
 
-            best = checkpoints.best_step if len(data.validation) else n_steps
+            best = checkpoints.best_step
+            if best is None:
+                best = n_steps
+                if len(data.validation):
+                    log.say("warning: no validation loss was finite; the last step is exported, not the best one")
             best_state, _ = checkpoints.restore(new_state(recipe, n_steps), best)
             potential = export(recipe, store, data, best_state, best)
             potential.save(folder.potential)
-            draw(folder, potential, store)
+            draw(folder, potential, store, log)
             log.say(f"potential of step {best}: {folder.potential}")
     return folder.potential
 
@@ -142,6 +150,11 @@ def is_due(step: int, every: int | None) -> bool:
     return every is not None and step % every == 0
 
 
+def has_validation(data: Dataset, recipe: Recipe, epoch: int) -> bool:
+    """Whether this epoch ends with a validation; the last one always does, if there are frames for it."""
+    return len(data.validation) > 0 and (is_due(epoch, recipe.train.validate_every) or epoch == recipe.train.epochs)
+
+
 def validate(
     validation_step: Callable,
     state: TrainState,
@@ -177,11 +190,15 @@ def export(recipe: Recipe, store: Store, data: Dataset, state: TrainState, step:
     return Potential(recipe.model, state.average, metadata)
 
 
-def draw(folder: RunFolder, potential: Potential, store: Store) -> None:
-    """Learning curves, and the parity of the exported potential on the first validation frames."""
+def draw(folder: RunFolder, potential: Potential, store: Store, log: RunLog) -> None:
+    """Learning curves, and the parity of the exported potential on the first validation frames, if any."""
     plot_learning_curves(folder.path)
-    if frames := list(islice(store_frames(store, "val"), _PARITY_FRAMES)):
-        plot_parity(evaluate(potential, frames), folder.path, title=f"validation: {folder.path}")
+    try:
+        errors = evaluate(potential, islice(store_frames(store, "val"), _PARITY_FRAMES))
+    except MlipError as error:  # the potential is made: a missing picture does not fail the run
+        log.say(f"no parity plot of the validation frames: {error.what}")
+        return
+    plot_parity(errors, folder.path, title=f"validation: {folder.path}")
 
 
 def describe_run(recipe: Recipe, state: TrainState, steps_per_epoch: int, n_steps: int, done: int) -> str:

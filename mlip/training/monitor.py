@@ -6,6 +6,8 @@ that were skipped because something in them was not finite.
 
 import math
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -40,10 +42,11 @@ class SentStep(NamedTuple):
 
 @dataclass
 class _Average:
-    """Totals since `start`."""
+    """Totals since the last `_Average()`; those of speed since `start`."""
 
     start: float = field(default_factory=time.perf_counter)
     steps: int = 0
+    finite_steps: int = 0
     structures: int = 0
     waited: float = 0.0
     padding: float = 0.0
@@ -56,14 +59,20 @@ class _Average:
         self.waited += sent.waited
         self.padding += sent.batch.padding.edges
         if report.finite:
+            self.finite_steps += 1
             self.gradient_norm += float(report.gradient_norm)
             self.terms = add_terms(self.terms, report.terms)
 
+    def restart_clock(self) -> None:
+        """Measure speed from now on; what the steps so far gave stays."""
+        self.start, self.structures, self.waited = time.perf_counter(), 0, 0.0
+
     def values(self) -> dict[str, float]:
+        """Means; NaN for what no step has told."""
         seconds = time.perf_counter() - self.start
         return {
-            "gradient_norm": self.gradient_norm / self.steps,
-            "structures_per_second": self.structures / seconds,
+            "gradient_norm": self.gradient_norm / self.finite_steps if self.finite_steps else float("nan"),
+            "structures_per_second": self.structures / seconds if self.structures else float("nan"),
             "data_wait_share": self.waited / seconds,
             "padded_fraction": self.padding / self.steps,
         }
@@ -108,28 +117,35 @@ class Monitor:
     def end_epoch(self) -> str:
         """Read all reports of the epoch, begin the next one, and tell in a line how this one went."""
         self.flush()
-        values = self._epoch.values() if self._epoch.steps else None
-        if self._recent.steps:
-            self._write()
+        self._write()
+        values, self._epoch = self._epoch.values(), _Average()
         self._skipped_in_epoch.clear()
-        self._recent, self._epoch = _Average(), _Average()
-        if values is None:
-            return ""
         return (
             f"{values['structures_per_second']:,.0f} structures/s, data wait {values['data_wait_share']:.0%}, "
             f"padding {values['padded_fraction']:.0%}, {len(self._shapes)} compiled"
         )
 
-    def pause(self) -> None:
-        """Other work has held up the training: averages of speed begin anew."""
-        self._recent, self._epoch = _Average(), _Average()
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Within it other work holds up the training, which the averages of speed leave out.
+
+        All steps so far are written: a checkpoint's log is complete.
+        """
+        self.flush()
+        self._write()
+        start = time.perf_counter()
+        yield
+        seconds = time.perf_counter() - start
+        self._recent.start += seconds
+        self._epoch.start += seconds
 
     def _say_first_step(self) -> None:
         self.flush()
         seconds = time.perf_counter() - self._started
         self._log.say(f"first step after {seconds:.1f} s, {compilation_seconds():.1f} s of them compilation")
         self._started = None
-        self.pause()  # compilation says nothing about speed
+        self._recent.restart_clock()  # compilation says nothing about speed
+        self._epoch.restart_clock()
 
     def _read(self, sent: SentStep) -> None:
         report = jax.tree.map(lambda x: np.asarray(x.addressable_data(0))[0], sent.report._replace(bad=()))
@@ -143,7 +159,7 @@ class Monitor:
 
     def _write(self) -> None:
         recent, self._recent = self._recent, _Average()
-        if recent.terms is None:
+        if recent.terms is None:  # no step since the last record, or none that was finite
             return
         errors, values = errors_of(recent.terms, self._recipe.loss), recent.values()
         counts = {

@@ -26,6 +26,11 @@ class RunFolder:
         return self.path / "statistics.json"
 
     @property
+    def store_fingerprint(self) -> Path:
+        """Of the content that the run learns from, wherever it lies."""
+        return self.path / "store_fingerprint"
+
+    @property
     def checkpoints(self) -> Path:
         return self.path / "checkpoints"
 
@@ -38,11 +43,11 @@ class RunFolder:
         return self.checkpoints.is_dir() and any(p.name.isdigit() for p in self.checkpoints.iterdir())
 
 
-def open_run_folder(recipe: Recipe, *, resume: bool) -> RunFolder:
+def open_run_folder(recipe: Recipe, store_fingerprint: str, *, resume: bool) -> RunFolder:
     """Make the run folder, or enter it again, and write the resolved recipe into it.
 
     Raises:
-        MlipError: it holds a run and `resume` is false; or the run there had another recipe.
+        MlipError: it holds a run and `resume` is false; or the run there had another recipe or other data.
     """
     folder = RunFolder(recipe.out)
     if recipe.out.exists() and not recipe.out.is_dir():
@@ -54,15 +59,17 @@ def open_run_folder(recipe: Recipe, *, resume: bool) -> RunFolder:
                 where=str(recipe.out),
                 fix="go on with --resume, or set out=ANOTHER",
             )
-        _check_same_run(recipe, folder)
+        _check_same_recipe(recipe, folder)
+        _check_same_store(recipe, folder, store_fingerprint)
     else:  # a run that died before its first checkpoint leaves nothing to go on with
         folder.statistics.unlink(missing_ok=True)
     recipe.out.mkdir(parents=True, exist_ok=True)
     recipe.save(folder.recipe)
+    folder.store_fingerprint.write_text(store_fingerprint + "\n")
     return folder
 
 
-def _check_same_run(recipe: Recipe, folder: RunFolder) -> None:
+def _check_same_recipe(recipe: Recipe, folder: RunFolder) -> None:
     old = _flatten(load_recipe(folder.recipe, [f"data.store={recipe.data.store}"]).model_dump(mode="json"))
     new = _flatten(recipe.model_dump(mode="json"))
     for key in sorted(old.keys() | new.keys()):
@@ -72,6 +79,18 @@ def _check_same_run(recipe: Recipe, folder: RunFolder) -> None:
                 where=str(folder.recipe),
                 fix="resume with the recipe as it was, or set out=ANOTHER",
             )
+
+
+def _check_same_store(recipe: Recipe, folder: RunFolder, fingerprint: str) -> None:
+    """A store may have moved; the loader's place in it and the reference energies hold for its content only."""
+    path = folder.store_fingerprint
+    old = path.read_text().strip() if path.exists() else "unknown"
+    if old != fingerprint:
+        raise MlipError(
+            f"not the store of this run: its content had the fingerprint {old} and now has {fingerprint}",
+            where=str(recipe.data.store),
+            fix="resume with the store as it was, or set out=ANOTHER",
+        )
 
 
 def _flatten(values: dict[str, Any], prefix: tuple[str, ...] = ()) -> dict[tuple[str, ...], Any]:

@@ -42,6 +42,14 @@ def test_the_last_ones_and_the_best_one_stay(tmp_path):
     assert steps_in(tmp_path) == [2, 5, 6]
 
 
+def test_without_a_finite_validation_loss_there_is_no_best_one(tmp_path):
+    with Checkpoints(tmp_path) as checkpoints:
+        checkpoints.save(1, state_of(1.0), {}, float("nan"))
+        checkpoints.save(2, state_of(2.0), {}, None)
+        assert checkpoints.best_step is None
+        assert checkpoints.last_step == 2
+
+
 def test_a_checkpoint_that_a_kill_left_unfinished_is_not_taken_for_one(tmp_path):
     with Checkpoints(tmp_path) as checkpoints:
         checkpoints.save(1, state_of(1.0), {}, 1.0)

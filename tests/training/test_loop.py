@@ -1,6 +1,7 @@
 """Real, tiny training runs: they learn, they go on where they stopped, and they survive bad data."""
 
 import json
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -13,9 +14,10 @@ from mlip.data import Store
 from mlip.errors import MlipError
 from mlip.training import loop
 from mlip.training.evaluation import evaluate, store_frames
-from mlip.training.log import read_metrics
+from mlip.training.log import METRICS, RunLog, read_metrics
 from mlip.training.loop import describe_plan, train
 from mlip.training.recipe import load_recipe
+from mlip.training.run_folder import RunFolder
 
 
 @pytest.fixture(scope="module")
@@ -67,6 +69,18 @@ def test_the_exported_potential_says_where_it_is_from(finished):
     assert metadata.provenance["store_fingerprint"]
 
 
+def test_an_exported_potential_without_frames_to_plot_is_a_success(finished, tmp_path, capsys):
+    """The validation frames are of an element that the potential does not know."""
+    potential = mlip.load(finished.out / "potential.safetensors")
+    path = write_store(tmp_path / "platinum.h5", emt_frames(3, seed=5, symbols=("Pt",)), n_validation=1)
+    shutil.copy(finished.out / METRICS, tmp_path)
+    with Store(path) as store, RunLog(tmp_path, n_steps=150, resumed_from=150) as log:
+        loop.draw(RunFolder(tmp_path), potential, store, log)
+    assert "no parity plot" in capsys.readouterr().out
+    assert (tmp_path / "learning_curves.png").exists()
+    assert not (tmp_path / "parity.png").exists()
+
+
 def test_a_folder_with_a_run_is_not_overwritten(finished):
     with pytest.raises(MlipError, match=r"holds a run already.*--resume"):
         train(finished, quiet=True)
@@ -98,6 +112,9 @@ def test_an_interrupted_run_ends_with_the_same_bits(tiny_recipe, monkeypatch):
         train(interrupted, quiet=True)
     monkeypatch.undo()
     train(interrupted, resume=True, quiet=True)
+    # A record at each checkpoint and epoch end: none is lost to the kill.
+    records = read_metrics(interrupted.out, "train")
+    assert [record["step"] for record in records] == [2, 4, 6, 8, 10, 12, 14, 16, 18]
 
     expected = load_file(undisturbed.out / "potential.safetensors")
     found = load_file(interrupted.out / "potential.safetensors")
@@ -106,6 +123,18 @@ def test_an_interrupted_run_ends_with_the_same_bits(tiny_recipe, monkeypatch):
         np.testing.assert_array_equal(found[key], values, err_msg=key)
     # What was done twice is in the log once.
     assert read_metrics(interrupted.out, "validation") == read_metrics(undisturbed.out, "validation")
+
+
+def test_a_resumed_run_without_a_checkpoint_says_that_it_begins_anew(tiny_recipe, monkeypatch, capsys):
+    def killed(batches):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(loop, "timed_next", killed)
+    recipe = tiny_recipe()
+    for resume in (False, True):
+        with pytest.raises(KeyboardInterrupt):
+            train(recipe, resume=resume)
+        assert ("no checkpoint in" in capsys.readouterr().out) == resume
 
 
 @pytest.fixture

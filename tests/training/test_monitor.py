@@ -1,0 +1,73 @@
+"""What a run says of its health: no step is missing from the log, and pauses do not count as slowness."""
+
+import time
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from mlip.data import Store
+from mlip.graph.batching import Padding, Shape
+from mlip.graph.loader import BatchStatistics
+from mlip.training.log import RunLog, read_metrics
+from mlip.training.loss import Sums, Terms
+from mlip.training.monitor import Monitor, SentStep
+from mlip.training.step import StepReport
+
+BATCH = BatchStatistics(8, 16, 200, Shape(32, 256, 9), Padding(0.1, 0.2))
+
+
+def sent(step: int, gradient_norm: float = 1.0) -> SentStep:
+    """A step of one device with eight structures; a gradient that is not finite was skipped."""
+    terms = Terms(*(Sums(1.0, 2.0, 8.0) for _ in Terms._fields))
+    report = StepReport(1.0, terms, gradient_norm, np.isfinite(gradient_norm), np.zeros(8, bool))
+    return SentStep(step, jax.tree.map(lambda x: jnp.asarray(x)[None], report), np.arange(8)[None], BATCH, 0.0)
+
+
+@pytest.fixture
+def monitor(tiny_recipe, emt_store, tmp_path):
+    recipe = tiny_recipe("train.max_skipped=1")
+    with Store(emt_store) as store, RunLog(tmp_path, n_steps=100, quiet=True) as log:
+        yield Monitor(recipe, store, log, steps_per_epoch=6, started=time.perf_counter())
+
+
+def test_a_checkpoint_in_mid_epoch_loses_no_train_record(monitor, tmp_path):
+    for step in range(1, 4):
+        monitor.add(sent(step))
+    with monitor.paused():
+        assert [record["step"] for record in read_metrics(tmp_path, "train")] == [3]
+    monitor.add(sent(4))
+    monitor.end_epoch()
+    assert [record["step"] for record in read_metrics(tmp_path, "train")] == [3, 4]
+
+
+def test_a_pause_does_not_lower_the_speed(monitor):
+    for step in range(1, 4):
+        monitor.add(sent(step))
+    with monitor.paused():
+        time.sleep(1.0)
+    monitor.add(sent(4))
+    speed = float(monitor.end_epoch().split()[0].replace(",", ""))
+    assert speed > 3 * 8 / 1.0  # steps 2 to 4; without the pause they take milliseconds
+
+
+def test_an_epoch_of_one_step_has_a_health_line(monitor):
+    monitor.add(sent(1))
+    assert "data wait 0%, padding 20%, 1 compiled" in monitor.end_epoch()
+
+
+def test_the_mean_gradient_norm_leaves_out_skipped_steps(monitor, tmp_path):
+    for step, norm in enumerate([2.0, np.nan, 4.0], start=1):
+        monitor.add(sent(step, norm))
+    monitor.end_epoch()
+    (record,) = read_metrics(tmp_path, "train")
+    assert record["gradient_norm"] == pytest.approx(3.0)
+    assert record["skipped_steps"] == 1
+
+
+def test_an_epoch_of_skipped_steps_alone_has_a_health_line_and_no_record(monitor, tmp_path):
+    for step in (1, 2):
+        monitor.add(sent(step, np.nan))
+    assert "structures/s" in monitor.end_epoch()
+    assert not read_metrics(tmp_path, "train")
