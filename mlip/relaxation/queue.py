@@ -5,13 +5,14 @@ every return of the device the host takes out what has ended, renews exhausted n
 budget of edges, and packs again. Shapes are powers of two and are used again where they fit: few compilations.
 """
 
+import math
 import time
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from itertools import count
-from numbers import Number
+from numbers import Integral, Number
 from os import PathLike
 from typing import Any
 
@@ -136,6 +137,19 @@ def progress_bar(shown: bool = True) -> Progress:
     )
 
 
+def check_options(fmax: float, steps: int, dtype: str) -> None:
+    """Refuse what no relaxation can be run with, before anything is read or written.
+
+    Raises:
+        MlipError: names the option.
+    """
+    if not 0 < fmax < math.inf:
+        raise MlipError(f"is {fmax}", where="fmax", fix="a force > 0, eV/A")
+    if not isinstance(steps, Integral) or steps < 0:
+        raise MlipError(f"is {steps}", where="steps", fix="a whole number >= 0")
+    precision_scope(dtype)
+
+
 def relaxations(
     structures: Sequence[Atoms],
     potential: Potential | str | PathLike,
@@ -147,10 +161,9 @@ def relaxations(
     statistics: Statistics | None = None,
 ) -> Iterator[tuple[int, RelaxResult]]:
     """As `relax`, giving (index, result) of each structure when it ends, in no particular order."""
+    check_options(fmax, steps, dtype)
     if not isinstance(potential, Potential):
         potential = Potential.load(potential)
-    if not fmax > 0 or steps < 0:
-        raise MlipError(f"fmax={fmax}, steps={steps}", where="relax", fix="give fmax > 0 and steps >= 0")
     for index, atoms in enumerate(structures):
         if not isinstance(atoms, Atoms):
             raise MlipError(f"is a {type(atoms).__name__}", where=f"structure {index}", fix="give ase.Atoms")
@@ -244,7 +257,7 @@ class _Queue:
         state = stack(STATE_AXES, [r.state for r in running], shape.n_node, shape.n_graph)
         fixed = stack(FIXED_AXES, [r.fixed for r in running], shape.n_node, shape.n_graph)
         limits = self.limits._replace(min_moving=int(np.ceil(_MOVING_FRACTION * len(running))))
-        with precision_scope(self.dtype):
+        with precision_scope(self.dtype.name):
             state, n_evaluations = jax.device_get(
                 advance(
                     potential.model,

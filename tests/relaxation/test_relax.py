@@ -218,6 +218,9 @@ def test_energies_that_are_not_finite_end_the_structure(crystals, potential):
 def test_options_without_sense_are_refused(crystals, potential):
     with pytest.raises(MlipError, match="fmax"):
         relax([crystals["diamond"]], potential, fmax=0)
+    for dtype in ("float16", "double precision"):
+        with pytest.raises(MlipError, match=r"^dtype: "):
+            relax([crystals["diamond"]], potential, dtype=dtype)
     with pytest.raises(MlipError, match="unknown choice"):
         relax([crystals["diamond"]], potential, cell="volume")
     with pytest.raises(MlipError, match="2 choices for 1 structures"):
