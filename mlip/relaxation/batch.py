@@ -165,7 +165,9 @@ def advance(
         exhausted = _list_is_exhausted(moved, fixed, limits, graph_of_node)
         return moved._replace(needs_list=state.needs_list | (is_moving(moved) & exhausted)), iteration + 1
 
-    return jax.lax.while_loop(is_worthwhile, evaluate_and_step, (state, jnp.int32(0)))
+    # TF32, a GPU's default for products, would cost positions and cells three digits.
+    with jax.default_matmul_precision("highest"):
+        return jax.lax.while_loop(is_worthwhile, evaluate_and_step, (state, jnp.int32(0)))
 
 
 def is_moving(state: State) -> Bool[Array, " g"]:
