@@ -6,7 +6,6 @@ for layers, along the chain for chains), compare with that structure's effective
 """
 
 import hashlib
-import json
 from collections import Counter
 from dataclasses import dataclass, field
 from os import PathLike
@@ -22,7 +21,7 @@ from mlip.benchmark.volume import crystal_directions, effective_volume
 from mlip.data import Store
 from mlip.errors import MlipError
 from mlip.potential import Potential
-from mlip.relaxation import RelaxResult, Statistics, relaxations
+from mlip.relaxation import RelaxResult, Statistics, check_options, relaxations
 from mlip.relaxation.cell import Along
 from mlip.relaxation.queue import progress_bar
 
@@ -78,10 +77,12 @@ def run_relaxation_benchmark(
     """Relax the materials of a split and append a record of each to OUT/results.jsonl; done ones are skipped.
 
     Raises:
-        MlipError: unknown split or one without materials; OUT has results of another potential, store or protocol.
+        MlipError: an option out of range; a split that is unknown or has no materials; OUT has results of another
+            potential, store or protocol.
     """
     if split not in SPLITS:
         raise MlipError(f"unknown split {split!r}", where="--split", fix=f"one of: {', '.join(SPLITS)}")
+    check_options(fmax, steps, dtype)
     potential = Potential.load(potential_path)
     with Store(store_path) as store:
         chosen = [k for k, m in enumerate(store.materials()) if split in ("all", m.split)]
@@ -163,7 +164,6 @@ class _Reference:
 
 def _protocol(potential_path, store: Store, split, fmax, steps, dtype) -> dict[str, Any]:
     """What two runs must share for their records to stand in one file."""
-    metadata = json.dumps(store.metadata, sort_keys=True, default=str)
     return {
         "benchmark": "relaxation",
         "potential": {
@@ -174,13 +174,21 @@ def _protocol(potential_path, store: Store, split, fmax, steps, dtype) -> dict[s
             "name": store.path.name,
             "materials": store.n_materials,
             "frames": store.n_frames,
-            "metadata_sha256": hashlib.sha256(metadata.encode()).hexdigest(),
+            "content_sha256": _content_hash(store),
         },
         "split": split,
         "fmax": fmax,
         "steps": steps,
         "dtype": dtype,
     }
+
+
+def _content_hash(store: Store) -> str:
+    """Hash of the checksums that the store's files carry of each column and of the metadata."""
+    content = hashlib.sha256()
+    for shard in store.shards:
+        content.update(shard.file["checksums"].asstr()[()].encode())
+    return content.hexdigest()
 
 
 @dataclass(frozen=True)

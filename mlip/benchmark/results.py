@@ -1,7 +1,7 @@
 """results.jsonl: a header that says what was run, then a line for every structure, appended and flushed.
 
-A run that was killed goes on where it stopped: ids in the file are done, a line cut short is dropped. A file of
-another potential, store or protocol is refused, never mixed with.
+A run that was killed goes on where it stopped: ids in the file are done, a line cut short is dropped. A file with
+results of another potential, store or protocol is refused, never mixed with; one that has only a header is replaced.
 """
 
 import json
@@ -44,12 +44,12 @@ class ResultsFile:
         header = {"mlip_results": FORMAT_VERSION, **json.loads(json.dumps(protocol))}
         if self.path.exists() and self.path.stat().st_size:
             found, self.records, complete = _read(self.path)
-            _check_same(header, found, self.path)
-            os.truncate(self.path, complete)
-            self._file = self.path.open("a")
-        else:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            self._file = self.path.open("a")
+            if self.records:
+                _check_same(header, found, self.path)
+            os.truncate(self.path, complete if self.records else 0)
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        self._file = self.path.open("a")
+        if not self.records:
             self._write(header)
         self._synced = 0.0
 

@@ -9,7 +9,7 @@ from ase.build import bulk
 
 from mlip.benchmark import relaxation
 from mlip.benchmark.relaxation import run_relaxation_benchmark, summarise
-from mlip.benchmark.report import energy_error, plot_errors, relative_volume_error
+from mlip.benchmark.report import energy_error, error_figures, plot_errors, relative_volume_error
 from mlip.benchmark.results import ResultsFile, read_results
 from mlip.benchmark.tables import relaxation_tables
 from mlip.data import Frame, StoreWriter, Trajectory
@@ -116,6 +116,37 @@ def test_results_of_another_potential_are_refused(finished, potential, store, tm
         run_relaxation_benchmark(other, store, finished[0], steps=5, progress=False)
 
 
+@pytest.mark.parametrize(
+    ("option", "value"), [("fmax", 0.0), ("fmax", np.nan), ("fmax", np.inf), ("steps", -1), ("dtype", "float16")]
+)
+def test_an_option_out_of_range_is_named_and_leaves_the_folder_as_it_was(potential, store, tmp_path, option, value):
+    with pytest.raises(MlipError, match=f"^{option}: "):
+        run_relaxation_benchmark(potential, store, tmp_path / "out", progress=False, **{option: value})
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_header_without_results_gives_way_to_another_protocol(tmp_path):
+    path = tmp_path / "results.jsonl"
+    for fmax in (0.1, 0.2):
+        with ResultsFile(path, {"fmax": fmax}):
+            pass
+    with ResultsFile(path, {"fmax": 0.3}) as results:
+        results.append({"material": 0})
+    assert read_results(path) == ({"mlip_results": 1, "fmax": 0.3}, [{"material": 0}])
+    with pytest.raises(MlipError, match="another fmax"):
+        ResultsFile(path, {"fmax": 0.1})
+
+
+def test_results_of_a_store_of_the_same_shape_with_other_energies_are_refused(potential, tmp_path):
+    (tmp_path / "other").mkdir()
+    for path, energy in ((tmp_path / "a.h5", -1.0), (tmp_path / "other" / "a.h5", -2.0)):
+        with StoreWriter(path) as writer:
+            writer.add(Trajectory("agm1", [frame(bulk("Xe"), energy)], "PBE", 3), "test")  # fails without compiling
+    run_relaxation_benchmark(potential, tmp_path / "a.h5", tmp_path / "out", progress=False)
+    with pytest.raises(MlipError, match="another store"):
+        run_relaxation_benchmark(potential, tmp_path / "other" / "a.h5", tmp_path / "out", progress=False)
+
+
 def test_a_file_of_something_else_is_not_appended_to(tmp_path):
     path = tmp_path / "results.jsonl"
     path.write_text('{"id": 1}\n')
@@ -156,6 +187,14 @@ def test_histograms_are_drawn_for_what_there_is(finished, tmp_path):
     failed = next(r for r in run.records if r["id"] == "agm3")
     assert np.isnan(relative_volume_error(failed))
     assert np.isnan(energy_error(failed))
+
+
+def test_histograms_say_that_too_high_an_energy_is_to_the_right(finished):
+    _, run = finished
+    too_high = next(r for r in run.records if r["id"] == "agm1") | {"energy": -1.0, "dft_energy": -3.0, "n_atoms": 1}
+    assert energy_error(too_high) == 2.0
+    for figure in error_figures(run.records).values():
+        assert all("(potential - reference)" in panel.get_xlabel() for panel in figure.axes)
 
 
 def test_records_are_json_without_nan(finished):
