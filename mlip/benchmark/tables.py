@@ -87,17 +87,8 @@ def _energy_table(rows: list[DimensionalityRow], name: str, source: str) -> Tabl
     """The paper's column MPE holds mean signed errors in eV/atom, DFT minus potential (here ME); both are given."""
     return Table(
         "energy",
-        f"Energy relaxed with {name}, against {source}",
-        (
-            "",
-            "materials",
-            "Failed %",
-            "Outliers %",
-            "ME (reference - potential) eV/atom",
-            "MPE %",
-            "MAPE %",
-            "MAE eV/atom",
-        ),
+        f"Energy relaxed with {name}, against {source} (ME: reference minus potential)",
+        ("", "materials", "Failed %", "Outliers %", "ME eV/atom", "MPE %", "MAPE %", "MAE eV/atom"),
         tuple(
             (
                 *_leading_cells(row, row.energy),
