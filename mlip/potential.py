@@ -280,7 +280,11 @@ class Potential:
                 header = (file.metadata() or {}).get(_HEADER_KEY)
                 tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a mapping)
         except (SafetensorError, OSError) as error:
-            raise MlipError(f"cannot be read as safetensors: {error}", where=str(path)) from None
+            raise MlipError(
+                f"cannot be read as safetensors: {error}",
+                where=str(path),
+                fix="a potential is what `mlip train` or `mlip convert` wrote; stores: `mlip data info`",
+            ) from None
         if header is None:
             raise MlipError(
                 "has no mlip header: not a potential",
