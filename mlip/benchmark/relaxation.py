@@ -19,6 +19,7 @@ from mlip.benchmark.metrics import ErrorSummary, energy_errors, volume_errors
 from mlip.benchmark.results import ResultsFile
 from mlip.benchmark.volume import crystal_directions, effective_volume
 from mlip.data import Store
+from mlip.data.outliers import END_REMOVED
 from mlip.errors import MlipError
 from mlip.potential import Potential
 from mlip.relaxation import RelaxResult, Statistics, check_options, relaxations
@@ -34,6 +35,8 @@ class BenchmarkRun:
 
     header: dict[str, Any]
     records: list[dict[str, Any]]
+    left_out: list[str] = field(default_factory=list)
+    """Ids of materials without a relaxed structure to compare with: an outlier rule removed it."""
     n_added: int = 0
     statistics: Statistics = field(default_factory=Statistics)
 
@@ -42,6 +45,7 @@ class BenchmarkRun:
         relaxed = [r for r in self.records if r["reason"] != "error"]
         return {
             "materials": len(self.records),
+            "left_out": self.left_out,
             "added": self.n_added,
             "reasons": dict(Counter(r["reason"] for r in self.records).most_common()),
             "mean_force_calls": float(np.mean([r["n_steps"] + 1 for r in relaxed])) if relaxed else None,
@@ -59,6 +63,11 @@ class BenchmarkRun:
                 f"{cost.n_force_calls / self.n_added:.1f} force calls and {cost.seconds / self.n_added:.3f} s a "
                 f"material; {cost.seconds:.1f} s in all, {cost.compile_seconds:.1f} s of it compiling "
                 f"{len(cost.shapes)} shapes; {100 * cost.padded_fraction:.0f} % of the edges were padding"
+            )
+        if self.left_out:
+            lines.append(
+                f"{len(self.left_out)} materials left out, an outlier rule having removed their relaxed structure: "
+                + ", ".join(self.left_out)
             )
         return lines
 
@@ -85,14 +94,16 @@ def run_relaxation_benchmark(
     check_options(fmax, steps, dtype)
     potential = Potential.load(potential_path)
     with Store(store_path) as store:
-        chosen = [k for k, m in enumerate(store.materials()) if split in ("all", m.split)]
+        of_split = {k: m for k, m in enumerate(store.materials()) if split in ("all", m.split)}
+        left_out = [m.id for m in of_split.values() if END_REMOVED in m.properties]
+        chosen = [k for k, m in of_split.items() if END_REMOVED not in m.properties]
         if not chosen:
             raise MlipError(f"no materials in split {split!r}", where=str(store_path), fix="try --split all")
         protocol = _protocol(potential_path, store, split, fmax, steps, dtype)
         with ResultsFile(Path(out) / "results.jsonl", protocol) as results:
             done = {record["material"] for record in results.records}
             missing = [k for k in chosen if k not in done]
-            run = BenchmarkRun(protocol, results.records, n_added=len(missing))
+            run = BenchmarkRun(protocol, results.records, left_out, n_added=len(missing))
             _relax_and_record(store, missing, potential, results, run.statistics, protocol, progress)
     return run
 

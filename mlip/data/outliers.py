@@ -69,6 +69,10 @@ RULE_SETS: dict[str, tuple[Rule, ...]] = {
 """By name: the paper's filters of its 2D and its PBEsol data, and no filter."""
 
 
+END_REMOVED = "path_end_removed"
+"""Property of a material whose relaxed structure was an outlier: 1."""
+
+
 def rules_named(name: str) -> tuple[Rule, ...]:
     """The rule set of that name.
 
@@ -83,7 +87,9 @@ def rules_named(name: str) -> tuple[Rule, ...]:
 def remove_outliers(trajectory: Trajectory, rules: tuple[Rule, ...]) -> tuple[Trajectory, Counter[str]]:
     """The trajectory without outliers (it may have no frame left), and how many frames each rule removed.
 
-    A frame counts for the first rule that it breaks, so that the counts add up to the frames removed.
+    A frame counts for the first rule that it breaks, so that the counts add up to the frames removed. A path that
+    lost its last frame, the relaxed one, but not all, has the property `END_REMOVED`: nothing may be compared with
+    what is its last frame now.
     """
     kept: list[Frame] = []
     removed: Counter[str] = Counter()
@@ -93,7 +99,10 @@ def remove_outliers(trajectory: Trajectory, rules: tuple[Rule, ...]) -> tuple[Tr
             kept.append(frame)
         else:
             removed[broken] += 1
-    return replace(trajectory, frames=kept), removed
+    filtered = replace(trajectory, frames=kept)
+    if kept and kept[-1] is not trajectory.frames[-1]:
+        filtered = replace(filtered, properties={**trajectory.properties, END_REMOVED: 1.0})
+    return filtered, removed
 
 
 def _exceeds(label: np.ndarray | None, limit: float) -> bool:

@@ -13,6 +13,7 @@ from mlip.benchmark.report import energy_error, error_figures, plot_errors, rela
 from mlip.benchmark.results import ResultsFile, read_results
 from mlip.benchmark.tables import relaxation_tables
 from mlip.data import Frame, StoreWriter, Trajectory
+from mlip.data.outliers import END_REMOVED
 from mlip.errors import MlipError
 from mlip.models.m3gnet import M3GNetConfig
 from mlip.potential import Potential, PotentialMetadata, init_params
@@ -41,6 +42,8 @@ def store(tmp_path_factory):
         for name, dimensionality, atoms, split in materials:
             path_of_two = [frame(atoms, -1.0), frame(atoms, -3.0 * len(atoms))]
             writer.add(Trajectory(name, path_of_two, "PBE (CHGNet surrogate)", dimensionality), split)
+        headless = Trajectory("agm7", [frame(bulk("Na"), -1.0)], "PBE (CHGNet surrogate)", 3, {END_REMOVED: 1.0})
+        writer.add(headless, "test")
     return path
 
 
@@ -80,6 +83,13 @@ def test_layers_and_chains_keep_their_vacuum(finished):
     by_id = {r["id"]: r for r in run.records}
     assert by_id["agm4"]["cell"][2] == [0, 0, 18.0]
     assert by_id["agm5"]["cell"][1:] == [[0, 16.0, 0], [0, 0, 16.0]]
+
+
+def test_a_material_whose_relaxed_structure_was_an_outlier_is_left_out_aloud(finished):
+    _, run = finished
+    assert run.left_out == ["agm7"]
+    assert "agm7" not in {record["id"] for record in run.records}
+    assert any("agm7" in line for line in run.describe())
 
 
 def test_a_second_run_relaxes_nothing_again(finished, potential, store):

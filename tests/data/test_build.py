@@ -16,6 +16,7 @@ from ase.io import write
 
 from mlip.data import Store
 from mlip.data.build import BuildSettings, build
+from mlip.data.outliers import END_REMOVED
 from mlip.data.split import assign_split
 from mlip.errors import MlipError
 
@@ -71,6 +72,8 @@ def test_each_rule_tells_frames_and_materials(write_paths, make_run, make_step, 
     assert report.outlier_materials == {"force component > 50 eV/A": 2, "energy > 0 eV/atom": 1}
     assert report.materials_emptied == 1
     assert total(report.materials_kept) == 2
+    with Store(tmp_path / "store.h5") as store:  # "some" ends with an outlier: its relaxed structure is gone
+        assert {m.id for m in store.materials() if END_REMOVED in m.properties} == {"some"}
 
 
 def test_runs_without_ids_in_files_of_the_same_name_are_two_materials(tmp_path):
