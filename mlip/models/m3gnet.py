@@ -6,6 +6,9 @@ P_l(r_ij . r_ik) = sum_m C_lm(r_ij) C_lm(r_ik). The cost is O(bonds), not O(trip
 [v_i | v_j | e_ij] are split by input, so that two thirds of their work is done on atoms instead of bonds.
 
 Equations in brackets are the paper's. The centre i of a bond is its receiver, the neighbour j its sender.
+
+The config's defaults are the original code (m3gnet 0.2.4). matgl's M3GNet is the same network with another choice of
+basis, deeper gated MLPs, a bias and no swish here and there: `matgl_config` names them all.
 """
 
 from dataclasses import dataclass
@@ -22,6 +25,8 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from mlip.models.angular import racah_harmonics
 from mlip.models.radial import smooth_bessel_basis, smoothstep_cutoff, spherical_bessel_basis
 
+Basis = Literal["smooth", "bessel"]
+
 _KERNEL_INIT = nn.initializers.glorot_uniform()  # as in the original
 
 
@@ -34,9 +39,18 @@ class M3GNetConfig(BaseModel):
     cutoff: float = Field(5.0, gt=0, description="bonds up to this length are edges, A")
     three_body_cutoff: float = Field(4.0, gt=0, description="bonds up to this length enter angles, A")
     units: int = Field(64, ge=1, description="features per atom and bond, and width of the hidden layers")
+    hidden_units: int | None = Field(None, ge=1, description="width of the hidden layers where it is not `units`")
+    hidden_layers: Literal[1, 2] = Field(1, description="of a gated MLP; the readout has one more")
     n_blocks: int = Field(3, ge=1)
     max_n: int = Field(3, ge=1, le=8, description="radial functions per angular order, and of the bond basis")
     max_l: int = Field(3, ge=1, le=6, description="angular orders: l = 0 .. max_l - 1")
+    bond_basis: Basis = Field("smooth", description="max_n smooth functions, or max_l max_n spherical Bessel functions")
+    three_body_basis: Basis = Field("bessel", description="of the second bond of an angle; max_n functions for each l")
+    bond_embedding_bias: bool = False
+    atom_weight_swish: bool = Field(True, description="the radial weight of atom messages has a swish")
+    aggregate: Literal["centre", "neighbour"] = Field(
+        "centre", description="the end of a bond that its atom message is added to; matgl < 3 trained with 'neighbour'"
+    )
     max_atomic_number: int = Field(94, ge=1, le=118)
 
     @model_validator(mode="after")
@@ -44,6 +58,30 @@ class M3GNetConfig(BaseModel):
         if self.three_body_cutoff > self.cutoff:
             raise ValueError(f"three_body_cutoff ({self.three_body_cutoff}) is longer than cutoff ({self.cutoff})")
         return self
+
+    @property
+    def width(self) -> int:
+        """Of the hidden layers."""
+        return self.hidden_units or self.units
+
+
+def matgl_config(units: int = 64, smooth: bool = True, **changes) -> M3GNetConfig:
+    """The network of matgl's M3GNet: `units` wide in its hidden layers, 64 features an atom and bond.
+
+    Args:
+        smooth: matgl's `use_smooth`; otherwise both bases are spherical Bessel functions.
+    """
+    basis = "smooth" if smooth else "bessel"
+    values = {
+        "units": 64,
+        "hidden_units": units,
+        "hidden_layers": 2,
+        "bond_basis": basis,
+        "three_body_basis": basis,
+        "bond_embedding_bias": True,
+        "atom_weight_swish": False,
+    }
+    return M3GNetConfig(**values | changes)
 
 
 class M3GNet(nn.Module):
@@ -62,7 +100,7 @@ class M3GNet(nn.Module):
         vectors = graph.edges["vectors"]
         distances = jnp.sqrt(jnp.sum(vectors * vectors, axis=-1))
 
-        basis = smooth_bessel_basis(distances, config.max_n, config.cutoff)
+        basis = bond_basis(config, distances)
         angular = AngularDensity.of_bonds(config, vectors, distances, senders, receivers)
 
         atoms = nn.Embed(
@@ -72,11 +110,27 @@ class M3GNet(nn.Module):
             dtype=vectors.dtype,
             name="embedding",
         )(graph.nodes["species"])
-        bonds = nn.silu(_dense(config.units, "bond_embedding", use_bias=False)(basis))
+        bonds = nn.silu(_dense(config.units, "bond_embedding", config.bond_embedding_bias)(basis))
         for block in range(config.n_blocks):
             bonds += ThreeBody(config, name=f"three_body_{block}")(atoms, angular)
             atoms, bonds = Convolution(config, name=f"convolution_{block}")(atoms, bonds, basis, senders, receivers)
         return Readout(config, name="readout")(atoms)
+
+
+def bond_basis(config: M3GNetConfig, distances: Float[Array, " e"]) -> Float[Array, "e k"]:
+    """h(r_ij), zero from the cutoff on."""
+    if config.bond_basis == "smooth":
+        return smooth_bessel_basis(distances, config.max_n, config.cutoff)
+    basis = spherical_bessel_basis(distances, config.max_l, config.max_n, config.cutoff)
+    return jnp.where(distances[:, None] < config.cutoff, basis.reshape(len(distances), -1), 0.0)
+
+
+def three_body_basis(config: M3GNetConfig, distances: Float[Array, " e"]) -> Float[Array, "e l n"]:
+    """The radial functions of the angular terms; what is beyond the three-body cutoff is the caller's to cut."""
+    if config.three_body_basis == "bessel":
+        return spherical_bessel_basis(distances, config.max_l, config.max_n, config.cutoff)
+    basis = smooth_bessel_basis(distances, config.max_l * config.max_n, config.cutoff)
+    return basis.reshape(len(distances), config.max_l, config.max_n)
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,7 +148,7 @@ class AngularDensity:
     @classmethod
     def of_bonds(cls, config: M3GNetConfig, vectors, distances, senders, receivers) -> "AngularDensity":
         gate = smoothstep_cutoff(distances, config.three_body_cutoff)
-        radial = spherical_bessel_basis(distances, config.max_l, config.max_n, config.cutoff)
+        radial = three_body_basis(config, distances)
         # Y_l0 of the angle = sqrt((2l + 1) / 4 pi) P_l; both bonds carry the cutoff (eq. 6).
         y_l0 = np.sqrt((2 * np.arange(config.max_l) + 1) / (4 * np.pi))[:, None]
         radial = radial * jnp.asarray(y_l0, distances.dtype) * gate[:, None, None]
@@ -143,7 +197,7 @@ class ThreeBody(nn.Module):
 class Convolution(nn.Module):
     """Update of bonds, then of atoms (eqs. 8 and 9), each a gated MLP of [v_i | v_j | e_ij] times a radial weight.
 
-    As in the released code, the radial weight of the bonds is linear and that of the atoms has a swish.
+    As in the original code, the radial weight of the bonds is linear even where that of the atoms has a swish.
     """
 
     config: M3GNetConfig
@@ -157,12 +211,15 @@ class Convolution(nn.Module):
         senders: Int[Array, " e"],
         receivers: Int[Array, " e"],
     ) -> tuple[Float[Array, "n u"], Float[Array, "e u"]]:
-        units = self.config.units
-        bond_message = GatedMessage(units, name="bond_message")(atoms, bonds, senders, receivers)
-        bonds = bonds + bond_message * _dense(units, "bond_weight", use_bias=False)(basis)
-        atom_message = GatedMessage(units, name="atom_message")(atoms, bonds, senders, receivers)
-        atom_message *= nn.silu(_dense(units, "atom_weight", use_bias=False)(basis))
-        return atoms + jax.ops.segment_sum(atom_message, receivers, len(atoms), indices_are_sorted=True), bonds
+        config = self.config
+        bond_message = GatedMessage(config, name="bond_message")(atoms, bonds, senders, receivers)
+        bonds = bonds + bond_message * _dense(config.units, "bond_weight", use_bias=False)(basis)
+        atom_message = GatedMessage(config, name="atom_message")(atoms, bonds, senders, receivers)
+        atom_weight = _dense(config.units, "atom_weight", use_bias=False)(basis)
+        atom_message *= nn.silu(atom_weight) if config.atom_weight_swish else atom_weight
+        at_centre = config.aggregate == "centre"
+        ends = receivers if at_centre else senders
+        return atoms + jax.ops.segment_sum(atom_message, ends, len(atoms), indices_are_sorted=at_centre), bonds
 
 
 class GatedMessage(nn.Module):
@@ -171,33 +228,39 @@ class GatedMessage(nn.Module):
     W [v_i | v_j | e_ij] = (W1 v)_i + (W2 v)_j + W3 e_ij: the first two products are taken on atoms.
     """
 
-    units: int
+    config: M3GNetConfig
 
     @nn.compact
     def __call__(self, atoms, bonds, senders, receivers) -> Float[Array, "e u"]:
-        units = self.units
-        kernel = self.param("kernel", _init_fused_kernel, (3 * units, 2 * units)).astype(bonds.dtype)
-        bias = self.param("bias", nn.initializers.zeros_init(), (2 * units,)).astype(bonds.dtype)
+        units, width = self.config.units, self.config.width
+        kernel = self.param("kernel", _init_fused_kernel, (3 * units, 2 * width)).astype(bonds.dtype)
+        bias = self.param("bias", nn.initializers.zeros_init(), (2 * width,)).astype(bonds.dtype)
         of_centre = atoms @ kernel[:units] + bias
         of_neighbour = atoms @ kernel[units : 2 * units]
         hidden = nn.silu(of_centre[receivers] + of_neighbour[senders] + bonds @ kernel[2 * units :])
         core, gate = jnp.split(hidden, 2, axis=-1)
+        for layer in range(1, self.config.hidden_layers):
+            core = nn.silu(_dense(width, f"core_{layer}")(core))
+            gate = nn.silu(_dense(width, f"gate_{layer}")(gate))
         return nn.silu(_dense(units, "core")(core)) * nn.sigmoid(_dense(units, "gate")(gate))
 
 
 class Readout(nn.Module):
-    """Energy of each atom: a gated MLP with three layers, the core's last one linear (eq. 13)."""
+    """Energy of each atom: a gated MLP, the core's last layer linear (eq. 13)."""
 
     config: M3GNetConfig
 
     @nn.compact
     def __call__(self, atoms: Float[Array, "n u"]) -> Float[Array, " n"]:
-        units = self.config.units
+        config = self.config
+        # With two hidden layers, matgl's first one is as wide as the features.
+        widths = [config.units] * (config.hidden_layers - 1) + [config.width] * 2
         core, gate = atoms, atoms
-        for layer in range(2):
-            core = nn.silu(_dense(units, f"core_{layer}")(core))
-            gate = nn.silu(_dense(units, f"gate_{layer}")(gate))
-        return (_dense(1, "core_2")(core) * nn.sigmoid(_dense(1, "gate_2")(gate)))[:, 0]
+        for layer, width in enumerate(widths):
+            core = nn.silu(_dense(width, f"core_{layer}")(core))
+            gate = nn.silu(_dense(width, f"gate_{layer}")(gate))
+        last = len(widths)
+        return (_dense(1, f"core_{last}")(core) * nn.sigmoid(_dense(1, f"gate_{last}")(gate)))[:, 0]
 
 
 def _dense(features: int, name: str, use_bias: bool = True) -> nn.Dense:
