@@ -12,17 +12,19 @@ def evaluate(
     split: str = typer.Option(None, "--split", help="Of a store: train, val or test. Default: all frames."),
     functional: str = typer.Option(None, "--functional", help="Of a file that does not tell: PBE, ..."),
     dtype: str = typer.Option("float32", "--dtype", help="float32 or float64."),
+    elements: bool = typer.Option(False, "--elements", help="Every element, not the ten with the worst forces."),
     as_json: bool = typer.Option(False, "--json", help="Print JSON instead of the table."),
 ) -> None:
     """Energy, force and stress errors of a potential by dimensionality, beside E0 only, F = 0 and S = 0."""
     from rich.console import Console
 
     from mlip.potential import Potential
-    from mlip.training.evaluation import error_table, evaluate_path
+    from mlip.training.error_tables import error_tables
+    from mlip.training.evaluation import evaluate_path
 
     errors = evaluate_path(Potential.load(potential), data, split=split, functional=functional, dtype=dtype)
     if as_json:
         typer.echo(json.dumps(errors.as_json()))
     else:
         title = f"{potential} on {data}" + (f", {split}" if split else "")
-        Console().print(error_table(errors, title))
+        Console().print(*error_tables(errors, title, all_elements=elements), sep="\n\n")

@@ -17,10 +17,13 @@ from mlip.data import Frame
 from mlip.errors import MlipError
 from mlip.models import parse_config
 from mlip.potential import Potential, PotentialMetadata, init_params
-from mlip.training.evaluation import Errors, LabelledFrame, evaluate, evaluate_path
+from mlip.training.comparison import LabelledFrame, compare
+from mlip.training.evaluation import evaluate, evaluate_path
+from mlip.training.frame_errors import Errors
 from mlip.units import EV_PER_A3_IN_GPA
 
 E0 = {"Cu": -3.0, "Al": -2.0, "Ni": -1.0}
+NO_E0 = np.zeros(119)
 
 
 @pytest.fixture(scope="module")
@@ -94,9 +97,8 @@ def test_a_prediction_that_is_not_finite_is_counted_and_enters_no_column(quantit
     fault = zeros_for(second.frame)
     fault[quantity] = np.full_like(fault[quantity], value)
     expected, found = Errors(), Errors()
-    expected.add(first, zeros_for(first.frame), reference_energy=0.0)
-    found.add(first, zeros_for(first.frame), reference_energy=0.0)
-    found.add(second, fault, reference_energy=0.0)
+    expected.add(compare([first], [zeros_for(first.frame)], NO_E0))
+    found.add(compare([first, second], [zeros_for(first.frame), fault], NO_E0))
     assert found.left_out == {"prediction is not finite": 1}
     assert found.rows == expected.rows
 
@@ -105,7 +107,7 @@ def test_a_stress_without_a_label_may_be_undefined():
     """A cell without volume has no stress: neither a label nor a prediction."""
     item = labelled([replace(FRAMES[0], stress=None)])[0]
     errors = Errors()
-    errors.add(item, zeros_for(item.frame) | {"stress": np.full(6, np.nan)}, reference_energy=0.0)
+    errors.add(compare([item], [zeros_for(item.frame) | {"stress": np.full(6, np.nan)}], NO_E0))
     assert not errors.left_out
     assert errors.rows[-1].forces_mae == pytest.approx(np.abs(item.frame.forces).mean())
 

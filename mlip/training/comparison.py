@@ -1,0 +1,119 @@
+"""Labels beside predictions, many frames in flat arrays: what every error is computed from."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, NamedTuple
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+
+from mlip.data.records import Frame
+from mlip.units import EV_PER_A3_IN_GPA
+
+
+class LabelledFrame(NamedTuple):
+    frame: Frame
+    material_id: str
+    dimensionality: int
+    functional: str
+
+
+class Pair(NamedTuple):
+    """What is known and what was predicted, in one shape."""
+
+    labels: np.ndarray
+    """NaN where there is none."""
+    predicted: np.ndarray
+
+    @property
+    def errors(self) -> np.ndarray:
+        """Potential minus label; NaN without a label."""
+        return self.predicted - self.labels
+
+    @property
+    def faults(self) -> np.ndarray:
+        """Where a label is known and the prediction is not finite."""
+        return ~np.isnan(self.labels) & ~np.isfinite(self.predicted)
+
+    def known(self) -> "Pair":
+        """Flat, without what has no label."""
+        return self.at(~np.isnan(self.labels))
+
+    def at(self, mask: np.ndarray) -> "Pair":
+        return Pair(self.labels[mask], self.predicted[mask])
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """`k` frames of `n` atoms in all."""
+
+    functional: np.ndarray
+    """(k,) names."""
+    dimensionality: Int[np.ndarray, " k"]
+    n_atoms: Int[np.ndarray, " k"]
+    numbers: Int[np.ndarray, " n"]
+    energy: Pair
+    """(k,) eV/atom, reference energies subtracted."""
+    forces: Pair
+    """(n, 3) eV/A."""
+    stress: Pair
+    """(k, 6) GPa."""
+
+    @property
+    def n_frames(self) -> int:
+        return len(self.n_atoms)
+
+    @cached_property
+    def frame_of_atom(self) -> Int[np.ndarray, " n"]:
+        return np.repeat(np.arange(self.n_frames), self.n_atoms)
+
+    @property
+    def is_finite(self) -> Bool[np.ndarray, " k"]:
+        """Whether all predictions of a frame that can be compared are numbers."""
+        faulty_atoms = np.bincount(self.frame_of_atom, self.forces.faults.any(axis=1), minlength=self.n_frames)
+        return ~(self.energy.faults | (faulty_atoms > 0) | self.stress.faults.any(axis=1))
+
+    def at(self, mask: Bool[np.ndarray, " k"]) -> "Comparison":
+        """The frames in `mask`."""
+        atoms = mask[self.frame_of_atom]
+        return Comparison(
+            self.functional[mask],
+            self.dimensionality[mask],
+            self.n_atoms[mask],
+            self.numbers[atoms],
+            self.energy.at(mask),
+            self.forces.at(atoms),
+            self.stress.at(mask),
+        )
+
+
+def compare(
+    items: Sequence[LabelledFrame], predictions: Sequence[dict[str, Any]], reference_energies: Float[np.ndarray, "119"]
+) -> Comparison:
+    """Labels of `items` beside what `Potential.predict` gave for them; `reference_energies` by atomic number, eV."""
+    frames = [item.frame for item in items]
+    n_atoms = np.array([len(frame) for frame in frames])
+    references = np.array([reference_energies[frame.numbers].sum() for frame in frames])
+
+    def interaction_energies(totals: list[float]) -> np.ndarray:
+        return (np.array(totals) - references) / n_atoms
+
+    return Comparison(
+        functional=np.array([item.functional for item in items]),
+        dimensionality=np.array([item.dimensionality for item in items]),
+        n_atoms=n_atoms,
+        numbers=np.concatenate([frame.numbers for frame in frames]),
+        energy=Pair(
+            interaction_energies([frame.energy for frame in frames]),
+            interaction_energies([prediction["energy"] for prediction in predictions]),
+        ),
+        forces=Pair(
+            np.concatenate([np.full((len(f), 3), np.nan) if f.forces is None else f.forces for f in frames]),
+            np.concatenate([prediction["forces"] for prediction in predictions]),
+        ),
+        stress=Pair(
+            EV_PER_A3_IN_GPA * np.array([np.full(6, np.nan) if f.stress is None else f.stress for f in frames]),
+            EV_PER_A3_IN_GPA * np.array([prediction["stress"] for prediction in predictions]),
+        ),
+    )

@@ -1,0 +1,134 @@
+"""Errors as they are printed: beside trivial predictors, in other measures, in MatterSim's norms, by element."""
+
+from collections.abc import Iterable, Sequence
+
+from rich.table import Table
+
+from mlip.training.element_errors import ElementRow
+from mlip.training.frame_errors import ErrorRow, Errors
+
+WORST_ELEMENTS = 10
+"""Printed unless all are asked for."""
+
+
+def error_tables(errors: Errors, title: str, *, all_elements: bool = False) -> list[Table]:
+    """The first is beside trivial predictors; what was left out stands below it."""
+    rows = errors.rows
+    if len(rows) == 2:  # one dimensionality, and "all" says it again
+        rows = rows[:1]
+    main = _trivial_predictors(rows)
+    main.title = title + (" (surrogate labels)" if errors.is_surrogate else "")
+    main.caption = "; ".join(f"{count} left out: {why}" for why, count in errors.left_out.items())
+    return [main, _other_measures(rows), _mattersim_norms(rows), _element_table(errors.elements, all_elements)]
+
+
+def _trivial_predictors(rows: Iterable[ErrorRow]) -> Table:
+    table = _table(
+        "",
+        "frames",
+        "E MAE\nmeV/atom",
+        "E RMSE\nmeV/atom",
+        "E0 only\nmeV/atom",
+        "F MAE\neV/Å",
+        "F = 0\neV/Å",
+        "S MAE\nGPa",
+        "S = 0\nGPa",
+    )
+    for row in rows:
+        table.add_row(
+            row.dimensionality,
+            f"{row.n_frames:,}",
+            *_texts(1, row.energy_mae, row.energy_rmse, row.energy_mae_e0),
+            *_texts(3, row.forces_mae, row.forces_mae_zero),
+            *_texts(2, row.stress_mae, row.stress_mae_zero),
+        )
+    return table
+
+
+def _other_measures(rows: Iterable[ErrorRow]) -> Table:
+    table = _table(
+        "",
+        "E mean\nmeV/atom",
+        "E median\nmeV/atom",
+        "offsets\nmeV/atom",
+        "F RMSE\neV/Å",
+        "by frame\neV/Å",
+        "S median\nGPa",
+        "S RMSE\nGPa",
+        title="In other measures",
+        caption="mean: signed; offsets: MAE when a constant for each element has been fitted to the errors; "
+        "by frame: mean of the frames' MAE",
+    )
+    for row in rows:
+        table.add_row(
+            row.dimensionality,
+            *_texts(1, row.energy_mean, row.energy_median, row.energy_mae_offset),
+            *_texts(3, row.forces_rmse, row.forces_mae_by_frame),
+            *_texts(2, row.stress_median, row.stress_rmse),
+        )
+    return table
+
+
+def _mattersim_norms(rows: Iterable[ErrorRow]) -> Table:
+    table = _table(
+        "",
+        "E\neV/atom",
+        "E0 only\neV/atom",
+        "F\neV/Å",
+        "F = 0\neV/Å",
+        "S\nGPa",
+        "S = 0\nGPa",
+        title="In the norms of MatterSim's model card",
+        caption="means over frames of |ΔE| an atom, of the mean ‖ΔF‖ of atoms, of ‖ΔS‖ of the tensor (Frobenius)",
+    )
+    for row in rows:
+        table.add_row(
+            row.dimensionality,
+            *_texts(3, row.energy_mae / 1000, row.energy_mae_e0 / 1000),
+            *_texts(3, row.forces_norm, row.forces_norm_zero, row.stress_norm, row.stress_norm_zero),
+        )
+    return table
+
+
+def _element_table(rows: Sequence[ElementRow], all_elements: bool) -> Table:
+    """By atomic number, or those with the largest errors of forces (of energies where there are no forces) first."""
+    title = "By element"
+    if len(rows) > WORST_ELEMENTS and not all_elements:
+        title = f"By element: the {WORST_ELEMENTS} of {len(rows)} with the largest force errors (all: --elements)"
+        rows = sorted(rows, key=_badness, reverse=True)[:WORST_ELEMENTS]
+    table = _table(
+        "",
+        "frames",
+        "atoms",
+        "E MAE\nmeV/atom",
+        "E offset\nmeV/atom",
+        "F MAE\neV/Å",
+        "F = 0\neV/Å",
+        title=title,
+        caption="E MAE: of the frames that contain it; E offset: the constant fitted to the errors",
+    )
+    for row in rows:
+        table.add_row(
+            row.element,
+            f"{row.n_frames:,}",
+            f"{row.n_atoms:,}",
+            *_texts(1, row.energy_mae, row.energy_offset),
+            *_texts(3, row.forces_mae, row.forces_mae_zero),
+        )
+    return table
+
+
+def _badness(row: ElementRow) -> tuple[float, float]:
+    """Errors of forces, then of energies; NaN, no label, comes last."""
+    return tuple(-1.0 if value != value else value for value in (row.forces_mae, row.energy_mae))
+
+
+def _table(*headings: str, title: str = "", caption: str = "") -> Table:
+    table = Table(title=title, caption=caption)
+    for heading in headings:
+        table.add_column(heading, justify="right")
+    return table
+
+
+def _texts(digits: int, *values: float) -> list[str]:
+    return [f"{value:.{digits}f}" for value in values]

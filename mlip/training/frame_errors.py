@@ -1,0 +1,257 @@
+"""How far predictions are from labels, added up frame by frame: means, medians, norms, and trivial predictors beside.
+
+The norms are those of MatterSim's model card (github.com/microsoft/mattersim, MODEL_CARD.md, "Metrics"), whose three
+benchmark files are in common use:
+    MAE_E = mean over frames of |E - E'| / n,
+    MAE_F = mean over frames of the mean over atoms of ||F_j - F'_j||_2,
+    MAE_S = mean over frames of ||S - S'||_2.
+The card does not say which norm of a matrix the last one is; here it is Frobenius's, of all nine components.
+
+Sums are constant in memory. Medians and the fit of offsets keep the errors themselves, about 60 bytes a frame.
+"""
+
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+
+from mlip.training.comparison import Comparison, Pair
+from mlip.training.element_errors import ElementErrors, ElementRow, EnergyErrors
+
+_MAX_POINTS = 20_000  # of a parity plot: when there are as many, no more are taken
+
+
+@dataclass
+class Mean:
+    """Running means of values, of their magnitudes and of their squares."""
+
+    count: int = 0
+    total: float = 0.0
+    absolute: float = 0.0
+    squared: float = 0.0
+
+    def add(self, values: np.ndarray) -> None:
+        """NaN = not known, and not counted."""
+        values = values[~np.isnan(values)]
+        self.count += values.size
+        self.total += float(values.sum())
+        self.absolute += float(np.abs(values).sum())
+        self.squared += float(np.square(values).sum())
+
+    def merge(self, other: "Mean") -> None:
+        self.count += other.count
+        self.total += other.total
+        self.absolute += other.absolute
+        self.squared += other.squared
+
+    @property
+    def mean(self) -> float:
+        return self.total / self.count if self.count else float("nan")
+
+    @property
+    def mae(self) -> float:
+        return self.absolute / self.count if self.count else float("nan")
+
+    @property
+    def rmse(self) -> float:
+        return float(np.sqrt(self.squared / self.count)) if self.count else float("nan")
+
+
+@dataclass(frozen=True)
+class ErrorRow:
+    """Errors over the frames of one dimensionality; NaN where there are no labels."""
+
+    dimensionality: str
+    n_frames: int
+    energy_mae: float
+    """meV/atom, as all energies."""
+    energy_rmse: float
+    energy_median: float
+    """Of the absolute errors."""
+    energy_mean: float
+    """Signed, potential minus label."""
+    energy_mae_offset: float
+    """After a constant for each element was fitted to the errors (`element_errors.fit_offsets`)."""
+    energy_mae_e0: float
+    """Of the reference energies alone."""
+    forces_mae: float
+    """eV/A, over the components of all atoms."""
+    forces_rmse: float
+    forces_mae_by_frame: float
+    """Mean over frames of a frame's MAE: large cells weigh no more than small ones."""
+    forces_norm: float
+    """MatterSim's MAE_F, eV/A."""
+    forces_mae_zero: float
+    """Of F = 0, as the next."""
+    forces_norm_zero: float
+    stress_mae: float
+    """GPa, over the six Voigt components."""
+    stress_rmse: float
+    stress_median: float
+    """Of the absolute errors of components."""
+    stress_norm: float
+    """MatterSim's MAE_S, GPa."""
+    stress_mae_zero: float
+    """Of S = 0, as the next."""
+    stress_norm_zero: float
+
+
+@dataclass
+class Group:
+    """Sums over the frames of one dimensionality, or of all."""
+
+    n_frames: int = 0
+    energy: Mean = field(default_factory=Mean)
+    energy_e0: Mean = field(default_factory=Mean)
+    forces: Mean = field(default_factory=Mean)
+    forces_by_frame: Mean = field(default_factory=Mean)
+    forces_norm: Mean = field(default_factory=Mean)
+    forces_zero: Mean = field(default_factory=Mean)
+    forces_norm_zero: Mean = field(default_factory=Mean)
+    stress: Mean = field(default_factory=Mean)
+    stress_norm: Mean = field(default_factory=Mean)
+    stress_zero: Mean = field(default_factory=Mean)
+    stress_norm_zero: Mean = field(default_factory=Mean)
+    energies: EnergyErrors = field(default_factory=EnergyErrors)
+    stresses: list[np.ndarray] = field(default_factory=list)
+    """Absolute errors of the known components."""
+
+    def add(self, frames: Comparison) -> None:
+        self.n_frames += frames.n_frames
+        self.energy.add(frames.energy.errors)
+        self.energy_e0.add(frames.energy.labels)
+        self.energies.add(frames)
+        forces = frames.forces
+        self.forces.add(forces.errors)
+        self.forces_by_frame.add(_means_by_frame(np.abs(forces.errors), frames))
+        self.forces_norm.add(_means_by_frame(np.linalg.norm(forces.errors, axis=1, keepdims=True), frames))
+        self.forces_zero.add(forces.labels)
+        self.forces_norm_zero.add(_means_by_frame(np.linalg.norm(forces.labels, axis=1, keepdims=True), frames))
+        self.stress.add(frames.stress.errors)
+        self.stress_norm.add(_frobenius_norms(frames.stress.errors))
+        self.stress_zero.add(frames.stress.labels)
+        self.stress_norm_zero.add(_frobenius_norms(frames.stress.labels))
+        known = frames.stress.known()
+        self.stresses.append(np.abs(known.errors).astype(np.float32))
+
+    def merge(self, other: "Group") -> None:
+        self.n_frames += other.n_frames
+        self.stresses.extend(other.stresses)
+        for name, value in vars(self).items():
+            if isinstance(value, Mean | EnergyErrors):
+                value.merge(getattr(other, name))
+
+    def row(self, dimensionality: str) -> ErrorRow:
+        return ErrorRow(
+            dimensionality=dimensionality,
+            n_frames=self.n_frames,
+            energy_mae=1000 * self.energy.mae,
+            energy_rmse=1000 * self.energy.rmse,
+            energy_median=1000 * self.energies.median,
+            energy_mean=1000 * self.energy.mean,
+            energy_mae_offset=1000 * self.energies.mae_without_offsets,
+            energy_mae_e0=1000 * self.energy_e0.mae,
+            forces_mae=self.forces.mae,
+            forces_rmse=self.forces.rmse,
+            forces_mae_by_frame=self.forces_by_frame.mean,
+            forces_norm=self.forces_norm.mean,
+            forces_mae_zero=self.forces_zero.mae,
+            forces_norm_zero=self.forces_norm_zero.mean,
+            stress_mae=self.stress.mae,
+            stress_rmse=self.stress.rmse,
+            stress_median=_median(np.concatenate(self.stresses)),
+            stress_norm=self.stress_norm.mean,
+            stress_mae_zero=self.stress_zero.mae,
+            stress_norm_zero=self.stress_norm_zero.mean,
+        )
+
+
+@dataclass
+class Errors:
+    """The errors of a potential on a set of frames, and points for parity plots."""
+
+    functionals: set[str] = field(default_factory=set)
+    left_out: dict[str, int] = field(default_factory=dict)
+    """Why frames or materials were not compared -> how many."""
+    points: dict[str, list[Pair]] = field(default_factory=lambda: {"energy": [], "forces": [], "stress": []})
+    """(labels, predictions) of the first frames; energies a atom without E0, eV, eV/A, GPa."""
+    _groups: dict[str, Group] = field(default_factory=dict)
+    _elements: ElementErrors = field(default_factory=ElementErrors)
+
+    @property
+    def n_frames(self) -> int:
+        """How many were compared."""
+        return sum(group.n_frames for group in self._groups.values())
+
+    @property
+    def is_surrogate(self) -> bool:
+        return any("surrogate" in name.lower() for name in self.functionals)
+
+    @property
+    def rows(self) -> list[ErrorRow]:
+        """A row a dimensionality, and "all"; none without frames."""
+        if not self._groups:
+            return []
+        return [*(self._groups[name].row(name) for name in sorted(self._groups)), self._together().row("all")]
+
+    @property
+    def elements(self) -> list[ElementRow]:
+        """A row an element, by atomic number."""
+        return self._elements.rows(self._together().energies.offsets) if self._groups else []
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "functionals": sorted(self.functionals),
+            "rows": [_without_nan(asdict(row)) for row in self.rows],
+            "elements": [_without_nan(asdict(row)) for row in self.elements],
+            "left_out": self.left_out,
+        }
+
+    def add(self, frames: Comparison) -> None:
+        """A frame whose prediction is not finite where a label is known enters no column, and is counted."""
+        is_finite = frames.is_finite
+        if not is_finite.all():
+            self.leave_out("prediction is not finite", int((~is_finite).sum()))
+            frames = frames.at(is_finite)
+        self.functionals.update(frames.functional.tolist())
+        for dimensionality in np.unique(frames.dimensionality):
+            group = self._groups.setdefault(f"{dimensionality}D", Group())
+            group.add(frames.at(frames.dimensionality == dimensionality))
+        self._elements.add(frames)
+        for name, points in self.points.items():
+            known = getattr(frames, name).known()
+            if known.labels.size and sum(len(pair.labels) for pair in points) < _MAX_POINTS:
+                points.append(known)
+
+    def leave_out(self, reason: str, count: int = 1) -> None:
+        self.left_out[reason] = self.left_out.get(reason, 0) + count
+
+    def _together(self) -> Group:
+        total = Group()
+        for group in self._groups.values():
+            total.merge(group)
+        return total
+
+
+def _means_by_frame(values: Float[np.ndarray, "n m"], frames: Comparison) -> Float[np.ndarray, " k"]:
+    """Mean over a frame's atoms of what is not NaN; NaN if nothing is."""
+    is_known = ~np.isnan(values)
+    counts = np.bincount(frames.frame_of_atom, is_known.sum(axis=1), minlength=frames.n_frames)
+    totals = np.bincount(frames.frame_of_atom, np.nansum(values, axis=1), minlength=frames.n_frames)
+    with np.errstate(invalid="ignore"):
+        return totals / counts
+
+
+def _frobenius_norms(voigt: Float[np.ndarray, "k 6"]) -> Float[np.ndarray, " k"]:
+    """Of symmetric tensors; NaN if a component is unknown."""
+    return np.sqrt(np.square(voigt) @ [1, 1, 1, 2, 2, 2])  # a shear component stands twice in the tensor
+
+
+def _median(values: np.ndarray) -> float:
+    return float(np.median(values)) if values.size else float("nan")
+
+
+def _without_nan(record: dict[str, Any]) -> dict[str, Any]:
+    """NaN is no JSON."""
+    return {key: None if value != value else value for key, value in record.items()}
