@@ -1,21 +1,52 @@
-"""`mlip convert`: a published checkpoint becomes a potential file."""
+"""`mlip convert`: a published checkpoint becomes a potential file, or a potential becomes a model of another code."""
 
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 
-def convert(
-    source: Annotated[Path, typer.Argument(help="Checkpoint: a folder or file of a published model.")],
-    out: Annotated[Path, typer.Argument(help="The potential to write, OUT.safetensors.")],
-) -> None:
-    """Convert a published checkpoint into a potential file."""
-    from mlip.convert import convert as read_checkpoint
+class Format(StrEnum):
+    matgl = "matgl"
 
-    potential = read_checkpoint(source)
-    potential.save(out)
+
+class Aggregate(StrEnum):
+    centre = "centre"
+    neighbour = "neighbour"
+
+
+def convert(
+    source: Annotated[Path, typer.Argument(help="A published checkpoint (folder or file); with --to, a potential.")],
+    out: Annotated[Path, typer.Argument(help="The potential to write, OUT.safetensors; with --to, a new folder.")],
+    to: Annotated[Format | None, typer.Option(help="Write SOURCE, a potential, in the format of this code.")] = None,
+    functional: Annotated[
+        str | None, typer.Option(help="Whose energies SOURCE gives, such as PBE, where it does not say.")
+    ] = None,
+    aggregate: Annotated[
+        Aggregate | None, typer.Option(help="matgl: the end of a bond that atom messages are added to.")
+    ] = None,
+) -> None:
+    """Convert a published checkpoint into a potential file, or back."""
+    from mlip.convert import convert as read_checkpoint
+    from mlip.convert import export
+    from mlip.errors import MlipError
+    from mlip.potential import Potential
+
+    if to is not None:
+        if functional or aggregate:
+            raise MlipError("--functional and --aggregate say how to read a checkpoint; --to writes one")
+        potential = Potential.load(source)
+        export(potential, to, out)
+    else:
+        if out.is_dir():
+            raise MlipError("is a folder", where=str(out), fix="the potential is one file: OUT.safetensors")
+        potential = read_checkpoint(source, functional, aggregate)
+        for note in potential.metadata.provenance.get("notes", []):
+            print(f"note: {note}")
+        potential.save(out)
+    functional = potential.metadata.functional
     print(
-        f"{out}: {potential.config.model}, {potential.n_parameters:,} parameters, "
-        f"{len(potential.elements)} elements, {potential.metadata.functional}"
+        f"{out}: {potential.config.model}, {potential.n_parameters:,} parameters, {len(potential.elements)} elements, "
+        + ("functional unknown (--functional tells it)" if functional == "unknown" else functional)
     )

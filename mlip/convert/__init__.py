@@ -1,5 +1,5 @@
-"""Published checkpoints -> `Potential`. One file a family; `convert` finds the family that knows the source."""
+"""Published checkpoints -> `Potential`, and back. One file a family; `convert` finds the one that knows the source."""
 
-from mlip.convert.registry import convert
+from mlip.convert.registry import convert, export
 
-__all__ = ["convert"]
+__all__ = ["convert", "export"]

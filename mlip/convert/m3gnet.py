@@ -1,55 +1,176 @@
-"""The original M3GNet (m3gnet 0.2.4, TensorFlow) exported as plain arrays: weights.npz and config.json.
+"""The original M3GNet (m3gnet 0.2.4, TensorFlow): a checkpoint folder, or its arrays as weights.npz and config.json.
 
-Keras numbers the dense layers in the order of their creation; `_DenseLayers` names them again by what they do.
+A checkpoint's tensors are named after the objects of the model, which say what each layer does. The plain arrays have
+Keras' names, whose dense layers are numbered in the order of their creation.
 """
 
+import hashlib
 import json
 import re
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from ase.data import chemical_symbols
 
+from mlip.convert.layers import Arrays, Layer, NamedArrays, checked_config, dense_layers, parameters_from_layers
+from mlip.convert.tensor_bundle import read_tensor_bundle
 from mlip.errors import MlipError
 from mlip.models.m3gnet import M3GNetConfig
-from mlip.potential import Potential, PotentialMetadata, check_parameters
+from mlip.potential import Potential, PotentialMetadata
 
-LAYOUT = "a folder with weights.npz and config.json of m3gnet 0.2.4, or its weights.npz"
+LAYOUT = "a checkpoint folder of m3gnet 0.2.4 (m3gnet.json, m3gnet.index), or its weights.npz beside config.json"
 
+_INDEX, _DATA, _JSON = "m3gnet.index", "m3gnet.data-00000-of-00001", "m3gnet.json"
+_VARIABLE = "/.ATTRIBUTES/VARIABLE_VALUE"
+_EMBEDDING = "featurizer/atom_network/embedding/embeddings"
+_NAMES = {
+    "bond_embedding": "feature_adjust/update_func/pipe/layers/0",
+    "neighbour_gate": "three_interactions/{block}/update_network/pipe/layers/0",
+    "three_body": "three_interactions/{block}/update_network2/{branch}/layers/0",
+    "atom_message": "graph_layers/{block}/atom_network/bond_dense/{branch}/layers/{depth}",
+    "atom_weight": "graph_layers/{block}/atom_network/weight_update",
+    "bond_message": "graph_layers/{block}/bond_network/update_func/{branch}/layers/{depth}",
+    "bond_weight": "graph_layers/{block}/bond_network/weight_func",
+    "readout": "final/layers/0/atom_network/update_func/{branch}/layers/{depth}",
+}
+_NOT_OF_THE_MODEL = ("optimizer/", "save_counter", "keras_api/")
+_IMPLEMENTED = {"include_states": False, "readout": "weighted_atom", "is_intensive": False, "mean": 0.0}
 _UNTRAINED_REFERENCE = 1e-9  # eV: an element that was not in the training set has E0 = 0 to rounding
+
+_PUBLISHED = {  # sha256 of the data file: a checkpoint says neither its name nor its functional
+    "3d6d4bd777eb7af8efe7ccae0804ffbc58cdb9aac946db08b01e7e5f41eb70eb": ("m3gnet TF 0.2.4 MP-2021.2.8-EFS", "PBE"),
+    "f136382bd689ef4fc372a83d6f3726fb210807e784a5e0d37fba9eec3a13f69b": ("m3gnet TF 0.2.4, ALEXANDRIA 2D", "PBE"),
+    "122b2c5934ca976a835b7b5df2f195469c4de8de3c1ac93b114986e00e51ec80": (
+        "m3gnet TF 0.2.4, ALEXANDRIA PBEsol",
+        "PBEsol",
+    ),
+}
 
 
 def recognises(source: Path) -> bool:
-    weights, config = _files(source)
-    return weights.is_file() and config.is_file() and "m3gnet TF" in config.read_text()[:200]
+    return _is_checkpoint(source) or _is_export(source)
 
 
-def read(source: Path) -> Potential:
+def read(source: Path, functional: str | None = None, aggregate: str | None = None) -> Potential:
     """
+    Args:
+        functional: instead of what the weights are known by.
+        aggregate: of matgl's making; the original knows "centre" only.
+
     Raises:
-        MlipError: damaged arrays, or a variant of M3GNet that is not implemented.
+        MlipError: damaged files, or a variant of M3GNet that is not implemented.
     """
-    weights_file, config_file = _files(source)
+    if aggregate not in (None, "centre"):
+        raise MlipError("the original M3GNet adds messages to the centre of a bond", where=str(source))
+    return _read_checkpoint(source, functional) if _is_checkpoint(source) else _read_export(source, functional)
+
+
+def _is_checkpoint(source: Path) -> bool:
+    if source.is_dir():
+        return any((source / name).is_file() for name in (_INDEX, _JSON))
+    return source.name in (_INDEX, _DATA, _JSON)
+
+
+def _read_checkpoint(source: Path, functional: str | None) -> Potential:
+    folder = source if source.is_dir() else source.parent
+    values = _values(_checkpoint_json(folder / _JSON), str(folder / _JSON))
+    tensors = read_tensor_bundle(folder / _INDEX)
+    arrays = {
+        key.removesuffix(_VARIABLE): tensor
+        for key, tensor in tensors.items()
+        if not key.startswith(_NOT_OF_THE_MODEL) and ".OPTIMIZER_SLOT" not in key
+    }
+    digest = hashlib.sha256((folder / _DATA).read_bytes()).hexdigest()
+    name, published = _PUBLISHED.get(digest, ("m3gnet TF checkpoint", "unknown"))
+    provenance = {"converted_from": name, "sha256": digest}
+    return _potential(values, arrays, functional or published, provenance, str(folder / _INDEX))
+
+
+def _checkpoint_json(path: Path) -> Any:
+    """The Keras model's config: JSON in a string of JSON."""
+    try:
+        model = json.loads(path.read_text())
+        model = json.loads(model) if isinstance(model, str) else model
+        if model["class_name"] != "M3GNet":
+            raise MlipError(f"holds a {model['class_name']}, not an M3GNet", where=str(path))
+        return model["config"]
+    except OSError as error:
+        raise MlipError(f"cannot be read: {error.strerror}", where=str(path)) from None
+    except ValueError as error:
+        raise MlipError(f"is not JSON: {error}", where=str(path)) from None
+    except (KeyError, TypeError):
+        raise MlipError("is not the config of a Keras model", where=str(path)) from None
+
+
+def _is_export(source: Path) -> bool:
+    weights, config = _export_files(source)
+    return weights.is_file() and config.is_file() and b"m3gnet TF" in config.read_bytes()[:200]
+
+
+def _export_files(source: Path) -> tuple[Path, Path]:
+    folder = source if source.is_dir() else source.parent
+    return (folder / "weights.npz" if source.is_dir() else source), folder / "config.json"
+
+
+def _read_export(source: Path, functional: str | None) -> Potential:
+    weights_file, config_file = _export_files(source)
     try:
         original = json.loads(config_file.read_text())
+        values = _values(original["config"], str(config_file))
         with np.load(weights_file, allow_pickle=False) as archive:
-            layers = _DenseLayers({name: archive[name] for name in archive.files})
-        values = original["config"]
-        _check_variant(values, str(config_file))
-        config = _config(values)
-        params = _parameters(layers, config.n_blocks)
-        metadata = _metadata(original)
+            variables = {name: archive[name] for name in archive.files}
     except (ValueError, OSError, zipfile.BadZipFile) as error:
         raise MlipError(f"cannot be read: {error}", where=str(source)) from None
     except (KeyError, TypeError) as error:
-        raise MlipError(f"is not complete: {error} is missing", where=str(source)) from None
-    check_parameters(config, params, str(weights_file))
-    return Potential(config, params, metadata)
+        raise MlipError(f"is not complete: {error} is missing", where=str(config_file)) from None
+    arrays = _named_by_object(variables, dense_layers(_config(values, str(config_file))))
+    published = "PBEsol" if "pbesol" in original["format"].lower() else "PBE"
+    return _potential(
+        values, arrays, functional or published, {"converted_from": original["format"]}, str(weights_file)
+    )
 
 
-def _config(values: dict) -> M3GNetConfig:
-    return M3GNetConfig(
+def _named_by_object(variables: Arrays, layers: list[Layer]) -> Arrays:
+    """Keras' `.../dense_K/kernel:0` -> the name in a checkpoint; `dense` is number 0."""
+    arrays = {}
+    for name, value in variables.items():
+        match = re.search(r"/dense(?:_(\d+))?/(kernel|bias):0$", name)
+        number = int(match[1] or 0) if match else len(layers)
+        if number < len(layers):
+            name = f"{_name(layers[number])}/{match[2]}"
+        elif name.endswith("embeddings:0"):
+            name = _EMBEDDING
+        arrays[name] = value
+    return arrays
+
+
+def _name(layer: Layer) -> str:
+    branch = {"core": "pipe", "gate": "gate"}[layer.branch]
+    return _NAMES[layer.stage].format(block=layer.block, branch=branch, depth=layer.depth)
+
+
+def _values(values: Any, where: str) -> dict:
+    """The model's hyper-parameters, complete and of the implemented variant."""
+    if not isinstance(values, dict):
+        raise MlipError("is not complete: config is no JSON object", where=where)
+    needed = ("cutoff", "threebody_cutoff", "units", "n_blocks", "max_n", "max_l", "n_atom_types", "std")
+    for key in (*needed, "element_refs", *_IMPLEMENTED):
+        if key not in values:
+            raise MlipError(f"is not complete: {key} is missing", where=where)
+    for key, value in _IMPLEMENTED.items():
+        if values[key] != value:
+            raise MlipError(f"{key} = {values[key]!r} is not implemented, only {value!r}", where=where)
+    for numbers in ([values["std"]], values["element_refs"] or []):
+        if not all(isinstance(number, int | float) for number in numbers) or len(numbers) > len(chemical_symbols):
+            raise MlipError("std or element_refs are not the numbers that they should be", where=where)
+    return values
+
+
+def _config(values: dict, where: str) -> M3GNetConfig:
+    return checked_config(
+        where,
         cutoff=values["cutoff"],
         three_body_cutoff=values["threebody_cutoff"],
         units=values["units"],
@@ -60,85 +181,33 @@ def _config(values: dict) -> M3GNetConfig:
     )
 
 
-def _metadata(original: dict) -> PotentialMetadata:
-    return PotentialMetadata(
-        reference_energies={
-            chemical_symbols[z]: energy
-            for z, energy in enumerate(original["config"]["element_refs"])
-            if z > 0 and abs(energy) > _UNTRAINED_REFERENCE
-        },
-        scale=original["config"]["std"],
-        functional="PBEsol" if "pbesol" in original["format"].lower() else "PBE",
-        provenance={"converted_from": original["format"], "citation": "doi:10.1038/s43588-022-00349-3"},
+def _potential(values: dict, arrays: Arrays, functional: str, provenance: dict, where: str) -> Potential:
+    """From hyper-parameters and the arrays by their names in a checkpoint."""
+    config = _config(values, where)
+    left = NamedArrays(arrays, where)
+
+    def arrays_of(layer: Layer) -> Arrays:
+        name = _name(layer)
+        arrays = {"kernel": left.take(f"{name}/kernel")}
+        return arrays | {"bias": left.take(f"{name}/bias")} if f"{name}/bias" in left else arrays
+
+    params = parameters_from_layers(config, left.take(_EMBEDDING), arrays_of, where)
+    left.check_all_taken()
+    provenance |= {"citation": "doi:10.1038/s43588-022-00349-3"}
+    metadata = PotentialMetadata(
+        reference_energies=_reference_energies(values),
+        scale=values["std"],
+        functional=functional,
+        provenance=provenance,
     )
+    return Potential(config, params, metadata)
 
 
-def _files(source: Path) -> tuple[Path, Path]:
-    folder = source if source.is_dir() else source.parent
-    return (folder / "weights.npz" if source.is_dir() else source), folder / "config.json"
-
-
-def _check_variant(values: dict, where: str) -> None:
-    required = {"include_states": False, "readout": "weighted_atom", "is_intensive": False, "mean": 0.0}
-    for key, value in required.items():
-        if values[key] != value:
-            raise MlipError(f"{key} = {values[key]!r} is not implemented, only {value!r}", where=where)
-
-
-class _DenseLayers:
-    """Keras variables by the number of their dense layer (`dense` is 0)."""
-
-    def __init__(self, variables: dict[str, np.ndarray]):
-        self.embedding, self.kernels, self.biases = None, {}, {}
-        for name, value in variables.items():
-            if name.endswith("embeddings:0"):
-                self.embedding = value
-            elif match := re.search(r"/dense(?:_(\d+))?/(kernel|bias):0$", name):
-                kind = self.kernels if match[2] == "kernel" else self.biases
-                kind[int(match[1] or 0)] = value
-
-    def dense(self, number: int) -> dict[str, np.ndarray]:
-        layer = {"kernel": self.kernels[number]}
-        return layer | {"bias": self.biases[number]} if number in self.biases else layer
-
-    def fused(self, core: int, gate: int) -> dict[str, np.ndarray]:
-        """Two layers of the same input, side by side."""
-        layer = {"kernel": np.concatenate([self.kernels[core], self.kernels[gate]], axis=1)}
-        if core in self.biases:
-            layer["bias"] = np.concatenate([self.biases[core], self.biases[gate]])
-        return layer
-
-    def gated_message(self, first: int) -> dict:
-        """Layers first .. first + 3: core, core, gate, gate."""
-        return self.fused(first, first + 2) | {"core": self.dense(first + 1), "gate": self.dense(first + 3)}
-
-
-def _parameters(layers: _DenseLayers, n_blocks: int) -> dict:
-    """The tree of `mlip.models.m3gnet`, from Keras' numbering: embedding, all three-body terms, all
-    convolutions (atoms before bonds), readout."""
-    if layers.embedding is None:
-        raise KeyError("embeddings:0")
-    params = {
-        "embedding": {"embedding": layers.embedding},
-        "bond_embedding": layers.dense(0),
+def _reference_energies(values: dict) -> dict[str, float]:
+    """Of the trained elements; all of them, at 0, where the model was trained without references."""
+    energies = values["element_refs"]
+    if energies is None:
+        return dict.fromkeys(chemical_symbols[1 : values["n_atom_types"] + 1], 0.0)
+    return {
+        chemical_symbols[z]: energy for z, energy in enumerate(energies) if z > 0 and abs(energy) > _UNTRAINED_REFERENCE
     }
-    for block in range(n_blocks):
-        three_body = 1 + 3 * block
-        params[f"three_body_{block}"] = {
-            "neighbour_gate": layers.dense(three_body),
-            "core_and_gate": layers.fused(three_body + 1, three_body + 2),
-        }
-        convolution = 1 + 3 * n_blocks + 10 * block
-        params[f"convolution_{block}"] = {
-            "atom_message": layers.gated_message(convolution),
-            "atom_weight": layers.dense(convolution + 4),
-            "bond_message": layers.gated_message(convolution + 5),
-            "bond_weight": layers.dense(convolution + 9),
-        }
-    readout = 1 + 13 * n_blocks
-    params["readout"] = {
-        f"{branch}_{layer}": layers.dense(readout + 3 * place + layer)
-        for place, branch in enumerate(("core", "gate"))
-        for layer in range(3)
-    }
-    return params

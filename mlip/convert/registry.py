@@ -1,25 +1,48 @@
-"""Which converter reads a source: each offers `recognises(path)` and `read(path) -> Potential`."""
+"""Which converter reads a source, and which writes a format: readers offer `recognises(path)` and
+`read(path, functional, aggregate) -> Potential`, writers `write(potential, folder)`."""
 
 from pathlib import Path
 
-from mlip.convert import m3gnet
+from mlip.convert import m3gnet, matgl, matgl_export
 from mlip.errors import MlipError
 from mlip.potential import Potential
 
-_CONVERTERS = (m3gnet,)
+_READERS = (m3gnet, matgl)
+_WRITERS = {"matgl": matgl_export.write}
 
 
-def convert(source: str | Path) -> Potential:
+def convert(source: str | Path, functional: str | None = None, aggregate: str | None = None) -> Potential:
     """The potential that a published checkpoint holds.
 
+    Args:
+        functional: whose energies these are; by default what the checkpoint, or its name, tells.
+        aggregate: "centre" or "neighbour", the end of a bond to which atom messages are added; by default what the
+            checkpoint tells. What was decided, and why, is in the provenance's `notes`.
+
     Raises:
-        MlipError: no such source, or a layout that no converter knows.
+        MlipError: no such source, a layout that no converter knows, a damaged or unsupported checkpoint.
     """
     source = Path(source)
+    if aggregate not in (None, "centre", "neighbour"):
+        raise MlipError(f"aggregate = {aggregate!r}", fix="centre or neighbour")
     if not source.exists():
         raise MlipError("no such file or folder", where=str(source))
-    for converter in _CONVERTERS:
-        if converter.recognises(source):
-            return converter.read(source)
-    known = "; ".join(converter.LAYOUT for converter in _CONVERTERS)
+    for reader in _READERS:
+        if reader.recognises(source):
+            return reader.read(source, functional, aggregate)
+    known = "; ".join(reader.LAYOUT for reader in _READERS)
     raise MlipError("is no checkpoint that mlip can convert", where=str(source), fix=f"known: {known}")
+
+
+def export(potential: Potential, to: str, folder: str | Path) -> Path:
+    """Write a potential for another code; the folder must be new or empty.
+
+    Args:
+        to: "matgl".
+
+    Raises:
+        MlipError: an unknown code, or a potential that it cannot represent.
+    """
+    if to not in _WRITERS:
+        raise MlipError(f"there is no format {to!r}", fix=f"known: {', '.join(_WRITERS)}")
+    return _WRITERS[to](potential, Path(folder))

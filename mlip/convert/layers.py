@@ -1,0 +1,151 @@
+"""Where each dense layer of a published M3GNet is among the parameters of `mlip.models.m3gnet`.
+
+The original (TensorFlow) and matgl (PyTorch) have the same layers under other names, and keep apart what is fused
+here: core and gate stand side by side where they have the same input. One list serves both codes, there and back.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from flax.traverse_util import flatten_dict, unflatten_dict
+
+from mlip.errors import MlipError
+from mlip.models import parse_config
+from mlip.models.m3gnet import M3GNetConfig
+from mlip.potential import check_parameters
+
+Branch = Literal["core", "gate"]
+Arrays = dict[str, np.ndarray]
+
+_BRANCHES: tuple[Branch, ...] = ("core", "gate")
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One dense layer as the published codes have it."""
+
+    stage: str
+    """What it does: bond_embedding, neighbour_gate, three_body, {atom,bond}_{message,weight} or readout."""
+    path: tuple[str, ...]
+    """Of ours."""
+    block: int = 0
+    branch: Branch = "core"
+    depth: int = 0
+    """Its place in its MLP."""
+    is_half: bool = False
+    """Ours holds the core's columns, then the gate's."""
+
+
+def dense_layers(config: M3GNetConfig) -> list[Layer]:
+    """In the order in which the original code makes them, by which Keras numbers them."""
+    layers = [Layer("bond_embedding", ("bond_embedding",))]
+    for block in range(config.n_blocks):
+        three_body = f"three_body_{block}"
+        layers.append(Layer("neighbour_gate", (three_body, "neighbour_gate"), block))
+        layers += [
+            Layer("three_body", (three_body, "core_and_gate"), block, branch, is_half=True) for branch in _BRANCHES
+        ]
+    for block in range(config.n_blocks):
+        for kind in ("atom", "bond"):
+            message = (f"convolution_{block}", f"{kind}_message")
+            for branch in _BRANCHES:
+                layers.append(Layer(f"{kind}_message", message, block, branch, is_half=True))
+                names = [f"{branch}_{depth}" for depth in range(1, config.hidden_layers)] + [branch]
+                layers += [
+                    Layer(f"{kind}_message", (*message, name), block, branch, depth)
+                    for depth, name in enumerate(names, start=1)
+                ]
+            layers.append(Layer(f"{kind}_weight", (f"convolution_{block}", f"{kind}_weight"), block))
+    layers += [
+        Layer("readout", ("readout", f"{branch}_{depth}"), branch=branch, depth=depth)
+        for branch in _BRANCHES
+        for depth in range(config.hidden_layers + 2)
+    ]
+    return layers
+
+
+def parameters_from_layers(
+    config: M3GNetConfig, embedding: np.ndarray, arrays_of: Callable[[Layer], Arrays], where: str
+) -> dict:
+    """Our parameters, complete and of the right shapes.
+
+    Args:
+        embedding: (max_atomic_number + 1, units) by atomic number.
+        arrays_of: gives a layer's "kernel" (in, out) and, where it has one, "bias" (out,).
+
+    Raises:
+        MlipError: an array is missing, superfluous, or has another shape than the config asks for.
+    """
+    flat = {("embedding", "embedding"): embedding}
+    for layer in dense_layers(config):
+        for name, array in arrays_of(layer).items():
+            key = (*layer.path, name)
+            if key in flat and flat[key].shape != array.shape:
+                raise MlipError(
+                    f"parameter {'.'.join(key)}: core {flat[key].shape} and gate {array.shape} differ", where=where
+                )
+            flat[key] = np.concatenate([flat[key], array], axis=-1) if key in flat else array
+    params = unflatten_dict(flat)
+    check_parameters(config, params, where)
+    return params
+
+
+def layers_from_parameters(config: M3GNetConfig, params: dict) -> dict[Layer, Arrays]:
+    """The way back: "kernel" (in, out) and "bias" (out,) of every layer."""
+    flat = flatten_dict(params)
+    layers: dict[Layer, Arrays] = {}
+    for layer in dense_layers(config):
+        arrays = {name: flat[*layer.path, name] for name in ("kernel", "bias") if (*layer.path, name) in flat}
+        if layer.is_half:
+            half = _BRANCHES.index(layer.branch)
+            arrays = {name: np.split(np.asarray(array), 2, axis=-1)[half] for name, array in arrays.items()}
+        layers[layer] = {name: np.asarray(array) for name, array in arrays.items()}
+    return layers
+
+
+def checked_config(where: str, **values: Any) -> M3GNetConfig:
+    """
+    Raises:
+        MlipError: a dimension that the model cannot have.
+    """
+    try:
+        return parse_config({"model": "m3gnet"} | values)
+    except MlipError as error:
+        raise MlipError(error.what, where=where) from None
+
+
+class NamedArrays:
+    """The arrays of a checkpoint, each to be taken once, so that what has no place is noticed."""
+
+    def __init__(self, arrays: Arrays, where: str):
+        self._left, self._where = dict(arrays), where
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._left
+
+    def take(self, name: str) -> np.ndarray:
+        """
+        Raises:
+            MlipError: no such array.
+        """
+        if name not in self._left:
+            raise MlipError(f"{name} is missing", where=self._where)
+        return self._left.pop(name)
+
+    def discard(self, name: str) -> None:
+        """What need not be there, and is of no use here."""
+        self._left.pop(name, None)
+
+    def check_all_taken(self) -> None:
+        """
+        Raises:
+            MlipError: there are arrays that no layer asked for.
+        """
+        if self._left:
+            raise MlipError(
+                f"{len(self._left)} arrays have no place in the model, such as {min(self._left)}",
+                where=self._where,
+                fix="a variant of M3GNet that is not implemented",
+            )

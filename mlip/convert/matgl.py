@@ -1,0 +1,134 @@
+"""matgl's M3GNet (PyTorch): what its constructor's arguments and the names of its tensors mean.
+
+The network is the original's with another choice of bases, deeper gated MLPs, a bias and no swish here and there
+(`mlip.models.m3gnet.matgl_config`). Elements are numbered by their place in `element_types`.
+"""
+
+from pathlib import Path
+
+import numpy as np
+from ase.data import atomic_numbers
+
+from mlip.convert.layers import Arrays, Layer, NamedArrays, checked_config, parameters_from_layers
+from mlip.convert.matgl_files import DIMENSIONS, SavedModel, is_saved_model, read_saved_model
+from mlip.errors import MlipError
+from mlip.models.m3gnet import M3GNetConfig, matgl_config
+from mlip.potential import Potential, PotentialMetadata
+
+LAYOUT = "a model folder of matgl (model.json, state.pt), or NAME_weights.npz beside NAME_config.json"
+
+EMBEDDING = "model.embedding.layer_node_embedding.weight"
+_NAMES = {
+    "bond_embedding": "model.embedding.layer_edge_embedding.layers.0",
+    "neighbour_gate": "model.three_body_interactions.{block}.update_network_atom.layers.0",
+    "three_body": "model.three_body_interactions.{block}.update_network_bond.{branch}.0",
+    "atom_message": "model.graph_layers.{block}.conv.node_update_func.{branch}.{linear}",
+    "atom_weight": "model.graph_layers.{block}.conv.node_weight_func",
+    "bond_message": "model.graph_layers.{block}.conv.edge_update_func.{branch}.{linear}",
+    "bond_weight": "model.graph_layers.{block}.conv.edge_weight_func",
+    "readout": "model.final_layer.gated.{branch}.{linear}",
+}
+_DERIVED = ("element_refs.onehot", "model.bond_expansion.rbf.cutoff", "model.basis_expansion.sbf.cutoff")
+_THREE_BODY = (
+    "three-body terms use the right bond indices. matgl before 4.0.3 confused them, which is not reproduced; "
+    "for the published weights the difference is at most 3e-4 eV/atom and 3e-3 eV/A"
+)
+
+
+def recognises(source: Path) -> bool:
+    return is_saved_model(source)
+
+
+def read(source: Path, functional: str | None = None, aggregate: str | None = None) -> Potential:
+    """
+    Args:
+        functional, aggregate: instead of what the files tell.
+
+    Raises:
+        MlipError: damaged files, a variant of M3GNet that is not implemented, or files that do not tell in which
+            direction messages are added.
+    """
+    saved = read_saved_model(source)
+    direction = aggregate or saved.aggregate
+    if direction is None:
+        raise MlipError(
+            f"does not tell to which end of a bond messages are added: {saved.evidence}",
+            where=saved.where,
+            fix="--aggregate neighbour for weights trained with matgl < 3, --aggregate centre for later ones",
+        )
+    because = "as asked for" if aggregate else saved.evidence
+    notes = [f"atom messages are added to the {direction} of a bond: {because}", _THREE_BODY]
+    if saved.functional and not functional:
+        notes.append(f"functional {saved.functional}: by the model's name or metadata")
+    config = _config(saved, direction)
+    left = NamedArrays(saved.arrays, saved.where)
+    scale, references = _energies(saved, left)
+    params = _parameters(saved, config, left)
+    left.check_all_taken()
+    metadata = PotentialMetadata(
+        reference_energies=references,
+        scale=scale,
+        functional=functional or saved.functional or "unknown",
+        provenance={
+            "converted_from": f"matgl {saved.name}",
+            "citation": "doi:10.1038/s41524-025-01742-y, doi:10.1038/s43588-022-00349-3",
+            "notes": notes,
+        },
+    )
+    return Potential(config, params, metadata)
+
+
+def layer_name(layer: Layer) -> str:
+    """In state.pt: of every second entry of a torch Sequential, activations standing between."""
+    branch = {"core": "layers", "gate": "gates"}[layer.branch]
+    return _NAMES[layer.stage].format(block=layer.block, branch=branch, linear=2 * layer.depth)
+
+
+def _parameters(saved: SavedModel, config: M3GNetConfig, left: NamedArrays) -> dict:
+    for name in _DERIVED:
+        left.discard(name)
+
+    def arrays_of(layer: Layer) -> Arrays:
+        name = layer_name(layer)
+        arrays = {"kernel": left.take(f"{name}.weight").T}  # torch has (out, in)
+        return arrays | {"bias": left.take(f"{name}.bias")} if f"{name}.bias" in left else arrays
+
+    rows = left.take(EMBEDDING)
+    if rows.ndim != 2 or len(rows) != len(saved.elements):
+        raise MlipError(f"{EMBEDDING} of shape {rows.shape} for {len(saved.elements)} elements", where=saved.where)
+    embedding = np.zeros((config.max_atomic_number + 1, rows.shape[1]), rows.dtype)
+    embedding[[atomic_numbers[symbol] for symbol in saved.elements]] = rows
+    return parameters_from_layers(config, embedding, arrays_of, saved.where)
+
+
+def _energies(saved: SavedModel, left: NamedArrays) -> tuple[float, dict[str, float]]:
+    """Scale and reference energies, eV. model.json has them too, but printed."""
+    mean, std = (_number(left, name, saved.where) for name in ("data_mean", "data_std"))
+    if mean != 0:
+        raise MlipError(f"data_mean = {mean}, an energy per structure, is not implemented, only 0", where=saved.where)
+    energies = np.zeros(len(saved.elements))
+    if "element_refs.property_offset" in left:
+        energies = left.take("element_refs.property_offset").astype(np.float64)
+    if energies.shape != (len(saved.elements),):
+        raise MlipError(f"element_refs of shape {energies.shape} for {len(saved.elements)} elements", where=saved.where)
+    return std, dict(zip(saved.elements, energies.tolist(), strict=True))
+
+
+def _number(left: NamedArrays, name: str, where: str) -> float:
+    value = left.take(name)
+    if value.size != 1:
+        raise MlipError(f"{name} has {value.size} values, not one", where=where)
+    return float(value.item())
+
+
+def _config(saved: SavedModel, aggregate: str) -> M3GNetConfig:
+    values = saved.arguments
+    return checked_config(
+        saved.where,
+        **matgl_config(smooth=bool(values["use_smooth"])).model_dump()
+        | {ours: values[theirs] for ours, theirs in DIMENSIONS.items()}
+        | {
+            "max_atomic_number": max(atomic_numbers[symbol] for symbol in saved.elements),
+            "aggregate": aggregate,
+        },
+    )

@@ -1,0 +1,235 @@
+"""matgl's M3GNet on disk: a saved model (model.json, state.pt), or plain arrays (NAME_weights.npz, NAME_config.json).
+
+model.json says how the network was built and by which classes, state.pt holds the tensors. model.pt, a pickle of the
+constructor's arguments, is never opened.
+"""
+
+import json
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+from ase.data import chemical_symbols
+
+from mlip.convert.layers import Arrays
+from mlip.errors import MlipError
+
+MODEL_VERSION, POTENTIAL_VERSION = 2, 3
+"""@model_version of matgl's M3GNet and Potential from 1.3 (at the latest) to 4.1.2."""
+
+DIMENSIONS = {  # ours: matgl's
+    "cutoff": "cutoff",
+    "three_body_cutoff": "threebody_cutoff",
+    "units": "dim_node_embedding",
+    "hidden_units": "units",
+    "n_blocks": "nblocks",
+    "max_n": "max_n",
+    "max_l": "max_l",
+}
+
+_STATE, _JSON = "state.pt", "model.json"
+_WEIGHTS, _CONFIG = "_weights.npz", "_config.json"
+_IMPLEMENTED = {  # arguments of M3GNet; readout_type and dropout do nothing in an extensive model that is evaluated
+    "include_state": False,
+    "use_phi": False,
+    "rbf_type": "SphericalBessel",
+    "is_intensive": False,
+    "task_type": "regression",
+    "ntargets": 1,
+    "field": "node_feat",
+    "activation_type": "swish",
+}
+_IMPLEMENTED_AROUND = {"calc_repuls": False, "calc_charge": False}  # arguments of Potential
+_FUNCTIONALS = {"PBE": "PBE", "PBEsol": "PBEsol", "r2SCAN": "r2SCAN", "MP": "PBE"}
+"""By a part of the name of a published model."""
+
+
+@dataclass(frozen=True)
+class SavedModel:
+    """What either layout holds."""
+
+    name: str
+    where: str
+    arguments: dict[str, Any]
+    """Of M3GNet's constructor; checked."""
+    arrays: Arrays
+    """By their names in state.pt."""
+    aggregate: str | None
+    """Either "centre" or "neighbour", as far as the files tell."""
+    evidence: str
+    functional: str | None
+
+    @property
+    def elements(self) -> list[str]:
+        """In the order of embedding rows and reference energies."""
+        return self.arguments["element_types"]
+
+
+def is_saved_model(source: Path) -> bool:
+    return _is_model_folder(source) or source.name.endswith(_WEIGHTS)
+
+
+def read_saved_model(source: Path) -> SavedModel:
+    """
+    Raises:
+        MlipError: files that are missing, damaged or unsafe, or a variant of M3GNet that is not implemented.
+    """
+    return _read_model_folder(source) if _is_model_folder(source) else _read_export(source)
+
+
+def _is_model_folder(source: Path) -> bool:
+    if source.is_dir():
+        return any((source / name).is_file() for name in (_JSON, _STATE))
+    return source.name in (_JSON, _STATE)
+
+
+def _read_model_folder(source: Path) -> SavedModel:
+    folder = source if source.is_dir() else source.parent
+    json_file, state_file = folder / _JSON, folder / _STATE
+    potential = _json_object(json_file)
+    around = _arguments_of(potential, "Potential", POTENTIAL_VERSION, str(json_file))
+    arguments = _arguments_of(around.get("model"), "M3GNet", MODEL_VERSION, str(json_file))
+    _check_variant(around, _IMPLEMENTED_AROUND, str(json_file))
+    _check_network(arguments, str(json_file))
+    metadata = potential.get("metadata")
+    aggregate, evidence = _release(potential, around)
+    name = folder.resolve().name
+    return SavedModel(
+        name=name,
+        where=str(folder),
+        arguments=arguments,
+        arrays=_read_state(state_file),
+        aggregate=aggregate,
+        evidence=evidence,
+        functional=metadata.get("functional") if isinstance(metadata, dict) else _functional_by_name(name),
+    )
+
+
+def _arguments_of(saved: Any, name: str, version: int, where: str) -> dict:
+    """The arguments of an object that matgl saved."""
+    found = saved.get("@class") if isinstance(saved, dict) else None
+    arguments = (saved.get("kwargs") or saved.get("init_args")) if found == name else None
+    if not isinstance(arguments, dict):
+        raise MlipError(f"holds {found or 'no object of matgl'} where only {name} is implemented", where=where)
+    if saved.get("@model_version") != version:
+        raise MlipError(
+            f"{name} of @model_version {saved.get('@model_version')} is not implemented, only {version}", where=where
+        )
+    return arguments
+
+
+def _release(potential: dict, around: dict) -> tuple[str | None, str]:
+    """Where atom messages are added, and how we know: version numbers did not change with the direction (matgl 3.0),
+    but names of modules and options tell the releases apart."""
+    modules = (str(around["model"].get("@module")), str(potential.get("@module")))
+    signs = f"{modules[0]} in {modules[1]}"
+    if modules[0].endswith(("_pyg", "_dgl")):
+        return "centre", f"saved by matgl 3 ({signs})"
+    if modules[1] == "matgl.apps._pes" or "compile_model" in around:
+        return "centre", f"saved by matgl 4 ({signs}, compile_model)"
+    if modules[0] == "matgl.models._m3gnet" and modules[1] in ("matgl.apps.pes", "matgl.apps._pes_dgl"):
+        return "neighbour", f"saved by matgl 2 or older ({signs}, no compile_model)"
+    return None, f"{signs} is of no known release"
+
+
+def _json_object(path: Path) -> dict:
+    """
+    Raises:
+        MlipError: missing, or not a JSON object.
+    """
+    try:
+        value = json.loads(path.read_text())
+    except OSError as error:
+        raise MlipError(f"cannot be read: {error.strerror}", where=str(path)) from None
+    except ValueError as error:
+        raise MlipError(f"is not JSON: {error}", where=str(path)) from None
+    if not isinstance(value, dict):
+        raise MlipError("is not a JSON object", where=str(path))
+    return value
+
+
+def _read_state(path: Path) -> Arrays:
+    """The tensors of state.pt, by a loader that builds tensors only and executes nothing."""
+    if not path.is_file():
+        raise MlipError("no such file", where=str(path))
+    torch = import_torch(f"{path} is read")
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises whatever its unpickler meets in a damaged file
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise MlipError(f"cannot be read as tensors alone: {reason}", where=str(path)) from None
+    kinds = (torch.float32, torch.float64)
+    if not isinstance(state, dict) or any(getattr(tensor, "dtype", None) not in kinds for tensor in state.values()):
+        raise MlipError("is no dictionary of tensors in float32 or float64", where=str(path))
+    return {str(name): tensor.detach().numpy() for name, tensor in state.items()}
+
+
+def import_torch(what: str) -> ModuleType:
+    """
+    Raises:
+        MlipError: PyTorch is not installed.
+    """
+    fix = "pip install 'alexandria-mlip[convert]'"
+    try:
+        import torch
+    except ImportError:
+        raise MlipError(f"{what} with PyTorch, which is not installed", fix=fix) from None
+    # Before 2.6 a crafted file could execute code in spite of weights_only (CVE-2025-32434).
+    if tuple(map(int, torch.__version__.split(".")[:2])) < (2, 6):
+        raise MlipError(f"{what} with PyTorch 2.6 or later, not {torch.__version__}", fix=fix)
+    return torch
+
+
+def _read_export(source: Path) -> SavedModel:
+    config_file = source.with_name(source.name.removesuffix(_WEIGHTS) + _CONFIG)
+    config = _json_object(config_file)
+    arguments, origin = config.get("init_args"), str(config.get("source"))
+    if not isinstance(arguments, dict):
+        raise MlipError("is not complete: init_args is missing", where=str(config_file))
+    _check_network(arguments, str(config_file))
+    try:
+        with np.load(source, allow_pickle=False) as archive:
+            arrays = {name: archive[name] for name in archive.files}
+    except (ValueError, OSError, zipfile.BadZipFile) as error:
+        raise MlipError(f"cannot be read: {error}", where=str(source)) from None
+    is_of_git = "pretrained_models/" in origin
+    name = origin.rsplit("/", 1)[-1]
+    return SavedModel(
+        name=name,
+        where=str(source),
+        arguments=arguments,
+        arrays=arrays,
+        aggregate="neighbour" if is_of_git else None,
+        evidence=f"the weights of {origin} were trained with matgl 2 or older" if is_of_git else f"source {origin}",
+        functional=_functional_by_name(name),
+    )
+
+
+def _functional_by_name(name: str) -> str | None:
+    """Of a published model: M3GNet-MatPES-r2SCAN-v2025.1-PES."""
+    return next((_FUNCTIONALS[part] for part in name.split("-") if part in _FUNCTIONALS), None)
+
+
+def _check_network(values: dict, where: str) -> None:
+    """
+    Raises:
+        MlipError: arguments of M3GNet are missing, or describe a network that is not implemented.
+    """
+    for key in ("element_types", *DIMENSIONS.values(), "dim_edge_embedding", "use_smooth", *_IMPLEMENTED):
+        if key not in values:
+            raise MlipError(f"is not complete: {key} is missing", where=where)
+    _check_variant(values, _IMPLEMENTED | {"dim_edge_embedding": values["dim_node_embedding"]}, where)
+    elements = values["element_types"]
+    if not isinstance(elements, list) or not elements or any(name not in chemical_symbols[1:] for name in elements):
+        raise MlipError("element_types is no list of elements", where=where)
+    if len(set(elements)) != len(elements):
+        raise MlipError("element_types names an element twice", where=where)
+
+
+def _check_variant(values: dict, implemented: dict, where: str) -> None:
+    for key, value in implemented.items():
+        if values.get(key, value) != value:
+            raise MlipError(f"{key} = {values[key]!r} is not implemented, only {value!r}", where=where)
