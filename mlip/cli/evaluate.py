@@ -27,4 +27,4 @@ def evaluate(
         typer.echo(json.dumps(errors.as_json()))
     else:
         title = f"{potential} on {data}" + (f", {split}" if split else "")
-        Console().print(*error_tables(errors, title, all_elements=elements), sep="\n\n")
+        Console().print(*error_tables(errors, title, all_elements=elements))

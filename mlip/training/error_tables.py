@@ -124,7 +124,7 @@ def _badness(row: ElementRow) -> tuple[float, float]:
 
 
 def _table(*headings: str, title: str = "", caption: str = "") -> Table:
-    table = Table(title=title, caption=caption)
+    table = Table(title=title, caption=caption, pad_edge=False)  # eighty columns are enough
     for heading in headings:
         table.add_column(heading, justify="right")
     return table

@@ -162,6 +162,8 @@ def test_the_command_prints_json_that_a_script_can_read(potential, extxyz, tmp_p
     app.command()(command.evaluate)
     path = potential.save(tmp_path / "potential.safetensors")
     result = CliRunner().invoke(app, [str(path), str(extxyz), "--json"], catch_exceptions=False)
-    assert json.loads(result.stdout)["rows"][-1]["n_frames"] == 6
+    record = json.loads(result.stdout)
+    assert record["rows"][-1]["n_frames"] == 6
+    assert [row["element"] for row in record["elements"]] == ["Al", "Ni", "Cu"]
     table = CliRunner().invoke(app, [str(path), str(extxyz)], catch_exceptions=False).stdout
     assert "E0 only" in table
