@@ -7,13 +7,12 @@ Keras' names, whose dense layers are numbered in the order of their creation.
 import hashlib
 import json
 import re
-import zipfile
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from ase.data import chemical_symbols
 
+from mlip.convert.files import read_json, read_json_object, read_npz
 from mlip.convert.layers import Arrays, Layer, NamedArrays, checked_config, dense_layers, parameters_from_layers
 from mlip.convert.tensor_bundle import read_tensor_bundle
 from mlip.errors import MlipError
@@ -90,18 +89,15 @@ def _read_checkpoint(source: Path, functional: str | None) -> Potential:
 
 def _checkpoint_json(path: Path) -> Any:
     """The Keras model's config: JSON in a string of JSON."""
+    model = read_json(path)
     try:
-        model = json.loads(path.read_text())
         model = json.loads(model) if isinstance(model, str) else model
-        if model["class_name"] != "M3GNet":
-            raise MlipError(f"holds a {model['class_name']}, not an M3GNet", where=str(path))
-        return model["config"]
-    except OSError as error:
-        raise MlipError(f"cannot be read: {error.strerror}", where=str(path)) from None
-    except ValueError as error:
-        raise MlipError(f"is not JSON: {error}", where=str(path)) from None
-    except (KeyError, TypeError):
+        class_name, config = model["class_name"], model["config"]
+    except (ValueError, KeyError, TypeError):
         raise MlipError("is not the config of a Keras model", where=str(path)) from None
+    if class_name != "M3GNet":
+        raise MlipError(f"holds a {class_name}, not an M3GNet", where=str(path))
+    return config
 
 
 def _is_export(source: Path) -> bool:
@@ -116,15 +112,9 @@ def _export_files(source: Path) -> tuple[Path, Path]:
 
 def _read_export(source: Path, functional: str | None) -> Potential:
     weights_file, config_file = _export_files(source)
-    try:
-        original = json.loads(config_file.read_text())
-        values = _values(original["config"], str(config_file))
-        with np.load(weights_file, allow_pickle=False) as archive:
-            variables = {name: archive[name] for name in archive.files}
-    except (ValueError, OSError, zipfile.BadZipFile) as error:
-        raise MlipError(f"cannot be read: {error}", where=str(source)) from None
-    except (KeyError, TypeError) as error:
-        raise MlipError(f"is not complete: {error} is missing", where=str(config_file)) from None
+    original = read_json_object(config_file)
+    values = _values(original.get("config"), str(config_file))
+    variables = read_npz(weights_file)
     arrays = _named_by_object(variables, dense_layers(_config(values, str(config_file))))
     published = "PBEsol" if "pbesol" in original["format"].lower() else "PBE"
     return _potential(

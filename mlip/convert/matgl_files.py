@@ -4,16 +4,14 @@ model.json says how the network was built and by which classes, state.pt holds t
 constructor's arguments, is never opened.
 """
 
-import json
-import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-import numpy as np
 from ase.data import chemical_symbols
 
+from mlip.convert.files import check_archive, read_json_object, read_npz
 from mlip.convert.layers import Arrays
 from mlip.errors import MlipError
 
@@ -89,7 +87,7 @@ def _is_model_folder(source: Path) -> bool:
 def _read_model_folder(source: Path) -> SavedModel:
     folder = source if source.is_dir() else source.parent
     json_file, state_file = folder / _JSON, folder / _STATE
-    potential = _json_object(json_file)
+    potential = read_json_object(json_file)
     around = _arguments_of(potential, "Potential", POTENTIAL_VERSION, str(json_file))
     arguments = _arguments_of(around.get("model"), "M3GNet", MODEL_VERSION, str(json_file))
     _check_variant(around, _IMPLEMENTED_AROUND, str(json_file))
@@ -135,26 +133,9 @@ def _release(potential: dict, around: dict) -> tuple[str | None, str]:
     return None, f"{signs} is of no known release"
 
 
-def _json_object(path: Path) -> dict:
-    """
-    Raises:
-        MlipError: missing, or not a JSON object.
-    """
-    try:
-        value = json.loads(path.read_text())
-    except OSError as error:
-        raise MlipError(f"cannot be read: {error.strerror}", where=str(path)) from None
-    except ValueError as error:
-        raise MlipError(f"is not JSON: {error}", where=str(path)) from None
-    if not isinstance(value, dict):
-        raise MlipError("is not a JSON object", where=str(path))
-    return value
-
-
 def _read_state(path: Path) -> Arrays:
     """The tensors of state.pt, by a loader that builds tensors only and executes nothing."""
-    if not path.is_file():
-        raise MlipError("no such file", where=str(path))
+    check_archive(path)
     torch = import_torch(f"{path} is read")
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
@@ -185,23 +166,18 @@ def import_torch(what: str) -> ModuleType:
 
 def _read_export(source: Path) -> SavedModel:
     config_file = source.with_name(source.name.removesuffix(_WEIGHTS) + _CONFIG)
-    config = _json_object(config_file)
+    config = read_json_object(config_file)
     arguments, origin = config.get("init_args"), str(config.get("source"))
     if not isinstance(arguments, dict):
         raise MlipError("is not complete: init_args is missing", where=str(config_file))
     _check_network(arguments, str(config_file))
-    try:
-        with np.load(source, allow_pickle=False) as archive:
-            arrays = {name: archive[name] for name in archive.files}
-    except (ValueError, OSError, zipfile.BadZipFile) as error:
-        raise MlipError(f"cannot be read: {error}", where=str(source)) from None
     is_of_git = "pretrained_models/" in origin
     name = origin.rsplit("/", 1)[-1]
     return SavedModel(
         name=name,
         where=str(source),
         arguments=arguments,
-        arrays=arrays,
+        arrays=read_npz(source),
         aggregate="neighbour" if is_of_git else None,
         evidence=f"the weights of {origin} were trained with matgl 2 or older" if is_of_git else f"source {origin}",
         functional=_functional_by_name(name),

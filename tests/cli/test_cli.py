@@ -1,6 +1,7 @@
 """The command line as a user meets it: real processes, exit codes, one line for a mistake."""
 
 import json
+import shutil
 import subprocess
 import sys
 
@@ -74,3 +75,28 @@ def test_convert_then_info_of_a_published_potential(shared, tmp_path):
     assert facts["model"] == "m3gnet"
     assert facts["parameters"] == 227_549
     assert len(facts["elements"].split()) == 89
+
+
+def test_a_damaged_checkpoint_is_one_line_and_writes_nothing(shared, tmp_path):
+    published = shared / "goldens/m3gnet/checkpoint"
+    folder, data = tmp_path / "checkpoint", "m3gnet.data-00000-of-00001"
+    shutil.copytree(published, folder, copy_function=shutil.copyfile)
+    altered = bytearray((published / data).read_bytes())
+    altered[400_000] ^= 1
+    (folder / data).write_bytes(altered)
+    result = mlip("convert", str(folder), str(tmp_path / "out.safetensors"))
+    assert result.returncode == 2
+    assert len(result.stderr.strip().splitlines()) == 1
+    assert f"{folder / data}: does not fit its index" in result.stderr
+    assert not (tmp_path / "out.safetensors").exists()
+
+
+def test_convert_says_what_it_decided_and_refuses_what_matgl_cannot_be(shared, tmp_path):
+    weights = shared / "goldens/m3gnet_matgl/M3GNet-MP-2021.2.8-PES_weights.npz"
+    out = tmp_path / "ours.safetensors"
+    result = mlip("convert", str(weights), str(out))
+    assert "note: atom messages are added to the neighbour of a bond" in result.stdout
+    back = mlip("convert", str(out), "--to", "matgl", str(tmp_path / "matgl"))
+    assert back.returncode == 2
+    assert "would give other energies without a warning" in back.stderr
+    assert list(tmp_path.iterdir()) == [out]
