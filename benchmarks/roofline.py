@@ -1,0 +1,234 @@
+"""How close a potential comes to what the machine can do, and what holds it back.
+
+    python benchmarks/roofline.py POTENTIAL DATA [--batch 256] [--threads 2] [--out benchmarks/results/roofline.json]
+
+Limits are measured by JAX on the same device: a float32 matrix product (full precision: no TF32), a copy of an
+array that no cache holds, and the logistic function. Against them stand energies, forces and stresses of a batch of
+crystals, and a training step. Matrix products are counted in the jaxpr (`flops.py`), padding included; all
+operations, bytes and transcendental functions are XLA's own `cost_analysis`, which takes every operand of every
+fusion to come from memory, and so may exceed what the memory gives where caches serve.
+"""
+
+import argparse
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+from statistics import median
+from typing import Any, NamedTuple
+
+import ase.io
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flops import matmul_flops
+from op_times import time_shares
+from rich.console import Console
+from rich.table import Table
+from side_by_side import machine, pin
+
+import mlip
+from mlip.graph.batching import ShapeLadder, graph_sizes, pad_batch, padded_fraction
+from mlip.graph.crystal import crystal_graph
+from mlip.potential import Potential, energies_forces_stress
+from mlip.runtime import set_up_jax
+from mlip.training import parallel
+from mlip.training.loss import loss_terms, weighted_mean
+from mlip.training.recipe import LossRecipe
+
+MATMUL_SIZES = (512, 1024, 2048, 4096)
+COPY_MEGABYTES = (256, 1024)
+LOGISTIC_MEGABYTES = (1, 16)
+
+
+class Limits(NamedTuple):
+    """What the device was seen to do at best, a second."""
+
+    flops: float
+    """Of a float32 matrix product."""
+    bytes: float
+    """Read and written, by the negative of an array put in its place."""
+    transcendentals: float
+    """Of the logistic function on an array in cache."""
+
+
+def seconds_of(run: Callable[[], Any], repeats: int = 7) -> float:
+    """Median, after a warm-up."""
+    jax.block_until_ready(run())
+    times = []
+    for _ in range(repeats):
+        start = time.perf_counter()
+        jax.block_until_ready(run())
+        times.append(time.perf_counter() - start)
+    return median(times)
+
+
+def measure_limits() -> Limits:
+    """Best of several sizes each."""
+
+    def product(n: int) -> float:
+        a = jax.random.normal(jax.random.key(0), (n, n), jnp.float32)
+        with jax.default_matmul_precision("highest"):
+            multiply = jax.jit(jnp.matmul)
+            return 2 * n**3 / seconds_of(lambda: multiply(a, a))
+
+    def rate(function: Callable, megabytes: int, per_element: int) -> float:
+        x = jnp.ones(megabytes * 250_000, jnp.float32)
+        apply = jax.jit(function, donate_argnums=0)  # into its own memory: a new array would cost page faults
+
+        def run():
+            nonlocal x
+            x = apply(x)
+            return x
+
+        return per_element * x.size / seconds_of(run)
+
+    return Limits(
+        flops=max(map(product, MATMUL_SIZES)),
+        bytes=max(rate(jnp.negative, size, per_element=8) for size in COPY_MEGABYTES),
+        transcendentals=max(rate(jax.nn.sigmoid, size, per_element=1) for size in LOGISTIC_MEGABYTES),
+    )
+
+
+def programs(potential: Potential) -> dict[str, Callable]:
+    """What is measured: (params, batch) -> arrays."""
+    scale, recipe = potential.metadata.scale, LossRecipe(kind="mse")
+
+    def energies_forces_stresses(params, batch):
+        return energies_forces_stress(potential.model, params, batch, scale, potential.metadata.shift)
+
+    def loss(params, batch):
+        terms, _ = loss_terms(energies_forces_stress(potential.model, params, batch, scale, 0.0), batch, recipe)
+        return weighted_mean(terms, terms, recipe)
+
+    return {"energy, forces, stress": energies_forces_stresses, "loss and its gradient": jax.value_and_grad(loss)}
+
+
+def measure(function: Callable, params: Any, batch: Any, limits: Limits) -> dict[str, Any]:
+    """Time, counts and shares of one program."""
+    compiled = jax.jit(function).lower(params, batch).compile()
+    cost = compiled.cost_analysis()
+    seconds = seconds_of(lambda: compiled(params, batch))
+    counts = {
+        "matmul_flops": matmul_flops(function, params, batch),
+        "flops": cost.get("flops", 0.0),
+        "bytes": cost.get("bytes accessed", 0.0),
+        "transcendentals": cost.get("transcendentals", 0.0),
+    }
+    least = {  # seconds that each resource would need if it were the only one
+        "matrix products": counts["matmul_flops"] / limits.flops,
+        "memory": counts["bytes"] / limits.bytes,
+        "transcendentals": counts["transcendentals"] / limits.transcendentals,
+    }
+    return {
+        "milliseconds": 1000 * seconds,
+        **counts,
+        "matmul_flops_per_s": counts["matmul_flops"] / seconds,
+        "bytes_per_s": counts["bytes"] / seconds,
+        "transcendentals_per_s": counts["transcendentals"] / seconds,
+        "flops_per_byte": counts["matmul_flops"] / counts["bytes"] if counts["bytes"] else None,
+        "bound": max(least, key=least.__getitem__),
+        "share_of_limit": {name: time / seconds for name, time in least.items()},
+        "peak_memory_bytes": compiled.memory_analysis().temp_size_in_bytes,
+        "time_shares": time_shares(
+            compiled, lambda: jax.block_until_ready([compiled(params, batch) for _ in range(3)])
+        ),
+    }
+
+
+def labelled_batch(potential: Potential, path: Path, size: int) -> Any:
+    """The first crystals of a file that the potential knows, labels and all, in one padded batch on the device."""
+    known = set(potential.elements)
+    frames = [atoms for atoms in ase.io.iread(path, ":") if known.issuperset(atoms.get_chemical_symbols())][:size]
+    if len(frames) < size:
+        raise SystemExit(f"{path} has {len(frames)} crystals that the potential knows, {size} are asked for")
+    graphs = [crystal_graph(atoms, potential.cutoff) for atoms in frames]
+    for graph in graphs:  # zeros are labels as good as any: the work is the same
+        graph.nodes["forces"] = np.zeros_like(graph.nodes["positions"])
+        graph.globals.update(energy=np.zeros(1, np.float32), stress=np.zeros((1, 6), np.float32))
+    n_node, n_edge = graph_sizes(graphs).sum(axis=0).tolist()
+    return pad_batch(graphs, ShapeLadder(growth=1.02).smallest(n_node + 1, n_edge, size + 1))
+
+
+def show(report: dict[str, Any], console: Console) -> None:
+    limits = Limits(**report["limits"])
+    console.print(
+        f"{report['device']}: {limits.flops / 1e9:,.0f} Gflop/s in float32 products, {limits.bytes / 1e9:,.0f} GB/s in "
+        f"copies, {limits.transcendentals / 1e9:,.2f} G logistic functions/s"
+    )
+    batch = report["batch"]
+    console.print(
+        f"{batch['structures']} crystals, {batch['atoms']:,} atoms, {batch['edges']:,} edges; padding: "
+        f"{batch['padded_atoms']:.1%} of the atoms, {batch['padded_edges']:.1%} of the edges"
+    )
+    table = Table("", *report["programs"])
+    rows = {
+        "ms": lambda p: f"{p['milliseconds']:.1f}",
+        "crystals/s": lambda p: f"{1000 * batch['structures'] / p['milliseconds']:,.0f}",
+        "products, Gflop": lambda p: f"{p['matmul_flops'] / 1e9:.2f}",
+        "  all operations by XLA's count": lambda p: f"{p['flops'] / 1e9:.2f}",
+        "  Gflop/s (share of the measured peak)": lambda p: (
+            f"{p['matmul_flops_per_s'] / 1e9:.1f} ({p['share_of_limit']['matrix products']:.1%})"
+        ),
+        "memory, GB by XLA's count": lambda p: f"{p['bytes'] / 1e9:.2f}",
+        "  GB/s (share of a copy)": lambda p: f"{p['bytes_per_s'] / 1e9:.1f} ({p['share_of_limit']['memory']:.1%})",
+        "transcendentals, millions": lambda p: f"{p['transcendentals'] / 1e6:.1f}",
+        "  millions/s (share of the logistic's)": lambda p: (
+            f"{p['transcendentals_per_s'] / 1e6:.0f} ({p['share_of_limit']['transcendentals']:.1%})"
+        ),
+        "flops a byte": lambda p: f"{p['flops_per_byte']:.2f}",
+        "  of the machine": lambda p: f"{limits.flops / limits.bytes:.2f}",
+        "bound": lambda p: p["bound"],
+        "temporary memory, MB": lambda p: f"{p['peak_memory_bytes'] / 1e6:.0f}",
+    }
+    for name, cell in rows.items():
+        table.add_row(name, *map(cell, report["programs"].values()))
+    console.print(table)
+    for name, program in report["programs"].items():
+        for by, shares in program["time_shares"].items():
+            console.print(f"{name}, by {by}: " + ", ".join(f"{what} {s:.0%}" for what, s in shares.items() if s > 0.01))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("potential", type=Path)
+    parser.add_argument("data", type=Path, help="crystals: any file that ase.io reads")
+    parser.add_argument("--batch", type=int, default=256, help="crystals")
+    parser.add_argument("--threads", type=int, help="of a CPU; default: all")
+    parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
+    parser.add_argument("--out", type=Path, help="write the results here as JSON")
+    options = parser.parse_args()
+    if options.threads:
+        pin(options.threads)
+    set_up_jax()
+    potential = mlip.load(options.potential)
+    batch = labelled_batch(potential, options.data, options.batch)
+    padding = padded_fraction(batch)
+    limits = measure_limits()
+    params, batch_on_device = potential.cast("float32"), jax.device_put(batch)
+    report = {
+        "machine": machine(),
+        "device": parallel.describe_devices(),
+        "limits": limits._asdict(),
+        "batch": {
+            "structures": options.batch,
+            "atoms": int(batch.n_node[:-1].sum()),
+            "edges": int(batch.n_edge[:-1].sum()),
+            "padded_atoms": padding.nodes,
+            "padded_edges": padding.edges,
+        },
+        "programs": {
+            name: measure(function, params, batch_on_device, limits) for name, function in programs(potential).items()
+        },
+    }
+    if options.json:
+        print(json.dumps(report, indent=1))
+    else:
+        show(report, Console(width=150))
+    if options.out:
+        options.out.parent.mkdir(parents=True, exist_ok=True)
+        options.out.write_text(json.dumps(report, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

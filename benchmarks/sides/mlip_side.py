@@ -1,0 +1,161 @@
+"""Our side of a comparison: a potential of any model through the calculator, in batches, and in training.
+
+python mlip_side.py POTENTIAL --threads 2 [--config '{"aggregate": "centre"}']
+"""
+
+import argparse
+import inspect
+import json
+import tempfile
+from dataclasses import replace
+from functools import partial
+from itertools import cycle
+from pathlib import Path
+
+import ase.io
+import jax
+import numpy as np
+from protocol import Job, serve, versions
+
+import mlip
+from mlip.data import Frame, Store, StoreWriter, Trajectory
+from mlip.graph.batching import ShapeLadder, pack, pad_batch
+from mlip.graph.crystal import crystal_graph
+from mlip.graph.loader import TrainingLoader
+from mlip.potential import Potential, evaluate_batch
+from mlip.runtime import set_up_jax
+from mlip.training import parallel
+from mlip.training.recipe import DataRecipe, LossRecipe, Recipe, TrainRecipe
+from mlip.training.step import initial_state, make_train_step
+
+_BATCH_ATOMS = inspect.signature(Potential.predict).parameters["batch_atoms"].default
+
+
+def calculator(potential: Potential, structures: str, skin: float | None = None) -> Job:
+    """A step is a new frame of the file through the ASE calculator: energy, forces, stress."""
+    frames = ase.io.read(structures, ":")
+    atoms = frames[0].copy()
+    atoms.calc = mlip.MLIPCalculator(potential, **({} if skin is None else {"skin": skin}))
+    trajectory = cycle([frame.positions for frame in frames])
+
+    def step():
+        atoms.positions = next(trajectory)
+        return atoms.get_potential_energy(), atoms.get_forces(), atoms.get_stress()
+
+    energy, forces, stress = step()
+    for _ in frames:
+        step()
+    return Job(step, {"energy": [energy], "forces": forces, "stress": [stress]})
+
+
+def predict(potential: Potential, structures: str) -> Job:
+    """All structures of the file, from atoms to results."""
+    frames = ase.io.read(structures, ":")
+    results = potential.predict(frames)
+    check = {
+        "energy": [result["energy"] for result in results],
+        "forces": np.concatenate([result["forces"] for result in results]),
+        "stress": [result["stress"] for result in results],
+    }
+    return Job(lambda: potential.predict(frames), check)
+
+
+def model(potential: Potential, structures: str) -> Job:
+    """The program alone, in the batches that `predict` makes, their graphs on the device."""
+    graphs = [crystal_graph(frame, potential.cutoff) for frame in ase.io.read(structures, ":")]
+    params = potential.cast("float32")
+    batches = [
+        jax.device_put(pad_batch([graphs[k] for k in members], shape))
+        for members, shape in pack(graphs, ShapeLadder(), max_nodes=_BATCH_ATOMS)
+    ]
+    evaluate = partial(
+        evaluate_batch, potential.model, params, scale=potential.metadata.scale, shift=potential.metadata.shift
+    )
+    return Job(lambda: jax.block_until_ready([evaluate(graph=batch) for batch in batches]), {})
+
+
+def training_step(potential: Potential, structures: str) -> Job:
+    """A step of `mlip train` on all structures of the file: loss, its gradient, Adam; the batch is ready."""
+    frames = ase.io.read(structures, ":")
+    with tempfile.TemporaryDirectory() as folder:
+        batch = _training_batch(potential, frames, Path(folder) / "store.h5")
+    recipe = Recipe(
+        data=DataRecipe(store=Path("unused")),
+        model=potential.config,
+        loss=LossRecipe(kind="mse", energy=1.0, forces=1.0, stress=0.1),
+        train=TrainRecipe(
+            epochs=1,
+            batch_size=len(frames),
+            learning_rate=1e-6,  # the same weights, but for noise, whatever the number of repeats
+            schedule="constant",
+            clip_norm=None,
+            ema_decay=None,
+        ),
+        out=Path("unused"),
+    )
+    take_step = make_train_step(potential.model, recipe, n_steps=1)
+    scale = parallel.replicate(np.asarray(potential.metadata.scale, np.float32))
+    batch = jax.tree.map(jax.numpy.asarray, batch)
+    state = parallel.replicate(jax.tree.map(np.asarray, initial_state(potential.cast("float32"), recipe, n_steps=1)))
+
+    def step():
+        nonlocal state
+        state, report = take_step(state, batch, scale)
+        return jax.block_until_ready((state, report))
+
+    terms = parallel.fetch(step()[1].terms)
+    errors = {"energy_mae": terms.energy, "forces_mae": terms.forces}
+    return Job(step, {name: sums.absolute_error / sums.count for name, sums in errors.items()})
+
+
+def _training_batch(potential: Potential, frames, path: Path):
+    """All frames in the one batch that the training loader makes of them."""
+    with StoreWriter(path) as writer:
+        for index, atoms in enumerate(frames):
+            results = atoms.calc.results
+            frame = Frame(
+                atoms.numbers.astype(np.int16),
+                atoms.positions,
+                atoms.cell.array,
+                atoms.pbc,
+                results["energy"],
+                results["forces"],
+                results["stress"],
+            )
+            writer.add(Trajectory(f"crystal{index}", [frame], "unknown", 3), "train")
+    with Store(path) as store:
+        loader = TrainingLoader(
+            store,
+            store.indices(),
+            cutoff=potential.cutoff,
+            batch_size=len(frames),
+            reference_energies=potential.reference_energies_by_z,
+            n_workers=0,
+        )
+        batch, _ = next(loader)
+        loader.close()
+    return batch
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("potential", type=Path)
+    parser.add_argument("--threads", type=int, required=True, help="how many cores this process is pinned to")
+    parser.add_argument("--config", type=json.loads, default={}, help="JSON: fields of the model's config to change")
+    options = parser.parse_args()
+    set_up_jax()
+    potential = mlip.load(options.potential)
+    potential = replace(potential, config=potential.config.model_copy(update=options.config))
+    tasks = (calculator, predict, model, training_step)
+    introduction = {
+        "versions": versions("alexandria-mlip", "jax", "jaxlib", "flax", "numpy", "ase"),
+        "threads": options.threads,
+        "device": parallel.describe_devices(),
+        "elements": potential.elements,
+        "cutoff": potential.cutoff,
+    }
+    serve({task.__name__: partial(task, potential) for task in tasks}, introduction)
+
+
+if __name__ == "__main__":
+    main()
