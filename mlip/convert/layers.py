@@ -87,7 +87,7 @@ def parameters_from_layers(
                     f"parameter {'.'.join(key)}: core {flat[key].shape} and gate {array.shape} differ", where=where
                 )
             flat[key] = np.concatenate([flat[key], array], axis=-1) if key in flat else array
-    params = unflatten_dict(flat)
+    params = unflatten_dict({key: np.ascontiguousarray(array) for key, array in flat.items()})
     check_parameters(config, params, where)
     return params
 

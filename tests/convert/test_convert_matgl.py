@@ -12,6 +12,7 @@ from matgl_world import assert_same_parameters, description, matgl_potential, wr
 from mlip.convert import convert
 from mlip.convert.matgl_files import _release
 from mlip.errors import MlipError
+from mlip.potential import Potential
 
 PUBLISHED = ["M3GNet-MP-2021.2.8-PES", "M3GNet-MatPES-PBE-v2025.1-PES"]
 
@@ -52,6 +53,7 @@ def test_any_size_comes_back_from_plain_arrays_bit_for_bit(tmp_path, smooth, dim
     again = convert(write_export(tmp_path, potential), aggregate="centre")
     assert again.config == potential.config
     assert_same_parameters(again, potential)
+    assert_same_parameters(Potential.load(again.save(tmp_path / "ours.safetensors")), potential)
     assert again.metadata.reference_energies == potential.metadata.reference_energies
     assert again.metadata.scale == potential.metadata.scale
 
