@@ -250,7 +250,8 @@ class Potential:
             "config": self.config.model_dump(),
             "metadata": self.metadata.model_dump(),
         }
-        tensors = {".".join(key): np.asarray(leaf) for key, leaf in flatten_dict(self.params).items()}
+        # safetensors writes the memory as it lies: a transposed view would come back scrambled.
+        tensors = {".".join(key): np.asarray(leaf, order="C") for key, leaf in flatten_dict(self.params).items()}
         data = save(tensors, metadata={_HEADER_KEY: json.dumps(header)})
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")

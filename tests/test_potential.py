@@ -3,6 +3,7 @@
 import json
 
 import ase.build
+import jax
 import numpy as np
 import pytest
 from ase import Atoms
@@ -45,6 +46,12 @@ def test_a_saved_potential_comes_back_bit_for_bit(potential, tmp_path):
     for ours, theirs in zip(potential.predict(crystals()), loaded.predict(crystals()), strict=True):
         assert ours["energy"] == theirs["energy"]
         assert (ours["forces"] == theirs["forces"]).all()
+
+
+def test_parameters_that_are_transposed_views_come_back_the_same(potential, tmp_path):
+    views = jax.tree.map(lambda leaf: np.asfortranarray(leaf), potential.params)  # what a converter's kernel.T is
+    loaded = mlip.load(Potential(potential.config, views, potential.metadata).save(tmp_path / "p.safetensors"))
+    assert jax.tree.all(jax.tree.map(lambda ours, theirs: bool((ours == theirs).all()), views, loaded.params))
 
 
 def test_saving_leaves_no_debris_and_replaces_whole(potential, tmp_path):
