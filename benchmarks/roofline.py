@@ -1,6 +1,6 @@
 """How close a potential comes to what the machine can do, and what holds it back.
 
-    python benchmarks/roofline.py POTENTIAL DATA [--batch 256] [--threads 2] [--out benchmarks/results/roofline.json]
+    python benchmarks/roofline.py POTENTIAL DATA [--batch 32 256] [--threads 2] [--out benchmarks/results/roofline.json]
 
 Limits are measured by JAX on the same device: a float32 matrix product (full precision: no TF32), a copy of an
 array that no cache holds, and the logistic function. Against them stand energies, forces and stresses of a batch of
@@ -13,6 +13,7 @@ import argparse
 import json
 import time
 from collections.abc import Callable
+from importlib.metadata import version
 from pathlib import Path
 from statistics import median
 from typing import Any, NamedTuple
@@ -22,6 +23,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flops import matmul_flops
+from jraph import GraphsTuple
 from op_times import time_shares
 from rich.console import Console
 from rich.table import Table
@@ -107,7 +109,7 @@ def programs(potential: Potential) -> dict[str, Callable]:
 def measure(function: Callable, params: Any, batch: Any, limits: Limits) -> dict[str, Any]:
     """Time, counts and shares of one program."""
     compiled = jax.jit(function).lower(params, batch).compile()
-    cost = compiled.cost_analysis()
+    cost, memory = compiled.cost_analysis(), compiled.memory_analysis()
     seconds = seconds_of(lambda: compiled(params, batch))
     counts = {
         "matmul_flops": matmul_flops(function, params, batch),
@@ -129,62 +131,87 @@ def measure(function: Callable, params: Any, batch: Any, limits: Limits) -> dict
         "flops_per_byte": counts["matmul_flops"] / counts["bytes"] if counts["bytes"] else None,
         "bound": max(least, key=least.__getitem__),
         "share_of_limit": {name: time / seconds for name, time in least.items()},
-        "peak_memory_bytes": compiled.memory_analysis().temp_size_in_bytes,
+        "memory_taken_bytes": memory.temp_size_in_bytes + memory.argument_size_in_bytes + memory.output_size_in_bytes,
         "time_shares": time_shares(
             compiled, lambda: jax.block_until_ready([compiled(params, batch) for _ in range(3)])
         ),
     }
 
 
-def labelled_batch(potential: Potential, path: Path, size: int) -> Any:
-    """The first crystals of a file that the potential knows, labels and all, in one padded batch on the device."""
+def crystal_graphs(potential: Potential, path: Path) -> list[GraphsTuple]:
+    """Labelled graphs of all crystals of a file that the potential knows."""
     known = set(potential.elements)
-    frames = [atoms for atoms in ase.io.iread(path, ":") if known.issuperset(atoms.get_chemical_symbols())][:size]
-    if len(frames) < size:
-        raise SystemExit(f"{path} has {len(frames)} crystals that the potential knows, {size} are asked for")
+    frames = [atoms for atoms in ase.io.iread(path, ":") if known.issuperset(atoms.get_chemical_symbols())]
     graphs = [crystal_graph(atoms, potential.cutoff) for atoms in frames]
     for graph in graphs:  # zeros are labels as good as any: the work is the same
         graph.nodes["forces"] = np.zeros_like(graph.nodes["positions"])
         graph.globals.update(energy=np.zeros(1, np.float32), stress=np.zeros((1, 6), np.float32))
-    n_node, n_edge = graph_sizes(graphs).sum(axis=0).tolist()
-    return pad_batch(graphs, ShapeLadder(growth=1.02).smallest(n_node + 1, n_edge, size + 1))
+    return graphs
 
 
-def show(report: dict[str, Any], console: Console) -> None:
-    limits = Limits(**report["limits"])
+def padded_batch(graphs: list[GraphsTuple], size: int) -> GraphsTuple:
+    """The first `size` crystals, from the start again where there are fewer, in one batch with little padding."""
+    members = [graphs[k % len(graphs)] for k in range(size)]
+    n_node, n_edge = graph_sizes(members).sum(axis=0).tolist()
+    return pad_batch(members, ShapeLadder(growth=1.02).smallest(n_node + 1, n_edge, size + 1))
+
+
+def measure_batch(potential: Potential, graphs: list[GraphsTuple], size: int, limits: Limits) -> dict[str, Any]:
+    """All programs on one batch; one that does not fit into memory has an error in place of its numbers."""
+    batch = padded_batch(graphs, size)
+    padding = padded_fraction(batch)
+    params, on_device = potential.cast("float32"), jax.device_put(batch)
+    results = {}
+    for name, function in programs(potential).items():
+        try:
+            results[name] = measure(function, params, on_device, limits)
+        except jax.errors.JaxRuntimeError as error:
+            if "RESOURCE_EXHAUSTED" not in str(error):
+                raise
+            results[name] = {"error": "out of memory"}
+    return {
+        "structures": size,
+        "atoms": int(batch.n_node[:-1].sum()),
+        "edges": int(batch.n_edge[:-1].sum()),
+        "padded_atoms": padding.nodes,
+        "padded_edges": padding.edges,
+        "programs": results,
+    }
+
+
+def show(batch: dict[str, Any], limits: Limits, console: Console) -> None:
+    """The table of one batch."""
     console.print(
-        f"{report['device']}: {limits.flops / 1e9:,.0f} Gflop/s in float32 products, {limits.bytes / 1e9:,.0f} GB/s in "
-        f"copies, {limits.transcendentals / 1e9:,.2f} G logistic functions/s"
-    )
-    batch = report["batch"]
-    console.print(
-        f"{batch['structures']} crystals, {batch['atoms']:,} atoms, {batch['edges']:,} edges; padding: "
+        f"\n{batch['structures']:,} crystals, {batch['atoms']:,} atoms, {batch['edges']:,} edges; padding: "
         f"{batch['padded_atoms']:.1%} of the atoms, {batch['padded_edges']:.1%} of the edges"
     )
-    table = Table("", *report["programs"])
+    measured = {name: program for name, program in batch["programs"].items() if "error" not in program}
+    for name in batch["programs"].keys() - measured.keys():
+        console.print(f"{name}: {batch['programs'][name]['error']}")
     rows = {
         "ms": lambda p: f"{p['milliseconds']:.1f}",
         "crystals/s": lambda p: f"{1000 * batch['structures'] / p['milliseconds']:,.0f}",
         "products, Gflop": lambda p: f"{p['matmul_flops'] / 1e9:.2f}",
         "  all operations by XLA's count": lambda p: f"{p['flops'] / 1e9:.2f}",
         "  Gflop/s (share of the measured peak)": lambda p: (
-            f"{p['matmul_flops_per_s'] / 1e9:.1f} ({p['share_of_limit']['matrix products']:.1%})"
+            f"{p['matmul_flops_per_s'] / 1e9:,.1f} ({p['share_of_limit']['matrix products']:.1%})"
         ),
         "memory, GB by XLA's count": lambda p: f"{p['bytes'] / 1e9:.2f}",
-        "  GB/s (share of a copy)": lambda p: f"{p['bytes_per_s'] / 1e9:.1f} ({p['share_of_limit']['memory']:.1%})",
+        "  GB/s (share of a copy)": lambda p: f"{p['bytes_per_s'] / 1e9:,.1f} ({p['share_of_limit']['memory']:.1%})",
         "transcendentals, millions": lambda p: f"{p['transcendentals'] / 1e6:.1f}",
         "  millions/s (share of the logistic's)": lambda p: (
-            f"{p['transcendentals_per_s'] / 1e6:.0f} ({p['share_of_limit']['transcendentals']:.1%})"
+            f"{p['transcendentals_per_s'] / 1e6:,.0f} ({p['share_of_limit']['transcendentals']:.1%})"
         ),
-        "flops a byte": lambda p: f"{p['flops_per_byte']:.2f}",
-        "  of the machine": lambda p: f"{limits.flops / limits.bytes:.2f}",
-        "bound": lambda p: p["bound"],
-        "temporary memory, MB": lambda p: f"{p['peak_memory_bytes'] / 1e6:.0f}",
+        "product flops a byte": lambda p: f"{p['flops_per_byte']:.2f}",
+        "  where the machine's two limits meet": lambda p: f"{limits.flops / limits.bytes:.2f}",
+        "the limit that binds first": lambda p: p["bound"],
+        "memory taken, MB": lambda p: f"{p['memory_taken_bytes'] / 1e6:,.0f}",
     }
+    table = Table("", *measured)
     for name, cell in rows.items():
-        table.add_row(name, *map(cell, report["programs"].values()))
+        table.add_row(name, *map(cell, measured.values()))
     console.print(table)
-    for name, program in report["programs"].items():
+    for name, program in measured.items():
         for by, shares in program["time_shares"].items():
             console.print(f"{name}, by {by}: " + ", ".join(f"{what} {s:.0%}" for what, s in shares.items() if s > 0.01))
 
@@ -193,7 +220,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("potential", type=Path)
     parser.add_argument("data", type=Path, help="crystals: any file that ase.io reads")
-    parser.add_argument("--batch", type=int, default=256, help="crystals")
+    parser.add_argument("--batch", type=int, nargs="+", default=[256], help="crystals; several: one after another")
     parser.add_argument("--threads", type=int, help="of a CPU; default: all")
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
     parser.add_argument("--out", type=Path, help="write the results here as JSON")
@@ -202,29 +229,26 @@ def main() -> None:
         pin(options.threads)
     set_up_jax()
     potential = mlip.load(options.potential)
-    batch = labelled_batch(potential, options.data, options.batch)
-    padding = padded_fraction(batch)
+    graphs = crystal_graphs(potential, options.data)
     limits = measure_limits()
-    params, batch_on_device = potential.cast("float32"), jax.device_put(batch)
     report = {
         "machine": machine(),
         "device": parallel.describe_devices(),
+        "versions": {name: version(name) for name in ("alexandria-mlip", "jax", "jaxlib")},
+        "potential": potential.config.model_dump(),
         "limits": limits._asdict(),
-        "batch": {
-            "structures": options.batch,
-            "atoms": int(batch.n_node[:-1].sum()),
-            "edges": int(batch.n_edge[:-1].sum()),
-            "padded_atoms": padding.nodes,
-            "padded_edges": padding.edges,
-        },
-        "programs": {
-            name: measure(function, params, batch_on_device, limits) for name, function in programs(potential).items()
-        },
+        "batches": [measure_batch(potential, graphs, size, limits) for size in options.batch],
     }
     if options.json:
         print(json.dumps(report, indent=1))
     else:
-        show(report, Console(width=150))
+        console = Console(width=150)
+        console.print(
+            f"{report['device']}: {limits.flops / 1e9:,.0f} Gflop/s in float32 products, {limits.bytes / 1e9:,.0f} "
+            f"GB/s in copies, {limits.transcendentals / 1e9:,.2f} G logistic functions/s"
+        )
+        for batch in report["batches"]:
+            show(batch, limits, console)
     if options.out:
         options.out.parent.mkdir(parents=True, exist_ok=True)
         options.out.write_text(json.dumps(report, indent=1) + "\n")
