@@ -145,7 +145,8 @@ def _read_state(path: Path) -> Arrays:
     kinds = (torch.float32, torch.float64)
     if not isinstance(state, dict) or any(getattr(tensor, "dtype", None) not in kinds for tensor in state.values()):
         raise MlipError("is no dictionary of tensors in float32 or float64", where=str(path))
-    return {str(name): tensor.detach().numpy() for name, tensor in state.items()}
+    of_compiled = "model._orig_mod."  # the prefix that torch.compile puts before names
+    return {str(name).replace(of_compiled, "model."): tensor.detach().numpy() for name, tensor in state.items()}
 
 
 def import_torch(what: str) -> ModuleType:

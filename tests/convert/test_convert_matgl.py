@@ -5,6 +5,7 @@ import pickle
 import sys
 import zipfile
 
+import ase.build
 import numpy as np
 import pytest
 from matgl_world import assert_same_parameters, description, matgl_potential, write_export
@@ -222,6 +223,29 @@ def test_tensors_of_another_kind_are_refused(model_folder):
     for content in ({"weight": torch.zeros(2, dtype=torch.int8)}, {"weight": "text"}, torch.zeros(3)):
         torch.save(content, model_folder / "state.pt")
         assert "is no dictionary of tensors" in mistake(model_folder)
+
+
+@pytest.mark.parametrize("smooth", [True, False])
+def test_a_model_that_matgl_saves_gives_matgl_s_numbers(tmp_path, smooth):
+    pytest.importorskip("matgl", reason="needs matgl, the peer", exc_type=ImportError)
+    from matgl.apps.pes import Potential as TheirPotential
+    from matgl.ext.ase import PESCalculator
+    from matgl.models import M3GNet
+
+    network = M3GNet(
+        ("O", "Cu"), dim_node_embedding=8, dim_edge_embedding=8, units=6, is_intensive=False, max_n=2, use_smooth=smooth
+    )
+    theirs = TheirPotential(network.eval(), data_std=2.0, element_refs=np.array([-7.0, -3.0]))
+    theirs.save(tmp_path / "saved")
+    potential = convert(tmp_path / "saved")
+    assert potential.config.aggregate == "centre"
+    crystal = ase.build.bulk("CuO", "zincblende", a=4.4, cubic=True)
+    crystal.rattle(0.1, seed=1)
+    crystal.calc = PESCalculator(theirs, stress_unit="eV/A3", use_voigt=True)
+    ours = potential.predict([crystal])[0]
+    assert crystal.get_potential_energy() / len(crystal) == pytest.approx(ours["energy"] / len(crystal), abs=1e-5)
+    np.testing.assert_allclose(crystal.get_forces(), ours["forces"], atol=1e-4)
+    np.testing.assert_allclose(crystal.get_stress(), ours["stress"], atol=1e-5)
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
