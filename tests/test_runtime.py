@@ -42,11 +42,11 @@ program = jax.jit(lambda x: (x @ x.T) @ x)
 x = jnp.asarray(np.random.default_rng(0).normal(size=(4000, 200)).astype(np.float32))
 assert program.lower(x).compile().memory_analysis().temp_size_in_bytes >= 64e6  # 15,625 pages
 faults = []
-for _ in range(9):
+for _ in range(30):
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
     program(x).block_until_ready()
     faults.append(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
-print(sorted(faults)[4])
+print(sorted(faults)[15])
 """
 
 
@@ -56,4 +56,4 @@ def test_a_program_finds_the_memory_of_its_last_call_again():
     result = subprocess.run(
         [sys.executable, "-c", PAGE_FAULTS], env=environment, capture_output=True, text=True, check=True
     )
-    assert int(result.stdout) < 1_000  # in the middle of nine calls; fresh memory faults once a page
+    assert int(result.stdout) < 1_000  # the median call's; fresh memory faults once a page
