@@ -37,6 +37,7 @@ from mlip.units import VOIGT
 
 FORMAT_VERSION = 1
 _HEADER_KEY = "mlip"
+_BATCH_EDGES = {True: 12_000, False: 200_000}  # on a CPU, elsewhere
 
 
 class Evaluation(NamedTuple):
@@ -184,13 +185,14 @@ class Potential:
             return jax.tree.map(lambda leaf: jnp.asarray(np.asarray(leaf), dtype), self.params)
 
     def predict(
-        self, structures: Sequence[Atoms | Frame], dtype: str = "float32", batch_atoms: int = 512
+        self, structures: Sequence[Atoms | Frame], dtype: str = "float32", batch_edges: int | None = None
     ) -> list[dict[str, Any]]:
         """Energies, forces and stresses of many structures, in their order.
 
         Args:
             structures: any periodicity; not modified.
-            batch_atoms: about how many atoms go through the device together.
+            batch_edges: about how many edges go through the device together; by default what keeps a CPU's caches
+                or a GPU's cores busy.
 
         Returns:
             For each a dict: `energy` eV, `forces` (n, 3) eV/A, `stress` (6,) eV/A^3 (NaN where the cell has no
@@ -212,7 +214,10 @@ class Potential:
         results: list[dict[str, Any]] = [{}] * len(graphs)
         with scope:
             params = self.cast(dtype)
-            for members, shape in pack(graphs, ShapeLadder(), max_nodes=batch_atoms):
+            ladder = ShapeLadder()
+            # The budget is a rung of the ladder, so that balanced batches fill their shape.
+            budget = ladder.smallest(1, batch_edges or _BATCH_EDGES[jax.default_backend() == "cpu"], 1).n_edge
+            for members, shape in pack(graphs, ladder, max_edges=budget):
                 batch = pad_batch([graphs[k] for k in members], shape)
                 evaluation = jax.device_get(
                     evaluate_batch(self.model, params, batch, self.metadata.scale, self.metadata.shift)

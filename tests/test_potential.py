@@ -63,7 +63,7 @@ def test_saving_leaves_no_debris_and_replaces_whole(potential, tmp_path):
 
 def test_a_batch_gives_what_single_structures_give_in_their_order(potential):
     structures = crystals()[:3]
-    together = potential.predict(structures, dtype="float64", batch_atoms=20)
+    together = potential.predict(structures, dtype="float64", batch_edges=300)
     for structure, result in zip(structures, together, strict=True):
         alone = potential.predict([structure], dtype="float64")[0]
         assert result["energy"] == pytest.approx(alone["energy"], abs=1e-12)
