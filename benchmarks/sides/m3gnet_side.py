@@ -69,7 +69,6 @@ def training_step(potential: Potential, structures: str) -> Job:
     graph, targets = batches[0]
     graph, targets = graph.as_tf().as_list(), [tf.constant(target, tf.float32) for target in targets]
     optimizer = tf.keras.optimizers.Adam(1e-6)  # the same weights, but for noise, whatever the number of repeats
-    variables = potential.model.trainable_variables
 
     @tf.function(experimental_relax_shapes=True)
     def train_one_step(graph, targets):
@@ -84,15 +83,16 @@ def training_step(potential: Potential, structures: str) -> Job:
             losses = [tf.reduce_mean(tf.square(target - prediction)) for target, prediction in pairs]
             loss = losses[0] + losses[1] + 0.1 * losses[2]
         errors = [tf.reduce_mean(tf.abs(target - prediction)) for target, prediction in pairs]
-        return tape.gradient(loss, variables), errors
+        return tape.gradient(loss, potential.model.trainable_variables), errors  # none before the first call
 
     def step():
         gradients, errors = train_one_step(graph, targets)
-        optimizer.apply_gradients(zip(gradients, variables, strict=True))
-        return [error.numpy() for error in errors]
+        optimizer.apply_gradients(zip(gradients, potential.model.trainable_variables, strict=True))
+        return [error.numpy() for error in errors], gradients
 
-    energy_mae, forces_mae, _ = step()
-    return Job(step, {"energy_mae": energy_mae, "forces_mae": forces_mae})
+    (energy_mae, forces_mae, _), gradients = step()
+    norm = tf.linalg.global_norm([tf.convert_to_tensor(gradient) for gradient in gradients]).numpy()  # dense, that is
+    return Job(step, {"energy_mae": energy_mae, "forces_mae": forces_mae, "gradient_norm": norm})
 
 
 def _batch(potential: Potential, frames) -> list:

@@ -84,7 +84,13 @@ def training_step(potential, structures: str) -> Job:
         return results
 
     first = step()
-    return Job(step, {"energy_mae": first["Energy_MAE"].item(), "forces_mae": first["Force_MAE"].item()})
+    gradients = [parameter.grad for parameter in module.parameters() if parameter.grad is not None]
+    check = {
+        "energy_mae": first["Energy_MAE"].item(),
+        "forces_mae": first["Force_MAE"].item(),
+        "gradient_norm": torch.nn.utils.get_total_norm(gradients).item(),
+    }
+    return Job(step, check)
 
 
 def _graphs(potential, frames) -> list[tuple]:
