@@ -22,7 +22,7 @@ LIMITS = {"float64": (1e-9, 1e-8, 1e-8), "float32": (1e-4, 1e-3, 1e-4)}
 NETWORKS = {
     "smooth, 64 units": {},
     "bessel, 64 units": {"smooth": False},
-    "smooth, 128 units": {"units": 128},
+    "smooth, 128 units": {"hidden_units": 128},
     "smooth, max_n = max_l = 4, four blocks": {"max_n": 4, "max_l": 4, "n_blocks": 4},
 }
 

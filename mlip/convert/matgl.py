@@ -123,12 +123,7 @@ def _number(left: NamedArrays, name: str, where: str) -> float:
 
 def _config(saved: SavedModel, aggregate: str) -> M3GNetConfig:
     values = saved.arguments
-    return checked_config(
-        saved.where,
-        **matgl_config(smooth=bool(values["use_smooth"])).model_dump()
-        | {ours: values[theirs] for ours, theirs in DIMENSIONS.items()}
-        | {
-            "max_atomic_number": max(atomic_numbers[symbol] for symbol in saved.elements),
-            "aggregate": aggregate,
-        },
-    )
+    network = matgl_config(smooth=bool(values["use_smooth"]), aggregate=aggregate).model_dump()
+    dimensions = {ours: values[theirs] for ours, theirs in DIMENSIONS.items()}
+    largest = max(atomic_numbers[symbol] for symbol in saved.elements)
+    return checked_config(saved.where, **network | dimensions | {"max_atomic_number": largest})

@@ -64,16 +64,15 @@ class M3GNetConfig(BaseModel):
         return self.hidden_units or self.units
 
 
-def matgl_config(units: int = 64, smooth: bool = True, **changes) -> M3GNetConfig:
-    """The network of matgl's M3GNet: `units` wide in its hidden layers, 64 features an atom and bond.
+def matgl_config(smooth: bool = True, **changes) -> M3GNetConfig:
+    """The network of matgl's M3GNet; `hidden_units` is what matgl calls units.
 
     Args:
         smooth: matgl's `use_smooth`; otherwise both bases are spherical Bessel functions.
+        changes: any fields of the config.
     """
     basis = "smooth" if smooth else "bessel"
     values = {
-        "units": 64,
-        "hidden_units": units,
         "hidden_layers": 2,
         "bond_basis": basis,
         "three_body_basis": basis,

@@ -31,7 +31,7 @@ def random_parameters(config: M3GNetConfig) -> dict:
 def matgl_potential(smooth: bool = True, **dimensions) -> Potential:
     """Of four elements, small, with matgl's layout and `aggregate` centre."""
     small = {"units": 6, "hidden_units": 5, "n_blocks": 1, "max_atomic_number": 29}
-    config = M3GNetConfig(**matgl_config(smooth=smooth).model_dump() | small | dimensions)
+    config = matgl_config(smooth=smooth, **small | dimensions)
     metadata = PotentialMetadata(reference_energies=REFERENCES, scale=2.0, functional="PBE")
     return Potential(config, random_parameters(config), metadata)
 
