@@ -44,6 +44,8 @@ from side_by_side import SIDES, Contestant, Outcome, Side, machine, pin, race
 
 from mlip.graph.neighbors import neighbor_list
 
+COMPILED = "matgl, compiled"
+"""Cannot be trained: torch.compile refuses to differentiate forces."""
 CELL_SIZES = (2, 8, 20, 40)
 BATCH_SIZES = (32, 256)
 TRAINING_BATCH = 32
@@ -156,7 +158,10 @@ def contestants(case: Case, ours: dict[str, Side], peers: dict[str, Side]) -> di
         takers[f"mlip {weights}"] = Contestant(side, case.task, case.path)
         if case.task == "calculator":
             takers[f"mlip {weights}, skin 0"] = Contestant(side, case.task, case.path, {"skin": 0.0})
-    return takers | {name: Contestant(side, case.task, case.path) for name, side in peers.items()}
+    for name, side in peers.items():
+        if not (name == COMPILED and case.task == "training_step"):
+            takers[name] = Contestant(side, case.task, case.path)
+    return takers
 
 
 def compare(case: Case, name: str, peer: str, outcomes: dict[str, Outcome], same_weights: bool) -> dict[str, Any]:
@@ -186,8 +191,8 @@ def run(case: Case, ours: dict[str, Side], peers: dict[str, Side], options: argp
     """Race one case; its record in the results."""
     outcomes = race(contestants(case, ours, peers), options.repeats, options.seconds)
     comparisons = []
-    for peer in peers:
-        held = peer.removesuffix(", compiled")
+    for peer in sorted(peers.keys() & outcomes.keys()):
+        held = "matgl" if peer == COMPILED else peer
         weights = held if held in ours else "m3gnet"
         for name in outcomes:
             if name == f"mlip {weights}" or name.startswith(f"mlip {weights},"):
@@ -275,7 +280,7 @@ def start_sides(stack: ExitStack, options: argparse.Namespace, threads: int, log
     }
     if options.matgl_compile:
         python, folder = options.peer_python["matgl"], options.peer_weights["matgl"]
-        peers["matgl, compiled"] = start("matgl compiled", python, "matgl_side.py", folder, "--compile")
+        peers[COMPILED] = start("matgl compiled", python, "matgl_side.py", folder, "--compile")
     return ours, peers
 
 

@@ -12,7 +12,7 @@ fusion to come from memory, and so may exceed what the memory gives where caches
 import argparse
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from importlib.metadata import version
 from pathlib import Path
 from statistics import median
@@ -38,7 +38,7 @@ from mlip.training import parallel
 from mlip.training.loss import loss_terms, weighted_mean
 from mlip.training.recipe import LossRecipe
 
-MATMUL_SIZES = (512, 1024, 2048, 4096)
+MATMUL_SIZES = (512, 1024, 2048, 4096, 8192, 16384)
 COPY_MEGABYTES = (256, 1024)
 LOGISTIC_MEGABYTES = (1, 16)
 
@@ -68,11 +68,15 @@ def seconds_of(run: Callable[[], Any], repeats: int = 7) -> float:
 def measure_limits() -> Limits:
     """Best of several sizes each."""
 
-    def product(n: int) -> float:
-        a = jax.random.normal(jax.random.key(0), (n, n), jnp.float32)
-        with jax.default_matmul_precision("highest"):
-            multiply = jax.jit(jnp.matmul)
-            return 2 * n**3 / seconds_of(lambda: multiply(a, a))
+    def products() -> Iterator[float]:
+        for n in MATMUL_SIZES:
+            a = jax.random.normal(jax.random.key(0), (n, n), jnp.float32)
+            with jax.default_matmul_precision("highest"):
+                multiply = jax.jit(jnp.matmul)
+                seconds = seconds_of(lambda multiply=multiply, a=a: multiply(a, a))
+            yield 2 * n**3 / seconds
+            if seconds > 0.2:
+                return
 
     def rate(function: Callable, megabytes: int, per_element: int) -> float:
         x = jnp.ones(megabytes * 250_000, jnp.float32)
@@ -86,7 +90,7 @@ def measure_limits() -> Limits:
         return per_element * x.size / seconds_of(run)
 
     return Limits(
-        flops=max(map(product, MATMUL_SIZES)),
+        flops=max(products()),
         bytes=max(rate(jnp.negative, size, per_element=8) for size in COPY_MEGABYTES),
         transcendentals=max(rate(jax.nn.sigmoid, size, per_element=1) for size in LOGISTIC_MEGABYTES),
     )
