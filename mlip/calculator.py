@@ -118,7 +118,7 @@ class MLIPCalculator(Calculator):
         for shape in self._shapes:
             if n_nodes < shape.n_node <= 2 * n_nodes + 8 and n_edges <= shape.n_edge <= 2 * n_edges + 8:
                 return shape
-        shape = ShapeLadder().smallest(n_nodes + 1, n_edges, 2)
+        shape = ShapeLadder(growth=1.1).smallest(n_nodes + 1, n_edges, 2)  # finer than for batches: used so often
         self._shapes.add(shape)
         return shape
 
