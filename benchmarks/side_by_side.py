@@ -56,7 +56,7 @@ class Side:
             self._process.stdin.write(json.dumps(request) + "\n")
             self._process.stdin.flush()
         except BrokenPipeError:
-            raise SideError(f"{self.name} has ended, see {self.log}") from None
+            raise SideError(f"{self.name} has ended\n{self.log.read_text()[-2000:]}") from None
         return self._answer()
 
     def cpu_seconds(self) -> float:
@@ -105,7 +105,7 @@ class Outcome(NamedTuple):
 
     def as_dict(self) -> dict[str, Any]:
         if self.error:
-            return {"error": self.error}
+            return {"error": self.error.splitlines()[0]}  # no paths of this machine
         milliseconds = [1000 * s for s in self.seconds]
         return {
             "median_ms": round(median(milliseconds), 4),
