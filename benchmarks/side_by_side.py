@@ -133,15 +133,23 @@ def race(contestants: Mapping[str, Contestant], repeats: int, seconds: float) ->
         names = list(contestants)
         for name in names[turn % len(names) :] + names[: turn % len(names)]:
             if outcomes[name].error is None:
-                side, start = contestants[name].side, time.perf_counter()
-                busy = _busy_seconds() - side.cpu_seconds()
-                outcomes[name].seconds.append(side.ask(do="time", job=name, seconds=seconds)["seconds"])
-                busy = _busy_seconds() - side.cpu_seconds() - busy
-                outcomes[name].elsewhere.append(max(0.0, busy / (time.perf_counter() - start)))
+                try:
+                    _take_turn(name, contestants[name].side, outcomes[name], seconds)
+                except SideError as error:
+                    outcomes[name] = Outcome([], [], {}, str(error))
     for name, contestant in contestants.items():
         if outcomes[name].error is None:
             contestant.side.ask(do="drop", job=name)
     return outcomes
+
+
+def _take_turn(name: str, side: Side, outcome: Outcome, seconds: float) -> None:
+    """One timed repeat, into the outcome."""
+    start, busy = time.perf_counter(), _busy_seconds() - side.cpu_seconds()
+    taken = side.ask(do="time", job=name, seconds=seconds)["seconds"]
+    busy = _busy_seconds() - side.cpu_seconds() - busy
+    outcome.seconds.append(taken)
+    outcome.elsewhere.append(max(0.0, busy / (time.perf_counter() - start)))
 
 
 def _busy_seconds() -> float:
