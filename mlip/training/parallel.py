@@ -9,6 +9,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 _AXIS = "devices"
 
@@ -39,9 +40,13 @@ def sum_over_devices(tree: Any) -> Any:
 
 
 def replicate(tree: Any) -> Any:
-    """Host arrays with a leading axis of devices, for the first argument of a parallelised function."""
-    n = n_devices()
-    return jax.tree.map(lambda x: np.broadcast_to(x, (n, *np.shape(x))), tree)
+    """A copy on each device, for the first argument of a parallelised function.
+
+    It lies as that function leaves its results: from host arrays the second step would be traced and compiled anew.
+    """
+    devices = np.array(jax.local_devices())
+    one_each = NamedSharding(Mesh(devices, (_AXIS,)), PartitionSpec(_AXIS))
+    return jax.tree.map(lambda x: jax.device_put(np.broadcast_to(x, (len(devices), *np.shape(x))), one_each), tree)
 
 
 def fetch(tree: Any) -> Any:

@@ -7,6 +7,8 @@ import sys
 import numpy as np
 import pytest
 
+from mlip.training import parallel
+
 GRADIENT = """
 import sys
 import numpy as np
@@ -58,3 +60,19 @@ def test_gradients_of_four_devices_equal_those_of_one(gradient_on):
     assert four["loss"] == pytest.approx(one["loss"], rel=1e-6)
     scale = np.abs(one["gradient"]).max()
     np.testing.assert_allclose(four["gradient"], one["gradient"], atol=1e-6 * max(scale, 1))
+
+
+def test_a_step_is_traced_once_though_its_state_comes_first_from_the_host():
+    traces = []
+
+    def step(state, batch):
+        traces.append(state)
+        return state + batch.sum()
+
+    parallelised = parallel.parallelise(step, donate=(0,))
+    state = parallel.replicate(np.float32(1.0))
+    batch = np.ones((parallel.n_devices(), 3), np.float32)
+    for _ in range(3):
+        state = parallelised(state, batch)
+    assert parallel.fetch(state) == 1 + 3 * 3
+    assert len(traces) == 1
