@@ -7,7 +7,8 @@ neighbour j, and g_e = dE/dv_e:  F_i = sum_(e at i) g_e - sum_(e from i) g_e,  s
 import json
 import os
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
@@ -29,7 +30,7 @@ from safetensors.numpy import save
 from mlip import __version__
 from mlip.data.records import Frame
 from mlip.errors import MlipError
-from mlip.graph.batching import ShapeLadder, pack, pad_batch
+from mlip.graph.batching import Shape, ShapeLadder, pack, pad_batch
 from mlip.graph.crystal import crystal_graph
 from mlip.models import build_model, parse_config
 from mlip.runtime import precision_scope, set_up_jax
@@ -201,7 +202,7 @@ class Potential:
         Raises:
             MlipError: unknown element, coincident atoms; names the structure by its place in the list.
         """
-        scope = precision_scope(dtype)  # an unknown dtype fails before any work
+        precision_scope(dtype)  # an unknown dtype fails before any work
         if not len(structures):
             return []
         set_up_jax()
@@ -212,22 +213,36 @@ class Potential:
             for index, structure in enumerate(structures)
         ]
         results: list[dict[str, Any]] = [{}] * len(graphs)
-        with scope:
-            params = self.cast(dtype)
-            ladder = ShapeLadder()
-            # The budget is a rung of the ladder, so that balanced batches fill their shape.
-            budget = ladder.smallest(1, batch_edges or _BATCH_EDGES[jax.default_backend() == "cpu"], 1).n_edge
-            for members, shape in pack(graphs, ladder, max_edges=budget):
-                batch = pad_batch([graphs[k] for k in members], shape)
-                evaluation = jax.device_get(
-                    evaluate_batch(self.model, params, batch, self.metadata.scale, self.metadata.shift)
-                )
-                start = 0
-                for place, k in enumerate(members):
-                    stop = start + len(structures[k])
-                    results[k] = self._results_of(structures[k], evaluation, place, slice(start, stop))
-                    start = stop
+        for members, evaluation in self._evaluations(graphs, dtype, batch_edges):
+            start = 0
+            for place, k in enumerate(members):
+                stop = start + len(structures[k])
+                results[k] = self._results_of(structures[k], evaluation, place, slice(start, stop))
+                start = stop
         return results
+
+    def _evaluations(
+        self, graphs: list[jraph.GraphsTuple], dtype: str, batch_edges: int | None
+    ) -> Iterator[tuple[list[int], Evaluation]]:
+        """Batches, as which graphs they hold and what these evaluate to."""
+        with precision_scope(dtype):
+            params = self.cast(dtype)
+        ladder = ShapeLadder()
+        # The budget is a rung of the ladder, so that balanced batches fill their shape.
+        budget = ladder.smallest(1, batch_edges or _BATCH_EDGES[jax.default_backend() == "cpu"], 1).n_edge
+
+        def evaluate(batch: tuple[list[int], Shape]) -> tuple[list[int], Evaluation]:
+            members, shape = batch
+            graph = pad_batch([graphs[k] for k in members], shape)
+            with precision_scope(dtype):
+                evaluation = evaluate_batch(self.model, params, graph, self.metadata.scale, self.metadata.shift)
+                return members, jax.device_get(evaluation)
+
+        first, *others = pack(graphs, ladder, max_edges=budget)
+        yield evaluate(first)  # alone: it compiles
+        # While one batch is on the device, the host prepares another; on a CPU both share the cores.
+        with ThreadPoolExecutor(2) as pool:
+            yield from pool.map(evaluate, others)
 
     def _results_of(self, structure: Atoms | Frame, evaluation: Evaluation, place: int, nodes: slice) -> dict[str, Any]:
         """One structure's share of a batch, reference energies added in float64."""
