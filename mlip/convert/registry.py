@@ -3,11 +3,11 @@
 
 from pathlib import Path
 
-from mlip.convert import m3gnet, matgl, matgl_export
+from mlip.convert import m3gnet, mace, matgl, matgl_export
 from mlip.errors import MlipError
 from mlip.potential import Potential
 
-_READERS = (m3gnet, matgl)
+_READERS = (m3gnet, mace, matgl)  # in this order: matgl takes any NAME_weights.npz
 _WRITERS = {"matgl": matgl_export.write}
 
 

@@ -13,7 +13,10 @@ from pydantic import BaseModel, ValidationError
 
 from mlip.errors import MlipError
 
-_MODELS = {"m3gnet": ("mlip.models.m3gnet", "M3GNetConfig", "M3GNet")}
+_MODELS = {
+    "mace": ("mlip.models.mace", "MACEConfig", "MACE"),
+    "m3gnet": ("mlip.models.m3gnet", "M3GNetConfig", "M3GNet"),
+}
 
 
 def model_names() -> list[str]:

@@ -1,0 +1,286 @@
+"""MACE (Batatia et al., NeurIPS 2022, arXiv:2206.07697): equivariant messages of high body order.
+
+One layer: the densities of a neighbourhood (eqs. 8 and 9, `Interaction`), their products with themselves (eqs. 10
+and 11, `SymmetricContraction`), the update (eq. 12) and the readout (eq. 13). Equations in brackets are the paper's.
+
+The network, the meaning of its parameters and their scale are those of mace-torch (ScaleShiftMACE), so that published
+weights and published recipes carry over: weights are of order one, and every product is divided by the root of its
+number of inputs. What differs is where the work is done: element-dependent weights are gathered, not multiplied with
+one-hot vectors; components come before channels, which are contiguous; the last layer keeps scalars only.
+
+The centre i of a bond is its receiver, the neighbour j its sender. mace-torch's vectors point to the centre.
+"""
+
+from collections.abc import Sequence
+from typing import Literal, NamedTuple
+
+import e3nn_jax as e3nn
+import jax
+import jax.numpy as jnp
+import jraph
+import numpy as np
+from flax import linen as nn
+from jaxtyping import Array, Float, Int
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from mlip.models.mace_radial import agnesi_transform, bessel_functions, polynomial_cutoff
+from mlip.models.symmetric_contraction import SymmetricContraction, wigner_3j
+from mlip.models.zbl import zbl_energies
+
+_SILU_NORM = 1.6791767923989418  # makes E[silu(x)^2] = 1 for normal x; e3nn's, from its seeded samples
+_MATERIALS_PROJECT = (*range(1, 84), *range(89, 95))
+
+Features = list[Float[Array, "n m c"]]
+"""Of atoms, one array an order l = 0, 1, ... of parity (-1)^l; m = 2l + 1 components (e3nn's order), c channels."""
+
+
+class MACEConfig(BaseModel):
+    """Dimensions and variants of a MACE; the defaults are those of the published medium MACE-MP-0."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    model: Literal["mace"] = "mace"
+    cutoff: float = Field(6.0, gt=0, description="bonds up to this length are edges, A")
+    elements: tuple[int, ...] = Field(_MATERIALS_PROJECT, min_length=1, description="atomic numbers, ascending")
+    channels: int = Field(128, ge=1)
+    max_l: int = Field(1, ge=0, le=2, description="highest order of the features that pass from layer to layer")
+    max_ell: int = Field(3, ge=0, le=3, description="highest order of the harmonics and of the densities")
+    correlation: int = Field(3, ge=1, le=4, description="densities in a product; its body order is one more")
+    n_layers: int = Field(2, ge=1)
+    n_bessel: int = Field(10, ge=1)
+    cutoff_power: int = Field(5, ge=2)
+    radial_hidden: tuple[int, ...] = (64, 64, 64)
+    readout_hidden: int = Field(16, ge=1, description="width of the last readout")
+    first_block: Literal["residual", "element"] = Field(
+        "residual", description="how elements enter the first layer: beside the product, or on its densities"
+    )
+    normalization: Literal["mean", "density"] = Field(
+        "mean", description="densities are divided by the mean number of neighbours, or by 1 + a learned density"
+    )
+    mean_neighbours: float = Field(61.96, gt=0, description="of the training set")
+    distance_transform: Literal["none", "agnesi"] = "none"
+    zbl: bool = Field(False, description="add the repulsion of bare nuclei")
+
+    @field_validator("elements")
+    @classmethod
+    def _elements_are_ascending(cls, elements: tuple[int, ...]) -> tuple[int, ...]:
+        if list(elements) != sorted(set(elements)) or not 0 < elements[0] <= elements[-1] <= 118:
+            raise ValueError("must be atomic numbers in ascending order")
+        return elements
+
+    @model_validator(mode="after")
+    def _features_within_densities(self):
+        if self.max_l > self.max_ell:
+            raise ValueError(f"max_l ({self.max_l}) is higher than max_ell ({self.max_ell})")
+        return self
+
+    def orders_out(self, layer: int) -> tuple[int, ...]:
+        """Of a layer's features: the readout of the last needs scalars only."""
+        return (0,) if layer == self.n_layers - 1 else tuple(range(self.max_l + 1))
+
+
+class Edges(NamedTuple):
+    """What all layers share."""
+
+    senders: Int[Array, " e"]
+    receivers: Int[Array, " e"]
+    radial: Float[Array, "e k"]
+    """Zero from the cutoff on."""
+    harmonics: Float[Array, "e lm"]
+    """Y_lm of the direction to the centre, |Y_l|^2 = 2l + 1."""
+
+
+class MACE(nn.Module):
+    """Graph -> (n,) energy per node, in units of the potential's scale; without reference energies.
+
+    Reads nodes["species"] (n,) atomic numbers and edges["vectors"] (e, 3) from centre to neighbour in A, none of
+    length zero; edges beyond the cutoff contribute nothing. Receivers ascend.
+    """
+
+    config: MACEConfig
+
+    @nn.compact
+    def __call__(self, graph: jraph.GraphsTuple) -> Float[Array, " n"]:
+        config = self.config
+        species = graph.nodes["species"]
+        elements = element_indices(config, species)
+        edges, distances = edges_of(config, graph)
+
+        embedding = _weight(self, "embedding", (len(config.elements), config.channels))
+        features = [embedding[elements][:, None, :] / np.sqrt(len(config.elements))]
+        energies = jnp.zeros(len(species), distances.dtype)
+        if config.zbl:
+            energies += zbl_energies(distances, species, edges.senders, edges.receivers, config.cutoff_power)
+        for layer in range(config.n_layers):
+            orders = config.orders_out(layer)
+            density = Interaction(config, layer, name=f"interaction_{layer}")(features, elements, edges)
+            products = SymmetricContraction(
+                config.max_ell, orders, config.correlation, len(config.elements), name=f"product_{layer}"
+            )(jnp.concatenate([jnp.swapaxes(chunk, 0, 1) for chunk in density]), elements)
+            updated = Linear(config.channels, name=f"update_{layer}")(products)
+            if not (layer == 0 and config.first_block == "element"):
+                kept = ElementLinear(len(config.elements), config.channels, name=f"skip_{layer}")(
+                    features[: len(orders)], elements
+                )
+                updated = [new + old for new, old in zip(updated, kept, strict=False)] + updated[len(kept) :]
+            features = updated  # eq. 12
+            energies += Readout(config, is_last=0 < layer == config.n_layers - 1, name=f"readout_{layer}")(features[0])
+        return energies
+
+
+def element_indices(config: MACEConfig, species: Int[Array, " n"]) -> Int[Array, " n"]:
+    """Places in `config.elements`; padding, and elements that the potential would refuse, get the first."""
+    table = np.zeros(119, np.int32)
+    table[list(config.elements)] = np.arange(len(config.elements))
+    return jnp.asarray(table)[species]
+
+
+def edges_of(config: MACEConfig, graph: jraph.GraphsTuple) -> tuple[Edges, Float[Array, " e"]]:
+    """The edges' radial functions and harmonics, and their lengths in A."""
+    senders, receivers, vectors = graph.senders, graph.receivers, graph.edges["vectors"]
+    distances = jnp.sqrt(jnp.sum(vectors * vectors, axis=-1))
+    argument = distances
+    if config.distance_transform == "agnesi":
+        species = graph.nodes["species"]
+        argument = agnesi_transform(distances, species[senders], species[receivers])
+    radial = bessel_functions(argument, config.n_bessel, config.cutoff)
+    radial *= polynomial_cutoff(distances, config.cutoff, config.cutoff_power)[:, None]
+    harmonics = e3nn.spherical_harmonics(
+        e3nn.Irreps.spherical_harmonics(config.max_ell),
+        e3nn.IrrepsArray("1o", -vectors / distances[:, None]),
+        normalize=False,
+        normalization="component",
+    )
+    return Edges(senders, receivers, radial, harmonics.array), distances
+
+
+class Path(NamedTuple):
+    """A neighbour's features of order `node`, coupled with harmonics of order `edge` to a density of order `out`."""
+
+    node: int
+    edge: int
+    out: int
+
+
+def coupling_paths(max_node: int, max_ell: int) -> list[Path]:
+    """In e3nn's order: by order of the density, then of the neighbour's features, then of the harmonics."""
+    paths = [
+        Path(node, edge, out)
+        for node in range(max_node + 1)
+        for edge in range(max_ell + 1)
+        for out in range(abs(node - edge), min(node + edge, max_ell) + 1)
+        if (node + edge + out) % 2 == 0
+    ]
+    return sorted(paths, key=lambda path: path.out)
+
+
+class Interaction(nn.Module):
+    """Features -> densities A of order 0 .. max_ell (eqs. 8 and 9).
+
+    A_i = sum over paths p of W_p (sum over j of R_p(r_ij) [Y(r_ij) x h_j]_p) / number of neighbours.
+    """
+
+    config: MACEConfig
+    layer: int
+
+    @nn.compact
+    def __call__(self, features: Features, elements: Int[Array, " n"], edges: Edges) -> Features:
+        config, n_atoms = self.config, len(elements)
+        paths = coupling_paths(len(features) - 1, config.max_ell)
+        neighbours = [chunk[edges.senders] for chunk in Linear(config.channels, name="linear_up")(features)]
+        widths = (*config.radial_hidden, len(paths) * config.channels)
+        radial = RadialMLP(widths, name="radial")(edges.radial).reshape(-1, len(paths), config.channels)
+        densities = []
+        for out in range(config.max_ell + 1):
+            messages = jnp.stack(
+                [
+                    radial[:, None, k] * _coupled(neighbours[path.node], edges.harmonics, path)
+                    for k, path in enumerate(paths)
+                    if path.out == out
+                ],
+                axis=2,
+            )  # (e, m, path, c)
+            sums = jax.ops.segment_sum(messages, edges.receivers, n_atoms, indices_are_sorted=True)
+            densities.append(sums.reshape(n_atoms, 2 * out + 1, -1))
+        densities = Linear(config.channels, name="linear")(densities)
+        if config.normalization == "density":
+            weight = _weight(self, "density", (config.n_bessel,)) / np.sqrt(config.n_bessel)
+            crowding = jnp.tanh((edges.radial @ weight) ** 2)
+            crowding = jax.ops.segment_sum(crowding, edges.receivers, n_atoms, indices_are_sorted=True)
+            densities = [chunk / (1.0 + crowding)[:, None, None] for chunk in densities]
+        else:
+            densities = [chunk / config.mean_neighbours for chunk in densities]
+        if self.layer == 0 and config.first_block == "element":
+            densities = ElementLinear(len(config.elements), config.channels, name="skip")(densities, elements)
+        return densities
+
+
+def _coupled(features: Float[Array, "e m c"], harmonics: Float[Array, "e lm"], path: Path) -> Float[Array, "e m_out c"]:
+    """[Y x h] of one path, normalised so that components keep unit variance."""
+    symbol = np.sqrt(2 * path.out + 1) * wigner_3j(*path)
+    chosen = harmonics[:, path.edge**2 : (path.edge + 1) ** 2]
+    # (e, node m, out m): small, and applied to all channels at once.
+    rotation = jnp.einsum("abo,eb->eao", jnp.asarray(symbol, harmonics.dtype), chosen)
+    return sum(rotation[:, a, :, None] * features[:, a, None, :] for a in range(2 * path.node + 1))
+
+
+class RadialMLP(nn.Module):
+    """Radial functions -> R_p for every path and channel; without biases, so that zero stays zero."""
+
+    widths: Sequence[int]
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "e k"]) -> Float[Array, "e w"]:
+        for layer, width in enumerate(self.widths):
+            x = x @ _weight(self, f"layer_{layer}", (x.shape[-1], width)) / np.sqrt(x.shape[-1])
+            if layer < len(self.widths) - 1:
+                x = _SILU_NORM * nn.silu(x)
+        return x
+
+
+class Linear(nn.Module):
+    """Mixes channels, order by order: kernel l is (inputs, channels)."""
+
+    channels: int
+
+    @nn.compact
+    def __call__(self, features: Features) -> Features:
+        return [
+            chunk @ _weight(self, f"order{order}", (chunk.shape[-1], self.channels)) / np.sqrt(chunk.shape[-1])
+            for order, chunk in enumerate(features)
+        ]
+
+
+class ElementLinear(nn.Module):
+    """Mixes channels, order by order, with a kernel (channels, channels) for each element."""
+
+    n_elements: int
+    channels: int
+
+    @nn.compact
+    def __call__(self, features: Features, elements: Int[Array, " n"]) -> Features:
+        norm = np.sqrt(self.n_elements * self.channels)
+        shape = (self.n_elements, self.channels, self.channels)
+        return [
+            jnp.einsum("nmc,ncd->nmd", chunk, _weight(self, f"order{order}", shape)[elements]) / norm
+            for order, chunk in enumerate(features)
+        ]
+
+
+class Readout(nn.Module):
+    """Scalars -> energy (eq. 13): linear, in the last of several layers with one hidden layer."""
+
+    config: MACEConfig
+    is_last: bool
+
+    @nn.compact
+    def __call__(self, scalars: Float[Array, "n 1 c"]) -> Float[Array, " n"]:
+        x = scalars[:, 0, :]
+        if self.is_last:
+            x = x @ _weight(self, "hidden", (x.shape[-1], self.config.readout_hidden)) / np.sqrt(x.shape[-1])
+            x = _SILU_NORM * nn.silu(x)
+        return x @ _weight(self, "energy", (x.shape[-1],)) / np.sqrt(x.shape[-1])
+
+
+def _weight(module: nn.Module, name: str, shape: tuple[int, ...]) -> Float[Array, "..."]:
+    return module.param(name, nn.initializers.normal(1.0), shape)

@@ -1,0 +1,37 @@
+"""The universal repulsion of bare nuclei at short range (Ziegler, Biersack and Littmark, 1985), as MACE adds it.
+
+Faded out at the sum of the two elements' covalent radii, so that it leaves bonded atoms alone.
+"""
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+from mlip.models.mace_radial import covalent_radius, polynomial_cutoff
+
+COULOMB = 14.3996  # e^2 / (4 pi eps0), eV A
+_SCREENING = ((0.1818, 3.2), (0.5099, 0.9423), (0.2802, 0.4028), (0.02817, 0.2016))
+_LENGTH, _EXPONENT = 0.4543 * 0.529, 0.3  # of the screening, A; the published fit has 0.8854 and 0.23
+
+
+def zbl_energies(
+    distances: Float[Array, " e"],
+    species: Int[Array, " n"],
+    senders: Int[Array, " e"],
+    receivers: Int[Array, " e"],
+    power: int,
+) -> Float[Array, " n"]:
+    """Energy per atom, eV: half of each pair's, whose two edges end at its two atoms.
+
+    Args:
+        species: atomic numbers; 0, padding, has no charge.
+        receivers: ascending.
+        power: of the polynomial cutoff.
+    """
+    charges, radii = species.astype(distances.dtype), covalent_radius(distances.dtype)[species]
+    scales = charges**_EXPONENT / _LENGTH
+    x = distances * (scales[senders] + scales[receivers])
+    screening = sum(weight * jnp.exp(-rate * x) for weight, rate in _SCREENING)
+    pairs = COULOMB * charges[senders] * charges[receivers] / distances * screening
+    pairs *= polynomial_cutoff(distances, radii[senders] + radii[receivers], power)
+    return 0.5 * jax.ops.segment_sum(pairs, receivers, len(species), indices_are_sorted=True)
