@@ -5,6 +5,7 @@ outputs); blocks are in the order of their inputs. Norms are not in the weights,
 """
 
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -43,9 +44,8 @@ _NEEDED = (
     "radial_MLP",
 )
 _DERIVED = re.compile(
-    r".*\.(bias|output_mask|_compiled\w*\._w3j\w*|_w3j\w*|r_max|prefactor|weights_\w+_zeroed)"
-    r"|r_max|num_interactions|interactions\.\d+\.conv_tp\.weight|interactions\.\d+\.avg_num_neighbors"
-)
+    r".*\.(bias|output_mask|_w3j_\w+|prefactor|weights_\w+_zeroed)|interactions\.\d+\.conv_tp\.weight"
+)  # constants of e3nn's, and empty arrays
 
 
 def recognises(source: Path) -> bool:
@@ -137,7 +137,11 @@ def _check_constants(config: MACEConfig, left: NamedArrays, where: str) -> None:
     """What is a constant here may have been trained there."""
     frequencies = np.pi / config.cutoff * np.arange(1, config.n_bessel + 1)
     expected = {
+        "r_max": config.cutoff,
+        "num_interactions": config.n_layers,
+        "radial_embedding.bessel_fn.r_max": config.cutoff,
         "radial_embedding.bessel_fn.bessel_weights": frequencies,
+        "radial_embedding.cutoff_fn.r_max": config.cutoff,
         "radial_embedding.cutoff_fn.p": config.cutoff_power,
     }
     if config.distance_transform == "agnesi":
@@ -150,7 +154,7 @@ def _check_constants(config: MACEConfig, left: NamedArrays, where: str) -> None:
     for name, value in expected.items():
         found = left.take(name)
         if found.shape != np.shape(value) or not np.allclose(found, value, rtol=1e-6):  # float32 checkpoints
-            raise MlipError(f"{name} is not the usual constant: not implemented", where=where)
+            raise MlipError(f"{name} is not what the config or the published models have", where=where)
 
 
 def _reference_energies(config: MACEConfig, left: NamedArrays, where: str) -> dict[str, float]:
@@ -174,7 +178,7 @@ def _scalar(left: NamedArrays, name: str, default: float, where: str) -> float:
     return float(value.reshape(()))
 
 
-def _parameters(config: MACEConfig, left: NamedArrays, where: str):
+def _parameters(config: MACEConfig, left: NamedArrays, where: str) -> Iterator[tuple[str, np.ndarray]]:
     """Names of ours, dots between levels, and their arrays."""
     c, nz = config.channels, len(config.elements)
 
@@ -210,7 +214,10 @@ def _parameters(config: MACEConfig, left: NamedArrays, where: str):
         for order in orders:
             for degree in range(1, config.correlation + 1):
                 name = f"products.{layer}.symmetric_contractions.contractions.{order}"
-                yield f"product_{layer}.order{order}_degree{degree}", _contraction(config, left, name, order, degree)
+                yield (
+                    f"product_{layer}.order{order}_degree{degree}",
+                    _contraction(config, left, name, order, degree, where),
+                )
         for order, block in enumerate(blocks(f"products.{layer}.linear.weight", [(c, c)] * len(orders))):
             yield f"update_{layer}.order{order}", block
         if 0 < layer == config.n_layers - 1:
@@ -222,7 +229,7 @@ def _parameters(config: MACEConfig, left: NamedArrays, where: str):
         n_orders = len(orders)
 
 
-def _contraction(config: MACEConfig, left: NamedArrays, name: str, order: int, degree: int) -> np.ndarray:
+def _contraction(config: MACEConfig, left: NamedArrays, name: str, order: int, degree: int, where: str) -> np.ndarray:
     """Weights (elements, couplings, channels) of our couplings; a checkpoint may have others of the same span."""
     place = config.correlation - degree - 1
     weights = left.take(f"{name}.weights_max" if place < 0 else f"{name}.weights.{place}")
@@ -236,5 +243,5 @@ def _contraction(config: MACEConfig, left: NamedArrays, name: str, order: int, d
     theirs, flat = theirs.reshape(len(theirs), -1), ours.reshape(len(ours), -1)
     combinations = np.linalg.lstsq(flat.T, theirs.T, rcond=1e-10)[0]
     if not np.allclose(flat.T @ combinations, theirs.T, atol=1e-6):
-        raise MlipError(f"{tensor} is no coupling of order {order}")
+        raise MlipError(f"{tensor} is no coupling of order {order}", where=where)
     return np.einsum("ok,zkc->zoc", combinations, weights)

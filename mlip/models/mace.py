@@ -15,7 +15,6 @@ from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
 import e3nn_jax as e3nn
-import jax
 import jax.numpy as jnp
 import jraph
 import numpy as np
@@ -23,11 +22,13 @@ from flax import linen as nn
 from jaxtyping import Array, Float, Int
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from mlip.models.edge_blocks import EdgeBlocks, edge_blocks
 from mlip.models.mace_radial import agnesi_transform, bessel_functions, polynomial_cutoff
 from mlip.models.symmetric_contraction import SymmetricContraction, wigner_3j
 from mlip.models.zbl import zbl_energies
 
 _SILU_NORM = 1.6791767923989418  # makes E[silu(x)^2] = 1 for normal x; e3nn's, from its seeded samples
+_BLOCK = 8  # edges; larger blocks leave more slots empty
 _MATERIALS_PROJECT = (*range(1, 84), *range(89, 95))
 
 Features = list[Float[Array, "n m c"]]
@@ -82,11 +83,12 @@ class MACEConfig(BaseModel):
 class Edges(NamedTuple):
     """What all layers share."""
 
-    senders: Int[Array, " e"]
-    receivers: Int[Array, " e"]
-    radial: Float[Array, "e k"]
+    blocks: EdgeBlocks
+    lengths: Float[Array, " s"]
+    """A."""
+    radial: Float[Array, "s k"]
     """Zero from the cutoff on."""
-    harmonics: Float[Array, "e lm"]
+    harmonics: Float[Array, "s lm"]
     """Y_lm of the direction to the centre, |Y_l|^2 = 2l + 1."""
 
 
@@ -104,13 +106,14 @@ class MACE(nn.Module):
         config = self.config
         species = graph.nodes["species"]
         elements = element_indices(config, species)
-        edges, distances = edges_of(config, graph)
+        edges = edges_of(config, graph)
 
         embedding = _weight(self, "embedding", (len(config.elements), config.channels))
         features = [embedding[elements][:, None, :] / np.sqrt(len(config.elements))]
-        energies = jnp.zeros(len(species), distances.dtype)
+        energies = jnp.zeros(len(species), edges.lengths.dtype)
         if config.zbl:
-            energies += zbl_energies(distances, species, edges.senders, edges.receivers, config.cutoff_power)
+            blocks = edges.blocks
+            energies += zbl_energies(edges.lengths, species, blocks.senders, blocks.slot_receivers, config.cutoff_power)
         for layer in range(config.n_layers):
             orders = config.orders_out(layer)
             density = Interaction(config, layer, name=f"interaction_{layer}")(features, elements, edges)
@@ -135,14 +138,15 @@ def element_indices(config: MACEConfig, species: Int[Array, " n"]) -> Int[Array,
     return jnp.asarray(table)[species]
 
 
-def edges_of(config: MACEConfig, graph: jraph.GraphsTuple) -> tuple[Edges, Float[Array, " e"]]:
-    """The edges' radial functions and harmonics, and their lengths in A."""
-    senders, receivers, vectors = graph.senders, graph.receivers, graph.edges["vectors"]
+def edges_of(config: MACEConfig, graph: jraph.GraphsTuple) -> Edges:
+    """The edges in blocks, with their radial functions and harmonics."""
+    species = graph.nodes["species"]
+    blocks = edge_blocks(graph, len(species), _BLOCK, padding_length=2 * config.cutoff)
+    vectors = blocks.vectors
     distances = jnp.sqrt(jnp.sum(vectors * vectors, axis=-1))
     argument = distances
     if config.distance_transform == "agnesi":
-        species = graph.nodes["species"]
-        argument = agnesi_transform(distances, species[senders], species[receivers])
+        argument = agnesi_transform(distances, species[blocks.senders], species[blocks.slot_receivers])
     radial = bessel_functions(argument, config.n_bessel, config.cutoff)
     radial *= polynomial_cutoff(distances, config.cutoff, config.cutoff_power)[:, None]
     harmonics = e3nn.spherical_harmonics(
@@ -151,7 +155,7 @@ def edges_of(config: MACEConfig, graph: jraph.GraphsTuple) -> tuple[Edges, Float
         normalize=False,
         normalization="component",
     )
-    return Edges(senders, receivers, radial, harmonics.array), distances
+    return Edges(blocks, distances, radial, harmonics.array)
 
 
 class Path(NamedTuple):
@@ -185,28 +189,24 @@ class Interaction(nn.Module):
 
     @nn.compact
     def __call__(self, features: Features, elements: Int[Array, " n"], edges: Edges) -> Features:
-        config, n_atoms = self.config, len(elements)
+        config, n_atoms, blocks = self.config, len(elements), edges.blocks
         paths = coupling_paths(len(features) - 1, config.max_ell)
-        neighbours = [chunk[edges.senders] for chunk in Linear(config.channels, name="linear_up")(features)]
+        neighbours = [chunk[blocks.senders] for chunk in Linear(config.channels, name="linear_up")(features)]
         widths = (*config.radial_hidden, len(paths) * config.channels)
         radial = RadialMLP(widths, name="radial")(edges.radial).reshape(-1, len(paths), config.channels)
         densities = []
         for out in range(config.max_ell + 1):
-            messages = jnp.stack(
-                [
-                    radial[:, None, k] * _coupled(neighbours[path.node], edges.harmonics, path)
-                    for k, path in enumerate(paths)
-                    if path.out == out
-                ],
-                axis=2,
-            )  # (e, m, path, c)
-            sums = jax.ops.segment_sum(messages, edges.receivers, n_atoms, indices_are_sorted=True)
-            densities.append(sums.reshape(n_atoms, 2 * out + 1, -1))
+            sums = [
+                _sum_in_blocks(radial[:, k, None] * neighbours[path.node], edges, path)
+                for k, path in enumerate(paths)
+                if path.out == out
+            ]
+            densities.append(blocks.sum_blocks(jnp.concatenate(sums, axis=-1), n_atoms))
         densities = Linear(config.channels, name="linear")(densities)
         if config.normalization == "density":
             weight = _weight(self, "density", (config.n_bessel,)) / np.sqrt(config.n_bessel)
             crowding = jnp.tanh((edges.radial @ weight) ** 2)
-            crowding = jax.ops.segment_sum(crowding, edges.receivers, n_atoms, indices_are_sorted=True)
+            crowding = blocks.sum_blocks(crowding.reshape(-1, blocks.size).sum(axis=1), n_atoms)
             densities = [chunk / (1.0 + crowding)[:, None, None] for chunk in densities]
         else:
             densities = [chunk / config.mean_neighbours for chunk in densities]
@@ -215,13 +215,17 @@ class Interaction(nn.Module):
         return densities
 
 
-def _coupled(features: Float[Array, "e m c"], harmonics: Float[Array, "e lm"], path: Path) -> Float[Array, "e m_out c"]:
-    """[Y x h] of one path, normalised so that components keep unit variance."""
+def _sum_in_blocks(features: Float[Array, "s m c"], edges: Edges, path: Path) -> Float[Array, "b m_out c"]:
+    """Sum over each block's edges of [Y x h] of one path, normalised so that components keep unit variance."""
     symbol = np.sqrt(2 * path.out + 1) * wigner_3j(*path)
-    chosen = harmonics[:, path.edge**2 : (path.edge + 1) ** 2]
-    # (e, node m, out m): small, and applied to all channels at once.
-    rotation = jnp.einsum("abo,eb->eao", jnp.asarray(symbol, harmonics.dtype), chosen)
-    return sum(rotation[:, a, :, None] * features[:, a, None, :] for a in range(2 * path.node + 1))
+    harmonics = edges.harmonics[:, path.edge**2 : (path.edge + 1) ** 2]
+    rotations = jnp.einsum("abo,sb->sao", jnp.asarray(symbol, harmonics.dtype), harmonics)
+    n_blocks = len(edges.blocks.receivers)
+    return jnp.einsum(
+        "bko,bkc->boc",
+        rotations.reshape(n_blocks, -1, 2 * path.out + 1),
+        features.reshape(n_blocks, -1, features.shape[-1]),
+    )  # k runs over the edges of a block and the components of their features
 
 
 class RadialMLP(nn.Module):
