@@ -28,11 +28,13 @@ def evaluate(
     *,
     dtype: str = "float32",
     errors: Errors | None = None,
+    where: str | None = None,
 ) -> Errors:
     """Errors of `potential` on `frames`, which are gone through once and never held together.
 
     Args:
         errors: to be added to; otherwise new ones.
+        where: the frames come from, for an error to name.
 
     Raises:
         MlipError: no frame is left to compare; another dtype than float32 or float64.
@@ -49,7 +51,8 @@ def evaluate(
                 errors.add(compare(items, predictions, potential.reference_energies_by_z))
     if not errors.n_frames:
         reasons = "".join(f"; {count} left out: {why}" for why, count in errors.left_out.items())
-        raise MlipError(f"no labelled frame to compare with{reasons}", fix="check --split, or the potential's elements")
+        fix = "check the file, --split, or the potential's elements"
+        raise MlipError(f"no labelled frame to compare with{reasons}", where=where, fix=fix)
     return errors
 
 
@@ -111,11 +114,11 @@ def evaluate_path(
     """
     if is_store(data):
         with Store(data) as store:
-            return evaluate(potential, store_frames(store, split), dtype=dtype)
+            return evaluate(potential, store_frames(store, split), dtype=dtype, where=str(data))
     if split is not None:
         raise MlipError("only a store has splits", where=str(data), fix="leave out --split")
     errors = Errors()
-    return evaluate(potential, source_frames(data, functional, errors), dtype=dtype, errors=errors)
+    return evaluate(potential, source_frames(data, functional, errors), dtype=dtype, errors=errors, where=str(data))
 
 
 def is_store(path: Path) -> bool:
