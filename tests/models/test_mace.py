@@ -99,10 +99,10 @@ def test_every_golden_structure_in_float64(shared, name):
 
 def test_every_golden_structure_in_float32(shared):
     energy, forces, stress = errors_against_the_original(shared, "mace_L1_residual_mp0like", "float32")
-    # The original's own float32 noise on these rough random weights is 1.1e-5, 1.5e-3 (of 60 eV/A) and 3e-5 (spec).
+    # What is asked; the original's own noise on these rough random weights is 1.1e-5, 1.5e-3 and 3e-5 (spec).
     assert energy < 1e-5
-    assert forces < 1.5e-3
-    assert stress < 3e-5
+    assert forces < 1e-4
+    assert stress < 3e-6
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
