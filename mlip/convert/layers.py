@@ -147,5 +147,5 @@ class NamedArrays:
             raise MlipError(
                 f"{len(self._left)} arrays have no place in the model, such as {min(self._left)}",
                 where=self._where,
-                fix="a variant of M3GNet that is not implemented",
+                fix="a variant of the model that is not implemented",
             )
