@@ -133,3 +133,9 @@ def test_a_damaged_potential_says_what_is_wrong(potential, tmp_path, damage):
 def test_duplicate_positions_name_the_structure(potential):
     with pytest.raises(MlipError, match=r"frame 1|structure 1"):
         potential.predict([Atoms("Cu"), Atoms("Cu2", [[0, 0, 0], [0, 0, 0]])])
+
+
+def test_a_network_without_an_element_cannot_claim_it(potential):
+    config = potential.config.model_copy(update={"max_atomic_number": 10})
+    with pytest.raises(MlipError, match="no parameters for"):
+        Potential(config, potential.params, potential.metadata)

@@ -1,13 +1,15 @@
 """The registry of models: a name in a config leads to its config class and its flax module.
 
 A model is a file here and a line in `_MODELS`. Its module has the attribute `config` (frozen pydantic, JSON
-round-trip, with `model` = its registry name and `cutoff` in A) and maps a graph whose edges carry "vectors"
-to an energy per node.
+round-trip, with `model` = its registry name, `cutoff` in A and the atomic `known_numbers`) and maps a graph whose
+edges carry "vectors" to an energy per node.
 """
 
+from collections.abc import Iterable
 from importlib import import_module
 from typing import Any
 
+from ase.data import atomic_numbers
 from flax import linen as nn
 from pydantic import BaseModel, ValidationError
 
@@ -51,6 +53,19 @@ def parse_config(values: dict[str, Any]) -> BaseModel:
         first = error.errors()[0]
         key = ".".join(map(str, first["loc"]))
         raise MlipError(f"{key}: {first['msg']}", where=f"model {values['model']}") from None
+
+
+def check_elements(config: BaseModel, symbols: Iterable[str]) -> None:
+    """
+    Raises:
+        MlipError: naming the elements that a network of this config has no parameters for.
+    """
+    if strangers := [symbol for symbol in symbols if atomic_numbers[symbol] not in config.known_numbers]:
+        raise MlipError(
+            f"the network has no parameters for {', '.join(strangers)}",
+            where=f"model {config.model}",
+            fix="give it more elements in the recipe's `model`, or leave these materials out",
+        )
 
 
 def build_model(config: BaseModel) -> nn.Module:

@@ -59,6 +59,11 @@ class M3GNetConfig(BaseModel):
         return self
 
     @property
+    def known_numbers(self) -> range:
+        """Atomic numbers that have an embedding."""
+        return range(1, self.max_atomic_number + 1)
+
+    @property
     def width(self) -> int:
         """Of the hidden layers."""
         return self.hidden_units or self.units

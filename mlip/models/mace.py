@@ -75,6 +75,11 @@ class MACEConfig(BaseModel):
             raise ValueError(f"max_l ({self.max_l}) is higher than max_ell ({self.max_ell})")
         return self
 
+    @property
+    def known_numbers(self) -> tuple[int, ...]:
+        """Atomic numbers that have parameters."""
+        return self.elements
+
     def orders_out(self, layer: int) -> tuple[int, ...]:
         """Of a layer's features: the readout of the last needs scalars only."""
         return (0,) if layer == self.n_layers - 1 else tuple(range(self.max_l + 1))

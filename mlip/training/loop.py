@@ -13,7 +13,7 @@ from jraph import GraphsTuple
 from mlip.data import Store
 from mlip.errors import MlipError
 from mlip.graph.loader import BatchStatistics, EvaluationLoader, TrainingLoader
-from mlip.models import build_model
+from mlip.models import build_model, check_elements
 from mlip.potential import Potential, PotentialMetadata, init_params
 from mlip.runtime import precision_scope, set_up_jax
 from mlip.training import parallel
@@ -52,6 +52,7 @@ def train(recipe: Recipe, *, resume: bool = False, quiet: bool = False) -> Path:
         validation = validation_batches(recipe, store, data)
         n_steps = recipe.train.epochs * batches.steps_per_epoch
 
+        check_elements(recipe.model, data.statistics.reference_energies)
         model = build_model(recipe.model)
         train_step = make_train_step(model, recipe, n_steps)
         validation_step = make_validation_step(model, recipe)

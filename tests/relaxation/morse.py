@@ -21,6 +21,7 @@ class MorseConfig(BaseModel):
     model_config = ConfigDict(frozen=True)
     model: str = "morse"
     cutoff: float = 5.0
+    known_numbers: tuple[int, ...] = tuple(range(1, 95))
 
 
 class Morse(nn.Module):

@@ -187,3 +187,11 @@ def test_validation_frames_with_elements_new_to_the_potential_are_left_out_aloud
     assert "validation 7 frames" in plan
     assert "1 validation frames left out" in plan
     assert not recipe.out.exists()
+
+
+def test_data_with_an_element_that_the_network_lacks_is_refused_before_training(finished, tmp_path):
+    recipe = finished.model_copy(
+        update={"out": tmp_path / "run", "model": finished.model.model_copy(update={"max_atomic_number": 1})}
+    )
+    with pytest.raises(MlipError, match="no parameters for"):
+        train(recipe, quiet=True)
