@@ -1,0 +1,108 @@
+"""results.jsonl: a header that says what was run, then a line for every structure, appended and flushed.
+
+A run that was killed goes on where it stopped: ids in the file are done, a line cut short is dropped. A file with
+results of another potential, store or protocol is refused, never mixed with; one that has only a header is replaced.
+"""
+
+import json
+import os
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from mlip.errors import MlipError
+
+FORMAT_VERSION = 1
+_SYNC_EVERY = 1.0
+
+
+def read_results(path: str | os.PathLike) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """Header and records of a results file; a last line cut short is left out.
+
+    Raises:
+        MlipError: no such file, not a results file, a damaged line.
+    """
+    header, records, _ = _read(Path(path))
+    return header, records
+
+
+class ResultsFile:
+    """A results file opened for appending; a context manager.
+
+    Args:
+        path: created with its folder when absent.
+        protocol: what makes results comparable: potential, store, settings. JSON-able.
+
+    Raises:
+        MlipError: the file holds results of another protocol.
+    """
+
+    def __init__(self, path: str | os.PathLike, protocol: dict[str, Any]):
+        self.path = Path(path)
+        self.records: list[dict[str, Any]] = []
+        header = {"mlip_results": FORMAT_VERSION, **json.loads(json.dumps(protocol))}
+        if self.path.exists() and self.path.stat().st_size:
+            found, self.records, complete = _read(self.path)
+            if self.records:
+                _check_same(header, found, self.path)
+            os.truncate(self.path, complete if self.records else 0)
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        self._file = self.path.open("a")
+        if not self.records:
+            self._write(header)
+        self._synced = 0.0
+
+    def append(self, record: dict[str, Any]) -> None:
+        self.records.append(record)
+        self._write(record)
+        if time.monotonic() - self._synced > _SYNC_EVERY:  # a killed process loses nothing, a dead machine a second
+            os.fsync(self._file.fileno())
+            self._synced = time.monotonic()
+
+    def _write(self, record: dict[str, Any]) -> None:
+        self._file.write(json.dumps(record, allow_nan=False) + "\n")
+        self._file.flush()
+
+    def __enter__(self) -> "ResultsFile":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        os.fsync(self._file.fileno())
+        self._file.close()
+
+
+def _read(path: Path) -> tuple[dict[str, Any], list[dict[str, Any]], int]:
+    """Header, records and the length in bytes of the complete lines."""
+    if not path.is_file():
+        raise MlipError("no such results file", where=str(path))
+    content = path.read_bytes()
+    complete = content.rfind(b"\n") + 1
+    parsed = []
+    for number, line in enumerate(content[:complete].splitlines(), start=1):
+        try:
+            parsed.append(json.loads(line))
+        except ValueError:
+            raise MlipError("is no JSON", where=f"{path}:{number}", fix="remove the line to redo it") from None
+    if not parsed or not isinstance(parsed[0], dict) or "mlip_results" not in parsed[0]:
+        raise MlipError("is no results file of mlip", where=str(path), fix="choose another --out")
+    if parsed[0]["mlip_results"] > FORMAT_VERSION:
+        raise MlipError("written by a newer mlip", where=str(path), fix="pip install -U alexandria-mlip")
+    return parsed[0], parsed[1:], complete
+
+
+def _check_same(wanted: dict[str, Any], found: dict[str, Any], path: Path) -> None:
+    for key in sorted(wanted.keys() | found.keys()):
+        if wanted.get(key) != found.get(key):
+            raise MlipError(
+                f"holds results of another {key}: {_short(found.get(key))}, not {_short(wanted.get(key))}",
+                where=str(path),
+                fix="choose another --out, or remove the file",
+            )
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value)
+    return text if len(text) <= 120 else text[:117] + "..."
