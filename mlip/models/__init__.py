@@ -2,7 +2,8 @@
 
 A model is a file here and a line in `_MODELS`. Its module has the attribute `config` (frozen pydantic, JSON
 round-trip, with `model` = its registry name, `cutoff` in A and the atomic `known_numbers`) and maps a graph whose
-edges carry "vectors" to an energy per node.
+edges carry "vectors" to an energy per node. A config may name the fields that training measures where a recipe leaves
+them out, `measured_on_data`, of those that `mlip.training.measured` knows.
 """
 
 from collections.abc import Iterable

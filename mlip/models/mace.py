@@ -12,7 +12,7 @@ The centre i of a bond is its receiver, the neighbour j its sender. mace-torch's
 """
 
 from collections.abc import Sequence
-from typing import Literal, NamedTuple
+from typing import ClassVar, Literal, NamedTuple
 
 import e3nn_jax as e3nn
 import jax.numpy as jnp
@@ -27,7 +27,7 @@ from mlip.models.mace_radial import agnesi_transform, bessel_functions, polynomi
 from mlip.models.symmetric_contraction import SymmetricContraction, wigner_3j
 from mlip.models.zbl import zbl_energies
 
-_SILU_NORM = 1.6791767923989418  # makes E[silu(x)^2] = 1 for normal x; e3nn's, from its seeded samples
+SILU_NORM = 1.6791767923989418  # makes E[silu(x)^2] = 1 for normal x; e3nn's, from its seeded samples
 _BLOCK = 8  # edges; larger blocks leave more slots empty
 _MATERIALS_PROJECT = (*range(1, 84), *range(89, 95))
 
@@ -39,6 +39,7 @@ class MACEConfig(BaseModel):
     """Dimensions and variants of a MACE; the defaults are those of the published medium MACE-MP-0."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+    measured_on_data: ClassVar[tuple[str, ...]] = ("elements", "mean_neighbours")
 
     model: Literal["mace"] = "mace"
     cutoff: float = Field(6.0, gt=0, description="bonds up to this length are edges, A")
@@ -61,6 +62,9 @@ class MACEConfig(BaseModel):
     mean_neighbours: float = Field(61.96, gt=0, description="of the training set")
     distance_transform: Literal["none", "agnesi"] = "none"
     zbl: bool = Field(False, description="add the repulsion of bare nuclei")
+    heads: tuple[str, ...] = Field(
+        ("default",), min_length=1, description="levels of theory, such as functionals; all but the readouts is shared"
+    )
 
     @field_validator("elements")
     @classmethod
@@ -68,6 +72,13 @@ class MACEConfig(BaseModel):
         if list(elements) != sorted(set(elements)) or not 0 < elements[0] <= elements[-1] <= 118:
             raise ValueError("must be atomic numbers in ascending order")
         return elements
+
+    @field_validator("heads")
+    @classmethod
+    def _heads_differ(cls, heads: tuple[str, ...]) -> tuple[str, ...]:
+        if len(set(heads)) != len(heads) or not all(heads):
+            raise ValueError("must be different names")
+        return heads
 
     @model_validator(mode="after")
     def _features_within_densities(self):
@@ -101,7 +112,8 @@ class MACE(nn.Module):
     """Graph -> (n,) energy per node, in units of the potential's scale; without reference energies.
 
     Reads nodes["species"] (n,) atomic numbers and edges["vectors"] (e, 3) from centre to neighbour in A, none of
-    length zero; edges beyond the cutoff contribute nothing. Receivers ascend.
+    length zero; edges beyond the cutoff contribute nothing. Receivers ascend. With several heads globals["head"] (g,)
+    says which one each graph gets.
     """
 
     config: MACEConfig
@@ -112,6 +124,7 @@ class MACE(nn.Module):
         species = graph.nodes["species"]
         elements = element_indices(config, species)
         edges = edges_of(config, graph)
+        heads = heads_of_nodes(graph) if len(config.heads) > 1 else None
 
         embedding = _weight(self, "embedding", (len(config.elements), config.channels))
         features = [embedding[elements][:, None, :] / np.sqrt(len(config.elements))]
@@ -132,7 +145,8 @@ class MACE(nn.Module):
                 )
                 updated = [new + old for new, old in zip(updated, kept, strict=False)] + updated[len(kept) :]
             features = updated  # eq. 12
-            energies += Readout(config, is_last=0 < layer == config.n_layers - 1, name=f"readout_{layer}")(features[0])
+            is_last = 0 < layer == config.n_layers - 1
+            energies += Readout(config, is_last, name=f"readout_{layer}")(features[0], heads)
         return energies
 
 
@@ -141,6 +155,11 @@ def element_indices(config: MACEConfig, species: Int[Array, " n"]) -> Int[Array,
     table = np.zeros(119, np.int32)
     table[list(config.elements)] = np.arange(len(config.elements))
     return jnp.asarray(table)[species]
+
+
+def heads_of_nodes(graph: jraph.GraphsTuple) -> Int[Array, " n"]:
+    """Places in `config.heads`."""
+    return jnp.repeat(graph.globals["head"], graph.n_node, total_repeat_length=len(graph.nodes["species"]))
 
 
 def edges_of(config: MACEConfig, graph: jraph.GraphsTuple) -> Edges:
@@ -243,7 +262,7 @@ class RadialMLP(nn.Module):
         for layer, width in enumerate(self.widths):
             x = x @ _weight(self, f"layer_{layer}", (x.shape[-1], width)) / np.sqrt(x.shape[-1])
             if layer < len(self.widths) - 1:
-                x = _SILU_NORM * nn.silu(x)
+                x = SILU_NORM * nn.silu(x)
         return x
 
 
@@ -277,18 +296,42 @@ class ElementLinear(nn.Module):
 
 
 class Readout(nn.Module):
-    """Scalars -> energy (eq. 13): linear, in the last of several layers with one hidden layer."""
+    """Scalars -> energy (eq. 13): linear, in the last of several layers with one hidden layer for each head."""
 
     config: MACEConfig
     is_last: bool
 
     @nn.compact
-    def __call__(self, scalars: Float[Array, "n 1 c"]) -> Float[Array, " n"]:
-        x = scalars[:, 0, :]
+    def __call__(self, scalars: Float[Array, "n 1 c"], heads: Int[Array, " n"] | None) -> Float[Array, " n"]:
+        x, n_heads = scalars[:, 0, :], len(self.config.heads)
+        n_inputs = x.shape[-1]
         if self.is_last:
-            x = x @ _weight(self, "hidden", (x.shape[-1], self.config.readout_hidden)) / np.sqrt(x.shape[-1])
-            x = _SILU_NORM * nn.silu(x)
-        return x @ _weight(self, "energy", (x.shape[-1],)) / np.sqrt(x.shape[-1])
+            width, n_inputs = self.config.readout_hidden, n_heads * self.config.readout_hidden
+            x = x @ _weight(self, "hidden", (x.shape[-1], n_inputs)) / np.sqrt(x.shape[-1])
+            x = SILU_NORM * nn.silu(x)
+        if heads is None:
+            return x @ _weight(self, "energy", (n_inputs,)) / np.sqrt(n_inputs)
+        if self.is_last:
+            x = jnp.take_along_axis(x.reshape(-1, n_heads, width), heads[:, None, None], axis=1)[:, 0]
+        weights = _weight(self, "energy", (n_heads, x.shape[-1]))
+        return jnp.sum(x * weights[heads], axis=-1) / np.sqrt(n_inputs)  # of all heads, as in mace-torch
+
+
+def select_head(config: MACEConfig, params: dict, head: str) -> tuple[MACEConfig, dict]:
+    """The network of one of the heads, by itself."""
+    place, n_heads = config.heads.index(head), len(config.heads)
+    params = dict(params)
+    for layer in range(config.n_layers):
+        readout = {name: np.asarray(array) for name, array in params[f"readout_{layer}"].items()}
+        energy = readout["energy"][place]
+        if "hidden" in readout:
+            hidden = readout["hidden"].reshape(config.channels, n_heads, -1)[:, place]
+            # In double precision: the norm of one head is another, and its root need not be a float32.
+            readout = {"hidden": hidden, "energy": energy.astype(np.float64) / np.sqrt(n_heads)}
+        else:
+            readout = {"energy": energy}
+        params[f"readout_{layer}"] = readout
+    return config.model_copy(update={"heads": (head,)}), params
 
 
 def _weight(module: nn.Module, name: str, shape: tuple[int, ...]) -> Float[Array, "..."]:

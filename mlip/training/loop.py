@@ -21,6 +21,7 @@ from mlip.training.checkpoint import Checkpoints
 from mlip.training.dataset import Dataset, open_dataset, store_fingerprint
 from mlip.training.evaluation import evaluate, store_frames
 from mlip.training.log import RunLog
+from mlip.training.measured import complete_recipe, describe_measured
 from mlip.training.monitor import Monitor, SentStep, add_terms, describe, errors_of
 from mlip.training.plots import plot_learning_curves, plot_parity
 from mlip.training.recipe import Recipe
@@ -48,6 +49,7 @@ def train(recipe: Recipe, *, resume: bool = False, quiet: bool = False) -> Path:
         Checkpoints(folder.checkpoints, keep=recipe.train.keep) as checkpoints,
     ):
         data = open_dataset(store, remembered=folder.statistics)
+        written, recipe = recipe, complete_recipe(recipe, store, data, remembered=folder.model)
         batches = training_batches(recipe, store, data)
         validation = validation_batches(recipe, store, data)
         n_steps = recipe.train.epochs * batches.steps_per_epoch
@@ -58,7 +60,7 @@ def train(recipe: Recipe, *, resume: bool = False, quiet: bool = False) -> Path:
         validation_step = make_validation_step(model, recipe)
         scale = parallel.replicate(np.asarray(data.scale, recipe.train.precision))
 
-        state = new_state(recipe, n_steps)
+        state = fresh = new_state(recipe, n_steps)
         done, skipped = 0, 0
         if checkpoints.last_step is not None:
             done = checkpoints.last_step
@@ -69,7 +71,8 @@ def train(recipe: Recipe, *, resume: bool = False, quiet: bool = False) -> Path:
         with RunLog(folder.path, n_steps=n_steps, resumed_from=done, quiet=quiet) as log:
             if resume and not done:
                 log.say(f"no checkpoint in {folder.path}: the run starts from the beginning")
-            log.say(data.describe())
+            for line in (data.describe(), *describe_measured(written, recipe)):
+                log.say(line)
             log.say(describe_run(recipe, state, batches.steps_per_epoch, n_steps, done))
             monitor = Monitor(recipe, store, log, batches.steps_per_epoch, started=started, skipped=skipped)
             state = parallel.replicate(state)
@@ -100,7 +103,7 @@ def train(recipe: Recipe, *, resume: bool = False, quiet: bool = False) -> Path:
                 best = n_steps
                 if len(data.validation):
                     log.say("warning: no validation loss was finite; the last step is exported, not the best one")
-            best_state, _ = checkpoints.restore(new_state(recipe, n_steps), best)
+            best_state, _ = checkpoints.restore(fresh, best)
             potential = export(recipe, store, data, best_state, best)
             potential.save(folder.potential)
             draw(folder, potential, store, log)
@@ -217,12 +220,14 @@ def describe_plan(recipe: Recipe) -> str:
     set_up_jax()
     with precision_scope(recipe.train.precision), Store(recipe.data.store) as store:
         data = open_dataset(store)
+        written, recipe = recipe, complete_recipe(recipe, store, data)
         batches = training_batches(recipe, store, data)
         n_steps = recipe.train.epochs * batches.steps_per_epoch
         n_atoms, n_edges = batches.sizes.mean(axis=0)
         return "\n".join(
             [
                 data.describe(),
+                *describe_measured(written, recipe),
                 describe_run(recipe, new_state(recipe, n_steps), batches.steps_per_epoch, n_steps, done=0),
                 f"a structure has {n_atoms:.1f} atoms and {n_edges:.0f} edges on average",
                 "shapes of batches (atoms, edges, structures a device): "

@@ -21,8 +21,8 @@ from pydantic import (
     NonNegativeInt,
     PositiveFloat,
     PositiveInt,
-    SerializeAsAny,
     ValidationError,
+    field_serializer,
     model_validator,
 )
 from yaml import YAMLError
@@ -112,12 +112,17 @@ class Recipe(_Section):
     """One training run."""
 
     data: DataRecipe
-    model: SerializeAsAny[BaseModel]
+    model: BaseModel
     """The model's own config, an instance; in YAML `model.model` is its name in the registry."""
     loss: LossRecipe = LossRecipe()
     train: TrainRecipe
     out: Path
     """The run folder; relative to the working directory."""
+
+    @field_serializer("model")
+    def _as_written(self, model: BaseModel) -> dict[str, Any]:
+        """Without what is left to the data, which a run of the written recipe measures again."""
+        return model.model_dump(mode="json", exclude=left_to_data(model))
 
     def fingerprint(self) -> str:
         """A short hash of all that shapes the result (not of where it is written)."""
@@ -127,6 +132,11 @@ class Recipe(_Section):
     def save(self, path: Path) -> None:
         """Write as YAML that `load_recipe` reads back to an equal recipe."""
         Path(path).write_text(OmegaConf.to_yaml(OmegaConf.create(self.model_dump(mode="json"))))
+
+
+def left_to_data(model: BaseModel) -> set[str]:
+    """Fields of a model's config that training measures, and nobody has set."""
+    return set(getattr(model, "measured_on_data", ())) - model.model_fields_set
 
 
 def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:

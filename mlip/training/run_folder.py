@@ -26,6 +26,11 @@ class RunFolder:
         return self.path / "statistics.json"
 
     @property
+    def model(self) -> Path:
+        """The model's config with what was measured on the training set, JSON."""
+        return self.path / "model.json"
+
+    @property
     def store_fingerprint(self) -> Path:
         """Of the content that the run learns from, wherever it lies."""
         return self.path / "store_fingerprint"
@@ -63,6 +68,7 @@ def open_run_folder(recipe: Recipe, store_fingerprint: str, *, resume: bool) -> 
         _check_same_store(recipe, folder, store_fingerprint)
     else:  # a run that died before its first checkpoint leaves nothing to go on with
         folder.statistics.unlink(missing_ok=True)
+        folder.model.unlink(missing_ok=True)
     recipe.out.mkdir(parents=True, exist_ok=True)
     recipe.save(folder.recipe)
     folder.store_fingerprint.write_text(store_fingerprint + "\n")

@@ -1,0 +1,78 @@
+"""What a recipe leaves to the data: fields of a model's config that are measured on the training split."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from ase.data import atomic_numbers
+from jaxtyping import Int
+from pydantic import BaseModel
+
+from mlip.data import Store
+from mlip.errors import MlipError
+from mlip.graph.neighbors import neighbor_list
+from mlip.training.dataset import Dataset
+from mlip.training.recipe import Recipe, left_to_data
+
+_SAMPLE = 2048
+"""Frames whose neighbours are counted. Their mean is then known to a percent, more than a norm needs."""
+
+
+def complete_recipe(recipe: Recipe, store: Store, data: Dataset, remembered: Path | None = None) -> Recipe:
+    """The recipe with every field of its model set, by the recipe or by the training split.
+
+    Args:
+        remembered: file that keeps the model's config, so that a resumed run has the very same one.
+
+    Raises:
+        MlipError: what would be measured is not in the data.
+    """
+    names = left_to_data(recipe.model)
+    if not names:
+        return recipe
+    if remembered is not None and remembered.exists():
+        model = type(recipe.model).model_validate_json(remembered.read_text())
+    else:
+        model = recipe.model.model_copy(update={name: _MEASURES[name](recipe.model, store, data) for name in names})
+        if remembered is not None:
+            remembered.write_text(model.model_dump_json() + "\n")
+    return recipe.model_copy(update={"model": model})
+
+
+def describe_measured(recipe: Recipe, complete: Recipe) -> list[str]:
+    """Lines for whoever starts a run: what the recipe left out, and what was measured instead."""
+    model = complete.model
+    said = {
+        "elements": lambda: f"{len(model.elements)} elements",
+        "mean_neighbours": lambda: f"{model.mean_neighbours:.2f} neighbours an atom within {model.cutoff:g} Å",
+    }
+    measured = [said[name]() for name in sorted(left_to_data(recipe.model))]
+    return [f"measured on the training set, as the recipe leaves it out: {', '.join(measured)}"] if measured else []
+
+
+def mean_neighbours(store: Store, indices: Int[np.ndarray, " k"], cutoff: float) -> float:
+    """Mean number of neighbours within `cutoff` (A) of the atoms that have any, as mace-torch counts.
+
+    Raises:
+        MlipError: no atom has a neighbour.
+    """
+    if len(indices) > _SAMPLE:
+        indices = np.sort(np.random.default_rng(0).choice(indices, _SAMPLE, replace=False))
+    n_edges = n_atoms = 0
+    for frame in map(store.frame, map(int, indices)):
+        receivers = neighbor_list(frame.positions, frame.cell, frame.pbc, cutoff).receivers
+        n_edges += len(receivers)
+        n_atoms += len(np.unique(receivers))
+    if not n_atoms:
+        raise MlipError(
+            f"no atom of the training set has a neighbour within {cutoff:g} A",
+            where=str(store.path),
+            fix="set model.mean_neighbours, or a longer model.cutoff",
+        )
+    return n_edges / n_atoms
+
+
+_MEASURES: dict[str, Callable[[BaseModel, Store, Dataset], object]] = {
+    "elements": lambda model, store, data: tuple(atomic_numbers[symbol] for symbol in data.statistics.elements),
+    "mean_neighbours": lambda model, store, data: mean_neighbours(store, data.train, model.cutoff),
+}
