@@ -15,12 +15,14 @@ def relax(
     cell: Annotated[
         str, typer.Option(help="auto (periodic directions), all, none, or a Voigt mask such as 110001.")
     ] = "auto",
+    min_distance: Annotated[float, typer.Option(help="Atoms closer than this have collapsed, A.")] = 0.5,
+    max_strain: Annotated[float, typer.Option(help="A larger logarithmic strain is an explosion.")] = 1.0,
     dtype: Annotated[str, typer.Option(help="float32 or float64.")] = "float32",
     as_json: Annotated[bool, typer.Option("--json", help="Print a summary as JSON.")] = False,
 ) -> None:
-    """Relax structures; every frame of every file has its line in results.jsonl, in order.
+    """Relax structures: each has a record in results.jsonl as soon as it ends, and all are in relaxed.extxyz, in order.
 
-    Exit status 0 when every structure has its record; the records say which relaxations failed, and why.
+    A run that was killed goes on where it stopped when it is started again with the same --out. Exit status 0 when every structure has its record; the records say which relaxations failed, and why.
     """
     from mlip.relaxation.files import parse_cell_choice, relax_files
 
@@ -31,6 +33,8 @@ def relax(
         fmax=fmax,
         steps=steps,
         cell=parse_cell_choice(cell),
+        min_distance=min_distance,
+        max_strain=max_strain,
         dtype=dtype,
         progress=not as_json,
     )
@@ -40,5 +44,5 @@ def relax(
         print(json.dumps(summary))
         return
     reasons = ", ".join(f"{count} {reason}" for reason, count in summary["reasons"].items())
-    print(f"{summary['structures']} structures: {reasons}")
+    print(f"{summary['structures']} structures ({summary['relaxed_now']} relaxed now): {reasons}")
     print(f"{out / 'relaxed.extxyz'}, {out / 'results.jsonl'}")

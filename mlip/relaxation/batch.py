@@ -20,11 +20,6 @@ from mlip.relaxation.cell import cell_forces, expm
 from mlip.relaxation.fire import FireState, fire_step
 from mlip.relaxation.result import Reason
 
-COLLAPSED_BELOW = 0.5
-"""Shortest distance between atoms that is still a structure, A (H2 has 0.74)."""
-EXPLODED_BEYOND = 1.0
-"""Largest component of the logarithmic strain: lengths between 1/e and e times those at the start."""
-
 
 class State(NamedTuple):
     """All that changes while structures relax. Rows of padding are zero."""
@@ -84,6 +79,10 @@ class Limits(NamedTuple):
     """Evaluations in one call."""
     min_moving: int
     """Return to the host when fewer structures move."""
+    min_distance: float
+    """Between atoms, A; closer is a collapse."""
+    max_strain: float
+    """Of the logarithmic strain's components; more is an explosion."""
 
 
 def stack(axes: NamedTuple, members: list[NamedTuple], n_node: int, n_graph: int) -> NamedTuple:
@@ -218,8 +217,8 @@ def _judge(state, placed, fixed, limits, forces, on_cell, graph_of_node) -> Int[
     strain = jnp.max(jnp.abs(state.log_deformation), axis=(-2, -1))
     verdicts = (
         (~jnp.isfinite(size + state.energy), Reason.NON_FINITE),
-        (strain > EXPLODED_BEYOND, Reason.EXPLODED),
-        (closest < COLLAPSED_BELOW, Reason.COLLAPSED),
+        (strain > limits.max_strain, Reason.EXPLODED),
+        (closest < limits.min_distance, Reason.COLLAPSED),
         (n_lost > 0, Reason.ISOLATED),
         (state.fmax < limits.fmax, Reason.CONVERGED),
         (state.fire.n_steps >= limits.steps, Reason.MAX_STEPS),

@@ -5,14 +5,13 @@ every return of the device the host takes out what has ended, renews exhausted n
 budget of edges, and packs again. Shapes are powers of two and are used again where they fit: few compilations.
 """
 
-import math
 import time
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from itertools import count
-from numbers import Integral, Number
+from numbers import Number
 from os import PathLike
 from typing import Any
 
@@ -27,6 +26,7 @@ from mlip.graph.batching import Shape, pad_batch
 from mlip.potential import Potential
 from mlip.relaxation.batch import FIXED_AXES, STATE_AXES, Limits, advance, stack, unstack
 from mlip.relaxation.cell import CellChoice, checked_choice
+from mlip.relaxation.options import Options
 from mlip.relaxation.result import Reason, RelaxResult
 from mlip.relaxation.structure import Relaxing, admit, check_constraints, estimate_edges, finish, give_up
 from mlip.runtime import compilation_seconds, precision_scope, set_up_jax
@@ -91,6 +91,7 @@ def relax(
     symmetry: bool = False,
     dtype: str = "float32",
     progress: bool = True,
+    **others: Any,
 ) -> list[RelaxResult]:
     """Relax structures to the nearest minimum, with FIRE and the Frechet cell of ASE.
 
@@ -105,6 +106,7 @@ def relax(
         symmetry: keep the space group; not there yet.
         dtype: "float32" or "float64".
         progress: show a progress bar on stderr.
+        others: further `Options`: when a structure has collapsed or exploded.
 
     Returns:
         A result for every structure, in their order. A structure that fails has its reason and leaves the others
@@ -117,7 +119,7 @@ def relax(
     if symmetry:
         raise MlipError("symmetry=True is not there yet", fix="relax with symmetry=False")
     results: list[RelaxResult | None] = [None] * len(structures)
-    finished = relaxations(structures, potential, fmax=fmax, steps=steps, cell=cell, dtype=dtype)
+    finished = relaxations(structures, potential, fmax=fmax, steps=steps, cell=cell, dtype=dtype, **others)
     with progress_bar(progress) as bar:
         task = bar.add_task("relaxing", total=len(structures))
         for index, result in finished:
@@ -137,40 +139,28 @@ def progress_bar(shown: bool = True) -> Progress:
     )
 
 
-def check_options(fmax: float, steps: int, dtype: str) -> None:
-    """Refuse what no relaxation can be run with, before anything is read or written.
-
-    Raises:
-        MlipError: names the option.
-    """
-    if not 0 < fmax < math.inf:
-        raise MlipError(f"is {fmax}", where="fmax", fix="a force > 0, eV/A")
-    if not isinstance(steps, Integral) or steps < 0:
-        raise MlipError(f"is {steps}", where="steps", fix="a whole number >= 0")
-    precision_scope(dtype)
-
-
 def relaxations(
     structures: Sequence[Atoms],
     potential: Potential | str | PathLike,
     *,
-    fmax: float = 0.05,
-    steps: int = 500,
-    cell: CellChoice | Sequence[CellChoice] = "auto",
-    dtype: str = "float32",
     statistics: Statistics | None = None,
+    **options: Any,
 ) -> Iterator[tuple[int, RelaxResult]]:
-    """As `relax`, giving (index, result) of each structure when it ends, in no particular order."""
-    check_options(fmax, steps, dtype)
+    """As `relax`, giving (index, result) of each structure when it ends, in no particular order.
+
+    Args:
+        options: the fields of `Options`.
+    """
+    checked = Options(**options)
     if not isinstance(potential, Potential):
         potential = Potential.load(potential)
     for index, atoms in enumerate(structures):
         if not isinstance(atoms, Atoms):
             raise MlipError(f"is a {type(atoms).__name__}", where=f"structure {index}", fix="give ase.Atoms")
         check_constraints(index, atoms)
-    cells = _cell_of_each(cell, len(structures))
+    cells = _cell_of_each(checked.cell, len(structures))
     set_up_jax()
-    return _Queue(structures, cells, potential, fmax, steps, dtype, statistics or Statistics()).run()
+    return _Queue(structures, cells, potential, checked, statistics or Statistics()).run()
 
 
 def _cell_of_each(cell: CellChoice | Sequence[CellChoice], n_structures: int) -> list[CellChoice]:
@@ -188,17 +178,26 @@ def _cell_of_each(cell: CellChoice | Sequence[CellChoice], n_structures: int) ->
 class _Queue:
     """Continuous batching: who waits, who is on the device, and what that has cost so far."""
 
-    def __init__(self, structures, cells, potential, fmax, steps, dtype, statistics):
+    def __init__(self, structures, cells, potential, options, statistics):
         self.structures, self.cells, self.potential = structures, cells, potential
-        self.dtype = np.dtype(dtype)
+        self.dtype = np.dtype(options.dtype)
         self.reach = potential.cutoff + SKIN
-        self.limits = Limits(fmax, steps, potential.cutoff, SKIN, _MAX_ITERATIONS, min_moving=1)
+        self.limits = Limits(
+            fmax=options.fmax,
+            steps=options.steps,
+            cutoff=potential.cutoff,
+            skin=SKIN,
+            max_iterations=_MAX_ITERATIONS,
+            min_moving=1,
+            min_distance=options.min_distance,
+            max_strain=options.max_strain,
+        )
         self.edges_per_batch = _EDGES_PER_BATCH.get(jax.default_backend(), _EDGES_PER_BATCH_ACCELERATOR)
         sizes = [estimate_edges(atoms, self.reach) for atoms in structures]
         self.waiting: deque[int | Relaxing] = deque(np.argsort(-np.array(sizes), kind="stable").tolist())
         self.running: list[Relaxing] = []
         self.statistics = statistics
-        self.params = potential.cast(dtype)
+        self.params = potential.cast(options.dtype)
 
     def run(self) -> Iterator[tuple[int, RelaxResult]]:
         while self.waiting or self.running:

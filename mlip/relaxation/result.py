@@ -1,5 +1,6 @@
 """What a relaxation ends with: the structure, its energy, and the reason it stopped."""
 
+import math
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any
@@ -22,9 +23,9 @@ class Reason(IntEnum):
     NON_FINITE = 4
     """NaN or infinity in energy, forces or stress."""
     EXPLODED = 5
-    """A component of the logarithmic strain left [-1, 1]."""
+    """A component of the logarithmic strain is larger than `Options.max_strain`."""
     COLLAPSED = 6
-    """Two atoms, or an atom and its image, came closer than 0.5 A."""
+    """Two atoms, or an atom and its image, are closer than `Options.min_distance`."""
     ISOLATED = 7
     """An atom that had neighbours lost all of them."""
     ERROR = 8
@@ -67,8 +68,8 @@ class RelaxResult:
             "fmax": finite_or_none(self.fmax),
             "message": self.message,
             "numbers": atoms.numbers.tolist(),
-            "cell": _rows(atoms.cell.array),
-            "positions": _rows(atoms.positions),
+            "cell": rows_or_none(atoms.cell.array),
+            "positions": rows_or_none(atoms.positions),
             "pbc": atoms.pbc.tolist(),
         }
 
@@ -78,6 +79,6 @@ def finite_or_none(value: float) -> float | None:
     return float(value) if np.isfinite(value) else None
 
 
-def _rows(array: Float[np.ndarray, "n 3"]) -> list[list[float | None]]:
-    """Nested lists to 1e-10 A."""
-    return [[finite_or_none(value) for value in row] for row in np.round(array, 10)]
+def rows_or_none(array: Float[np.ndarray, "n k"]) -> list[list[float | None]]:
+    """Nested lists to 1e-10; what is not finite is None."""
+    return [[round(value, 10) if math.isfinite(value) else None for value in row] for row in array.tolist()]

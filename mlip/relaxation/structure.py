@@ -20,6 +20,10 @@ from mlip.relaxation.fire import INITIAL_MIXING, INITIAL_TIME_STEP, FireState
 from mlip.relaxation.result import Reason, RelaxResult
 from mlip.units import tensor_from_voigt, voigt_from_tensor
 
+_FARTHEST = 1e10
+"""A; a metre."""
+_RESOLUTION = 1e-3
+"""The coarsest grid of coordinates that forces can be had on, A."""
 _MAX_NEIGHBOURS = 20_000
 """Of an atom; a cell so dense is no crystal, and its list would fill the memory."""
 
@@ -35,6 +39,9 @@ class Relaxing:
     """Rotation from the input's axes (rows turn as r Q) to those in which the cell mask stands."""
     start: Float[np.ndarray, "n 3"]
     """Positions at the start in that frame, float64, A."""
+    offset: Float[np.ndarray, "n 3"]
+    """What is taken off them for the device, whose float32 is finest near the origin: lattice vectors and one vector
+    that is the same for all atoms."""
     initial_cell: Float[np.ndarray, "3 3"]
     """Its cell, float64, A, with vectors made up for directions that have none."""
     cell_mask: Bool[np.ndarray, "3 3"]
@@ -53,8 +60,11 @@ class Relaxing:
 
     def placed(self) -> tuple[Float[np.ndarray, "n 3"], Float[np.ndarray, "3 3"]]:
         """Positions and cell now, float64, in `frame`."""
+        return self._deformed(self.start)
+
+    def _deformed(self, start: Float[np.ndarray, "n 3"]) -> tuple[np.ndarray, np.ndarray]:
         deformation = expm_host(self.state.log_deformation[0])
-        return deform(self.start + self.state.displacements, deformation), deform(self.initial_cell, deformation)
+        return deform(start + self.state.displacements, deformation), deform(self.initial_cell, deformation)
 
     def make_list(self, cutoff: float, skin: float) -> None:
         """A new neighbour list at the present positions and cell.
@@ -62,7 +72,8 @@ class Relaxing:
         Raises:
             MlipError: coincident atoms, or a cell too dense to have a list.
         """
-        positions, cell = self.placed()
+        start = self.start - self.offset
+        positions, cell = self._deformed(start)
         where = f"structure {self.index}"
         _check_density(cell, self.atoms.pbc, len(self), cutoff + skin, where)
         frame = Frame(self.atoms.numbers, positions, cell, self.atoms.pbc)
@@ -70,7 +81,7 @@ class Relaxing:
         self.graph = crystal_graph(frame, cutoff + skin, dtype=dtype, index=self.index)
         had_neighbours = _has_neighbours(self.graph, cutoff) if self.fixed is None else self.fixed.had_neighbours
         self.fixed = Fixed(
-            start=self.start.astype(dtype),
+            start=start.astype(dtype),
             initial_cell=self.initial_cell[None].astype(dtype),
             cell_mask=self.cell_mask[None].astype(dtype),
             is_free=self.is_free,
@@ -94,16 +105,17 @@ def admit(index: int, atoms: Atoms, potential: Potential, cell: CellChoice, dtyp
     if len(atoms) == 0:
         raise MlipError("has no atoms", where=where)
     potential.check_elements(atoms.numbers, where=where)
-    if not (np.isfinite(atoms.positions).all() and np.isfinite(atoms.cell.array).all()):
-        raise MlipError("positions or cell are not finite", where=where)
+    _check_size(atoms, where)
     initial_cell = _completed_cell(atoms, where)
     frame, mask = _frame_and_mask(cell, initial_cell, atoms.pbc)
-    start = atoms.positions @ frame
+    offset = _offset(atoms.positions, initial_cell, atoms.pbc)
+    _check_resolution(atoms.positions - offset, dtype, where)
     return Relaxing(
         index=index,
         atoms=atoms,
         frame=frame,
-        start=start,
+        start=atoms.positions @ frame,
+        offset=offset @ frame,
         initial_cell=initial_cell @ frame,
         cell_mask=mask,
         is_free=_free_atoms(atoms),
@@ -162,7 +174,8 @@ def give_up(atoms: Atoms, error: MlipError, relaxing: Relaxing | None = None) ->
 
 def estimate_edges(atoms: Atoms, cutoff: float) -> float:
     """About how many edges a structure has, from its density; for ordering only."""
-    volume = abs(np.linalg.det(atoms.cell.array))
+    with np.errstate(all="ignore"):  # a cell that is not finite is refused when its turn comes
+        volume = abs(np.linalg.det(atoms.cell.array))
     n = len(atoms)
     return n * min(n / volume, 1.0) * 4 / 3 * np.pi * cutoff**3 if volume > 0 else float(n)
 
@@ -190,6 +203,32 @@ def _initial_state(n_atoms: int, dtype: np.dtype) -> State:
         forces=vectors,
         stress=np.zeros((1, 6), dtype),
     )
+
+
+def _check_size(atoms: Atoms, where: str) -> None:
+    largest = np.abs([*atoms.positions, *atoms.cell.array]).max()
+    if not np.isfinite(largest):
+        raise MlipError("positions or cell are not finite", where=where)
+    if largest > _FARTHEST:
+        raise MlipError(f"coordinates reach {largest:.0e} A", where=where, fix="give positions and cell in A")
+
+
+def _offset(positions, cell, pbc) -> Float[np.ndarray, "n 3"]:
+    """What brings the first atom to the origin and every other to its image nearest to that."""
+    from_first = positions - positions[0]
+    images = np.where(pbc, np.round(np.linalg.solve(cell.T, from_first.T).T), 0.0)
+    return positions[0] + images @ cell
+
+
+def _check_resolution(positions: Float[np.ndarray, "n 3"], dtype: np.dtype, where: str) -> None:
+    """Refuse a structure so extended that differences of its coordinates are no distances."""
+    extent = np.abs(positions).max()
+    if extent * np.finfo(dtype).eps > _RESOLUTION:
+        raise MlipError(
+            f"its atoms are {extent:.0e} A apart, where {dtype} does not resolve bonds",
+            where=where,
+            fix="relax the parts one by one" if dtype == np.float64 else 'dtype="float64"',
+        )
 
 
 def _completed_cell(atoms: Atoms, where: str) -> Float[np.ndarray, "3 3"]:

@@ -32,7 +32,7 @@ def test_no_product_is_left_to_the_tf32_of_gpus(crystals, potential):
         pad_batch([relaxing.graph], shape),
         stack(FIXED_AXES, [relaxing.fixed], shape.n_node, shape.n_graph),
         stack(STATE_AXES, [relaxing.state], shape.n_node, shape.n_graph),
-        Limits(0.05, 500, potential.cutoff, 0.4, 100, min_moving=1),
+        Limits(0.05, 500, potential.cutoff, 0.4, 100, min_moving=1, min_distance=0.5, max_strain=1.0),
     )
     precisions = [equation.params["precision"] for equation in products(program.jaxpr)]
     assert len(precisions) > 5
