@@ -1,0 +1,98 @@
+"""What a scan of dimers says: a table of the worst pairs, a map over elements with curves beside, the records."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+from ase.data import chemical_symbols
+from matplotlib.colors import LogNorm
+from matplotlib.figure import Figure
+
+from mlip.benchmark.dimers import REPULSIVE_BELOW, SHORTEST, DimerScan
+from mlip.benchmark.tables import Table
+
+_CURVES = 6
+_SHALLOW, _DEEP = 0.01, 1000.0
+"""eV: ends of the colour scale."""
+
+
+def dimer_table(scan: DimerScan, name: str, n_worst: int = 10) -> Table:
+    """The pairs with the deepest holes."""
+    rows = [
+        (
+            scan.names[k],
+            f"{scan.limits[k]:.2f}",
+            "not finite" if np.isnan(scan.fails_at[k]) else f"{scan.fails_at[k]:.2f}",
+            f"{scan.holes[k]:.3g}",
+        )
+        for k in scan.worst(n_worst)
+    ]
+    return Table(
+        "dimers",
+        f"Dimers with {name}: the deepest of {int((~scan.passes).sum())} holes",
+        ("", "must repel below Å", "attract at Å", "hole eV"),
+        tuple(rows),
+    )
+
+
+def describe_scan(scan: DimerScan) -> str:
+    """The summary in words."""
+    counts = scan.summary()
+    return (
+        f"{counts['pairs_passing']} of {counts['pairs']} pairs of {counts['elements']} elements pass "
+        f"({100 * counts['pairs_passing'] / counts['pairs']:.1f} %; {counts['same_element_passing']} of "
+        f"{counts['elements']} with themselves): finite up to the cutoff, repulsive from {SHORTEST} Å to "
+        f"{REPULSIVE_BELOW:g} of the sum of covalent radii; {counts['pairs_not_finite']} are not finite somewhere"
+    )
+
+
+def write_records(scan: DimerScan, path: Path) -> None:
+    """JSON lines: the summary with the distances, then each pair's verdict and curve."""
+    header = {"mlip_dimers": 1, **scan.summary(), "distances": [float(f"{d:.6g}") for d in scan.distances]}
+    with path.open("w") as file:
+        for record in (header, *scan.records()):
+            file.write(json.dumps(record, allow_nan=False) + "\n")
+
+
+def dimer_figure(scan: DimerScan, name: str) -> Figure:
+    """Left, a cell for each pair: white where it passes, else the depth of its hole. Right, the worst curves."""
+    figure = Figure(figsize=(13, 7.2), layout="constrained")
+    left, right = figure.subplots(1, 2, width_ratios=(1.5, 1))
+    _draw_map(figure, left, scan)
+    _draw_curves(right, scan)
+    figure.suptitle(f"{name}: {int(scan.passes.sum())} of {len(scan.passes)} pairs of elements repel each other")
+    return figure
+
+
+def _draw_map(figure: Figure, panel, scan: DimerScan) -> None:
+    elements = np.unique(scan.numbers)
+    places = np.searchsorted(elements, scan.numbers)
+    depths = np.full((len(elements), len(elements)), np.nan)
+    failing = ~scan.passes
+    first, second = places[failing].T
+    depths[first, second] = depths[second, first] = np.clip(scan.holes[failing], _SHALLOW, _DEEP)
+    panel.set_facecolor("white")
+    image = panel.imshow(depths, norm=LogNorm(_SHALLOW, _DEEP), cmap="plasma_r", origin="lower", interpolation="none")
+    figure.colorbar(image, ax=panel, label="depth of the hole, eV (white: none)", extend="both", shrink=0.8)
+    size = min(8.0, 320 / len(elements))
+    symbols = [chemical_symbols[z] for z in elements]
+    panel.set_xticks(range(len(symbols)), symbols, fontsize=size, rotation=90)
+    panel.set_yticks(range(len(symbols)), symbols, fontsize=size)
+    panel.tick_params(length=0, pad=1)
+
+
+def _draw_curves(panel, scan: DimerScan) -> None:
+    worst = scan.worst(_CURVES)
+    chosen = worst or np.flatnonzero(scan.numbers[:, 0] == scan.numbers[:, 1])[:_CURVES].tolist()
+    for k in chosen:
+        (line,) = panel.plot(scan.distances, scan.energies[k], linewidth=1.2, label=scan.names[k])
+        panel.axvline(scan.limits[k], color=line.get_color(), linestyle=":", linewidth=0.8)
+    panel.axhline(0, color="black", linewidth=0.6)
+    panel.set_xscale("log")
+    panel.set_yscale("symlog", linthresh=1.0)
+    ticks = [t for t in (0.2, 0.5, 1, 2, 3, 5) if t <= scan.distances[-1]]
+    panel.set_xticks(ticks, [f"{t:g}" for t in ticks])
+    panel.minorticks_off()
+    panel.set(xlabel="distance, Å", ylabel="energy, eV (atoms apart: 0)")
+    panel.set_title("the deepest holes" if worst else "no pair fails; some of one element")
+    panel.legend(title="dotted: must repel to the left of it", fontsize=8, title_fontsize=8)

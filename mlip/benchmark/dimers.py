@@ -1,0 +1,202 @@
+"""Dimers of every pair of elements, from the cutoff down to 0.2 A: does a potential keep atoms apart?
+
+"Improving machine-learning models in materials science through large datasets" names regions "where MACE gives
+unphysical results, forces and energies diverging". Training data hold no squeezed bonds, so nothing but the form of the
+network decides there; a relaxation that falls into a hole of the curve collapses.
+
+The rule: a pair passes if everything is finite up to the cutoff, and if from 0.2 A to half the sum of the two covalent
+radii (Cordero et al., Dalton Trans. 2832 (2008), which ASE has) the energy falls and the force is repulsive, point by
+point. No real dimer attracts so far in: the bonds that are shortest for the size of their atoms, those of V2 (1.77 A),
+Cr2 (1.68 A) and Mo2 (1.93 A), have 0.58, 0.60 and 0.63 of that sum.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import jax
+import jraph
+import numpy as np
+from ase.data import atomic_numbers, chemical_symbols, covalent_radii
+from jaxtyping import Bool, Float, Int
+
+from mlip.errors import MlipError
+from mlip.potential import Potential, evaluate_batch
+from mlip.runtime import precision_scope, set_up_jax
+
+SHORTEST = 0.2
+"""A."""
+REPULSIVE_BELOW = 0.5
+"""Of the sum of the covalent radii."""
+_N_DISTANCES = 64
+"""In constant ratio: 0.03 A apart at half an Angstrom, 0.1 A at two."""
+_BATCH = 256
+"""Dimers in a batch: one compiled shape, and little memory beside that of a crystal."""
+
+
+@dataclass(frozen=True, eq=False)
+class DimerScan:
+    """Curves of p pairs at d distances."""
+
+    numbers: Int[np.ndarray, "p 2"]
+    """Atomic numbers, the first not larger than the second."""
+    distances: Float[np.ndarray, " d"]
+    """A, ascending; the last is the cutoff."""
+    energies: Float[np.ndarray, "p d"]
+    """eV, relative to the atoms at the cutoff's distance."""
+    forces: Float[np.ndarray, "p d"]
+    """eV/A, positive where the atoms repel each other."""
+
+    @property
+    def names(self) -> list[str]:
+        """Cl-Na, by atomic number."""
+        return ["-".join(chemical_symbols[z] for z in pair) for pair in self.numbers]
+
+    @property
+    def limits(self) -> Float[np.ndarray, " p"]:
+        """A; below it atoms must repel each other."""
+        return REPULSIVE_BELOW * covalent_radii[self.numbers].sum(axis=1)
+
+    @cached_property
+    def _short(self) -> Bool[np.ndarray, "p d"]:
+        return self.distances <= self.limits[:, None]
+
+    @cached_property
+    def is_finite(self) -> Bool[np.ndarray, " p"]:
+        """At every distance."""
+        return (np.isfinite(self.energies) & np.isfinite(self.forces)).all(axis=1)
+
+    @cached_property
+    def fails_at(self) -> Float[np.ndarray, " p"]:
+        """The longest distance at which the short range is not repulsive, A: whoever comes closer may fall in.
+
+        NaN where it is repulsive throughout.
+        """
+        attracts = ~(self.forces > 0)  # also where it is not a number
+        climbs = ~(np.diff(self.energies, axis=1) < 0)
+        attracts[:, 1:] |= climbs & self._short[:, 1:]
+        attracts &= self._short
+        last = len(self.distances) - 1 - attracts[:, ::-1].argmax(axis=1)
+        return np.where(attracts.any(axis=1), self.distances[last], np.nan)
+
+    @cached_property
+    def passes(self) -> Bool[np.ndarray, " p"]:
+        return self.is_finite & np.isnan(self.fails_at)
+
+    @cached_property
+    def holes(self) -> Float[np.ndarray, " p"]:
+        """Depth, eV: the largest rise of the energy with distance in the short range. Infinite if not finite there."""
+        energies = np.where(self._short, self.energies, -np.inf)
+        highest_outside = np.maximum.accumulate(energies[:, ::-1], axis=1)[:, ::-1]
+        with np.errstate(invalid="ignore"):  # infinity less infinity, beyond the short range
+            rises = np.where(self._short, highest_outside - self.energies, 0.0)
+        return np.where(np.isfinite(rises).all(axis=1), rises.max(axis=1), np.inf)
+
+    def worst(self, n: int) -> list[int]:
+        """Places of up to n pairs that fail, those with the deepest holes first."""
+        failing = np.flatnonzero(~self.passes)
+        return failing[np.argsort(-self.holes[failing], kind="stable")][:n].tolist()
+
+    def summary(self) -> dict[str, Any]:
+        """Counts; JSON-able."""
+        failing = self.holes[~self.passes]
+        finite = failing[np.isfinite(failing)]
+        return {
+            "elements": len(np.unique(self.numbers)),
+            "pairs": len(self.numbers),
+            "pairs_passing": int(self.passes.sum()),
+            "pairs_not_finite": int((~self.is_finite).sum()),
+            "same_element_passing": int(self.passes[self.numbers[:, 0] == self.numbers[:, 1]].sum()),
+            "median_hole_of_failing_eV": float(np.median(finite)) if len(finite) else None,
+            "deepest_hole_eV": float(finite.max()) if len(finite) else None,
+            "shortest_distance": SHORTEST,
+            "repulsive_below_fraction_of_covalent_radii": REPULSIVE_BELOW,
+            "distances": len(self.distances),
+            "cutoff": float(self.distances[-1]),
+        }
+
+    def records(self) -> Iterator[dict[str, Any]]:
+        """One a pair, with its curve; JSON-able."""
+        for k, name in enumerate(self.names):
+            yield {
+                "pair": name,
+                "passes": bool(self.passes[k]),
+                "is_finite": bool(self.is_finite[k]),
+                "repulsive_below": round(float(self.limits[k]), 4),
+                "fails_at": _number(self.fails_at[k]),
+                "hole": _number(self.holes[k]),
+                "energies": [_number(value) for value in self.energies[k]],
+                "forces": [_number(value) for value in self.forces[k]],
+            }
+
+
+def scan_dimers(potential: Potential, elements: list[str] | None = None, dtype: str = "float32") -> DimerScan:
+    """Energies and forces of the dimers of all pairs of elements.
+
+    Args:
+        potential: of any model; of one head.
+        elements: symbols; by default all that the potential knows.
+
+    Raises:
+        MlipError: an element that the potential does not know; a cutoff below 0.2 A.
+    """
+    numbers = np.array(sorted(_number_of(symbol) for symbol in elements or potential.elements))
+    potential.check_elements(numbers, where="dimers")
+    if potential.cutoff <= SHORTEST:
+        raise MlipError(f"the cutoff, {potential.cutoff} A, is not longer than the shortest dimer, {SHORTEST} A")
+    set_up_jax()
+    pairs = numbers[np.stack(np.triu_indices(len(numbers)), axis=1)]
+    distances = np.geomspace(SHORTEST, potential.cutoff, _N_DISTANCES)
+    energies, forces = _evaluate(
+        potential, np.repeat(pairs, len(distances), axis=0), np.tile(distances, len(pairs)), dtype
+    )
+    energies, forces = energies.reshape(len(pairs), -1), forces.reshape(len(pairs), -1)
+    return DimerScan(pairs, distances, energies - energies[:, -1:], forces)
+
+
+def _number_of(symbol: str) -> int:
+    if symbol not in atomic_numbers or symbol == "X":
+        raise MlipError(f"no element is called {symbol!r}", where="dimers")
+    return atomic_numbers[symbol]
+
+
+def _evaluate(
+    potential: Potential, numbers: Int[np.ndarray, "k 2"], distances: Float[np.ndarray, " k"], dtype: str
+) -> tuple[Float[np.ndarray, " k"], Float[np.ndarray, " k"]]:
+    """Energies without reference energies, eV, and repulsive forces, eV/A; batch after batch of one shape."""
+    energies, forces = [], []
+    params = potential.cast(dtype)
+    for start in range(0, len(numbers), _BATCH):
+        members = np.minimum(
+            np.arange(start, start + _BATCH), len(numbers) - 1
+        )  # the last batch repeats the last dimer
+        graph = _dimers(numbers[members], distances[members], np.dtype(dtype))
+        with precision_scope(dtype):
+            found = evaluate_batch(potential.model, params, graph, potential.metadata.scale, potential.metadata.shift)
+            found = jax.device_get(found)
+        energies.append(found.energy[:-1])
+        forces.append(found.forces[1:-1:2, 0])
+    join = lambda parts: np.concatenate(parts)[: len(numbers)].astype(np.float64)  # noqa: E731
+    return join(energies), join(forces)
+
+
+def _dimers(numbers: Int[np.ndarray, "k 2"], distances: Float[np.ndarray, " k"], dtype: np.dtype) -> jraph.GraphsTuple:
+    """A batch as `mlip.graph.batching.pad_batch` makes them, of k molecules along x in open space."""
+    k = len(numbers)
+    positions = np.zeros((2 * k + 1, 3), dtype)
+    positions[1:-1:2, 0] = distances
+    receivers = np.arange(2 * k, dtype=np.int32)
+    return jraph.GraphsTuple(
+        nodes={"species": np.append(numbers.ravel(), 0).astype(np.int32), "positions": positions},
+        edges={"shifts": np.zeros((2 * k, 3), np.int32)},
+        receivers=receivers,
+        senders=receivers ^ 1,
+        globals={"cell": np.zeros((k + 1, 3, 3), dtype)},
+        n_node=np.append(np.full(k, 2), 1).astype(np.int32),
+        n_edge=np.append(np.full(k, 2), 0).astype(np.int32),
+    )
+
+
+def _number(value: float) -> float | None:
+    return float(f"{value:.6g}") if np.isfinite(value) else None

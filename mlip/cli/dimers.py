@@ -1,0 +1,48 @@
+"""`mlip benchmark dimers`: does a potential keep atoms apart, for every pair of elements?"""
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def dimers(
+    potential: Annotated[Path, typer.Argument(help="The potential, a .safetensors file.")],
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for curves.jsonl, dimers.png, the table and summary.json.")
+    ] = None,
+    elements: Annotated[
+        str | None, typer.Option(help="Symbols, separated by commas. Default: all that the potential knows.")
+    ] = None,
+    dtype: Annotated[str, typer.Option(help="float32 or float64.")] = "float32",
+    strict: Annotated[bool, typer.Option("--strict", help="Exit status 1 if a pair fails.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON.")] = False,
+) -> None:
+    """Dimers of all pairs of elements, from the cutoff down to 0.2 A.
+
+    A pair passes if energies and forces are finite and, below half the sum of the covalent radii, repulsive.
+    """
+    from rich.console import Console
+
+    from mlip.benchmark.dimer_report import describe_scan, dimer_figure, dimer_table, write_records
+    from mlip.benchmark.dimers import scan_dimers
+    from mlip.potential import Potential
+
+    scan = scan_dimers(Potential.load(potential), elements and elements.split(","), dtype=dtype)
+    table = dimer_table(scan, potential.name)
+    if out is not None:
+        out.mkdir(parents=True, exist_ok=True)
+        write_records(scan, out / "curves.jsonl")
+        dimer_figure(scan, potential.name).savefig(out / "dimers.png", dpi=150)
+        table.save(out)
+        (out / "summary.json").write_text(json.dumps(scan.summary(), indent=1) + "\n")
+    if as_json:
+        print(json.dumps(scan.summary()))
+    else:
+        console = Console()
+        console.print(describe_scan(scan), soft_wrap=True)
+        if table.rows:
+            console.print(table.to_rich(console.width))
+    if strict and not scan.passes.all():
+        raise typer.Exit(1)
