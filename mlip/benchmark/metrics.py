@@ -15,7 +15,7 @@ ENERGY_OUTLIER = 1.5
 
 @dataclass(frozen=True)
 class ErrorSummary:
-    """One row of a table. Averages leave out failed relaxations and outliers; NaN when nothing is left."""
+    """One row of Table 3 or 4. Averages leave out failed relaxations and outliers; NaN when nothing is left."""
 
     n: int
     """All relaxations with a reference value."""
@@ -36,6 +36,28 @@ class ErrorSummary:
         return {key: None if np.isnan(value) else value for key, value in asdict(self).items()}
 
 
+@dataclass(frozen=True)
+class EnergyDistribution:
+    """One row of Table 6. Outliers count, except where the name says otherwise; NaN when nothing is left."""
+
+    n: int
+    """All relaxations with a reference energy."""
+    failed_percent: float
+    """Of all."""
+    mae: float
+    """eV/atom."""
+    rmse: float
+    """eV/atom."""
+    outlier_percent: float
+    """Of those that did not fail."""
+    rmse_without_outliers: float
+    """eV/atom."""
+    p90: float
+    """90th percentile of the absolute error, eV/atom."""
+    median: float
+    """Of the absolute error, eV/atom."""
+
+
 def volume_errors(
     predicted: Float[np.ndarray, " k"], reference: Float[np.ndarray, " k"], n_atoms: Float[np.ndarray, " k"]
 ) -> ErrorSummary:
@@ -50,6 +72,26 @@ def energy_errors(
     """Errors of total energies (eV a cell); NaN in `predicted` = failed, |dE| > 1.5 eV/atom = outlier."""
     is_outlier = np.abs(predicted - reference) > ENERGY_OUTLIER * n_atoms
     return _summarise(predicted / n_atoms, reference / n_atoms, is_outlier)
+
+
+def energy_distribution(
+    predicted: Float[np.ndarray, " k"], reference: Float[np.ndarray, " k"], n_atoms: Float[np.ndarray, " k"]
+) -> EnergyDistribution:
+    """As `energy_errors`, in the measures of Table 6."""
+    error = np.abs(predicted - reference) / n_atoms
+    is_known, is_relaxed = np.isfinite(reference), np.isfinite(error)
+    error = error[is_relaxed]
+    is_outlier = error > ENERGY_OUTLIER
+    return EnergyDistribution(
+        n=int(is_known.sum()),
+        failed_percent=_percent(is_known & ~is_relaxed, is_known),
+        mae=_mean(error),
+        rmse=_rms(error),
+        outlier_percent=_percent(is_outlier, np.ones_like(is_outlier)),
+        rmse_without_outliers=_rms(error[~is_outlier]),
+        p90=float(np.quantile(error, 0.9)) if len(error) else float("nan"),
+        median=float(np.median(error)) if len(error) else float("nan"),
+    )
 
 
 def _summarise(predicted, reference, is_outlier) -> ErrorSummary:
@@ -76,3 +118,7 @@ def _percent(part, whole) -> float:
 
 def _mean(values) -> float:
     return float(np.mean(values)) if len(values) else float("nan")
+
+
+def _rms(values) -> float:
+    return float(np.sqrt(np.mean(values**2))) if len(values) else float("nan")

@@ -1,23 +1,26 @@
-"""The relaxation benchmark: every material of a split relaxed from its DFT structure, volumes and energies compared.
+"""The relaxation benchmark: every material of a split relaxed, volumes and energies compared with DFT's.
 
 Protocol of Tables 3 and 4 of "Improving machine-learning models in materials science through large datasets":
 start from the DFT-relaxed structure (the path's last frame), relax atoms and the crystal's own directions (in plane
-for layers, along the chain for chains), compare with that structure's effective volume and energy.
+for layers, along the chain for chains), compare with that structure's effective volume and energy. Table 6 starts
+from the path's first frame.
 """
 
 import hashlib
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import cached_property
 from os import PathLike
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from ase import Atoms
 
-from mlip.benchmark.metrics import ErrorSummary, energy_errors, volume_errors
-from mlip.benchmark.results import ResultsFile
-from mlip.benchmark.volume import crystal_directions, effective_volume
+from mlip.benchmark.cluster import relax_on_cluster
+from mlip.benchmark.comparison import PotentialResults
+from mlip.benchmark.cost import timed
+from mlip.benchmark.reference import Reference
 from mlip.data import Store
 from mlip.data.outliers import END_REMOVED
 from mlip.errors import MlipError
@@ -25,8 +28,10 @@ from mlip.potential import Potential
 from mlip.relaxation import RelaxResult, Statistics, check_options, relaxations
 from mlip.relaxation.cell import Along
 from mlip.relaxation.queue import progress_bar
+from mlip.relaxation.results_file import ResultsFile
 
 SPLITS = ("train", "val", "test", "all")
+STARTS = ("last", "first")
 
 
 @dataclass
@@ -35,10 +40,16 @@ class BenchmarkRun:
 
     header: dict[str, Any]
     records: list[dict[str, Any]]
-    left_out: list[str] = field(default_factory=list)
-    """Ids of materials without a relaxed structure to compare with: an outlier rule removed it."""
+    left_out: dict[str, list[str]] = field(default_factory=dict)
+    """Why -> ids of the materials that could not be asked for."""
     n_added: int = 0
     statistics: Statistics = field(default_factory=Statistics)
+
+    @cached_property
+    def results(self) -> PotentialResults:
+        """For the tables."""
+        potential = self.header["potential"]
+        return PotentialResults(Path(potential["name"]).stem, potential["sha256"], [self.header], self.records)
 
     def summary(self) -> dict[str, Any]:
         """Counts of reasons and the cost; JSON-able."""
@@ -64,11 +75,8 @@ class BenchmarkRun:
                 f"material; {cost.seconds:.1f} s in all, {cost.compile_seconds:.1f} s of it compiling "
                 f"{len(cost.shapes)} shapes; {100 * cost.padded_fraction:.0f} % of the edges were padding"
             )
-        if self.left_out:
-            lines.append(
-                f"{len(self.left_out)} materials left out, an outlier rule having removed their relaxed structure: "
-                + ", ".join(self.left_out)
-            )
+        for why, ids in self.left_out.items():
+            lines.append(f"{len(ids)} materials left out, {why}: " + ", ".join(ids))
         return lines
 
 
@@ -78,103 +86,80 @@ def run_relaxation_benchmark(
     out: str | PathLike,
     *,
     split: str = "test",
+    start: str = "last",
     fmax: float = 0.05,
     steps: int = 500,
+    symmetry: bool = False,
     dtype: str = "float32",
+    cluster: str | None = None,
     progress: bool = True,
 ) -> BenchmarkRun:
     """Relax the materials of a split and append a record of each to OUT/results.jsonl; done ones are skipped.
 
+    Args:
+        start: "last" or "first" frame of each path; the reference is always the last.
+        symmetry: keep the space group of each structure.
+        cluster: a Dask scheduler's address, or "local:N" for N worker processes here; by default this process.
+
     Raises:
         MlipError: an option out of range; a split that is unknown or has no materials; OUT has results of another
-            potential, store or protocol.
+            potential, store or protocol; no such cluster.
     """
-    if split not in SPLITS:
-        raise MlipError(f"unknown split {split!r}", where="--split", fix=f"one of: {', '.join(SPLITS)}")
+    for name, value, known in (("split", split, SPLITS), ("start", start, STARTS)):
+        if value not in known:
+            raise MlipError(f"unknown {name} {value!r}", where=f"--{name}", fix=f"one of: {', '.join(known)}")
     check_options(fmax, steps, dtype)
-    potential = Potential.load(potential_path)
+    Potential.load(potential_path)  # if it is none, that is said before anything is read or written
     with Store(store_path) as store:
-        of_split = {k: m for k, m in enumerate(store.materials()) if split in ("all", m.split)}
-        left_out = [m.id for m in of_split.values() if END_REMOVED in m.properties]
-        chosen = [k for k, m in of_split.items() if END_REMOVED not in m.properties]
+        chosen, left_out = _choose(store, split, start)
         if not chosen:
             raise MlipError(f"no materials in split {split!r}", where=str(store_path), fix="try --split all")
-        protocol = _protocol(potential_path, store, split, fmax, steps, dtype)
+        settings = {"fmax": fmax, "steps": steps, "symmetry": symmetry, "dtype": dtype}
+        protocol = _protocol(potential_path, store, split, start, settings)
         with ResultsFile(Path(out) / "results.jsonl", protocol) as results:
             done = {record["material"] for record in results.records}
-            missing = [k for k in chosen if k not in done]
-            run = BenchmarkRun(protocol, results.records, left_out, n_added=len(missing))
-            _relax_and_record(store, missing, potential, results, run.statistics, protocol, progress)
+            references = [Reference.read(store, k, start) for k in chosen if k not in done]
+            run = BenchmarkRun(protocol, results.records, left_out, n_added=len(references))
+            ended = _relaxed(references, potential_path, settings, cluster, run.statistics)
+            with progress_bar(progress) as bar:
+                task = bar.add_task("relaxing", total=len(done) + len(references), completed=len(done))
+                for index, result, seconds in ended:
+                    results.append(references[index].record(result, seconds))
+                    bar.advance(task)
     return run
 
 
-def _relax_and_record(store, missing, potential, results, statistics, protocol, progress) -> None:
-    references = [_Reference.read(store, k) for k in missing]
-    finished = relaxations(
-        [reference.atoms for reference in references],
-        potential,
-        fmax=protocol["fmax"],
-        steps=protocol["steps"],
-        cell=[Along(tuple(reference.directions)) for reference in references],
-        dtype=protocol["dtype"],
-        statistics=statistics,
-    )
-    with progress_bar(progress) as bar:
-        task = bar.add_task("relaxing", total=len(results.records) + len(missing), completed=len(results.records))
-        for index, result in finished:
-            results.append(references[index].record(result))
-            bar.advance(task)
+def _choose(store: Store, split: str, start: str) -> tuple[list[int], dict[str, list[str]]]:
+    """Indices of the materials to relax, and ids of those that cannot be, by why."""
+    chosen: list[int] = []
+    left_out: dict[str, list[str]] = {}
+    for k, material in enumerate(store.materials()):
+        if split not in ("all", material.split):
+            continue
+        if END_REMOVED in material.properties:
+            left_out.setdefault("an outlier rule having removed their relaxed structure", []).append(material.id)
+        elif start == "first" and len(material.frames) == 1:
+            left_out.setdefault("having a relaxed structure only", []).append(material.id)
+        else:
+            chosen.append(k)
+    return chosen, left_out
 
 
-@dataclass(frozen=True)
-class _Reference:
-    """A material's DFT-relaxed structure and what it is compared by."""
-
-    material: int
-    id: str
-    formula: str
-    functional: str
-    dimensionality: int
-    atoms: Atoms
-    energy: float
-    directions: np.ndarray
-
-    @classmethod
-    def read(cls, store: Store, k: int) -> "_Reference":
-        material = store.material(k)
-        frame = store.frame(material.frames[-1])
-        return cls(
-            material=k,
-            id=material.id,
-            formula=material.formula,
-            functional=material.functional,
-            dimensionality=material.dimensionality,
-            atoms=Atoms(frame.numbers, frame.positions, cell=frame.cell, pbc=frame.pbc),
-            energy=frame.energy,
-            directions=crystal_directions(frame.pbc, material.dimensionality, where=material.id),
-        )
-
-    def volume_of(self, atoms: Atoms) -> float:
-        return effective_volume(atoms.positions, atoms.cell.array, atoms.pbc, self.directions)
-
-    def record(self, result: RelaxResult) -> dict[str, Any]:
-        relaxed = None if result.failed else self.volume_of(result.atoms)
-        return {
-            "material": self.material,
-            "id": self.id,
-            "formula": self.formula,
-            "functional": self.functional,
-            "dimensionality": self.dimensionality,
-            "n_atoms": len(self.atoms),
-            "dft_energy": self.energy if np.isfinite(self.energy) else None,
-            "dft_volume": self.volume_of(self.atoms),
-            "volume": relaxed,
-            **result.as_record(),
-        }
+def _relaxed(
+    references: list[Reference], potential_path, settings: dict[str, Any], cluster: str | None, statistics: Statistics
+) -> Iterator[tuple[int, RelaxResult, float]]:
+    """(index, result, seconds of a device) of each as it ends, here or on a cluster."""
+    structures = [reference.start for reference in references]
+    cells = [Along(tuple(reference.directions)) for reference in references]
+    if cluster and references:
+        yield from relax_on_cluster(structures, cells, potential_path, settings, cluster, statistics)
+        return
+    ended = relaxations(structures, potential_path, cell=cells, statistics=statistics, **settings)
+    yield from timed(ended, statistics)
 
 
-def _protocol(potential_path, store: Store, split, fmax, steps, dtype) -> dict[str, Any]:
-    """What two runs must share for their records to stand in one file."""
+def _protocol(potential_path, store: Store, split, start, settings: dict[str, Any]) -> dict[str, Any]:
+    """What two runs must share for their records to stand in one file. Where they ran is no part of it."""
     return {
         "benchmark": "relaxation",
         "potential": {
@@ -188,9 +173,8 @@ def _protocol(potential_path, store: Store, split, fmax, steps, dtype) -> dict[s
             "content_sha256": _content_hash(store),
         },
         "split": split,
-        "fmax": fmax,
-        "steps": steps,
-        "dtype": dtype,
+        "start": start,
+        **settings,
     }
 
 
@@ -200,32 +184,3 @@ def _content_hash(store: Store) -> str:
     for shard in store.shards:
         content.update(shard.file["checksums"].asstr()[()].encode())
     return content.hexdigest()
-
-
-@dataclass(frozen=True)
-class DimensionalityRow:
-    """The errors of one dimensionality's materials."""
-
-    dimensionality: int
-    volume: ErrorSummary
-    energy: ErrorSummary
-
-
-def summarise(records: list[dict[str, Any]]) -> list[DimensionalityRow]:
-    """Rows of the volume and energy tables, by dimensionality, 3D first."""
-    rows = []
-    for dimensionality in sorted({r["dimensionality"] for r in records}, reverse=True):
-        chosen = [r for r in records if r["dimensionality"] == dimensionality]
-        n_atoms, volume, dft_volume, energy, dft_energy = (
-            np.array([np.nan if r[key] is None else r[key] for r in chosen], dtype=np.float64)
-            for key in ("n_atoms", "volume", "dft_volume", "energy", "dft_energy")
-        )
-        energy[np.isnan(volume)] = np.nan  # what failed has no relaxed energy either
-        rows.append(
-            DimensionalityRow(
-                dimensionality,
-                volume_errors(volume, dft_volume, n_atoms),
-                energy_errors(energy, dft_energy, n_atoms),
-            )
-        )
-    return rows

@@ -1,51 +1,118 @@
-"""The volume and the energy table, on the terminal and as Markdown, CSV and LaTeX."""
+"""A table of text and estimates: on the terminal, as Markdown, CSV, LaTeX and HTML."""
 
 import csv
+import html
 import io
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from rich.console import Group, RenderableType
 from rich.table import Table as RichTable
+from rich.text import Text
 
-from mlip.benchmark.metrics import ErrorSummary
-from mlip.benchmark.relaxation import BenchmarkRun, DimensionalityRow, summarise
+from mlip.benchmark.intervals import Interval
+
+_TEXT_COLUMNS = ("", "potential", "not converged")
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A number, printed with so many digits, and its 95 % interval."""
+
+    value: float
+    digits: int
+    interval: Interval | None = None
+
+    @property
+    def text(self) -> str:
+        return "-" if np.isnan(self.value) else f"{self.value:.{self.digits}f}"
+
+    @property
+    def bounds(self) -> tuple[str, str] | None:
+        """The interval's ends as text; None where there is none."""
+        if self.interval is None or np.isnan(self.interval.low):
+            return None
+        return f"{self.interval.low:.{self.digits}f}", f"{self.interval.high:.{self.digits}f}"
+
+    def with_interval(self, between: str, opening: str, closing: str) -> str:
+        return self.text + (opening + between.join(self.bounds) + closing if self.bounds else "")
+
+
+Cell = str | Estimate
 
 
 @dataclass(frozen=True)
 class Table:
-    """Cells as they are printed."""
+    """`notes` stand below it."""
 
     name: str
     title: str
     columns: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
+    rows: tuple[tuple[Cell, ...], ...]
+    notes: tuple[str, ...] = ()
 
-    def to_rich(self) -> RichTable:
-        table = RichTable(title=self.title, title_justify="left")
-        for column in self.columns:
-            table.add_column(column, justify="left" if column == self.columns[0] else "right")
-        for row in self.rows:
-            table.add_row(*row)
-        return table
+    def to_rich(self, width: int) -> RenderableType:
+        """Intervals below their estimates; columns that do not fit into `width` follow in a further table."""
+        rows = self._as_text(lambda cell: cell.with_interval("…", "\n[dim]", "[/]"))
+        tables = []
+        for columns in self._folded(rows, width):
+            table = RichTable(title=None if tables else self.title, title_justify="left")
+            for k in columns:
+                table.add_column(self.columns[k], justify="left" if self.columns[k] in _TEXT_COLUMNS else "right")
+            for row in rows:
+                table.add_row(*(row[k] for k in columns))
+            tables.append(table)
+        return Group(*tables, *self.notes)
+
+    def _folded(self, rows: list[list[str]], width: int) -> list[list[int]]:
+        """Which columns stand together: each group begins with those that say whose row it is, and is not wider."""
+        texts = [[Text.from_markup(line) for line in (self.columns[k], *(row[k] for row in rows))] for k in self._all]
+        widths = [3 + max(measure.cell_len for text in column for measure in text.split("\n")) for column in texts]
+        leading = [k for k in self._all if self.columns[k] in ("", "potential")]
+        groups = [list(leading)]
+        for k in self._all[len(leading) :]:
+            if len(groups[-1]) > len(leading) and sum(widths[c] for c in [*groups[-1], k]) + 1 > width:
+                groups.append(list(leading))
+            groups[-1].append(k)
+        return groups
+
+    @property
+    def _all(self) -> range:
+        return range(len(self.columns))
 
     def to_markdown(self) -> str:
-        rule = ["---", *["---:"] * (len(self.columns) - 1)]
-        lines = ["| " + " | ".join(row) + " |" for row in (self.columns, rule, *self.rows)]
-        return f"**{self.title}**\n\n" + "\n".join(lines) + "\n"
+        rule = ["---" if column in _TEXT_COLUMNS else "---:" for column in self.columns]
+        rows = self._as_text(lambda cell: cell.with_interval(" to ", " (", ")"))
+        lines = ["| " + " | ".join(row) + " |" for row in (self.columns, rule, *rows)]
+        notes = "".join(f"\n{note}\n" for note in self.notes)
+        return f"**{self.title}**\n\n" + "\n".join(lines) + "\n" + notes
 
     def to_csv(self) -> str:
+        """A column with intervals is followed by two with their ends; what is not known is empty."""
+        with_bounds = [
+            any(isinstance(row[k], Estimate) and row[k].interval for row in self.rows) for k in range(len(self.columns))
+        ]
+        header = [
+            name
+            for column, has_bounds in zip(self.columns, with_bounds, strict=True)
+            for name in ((column, f"{column} low", f"{column} high") if has_bounds else (column,))
+        ]
         text = io.StringIO()
-        csv.writer(text, lineterminator="\n").writerows([self.columns, *self.rows])
+        csv.writer(text, lineterminator="\n").writerows([header, *(_flat(row, with_bounds) for row in self.rows)])
         return text.getvalue()
 
     def to_latex(self) -> str:
-        lines = [" & ".join(map(_latex, row)) + r" \\" for row in (self.columns, *self.rows)]
+        rows = self._as_text(lambda cell: cell.with_interval("--", " (", ")"))
+        lines = [" & ".join(map(_latex, row)) + r" \\" for row in (self.columns, *rows)]
+        alignment = "".join("l" if column in _TEXT_COLUMNS else "r" for column in self.columns)
         return "\n".join(
             [
                 r"\begin{table}",
-                rf"\caption{{{_latex(self.title)}}}",
-                rf"\begin{{tabular}}{{l{'r' * (len(self.columns) - 1)}}}",
+                rf"\caption{{{_latex(' '.join([self.title + '.', *self.notes]))}}}",
+                rf"\begin{{tabular}}{{{alignment}}}",
                 r"\hline",
                 lines[0],
                 r"\hline",
@@ -57,73 +124,57 @@ class Table:
             ]
         )
 
-    def save(self, folder: Path) -> None:
+    def to_html(self) -> str:
+        def interval(cell: Estimate) -> str:
+            return cell.with_interval(" to ", "<br><small>", "</small>")
+
+        header = "".join(f"<th>{html.escape(column)}</th>" for column in self.columns)
+        rows = "".join(
+            "<tr>"
+            + "".join(f"<td>{interval(c) if isinstance(c, Estimate) else html.escape(c)}</td>" for c in row)
+            + "</tr>\n"
+            for row in self.rows
+        )
+        notes = "".join(f"<p class='note'>{html.escape(note)}</p>\n" for note in self.notes)
+        caption = f"<caption>{html.escape(self.title)}</caption>"
+        return f"<table>{caption}\n<thead><tr>{header}</tr></thead>\n<tbody>{rows}</tbody></table>\n{notes}"
+
+    def as_records(self) -> list[dict[str, Any]]:
+        """JSON-able rows by column; an estimate is its number, with an interval {"value", "low", "high"}."""
+        return [{column: _as_json(cell) for column, cell in zip(self.columns, row, strict=True)} for row in self.rows]
+
+    def save(self, folder: Path) -> list[Path]:
         """NAME.md, NAME.csv and NAME.tex in `folder`."""
+        paths = []
         for suffix, text in (("md", self.to_markdown()), ("csv", self.to_csv()), ("tex", self.to_latex())):
-            (folder / f"{self.name}.{suffix}").write_text(text, encoding="utf-8")
+            paths.append(folder / f"{self.name}.{suffix}")
+            paths[-1].write_text(text, encoding="utf-8")
+        return paths
+
+    def _as_text(self, show: Callable[[Estimate], str]) -> list[list[str]]:
+        return [[show(cell) if isinstance(cell, Estimate) else cell for cell in row] for row in self.rows]
 
 
-def relaxation_tables(run: BenchmarkRun) -> tuple[Table, Table]:
-    """The volume and the energy table of a benchmark, a row for each dimensionality."""
-    rows = summarise(run.records)
-    source = _source_of_reference(run)
-    name = run.header["potential"]["name"]
-    return _volume_table(rows, name, source), _energy_table(rows, name, source)
+def _flat(row: tuple[Cell, ...], with_bounds: list[bool]) -> list[str]:
+    texts = []
+    for cell, has_bounds in zip(row, with_bounds, strict=True):
+        text = cell.text if isinstance(cell, Estimate) else cell
+        texts.append("" if text == "-" else text)
+        if has_bounds:
+            texts += (cell.bounds if isinstance(cell, Estimate) else None) or ("", "")
+    return texts
 
 
-def _volume_table(rows: list[DimensionalityRow], name: str, source: str) -> Table:
-    return Table(
-        "volume",
-        f"Effective volume relaxed with {name}, against {source}",
-        ("", "materials", "Failed %", "Outliers %", "MPE %", "MAPE %", "MAE Å³/atom"),
-        tuple(
-            (*_leading_cells(row, row.volume), *_numbers(row.volume.mpe, row.volume.mape), _number(row.volume.mae, 3))
-            for row in rows
-        ),
-    )
-
-
-def _energy_table(rows: list[DimensionalityRow], name: str, source: str) -> Table:
-    """The paper's column MPE holds mean signed errors in eV/atom, DFT minus potential (here ME); both are given."""
-    return Table(
-        "energy",
-        f"Energy relaxed with {name}, against {source} (ME: reference minus potential)",
-        ("", "materials", "Failed %", "Outliers %", "ME eV/atom", "MPE %", "MAPE %", "MAE eV/atom"),
-        tuple(
-            (
-                *_leading_cells(row, row.energy),
-                _number(row.energy.mean_error, 4),
-                *_numbers(row.energy.mpe, row.energy.mape),
-                _number(row.energy.mae, 4),
-            )
-            for row in rows
-        ),
-    )
-
-
-def _source_of_reference(run: BenchmarkRun) -> str:
-    """The functionals of the reference; a learned stand-in for DFT has the word 'surrogate' in its name."""
-    functionals = ", ".join(sorted({record["functional"] for record in run.records}))
-    return functionals if "surrogate" in functionals.lower() else f"DFT ({functionals})"
-
-
-def _leading_cells(row: DimensionalityRow, errors: ErrorSummary) -> tuple[str, ...]:
-    return (
-        f"{row.dimensionality}D",
-        str(errors.n),
-        *_numbers(errors.failed_percent, errors.outlier_percent),
-    )
-
-
-def _numbers(*values: float) -> tuple[str, ...]:
-    return tuple(_number(value, 2) for value in values)
-
-
-def _number(value: float, digits: int) -> str:
-    return "-" if np.isnan(value) else f"{value:.{digits}f}"
+def _as_json(cell: Cell) -> Any:
+    if isinstance(cell, str):
+        return cell
+    value = None if np.isnan(cell.value) else cell.value
+    if cell.bounds is None:
+        return value
+    return {"value": value, "low": cell.interval.low, "high": cell.interval.high}
 
 
 def _latex(text: str) -> str:
-    for plain, command in (("%", r"\%"), ("_", r"\_"), ("Å", r"\AA"), ("³", "$^3$"), ("&", r"\&")):
+    for plain, command in (("%", r"\%"), ("_", r"\_"), ("Å", r"\AA{}"), ("³", "$^3$"), ("&", r"\&"), ("#", r"\#")):
         text = text.replace(plain, command)
     return text

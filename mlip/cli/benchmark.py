@@ -1,60 +1,166 @@
 """`mlip benchmark`: the tables by which potentials are judged."""
 
+import json
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-app = typer.Typer(no_args_is_help=True, help="Compare a potential with DFT on many materials.")
+from mlip.cli.dimers import dimers
 
+if TYPE_CHECKING:
+    from mlip.benchmark.tables import Table
 
-@app.callback()
-def _group() -> None:
-    """Keeps `relaxation` a subcommand while it is the only one."""
+app = typer.Typer(no_args_is_help=True, help="Compare potentials with DFT on many materials.")
+
+Results = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="RESULTS...",
+        help="results.jsonl of `mlip benchmark relaxation`, or its folder; NAME=PATH names the row, and files with "
+        "the same name are taken together.",
+    ),
+]
+Out = Annotated[Path | None, typer.Option(help="Folder to write the table to, as Markdown, CSV and LaTeX.")]
+WithPaper = Annotated[bool, typer.Option("--with-paper", help="The paper's own rows beside.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print numbers as JSON.")]
 
 
 @app.command()
 def relaxation(
     potential: Annotated[Path, typer.Argument(help="The potential, a .safetensors file.")],
-    store: Annotated[Path, typer.Argument(help="The store whose materials are relaxed from their last frame.")],
+    store: Annotated[Path, typer.Argument(help="The store whose materials are relaxed.")],
     out: Annotated[Path, typer.Option(help="Folder for results.jsonl, tables and plots; a killed run goes on.")],
     split: Annotated[str, typer.Option(help="train, val, test or all.")] = "test",
+    start: Annotated[str, typer.Option(help="Start from the 'last' or the 'first' frame of each path.")] = "last",
     fmax: Annotated[float, typer.Option(help="Converged below this force, eV/A.")] = 0.05,
     steps: Annotated[int, typer.Option(help="At most so many steps.")] = 500,
+    symmetry: Annotated[bool, typer.Option("--symmetry", help="Keep the space group of each structure.")] = False,
     dtype: Annotated[str, typer.Option(help="float32 or float64.")] = "float32",
-    as_json: Annotated[bool, typer.Option("--json", help="Print numbers as JSON.")] = False,
+    cluster: Annotated[
+        str | None,
+        typer.Option(help="Relax on Dask workers: a scheduler's address, or local:N for N worker processes here."),
+    ] = None,
+    as_json: AsJson = False,
 ) -> None:
     """Relax every material of a split; volume and energy errors by dimensionality.
 
     Exit status 0 when every material has its record, whether or not its relaxation succeeded.
     """
-    import json
-
     from rich.console import Console
 
-    from mlip.benchmark.relaxation import run_relaxation_benchmark, summarise
-    from mlip.benchmark.report import plot_errors
-    from mlip.benchmark.tables import relaxation_tables
+    from mlip.benchmark.histograms import plot_errors
+    from mlip.benchmark.paper_tables import energy_table, volume_table
+    from mlip.benchmark.relaxation import run_relaxation_benchmark
+    from mlip.benchmark.report import write_report
 
     run = run_relaxation_benchmark(
-        potential, store, out, split=split, fmax=fmax, steps=steps, dtype=dtype, progress=not as_json
+        potential,
+        store,
+        out,
+        split=split,
+        start=start,
+        fmax=fmax,
+        steps=steps,
+        symmetry=symmetry,
+        dtype=dtype,
+        cluster=cluster,
+        progress=not as_json,
     )
-    tables = relaxation_tables(run)
+    tables = volume_table([run.results]), energy_table([run.results])
     for table in tables:
         table.save(out)
-    plot_errors(run.records, out)
-    rows = {
-        f"{row.dimensionality}D": {"volume": row.volume.as_record(), "energy": row.energy.as_record()}
-        for row in summarise(run.records)
-    }
-    summary = {"tables": rows, "run": run.summary()}
-    (out / "summary.json").write_text(json.dumps(summary, indent=1) + "\n")
+    plot_errors([run.results], out)
+    write_report([run.results], tables, out / "report.html")
+    rows = {f"{summary.dimensionality}D": summary.as_record() for summary in run.results.summaries}
+    answer = {"tables": rows, "run": run.summary()}
+    (out / "summary.json").write_text(json.dumps(answer, indent=1) + "\n")
     if as_json:
-        print(json.dumps(summary))
+        print(json.dumps(answer))
         return
     console = Console()
     for table in tables:
-        console.print(table.to_rich())
+        console.print(table.to_rich(console.width))
     for line in run.describe():
         console.print(line)
-    console.print(f"Records, tables and plots: {out}")
+    console.print(f"Records, tables, plots and report.html: {out}")
+
+
+@app.command()
+def volume(results: Results, out: Out = None, with_paper: WithPaper = False, as_json: AsJson = False) -> None:
+    """Table 3 of the paper: errors of relaxed volumes."""
+    from mlip.benchmark.comparison import load_results
+    from mlip.benchmark.paper_tables import volume_table
+
+    _show(volume_table(load_results(results), with_paper), out, as_json)
+
+
+@app.command()
+def energy(results: Results, out: Out = None, with_paper: WithPaper = False, as_json: AsJson = False) -> None:
+    """Table 4 of the paper: errors of relaxed energies."""
+    from mlip.benchmark.comparison import load_results
+    from mlip.benchmark.paper_tables import energy_table
+
+    _show(energy_table(load_results(results), with_paper), out, as_json)
+
+
+@app.command()
+def pbesol(results: Results, out: Out = None, as_json: AsJson = False) -> None:
+    """Table 6 of the paper: the distribution of energy errors.
+
+    Its protocol starts from the paths' first structures and keeps their symmetry: mlip benchmark relaxation
+    --start first --symmetry --fmax 0.01 (for MACE 0.001).
+    """
+    from mlip.benchmark.comparison import load_results
+    from mlip.benchmark.paper_tables import pbesol_table
+
+    _show(pbesol_table(load_results(results)), out, as_json)
+
+
+@app.command()
+def histograms(
+    results: Results, out: Annotated[Path, typer.Option(help="Folder for volume_errors.png and energy_errors.png.")]
+) -> None:
+    """Figure 7 of the paper: histograms of volume and energy errors."""
+    from mlip.benchmark.comparison import load_results
+    from mlip.benchmark.histograms import plot_errors
+
+    potentials = load_results(results)
+    out.mkdir(parents=True, exist_ok=True)
+    for path in plot_errors(potentials, out):
+        print(path)
+
+
+@app.command()
+def report(
+    results: Results,
+    out: Annotated[Path, typer.Option(help="The HTML file.")],
+    with_paper: WithPaper = False,
+) -> None:
+    """One HTML file: all tables, histograms, failed and worst structures before and after."""
+    from mlip.benchmark.comparison import load_results
+    from mlip.benchmark.paper_tables import energy_table, pbesol_table, volume_table
+    from mlip.benchmark.report import write_report
+
+    potentials = load_results(results)
+    tables = volume_table(potentials, with_paper), energy_table(potentials, with_paper), pbesol_table(potentials)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    write_report(potentials, tables, out)
+    print(out)
+
+
+app.command()(dimers)
+
+
+def _show(table: "Table", out: Path | None, as_json: bool) -> None:
+    """Print a table, and write it where asked to."""
+    from rich.console import Console
+
+    if out is not None:
+        out.mkdir(parents=True, exist_ok=True)
+        table.save(out)
+    if as_json:
+        print(json.dumps(table.as_records()))
+        return
+    console = Console()
+    console.print(table.to_rich(console.width))

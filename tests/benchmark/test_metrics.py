@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from mlip.benchmark.metrics import energy_errors, volume_errors
+from mlip.benchmark.intervals import intervals_95, wilson
+from mlip.benchmark.metrics import energy_distribution, energy_errors, volume_errors
 
 NAN = np.nan
 
@@ -42,6 +43,50 @@ def test_nothing_left_to_average_is_none_in_json():
     record = volume_errors(np.array([NAN]), np.array([10.0]), np.ones(1)).as_record()
     assert record["failed_percent"] == 100
     assert record["mape"] is None
+
+
+def test_the_distribution_of_energy_errors_by_hand():
+    reference = np.zeros(6)
+    predicted = np.array([0.1, -0.1, 0.2, 0.2, 2.0, NAN])  # one outlier, one failure
+    errors = energy_distribution(predicted, reference, np.ones(6))
+    assert errors.failed_percent == pytest.approx(100 / 6)
+    assert errors.outlier_percent == pytest.approx(20)
+    assert errors.mae == pytest.approx(0.52)  # outliers count here
+    assert errors.rmse == pytest.approx(np.sqrt(4.1 / 5))
+    assert errors.rmse_without_outliers == pytest.approx(np.sqrt(0.1 / 4))
+    assert errors.median == pytest.approx(0.2)
+    assert errors.p90 == pytest.approx(np.quantile([0.1, 0.1, 0.2, 0.2, 2.0], 0.9))
+
+
+def test_the_bootstrap_interval_of_a_mean_is_that_of_the_normal_distribution():
+    generator = np.random.default_rng(1)
+    reference = np.full(4000, 10.0)
+    predicted = reference + generator.normal(0.3, 1.0, 4000)
+    errors, intervals = (
+        f(predicted, reference, np.ones(4000))
+        for f in (volume_errors, lambda *columns: intervals_95(volume_errors, *columns))
+    )
+    low, high = intervals["mean_error"]
+    half = 1.96 * np.std(predicted) / np.sqrt(4000)
+    # percentiles of 1000 samples scatter by a few per cent of the width
+    assert low == pytest.approx(errors.mean_error - half, abs=0.15 * half)
+    assert high == pytest.approx(errors.mean_error + half, abs=0.15 * half)
+
+
+def test_intervals_are_the_same_each_time():
+    columns = np.array([11.0, 18.0, NAN, 21.0]), np.array([10.0, 20.0, 40.0, 10.0]), np.ones(4)
+    assert intervals_95(volume_errors, *columns) == intervals_95(volume_errors, *columns)
+
+
+def test_no_failure_among_a_thousand_does_not_mean_that_none_is_possible():
+    low, high = wilson(0.0, 1000)
+    assert low == pytest.approx(0)
+    assert high == pytest.approx(0.383, abs=0.001)  # textbook value, z^2 / (n + z^2)
+
+
+def test_intervals_of_nothing_are_unknown():
+    nothing = np.array([])
+    assert all(np.isnan(interval.low) for interval in intervals_95(energy_errors, nothing, nothing, nothing).values())
 
 
 def test_the_originals_records_give_the_numbers_known_for_it(shared):

@@ -8,10 +8,11 @@ import pytest
 from ase.build import bulk
 
 from mlip.benchmark import relaxation
-from mlip.benchmark.relaxation import run_relaxation_benchmark, summarise
-from mlip.benchmark.report import energy_error, error_figures, plot_errors, relative_volume_error
+from mlip.benchmark.histograms import error_figures, plot_errors
+from mlip.benchmark.paper_tables import energy_table, volume_table
+from mlip.benchmark.relaxation import run_relaxation_benchmark
 from mlip.benchmark.results import ResultsFile, read_results
-from mlip.benchmark.tables import relaxation_tables
+from mlip.benchmark.summary import energy_error, relative_volume_error, summarise
 from mlip.data import Frame, StoreWriter, Trajectory
 from mlip.data.outliers import END_REMOVED
 from mlip.errors import MlipError
@@ -78,6 +79,15 @@ def test_every_material_of_the_split_has_one_record_with_its_reference(finished)
     assert run.summary()["reasons"]["error"] == 1
 
 
+def test_a_record_holds_the_structure_it_began_with_and_its_share_of_the_time(finished):
+    _, run = finished
+    by_id = {r["id"]: r for r in run.records}
+    assert np.array(by_id["agm1"]["initial_cell"]) == pytest.approx(bulk("Cu").cell.array, abs=1e-6)
+    assert by_id["agm1"]["initial_positions"] == [[0, 0, 0]]
+    spent = run.statistics.seconds - run.statistics.compile_seconds
+    assert sum(r["seconds"] for r in run.records) == pytest.approx(spent, abs=1e-3)  # to what a record rounds
+
+
 def test_layers_and_chains_keep_their_vacuum(finished):
     _, run = finished
     by_id = {r["id"]: r for r in run.records}
@@ -87,7 +97,7 @@ def test_layers_and_chains_keep_their_vacuum(finished):
 
 def test_a_material_whose_relaxed_structure_was_an_outlier_is_left_out_aloud(finished):
     _, run = finished
-    assert run.left_out == ["agm7"]
+    assert list(run.left_out.values()) == [["agm7"]]
     assert "agm7" not in {record["id"] for record in run.records}
     assert any("agm7" in line for line in run.describe())
 
@@ -112,7 +122,24 @@ def test_a_run_killed_within_a_line_goes_on_without_loss_or_repetition(finished,
     assert sorted(r["id"] for r in records) == sorted(r["id"] for r in run.records)
 
 
-@pytest.mark.parametrize("changed", [{"fmax": 0.01}, {"split": "all"}, {"dtype": "float64"}])
+def test_from_the_first_frame_the_reference_is_still_the_last(potential, tmp_path):
+    strained = bulk("Cu", a=3.8)
+    with StoreWriter(tmp_path / "paths.h5") as writer:
+        path_of_two = [frame(strained, -1.0), frame(bulk("Cu"), -3.0)]
+        writer.add(Trajectory("agm1", path_of_two, "PBEsol", 3), "test")
+        writer.add(Trajectory("agm2", [frame(bulk("Cu"), -3.0)], "PBEsol", 3), "test")
+    run = run_relaxation_benchmark(
+        potential, tmp_path / "paths.h5", tmp_path / "out", start="first", steps=0, progress=False
+    )
+    (record,) = run.records
+    assert record["volume"] == pytest.approx(strained.get_volume())
+    assert record["dft_volume"] == pytest.approx(bulk("Cu").get_volume())
+    assert run.left_out == {"having a relaxed structure only": ["agm2"]}
+
+
+@pytest.mark.parametrize(
+    "changed", [{"fmax": 0.01}, {"split": "all"}, {"dtype": "float64"}, {"start": "first"}, {"symmetry": True}]
+)
 def test_results_of_another_protocol_are_refused_in_one_line(finished, potential, store, changed):
     out, _ = finished
     with pytest.raises(MlipError, match=f"another {next(iter(changed))}") as error:
@@ -170,13 +197,15 @@ def test_a_file_of_something_else_is_not_appended_to(tmp_path):
 def test_splits_that_do_not_exist_or_are_empty_are_refused(potential, store, tmp_path):
     with pytest.raises(MlipError, match="unknown split 'holdout'"):
         run_relaxation_benchmark(potential, store, tmp_path, split="holdout")
+    with pytest.raises(MlipError, match="unknown start 'middle'"):
+        run_relaxation_benchmark(potential, store, tmp_path, start="middle")
     with pytest.raises(MlipError, match="no materials in split 'val'"):
         run_relaxation_benchmark(potential, store, tmp_path, split="val")
 
 
 def test_tables_have_a_row_for_each_dimensionality_and_say_surrogate(finished, tmp_path):
     _, run = finished
-    volume, energy = relaxation_tables(run)
+    volume, energy = volume_table([run.results]), energy_table([run.results])
     for table in (volume, energy):
         assert "surrogate" in table.title
         assert "DFT" not in table.title
@@ -186,13 +215,16 @@ def test_tables_have_a_row_for_each_dimensionality_and_say_surrogate(finished, t
         assert "surrogate" in (tmp_path / f"{table.name}.md").read_text()
         assert r"\begin{tabular}" in (tmp_path / f"{table.name}.tex").read_text()
         rows = list(csv.reader((tmp_path / f"{table.name}.csv").open()))
-        assert tuple(rows[0]) == table.columns
-    assert volume.rows[0][1:3] == ("3", "33.33")
+        assert set(table.columns) <= set(rows[0])
+        assert {len(row) for row in rows} == {len(rows[0])}
+    first = dict(zip(volume.columns, volume.rows[0], strict=True))
+    assert (first["materials"], first["Failed %"].text) == ("3", "33.33")
+    assert "1 error" in first["not converged"]
 
 
 def test_histograms_are_drawn_for_what_there_is(finished, tmp_path):
     _, run = finished
-    for path in plot_errors(run.records, tmp_path):
+    for path in plot_errors([run.results], tmp_path):
         assert path.stat().st_size > 5_000
     failed = next(r for r in run.records if r["id"] == "agm3")
     assert np.isnan(relative_volume_error(failed))
@@ -203,7 +235,7 @@ def test_histograms_say_that_too_high_an_energy_is_to_the_right(finished):
     _, run = finished
     too_high = next(r for r in run.records if r["id"] == "agm1") | {"energy": -1.0, "dft_energy": -3.0, "n_atoms": 1}
     assert energy_error(too_high) == 2.0
-    for figure in error_figures(run.records).values():
+    for figure in error_figures([run.results]).values():
         assert all("(potential - reference)" in panel.get_xlabel() for panel in figure.axes)
 
 

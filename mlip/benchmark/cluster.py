@@ -1,0 +1,158 @@
+"""Relaxations on a Dask cluster: chunks of structures go to workers, a device each, and results come back to the one
+process that writes them down.
+
+A chunk whose worker dies is done again by another worker, and counts when it comes back, once. A chunk that kills
+every worker it meets is taken apart: the structure at fault ends as an error, the others as they would have.
+"""
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import fields
+from glob import glob
+from os import PathLike
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ase import Atoms
+
+from mlip import __version__
+from mlip.errors import MlipError
+from mlip.relaxation import RelaxResult, Statistics
+from mlip.relaxation.cell import CellChoice
+from mlip.relaxation.structure import give_up
+
+if TYPE_CHECKING:
+    from distributed import Client, Future, SpecCluster
+
+    from mlip.benchmark.cluster_worker import Ended
+
+_MAX_CHUNK = 256
+"""Structures: enough to fill a device."""
+_CHUNKS_PER_WORKER = 8
+"""So that workers end together, and little is lost with one."""
+_CONNECT_SECONDS = 10
+
+
+def relax_on_cluster(
+    structures: Sequence[Atoms],
+    cells: Sequence[CellChoice],
+    potential_path: str | PathLike,
+    settings: dict[str, Any],
+    cluster: str,
+    statistics: Statistics,
+) -> Iterator[tuple[int, RelaxResult, float]]:
+    """Index, result and seconds of a device of each structure as its chunk ends.
+
+    Args:
+        settings: further options of `mlip.relaxation.relaxations`.
+        cluster: a scheduler's address, or "local:N".
+        statistics: the workers' are added to it.
+
+    Raises:
+        MlipError: Dask is not installed, no scheduler at that address, workers with another version of mlip.
+    """
+    with _client(cluster) as client:
+        from distributed import KilledWorker, as_completed
+
+        from mlip.benchmark.cluster_worker import PotentialOnWorker, relax_chunk
+
+        client.wait_for_workers(1)
+        client.register_plugin(PotentialOnWorker(Path(potential_path).read_bytes()), name=PotentialOnWorker.name)
+
+        def submit(chunk: list[int]) -> "Future":
+            picked = [structures[k] for k in chunk], [cells[k] for k in chunk]
+            return client.submit(relax_chunk, chunk, *picked, settings, __version__, pure=False)
+
+        chunks = {submit(chunk): chunk for chunk in _chunks(structures, len(client.nthreads()))}
+        for future in as_completed(chunks):
+            chunk = chunks.pop(future)
+            try:
+                yield from _take(future, statistics)
+            except KilledWorker:
+                for k in chunk:
+                    try:
+                        yield from _take(submit([k]), statistics)
+                    except KilledWorker:
+                        yield k, give_up(structures[k], MlipError("its worker was killed each time")), 0.0
+            future.release()
+
+
+def _chunks(structures: Sequence[Atoms], n_workers: int) -> Iterator[list[int]]:
+    """Indices in chunks of like size, the largest structures first: the last chunks are short work."""
+    order = sorted(range(len(structures)), key=lambda k: -len(structures[k]))
+    size = min(-(-len(order) // (_CHUNKS_PER_WORKER * max(n_workers, 1))), _MAX_CHUNK)
+    for first in range(0, len(order), size):
+        yield order[first : first + size]
+
+
+def _take(future: "Future", statistics: Statistics) -> "Ended":
+    ended, spent = future.result()
+    for f in fields(Statistics):
+        both = getattr(statistics, f.name), getattr(spent, f.name)
+        setattr(statistics, f.name, both[0] | both[1] if f.name == "shapes" else sum(both))
+    return ended
+
+
+@contextmanager
+def _client(cluster: str) -> Iterator["Client"]:
+    try:
+        from distributed import Client
+    except ImportError:
+        raise MlipError(
+            "Dask is not installed", where="--cluster", fix="pip install 'alexandria-mlip[cluster]'"
+        ) from None
+    if cluster.startswith("local:"):
+        with _local_cluster(cluster.removeprefix("local:")) as local, Client(local) as client:
+            yield client
+        return
+    try:
+        client = Client(cluster, timeout=_CONNECT_SECONDS)
+    except (OSError, TimeoutError, ValueError) as error:
+        why = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise MlipError(
+            f"no Dask scheduler: {why}",
+            where=f"--cluster {cluster}",
+            fix="tcp://HOST:PORT, as `dask scheduler` prints it, or local:N",
+        ) from None
+    with client:
+        yield client
+
+
+def _local_cluster(count: str) -> "SpecCluster":
+    """`count` worker processes, a GPU each where there are GPUs, else an equal share of the cores.
+
+    Raises:
+        MlipError: `count` is no number, or there are fewer GPUs.
+    """
+    from dask.system import CPU_COUNT
+    from distributed import Nanny, Scheduler, SpecCluster
+
+    if not count.isdecimal() or int(count) == 0:
+        raise MlipError(f"'{count}' workers", where="--cluster", fix="local:N with N > 0")
+    n, devices = int(count), _gpus()
+    if devices and n > len(devices):
+        raise MlipError(f"{n} workers for {len(devices)} GPUs", where="--cluster", fix=f"local:{len(devices)}")
+    cores = str(max(1, CPU_COUNT // n))
+    workers = {
+        k: {
+            "cls": Nanny,
+            "options": {
+                "nthreads": 1,
+                "memory_limit": 0,  # a worker may use what this process might have used
+                "env": {"CUDA_VISIBLE_DEVICES": devices[k]} if devices else {"NPROC": cores},  # NPROC: XLA's threads
+            },
+        }
+        for k in range(n)
+    }
+    scheduler = {"cls": Scheduler, "options": {"dashboard": False, "port": 0}}
+    return SpecCluster(workers=workers, scheduler=scheduler, silence_logs="ERROR")
+
+
+def _gpus() -> list[str]:
+    """What CUDA_VISIBLE_DEVICES would call them. JAX is not asked: it would occupy their memory in this process."""
+    if os.environ.get("JAX_PLATFORMS") == "cpu":
+        return []
+    if (visible := os.environ.get("CUDA_VISIBLE_DEVICES")) is not None:
+        return [device for device in visible.split(",") if device.strip()]
+    return [str(k) for k in range(len(glob("/dev/nvidia[0-9]*")))]

@@ -1,0 +1,114 @@
+"""Several results files side by side: which potential each belongs to, and whether they can be compared."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from mlip.benchmark.results import read_results
+from mlip.benchmark.summary import (
+    DistributionSummary,
+    Summary,
+    by_dimensionality,
+    summarise,
+    summarise_distribution,
+)
+from mlip.errors import MlipError
+
+_SETTINGS = ("start", "symmetry", "fmax", "steps", "dtype")
+"""Of a header: what two potentials should share to be compared."""
+
+
+@dataclass
+class PotentialResults:
+    """All relaxations with one potential, of one results file or several (crystals, layers, chains)."""
+
+    name: str
+    sha256: str
+    headers: list[dict[str, Any]] = field(default_factory=list)
+    records: list[dict[str, Any]] = field(default_factory=list)
+
+    @property
+    def functionals(self) -> set[str]:
+        """Of the references."""
+        return {record["functional"] for record in self.records}
+
+    @cached_property
+    def summaries(self) -> list[Summary]:
+        """By dimensionality, for Tables 3 and 4."""
+        return summarise(self.records)
+
+    @cached_property
+    def distributions(self) -> list[DistributionSummary]:
+        """By dimensionality, for Table 6."""
+        return summarise_distribution(self.records)
+
+    def setting(self, key: str) -> str:
+        """The header's value; values where its files differ."""
+        return ", ".join(dict.fromkeys(str(header.get(key, "-")) for header in self.headers))
+
+
+def load_results(sources: Sequence[str]) -> list[PotentialResults]:
+    """Read results files, in their order.
+
+    Args:
+        sources: results.jsonl, or the folder it is in, or NAME=either. Files that share a name are one potential's.
+
+    Raises:
+        MlipError: a file is absent, damaged or of another benchmark; one name for two potentials; a material twice.
+    """
+    found: dict[str, PotentialResults] = {}
+    for source in sources:
+        name, path = _split_name(source)
+        path = path / "results.jsonl" if path.is_dir() else path
+        header, records = read_results(path)
+        if header.get("benchmark") != "relaxation":
+            raise MlipError("holds no results of relaxations", where=str(path))
+        if not records:
+            raise MlipError("has no results yet", where=str(path))
+        potential = header["potential"]
+        name = name or Path(potential["name"]).stem
+        results = found.setdefault(name, PotentialResults(name, potential["sha256"]))
+        if results.sha256 != potential["sha256"]:
+            raise MlipError(f"two potentials are called '{name}'", where=str(path), fix="name them: NAME=PATH")
+        _check_new(results, header, path)
+        results.headers.append(header)
+        results.records += records
+    return list(found.values())
+
+
+def _split_name(source: str) -> tuple[str, Path]:
+    name, equals, path = source.partition("=")
+    return (name, Path(path)) if equals and not Path(source).exists() else ("", Path(source))
+
+
+def _check_new(results: PotentialResults, header: dict[str, Any], path: Path) -> None:
+    for other in results.headers:
+        if other["store"] == header["store"]:
+            raise MlipError(f"results of '{results.name}' on the same store a second time", where=str(path))
+
+
+def differences(potentials: Sequence[PotentialResults]) -> list[str]:
+    """What makes the rows of these potentials incomparable, a line each; empty when nothing does."""
+    lines = []
+    for key in _SETTINGS:
+        values = {potential.name: potential.setting(key) for potential in potentials}
+        if len(set(values.values())) > 1:
+            lines.append(f"{key}: " + ", ".join(f"{value} for {name}" for name, value in values.items()))
+    ids: dict[int, dict[str, set[str]]] = {}
+    for potential in potentials:
+        for dimensionality, records in by_dimensionality(potential.records).items():
+            ids.setdefault(dimensionality, {})[potential.name] = {record["id"] for record in records}
+    for dimensionality, of_potential in sorted(ids.items(), reverse=True):
+        if len(set(map(frozenset, of_potential.values()))) > 1:
+            shared = len(set.intersection(*of_potential.values()))
+            counts = ", ".join(f"{len(materials)} for {name}" for name, materials in of_potential.items())
+            lines.append(f"not the same {dimensionality}D materials: {counts}; {shared} in common")
+    return lines
+
+
+def source_of_reference(functionals: set[str]) -> str:
+    """The functionals of the reference; a learned stand-in for DFT has the word 'surrogate' in its name."""
+    names = ", ".join(sorted(functionals))
+    return names if "surrogate" in names.lower() else f"DFT ({names})"

@@ -1,0 +1,81 @@
+"""A material of the relaxation benchmark: its DFT-relaxed structure, where a relaxation starts, and the record in
+which both are compared.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from ase import Atoms
+from jaxtyping import Bool
+
+from mlip.benchmark.volume import crystal_directions, effective_volume
+from mlip.data import Frame, Store
+from mlip.data.store import Material
+from mlip.relaxation import RelaxResult
+
+_DIGITS = 6
+"""Of the start's coordinates in a record, A: to look at, not to go on from."""
+
+
+@dataclass(frozen=True)
+class Reference:
+    """What DFT says of a material."""
+
+    material: int
+    """Index in the store."""
+    id: str
+    formula: str
+    functional: str
+    dimensionality: int
+    relaxed: Atoms
+    energy: float
+    """Of `relaxed`, eV; NaN where unknown."""
+    start: Atoms
+    """`relaxed`, or the first structure of its path."""
+    directions: Bool[np.ndarray, " 3"]
+    """The cell vectors along which it is periodic."""
+
+    @classmethod
+    def read(cls, store: Store, k: int, start: str) -> "Reference":
+        """Of the store's material k; `start`: "last" or "first" frame of its path."""
+        material: Material = store.material(k)
+        frame = store.frame(material.frames[-1])
+        relaxed = _atoms(frame)
+        return cls(
+            material=k,
+            id=material.id,
+            formula=material.formula,
+            functional=material.functional,
+            dimensionality=material.dimensionality,
+            relaxed=relaxed,
+            energy=frame.energy,
+            start=relaxed if start == "last" else _atoms(store.frame(material.frames[0])),
+            directions=crystal_directions(frame.pbc, material.dimensionality, where=material.id),
+        )
+
+    def volume_of(self, atoms: Atoms) -> float:
+        """Effective volume, A^3."""
+        return effective_volume(atoms.positions, atoms.cell.array, atoms.pbc, self.directions)
+
+    def record(self, result: RelaxResult, seconds: float) -> dict[str, Any]:
+        """A line of the results file; `volume` is null where the relaxation failed."""
+        return {
+            "material": self.material,
+            "id": self.id,
+            "formula": self.formula,
+            "functional": self.functional,
+            "dimensionality": self.dimensionality,
+            "n_atoms": len(self.relaxed),
+            "dft_energy": self.energy if np.isfinite(self.energy) else None,
+            "dft_volume": self.volume_of(self.relaxed),
+            "volume": None if result.failed else self.volume_of(result.atoms),
+            "seconds": round(seconds, 4),
+            "initial_cell": np.round(self.start.cell.array, _DIGITS).tolist(),
+            "initial_positions": np.round(self.start.positions, _DIGITS).tolist(),
+            **result.as_record(),
+        }
+
+
+def _atoms(frame: Frame) -> Atoms:
+    return Atoms(frame.numbers, frame.positions, cell=frame.cell, pbc=frame.pbc)

@@ -1,0 +1,235 @@
+"""Results files side by side: whose rows they are, what cannot be compared, and the report of them."""
+
+import base64
+import json
+import re
+import subprocess
+from html.parser import HTMLParser
+from io import StringIO
+from shutil import which
+
+import pytest
+from rich.console import Console
+
+from mlip.benchmark.comparison import differences, load_results
+from mlip.benchmark.paper_tables import energy_table, pbesol_table, volume_table
+from mlip.benchmark.report import write_report
+from mlip.errors import MlipError
+from mlip.relaxation.results_file import ResultsFile
+
+
+def record(name: str, dimensionality: int = 3, **changes) -> dict:
+    """A relaxation of two Cu atoms, 10 % too large and 0.5 eV/atom too high."""
+    return {
+        "material": 0,
+        "id": name,
+        "formula": "Cu2",
+        "functional": "PBE",
+        "dimensionality": dimensionality,
+        "n_atoms": 2,
+        "dft_energy": -4.0,
+        "dft_volume": 20.0,
+        "volume": 22.0,
+        "seconds": 0.5,
+        "initial_cell": [[3, 0, 0], [0, 3, 0], [0, 0, 3]],
+        "initial_positions": [[0, 0, 0], [1.5, 1.5, 1.5]],
+        "reason": "converged",
+        "converged": True,
+        "n_steps": 10,
+        "energy": -3.0,
+        "message": None,
+        "numbers": [29, 29],
+        "cell": [[3.1, 0, 0], [0, 3.1, 0], [0, 0, 3.1]],
+        "positions": [[0, 0, 0], [1.55, 1.55, 1.55]],
+        "pbc": [True, True, True],
+        **changes,
+    }
+
+
+def write(path, records, potential="m.safetensors", sha256="a", store="s.h5", **settings):
+    header = {
+        "benchmark": "relaxation",
+        "potential": {"name": potential, "sha256": sha256},
+        "store": {"name": store},
+        **({"start": "last", "fmax": 0.05, "steps": 500, "dtype": "float32"} | settings),
+    }
+    with ResultsFile(path, header) as results:
+        for one in records:
+            results.append(one)
+    return str(path)
+
+
+FAILED = {"reason": "exploded", "converged": False, "volume": None, "cell": [[None] * 3] * 3, "message": "<b> & co"}
+
+
+def test_a_row_is_called_as_its_potential_or_as_the_user_says(tmp_path):
+    path = write(tmp_path / "results.jsonl", [record("agm1")])
+    assert [results.name for results in load_results([path])] == ["m"]
+    assert [results.name for results in load_results([f"M3GNet={path}"])] == ["M3GNet"]
+    assert [results.name for results in load_results([f"M3GNet={tmp_path}"])] == ["M3GNet"]
+
+
+def test_crystals_and_layers_of_one_potential_are_one_row_each_of_the_same_name(tmp_path):
+    crystals = write(tmp_path / "3d.jsonl", [record("agm1")], store="3d.h5")
+    layers = write(tmp_path / "2d.jsonl", [record("agm2", 2)], store="2d.h5")
+    (results,) = load_results([crystals, layers])
+    table = volume_table([results])
+    assert [row[:2] for row in table.rows] == [("3D", "m"), ("2D", "m")]
+    with pytest.raises(MlipError, match="same store a second time"):
+        load_results([crystals, crystals])
+
+
+def test_two_potentials_of_one_name_must_be_named(tmp_path):
+    paths = [write(tmp_path / f"{sha}.jsonl", [record("agm1")], sha256=sha) for sha in "ab"]
+    with pytest.raises(MlipError, match=r"two potentials are called 'm' \(name them: NAME=PATH\)"):
+        load_results(paths)
+    assert len(load_results([f"one={paths[0]}", f"two={paths[1]}"])) == 2
+
+
+def test_results_of_something_else_and_of_nothing_are_refused(tmp_path):
+    with ResultsFile(tmp_path / "speed.jsonl", {"benchmark": "speed"}) as results:
+        results.append({})
+    with pytest.raises(MlipError, match="holds no results of relaxations"):
+        load_results([str(tmp_path / "speed.jsonl")])
+    with pytest.raises(MlipError, match="has no results yet"):
+        load_results([write(tmp_path / "empty.jsonl", [])])
+
+
+def test_rows_that_cannot_be_compared_say_why(tmp_path):
+    one = write(tmp_path / "1.jsonl", [record("agm1"), record("agm2")], "one.safetensors", fmax=0.05)
+    two = write(tmp_path / "2.jsonl", [record("agm2")], "two.safetensors", "b", fmax=0.01)
+    lines = differences(load_results([one, two]))
+    assert lines == [
+        "fmax: 0.05 for one, 0.01 for two",
+        "not the same 3D materials: 2 for one, 1 for two; 1 in common",
+    ]
+    assert all(any(line in note for note in volume_table(load_results([one, two])).notes) for line in lines)
+    assert differences(load_results([one])) == []
+
+
+def test_tables_have_the_papers_columns_in_its_order_and_then_the_cost(tmp_path):
+    results = load_results([write(tmp_path / "r.jsonl", [record("agm1"), record("agm2", **FAILED)])])
+    cost = ("materials", "steps", "s each", "not converged")
+    volume, energy, pbesol = volume_table(results), energy_table(results), pbesol_table(results)
+    assert volume.columns == ("", "potential", "Failed %", "Outliers %", "MPE %", "MAPE %", "MAE Å³/atom", *cost)
+    assert energy.columns[2:-4] == ("Failed %", "Outliers %", "ME eV/atom", "MPE %", "MAPE %", "MAE eV/atom")
+    assert [column.removesuffix(" eV/atom") for column in pbesol.columns[2:-4]] == [
+        "Failed %",
+        "MAE",
+        "RMSE",
+        "Outliers %",
+        "RMSE without",
+        "90th percentile",
+        "Median AE",
+        "Volume MAE Å³/atom",
+    ]
+    (row,) = volume.as_records()
+    assert row["Failed %"]["value"] == 50
+    assert row["MPE %"]["value"] == pytest.approx(10)
+    assert row["MAE Å³/atom"]["value"] == pytest.approx(1)
+    assert (row["materials"], row["steps"], row["s each"]) == ("2", 10, 0.5)
+    assert row["not converged"] == "1 exploded"
+    (row,) = energy.as_records()
+    assert row["ME eV/atom"]["value"] == pytest.approx(-0.5)  # DFT minus potential, as in the paper
+    assert row["MPE %"]["value"] == pytest.approx(-25)
+
+
+def test_the_pbesol_table_says_by_which_protocol(tmp_path):
+    (results,) = load_results([write(tmp_path / "r.jsonl", [record("agm1")], start="first", symmetry=True, fmax=0.01)])
+    (note,) = [note for note in pbesol_table([results]).notes if note.startswith("m:")]
+    assert note.startswith("m: from the first structure of each path, symmetry conserved, fmax 0.01 eV/Å")
+
+
+def test_a_reason_that_is_new_is_told_like_any_other(tmp_path):
+    results = load_results([write(tmp_path / "r.jsonl", [record("agm1", **{**FAILED, "reason": "melted"})])])
+    assert volume_table(results).rows[0][-1] == "1 melted"
+
+
+def test_a_table_too_wide_for_the_terminal_goes_on_below(tmp_path):
+    table = energy_table(load_results([write(tmp_path / "r.jsonl", [record("agm1"), record("agm2")])]))
+    for width in (60, 80, 300):
+        console = Console(width=width, file=StringIO())
+        console.print(table.to_rich(width))
+        text = console.file.getvalue()
+        assert all(column in text for column in table.columns)
+        assert max(map(len, text.splitlines())) <= width
+
+
+class _Page(HTMLParser):
+    """What a page would fetch, its canvases and its text."""
+
+    def __init__(self, text: str):
+        super().__init__()
+        self.fetched, self.canvases, self.tags = [], [], []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attributes):
+        attributes = dict(attributes)
+        self.tags.append(tag)
+        self.fetched += [attributes[key] for key in ("src", "href", "data") if key in attributes]
+        if tag == "canvas":
+            self.canvases.append(int(attributes["data-view"]))
+
+
+@pytest.fixture
+def report(tmp_path) -> str:
+    records = [record("agm1"), record("agm2", **FAILED), record("agm3", volume=30.0, energy=-4.1)]
+    results = load_results([write(tmp_path / "r.jsonl", records)])
+    write_report(results, [volume_table(results)], tmp_path / "report.html")
+    return (tmp_path / "report.html").read_text()
+
+
+def test_the_report_stands_alone(report):
+    page = _Page(report)
+    assert page.fetched
+    assert all(source.startswith("data:image/png;base64,") for source in page.fetched)
+    base64.b64decode(page.fetched[0].partition(",")[2], validate=True)
+    assert "default-src 'none'" in report
+    assert not re.search(r"https?://", report)
+
+
+def test_the_report_shows_failed_and_worst_structures_before_and_after(report):
+    page = _Page(report)
+    structures = json.loads(re.search(r'id="structures">(.*?)</script>', report, re.DOTALL)[1])
+    assert sorted(page.canvases) == list(range(len(structures["views"])))
+    # the failed one ended without finite coordinates: only its start is seen; two others, in two lists of the worst
+    assert len(page.canvases) == 1 + 2 * 2 * 2
+    assert structures["views"][0]["fractional"][1] == [0.5, 0.5, 0.5]
+    volumes = report[report.index("largest volume errors") : report.index("largest energy errors")]
+    assert volumes.index("agm3") < volumes.index("agm1")
+    assert "&lt;b&gt; &amp; co" in report  # a message is text, not markup
+
+
+@pytest.mark.skipif(which("node") is None, reason="needs node to run the report's script")
+def test_the_reports_script_draws_every_structure_and_turns_them(report, tmp_path):
+    page = tmp_path / "page.html"
+    page.write_text(report)
+    (tmp_path / "stub.js").write_text(_BROWSER)
+    run = subprocess.run(["node", tmp_path / "stub.js", page], capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
+    # two atoms, the one in the corner in all eight, on 9 canvases, drawn once, and again as one of each 5 pairs turns
+    assert json.loads(run.stdout) == {"discs": 2 * 9 * 9, "outside": 0}
+
+
+_BROWSER = """
+const page = require("fs").readFileSync(process.argv[2], "utf8");
+const found = (pattern) => page.match(pattern)[1];
+const seen = { discs: 0, outside: 0 };
+const moves = [];
+const context = new Proxy({}, { get: (_, name) => name === "createRadialGradient"
+  ? () => ({ addColorStop() {} })
+  : (x, y) => {
+      if (name === "arc") seen.discs++;
+      if (["arc", "moveTo", "lineTo"].includes(name) && !(x >= 0 && x <= 220 && y >= 0 && y <= 220)) seen.outside++;
+    } , set: () => true });
+const canvas = (view) => ({ dataset: { view }, getContext: () => context,
+  addEventListener: (name, f) => name === "pointermove" && moves.push([view, f]) });
+const pairs = page.split("class='pair'").slice(1).map((part) => part.split("class='structure'")[0])
+  .map((part) => [...part.matchAll(/data-view='(\\d+)'/g)].map((match) => canvas(match[1])));
+global.document = { getElementById: () => ({ textContent: found(/id="structures">([^]*?)<\\/script>/) }),
+  querySelectorAll: () => pairs.map((pair) => ({ querySelectorAll: () => pair })) };
+eval(found(/<script>([^]*?)<\\/script>/));
+pairs.forEach(([first]) => moves.find(([view]) => view === first.dataset.view)[1](
+  { buttons: 1, movementX: 20, movementY: 5 }));
+console.log(JSON.stringify(seen));
+"""
