@@ -61,11 +61,14 @@ class _Coupling(NamedTuple):
 
 
 @cache
-def _couplings(max_ell: int, degree: int, orders: tuple[int, ...] | None = None) -> list[_Coupling]:
+def _couplings(
+    max_ell: int, degree: int, orders: tuple[int, ...] | None = None, is_natural: bool = False
+) -> list[_Coupling]:
     """All couplings of `degree` copies, one copy after the other, in the order in which e3nn lists them.
 
     Args:
         orders: leave out all but these orders with the parity (-1)^order.
+        is_natural: on the way, too, only parities (-1)^order.
     """
     n_variables = (max_ell + 1) ** 2
     if degree == 1:
@@ -77,7 +80,7 @@ def _couplings(max_ell: int, degree: int, orders: tuple[int, ...] | None = None)
         [_place(np.pad(lower, ((0, 0), (0, 1)), constant_values=i)) for i in range(n_variables)]
     )  # (i, q): where A_i times a monomial stands
     found = []
-    for left in _couplings(max_ell, degree - 1):
+    for left in _couplings(max_ell, degree - 1, tuple(range(degree * max_ell)) if is_natural else None, is_natural):
         for right in range(max_ell + 1):
             parity = left.parity * (-1) ** right
             for order in range(abs(left.order - right), left.order + right + 1):
@@ -92,8 +95,9 @@ def _couplings(max_ell: int, degree: int, orders: tuple[int, ...] | None = None)
 
 @cache
 def coupling_polynomials(max_ell: int, degree: int, order: int) -> Float[np.ndarray, "k m q"]:
-    """Every coupling of `degree` copies of A to `order` of parity (-1)^order."""
-    return np.stack([coupling.polynomials for coupling in _couplings(max_ell, degree, (order,))])
+    """The couplings of `degree` copies of A to `order` of parity (-1)^order that mace-torch has: all, but for degree
+    four. There the intermediate ones of the other parity are left out; the span is the same."""
+    return np.stack([coupling.polynomials for coupling in _couplings(max_ell, degree, (order,), degree == 4)])
 
 
 def polynomials_of_tensor(tensor: Float[np.ndarray, "*m_and_factors k"], degree: int) -> Float[np.ndarray, "k m q"]:

@@ -19,6 +19,7 @@ from mlip.potential import energies_forces_stress
 from mlip.relaxation.cell import cell_forces, expm
 from mlip.relaxation.fire import FireState, fire_step
 from mlip.relaxation.result import Reason
+from mlip.relaxation.symmetry import OrbitMaps
 
 
 class State(NamedTuple):
@@ -51,7 +52,8 @@ class Fixed(NamedTuple):
     start: Float[Array, "n 3"]
     """Positions at the start, A."""
     initial_cell: Float[Array, "g 3 3"]
-    cell_mask: Float[Array, "g 3 3"]
+    strain_freedom: Float[Array, "g 9 9"]
+    """Projection onto the strains that may occur."""
     is_free: Bool[Array, " n"]
     """False for atoms held by a constraint."""
     had_neighbours: Bool[Array, " n"]
@@ -60,12 +62,16 @@ class Fixed(NamedTuple):
     """`State.displacements` when the neighbour list was made."""
     list_inverse_deformation: Float[Array, "g 3 3"]
     """Inverse of `State.deformation` then."""
+    symmetry: OrbitMaps | None = None
+    """Where a structure of the job has a symmetry to keep. Without it another program is compiled, which has no
+    trace of symmetry."""
 
 
 NODE, GRAPH = "node", "graph"
 _FIRE_AXES = FireState(NODE, GRAPH, GRAPH, GRAPH, GRAPH, GRAPH)
 STATE_AXES = State(NODE, GRAPH, GRAPH, _FIRE_AXES, GRAPH, GRAPH, GRAPH, GRAPH, GRAPH, NODE, GRAPH)
 FIXED_AXES = Fixed(NODE, GRAPH, GRAPH, NODE, NODE, NODE, GRAPH)
+FIXED_AXES_WITH_SYMMETRY = FIXED_AXES._replace(symmetry=OrbitMaps(NODE, NODE))
 
 
 class Limits(NamedTuple):
@@ -83,6 +89,8 @@ class Limits(NamedTuple):
     """Between atoms, A; closer is a collapse."""
     max_strain: float
     """Of the logarithmic strain's components; more is an explosion."""
+    pressure: float
+    """eV/A^3."""
 
 
 def stack(axes: NamedTuple, members: list[NamedTuple], n_node: int, n_graph: int) -> NamedTuple:
@@ -140,12 +148,15 @@ def advance(
 
         forces = jnp.einsum("ni,nij->nj", evaluation.forces, state.deformation[graph_of_node])
         forces = jnp.where(fixed.is_free[:, None], forces, 0)
+        if fixed.symmetry is not None:
+            forces = _symmetric(forces, fixed.symmetry, (jnp.cumsum(graph.n_node) - graph.n_node)[graph_of_node])
         on_cell = cell_forces(
             evaluation.stress,
             _volume(placed.globals["cell"]),
             state.log_deformation,
             state.deformation,
-            fixed.cell_mask,
+            fixed.strain_freedom,
+            limits.pressure,
             n_atoms,
         )
         fmax = _longest_row(forces, on_cell, graph_of_node)
@@ -179,6 +190,14 @@ def _place(graph, state: State, fixed: Fixed, graph_of_node) -> jraph.GraphsTupl
     positions = jnp.einsum("nj,nij->ni", fixed.start + state.displacements, state.deformation[graph_of_node])
     cell = fixed.initial_cell @ state.deformation.mT
     return graph._replace(nodes={**graph.nodes, "positions": positions}, globals={**graph.globals, "cell": cell})
+
+
+def _symmetric(forces, symmetry: OrbitMaps, first_atom: Int[Array, " n"]) -> Float[Array, "n 3"]:
+    """The part of the forces that obeys each structure's symmetry. With a deformation that commutes with the
+    rotations it may be taken of the forces on undeformed positions."""
+    orbit = first_atom + symmetry.orbit
+    on_orbit = jax.ops.segment_sum(jnp.einsum("nji,nj->ni", symmetry.matrices, forces), orbit, len(forces))
+    return jnp.einsum("nij,nj->ni", symmetry.matrices, on_orbit[orbit])
 
 
 def _volume(cell: Float[Array, "g 3 3"]) -> Float[Array, " g"]:

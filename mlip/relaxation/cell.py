@@ -64,19 +64,26 @@ def cell_forces(
     volume: Float[Array, " g"],
     log_deformation: Float[Array, "g 3 3"],
     deformation: Float[Array, "g 3 3"],
-    mask: Float[Array, "g 3 3"],
+    freedom: Float[Array, "g 9 9"],
+    pressure: Float[Array, ""] | float,
     n_atoms: Float[Array, " g"],
 ) -> Float[Array, "g 3 3"]:
-    """The force rows of the cell: -dE/dL over the number of atoms, of the strain components that may relax.
+    """The force rows of the cell: -d(E + p V)/dL over the number of atoms, of the strains that may occur.
 
     Args:
         stress: eV/A^3, ASE's Voigt order and sign.
         deformation: F, the exponential of `log_deformation`.
-        mask: 1 where the component may relax; closed in the sense of `closed_mask`.
+        freedom: of `strain_freedom`.
+        pressure: eV/A^3.
     """
-    virial = -volume[:, None, None] * tensor_from_voigt(stress) * mask
+    identity = jnp.eye(3, dtype=stress.dtype)
+    virial = -volume[:, None, None] * _project(freedom, tensor_from_voigt(stress) + pressure * identity)
     on_deformation = virial @ inverse_transpose(deformation)
-    return _adjoint_frechet(log_deformation, on_deformation) * mask / n_atoms[:, None, None]
+    return _project(freedom, _adjoint_frechet(log_deformation, on_deformation)) / n_atoms[:, None, None]
+
+
+def _project(freedom: Float[Array, "g 9 9"], tensors: Float[Array, "g 3 3"]) -> Float[Array, "g 3 3"]:
+    return jnp.einsum("gab,gb->ga", freedom, tensors.reshape(-1, 9)).reshape(-1, 3, 3)
 
 
 def _adjoint_frechet(matrix: Float[Array, "g 3 3"], cotangent: Float[Array, "g 3 3"]) -> Float[Array, "g 3 3"]:
@@ -147,6 +154,34 @@ def closed_mask(mask: Float[np.ndarray, "..."], where: str | None = None) -> Boo
             fix="free xx and yy with xy (likewise for yz, xz); two shears need the third",
         )
     return full
+
+
+def strain_freedom(
+    mask: Bool[np.ndarray, "3 3"],
+    symmetric: Float[np.ndarray, "9 9"] | None = None,
+    constant_volume: bool = False,
+) -> Float[np.ndarray, "9 9"]:
+    """The projection of a tensor, rows first, onto the strains that may occur.
+
+    Args:
+        mask: closed in the sense of `closed_mask`.
+        symmetric: the projection onto the strains that a symmetry leaves.
+        constant_volume: only those without a trace; of the area or length where the mask has only these.
+    """
+    freedom = np.diag(mask.ravel().astype(np.float64))
+    if symmetric is not None:
+        freedom = symmetric if mask.all() else _common_part(freedom, symmetric)
+    if constant_volume:
+        expansion = freedom @ np.eye(3).ravel()
+        freedom = freedom - np.outer(expansion, expansion) / max(expansion @ expansion, 1e-12)
+    return freedom
+
+
+def _common_part(one: Float[np.ndarray, "9 9"], other: Float[np.ndarray, "9 9"]) -> Float[np.ndarray, "9 9"]:
+    """The projection onto what two projections both leave as it is."""
+    values, vectors = np.linalg.eigh(one @ other @ one)
+    kept = vectors[:, values > 1 - 1e-6]
+    return kept @ kept.T
 
 
 def aligned_frame(cell: Float[np.ndarray, "3 3"], directions: Bool[np.ndarray, " 3"]) -> Float[np.ndarray, "3 3"]:

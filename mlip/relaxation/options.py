@@ -24,6 +24,12 @@ class Options:
     """At most."""
     cell: CellChoice | Sequence[CellChoice] = "auto"
     """Which strain components relax, of all structures or a list with one choice for each."""
+    symmetry: bool = False
+    """Keep the space group, found within 0.01 A; the structure is made exactly symmetric first."""
+    pressure_gpa: float = 0.0
+    """GPa: relax to the least enthalpy E + p V. Energies reported are E. ASE's `scalar_pressure` times 160.2."""
+    constant_volume: bool = False
+    """Relax the shape of the cell alone, at the volume that it has (a layer's area, a chain's length)."""
     min_distance: float = 0.5
     """Two atoms closer than this, A, have collapsed. The shortest distance in 7,000 frames of Materials Project,
     ALEXANDRIA and other relaxation paths is 0.67 A, of a strained hydrogen; H2 has 0.74 A. Where a potential has no
@@ -36,6 +42,10 @@ class Options:
 
     def __post_init__(self):
         check_options(self.fmax, self.steps, self.dtype)
+        if not math.isfinite(self.pressure_gpa):
+            raise MlipError(f"is {self.pressure_gpa}", where="pressure_gpa", fix="GPa, positive compresses")
+        if self.pressure_gpa and (self.constant_volume or self.cell is False):
+            raise MlipError("has no effect at constant volume", where="pressure_gpa", fix="leave one of the two out")
         if not 0 <= self.min_distance < math.inf:
             raise MlipError(f"is {self.min_distance}", where="min_distance", fix="a distance >= 0, A")
         if not 0 < self.max_strain <= 2:  # `cell.expm` is exact up to norms of that size

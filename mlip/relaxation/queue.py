@@ -18,18 +18,28 @@ from typing import Any
 import jax
 import numpy as np
 from ase import Atoms
+from ase.constraints import FixSymmetry
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from mlip.errors import MlipError
 from mlip.graph.batching import Shape, pad_batch
 from mlip.potential import Potential
-from mlip.relaxation.batch import FIXED_AXES, STATE_AXES, Limits, advance, stack, unstack
+from mlip.relaxation.batch import (
+    FIXED_AXES,
+    FIXED_AXES_WITH_SYMMETRY,
+    STATE_AXES,
+    Limits,
+    advance,
+    stack,
+    unstack,
+)
 from mlip.relaxation.cell import CellChoice, checked_choice
 from mlip.relaxation.options import Options
 from mlip.relaxation.result import Reason, RelaxResult
 from mlip.relaxation.structure import Relaxing, admit, check_constraints, estimate_edges, finish, give_up
 from mlip.runtime import compilation_seconds, precision_scope, set_up_jax
+from mlip.units import EV_PER_A3_IN_GPA
 
 SKIN = 0.4
 """Neighbour lists reach this much farther than the potential, A."""
@@ -96,30 +106,30 @@ def relax(
     """Relax structures to the nearest minimum, with FIRE and the Frechet cell of ASE.
 
     Args:
-        structures: any periodicity and sizes; not modified. FixAtoms constraints are kept.
+        structures: any periodicity and sizes; not modified. FixAtoms and FixSymmetry constraints are kept.
         potential: a `Potential` or the path of one.
         fmax: converged when every row of forces, those of the cell included, is shorter; eV/A.
         steps: at most.
         cell: "auto" relaxes the periodic directions, True all strain components, False none; or a mask as ASE
             takes it, Voigt (xx yy zz yz xz xy) or 3 x 3, True = relaxes; or `Along((True, True, False))` for the
             span of some cell vectors, e.g. of a layer whose vacuum is periodic. A list gives each structure its own.
-        symmetry: keep the space group; not there yet.
+        symmetry: keep the space group, which is found within 0.01 A; the structure is made exactly symmetric first.
         dtype: "float32" or "float64".
         progress: show a progress bar on stderr.
-        others: further `Options`: when a structure has collapsed or exploded.
+        others: further `Options`: `pressure_gpa`, `constant_volume`; `min_distance` and `max_strain`, by which a
+            structure has collapsed or exploded.
 
     Returns:
         A result for every structure, in their order. A structure that fails has its reason and leaves the others
         alone.
 
     Raises:
-        MlipError: options that make no sense, a constraint other than FixAtoms.
+        MlipError: options that make no sense, a constraint other than FixAtoms and FixSymmetry.
     """
     structures = [structures] if isinstance(structures, Atoms) else list(structures)
-    if symmetry:
-        raise MlipError("symmetry=True is not there yet", fix="relax with symmetry=False")
     results: list[RelaxResult | None] = [None] * len(structures)
-    finished = relaxations(structures, potential, fmax=fmax, steps=steps, cell=cell, dtype=dtype, **others)
+    options = {"fmax": fmax, "steps": steps, "cell": cell, "symmetry": symmetry, "dtype": dtype, **others}
+    finished = relaxations(structures, potential, **options)
     with progress_bar(progress) as bar:
         task = bar.add_task("relaxing", total=len(structures))
         for index, result in finished:
@@ -158,6 +168,8 @@ def relaxations(
         if not isinstance(atoms, Atoms):
             raise MlipError(f"is a {type(atoms).__name__}", where=f"structure {index}", fix="give ase.Atoms")
         check_constraints(index, atoms)
+        if checked.pressure_gpa and not atoms.pbc.all():
+            raise MlipError("open directions have no pressure", where=f"structure {index}", fix="pressure_gpa=0")
     cells = _cell_of_each(checked.cell, len(structures))
     set_up_jax()
     return _Queue(structures, cells, potential, checked, statistics or Statistics()).run()
@@ -180,7 +192,8 @@ class _Queue:
 
     def __init__(self, structures, cells, potential, options, statistics):
         self.structures, self.cells, self.potential = structures, cells, potential
-        self.dtype = np.dtype(options.dtype)
+        self.options, self.dtype = options, np.dtype(options.dtype)
+        self.keeps_symmetry = options.symmetry or any(map(_has_fixed_symmetry, structures))
         self.reach = potential.cutoff + SKIN
         self.limits = Limits(
             fmax=options.fmax,
@@ -191,6 +204,7 @@ class _Queue:
             min_moving=1,
             min_distance=options.min_distance,
             max_strain=options.max_strain,
+            pressure=options.pressure_gpa / EV_PER_A3_IN_GPA,
         )
         self.edges_per_batch = _EDGES_PER_BATCH.get(jax.default_backend(), _EDGES_PER_BATCH_ACCELERATOR)
         sizes = [estimate_edges(atoms, self.reach) for atoms in structures]
@@ -236,7 +250,9 @@ class _Queue:
         return failed
 
     def _admit(self, index: int) -> Relaxing:
-        relaxing = admit(index, self.structures[index], self.potential, self.cells[index], self.dtype)
+        relaxing = admit(
+            index, self.structures[index], self.potential, self.cells[index], self.options, self.keeps_symmetry
+        )
         self._make_list(relaxing)
         return relaxing
 
@@ -250,11 +266,12 @@ class _Queue:
         n_atoms = [len(r) for r in running]
         shape = _shape_for(
             Shape(sum(n_atoms) + 1, sum(map(_n_edges, running)), len(running) + 1),
-            _shapes_compiled(potential.model, self.dtype.name),
+            _shapes_compiled(potential.model, self.dtype.name, self.keeps_symmetry),
         )
         graph = pad_batch([r.graph for r in running], shape)
         state = stack(STATE_AXES, [r.state for r in running], shape.n_node, shape.n_graph)
-        fixed = stack(FIXED_AXES, [r.fixed for r in running], shape.n_node, shape.n_graph)
+        fixed_axes = FIXED_AXES_WITH_SYMMETRY if self.keeps_symmetry else FIXED_AXES
+        fixed = stack(fixed_axes, [r.fixed for r in running], shape.n_node, shape.n_graph)
         limits = self.limits._replace(min_moving=int(np.ceil(_MOVING_FRACTION * len(running))))
         with precision_scope(self.dtype.name):
             state, n_evaluations = jax.device_get(
@@ -301,6 +318,10 @@ class _Queue:
         return failed
 
 
+def _has_fixed_symmetry(atoms: Atoms) -> bool:
+    return any(isinstance(constraint, FixSymmetry) for constraint in atoms.constraints)
+
+
 def _n_edges(relaxing: Relaxing) -> int:
     return len(relaxing.graph.senders)
 
@@ -337,6 +358,6 @@ def _fits(needed: Shape, shape: Shape) -> bool:
 
 
 @cache
-def _shapes_compiled(model, dtype: str) -> list[Shape]:
+def _shapes_compiled(model, dtype: str, with_symmetry: bool) -> list[Shape]:
     """The shapes that this process has compiled `advance` for."""
     return []

@@ -6,7 +6,7 @@ import jraph
 import numpy as np
 from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
-from ase.constraints import FixAtoms
+from ase.constraints import FixAtoms, FixSymmetry
 from ase.geometry import complete_cell
 from jaxtyping import Bool, Float
 
@@ -15,9 +15,19 @@ from mlip.errors import MlipError
 from mlip.graph.crystal import crystal_graph
 from mlip.potential import Potential
 from mlip.relaxation.batch import Fixed, State
-from mlip.relaxation.cell import Along, CellChoice, aligned_frame, deform, expm_host, span_mask
+from mlip.relaxation.cell import Along, CellChoice, aligned_frame, deform, expm_host, span_mask, strain_freedom
 from mlip.relaxation.fire import INITIAL_MIXING, INITIAL_TIME_STEP, FireState
+from mlip.relaxation.options import Options
 from mlip.relaxation.result import Reason, RelaxResult
+from mlip.relaxation.symmetry import (
+    OrbitMaps,
+    SymmetricStart,
+    constrained_start,
+    no_maps,
+    orbit_maps,
+    strain_projection,
+    symmetric_start,
+)
 from mlip.units import tensor_from_voigt, voigt_from_tensor
 
 _FARTHEST = 1e10
@@ -44,8 +54,9 @@ class Relaxing:
     that is the same for all atoms."""
     initial_cell: Float[np.ndarray, "3 3"]
     """Its cell, float64, A, with vectors made up for directions that have none."""
-    cell_mask: Bool[np.ndarray, "3 3"]
+    strain_freedom: Float[np.ndarray, "9 9"]
     is_free: Bool[np.ndarray, " n"]
+    symmetry: OrbitMaps | None
     state: State
     """Leading axis: atoms or 1; numpy in the precision of the run."""
     fixed: Fixed | None = None
@@ -83,58 +94,83 @@ class Relaxing:
         self.fixed = Fixed(
             start=start.astype(dtype),
             initial_cell=self.initial_cell[None].astype(dtype),
-            cell_mask=self.cell_mask[None].astype(dtype),
+            strain_freedom=self.strain_freedom[None].astype(dtype),
             is_free=self.is_free,
             had_neighbours=had_neighbours,
             list_displacements=self.state.displacements,
             list_inverse_deformation=expm_host(-self.state.log_deformation[0])[None].astype(dtype),
+            symmetry=self.symmetry and self.symmetry._replace(matrices=self.symmetry.matrices.astype(dtype)),
         )
         self.state = self.state._replace(needs_list=np.zeros(1, bool))
 
 
-def admit(index: int, atoms: Atoms, potential: Potential, cell: CellChoice, dtype: np.dtype) -> Relaxing:
+def admit(
+    index: int, atoms: Atoms, potential: Potential, cell: CellChoice, options: Options, with_maps: bool = False
+) -> Relaxing:
     """Check an input and set up its relaxation.
 
     Args:
-        cell: a checked choice of the strain components that relax.
+        cell: a checked choice of the strain components that relax; `options.cell` is not read.
+        with_maps: give it the maps of its symmetry even where it has none to keep.
 
     Raises:
-        MlipError: unknown element, unusable positions or cell.
+        MlipError: unknown element, unusable positions or cell, a symmetry that cannot be told.
     """
     where = f"structure {index}"
     if len(atoms) == 0:
         raise MlipError("has no atoms", where=where)
     potential.check_elements(atoms.numbers, where=where)
     _check_size(atoms, where)
-    initial_cell = _completed_cell(atoms, where)
+    dtype = np.dtype(options.dtype)
+    positions, initial_cell = atoms.positions, _completed_cell(atoms, where)
+    _check_resolution(positions - _offset(positions, initial_cell, atoms.pbc), dtype, where)
+    start = _symmetric_start(atoms, initial_cell, options.symmetry, where)
+    if start is not None:
+        positions, initial_cell = start.positions, start.cell
     frame, mask = _frame_and_mask(cell, initial_cell, atoms.pbc)
-    offset = _offset(atoms.positions, initial_cell, atoms.pbc)
-    _check_resolution(atoms.positions - offset, dtype, where)
+    is_free = _free_atoms(atoms)
+    maps, symmetric_strain = no_maps(len(atoms)) if with_maps else None, None
+    if start is not None:
+        rotations = frame.T @ start.rotations @ frame
+        maps, symmetric_strain = orbit_maps(rotations, start.images), strain_projection(rotations)
+        is_free = is_free[start.images].all(axis=0)  # an atom that is held holds its images
     return Relaxing(
         index=index,
         atoms=atoms,
         frame=frame,
-        start=atoms.positions @ frame,
-        offset=offset @ frame,
+        start=positions @ frame,
+        offset=_offset(positions, initial_cell, atoms.pbc) @ frame,
         initial_cell=initial_cell @ frame,
-        cell_mask=mask,
-        is_free=_free_atoms(atoms),
+        strain_freedom=strain_freedom(mask, symmetric_strain, options.constant_volume),
+        is_free=is_free,
+        symmetry=maps,
         state=_initial_state(len(atoms), dtype),
     )
+
+
+def _symmetric_start(atoms: Atoms, cell, is_wanted: bool, where: str) -> SymmetricStart | None:
+    """Of a structure whose symmetry is to be kept, by the constraint that it has or by the caller's wish."""
+    constraint = next((c for c in atoms.constraints if isinstance(c, FixSymmetry)), None)
+    if constraint is not None:
+        return constrained_start(constraint, atoms, where)
+    return symmetric_start(atoms, cell, where) if is_wanted else None
 
 
 def check_constraints(index: int, atoms: Atoms) -> None:
     """
     Raises:
-        MlipError: a constraint that is not FixAtoms: it would be broken in silence.
+        MlipError: a constraint that is neither FixAtoms nor a FixSymmetry alone: it would be broken in silence.
     """
-    for constraint in atoms.constraints:
-        if not isinstance(constraint, FixAtoms):
+    where, names = f"structure {index}", [type(constraint).__name__ for constraint in atoms.constraints]
+    for name, constraint in zip(names, atoms.constraints, strict=True):
+        if not isinstance(constraint, FixAtoms | FixSymmetry):
             raise MlipError(
-                f"constraint {type(constraint).__name__} is not supported",
-                where=f"structure {index}",
-                fix="FixAtoms is; take the others off (atoms.set_constraint())",
+                f"constraint {name} is not supported",
+                where=where,
+                fix="FixAtoms and FixSymmetry are; take the others off (atoms.set_constraint())",
             )
+    if names.count("FixSymmetry") > 1:
+        raise MlipError("has more than one FixSymmetry", where=where, fix="leave one")
 
 
 def finish(relaxing: Relaxing, potential: Potential) -> RelaxResult:
@@ -256,7 +292,8 @@ def _frame_and_mask(cell: CellChoice, initial_cell, pbc) -> tuple[np.ndarray, np
 def _free_atoms(atoms: Atoms) -> Bool[np.ndarray, " n"]:
     is_free = np.ones(len(atoms), bool)
     for constraint in atoms.constraints:
-        is_free[constraint.get_indices()] = False
+        if isinstance(constraint, FixAtoms):
+            is_free[constraint.get_indices()] = False
     return is_free
 
 

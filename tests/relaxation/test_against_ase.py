@@ -3,35 +3,13 @@
 import numpy as np
 import pytest
 from ase import Atoms
-from ase.constraints import FixAtoms
-from ase.filters import FrechetCellFilter
-from ase.optimize import FIRE
+from ase.build import bulk
+from ase.constraints import FixAtoms, FixSymmetry
+from ase.units import GPa
+from ase_paths import ase_path, assert_same_ends, assert_same_paths
 
 import mlip
-
-N_STEPS = 20
-STEPS_COMPARED = (1, 2, 5, 12, N_STEPS)  # mixing, growth of the time step and uphill restarts are all within
-
-
-def ase_path(
-    atoms: Atoms, potential, mask=None, fmax: float = 0.01, steps: int = N_STEPS, with_cell: bool = True
-) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Positions and cell after 0, 1, 2, ... steps, until converged."""
-    atoms = atoms.copy()
-    atoms.calc = mlip.MLIPCalculator(potential, dtype="float64")
-    target = FrechetCellFilter(atoms, mask=mask) if with_cell else atoms
-    iterations = FIRE(target, logfile=None).irun(fmax=fmax, steps=steps)
-    return [(atoms.positions.copy(), atoms.cell.array.copy()) for _ in iterations]
-
-
-def assert_same_paths(structures: list[Atoms], paths, potential, tolerance: float = 1e-6, **options) -> None:
-    for steps in STEPS_COMPARED:
-        results = mlip.relax(structures, potential, fmax=0.01, steps=steps, dtype="float64", progress=False, **options)
-        for result, path in zip(results, paths, strict=True):
-            assert result.n_steps == min(steps, len(path) - 1)
-            positions, cell = path[result.n_steps]
-            np.testing.assert_allclose(result.atoms.positions, positions, rtol=0, atol=tolerance)
-            np.testing.assert_allclose(result.atoms.cell.array, cell, rtol=0, atol=tolerance)
+from mlip.errors import MlipError
 
 
 def test_first_twenty_steps_of_crystals_are_those_of_ase(crystals, potential):
@@ -53,6 +31,64 @@ def test_first_twenty_steps_at_a_fixed_cell_are_those_of_ase(crystals, potential
     assert_same_paths(structures, paths, potential, cell=False)
 
 
+@pytest.mark.parametrize("pressure", [30.0, -1.0])
+def test_paths_under_pressure_and_tension_are_those_of_ase(crystals, potential, pressure):
+    structures = [crystals[name] for name in ("rocksalt", "left_handed", "hcp")]
+    paths = [ase_path(atoms, potential, scalar_pressure=pressure * GPa) for atoms in structures]
+    assert_same_paths(structures, paths, potential, pressure_gpa=pressure)
+
+
+def test_ends_under_pressure_are_those_of_ase(crystals, potential):
+    structures = [crystals["rocksalt"], crystals["hcp"]]
+    assert_same_ends(structures, potential, {"scalar_pressure": 30 * GPa}, pressure_gpa=30.0)
+
+
+def test_pressure_along_one_axis_is_that_of_ase(crystals, potential):
+    mask = np.array([0, 0, 1, 0, 0, 0])
+    structures = [crystals["perovskite"]]
+    paths = [ase_path(atoms, potential, mask=mask, scalar_pressure=10 * GPa) for atoms in structures]
+    assert_same_paths(structures, paths, potential, cell=mask, pressure_gpa=10.0)
+
+
+def test_a_crystal_relaxed_under_pressure_has_that_pressure(crystals, potential):
+    (result,) = mlip.relax(
+        [crystals["rocksalt"]], potential, fmax=1e-4, pressure_gpa=20.0, dtype="float64", progress=False
+    )
+    np.testing.assert_allclose(result.atoms.get_stress() / GPa, [-20, -20, -20, 0, 0, 0], atol=1e-2)
+
+
+def test_paths_and_ends_at_constant_volume_are_those_of_ase(crystals, potential):
+    structures = [crystals[name] for name in ("wurtzite", "left_handed", "skewed")]
+    cell = {"constant_volume": True}
+    paths = [ase_path(atoms, potential, **cell) for atoms in structures]
+    assert_same_paths(structures, paths, potential, constant_volume=True)
+    assert_same_ends(structures, potential, cell, constant_volume=True)
+    for atoms, result in zip(
+        structures, mlip.relax(structures, potential, constant_volume=True, progress=False), strict=True
+    ):
+        assert result.atoms.get_volume() == pytest.approx(atoms.get_volume(), rel=1e-5)  # float32
+
+
+def test_a_layer_at_constant_volume_keeps_its_area(low_dimensional, potential):
+    layer = low_dimensional["layer"]
+    (result,) = mlip.relax([layer], potential, constant_volume=True, dtype="float64", progress=False)
+    old, new = (np.cross(*atoms.cell.array[:2]) for atoms in (layer, result.atoms))
+    np.testing.assert_allclose(new, old, atol=1e-9)
+    assert np.abs(result.atoms.cell.array[:2] - layer.cell.array[:2]).max() > 0.001
+    np.testing.assert_array_equal(result.atoms.cell[2], layer.cell[2])
+
+
+def test_pressures_without_sense_are_refused(crystals, low_dimensional, potential):
+    for structure, options, message in (
+        (crystals["rocksalt"], {"pressure_gpa": float("nan")}, "pressure_gpa: is nan"),
+        (crystals["rocksalt"], {"pressure_gpa": 1.0, "constant_volume": True}, "no effect at constant volume"),
+        (crystals["rocksalt"], {"pressure_gpa": 1.0, "cell": False}, "no effect at constant volume"),
+        (low_dimensional["layer"], {"pressure_gpa": 1.0}, "structure 0: open directions have no pressure"),
+    ):
+        with pytest.raises(MlipError, match=message):
+            mlip.relax([structure], potential, **options)
+
+
 def test_layers_and_chains_relax_along_their_periodic_directions_as_in_ase(low_dimensional, potential):
     masks = {"layer": (1, 1, 0, 0, 0, 1), "chain_along_z": (0, 0, 1, 0, 0, 0)}
     structures = [low_dimensional[name] for name in masks]
@@ -68,14 +104,38 @@ def test_fixed_atoms_move_only_with_the_cell_as_in_ase(crystals, potential):
     assert_same_paths([atoms], [ase_path(atoms, potential)], potential)
 
 
+def almost_symmetric(atoms: Atoms, strain: float = 0.97) -> Atoms:
+    """Off equilibrium, its symmetry held by ASE's constraint, and broken by less than the constraint's tolerance:
+    what the constraint does shows in the forces."""
+    atoms.set_cell(strain * atoms.cell.array, scale_atoms=True)
+    atoms.set_constraint(FixSymmetry(atoms))
+    atoms.positions += 0.002 * np.random.default_rng(0).normal(size=atoms.positions.shape)
+    return atoms
+
+
+def test_paths_and_ends_with_fixed_symmetry_are_those_of_ase(potential):
+    structures = [
+        almost_symmetric(bulk("ZnO", "wurtzite", a=3.25, c=5.2)),
+        almost_symmetric(bulk("CsCl", "cesiumchloride", a=4.1) * (1, 2, 1)),
+        almost_symmetric(bulk("GaAs", "zincblende", a=5.6, cubic=True)),
+        almost_symmetric(Atoms("C2", [[7, 7, 0], [7, 7.5, 1.3]], cell=[14, 15, 2.6], pbc=True)),
+    ]
+    paths = [ase_path(atoms, potential) for atoms in structures]
+    assert_same_paths(structures, paths, potential)
+    assert_same_ends(structures[:1], potential, {})
+
+
+def test_fixed_symmetry_with_fixed_atoms_and_pressure_is_that_of_ase(potential):
+    atoms = almost_symmetric(bulk("GaAs", "zincblende", a=5.6, cubic=True))
+    gallium = FixAtoms([atom.index for atom in atoms if atom.symbol == "Ga"])
+    atoms.set_constraint([*atoms.constraints, gallium])
+    assert_same_paths([atoms], [ase_path(atoms, potential, scalar_pressure=5 * GPa)], potential, pressure_gpa=5.0)
+
+
+def test_structures_with_and_without_fixed_symmetry_share_a_batch(crystals, potential):
+    structures = [crystals["rocksalt"], almost_symmetric(bulk("ZnO", "wurtzite", a=3.25, c=5.2)), crystals["hcp"]]
+    assert_same_paths(structures, [ase_path(atoms, potential) for atoms in structures], potential)
+
+
 def test_end_points_are_those_of_ase_in_energy_cell_and_number_of_steps(crystals, potential):
-    structures = list(crystals.values())
-    results = mlip.relax(structures, potential, fmax=0.02, dtype="float64", progress=False)
-    for atoms, result in zip(structures, results, strict=True):
-        path = ase_path(atoms, potential, fmax=0.02, steps=500)
-        assert result.converged
-        assert result.n_steps == len(path) - 1
-        positions, cell = path[-1]
-        # rounding grows along a path of some hundred steps; still far below any physics
-        np.testing.assert_allclose(result.atoms.cell.array, cell, atol=1e-4)
-        np.testing.assert_allclose(result.atoms.positions, positions, atol=1e-4)
+    assert_same_ends(list(crystals.values()), potential, {})

@@ -61,9 +61,9 @@ def test_the_thresholds_of_the_guards_are_options(potential):
     ):
         (result,) = mlip.relax([atoms], potential, progress=False, **options)
         assert result.reason == reason
-    with pytest.raises(MlipError, match="^max_strain: is 3"):
+    with pytest.raises(MlipError, match=r"^max_strain: is 3"):
         mlip.relax([pair], potential, max_strain=3)
-    with pytest.raises(MlipError, match="^min_distance: is -1"):
+    with pytest.raises(MlipError, match=r"^min_distance: is -1"):
         mlip.relax([pair], potential, min_distance=-1)
 
 
