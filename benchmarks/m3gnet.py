@@ -29,18 +29,17 @@ import json
 import sys
 import tempfile
 from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
-from statistics import median
 from typing import Any
 
 import ase.io
 import numpy as np
 from ase import Atoms
+from cases import Case, batch_case, cell_case, representative
+from comparison import compare, faults, show
 from rich.console import Console
 from rich.progress import track
-from rich.table import Table
-from side_by_side import SIDES, Contestant, Outcome, Side, machine, pin, race
+from side_by_side import SIDES, Contestant, Side, machine, pin, race
 
 from mlip.graph.neighbors import neighbor_list
 
@@ -51,9 +50,6 @@ BATCH_SIZES = (32, 256)
 TRAINING_BATCH = 32
 CUTOFF = 5.0
 THREE_BODY_CUTOFF = 4.0
-QUIET = 0.1
-"""Cores that other processes may keep busy while a side is timed."""
-VIBRATION_STEPS = 100
 TOLERANCES = {
     "energy": 1e-4,  # eV/atom, between single-precision programs
     "forces": 1e-3,  # eV/A
@@ -62,30 +58,6 @@ TOLERANCES = {
     "forces_mae": 1e-3,
     "gradient_norm": 1e-2,  # peers count the stress's off-diagonal components twice
 }
-
-
-@dataclass(frozen=True)
-class Case:
-    """One line of the table: a file of structures and what is done with them."""
-
-    name: str
-    task: str
-    path: Path
-    n_atoms: list[int]
-    """Of each structure whose results are compared."""
-    n_edges: int
-
-    def describe(self) -> dict[str, Any]:
-        return {
-            "case": self.name,
-            "structures": len(self.n_atoms),
-            "atoms": sum(self.n_atoms),
-            "edges": self.n_edges,
-        }
-
-
-def n_edges(atoms: Atoms, cutoff: float = CUTOFF) -> int:
-    return len(neighbor_list(atoms.positions, atoms.cell.array, atoms.pbc, cutoff).receivers)
 
 
 def has_angles(atoms: Atoms) -> bool:
@@ -106,48 +78,17 @@ def usable(structures: list[Atoms], elements: set[str], console: Console) -> lis
     return kept
 
 
-def representative(structures: list[Atoms], n_atoms: int) -> Atoms:
-    """Of the crystals whose size is nearest to `n_atoms` the one with the median number of edges."""
-    distance = min(abs(len(atoms) - n_atoms) for atoms in structures)
-    nearest = [atoms for atoms in structures if abs(len(atoms) - n_atoms) == distance]
-    return sorted(nearest, key=n_edges)[len(nearest) // 2]
-
-
-def vibration(atoms: Atoms) -> list[Atoms]:
-    """Frames of a periodic motion like that of molecular dynamics: 0.05 A, 50 or 100 steps a period."""
-    rng = np.random.default_rng(0)
-    shape = (len(atoms), 3)
-    amplitude, phase = rng.normal(scale=0.05, size=shape), rng.uniform(0, 2 * np.pi, shape)
-    cycles = rng.integers(1, 3, shape)
-    frames = []
-    for step in range(VIBRATION_STEPS):
-        frame = Atoms(atoms.numbers, atoms.positions, cell=atoms.cell, pbc=atoms.pbc)
-        frame.positions += amplitude * np.sin(2 * np.pi * cycles * step / VIBRATION_STEPS + phase)
-        frames.append(frame)
-    return frames
-
-
 def make_cases(files: list[list[Atoms]], folder: Path, parts: list[str]) -> list[Case]:
     """Write the structures of each case; cells are chosen from all files, batches drawn from the first."""
     cases = []
     if "cells" in parts:
         pool = [atoms for structures in files for atoms in structures]
-        cells = [representative(pool, n) for n in CELL_SIZES]
+        cells = [representative(pool, n, CUTOFF) for n in CELL_SIZES]
         cells.append(cells[CELL_SIZES.index(20)] * (2, 2, 2))
-        for atoms in cells:
-            path = folder / f"cell{len(atoms)}.extxyz"
-            ase.io.write(path, vibration(atoms))
-            formula = atoms.get_chemical_formula(mode="metal")
-            cases.append(Case(f"cell of {len(atoms)}, {formula}", "calculator", path, [len(atoms)], n_edges(atoms)))
-    order = np.random.default_rng(0).permutation(len(files[0]))
+        cases += [cell_case(atoms, folder, CUTOFF) for atoms in cells]
     tasks = [(task, size) for task in ("predict", "model") if task in parts for size in BATCH_SIZES]
     tasks += [("training_step", TRAINING_BATCH)] * ("training" in parts)
-    for task, size in tasks:
-        members = [files[0][k] for k in order[:size]]
-        path = folder / f"batch{size}.extxyz"
-        ase.io.write(path, members)
-        name = f"{task.replace('_', ' ')}, batch of {size}"
-        cases.append(Case(name, task, path, [len(atoms) for atoms in members], sum(map(n_edges, members))))
+    cases += [batch_case(files[0], task, size, folder, CUTOFF) for task, size in tasks]
     return cases
 
 
@@ -164,29 +105,6 @@ def contestants(case: Case, ours: dict[str, Side], peers: dict[str, Side]) -> di
     return takers
 
 
-def compare(case: Case, name: str, peer: str, outcomes: dict[str, Outcome], same_weights: bool) -> dict[str, Any]:
-    """How many times faster we are than a peer, and whether both computed the same."""
-    mine, theirs = outcomes[name], outcomes[peer]
-    comparison = {"ours": name, "peer": peer}
-    if mine.error or theirs.error:
-        return comparison | {"error": mine.error or theirs.error}
-    comparison["ratio"] = round(median(theirs.seconds) / median(mine.seconds), 2)
-    comparison["ratio_of_minima"] = round(min(theirs.seconds) / min(mine.seconds), 2)
-    if same_weights:
-        comparison["differences"] = differences(mine.check, theirs.check, case.n_atoms)
-    return comparison
-
-
-def differences(mine: dict[str, Any], theirs: dict[str, Any], n_atoms: list[int]) -> dict[str, float]:
-    """Largest difference of each quantity that both sides gave, in the units of TOLERANCES."""
-    found = {}
-    for key in mine.keys() & theirs.keys():
-        a, b = np.array(mine[key]), np.array(theirs[key])
-        scale = {"energy": np.array(n_atoms), "forces": 1.0, "stress": 1.0}.get(key, np.abs(b))
-        found[key] = float(np.max(np.abs(a - b) / scale))
-    return {key: float(f"{found[key]:.2g}") for key in sorted(found)}
-
-
 def run(case: Case, ours: dict[str, Side], peers: dict[str, Side], options: argparse.Namespace) -> dict[str, Any]:
     """Race one case; its record in the results."""
     outcomes = race(contestants(case, ours, peers), options.repeats, options.seconds)
@@ -199,67 +117,6 @@ def run(case: Case, ours: dict[str, Side], peers: dict[str, Side], options: argp
                 comparisons.append(compare(case, name, peer, outcomes, same_weights=weights == held))
     times = {name: outcome.as_dict() for name, outcome in outcomes.items()}
     return case.describe() | {"times": times, "comparisons": comparisons}
-
-
-def faults(records: list[dict[str, Any]]) -> list[str]:
-    """Where two sides that hold the same weights computed different things, or one failed."""
-    found = []
-    for record in records:
-        case = record["case"]
-        found += [f"{case}: {name}: {time['error']}" for name, time in record["times"].items() if "error" in time]
-        for comparison in record["comparisons"]:
-            names = f"{comparison['ours']} and {comparison['peer']}"
-            different = {key: d for key, d in comparison.get("differences", {}).items() if not d <= TOLERANCES[key]}
-            found += [f"{case}: {names} differ in {key} by {value}" for key, value in different.items()]
-    return found
-
-
-def was_quiet(record: dict[str, Any]) -> bool:
-    return all(time.get("cores_busy_elsewhere", 0.0) <= QUIET for time in record["times"].values())
-
-
-def table(records: list[dict[str, Any]], threads: int) -> Table:
-    """A line for every pair of ours and a peer; for ours alone where there is no peer."""
-    result = Table(title=f"{threads} thread{'s' * (threads > 1)}: ms, medians", title_justify="left")
-    for heading in (
-        "",
-        "atoms",
-        "edges",
-        "ours",
-        "ms",
-        "1/s",
-        "peer",
-        "ms",
-        "times faster",
-        "of minima",
-        "max dE eV/atom",
-    ):
-        result.add_column(heading, justify="left" if heading in ("", "ours", "peer") else "right")
-    for record in records:
-        lines = record["comparisons"] or [{"ours": name} for name in record["times"]]
-        for line in lines:
-            mine, theirs = record["times"][line["ours"]], record["times"].get(line.get("peer"), {})
-            rate = 1000 * record["structures"] / mine["median_ms"] if "median_ms" in mine else None
-            cells = (
-                record["case"],
-                f"{record['atoms']:,}",
-                f"{record['edges']:,}",
-                line["ours"],
-                _number(mine.get("median_ms"), ".2f"),
-                _number(rate, ",.0f"),
-                line.get("peer", "-"),
-                _number(theirs.get("median_ms"), ".2f"),
-                _number(line.get("ratio"), ".1f"),
-                _number(line.get("ratio_of_minima"), ".1f"),
-                _number(line.get("differences", {}).get("energy"), ".0e"),
-            )
-            result.add_row(*cells)
-        result.add_section()
-    return result
-
-
-def _number(value: float | None, form: str) -> str:
-    return "-" if value is None else format(value, form)
 
 
 def start_sides(stack: ExitStack, options: argparse.Namespace, threads: int, logs: Path) -> tuple[dict[str, Side], ...]:
@@ -296,14 +153,8 @@ def measure(options: argparse.Namespace, threads: int, console: Console) -> dict
         cases = make_cases(files, folder, options.parts)
         description = f"{threads} thread{'s' * (threads > 1)}"
         records = [run(case, ours, peers, options) for case in track(cases, description, console=console)]
-    console.print(table(records, threads))
-    for fault in faults(records):
-        console.print(f"FAULT {fault}", markup=False)
-    if loud := [record["case"] for record in records if not was_quiet(record)]:
-        console.print(
-            f"[bold]Not to be trusted[/]: other processes ran meanwhile, in {len(loud)} of {len(records)} cases"
-        )
-    return {"threads": threads, "sides": sides, "cases": records, "faults": faults(records)}
+    show(records, description, TOLERANCES, console)
+    return {"threads": threads, "sides": sides, "cases": records, "faults": faults(records, TOLERANCES)}
 
 
 def pairs(text: str) -> tuple[str, str]:

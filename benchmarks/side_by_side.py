@@ -9,9 +9,10 @@ import os
 import platform
 import subprocess
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from statistics import median
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 SIDES = Path(__file__).parent / "sides"
@@ -29,9 +30,17 @@ class Side:
         command: python and the script of `sides/`, with its arguments.
         threads: told to every library that counts for itself; the cores are the caller's (`pin`).
         log: where its stderr goes.
+        environment: variables that it gets beside those of this process.
     """
 
-    def __init__(self, name: str, command: Sequence[str | Path], threads: int, log: Path):
+    def __init__(
+        self,
+        name: str,
+        command: Sequence[str | Path],
+        threads: int,
+        log: Path,
+        environment: Mapping[str, str] = MappingProxyType({}),
+    ):
         self.name, self.log = name, log
         count = str(threads)
         variables = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), count)
@@ -43,7 +52,7 @@ class Side:
                 stdout=subprocess.PIPE,
                 stderr=errors,
                 text=True,
-                env=os.environ | variables,
+                env=os.environ | variables | dict(environment),
             )
         self.introduction = self._answer()
 
@@ -65,8 +74,9 @@ class Side:
         return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
 
     def _answer(self) -> dict[str, Any]:
-        line = self._process.stdout.readline()
-        if not line:
+        lines = iter(self._process.stdout.readline, "")
+        line = next((line for line in lines if line.startswith("{")), None)  # libraries print as they are imported
+        if line is None:
             raise SideError(f"{self.name} ended with status {self._process.wait()}:\n{self.log.read_text()[-2000:]}")
         answer = json.loads(line)
         if "error" in answer:
@@ -102,12 +112,15 @@ class Outcome(NamedTuple):
     """Cores that other processes kept busy meanwhile: near 0, or the repeat does not count."""
     check: dict[str, Any]
     error: str | None = None
+    memory: int | None = None
+    """Bytes that the device needs for it, where the side can tell."""
 
     def as_dict(self) -> dict[str, Any]:
         if self.error:
             return {"error": self.error.splitlines()[0]}  # no paths of this machine
         milliseconds = [1000 * s for s in self.seconds]
-        return {
+        memory = {} if self.memory is None else {"memory_mb": round(self.memory / 1e6, 1)}
+        return memory | {
             "median_ms": round(median(milliseconds), 4),
             "min_ms": round(min(milliseconds), 4),
             "all_ms": [round(ms, 4) for ms in milliseconds],
@@ -115,21 +128,30 @@ class Outcome(NamedTuple):
         }
 
 
-def race(contestants: Mapping[str, Contestant], repeats: int, seconds: float) -> dict[str, Outcome]:
+def race(
+    contestants: Mapping[str, Contestant],
+    repeats: int,
+    seconds: float,
+    objection: Callable[[dict[str, Outcome]], str | None] = lambda outcomes: None,
+) -> dict[str, Outcome]:
     """Prepare and warm up all, then time them in turns, each for `seconds` at least, `repeats` times.
 
     Every round starts with another contestant. One that fails is out, with its error; the others go on.
+
+    Args:
+        objection: given what all computed, why nobody is to be timed, or None.
     """
     outcomes: dict[str, Outcome] = {}
     for name, contestant in contestants.items():
         side, task, structures, options = contestant
         try:
             prepared = side.ask(do="prepare", job=name, task=task, structures=str(structures), options=dict(options))
-            outcomes[name] = Outcome([], [], prepared["check"])
+            outcomes[name] = Outcome([], [], prepared["check"], memory=prepared["memory"])
             side.ask(do="time", job=name, seconds=seconds)
         except SideError as error:
             outcomes[name] = Outcome([], [], {}, str(error))
-    for turn in range(repeats):
+    reason = objection(outcomes)
+    for turn in range(0 if reason else repeats):
         names = list(contestants)
         for name in names[turn % len(names) :] + names[: turn % len(names)]:
             if outcomes[name].error is None:
@@ -140,7 +162,7 @@ def race(contestants: Mapping[str, Contestant], repeats: int, seconds: float) ->
     for name, contestant in contestants.items():
         if outcomes[name].error is None:
             contestant.side.ask(do="drop", job=name)
-    return outcomes
+    return {name: outcome._replace(error=outcome.error or reason) for name, outcome in outcomes.items()}
 
 
 def _take_turn(name: str, side: Side, outcome: Outcome, seconds: float) -> None:

@@ -10,6 +10,7 @@ from side_by_side import SIDES, Contestant, Side, SideError, race
 
 SLEEPER = """
 import sys, time
+print("what a library prints at its import is no answer either")
 sys.path.append(sys.argv[2])
 from protocol import Job, serve
 
@@ -50,6 +51,21 @@ def test_the_slower_side_is_slower_and_the_failing_one_is_out(start):
     assert 0.002 <= min(outcomes["quick"].seconds) < 0.01
     assert outcomes["slow"].check == {"energy": [1.0]}
     assert "no such crystal" in outcomes["broken"].as_dict()["error"]
+
+
+def test_an_objection_to_what_was_computed_stops_the_race(start):
+    with start("quick", 0.002) as quick:
+        contestants = {name: Contestant(quick, "sleep", Path("none")) for name in ("one", "other")}
+        seen = {}
+
+        def objection(outcomes):
+            seen.update({name: outcome.check["energy"] for name, outcome in outcomes.items()})
+            return "they differ"
+
+        outcomes = race(contestants, repeats=3, seconds=0.01, objection=objection)
+    assert seen == {"one": [1.0], "other": [1.0]}
+    assert {outcome.as_dict()["error"] for outcome in outcomes.values()} == {"they differ"}
+    assert not any(outcome.seconds for outcome in outcomes.values())
 
 
 def test_a_side_that_dies_says_why(tmp_path):

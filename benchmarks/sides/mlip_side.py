@@ -66,7 +66,9 @@ def model(potential: Potential, structures: str) -> Job:
 
     with patch.object(mlip.potential, "evaluate_batch", record):
         potential.predict(ase.io.read(structures, ":"))
-    return Job(lambda: jax.block_until_ready([evaluate_batch(*call) for call in calls]), {})
+    programs = [evaluate_batch.lower(*call).compile() for call in calls]
+    runs = [partial(program, *call[1:]) for program, call in zip(programs, calls, strict=True)]  # [0] is compiled in
+    return Job(lambda: jax.block_until_ready([run() for run in runs]), {}, max(map(_memory, programs)))
 
 
 def training_step(potential: Potential, structures: str) -> Job:
@@ -93,16 +95,24 @@ def training_step(potential: Potential, structures: str) -> Job:
     scale = parallel.replicate(np.asarray(potential.metadata.scale, np.float32))
     batch = jax.tree.map(jax.numpy.asarray, batch)
     state = parallel.replicate(jax.tree.map(np.asarray, initial_state(potential.cast("float32"), recipe, n_steps=1)))
+    program = take_step.lower(state, batch, scale).compile()
 
     def step():
         nonlocal state
-        state, report = take_step(state, batch, scale)
+        state, report = program(state, batch, scale)
         return jax.block_until_ready((state, report))
 
     report = parallel.fetch(step()[1])
     errors = {"energy_mae": report.terms.energy, "forces_mae": report.terms.forces}
     check = {name: sums.absolute_error / sums.count for name, sums in errors.items()}
-    return Job(step, check | {"gradient_norm": report.gradient_norm})
+    return Job(step, check | {"gradient_norm": report.gradient_norm}, _memory(program))
+
+
+def _memory(program: jax.stages.Compiled) -> int:
+    """Bytes of the arguments, the results and all between them."""
+    taken = program.memory_analysis()
+    buffers = taken.temp_size_in_bytes + taken.argument_size_in_bytes + taken.output_size_in_bytes
+    return buffers - taken.alias_size_in_bytes  # results that lie where donated arguments were
 
 
 def _training_batch(potential: Potential, frames, path: Path):

@@ -3,7 +3,7 @@
 A side is a script with an environment of its own, so this file needs the standard library and numpy alone.
 It answers
 
-    {"do": "prepare", "job": NAME, "task": TASK, "structures": FILE, "options": {...}}   {"check": {...}}
+    {"do": "prepare", "job": NAME, "task": TASK, "structures": FILE, "options": {...}}   {"check": {...}, "memory": ...}
     {"do": "time", "job": NAME, "seconds": S}                                            {"seconds": ..., "runs": ...}
     {"do": "drop", "job": NAME}                                                          {}
 
@@ -30,6 +30,8 @@ class Job(NamedTuple):
     """Does it once, and returns when it is done."""
     check: dict[str, Any]
     """What it computed, for the comparison with the other side: arrays or numbers, in eV and A."""
+    memory: int | None = None
+    """Bytes that the device needs for it, where that can be told: arguments, results and all between them."""
 
 
 def serve(tasks: dict[str, Callable[..., Job]], introduction: dict[str, Any]) -> None:
@@ -53,7 +55,7 @@ def _do(request: dict[str, Any], tasks: dict[str, Callable[..., Job]], jobs: dic
     if request["do"] == "prepare":
         job = tasks[request["task"]](request["structures"], **request["options"])
         jobs[request["job"]] = job
-        return {"check": {key: np.asarray(value).tolist() for key, value in job.check.items()}}
+        return {"check": {key: np.asarray(value).tolist() for key, value in job.check.items()}, "memory": job.memory}
     if request["do"] == "time":
         seconds, runs = timed(jobs[request["job"]].run, request["seconds"])
         return {"seconds": seconds, "runs": runs}

@@ -1,0 +1,62 @@
+"""Our side of a race of relaxations: `mlip.relax` with a potential of any model.
+
+python mlip_relax_side.py POTENTIAL --threads 2
+"""
+
+import argparse
+import time
+from functools import partial
+from pathlib import Path
+
+import ase.io
+from protocol import Job, serve, versions
+
+from mlip.potential import Potential
+from mlip.relaxation import Reason, Statistics, relaxations
+from mlip.runtime import set_up_jax
+from mlip.training.parallel import describe_devices
+
+
+def relax(potential: Potential, structures: str, fmax: float, steps: int) -> Job:
+    """All structures of the file, from atoms to relaxed atoms. The second time, so that programs are compiled."""
+    crystals = ase.io.read(structures, ":")
+    first = _seconds(potential, crystals, fmax, steps)[0]
+    seconds, results, statistics = _seconds(potential, crystals, fmax, steps)
+    check = {
+        "seconds": seconds,
+        "first_seconds": first,
+        "converged": [result.reason is Reason.CONVERGED for result in results],
+        "steps": [result.n_steps for result in results],
+        "energy": [result.energy for result in results],
+        "padded": statistics.padded_fraction,
+        "shapes": len(statistics.shapes),
+    }
+    return Job(lambda: None, check)
+
+
+def _seconds(potential: Potential, crystals, fmax: float, steps: int):
+    statistics, results = Statistics(), {}
+    start = time.perf_counter()
+    for index, result in relaxations(crystals, potential, fmax=fmax, steps=steps, statistics=statistics):
+        results[index] = result
+    return time.perf_counter() - start, [results[k] for k in range(len(crystals))], statistics
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("potential", type=Path)
+    parser.add_argument("--threads", type=int, required=True, help="how many cores this process is pinned to")
+    options = parser.parse_args()
+    set_up_jax()
+    potential = Potential.load(options.potential)
+    introduction = {
+        "versions": versions("alexandria-mlip", "jax", "jaxlib", "numpy", "ase"),
+        "threads": options.threads,
+        "device": describe_devices(),
+        "elements": potential.elements,
+    }
+    serve({"relax": partial(relax, potential)}, introduction)
+
+
+if __name__ == "__main__":
+    main()
