@@ -17,17 +17,19 @@ from mlip.units import tensor_from_voigt
 
 GOLDENS = [
     "mace_L0_residual",
-    "mace_L1_firstnonres",
+    pytest.param("mace_L1_firstnonres", marks=pytest.mark.slow),  # its blocks are in the others too
     "mace_L1_residual_mp0like",
     "mace_L1_density_agnesi_zbl",
     "mace_L2_residual",
 ]
 SMALL = {"elements": (8, 11, 17, 29), "channels": 4, "radial_hidden": (8,), "n_bessel": 4, "cutoff": 4.0}
 VARIANTS = {
+    "no directions": {"max_l": 0, "max_ell": 0, "correlation": 1, "n_layers": 1},
+    "one layer": {"max_l": 0, "max_ell": 3, "correlation": 2, "n_layers": 1},
     "scalars": {"max_l": 0, "max_ell": 2, "correlation": 2},
     "L2": {"max_l": 2, "max_ell": 2, "correlation": 2},
     "three layers": {"max_l": 1, "max_ell": 1, "correlation": 1, "n_layers": 3},
-    "correlation 4": {"max_l": 1, "max_ell": 1, "correlation": 4, "first_block": "element"},
+    "correlation 4": {"max_l": 1, "max_ell": 3, "correlation": 4, "channels": 2, "first_block": "element"},
     "foundation": {
         "max_ell": 2,
         "correlation": 2,
@@ -37,6 +39,10 @@ VARIANTS = {
         "first_block": "element",
     },
 }
+ROTATION, _ = np.linalg.qr(np.random.default_rng(1).normal(size=(3, 3)))
+STEP = 1e-4
+MOVE = np.array([1.0, 0.5, -0.3])
+STRAIN = np.array([[0.0, 1.0, 0.0], [1.0, 0.0, 0.0], [0.0, 0.0, 1.0]])
 
 
 def random_potential(**changes) -> Potential:
@@ -49,18 +55,46 @@ def random_potential(**changes) -> Potential:
     return Potential(config, params, PotentialMetadata(reference_energies=references, shift=0.3))
 
 
-@pytest.fixture(scope="module")
-def small_potential() -> Potential:
-    return random_potential(max_ell=2, correlation=2)
-
-
-@pytest.fixture
-def distorted_crystal() -> ase.Atoms:
+def distorted_crystal(size: float) -> ase.Atoms:
     crystal = ase.build.bulk("NaCl", "rocksalt", a=5.0)
     crystal.rattle(0.2, seed=3)
     strain = np.random.default_rng(0).normal(0, 0.05, (3, 3))
-    crystal.set_cell(crystal.cell.array @ (np.eye(3) + strain), scale_atoms=True)
+    crystal.set_cell(size * crystal.cell.array @ (np.eye(3) + strain), scale_atoms=True)
     return crystal
+
+
+def transformed(crystal: ase.Atoms, matrix=np.eye(3), shift=np.zeros(3), place: int | None = None) -> ase.Atoms:  # noqa: B008
+    """Cell and positions times `matrix`; one atom, or all, moved by `shift` A."""
+    other = crystal.copy()
+    other.set_cell(crystal.cell.array @ matrix, scale_atoms=False)
+    other.positions = crystal.positions @ matrix
+    other.positions[slice(None) if place is None else place] += shift
+    return other
+
+
+@pytest.fixture(scope="module", params=VARIANTS)
+def world(request) -> dict[str, tuple[ase.Atoms, dict]]:
+    """Structures of every kind with their results, in one batch: a variant is compiled once."""
+    potential = random_potential(**VARIANTS[request.param])
+    crystal = distorted_crystal(0.75 if potential.config.zbl else 1.0)  # bonds within the nuclei's repulsion
+    structures = {
+        "crystal": crystal,
+        "moved +": transformed(crystal, shift=STEP * MOVE, place=0),
+        "moved -": transformed(crystal, shift=-STEP * MOVE, place=0),
+        "strained +": transformed(crystal, np.eye(3) + STEP * STRAIN),
+        "strained -": transformed(crystal, np.eye(3) - STEP * STRAIN),
+        "rotated": transformed(crystal, ROTATION),
+        "reflected": transformed(crystal, -ROTATION),
+        "shifted": transformed(crystal, shift=np.array([0.7, -31.3, 12.9])),
+        "permuted": crystal[[1, 0]],
+        "atom": ase.Atoms("Cu"),
+        "atoms apart": ase.Atoms("CuO", [[0, 0, 0], [9, 0, 0]]),
+        "one-atom cell": ase.build.bulk("Cu"),
+        "inside": ase.Atoms("Cu2", [[0, 0, 0], [0, 0, 4 - 1e-5]]),
+        "outside": ase.Atoms("Cu2", [[0, 0, 0], [0, 0, 4 + 1e-5]]),
+    }
+    results = potential.predict(list(structures.values()), dtype="float64")
+    return dict(zip(structures, zip(structures.values(), results, strict=True), strict=True))
 
 
 def errors_against_the_original(shared, name: str, dtype: str) -> tuple[float, float, float]:
@@ -105,78 +139,49 @@ def test_every_golden_structure_in_float32(shared):
     assert stress < 3e-6
 
 
-@pytest.mark.parametrize("variant", VARIANTS)
-def test_forces_and_stress_are_derivatives_of_the_energy(distorted_crystal, variant):
-    potential = random_potential(**VARIANTS[variant])
-    crystal = distorted_crystal
-    if variant == "foundation":
-        crystal.set_cell(crystal.cell * 0.75, scale_atoms=True)  # bonds within the nuclei's repulsion
-    step = 1e-4
-    displaced, strained = [], []
-    for sign in (1, -1):
-        moved = crystal.copy()
-        moved.positions[0] += sign * step * np.array([1.0, 0.5, -0.3])
-        displaced.append(moved)
-        strain = np.zeros((3, 3))
-        strain[0, 1] = strain[1, 0] = strain[2, 2] = sign * step
-        bent = crystal.copy()
-        bent.set_cell(crystal.cell.array @ (np.eye(3) + strain), scale_atoms=True)
-        strained.append(bent)
-    here, *others = potential.predict([crystal, *displaced, *strained], dtype="float64")
-    forward, backward, longer, shorter = (other["energy"] for other in others)
+def test_forces_are_derivatives_of_the_energy(world):
+    slope = (world["moved +"][1]["energy"] - world["moved -"][1]["energy"]) / (2 * STEP)
+    forces = world["crystal"][1]["forces"]
     # Central differences: errors of the order step^2, and rounding over step.
-    assert (forward - backward) / (2 * step) == pytest.approx(-here["forces"][0] @ [1.0, 0.5, -0.3], rel=1e-5, abs=1e-7)
-    stress = tensor_from_voigt(here["stress"])
-    work = (2 * stress[0, 1] + stress[2, 2]) * crystal.get_volume()
-    assert (longer - shorter) / (2 * step) == pytest.approx(work, rel=1e-5, abs=1e-7)
-    assert np.abs(here["forces"]).max() > 1e-3
+    assert slope == pytest.approx(-forces[0] @ MOVE, rel=1e-5, abs=1e-7)
+    assert np.abs(forces).max() > 1e-3
 
 
-def test_rotations_and_reflections_turn_forces_and_leave_energy(small_potential, distorted_crystal):
-    rotation, _ = np.linalg.qr(np.random.default_rng(1).normal(size=(3, 3)))
-    copies = [distorted_crystal]
-    for turn in (rotation, -rotation):
-        rotated = distorted_crystal.copy()
-        rotated.set_cell(distorted_crystal.cell.array @ turn)
-        rotated.positions = distorted_crystal.positions @ turn
-        copies.append(rotated)
-    before, *turned = small_potential.predict(copies, dtype="float64")
-    for after, turn in zip(turned, (rotation, -rotation), strict=True):
-        np.testing.assert_allclose(after["energies"], before["energies"], atol=1e-10)
-        np.testing.assert_allclose(after["forces"], before["forces"] @ turn, atol=1e-10)
-        stress = turn.T @ tensor_from_voigt(before["stress"]) @ turn
-        np.testing.assert_allclose(tensor_from_voigt(after["stress"]), stress, atol=1e-10)
+def test_stress_is_a_derivative_of_the_energy(world):
+    slope = (world["strained +"][1]["energy"] - world["strained -"][1]["energy"]) / (2 * STEP)
+    crystal, result = world["crystal"]
+    work = np.sum(tensor_from_voigt(result["stress"]) * STRAIN) * crystal.get_volume()
+    assert slope == pytest.approx(work, rel=1e-5, abs=1e-7)
 
 
-def test_translation_and_permutation_change_nothing(small_potential, distorted_crystal):
-    moved = distorted_crystal.copy()
-    moved.positions += [0.7, -31.3, 12.9]
-    before, after, swapped = small_potential.predict(
-        [distorted_crystal, moved, distorted_crystal[[1, 0]]], dtype="float64"
-    )
-    np.testing.assert_allclose(after["forces"], before["forces"], atol=1e-10)
-    np.testing.assert_allclose(swapped["energies"], before["energies"][[1, 0]], atol=1e-10)
-    np.testing.assert_allclose(swapped["forces"], before["forces"][[1, 0]], atol=1e-10)
+@pytest.mark.parametrize(("turned", "matrix"), [("rotated", ROTATION), ("reflected", -ROTATION)])
+def test_rotations_and_reflections_turn_forces_and_leave_energies(world, turned, matrix):
+    before, after = world["crystal"][1], world[turned][1]
+    np.testing.assert_allclose(after["energies"], before["energies"], atol=1e-10)
+    np.testing.assert_allclose(after["forces"], before["forces"] @ matrix, atol=1e-10)
+    stress = matrix.T @ tensor_from_voigt(before["stress"]) @ matrix
+    np.testing.assert_allclose(tensor_from_voigt(after["stress"]), stress, atol=1e-10)
 
 
-def test_energy_and_forces_are_continuous_at_the_cutoff(small_potential):
-    step = 1e-5
-    pair = [ase.Atoms("Cu2", [[0, 0, 0], [0, 0, 4.0 + sign * step]]) for sign in (-1, 1)]
-    inside, outside = small_potential.predict(pair, dtype="float64")
-    assert inside["energy"] == pytest.approx(outside["energy"], abs=1e-9)
-    np.testing.assert_allclose(inside["forces"], 0, atol=1e-6)
-    np.testing.assert_array_equal(outside["forces"], 0)
+def test_translation_and_permutation_change_nothing(world):
+    before = world["crystal"][1]
+    np.testing.assert_allclose(world["shifted"][1]["forces"], before["forces"], atol=1e-10)
+    np.testing.assert_allclose(world["permuted"][1]["energies"], before["energies"][[1, 0]], atol=1e-10)
+    np.testing.assert_allclose(world["permuted"][1]["forces"], before["forces"][[1, 0]], atol=1e-10)
 
 
-def test_atoms_without_neighbours_and_one_atom_cells():
-    potential = random_potential(**VARIANTS["foundation"])
-    alone, far, crystal = potential.predict(
-        [ase.Atoms("Cu"), ase.Atoms("CuO", [[0, 0, 0], [9, 0, 0]]), ase.build.bulk("Cu")], dtype="float64"
-    )
-    assert far["energies"][0] == pytest.approx(alone["energy"], abs=1e-12)
-    np.testing.assert_array_equal(far["forces"], 0)
-    np.testing.assert_allclose(crystal["forces"], 0, atol=1e-10)  # every atom is a centre of inversion
-    assert np.isfinite(crystal["stress"]).all()
+def test_energy_and_forces_are_continuous_at_the_cutoff(world):
+    assert world["inside"][1]["energy"] == pytest.approx(world["outside"][1]["energy"], abs=1e-9)
+    np.testing.assert_allclose(world["inside"][1]["forces"], 0, atol=1e-6)
+    np.testing.assert_array_equal(world["outside"][1]["forces"], 0)
+
+
+def test_atoms_without_neighbours_and_one_atom_cells(world):
+    assert world["atoms apart"][1]["energies"][0] == pytest.approx(world["atom"][1]["energy"], abs=1e-12)
+    np.testing.assert_array_equal(world["atoms apart"][1]["forces"], 0)
+    copper = world["one-atom cell"][1]
+    np.testing.assert_allclose(copper["forces"], 0, atol=1e-10)  # every atom is a centre of inversion
+    assert np.isfinite(copper["stress"]).all()
 
 
 def test_repulsion_of_nuclei_acts_at_short_range_only():

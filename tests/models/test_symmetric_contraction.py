@@ -50,3 +50,16 @@ def test_monomials_with_largest_factor_j_continue_the_first_ones_of_lower_degree
     for j in range(4):
         block = upper[upper[:, -1] == j]
         np.testing.assert_array_equal(block[:, :-1], lower[: len(block)])
+
+
+def test_published_numbers_of_couplings_of_degree_four():
+    """As mace-torch has them, which leaves out intermediate couplings of unnatural parity at this degree."""
+    assert [len(coupling_polynomials(2, 4, order)) for order in (0, 1)] == [46, 76]
+    assert [len(coupling_polynomials(3, 4, order)) for order in (0, 1)] == [158, 284]
+
+
+def test_symbols_of_natural_parity_are_positive_at_m_0():
+    """As e3nn's are, all 290 up to l = 9: couplings of degree four, which reach that far, have no others."""
+    for l1, l2 in itertools.product(range(10), range(4)):
+        for l3 in range(abs(l1 - l2), min(l1 + l2, 9) + 1, 2):
+            assert wigner_3j(l1, l2, l3)[l1, l2, l3] > 0.05
