@@ -1,10 +1,15 @@
 """A recipe says what it means, and a mistake in it is one line with the way out."""
 
+from pathlib import Path
+
+import jax
 import pytest
 
 from mlip.errors import MlipError
+from mlip.potential import init_params
 from mlip.training.recipe import load_recipe
 
+RECIPES = Path(__file__).parents[2] / "recipes"
 GOOD = """
 data: {store: STORE}
 model: {model: m3gnet, units: 8}
@@ -94,3 +99,11 @@ def test_the_fingerprint_knows_the_result_not_the_folder(recipe_file):
     fingerprint = load_recipe(path).fingerprint()
     assert load_recipe(path, ["out=elsewhere"]).fingerprint() == fingerprint
     assert load_recipe(path, ["train.seed=1"]).fingerprint() != fingerprint
+
+
+@pytest.mark.parametrize("path", sorted(RECIPES.glob("*.yaml")), ids=lambda path: path.stem)
+def test_every_recipe_of_the_repository_can_be_run_as_written(path, tmp_path):
+    recipe = load_recipe(path, [f"data.store={tmp_path}"])
+    jax.eval_shape(lambda: init_params(recipe.model))
+    recipe.save(tmp_path / "resolved.yaml")
+    assert load_recipe(tmp_path / "resolved.yaml") == recipe
