@@ -132,8 +132,9 @@ def admit(
     maps, symmetric_strain = no_maps(len(atoms)) if with_maps else None, None
     if start is not None:
         rotations = frame.T @ start.rotations @ frame
-        maps, symmetric_strain = orbit_maps(rotations, start.images), strain_projection(rotations)
-        is_free = is_free[start.images].all(axis=0)  # an atom that is held holds its images
+        maps = orbit_maps(rotations, start.images, start.primitive)
+        symmetric_strain = strain_projection(rotations)
+        is_free = ~np.isin(maps.orbit, maps.orbit[~is_free])  # an atom that is held holds its images
     return Relaxing(
         index=index,
         atoms=atoms,

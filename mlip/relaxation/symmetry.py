@@ -10,6 +10,7 @@ Strains that obey the group commute with all R; they are closed under products, 
 the symmetry keeps it (`mlip.relaxation.cell`).
 """
 
+import warnings
 from typing import NamedTuple
 
 import numpy as np
@@ -24,14 +25,6 @@ SYMPREC = 0.01
 """How far from its symmetric place an atom may be, A: the default of ASE's FixSymmetry."""
 
 
-class Operations(NamedTuple):
-    """A group, in fractional coordinates of the cell that it was found in."""
-
-    rotations: Int[np.ndarray, "k 3 3"]
-    images: Int[np.ndarray, "k n"]
-    """The atom that each atom is taken to."""
-
-
 class OrbitMaps(NamedTuple):
     """The projection of forces above, for one structure."""
 
@@ -42,29 +35,46 @@ class OrbitMaps(NamedTuple):
 
 
 class SymmetricStart(NamedTuple):
-    """A structure and the group that it is to keep."""
+    """A structure and the group that it is to keep: that of its primitive cell, for the operations of a supercell are
+    fewer, those which keep the supercell's shape."""
 
     positions: Float[np.ndarray, "n 3"]
     cell: Float[np.ndarray, "3 3"]
     rotations: Float[np.ndarray, "k 3 3"]
     """Cartesian, orthogonal to rounding."""
-    images: Int[np.ndarray, "k n"]
+    images: Int[np.ndarray, "k p"]
+    """The primitive atom that each operation takes each primitive atom to."""
+    primitive: Int[np.ndarray, " n"]
+    """The primitive atom that each atom is a copy of."""
 
 
 def symmetric_start(atoms: Atoms, cell: Float[np.ndarray, "3 3"], where: str | None = None) -> SymmetricStart:
-    """The structure made exactly symmetric, with all operations that it has within `SYMPREC`.
+    """The structure made exactly symmetric, with the space group that it has within `SYMPREC`.
 
     Args:
         cell: that of the atoms, completed by vectors for the directions that have none.
 
     Raises:
-        MlipError: what `find_operations` raises.
+        MlipError: spglib cannot tell the symmetry: atoms too close to each other, a degenerate cell.
     """
     box = _periodic_box(atoms.positions, cell, atoms.pbc)
-    operations = find_operations(atoms.numbers, atoms.positions, box, where)
-    positions, exact_box = made_exact(atoms.positions, box, operations)
-    exact_cell = cell @ np.linalg.solve(box, exact_box)
-    return SymmetricStart(positions, exact_cell, _cartesian(operations.rotations, exact_box), operations.images)
+    dataset = _dataset(atoms.positions, box, atoms.numbers, where)
+    lattice, primitive = dataset.primitive_lattice, _numbered_from_zero(dataset.mapping_to_primitive)
+    fractions = atoms.positions @ np.linalg.inv(lattice)
+    first = np.unique(primitive, return_index=True)[1]
+    whole = np.round(fractions - fractions[first[primitive]])
+    means = np.zeros((len(first), 3))
+    np.add.at(means, primitive, (fractions - whole) * len(first) / len(primitive))
+
+    rotations, images = _operations(means @ lattice, lattice, atoms.numbers[first], where)
+    exact, exact_lattice = _made_exact(means, lattice, rotations, images)
+    return SymmetricStart(
+        positions=(exact[primitive] + whole) @ exact_lattice,
+        cell=cell @ np.linalg.solve(lattice, exact_lattice),
+        rotations=_cartesian(rotations, exact_lattice),
+        images=images,
+        primitive=primitive,
+    )
 
 
 def constrained_start(constraint: FixSymmetry, atoms: Atoms, where: str | None = None) -> SymmetricStart:
@@ -73,78 +83,75 @@ def constrained_start(constraint: FixSymmetry, atoms: Atoms, where: str | None =
     Raises:
         MlipError: the structure has been changed since, and obeys them no longer.
     """
-    operations = Operations(np.asarray(constraint.rotations), np.asarray(constraint.symm_map))
-    positions, cell = made_exact(atoms.positions, atoms.cell.array, operations)
-    moved = max(np.abs(positions - atoms.positions).max(), np.abs(cell - atoms.cell.array).max())
+    rotations, images = np.asarray(constraint.rotations), np.asarray(constraint.symm_map)
+    cell = atoms.cell.array
+    fractions, exact_cell = _made_exact(atoms.positions @ np.linalg.inv(cell), cell, rotations, images)
+    moved = max(np.abs(fractions @ exact_cell - atoms.positions).max(), np.abs(exact_cell - cell).max())
     if moved > constraint.symprec:
         raise MlipError(
             f"is {moved:.1g} A away from the symmetry of its FixSymmetry constraint",
             where=where,
             fix="make the constraint after the last change of the structure",
         )
-    return SymmetricStart(atoms.positions, atoms.cell.array, _cartesian(operations.rotations, cell), operations.images)
+    return SymmetricStart(atoms.positions, cell, _cartesian(rotations, exact_cell), images, np.arange(len(atoms)))
 
 
-def find_operations(
-    numbers: Int[np.ndarray, " n"],
-    positions: Float[np.ndarray, "n 3"],
-    cell: Float[np.ndarray, "3 3"],
-    where: str | None = None,
-) -> Operations:
-    """All operations that spglib finds within `SYMPREC`.
-
-    Raises:
-        MlipError: spglib finds none, not even the identity: atoms too close to each other, a degenerate cell.
-    """
-    fractions = np.linalg.solve(cell.T, positions.T).T
+def _dataset(positions, cell, numbers, where: str | None) -> spglib.SpglibDataset:
+    fractions = positions @ np.linalg.inv(cell)
     try:
-        dataset = spglib.get_symmetry_dataset((cell, fractions, numbers), symprec=SYMPREC)
+        with warnings.catch_warnings():  # 2.8 warns that it will raise instead of returning None
+            warnings.simplefilter("ignore", DeprecationWarning)
+            dataset = spglib.get_symmetry_dataset((cell, fractions, numbers), symprec=SYMPREC)
     except spglib.SpglibError:
         dataset = None
     if dataset is None:
         raise MlipError("spglib cannot tell its symmetry", where=where, fix="relax it with symmetry=False")
-    images = _images(numbers, fractions, cell, dataset.rotations, dataset.translations)
-    if (np.sort(images, axis=1) != np.arange(len(numbers))).any():
-        raise MlipError(
-            f"its symmetry is ambiguous within {SYMPREC} A", where=where, fix="relax it with symmetry=False"
-        )
-    return Operations(np.asarray(dataset.rotations), images)
+    return dataset
 
 
-def _images(numbers, fractions, cell, rotations, translations) -> Int[np.ndarray, "k n"]:
-    """The atom of the same element nearest to where each operation takes each atom."""
+def _numbered_from_zero(labels: Int[np.ndarray, " n"]) -> Int[np.ndarray, " n"]:
+    return np.unique(labels, return_inverse=True)[1]
+
+
+def _operations(positions, cell, numbers, where: str | None) -> tuple[Int[np.ndarray, "k 3 3"], Int[np.ndarray, "k n"]]:
+    """Rotations in fractional coordinates, and the atom of the same element nearest to where each operation takes each
+    atom."""
+    dataset = _dataset(positions, cell, numbers, where)
+    fractions = positions @ np.linalg.inv(cell)
     is_other = numbers[:, None] != numbers
-    images = np.empty((len(rotations), len(numbers)), dtype=np.int64)
-    for k, (rotation, translation) in enumerate(zip(rotations, translations, strict=True)):
+    images = np.empty((len(dataset.rotations), len(numbers)), dtype=np.int64)
+    for k, (rotation, translation) in enumerate(zip(dataset.rotations, dataset.translations, strict=True)):
         apart = (fractions @ rotation.T + translation)[:, None] - fractions
         apart -= np.round(apart)
         distances = np.linalg.norm(apart @ cell, axis=-1)
         images[k] = np.where(is_other, np.inf, distances).argmin(axis=1)
-    return images
+    if (np.sort(images, axis=1) != np.arange(len(numbers))).any():
+        raise MlipError(
+            f"its symmetry is ambiguous within {SYMPREC} A", where=where, fix="relax it with symmetry=False"
+        )
+    return np.asarray(dataset.rotations), images
 
 
-def made_exact(
-    positions: Float[np.ndarray, "n 3"], cell: Float[np.ndarray, "3 3"], operations: Operations
+def _made_exact(
+    fractions: Float[np.ndarray, "n 3"],
+    cell: Float[np.ndarray, "3 3"],
+    rotations: Int[np.ndarray, "k 3 3"],
+    images: Int[np.ndarray, "k n"],
 ) -> tuple[Float[np.ndarray, "n 3"], Float[np.ndarray, "3 3"]]:
-    """Positions and cell that obey the operations to rounding, nearest to those given.
+    """Fractional coordinates and cell that obey the operations to rounding, nearest to those given.
 
     With c the centroid, the translations are t = (1 - R) c + m / n with whole m: rounding the differences between
     atoms gives them exactly, whatever the noise of the atoms.
     """
-    rotations, images = operations
     metric = np.mean(rotations.transpose(0, 2, 1) @ (cell @ cell.T) @ rotations, axis=0)
     inverse = np.linalg.inv(cell)
-    exact_cell = cell @ _square_root(inverse @ metric @ inverse.T)
-
-    fractions = positions @ inverse
     rotated = np.einsum("kij,nj->kni", rotations, fractions)
     apart = fractions[images] - rotated
     whole = np.round(apart - apart[:, :1])
     translations = np.mean(apart - whole, axis=1, keepdims=True)
-    taken = rotated + translations + whole
     exact = np.zeros_like(fractions)
-    np.add.at(exact, images, taken)
-    return exact / len(rotations) @ exact_cell, exact_cell
+    np.add.at(exact, images, rotated + translations + whole)
+    return exact / len(rotations), cell @ _square_root(inverse @ metric @ inverse.T)
 
 
 def _square_root(matrix: Float[np.ndarray, "3 3"]) -> Float[np.ndarray, "3 3"]:
@@ -159,14 +166,24 @@ def _cartesian(rotations: Int[np.ndarray, "k 3 3"], cell: Float[np.ndarray, "3 3
     return left @ right
 
 
-def orbit_maps(rotations: Float[np.ndarray, "k 3 3"], images: Int[np.ndarray, "k n"]) -> OrbitMaps:
-    """The projection of forces onto those that obey the group."""
-    orbit = images.min(axis=0)
+def orbit_maps(
+    rotations: Float[np.ndarray, "k 3 3"], images: Int[np.ndarray, "k p"], primitive: Int[np.ndarray, " n"]
+) -> OrbitMaps:
+    """The projection of forces onto those that obey the group and are the same on all copies of a primitive atom.
+
+    Args:
+        rotations: Cartesian, in the axes that the forces have.
+        images, primitive: of `SymmetricStart`.
+    """
+    representatives = images.min(axis=0)
     matrices = np.zeros((images.shape[1], 3, 3))
-    for representative in np.unique(orbit):
+    for representative in np.unique(representatives):
         np.add.at(matrices, images[:, representative], rotations)
-    sizes = np.bincount(orbit, minlength=len(orbit))[orbit]
-    return OrbitMaps(matrices * (np.sqrt(sizes) / len(rotations))[:, None, None], orbit.astype(np.int32))
+    first = np.unique(primitive, return_index=True)[1]
+    orbit = first[representatives[primitive]]
+    sizes = np.bincount(representatives)[representatives]
+    matrices *= (np.sqrt(sizes * len(first) / len(primitive)) / len(rotations))[:, None, None]
+    return OrbitMaps(matrices[primitive], orbit.astype(np.int32))
 
 
 def no_maps(n_atoms: int) -> OrbitMaps:

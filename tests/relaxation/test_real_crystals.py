@@ -2,6 +2,7 @@
 
 import gzip
 import io
+import json
 
 import ase.io
 import numpy as np
@@ -9,6 +10,8 @@ import pytest
 from ase import Atoms
 from ase.filters import FrechetCellFilter
 from ase.optimize import FIRE
+from ase_paths import ase_path, assert_same_paths
+from morse import morse_potential
 
 import mlip
 from mlip.convert import convert
@@ -55,6 +58,40 @@ def perturbed(atoms: Atoms, directions: Directions, rng: np.random.Generator) ->
     atoms.set_cell(atoms.cell.array @ strain, scale_atoms=True)
     atoms.positions += 0.02 * rng.normal(size=atoms.positions.shape)
     return atoms
+
+
+@pytest.fixture(scope="module")
+def twenty(crystals, shared) -> list[Atoms]:
+    """Eight crystals of ALEXANDRIA, two of them once more in left-handed cells, a metal with one atom in its cell, two
+    in cells skewed by 18 and 25 degrees, five layers and two chains; off their equilibria."""
+    rng = np.random.default_rng(1)
+    goldens = {atoms.info["name"]: atoms for atoms in ase.io.read(shared / "goldens/m3gnet/structures.extxyz", ":")}
+    found = json.loads(gzip.decompress((shared / "data/lowdim/mc2d_2d_structures.json.gz").read_bytes()))
+    layers = [Atoms(layer["species"], layer["positions"], cell=layer["cell"]) for layer in found]
+    chosen = [(atoms, SPACE) for atoms in crystals[:8]]
+    for atoms in crystals[:2]:
+        swapped = atoms.copy()
+        swapped.set_cell(atoms.cell.array[[1, 0, 2]])
+        chosen.append((swapped, SPACE))
+    special = ("hand_Cu_fcc_1atom", "hand_CsCl_2atom_skewed", "hist_0939_GaHgO2")
+    chosen += [(goldens[name], SPACE) for name in special]
+    chosen += [(layer, PLANE) for layer in layers if len(layer) <= 4][:5]
+    chain = goldens["hand_C_chain_1D"]
+    chosen += [(chain, (False, False, True)), (chain.repeat((1, 1, 2)), (False, False, True))]
+    structures = [perturbed(atoms, directions, rng) for atoms, directions in chosen]
+    for atoms, (_, directions) in zip(structures, chosen, strict=True):
+        atoms.pbc = directions
+    return structures
+
+
+@pytest.mark.parametrize("kind", ["morse", pytest.param("m3gnet", marks=pytest.mark.slow)])
+def test_first_twenty_steps_of_twenty_real_structures_are_those_of_ase(kind, twenty, potential):
+    masks = {PLANE: (1, 1, 0, 0, 0, 1), (False, False, True): (0, 0, 1, 0, 0, 0), SPACE: (1, 1, 1, 1, 1, 1)}
+    potential = morse_potential() if kind == "morse" else potential
+    assert len(twenty) == 20
+    assert sum(np.linalg.det(atoms.cell.array) < 0 for atoms in twenty) >= 2
+    paths = [ase_path(atoms, potential, mask=np.array(masks[tuple(atoms.pbc.tolist())])) for atoms in twenty]
+    assert_same_paths(twenty, paths, potential)
 
 
 def assert_ends_are_those_of_ase(structures: list[Atoms], directions: list[Directions], potential: Potential) -> None:

@@ -147,11 +147,6 @@ def test_constraints_that_would_be_ignored_are_refused(crystals, potential):
         relax([crystals["diamond"], atoms], potential)
 
 
-def test_symmetry_is_refused_rather_than_ignored(crystals, potential):
-    with pytest.raises(MlipError, match="symmetry=True"):
-        relax([crystals["diamond"]], potential, symmetry=True)
-
-
 def test_max_steps_is_a_reason_and_zero_steps_are_a_single_point(crystals, potential):
     (result,) = relax([crystals["perovskite"]], potential, steps=0)
     assert (result.reason, result.converged, result.n_steps) == ("max_steps", False, 0)
