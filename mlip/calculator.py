@@ -15,7 +15,7 @@ from jraph import GraphsTuple
 from mlip.graph.batching import Shape, ShapeLadder, pad_batch
 from mlip.graph.crystal import crystal_graph
 from mlip.graph.skin import is_list_complete
-from mlip.potential import Potential, evaluate_batch
+from mlip.potential import Potential, evaluate_batch, open_potential
 from mlip.runtime import precision_scope, set_up_jax
 
 
@@ -29,16 +29,27 @@ class MLIPCalculator(Calculator):
         potential: a `Potential`, or the path of its file.
         dtype: "float32", or "float64" for phonons and very tight relaxations.
         skin: neighbours are kept up to cutoff + skin, A; 0 rebuilds the list at every step.
+        head: which one of a potential with several; there is no default then.
+
+    Raises:
+        MlipError: no such file or head.
     """
 
     implemented_properties = ["energy", "free_energy", "energies", "forces", "stress"]  # noqa: RUF012 (ASE's)
 
-    def __init__(self, potential: Potential | str | os.PathLike, dtype: str = "float32", skin: float = 0.5, **kwargs):
+    def __init__(
+        self,
+        potential: Potential | str | os.PathLike,
+        dtype: str = "float32",
+        skin: float = 0.5,
+        head: str | None = None,
+        **kwargs,
+    ):
         super().__init__(**kwargs)
         if skin < 0:
             raise ValueError(f"skin must not be negative, is {skin}")
         precision_scope(dtype)  # an unknown dtype fails here, not at the first step
-        self.potential = potential if isinstance(potential, Potential) else Potential.load(potential)
+        self.potential = open_potential(potential, head)
         self.dtype = dtype
         self.skin = skin
         self.n_calls = 0

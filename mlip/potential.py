@@ -32,7 +32,7 @@ from mlip.data.records import Frame
 from mlip.errors import MlipError
 from mlip.graph.batching import Shape, ShapeLadder, pack, pad_batch
 from mlip.graph.crystal import crystal_graph
-from mlip.models import build_model, check_elements, parse_config
+from mlip.models import build_model, check_elements, parse_config, select_head
 from mlip.runtime import precision_scope, set_up_jax
 from mlip.units import VOIGT
 
@@ -68,13 +68,17 @@ def edge_vectors(graph: jraph.GraphsTuple, padding_length: float) -> Float[Array
 
 
 def energies_forces_stress(
-    model: nn.Module, params: Any, graph: jraph.GraphsTuple, scale: float, shift: float
+    model: nn.Module,
+    params: Any,
+    graph: jraph.GraphsTuple,
+    scale: float | Float[Array, " n"],
+    shift: float,
 ) -> Evaluation:
     """Evaluate a padded batch; pure, and differentiable with respect to `params`.
 
     Args:
         graph: as `mlip.graph.batching.pad_batch` makes it.
-        scale, shift: a node's energy is scale * model + shift, eV.
+        scale, shift: a node's energy is scale * model + shift, eV; heads may differ in scale.
     """
     is_atom = graph.nodes["species"] > 0
     # TF32 products, the default on recent GPUs, would cost three digits: precision is a decision, not an accident.
@@ -106,8 +110,8 @@ evaluate_batch = jax.jit(energies_forces_stress, static_argnums=0)
 """`energies_forces_stress`, compiled once a model and shape for the whole process."""
 
 
-class PotentialMetadata(BaseModel):
-    """What a potential says of itself; JSON in the file's header."""
+class Head(BaseModel):
+    """What turns a model's output into energies of one level of theory."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -118,11 +122,6 @@ class PotentialMetadata(BaseModel):
     shift: float = 0.0
     """eV an atom."""
     functional: str = "unknown"
-    provenance: dict[str, Any] = Field(default_factory=dict)
-    """Where parameters and data came from: recipe, store, source checkpoint, citations."""
-    precision: str = "float32"
-    """Precision of the matrix products it was trained with."""
-    mlip_version: str = __version__
 
     @field_validator("reference_energies")
     @classmethod
@@ -130,6 +129,26 @@ class PotentialMetadata(BaseModel):
         if strangers := sorted(set(energies) - set(chemical_symbols[1:])):
             raise ValueError(f"no elements: {', '.join(strangers)}")
         return energies
+
+
+class PotentialMetadata(Head):
+    """What a potential says of itself; JSON in the file's header."""
+
+    heads: dict[str, Head] = Field(default_factory=dict)
+    """Of a potential with several heads; its own `reference_energies` are empty then, its scale and shift unused."""
+    provenance: dict[str, Any] = Field(default_factory=dict)
+    """Where parameters and data came from: recipe, store, source checkpoint, citations."""
+    precision: str = "float32"
+    """Precision of the matrix products it was trained with."""
+    mlip_version: str = __version__
+
+    @classmethod
+    def of_heads(cls, heads: dict[str, Head], **rest: Any) -> "PotentialMetadata":
+        """For one head or several."""
+        if len(heads) == 1:
+            return cls(**next(iter(heads.values())).model_dump(), **rest)
+        functional = "+".join(dict.fromkeys(head.functional for head in heads.values()))
+        return cls(reference_energies={}, functional=functional, heads=heads, **rest)
 
 
 @dataclass(frozen=True, eq=False)
@@ -141,7 +160,10 @@ class Potential:
     metadata: PotentialMetadata
 
     def __post_init__(self):
-        check_elements(self.config, self.metadata.reference_energies)
+        check_elements(self.config, self.elements)
+        described = tuple(self.metadata.heads) if len(self.heads) > 1 else self.heads
+        if set(described) != set(self.heads):
+            raise MlipError(f"the network has the heads {self.heads}, the metadata {described}")
 
     @cached_property
     def model(self) -> nn.Module:
@@ -155,15 +177,43 @@ class Potential:
     @property
     def elements(self) -> list[str]:
         """Symbols of the known elements, by atomic number."""
-        return sorted(self.metadata.reference_energies, key=atomic_numbers.__getitem__)
+        heads = (self.metadata, *self.metadata.heads.values())
+        return sorted(set().union(*(head.reference_energies for head in heads)), key=atomic_numbers.__getitem__)
+
+    @property
+    def heads(self) -> tuple[str, ...]:
+        """Levels of theory that share the network; models that know of no heads have one."""
+        return getattr(self.config, "heads", ("default",))
+
+    def of_head(self, head: str | None) -> "Potential":
+        """The potential of one head, by itself; None is the only one that there is.
+
+        Raises:
+            MlipError: naming the heads, if there is no such head, or no choice among several.
+        """
+        if head is None and len(self.heads) > 1:
+            raise MlipError("the potential has several heads", fix=_choose(self.heads))
+        if head not in (None, *self.heads):
+            raise MlipError(f"the potential has no head {head!r}", fix=_choose(self.heads))
+        if len(self.heads) == 1:
+            return self
+        config, params = select_head(self.config, self.params, head)
+        metadata = PotentialMetadata.of_heads(
+            {head: self.metadata.heads[head]},
+            provenance=self.metadata.provenance | {"head": head},
+            precision=self.metadata.precision,
+            mlip_version=self.metadata.mlip_version,
+        )
+        return Potential(config, params, metadata)
 
     @cached_property
     def reference_energies_by_z(self) -> Float[np.ndarray, "119"]:
-        """E0 by atomic number, eV; NaN for unknown elements."""
-        table = np.full(len(chemical_symbols), np.nan)
-        for symbol, energy in self.metadata.reference_energies.items():
-            table[atomic_numbers[symbol]] = energy
-        return table
+        """E0 by atomic number, eV; NaN for unknown elements.
+
+        Raises:
+            MlipError: of several heads, none was chosen.
+        """
+        return energies_by_z(self.of_head(None).metadata.reference_energies)
 
     @property
     def n_parameters(self) -> int:
@@ -204,7 +254,8 @@ class Potential:
             volume), `energies` (n,) eV.
 
         Raises:
-            MlipError: unknown element, coincident atoms; names the structure by its place in the list.
+            MlipError: unknown element, coincident atoms; names the structure by its place in the list. Several heads,
+                and none was chosen.
         """
         precision_scope(dtype)  # an unknown dtype fails before any work
         if not len(structures):
@@ -293,10 +344,13 @@ class Potential:
         return path
 
     @classmethod
-    def load(cls, path: str | os.PathLike) -> "Potential":
+    def load(cls, path: str | os.PathLike, head: str | None = None) -> "Potential":
         """
+        Args:
+            head: of a potential with several, the one that is wanted; None keeps all of them, for `of_head`.
+
         Raises:
-            MlipError: no such file, not a potential of ours, written by a newer version, damaged.
+            MlipError: no such file, not a potential of ours, written by a newer version, damaged, no such head.
         """
         path = Path(path)
         if not path.is_file():
@@ -317,10 +371,32 @@ class Potential:
                 where=str(path),
                 fix="convert it: mlip convert SOURCE OUT",
             )
-        return _from_header(cls, header, tensors, str(path))
+        potential = _from_header(cls, header, tensors, str(path))
+        return potential if head is None else potential.of_head(head)
 
 
 load = Potential.load
+
+
+def open_potential(potential: Potential | str | os.PathLike, head: str | None = None) -> Potential:
+    """A potential, or the file that holds one, ready to be evaluated.
+
+    Raises:
+        MlipError: as `Potential.load` and `Potential.of_head`.
+    """
+    return (potential if isinstance(potential, Potential) else Potential.load(potential)).of_head(head)
+
+
+def energies_by_z(energies: dict[str, float]) -> Float[np.ndarray, "119"]:
+    """By atomic number; NaN for elements that are not there."""
+    table = np.full(len(chemical_symbols), np.nan)
+    for symbol, energy in energies.items():
+        table[atomic_numbers[symbol]] = energy
+    return table
+
+
+def _choose(heads: Sequence[str]) -> str:
+    return f"choose one of {', '.join(heads)}: head=NAME, on the command line --head NAME"
 
 
 def _from_header(cls: type[Potential], text: str, tensors: dict[str, np.ndarray], where: str) -> Potential:
@@ -370,7 +446,7 @@ def init_params(config: BaseModel, seed: int = 0) -> Any:
         edges={"vectors": jnp.ones((1, 3), jnp.float32)},
         senders=jnp.zeros(1, jnp.int32),
         receivers=jnp.zeros(1, jnp.int32),
-        globals={},
+        globals={"head": jnp.zeros(2, jnp.int32)},
         n_node=jnp.array([1, 1], jnp.int32),
         n_edge=jnp.array([1, 0], jnp.int32),
     )

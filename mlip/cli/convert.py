@@ -9,6 +9,7 @@ import typer
 
 class Format(StrEnum):
     matgl = "matgl"
+    mace = "mace"
 
 
 class Aggregate(StrEnum):
@@ -18,7 +19,9 @@ class Aggregate(StrEnum):
 
 def convert(
     source: Annotated[Path, typer.Argument(help="A published checkpoint (folder or file); with --to, a potential.")],
-    out: Annotated[Path, typer.Argument(help="The potential to write, OUT.safetensors; with --to, a new folder.")],
+    out: Annotated[
+        Path, typer.Argument(help="The potential, OUT.safetensors; with --to, a new folder (matgl) or file (mace).")
+    ],
     to: Annotated[Format | None, typer.Option(help="Write SOURCE, a potential, in the format of this code.")] = None,
     functional: Annotated[
         str | None, typer.Option(help="Whose energies SOURCE gives, such as PBE, where it does not say.")
@@ -26,6 +29,10 @@ def convert(
     aggregate: Annotated[
         Aggregate | None, typer.Option(help="matgl: the end of a bond that atom messages are added to.")
     ] = None,
+    head: Annotated[str | None, typer.Option(help="Of several heads keep this one only.")] = None,
+    trust_pickle: Annotated[
+        bool, typer.Option("--trust-pickle", help="mace: load a .model, which can run any code that is in it.")
+    ] = False,
 ) -> None:
     """Convert a published checkpoint into a potential file, or back."""
     from mlip.convert import convert as read_checkpoint
@@ -34,19 +41,21 @@ def convert(
     from mlip.potential import Potential
 
     if to is not None:
-        if functional or aggregate:
-            raise MlipError("--functional and --aggregate say how to read a checkpoint; --to writes one")
-        potential = Potential.load(source)
+        if functional or aggregate or trust_pickle:
+            raise MlipError("--functional, --aggregate, --trust-pickle say how to read a checkpoint; --to writes one")
+        potential = Potential.load(source, head=head)
         export(potential, to, out)
     else:
         if out.is_dir():
             raise MlipError("is a folder", where=str(out), fix="the potential is one file: OUT.safetensors")
-        potential = read_checkpoint(source, functional, aggregate)
+        potential = read_checkpoint(source, functional, aggregate, trust_pickle)
+        potential = potential if head is None else potential.of_head(head)
         for note in potential.metadata.provenance.get("notes", []):
             print(f"note: {note}")
         potential.save(out)
     functional = potential.metadata.functional
     print(
         f"{out}: {potential.config.model}, {potential.n_parameters:,} parameters, {len(potential.elements)} elements, "
+        + (f"heads {', '.join(potential.heads)}, " if len(potential.heads) > 1 else "")
         + ("functional unknown (--functional tells it)" if functional == "unknown" else functional)
     )

@@ -11,7 +11,7 @@ import numpy as np
 from mlip.convert.layers import Arrays
 from mlip.errors import MlipError
 
-_DAMAGED = (zipfile.BadZipFile, zlib.error, OSError, EOFError, ValueError, NotImplementedError, RuntimeError)
+DAMAGED = (zipfile.BadZipFile, zlib.error, OSError, EOFError, ValueError, NotImplementedError, RuntimeError)
 """What zipfile and numpy raise on a file that was cut short or altered."""
 
 
@@ -48,7 +48,7 @@ def check_archive(path: Path) -> None:
     try:
         with zipfile.ZipFile(path) as archive:
             damaged = archive.testzip()
-    except _DAMAGED as error:
+    except DAMAGED as error:
         raise MlipError(f"is no undamaged archive: {_one_line(error)}", where=str(path)) from None
     if damaged:
         raise MlipError(f"{damaged} has a wrong checksum, the file was altered", where=str(path))
@@ -63,7 +63,7 @@ def read_npz(path: Path) -> Arrays:
     try:
         with np.load(path, allow_pickle=False) as archive:
             return {name: archive[name] for name in archive.files}
-    except _DAMAGED as error:
+    except DAMAGED as error:
         raise MlipError(f"cannot be read: {_one_line(error)}", where=str(path)) from None
 
 

@@ -134,6 +134,10 @@ class NamedArrays:
             raise MlipError(f"{name} is missing", where=self._where)
         return self._left.pop(name)
 
+    def put(self, name: str, array: np.ndarray) -> None:
+        """What was taken, changed."""
+        self._left[name] = array
+
     def discard(self, name: str) -> None:
         """What need not be there, and is of no use here."""
         self._left.pop(name, None)

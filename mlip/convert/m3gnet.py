@@ -14,6 +14,7 @@ from ase.data import chemical_symbols
 
 from mlip.convert.files import read_json, read_json_object, read_npz
 from mlip.convert.layers import Arrays, Layer, NamedArrays, checked_config, dense_layers, parameters_from_layers
+from mlip.convert.options import ReadOptions
 from mlip.convert.tensor_bundle import read_tensor_bundle
 from mlip.errors import MlipError
 from mlip.models.m3gnet import M3GNetConfig
@@ -52,18 +53,15 @@ def recognises(source: Path) -> bool:
     return _is_checkpoint(source) or _is_export(source)
 
 
-def read(source: Path, functional: str | None = None, aggregate: str | None = None) -> Potential:
+def read(source: Path, options: ReadOptions) -> Potential:
     """
-    Args:
-        functional: instead of what the weights are known by.
-        aggregate: of matgl's making; the original knows "centre" only.
-
     Raises:
         MlipError: damaged files, or a variant of M3GNet that is not implemented.
     """
-    if aggregate not in (None, "centre"):
+    if options.aggregate not in (None, "centre"):
         raise MlipError("the original M3GNet adds messages to the centre of a bond", where=str(source))
-    return _read_checkpoint(source, functional) if _is_checkpoint(source) else _read_export(source, functional)
+    read_it = _read_checkpoint if _is_checkpoint(source) else _read_export
+    return read_it(source, options.functional)
 
 
 def _is_checkpoint(source: Path) -> bool:

@@ -1,34 +1,37 @@
-"""mace-torch's MACE and ScaleShiftMACE: a state dict as NAME_weights.npz beside NAME_config.json.
+"""mace-torch's MACE and ScaleShiftMACE become potentials: what its options mean, and what may not differ.
 
-e3nn stores the weights of a product flat, block after block, each block (inputs, outputs) or (inputs, elements,
-outputs); blocks are in the order of their inputs. Norms are not in the weights, in mace-torch as in `mlip.models.mace`.
+Modules and plain arrays are read by `mlip.convert.mace_files`; tensors find their places by `mlip.convert.mace_layout`.
 """
 
 import re
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 from ase.data import chemical_symbols, covalent_radii
-from flax.traverse_util import unflatten_dict
+from jaxtyping import Float
 
-from mlip.convert.files import read_json_object, read_npz
 from mlip.convert.layers import NamedArrays, checked_config
+from mlip.convert.mace_files import SavedModel, is_export, is_module, read_export, read_module
+from mlip.convert.mace_layout import parameters_from_state
+from mlip.convert.options import ReadOptions
 from mlip.errors import MlipError
-from mlip.models.mace import MACEConfig, coupling_paths
-from mlip.models.symmetric_contraction import coupling_polynomials, polynomials_of_tensor
-from mlip.potential import Potential, PotentialMetadata, check_parameters
+from mlip.models.mace import MACEConfig
+from mlip.potential import Head, Potential, PotentialMetadata, check_parameters
 
-LAYOUT = "NAME_weights.npz of mace-torch beside NAME_config.json"
+LAYOUT = "a model of mace-torch (.model), or NAME_weights.npz of mace-torch beside NAME_config.json"
 
-_WEIGHTS, _CONFIG = "_weights.npz", "_config.json"
-_BLOCKS = {  # first_block, normalization
+BLOCKS = {  # first_block, normalization
     "RealAgnosticInteractionBlock": ("element", "mean"),
     "RealAgnosticResidualInteractionBlock": ("residual", "mean"),
     "RealAgnosticDensityInteractionBlock": ("element", "density"),
     "RealAgnosticDensityResidualInteractionBlock": ("residual", "density"),
 }
-_IMPLEMENTED = {"gate": ("silu",), "radial_type": ("bessel",), "model": ("ScaleShiftMACE", "MACE")}
+_IMPLEMENTED = {
+    "gate": ("silu",),
+    "radial_type": ("bessel",),
+    "distance_transform": ("none", "agnesi"),
+    "model": ("ScaleShiftMACE", "MACE"),
+}
 _NEEDED = (
     "hidden",
     "first",
@@ -43,64 +46,38 @@ _NEEDED = (
     "avgn",
     "radial_MLP",
 )
-_DERIVED = re.compile(
-    r".*\.(bias|output_mask|_w3j_\w+|prefactor|weights_\w+_zeroed)|interactions\.\d+\.conv_tp\.weight"
-)  # constants of e3nn's, and empty arrays
+_FUNCTIONALS = {name.lower(): name for name in ("PBE", "PBEsol", "SCAN", "r2SCAN")}
 
 
 def recognises(source: Path) -> bool:
-    config = _config_file(source)
-    return source.name.endswith(_WEIGHTS) and config.is_file() and b'"mace_torch"' in config.read_bytes()
+    return is_export(source) or is_module(source)
 
 
-def read(source: Path, functional: str | None = None, aggregate: str | None = None) -> Potential:
+def read(source: Path, options: ReadOptions) -> Potential:
     """
-    Args:
-        functional: whose energies these are; the files do not tell.
-        aggregate: of matgl's making; MACE has no such choice.
-
     Raises:
-        MlipError: damaged files, or a variant of MACE that is not implemented.
+        MlipError: damaged files, a variant of MACE that is not implemented, or a pickle that is not to be trusted.
     """
-    if aggregate is not None:
+    if options.aggregate is not None:
         raise MlipError("MACE adds messages to the centre of a bond; there is no choice", where=str(source))
-    values = read_json_object(_config_file(source))
-    arrays = {name: array for name, array in read_npz(source).items() if not _DERIVED.fullmatch(name)}
-    left = NamedArrays(arrays, str(source))
-    config = _config(values, left.take("atomic_numbers"), str(source))
-    _check_constants(config, left, str(source))
-    metadata = PotentialMetadata(
-        reference_energies=_reference_energies(config, left, str(source)),
-        scale=_scalar(left, "scale_shift.scale", 1.0, str(source)),
-        shift=_scalar(left, "scale_shift.shift", 0.0, str(source)),
-        functional=functional or "unknown",
-        provenance={
-            "converted_from": f"mace-torch {values['mace_torch']} {source.name.removesuffix(_WEIGHTS)}",
-            "citation": "arXiv:2206.07697",
-        },
+    saved = read_export(source) if is_export(source) else read_module(source, options.trust_pickle)
+    left = NamedArrays(saved.arrays, saved.where)
+    config = _config(saved, left.take("atomic_numbers"))
+    _check_constants(config, left, saved.where)
+    metadata = PotentialMetadata.of_heads(
+        _heads(config, left, options.functional, saved.where),
+        provenance={"converted_from": saved.origin, "citation": "arXiv:2206.07697"},
     )
-    params = unflatten_dict(dict(_parameters(config, left, str(source))), sep=".")
+    params = parameters_from_state(config, left, saved.where)
     left.check_all_taken()
-    check_parameters(config, params, str(source))
+    check_parameters(config, params, saved.where)
     return Potential(config, params, metadata)
 
 
-def _config_file(source: Path) -> Path:
-    return source.with_name(source.name.removesuffix(_WEIGHTS) + _CONFIG)
-
-
-def _config(values: dict, numbers: np.ndarray, where: str) -> MACEConfig:
-    for key in _NEEDED:
-        if key not in values:
-            raise MlipError(f"the config is not complete: {key} is missing", where=where)
-    for key, known in _IMPLEMENTED.items():
-        if values.get(key, known[0]) not in known:
-            raise MlipError(f"{key} = {values[key]!r} is not implemented, only {', '.join(known)}", where=where)
-    first, inter = (_BLOCKS.get(values[key]) for key in ("first", "inter"))
-    if first is None or inter is None or inter != ("residual", first[1]):
-        raise MlipError(f"blocks {values['first']} and {values['inter']} are not implemented", where=where)
+def _config(saved: SavedModel, numbers: np.ndarray) -> MACEConfig:
+    values, where = _with_known_options(saved), saved.where
+    first = BLOCKS[values["first"]]
     channels, max_l = _hidden(values["hidden"], where)
-    transform = values.get("distance_transform") or "none"
     return checked_config(
         where,
         model="mace",
@@ -118,9 +95,28 @@ def _config(values: dict, numbers: np.ndarray, where: str) -> MACEConfig:
         first_block=first[0],
         normalization=first[1],
         mean_neighbours=values["avgn"],
-        distance_transform=transform.lower(),
+        distance_transform=values["distance_transform"],
         zbl=bool(values.get("pair_repulsion", False)),
+        heads=tuple(values.get("heads", ["default"])),
     )
+
+
+def _with_known_options(saved: SavedModel) -> dict:
+    """
+    Raises:
+        MlipError: naming the option that is missing, or has a value that is not implemented.
+    """
+    values = saved.values | {"distance_transform": (saved.values.get("distance_transform") or "none").lower()}
+    for key in _NEEDED:
+        if key not in values:
+            raise MlipError(f"the config is not complete: {key} is missing", where=saved.where)
+    for key, known in _IMPLEMENTED.items():
+        if values.get(key, known[0]) not in known:
+            raise MlipError(f"{key} = {values[key]!r} is not implemented, only {', '.join(known)}", where=saved.where)
+    first, later = BLOCKS.get(values["first"]), BLOCKS.get(values["inter"])
+    if first is None or (values["nint"] > 1 and later != ("residual", first[1])):
+        raise MlipError(f"blocks {values['first']} and {values['inter']} are not implemented", where=saved.where)
+    return values
 
 
 def _hidden(irreps: str, where: str) -> tuple[int, int]:
@@ -135,113 +131,63 @@ def _hidden(irreps: str, where: str) -> tuple[int, int]:
 
 def _check_constants(config: MACEConfig, left: NamedArrays, where: str) -> None:
     """What is a constant here may have been trained there."""
-    frequencies = np.pi / config.cutoff * np.arange(1, config.n_bessel + 1)
-    expected = {
-        "r_max": config.cutoff,
-        "num_interactions": config.n_layers,
-        "radial_embedding.bessel_fn.r_max": config.cutoff,
-        "radial_embedding.bessel_fn.bessel_weights": frequencies,
-        "radial_embedding.cutoff_fn.r_max": config.cutoff,
-        "radial_embedding.cutoff_fn.p": config.cutoff_power,
-    }
-    if config.distance_transform == "agnesi":
-        names = {"a": 1.0805, "q": 0.9183, "p": 4.5791, "covalent_radii": covalent_radii}
-        expected |= {f"radial_embedding.distance_transform.{name}": value for name, value in names.items()}
-    if config.zbl:
-        names = {"c": [0.1818, 0.5099, 0.2802, 0.02817], "a_exp": 0.3, "a_prefactor": 0.4543}
-        names |= {"p": config.cutoff_power, "covalent_radii": covalent_radii}
-        expected |= {f"pair_repulsion_fn.{name}": value for name, value in names.items()}
-    for name, value in expected.items():
+    for name, value in constants(config).items():
         found = left.take(name)
         if found.shape != np.shape(value) or not np.allclose(found, value, rtol=1e-6):  # float32 checkpoints
             raise MlipError(f"{name} is not what the config or the published models have", where=where)
 
 
-def _reference_energies(config: MACEConfig, left: NamedArrays, where: str) -> dict[str, float]:
+def constants(config: MACEConfig) -> dict[str, Float[np.ndarray, "..."] | float]:
+    """Buffers of their state dict that the config decides."""
+    found = {
+        "r_max": config.cutoff,
+        "num_interactions": config.n_layers,
+        "radial_embedding.bessel_fn.r_max": config.cutoff,
+        "radial_embedding.bessel_fn.bessel_weights": np.pi / config.cutoff * np.arange(1, config.n_bessel + 1),
+        "radial_embedding.cutoff_fn.r_max": config.cutoff,
+        "radial_embedding.cutoff_fn.p": config.cutoff_power,
+    }
+    if config.distance_transform == "agnesi":
+        names = {"a": 1.0805, "q": 0.9183, "p": 4.5791, "covalent_radii": covalent_radii}
+        found |= {f"radial_embedding.distance_transform.{name}": value for name, value in names.items()}
+    if config.zbl:
+        names = {"c": [0.1818, 0.5099, 0.2802, 0.02817], "a_exp": 0.3, "a_prefactor": 0.4543}
+        names |= {"p": config.cutoff_power, "covalent_radii": covalent_radii}
+        found |= {f"pair_repulsion_fn.{name}": value for name, value in names.items()}
+    return found
+
+
+def _heads(config: MACEConfig, left: NamedArrays, functional: str | None, where: str) -> dict[str, Head]:
+    """Reference energies, scale and shift of each head."""
+    n_heads, symbols = len(config.heads), [chemical_symbols[z] for z in config.elements]
+    if functional is not None and n_heads > 1:
+        raise MlipError(f"has {n_heads} heads, and --functional names one functional", where=where)
     energies = np.atleast_2d(left.take("atomic_energies_fn.atomic_energies"))
-    if energies.shape != (1, len(config.elements)):
+    if energies.shape != (n_heads, len(symbols)):
         raise MlipError(
-            f"atomic energies of shape {energies.shape} for {len(config.elements)} elements",
-            where=where,
-            fix="models of several heads are not implemented",
+            f"atomic energies of shape {energies.shape} for {n_heads} heads and {len(symbols)} elements", where=where
         )
-    return {chemical_symbols[z]: float(energy) for z, energy in zip(config.elements, energies[0], strict=True)}
+    scales = _of_heads(left, "scale_shift.scale", 1.0, n_heads, where)
+    shifts = _of_heads(left, "scale_shift.shift", 0.0, n_heads, where)
+    return {
+        name: Head(
+            reference_energies=_known(dict(zip(symbols, energies[k].tolist(), strict=True)), n_heads),
+            scale=scales[k],
+            shift=shifts[k],
+            functional=functional or _FUNCTIONALS.get(name.lower(), "unknown"),
+        )
+        for k, name in enumerate(config.heads)
+    }
 
 
-def _scalar(left: NamedArrays, name: str, default: float, where: str) -> float:
-    """Plain MACE has neither scale nor shift."""
-    if name not in left:
-        return default
-    value = left.take(name)
-    if value.size != 1:
-        raise MlipError(f"{name} has {value.size} values", where=where, fix="several heads are not implemented")
-    return float(value.reshape(()))
+def _known(energies: dict[str, float], n_heads: int) -> dict[str, float]:
+    """Of several heads one may not know all elements: mace-torch gives it 0 for the others."""
+    return {symbol: energy for symbol, energy in energies.items() if energy != 0 or n_heads == 1}
 
 
-def _parameters(config: MACEConfig, left: NamedArrays, where: str) -> Iterator[tuple[str, np.ndarray]]:
-    """Names of ours, dots between levels, and their arrays."""
-    c, nz = config.channels, len(config.elements)
-
-    def blocks(name: str, shapes: list[tuple[int, ...]]) -> list[np.ndarray]:
-        flat = left.take(name).ravel()
-        sizes = [int(np.prod(shape)) for shape in shapes]
-        if flat.size != sum(sizes):
-            raise MlipError(f"{name} has {flat.size} numbers, not {sum(sizes)}", where=where)
-        parts = np.split(flat, np.cumsum(sizes)[:-1])
-        return [part.reshape(shape) for part, shape in zip(parts, shapes, strict=True)]
-
-    yield "embedding", blocks("node_embedding.linear.weight", [(nz, c)])[0]
-    n_orders = 1
-    for layer in range(config.n_layers):
-        theirs, ours = f"interactions.{layer}", f"interaction_{layer}"
-        orders = config.orders_out(layer)
-        for order, block in enumerate(blocks(f"{theirs}.linear_up.weight", [(c, c)] * n_orders)):
-            yield f"{ours}.linear_up.order{order}", block
-        for depth in range(len(config.radial_hidden) + 1):
-            yield f"{ours}.radial.layer_{depth}", left.take(f"{theirs}.conv_tp_weights.layer{depth}.weight")
-        paths = [path.out for path in coupling_paths(n_orders - 1, config.max_ell)]
-        mixing = blocks(f"{theirs}.linear.weight", [(c, c)] * len(paths))
-        for order in range(config.max_ell + 1):
-            same = [block for block, out in zip(mixing, paths, strict=True) if out == order]
-            yield f"{ours}.linear.order{order}", np.concatenate(same)
-        if config.normalization == "density":
-            yield f"{ours}.density", left.take(f"{theirs}.density_fn.layer0.weight").ravel()
-        is_element_block = layer == 0 and config.first_block == "element"
-        n_skipped = config.max_ell + 1 if is_element_block else min(n_orders, len(orders))
-        skip = f"{ours}.skip" if is_element_block else f"skip_{layer}"
-        for order, block in enumerate(blocks(f"{theirs}.skip_tp.weight", [(c, nz, c)] * n_skipped)):
-            yield f"{skip}.order{order}", block.transpose(1, 0, 2)
-        for order in orders:
-            for degree in range(1, config.correlation + 1):
-                name = f"products.{layer}.symmetric_contractions.contractions.{order}"
-                yield (
-                    f"product_{layer}.order{order}_degree{degree}",
-                    _contraction(config, left, name, order, degree, where),
-                )
-        for order, block in enumerate(blocks(f"products.{layer}.linear.weight", [(c, c)] * len(orders))):
-            yield f"update_{layer}.order{order}", block
-        if 0 < layer == config.n_layers - 1:
-            hidden = config.readout_hidden
-            yield f"readout_{layer}.hidden", blocks(f"readouts.{layer}.linear_1.weight", [(c, hidden)])[0]
-            yield f"readout_{layer}.energy", blocks(f"readouts.{layer}.linear_2.weight", [(hidden,)])[0]
-        else:
-            yield f"readout_{layer}.energy", blocks(f"readouts.{layer}.linear.weight", [(c,)])[0]
-        n_orders = len(orders)
-
-
-def _contraction(config: MACEConfig, left: NamedArrays, name: str, order: int, degree: int, where: str) -> np.ndarray:
-    """Weights (elements, couplings, channels) of our couplings; a checkpoint may have others of the same span."""
-    place = config.correlation - degree - 1
-    weights = left.take(f"{name}.weights_max" if place < 0 else f"{name}.weights.{place}")
-    ours = coupling_polynomials(config.max_ell, degree, order)
-    tensor = f"{name}.U_matrix_{degree}"
-    if tensor not in left:
-        return weights
-    theirs = polynomials_of_tensor(left.take(tensor), degree)
-    if theirs.shape == ours.shape and np.allclose(theirs, ours, atol=1e-6):
-        return weights
-    theirs, flat = theirs.reshape(len(theirs), -1), ours.reshape(len(ours), -1)
-    combinations = np.linalg.lstsq(flat.T, theirs.T, rcond=1e-10)[0]
-    if not np.allclose(flat.T @ combinations, theirs.T, atol=1e-6):
-        raise MlipError(f"{tensor} is no coupling of order {order}", where=where)
-    return np.einsum("ok,zkc->zoc", combinations, weights)
+def _of_heads(left: NamedArrays, name: str, default: float, n_heads: int, where: str) -> list[float]:
+    """A number for each head, or one for all; plain MACE has neither scale nor shift."""
+    values = left.take(name).ravel() if name in left else np.array([default])
+    if values.size not in (1, n_heads):
+        raise MlipError(f"{name} has {values.size} values for {n_heads} heads", where=where)
+    return np.broadcast_to(values, n_heads).tolist()

@@ -11,6 +11,7 @@ from ase.data import atomic_numbers
 
 from mlip.convert.layers import Arrays, Layer, NamedArrays, checked_config, parameters_from_layers
 from mlip.convert.matgl_files import DIMENSIONS, SavedModel, is_saved_model, read_saved_model
+from mlip.convert.options import ReadOptions
 from mlip.errors import MlipError
 from mlip.models.m3gnet import M3GNetConfig, matgl_config
 from mlip.potential import Potential, PotentialMetadata
@@ -39,26 +40,23 @@ def recognises(source: Path) -> bool:
     return is_saved_model(source)
 
 
-def read(source: Path, functional: str | None = None, aggregate: str | None = None) -> Potential:
+def read(source: Path, options: ReadOptions) -> Potential:
     """
-    Args:
-        functional, aggregate: instead of what the files tell.
-
     Raises:
         MlipError: damaged files, a variant of M3GNet that is not implemented, or files that do not tell in which
             direction messages are added.
     """
     saved = read_saved_model(source)
-    direction = aggregate or saved.aggregate
+    direction = options.aggregate or saved.aggregate
     if direction is None:
         raise MlipError(
             f"does not tell to which end of a bond messages are added: {saved.evidence}",
             where=saved.where,
             fix="--aggregate neighbour for weights trained with matgl < 3, --aggregate centre for later ones",
         )
-    because = "as asked for" if aggregate else saved.evidence
+    because = "as asked for" if options.aggregate else saved.evidence
     notes = [f"atom messages are added to the {direction} of a bond: {because}", _THREE_BODY]
-    if saved.functional and not functional:
+    if saved.functional and not options.functional:
         notes.append(f"functional {saved.functional}: by the model's name or metadata")
     config = _config(saved, direction)
     left = NamedArrays(saved.arrays, saved.where)
@@ -68,7 +66,7 @@ def read(source: Path, functional: str | None = None, aggregate: str | None = No
     metadata = PotentialMetadata(
         reference_energies=references,
         scale=scale,
-        functional=functional or saved.functional or "unknown",
+        functional=options.functional or saved.functional or "unknown",
         provenance={
             "converted_from": f"matgl {saved.name}",
             "citation": "doi:10.1038/s41524-025-01742-y, doi:10.1038/s43588-022-00349-3",

@@ -17,7 +17,8 @@ from ase.data import atomic_numbers
 from mlip import __version__
 from mlip.convert.layers import layers_from_parameters
 from mlip.convert.matgl import EMBEDDING, layer_name
-from mlip.convert.matgl_files import MODEL_VERSION, POTENTIAL_VERSION, import_torch
+from mlip.convert.matgl_files import MODEL_VERSION, POTENTIAL_VERSION
+from mlip.convert.pytorch import import_torch
 from mlip.errors import MlipError
 from mlip.models.m3gnet import M3GNetConfig, matgl_config
 from mlip.potential import Potential

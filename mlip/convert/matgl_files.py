@@ -6,13 +6,13 @@ constructor's arguments, is never opened.
 
 from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 from ase.data import chemical_symbols
 
 from mlip.convert.files import check_archive, read_json_object, read_npz
 from mlip.convert.layers import Arrays
+from mlip.convert.pytorch import import_torch
 from mlip.errors import MlipError
 
 MODEL_VERSION, POTENTIAL_VERSION = 2, 3
@@ -147,22 +147,6 @@ def _read_state(path: Path) -> Arrays:
         raise MlipError("is no dictionary of tensors in float32 or float64", where=str(path))
     of_compiled = "model._orig_mod."  # the prefix that torch.compile puts before names
     return {str(name).replace(of_compiled, "model."): tensor.detach().numpy() for name, tensor in state.items()}
-
-
-def import_torch(what: str) -> ModuleType:
-    """
-    Raises:
-        MlipError: PyTorch is not installed.
-    """
-    fix = "pip install 'alexandria-mlip[convert]'"
-    try:
-        import torch
-    except ImportError:
-        raise MlipError(f"{what} with PyTorch, which is not installed", fix=fix) from None
-    # Before 2.6 a crafted file could execute code in spite of weights_only (CVE-2025-32434).
-    if tuple(map(int, torch.__version__.split(".")[:2])) < (2, 6):
-        raise MlipError(f"{what} with PyTorch 2.6 or later, not {torch.__version__}", fix=fix)
-    return torch
 
 
 def _read_export(source: Path) -> SavedModel:

@@ -1,23 +1,30 @@
 """Which converter reads a source, and which writes a format: readers offer `recognises(path)` and
-`read(path, functional, aggregate) -> Potential`, writers `write(potential, folder)`."""
+`read(path, options) -> Potential`, writers `write(potential, path)`."""
 
 from pathlib import Path
 
-from mlip.convert import m3gnet, mace, matgl, matgl_export
+from mlip.convert import m3gnet, mace, mace_export, matgl, matgl_export
+from mlip.convert.options import ReadOptions
 from mlip.errors import MlipError
 from mlip.potential import Potential
 
 _READERS = (m3gnet, mace, matgl)  # in this order: matgl takes any NAME_weights.npz
-_WRITERS = {"matgl": matgl_export.write}
+_WRITERS = {"matgl": matgl_export.write, "mace": mace_export.write}
 
 
-def convert(source: str | Path, functional: str | None = None, aggregate: str | None = None) -> Potential:
+def convert(
+    source: str | Path,
+    functional: str | None = None,
+    aggregate: str | None = None,
+    trust_pickle: bool = False,
+) -> Potential:
     """The potential that a published checkpoint holds.
 
     Args:
         functional: whose energies these are; by default what the checkpoint, or its name, tells.
         aggregate: "centre" or "neighbour", the end of a bond to which atom messages are added; by default what the
             checkpoint tells. What was decided, and why, is in the provenance's `notes`.
+        trust_pickle: load a file that can run any code, as models of mace-torch can.
 
     Raises:
         MlipError: no such source, a layout that no converter knows, a damaged or unsupported checkpoint.
@@ -29,20 +36,20 @@ def convert(source: str | Path, functional: str | None = None, aggregate: str | 
         raise MlipError("no such file or folder", where=str(source))
     for reader in _READERS:
         if reader.recognises(source):
-            return reader.read(source, functional, aggregate)
+            return reader.read(source, ReadOptions(functional, aggregate, trust_pickle))
     known = "; ".join(reader.LAYOUT for reader in _READERS)
     raise MlipError("is no checkpoint that mlip can convert", where=str(source), fix=f"known: {known}")
 
 
-def export(potential: Potential, to: str, folder: str | Path) -> Path:
-    """Write a potential for another code; the folder must be new or empty.
+def export(potential: Potential, to: str, out: str | Path) -> Path:
+    """Write a potential for another code; nothing is overwritten.
 
     Args:
-        to: "matgl".
+        to: "matgl", whose models are folders, or "mace", whose models are files.
 
     Raises:
         MlipError: an unknown code, or a potential that it cannot represent.
     """
     if to not in _WRITERS:
         raise MlipError(f"there is no format {to!r}", fix=f"known: {', '.join(_WRITERS)}")
-    return _WRITERS[to](potential, Path(folder))
+    return _WRITERS[to](potential, Path(out))

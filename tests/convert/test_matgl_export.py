@@ -107,7 +107,8 @@ def test_a_failure_leaves_nothing_behind(torch, tmp_path, monkeypatch):
 
 
 def test_another_format_is_refused(tmp_path):
-    assert "there is no format 'lammps' (known: matgl)" in mistake(matgl_potential(), tmp_path / "model", to="lammps")
+    line = mistake(matgl_potential(), tmp_path / "model", to="lammps")
+    assert "there is no format 'lammps' (known: matgl, mace)" in line
 
 
 def test_matgl_itself_gives_the_same_numbers(torch, tmp_path):

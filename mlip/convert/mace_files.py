@@ -1,0 +1,204 @@
+"""mace-torch's models on disk: a pickled module (.model), or plain arrays (NAME_weights.npz beside NAME_config.json).
+
+A pickled module is code as much as data: loading it can run anything, so that happens on request only. Much of what
+it computes is in attributes of the module and in the classes of its parts, not in its state dict: both are read, and
+what `mlip.models.mace` does not have is refused by name.
+"""
+
+import re
+import zipfile
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mlip.convert.files import DAMAGED, check_archive, read_json_object, read_npz
+from mlip.convert.layers import Arrays
+from mlip.convert.pytorch import import_mace_torch
+from mlip.errors import MlipError
+from mlip.models.mace import SILU_NORM
+
+_WEIGHTS, _CONFIG = "_weights.npz", "_config.json"
+_LARGEST_PICKLE = 2**28  # bytes without the tensors; published models have 2 MB
+_CONSTANT = re.compile(r".*\.(output_mask|_w3j_\w+|prefactor|weights_\w+_zeroed)|interactions\.\d+\.conv_tp\.weight")
+_NAMES = {  # of classes: what a config calls them
+    "BesselBasis": "bessel",
+    "AgnesiTransform": "agnesi",
+    "NoneType": "none",
+}
+_READOUTS = ("LinearReadoutBlock", "NonLinearReadoutBlock")
+_DEFAULTS = {  # what a module does, and older ones that lack the attribute do too
+    "embedding_specs": None,
+    "edge_irreps": None,
+    "use_so3": False,
+    "use_agnostic_product": False,
+    "use_last_readout_only": False,
+    "apply_cutoff": True,
+}
+
+
+@dataclass(frozen=True)
+class SavedModel:
+    """What either layout holds."""
+
+    where: str
+    origin: str
+    """For the provenance."""
+    values: dict[str, Any]
+    """Named as in NAME_config.json."""
+    arrays: Arrays
+    """The state dict, without constants of e3nn's."""
+
+
+def is_export(source: Path) -> bool:
+    config = _config_file(source)
+    return source.name.endswith(_WEIGHTS) and config.is_file() and b'"mace_torch"' in config.read_bytes()
+
+
+def is_module(source: Path) -> bool:
+    """Whether it is a pickle that names classes of mace-torch, found out without unpickling. The published files end
+    in .model, and in a cache folder in nothing at all."""
+    if not zipfile.is_zipfile(source):
+        return False
+    try:
+        with zipfile.ZipFile(source) as archive:
+            pickles = [item for item in archive.infolist() if item.filename.endswith("/data.pkl")]
+            return any(item.file_size < _LARGEST_PICKLE and b"mace.modules" in archive.read(item) for item in pickles)
+    except DAMAGED:
+        return False
+
+
+def read_export(source: Path) -> SavedModel:
+    """
+    Raises:
+        MlipError: a file is missing or damaged.
+    """
+    values = read_json_object(_config_file(source))
+    origin = f"mace-torch {values['mace_torch']} {source.name.removesuffix(_WEIGHTS)}"
+    return SavedModel(str(source), origin, values, _without_constants(read_npz(source)))
+
+
+def _config_file(source: Path) -> Path:
+    return source.with_name(source.name.removesuffix(_WEIGHTS) + _CONFIG)
+
+
+def read_module(source: Path, trust_pickle: bool) -> SavedModel:
+    """
+    Raises:
+        MlipError: `trust_pickle` is false, PyTorch or mace-torch is missing, a damaged file, or a module that
+            `mlip.models.mace` cannot be.
+    """
+    where = str(source)
+    if not trust_pickle:
+        raise MlipError(
+            "is a pickled module: loading it can run any code that is in the file",
+            where=where,
+            fix="give --trust-pickle if you trust its source as you trust a program that you install",
+        )
+    check_archive(source)
+    torch = import_mace_torch(f"{source} is read")
+    try:
+        module = torch.load(source, map_location="cpu", weights_only=False)
+    except Exception as error:  # whatever mace-torch's classes raise on the attributes of another release
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise MlipError(f"cannot be loaded by this mace-torch: {reason}", where=where) from None
+    _check_parts(module, where)
+    arrays = {name: tensor.detach().numpy() for name, tensor in module.state_dict().items()}
+    return SavedModel(where, f"mace-torch {source.name}", _values(module, where), _without_constants(arrays))
+
+
+def _check_parts(module: Any, where: str) -> None:
+    """
+    Raises:
+        MlipError: naming the part, or the option, that makes it another network than ours.
+    """
+    name = type(module).__name__
+    if name not in ("ScaleShiftMACE", "MACE"):  # a compiled module is a RecursiveScriptModule
+        raise MlipError(f"holds a {name}; only ScaleShiftMACE and MACE, as they were trained, are read", where=where)
+    for option, default in _DEFAULTS.items():
+        value = getattr(module, option, default)
+        if value is not default:
+            raise MlipError(f"{option} = {value!s} is not implemented, only {default}", where=where)
+    for part in module.modules():
+        package = type(part).__module__
+        if package.startswith(("cuequivariance", "openequivariance")):
+            fix = "convert it back to e3nn first: mace_cueq_to_e3nn, mace_oeq_to_e3nn"
+            raise MlipError(f"is made of {package.split('.')[0]}'s layers", where=where, fix=fix)
+        if package == "mace.modules.lora":
+            raise MlipError("has LoRA layers, which are not implemented", where=where, fix="merge them first")
+    for readout in module.readouts:
+        if type(readout).__name__ not in _READOUTS:
+            raise MlipError(f"readout {type(readout).__name__} is not implemented", where=where)
+    if module.products[-1].linear.irreps_out.lmax > 0 and len(module.products) > 1:
+        raise MlipError("the last layer keeps more than scalars, which is not implemented", where=where)
+
+
+def _values(module: Any, where: str) -> dict[str, Any]:
+    """What the state dict does not tell."""
+    radial, first, readout = module.radial_embedding, module.interactions[0], module.readouts[-1]
+    heads = list(getattr(module, "heads", None) or ["default"])
+    is_deep = hasattr(readout, "hidden_irreps")
+    return {
+        "model": type(module).__name__,
+        "hidden": str(module.products[0].linear.irreps_out),
+        "first": type(first).__name__,
+        "inter": _one("interaction blocks", (type(block).__name__ for block in module.interactions[1:]), where),
+        "r_max": _decimal(module.r_max),
+        "num_bessel": len(getattr(radial.bessel_fn, "bessel_weights", ())),
+        "radial_type": _name_of_class(radial.bessel_fn),
+        "distance_transform": _name_of_class(getattr(radial, "distance_transform", None)),
+        "p": int(radial.cutoff_fn.p),
+        "max_ell": first.edge_attrs_irreps.lmax,
+        "corr": _one(
+            "correlations", (len(part.weights) + 1 for block in module.products for part in _contractions(block)), where
+        ),
+        "nint": len(module.interactions),
+        "radial_MLP": list(first.conv_tp_weights.hs[1:-1]),
+        "avgn": _one("avg_num_neighbors", (float(block.avg_num_neighbors) for block in module.interactions), where),
+        "gate": _gate(readout, where) if is_deep else "silu",
+        "MLP": f"{readout.hidden_irreps.dim // len(heads)}x0e" if is_deep else "16x0e",
+        "pair_repulsion": hasattr(module, "pair_repulsion_fn"),
+        "heads": heads,
+    }
+
+
+def _contractions(product: Any) -> Iterable[Any]:
+    return product.symmetric_contractions.contractions
+
+
+def _one(what: str, values: Iterable[Any], where: str) -> Any:
+    """The value that all layers have; None if there are no layers."""
+    different = list(dict.fromkeys(values))
+    if len(different) > 1:
+        listed = ", ".join(map(str, different))
+        raise MlipError(f"layers with different {what} ({listed}) are not implemented", where=where)
+    return different[0] if different else None
+
+
+def _decimal(scalar: Any) -> float:
+    """4.6, not 4.599999904, which is what float32 has made of it."""
+    return float(str(scalar.numpy()))
+
+
+def _name_of_class(part: Any) -> str:
+    return _NAMES.get(type(part).__name__, type(part).__name__)
+
+
+def _gate(readout: Any, where: str) -> str:
+    """Of the last readout; e3nn scales it by a constant that it samples."""
+    activation = readout.non_linearity.acts[0]
+    name = getattr(activation.f, "__name__", type(activation.f).__name__)
+    if name == "silu" and not np.isclose(activation.cst, SILU_NORM, rtol=1e-6):
+        raise MlipError(f"silu is scaled by {activation.cst}, not by {SILU_NORM}", where=where)
+    return name
+
+
+def _without_constants(arrays: Arrays) -> Arrays:
+    """e3nn has empty biases everywhere."""
+    return {
+        name: array
+        for name, array in arrays.items()
+        if not _CONSTANT.fullmatch(name) and not (name.endswith(".bias") and array.size == 0)
+    }
