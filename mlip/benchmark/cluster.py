@@ -5,6 +5,7 @@ A chunk whose worker dies is done again by another worker, and counts when it co
 every worker it meets is taken apart: the structure at fault ends as an error, the others as they would have.
 """
 
+import logging
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -32,6 +33,8 @@ _MAX_CHUNK = 256
 _CHUNKS_PER_WORKER = 8
 """So that workers end together, and little is lost with one."""
 _CONNECT_SECONDS = 10
+_HERE = "127.0.0.1"
+"""Of a local cluster: Dask runs what it is sent, so that nobody outside may send it anything."""
 
 
 def relax_on_cluster(
@@ -138,15 +141,18 @@ def _local_cluster(count: str) -> "SpecCluster":
         k: {
             "cls": Nanny,
             "options": {
+                "host": _HERE,
                 "nthreads": 1,
+                "dashboard": False,
+                "silence_logs": logging.ERROR,
                 "memory_limit": 0,  # a worker may use what this process might have used
                 "env": {"CUDA_VISIBLE_DEVICES": devices[k]} if devices else {"NPROC": cores},  # NPROC: XLA's threads
             },
         }
         for k in range(n)
     }
-    scheduler = {"cls": Scheduler, "options": {"dashboard": False, "port": 0}}
-    return SpecCluster(workers=workers, scheduler=scheduler, silence_logs="ERROR")
+    scheduler = {"cls": Scheduler, "options": {"host": _HERE, "port": 0, "dashboard": False}}
+    return SpecCluster(workers=workers, scheduler=scheduler, silence_logs=logging.ERROR)
 
 
 def _gpus() -> list[str]:

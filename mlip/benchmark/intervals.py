@@ -56,7 +56,8 @@ def wilson(percent: float, n: int) -> Interval:
     share = percent / 100
     centre = (share + _Z**2 / (2 * n)) / (1 + _Z**2 / n)
     half = _Z / (1 + _Z**2 / n) * np.sqrt(share * (1 - share) / n + _Z**2 / (4 * n**2))
-    return Interval(100 * max(centre - half, 0.0), 100 * min(centre + half, 1.0))
+    low, high = np.clip(100 * np.round([centre - half, centre + half], 12), 0, 100)
+    return Interval(float(low), float(high))
 
 
 def _percentiles(values: list[float]) -> Interval:

@@ -2,6 +2,7 @@
 which both are compared.
 """
 
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -74,6 +75,8 @@ class Reference:
             "initial_cell": np.round(self.start.cell.array, _DIGITS).tolist(),
             "initial_positions": np.round(self.start.positions, _DIGITS).tolist(),
             **result.as_record(),
+            # Its place in the batch, which a resumed run or a cluster would change, says less than the id above.
+            "message": result.message and re.sub(r"^structure \d+: ", "", result.message),
         }
 
 
