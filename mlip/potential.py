@@ -396,7 +396,7 @@ def energies_by_z(energies: dict[str, float]) -> Float[np.ndarray, "119"]:
 
 
 def _choose(heads: Sequence[str]) -> str:
-    return f"choose one of {', '.join(heads)}: head=NAME, on the command line --head NAME"
+    return f"choose one of {', '.join(heads)}: head=NAME; mlip convert POTENTIAL OUT --head NAME makes a file of it"
 
 
 def _from_header(cls: type[Potential], text: str, tensors: dict[str, np.ndarray], where: str) -> Potential:

@@ -24,7 +24,7 @@ from mlip.benchmark.reference import Reference
 from mlip.data import Store
 from mlip.data.outliers import END_REMOVED
 from mlip.errors import MlipError
-from mlip.potential import Potential
+from mlip.potential import open_potential
 from mlip.relaxation import RelaxResult, Statistics, check_options, relaxations
 from mlip.relaxation.cell import Along
 from mlip.relaxation.queue import progress_bar
@@ -109,7 +109,7 @@ def run_relaxation_benchmark(
         if value not in known:
             raise MlipError(f"unknown {name} {value!r}", where=f"--{name}", fix=f"one of: {', '.join(known)}")
     check_options(fmax, steps, dtype)
-    Potential.load(potential_path)  # if it is none, that is said before anything is read or written
+    open_potential(potential_path)  # if it is none, that is said before anything is read or written
     with Store(store_path) as store:
         chosen, left_out = _choose(store, split, start)
         if not chosen:

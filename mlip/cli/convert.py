@@ -18,7 +18,9 @@ class Aggregate(StrEnum):
 
 
 def convert(
-    source: Annotated[Path, typer.Argument(help="A published checkpoint (folder or file); with --to, a potential.")],
+    source: Annotated[
+        Path, typer.Argument(help="A published checkpoint (folder or file); with --to or --head, a potential.")
+    ],
     out: Annotated[
         Path, typer.Argument(help="The potential, OUT.safetensors; with --to, a new folder (matgl) or file (mace).")
     ],
@@ -29,7 +31,7 @@ def convert(
     aggregate: Annotated[
         Aggregate | None, typer.Option(help="matgl: the end of a bond that atom messages are added to.")
     ] = None,
-    head: Annotated[str | None, typer.Option(help="Of several heads keep this one only.")] = None,
+    head: Annotated[str | None, typer.Option(help="Of a potential with several heads keep this one only.")] = None,
     trust_pickle: Annotated[
         bool, typer.Option("--trust-pickle", help="mace: load a .model, which can run any code that is in it.")
     ] = False,
@@ -48,7 +50,10 @@ def convert(
     else:
         if out.is_dir():
             raise MlipError("is a folder", where=str(out), fix="the potential is one file: OUT.safetensors")
-        potential = read_checkpoint(source, functional, aggregate, trust_pickle)
+        if head is not None and source.suffix == ".safetensors":
+            potential = Potential.load(source)
+        else:
+            potential = read_checkpoint(source, functional, aggregate, trust_pickle)
         potential = potential if head is None else potential.of_head(head)
         for note in potential.metadata.provenance.get("notes", []):
             print(f"note: {note}")

@@ -27,9 +27,9 @@ def dimers(
 
     from mlip.benchmark.dimer_report import describe_scan, dimer_figure, dimer_table, write_records
     from mlip.benchmark.dimers import scan_dimers
-    from mlip.potential import Potential
+    from mlip.potential import open_potential
 
-    scan = scan_dimers(Potential.load(potential), elements and elements.split(","), dtype=dtype)
+    scan = scan_dimers(open_potential(potential), elements and elements.split(","), dtype=dtype)
     table = dimer_table(scan, potential.name)
     if out is not None:
         out.mkdir(parents=True, exist_ok=True)

@@ -55,11 +55,14 @@ def _potential(path: Path) -> dict:
         "model": potential.config.model,
         "parameters": potential.n_parameters,
         "config": potential.config.model_dump(),
-        "functional": metadata.functional,
         "elements": " ".join(potential.elements),
-        "scale (eV)": metadata.scale,
-        "shift (eV/atom)": metadata.shift,
+        **({f"head {name}": _energies(head) for name, head in metadata.heads.items()} or _energies(metadata)),
         "precision": metadata.precision,
         "provenance": metadata.provenance,
         "written by mlip": metadata.mlip_version,
     }
+
+
+def _energies(head) -> dict:
+    """Of one head, or of a potential that has no others."""
+    return {"functional": head.functional, "scale (eV)": head.scale, "shift (eV/atom)": head.shift}

@@ -24,7 +24,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from mlip.errors import MlipError
 from mlip.graph.batching import Shape, pad_batch
-from mlip.potential import Potential
+from mlip.potential import Potential, open_potential
 from mlip.relaxation.batch import (
     FIXED_AXES,
     FIXED_AXES_WITH_SYMMETRY,
@@ -162,8 +162,7 @@ def relaxations(
         options: the fields of `Options`.
     """
     checked = Options(**options)
-    if not isinstance(potential, Potential):
-        potential = Potential.load(potential)
+    potential = open_potential(potential)
     for index, atoms in enumerate(structures):
         if not isinstance(atoms, Atoms):
             raise MlipError(f"is a {type(atoms).__name__}", where=f"structure {index}", fix="give ase.Atoms")

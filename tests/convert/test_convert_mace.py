@@ -109,6 +109,9 @@ def test_one_head_of_several_is_kept(mace_torch, tmp_path):
     out = tmp_path / "scan.safetensors"
     convert_command(path, out, head="SCAN", trust_pickle=True)
     assert Potential.load(out).heads == ("SCAN",)
+    convert_command(path, tmp_path / "all.safetensors", trust_pickle=True)
+    convert_command(tmp_path / "all.safetensors", tmp_path / "again.safetensors", head="SCAN")
+    assert (tmp_path / "again.safetensors").read_bytes() == out.read_bytes()
 
 
 def test_elements_that_a_head_does_not_know_have_no_energy_there(mace_torch, tmp_path):
