@@ -5,7 +5,7 @@ training.
 
 Runs with that package and its dependencies alone; it is imported under the same name as ours. The config is the one
 that mace-torch's side reads, the weights are random, as the two have not the same parameters. Everything else is as the
-package has it by default: backends, graphs, padding.
+package has it by default: backends, graphs, padding of cells; batches are told the size that they need.
 """
 
 import argparse
@@ -13,11 +13,13 @@ import json
 import logging
 from functools import partial
 from itertools import cycle
+from math import ceil
 from pathlib import Path
 
 import ase.io
 import jax
 import optax
+from matscipy.neighbours import neighbour_list
 from mlip.models.loss import MSELoss
 from mlip.simulation.ase.mlip_ase_calculator import MLIPForceFieldASECalculator
 from mlip.simulation.configs.simulation_config import DEFAULT_EDGE_CAPACITY_MULT
@@ -75,10 +77,10 @@ def predict(field: ForceField, structures: str) -> Job:
     """All structures of the file as one batch, from atoms to results: what `run_batched_inference` does, but compiled
     once, where that compiles in every call."""
     frames = ase.io.read(structures, ":")
-    evaluate = jax.jit(field)
+    limits, evaluate = _limits(field, frames), jax.jit(field)
 
     def run():
-        return [jax.device_get(evaluate(batch)) for batch in _dataset(field, frames)]
+        return jax.device_get(evaluate(_batch(field, frames, limits)))
 
     run()
     return Job(run, {})
@@ -86,7 +88,8 @@ def predict(field: ForceField, structures: str) -> Job:
 
 def model(field: ForceField, structures: str) -> Job:
     """Energies, forces and stresses of one batch whose graphs are ready."""
-    (batch,) = (jax.device_put(batch) for batch in _dataset(field, ase.io.read(structures, ":")))
+    frames = ase.io.read(structures, ":")
+    batch = jax.device_put(_batch(field, frames, _limits(field, frames)))
     program = jax.jit(field).lower(batch).compile()
     return Job(lambda: jax.block_until_ready(program(batch)), {}, _memory(program))
 
@@ -94,7 +97,7 @@ def model(field: ForceField, structures: str) -> Job:
 def training_step(field: ForceField, structures: str) -> Job:
     """A step of its training loop on all structures of the file: loss, its gradient, Adam; the batch is ready."""
     frames = ase.io.read(structures, ":")
-    (batch,) = (jax.device_put(batch) for batch in _dataset(field, frames))
+    batch = jax.device_put(_batch(field, frames, _limits(field, frames)))
     weights = (1.0, 1.0, 0.1 * EV_PER_A3_IN_GPA**2)
     loss = MSELoss(*(lambda _, weight=weight: weight for weight in weights))
     optimizer, ema = optax.adam(1e-6), exponentially_moving_average()
@@ -118,13 +121,26 @@ def _memory(program: jax.stages.Compiled) -> int:
     return buffers - taken.alias_size_in_bytes  # results that lie where donated arguments were
 
 
-def _dataset(field: ForceField, frames):
-    """Batches as `run_batched_inference` makes them, of all frames."""
+def _limits(field: ForceField, frames) -> dict[str, int]:
+    """With which all frames are one batch with little padding; those it finds for itself make several of them."""
+    n_edges = sum(len(neighbour_list("i", atoms, field.cutoff_distance)) for atoms in frames)
+    return {
+        "max_n_node": ceil(sum(map(len, frames)) / len(frames)),  # of a frame
+        "max_n_edge": ceil(n_edges / (2 * len(frames))),  # it reserves twice as many
+    }
+
+
+def _batch(field: ForceField, frames, limits: dict[str, int]):
+    """All frames as `run_batched_inference` prepares them."""
     config = GraphDatasetBuilderConfig(
-        graph_cutoff_angstrom=field.cutoff_distance, batch_size=len(frames), discard_graphs_without_edges=False
+        graph_cutoff_angstrom=field.cutoff_distance,
+        batch_size=len(frames),
+        discard_graphs_without_edges=False,
+        **limits,
     )
     builder = SingleGraphDatasetBuilder(ASEAtomsReader(frames), config, dataset_info=field.dataset_info)
-    return builder.get_dataset(prefetch=False)
+    (batch,) = builder.get_dataset(prefetch=False)
+    return batch
 
 
 def main() -> None:
