@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-import jax
 import jraph
 import numpy as np
 from ase.data import atomic_numbers, chemical_symbols, covalent_radii
@@ -23,6 +22,7 @@ from jaxtyping import Bool, Float, Int
 
 from mlip.errors import MlipError
 from mlip.potential import Potential, evaluate_batch
+from mlip.relaxation.queue import progress_bar
 from mlip.runtime import precision_scope, set_up_jax
 
 SHORTEST = 0.2
@@ -131,7 +131,9 @@ class DimerScan:
             }
 
 
-def scan_dimers(potential: Potential, elements: list[str] | None = None, dtype: str = "float32") -> DimerScan:
+def scan_dimers(
+    potential: Potential, elements: list[str] | None = None, dtype: str = "float32", progress: bool = True
+) -> DimerScan:
     """Energies and forces of the dimers of all pairs of elements.
 
     Args:
@@ -148,9 +150,8 @@ def scan_dimers(potential: Potential, elements: list[str] | None = None, dtype: 
     set_up_jax()
     pairs = numbers[np.stack(np.triu_indices(len(numbers)), axis=1)]
     distances = np.geomspace(SHORTEST, potential.cutoff, _N_DISTANCES)
-    energies, forces = _evaluate(
-        potential, np.repeat(pairs, len(distances), axis=0), np.tile(distances, len(pairs)), dtype
-    )
+    numbers_of, distance_of = np.repeat(pairs, len(distances), axis=0), np.tile(distances, len(pairs))
+    energies, forces = _evaluate(potential, numbers_of, distance_of, dtype, progress)
     energies, forces = energies.reshape(len(pairs), -1), forces.reshape(len(pairs), -1)
     return DimerScan(pairs, distances, energies - energies[:, -1:], forces)
 
@@ -162,23 +163,23 @@ def _number_of(symbol: str) -> int:
 
 
 def _evaluate(
-    potential: Potential, numbers: Int[np.ndarray, "k 2"], distances: Float[np.ndarray, " k"], dtype: str
+    potential: Potential,
+    numbers: Int[np.ndarray, "k 2"],
+    distances: Float[np.ndarray, " k"],
+    dtype: str,
+    progress: bool,
 ) -> tuple[Float[np.ndarray, " k"], Float[np.ndarray, " k"]]:
     """Energies without reference energies, eV, and repulsive forces, eV/A; batch after batch of one shape."""
-    energies, forces = [], []
+    energies, forces = np.zeros((2, len(numbers)))
     params = potential.cast(dtype)
-    for start in range(0, len(numbers), _BATCH):
-        members = np.minimum(
-            np.arange(start, start + _BATCH), len(numbers) - 1
-        )  # the last batch repeats the last dimer
-        graph = _dimers(numbers[members], distances[members], np.dtype(dtype))
-        with precision_scope(dtype):
+    with progress_bar(progress) as bar, precision_scope(dtype):
+        for start in bar.track(range(0, len(numbers), _BATCH), description="batches of dimers"):
+            members = np.minimum(np.arange(start, start + _BATCH), len(numbers) - 1)  # the last dimer fills up
+            graph = _dimers(numbers[members], distances[members], np.dtype(dtype))
             found = evaluate_batch(potential.model, params, graph, potential.metadata.scale, potential.metadata.shift)
-            found = jax.device_get(found)
-        energies.append(found.energy[:-1])
-        forces.append(found.forces[1:-1:2, 0])
-    join = lambda parts: np.concatenate(parts)[: len(numbers)].astype(np.float64)  # noqa: E731
-    return join(energies), join(forces)
+            energies[members] = found.energy[:-1]
+            forces[members] = found.forces[1:-1:2, 0]
+    return energies, forces
 
 
 def _dimers(numbers: Int[np.ndarray, "k 2"], distances: Float[np.ndarray, " k"], dtype: np.dtype) -> jraph.GraphsTuple:

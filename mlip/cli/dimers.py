@@ -29,7 +29,7 @@ def dimers(
     from mlip.benchmark.dimers import scan_dimers
     from mlip.potential import open_potential
 
-    scan = scan_dimers(open_potential(potential), elements and elements.split(","), dtype=dtype)
+    scan = scan_dimers(open_potential(potential), elements and elements.split(","), dtype=dtype, progress=not as_json)
     table = dimer_table(scan, potential.name)
     if out is not None:
         out.mkdir(parents=True, exist_ok=True)
