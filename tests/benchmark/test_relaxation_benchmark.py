@@ -5,7 +5,9 @@ import json
 
 import numpy as np
 import pytest
+import spglib
 from ase.build import bulk
+from ase.spacegroup import crystal
 
 from mlip.benchmark import relaxation
 from mlip.benchmark.histograms import error_figures, plot_errors
@@ -135,6 +137,20 @@ def test_from_the_first_frame_the_reference_is_still_the_last(potential, tmp_pat
     assert record["volume"] == pytest.approx(strained.get_volume())
     assert record["dft_volume"] == pytest.approx(bulk("Cu").get_volume())
     assert run.left_out == {"having a relaxed structure only": ["agm2"]}
+
+
+def test_the_symmetry_of_the_start_is_kept_where_asked(potential, tmp_path):
+    rutile = crystal(["Cu", "Cl"], [(0, 0, 0), (0.3, 0.3, 0)], spacegroup=136, cellpar=[5.2, 5.2, 3.4, 90, 90, 90])
+    with StoreWriter(tmp_path / "paths.h5") as writer:
+        writer.add(Trajectory("agm1", [frame(rutile, -1.0), frame(rutile, -3.0)], "PBEsol", 3), "test")
+    options = {"start": "first", "symmetry": True, "steps": 5, "fmax": 1e-4}
+    run = run_relaxation_benchmark(potential, tmp_path / "paths.h5", tmp_path / "out", **options, progress=False)
+    (record,) = run.records
+    assert run.header["symmetry"] is True
+    assert record["n_steps"] > 0
+    relaxed = (np.array(record["cell"]), np.array(record["positions"]) @ np.linalg.inv(record["cell"]))
+    # exact projections: what is left is the single precision of the steps
+    assert spglib.get_spacegroup((*relaxed, record["numbers"]), symprec=1e-5) == "P4_2/mnm (136)"
 
 
 @pytest.mark.parametrize(
