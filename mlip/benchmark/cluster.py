@@ -8,6 +8,7 @@ every worker it meets is taken apart: the structure at fault ends as an error, t
 import logging
 import os
 from collections.abc import Iterator, Sequence
+from concurrent.futures import CancelledError
 from contextlib import contextmanager
 from dataclasses import fields
 from glob import glob
@@ -90,7 +91,12 @@ def _chunks(structures: Sequence[Atoms], n_workers: int) -> Iterator[list[int]]:
 
 
 def _take(future: "Future", statistics: Statistics) -> "Ended":
-    ended, spent = future.result()
+    try:
+        ended, spent = future.result()
+    except CancelledError:
+        raise MlipError(
+            "the Dask scheduler is gone", where="--cluster", fix="repeat the command: it goes on where it was"
+        ) from None
     for f in fields(Statistics):
         both = getattr(statistics, f.name), getattr(spent, f.name)
         setattr(statistics, f.name, both[0] | both[1] if f.name == "shapes" else sum(both))
