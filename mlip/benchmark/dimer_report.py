@@ -42,7 +42,8 @@ def describe_scan(scan: DimerScan) -> str:
         f"{counts['pairs_passing']} of {counts['pairs']} pairs of {counts['elements']} elements pass "
         f"({100 * counts['pairs_passing'] / counts['pairs']:.1f} %; {counts['same_element_passing']} of "
         f"{counts['elements']} with themselves): finite up to the cutoff, repulsive from {SHORTEST} Å to "
-        f"{REPULSIVE_BELOW:g} of the sum of covalent radii; {counts['pairs_not_finite']} are not finite somewhere"
+        f"{REPULSIVE_BELOW:g} of the sum of covalent radii; {counts['pairs_collapsing']} are lowest in energy there, "
+        f"{counts['pairs_not_finite']} are not finite somewhere"
     )
 
 
@@ -60,7 +61,9 @@ def dimer_figure(scan: DimerScan, name: str) -> Figure:
     left, right = figure.subplots(1, 2, width_ratios=(1.5, 1))
     _draw_map(figure, left, scan)
     _draw_curves(right, scan)
-    figure.suptitle(f"{name}: {int(scan.passes.sum())} of {len(scan.passes)} pairs of elements repel each other")
+    figure.suptitle(
+        f"{name}: {int(scan.passes.sum())} of {len(scan.passes)} pairs of elements repel each other at short range"
+    )
     return figure
 
 

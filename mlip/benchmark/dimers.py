@@ -93,6 +93,12 @@ class DimerScan:
             rises = np.where(self._short, highest_outside - self.energies, 0.0)
         return np.where(np.isfinite(rises).all(axis=1), rises.max(axis=1), np.inf)
 
+    @cached_property
+    def collapses(self) -> Bool[np.ndarray, " p"]:
+        """Whether the lowest energy of all lies in the short range: there, and not at the bond, such a pair ends."""
+        lowest = np.where(np.isnan(self.energies), np.inf, self.energies).argmin(axis=1)
+        return self._short[np.arange(len(lowest)), lowest]
+
     def worst(self, n: int) -> list[int]:
         """Places of up to n pairs that fail, those with the deepest holes first."""
         failing = np.flatnonzero(~self.passes)
@@ -106,6 +112,7 @@ class DimerScan:
             "elements": len(np.unique(self.numbers)),
             "pairs": len(self.numbers),
             "pairs_passing": int(self.passes.sum()),
+            "pairs_collapsing": int(self.collapses.sum()),
             "pairs_not_finite": int((~self.is_finite).sum()),
             "same_element_passing": int(self.passes[self.numbers[:, 0] == self.numbers[:, 1]].sum()),
             "median_hole_of_failing_eV": float(np.median(finite)) if len(finite) else None,
@@ -122,6 +129,7 @@ class DimerScan:
             yield {
                 "pair": name,
                 "passes": bool(self.passes[k]),
+                "collapses": bool(self.collapses[k]),
                 "is_finite": bool(self.is_finite[k]),
                 "repulsive_below": round(float(self.limits[k]), 4),
                 "fails_at": _number(self.fails_at[k]),

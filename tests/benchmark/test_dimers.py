@@ -92,6 +92,11 @@ def test_a_hole_is_found_with_its_place_and_depth():
     assert scan.fails_at[place] == pytest.approx(last, abs=0.05)
 
 
+def test_a_pair_collapses_if_a_hole_is_deeper_than_its_bond():
+    assert not scan_dimers(pair_potential(hole=20.0)).collapses.any()  # 13 eV above the atoms apart
+    assert scan_dimers(pair_potential(hole=60.0)).collapses.tolist() == [name == "O-Cu" for name in NAMES]
+
+
 def test_attraction_beyond_the_short_range_is_a_bond_and_no_hole():
     """Cu-O must repel below 0.99 A; a pit there would be a hole, one at 1.7 A is what atoms do."""
     scan = scan_dimers(pair_potential(hole=20.0), ["Cu", "O"])
