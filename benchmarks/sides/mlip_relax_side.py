@@ -12,7 +12,7 @@ import ase.io
 from protocol import Job, serve, versions
 
 from mlip.potential import Potential
-from mlip.relaxation import Reason, Statistics, relaxations
+from mlip.relaxation import Statistics, relaxations
 from mlip.runtime import set_up_jax
 from mlip.training.parallel import describe_devices
 
@@ -25,7 +25,7 @@ def relax(potential: Potential, structures: str, fmax: float, steps: int) -> Job
     check = {
         "seconds": seconds,
         "first_seconds": first,
-        "converged": [result.reason is Reason.CONVERGED for result in results],
+        "converged": [result.converged for result in results],
         "steps": [result.n_steps for result in results],
         "energy": [result.energy for result in results],
         "padded": statistics.padded_fraction,
