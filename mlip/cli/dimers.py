@@ -34,7 +34,7 @@ def dimers(
     if out is not None:
         out.mkdir(parents=True, exist_ok=True)
         write_records(scan, out / "curves.jsonl")
-        dimer_figure(scan, potential.name).savefig(out / "dimers.png", dpi=150)
+        dimer_figure(scan, potential.name).savefig(out / "dimers.png", dpi=120)
         table.save(out)
         (out / "summary.json").write_text(json.dumps(scan.summary(), indent=1) + "\n")
     if as_json:
