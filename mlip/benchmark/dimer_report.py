@@ -12,7 +12,7 @@ from mlip.benchmark.dimers import REPULSIVE_BELOW, SHORTEST, DimerScan
 from mlip.benchmark.tables import Table
 
 _CURVES = 6
-_SHALLOW, _DEEP = 0.01, 1000.0
+_SHALLOW, _DEEP = 0.01, 100.0
 """eV: ends of the colour scale."""
 
 
