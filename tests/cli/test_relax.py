@@ -10,8 +10,10 @@ import numpy as np
 import pytest
 from ase.build import bulk
 
+from mlip.errors import MlipError
 from mlip.models.m3gnet import M3GNetConfig
 from mlip.potential import Potential, PotentialMetadata, init_params
+from mlip.relaxation.files import relax_files
 from mlip.relaxation.results_file import read_results
 
 
@@ -50,10 +52,11 @@ def test_a_run_killed_with_signal_9_goes_on_with_no_structure_lost_or_relaxed_tw
         crystal.rattle(0.05, seed=seed)
     ase.io.write(tmp_path / "salts.extxyz", crystals)
     ase.io.write(tmp_path / "xenon.cif", bulk("Xe", "fcc", a=6.2))
-    arguments = ["relax", potential, tmp_path / "salts.extxyz", tmp_path / "xenon.cif", "--steps", 20, "--out"]
+    files = [tmp_path / "salts.extxyz", tmp_path / "xenon.cif"]
     results = tmp_path / "out" / "results.jsonl"
 
-    first = subprocess.Popen([sys.executable, "-m", "mlip.cli", *map(str, arguments), str(results.parent)])
+    arguments = ["relax", potential, *files, "--steps", 20, "--out", results.parent]
+    first = subprocess.Popen([sys.executable, "-m", "mlip.cli", *map(str, arguments)])
     while first.poll() is None and n_lines(results) < 6:
         time.sleep(0.01)
     first.kill()  # SIGKILL: nothing can be tidied up
@@ -65,15 +68,12 @@ def test_a_run_killed_with_signal_9_goes_on_with_no_structure_lost_or_relaxed_tw
     with results.open("ab") as file:
         file.write(survived.splitlines()[-1][:50])  # the kill came within a line
 
-    second = mlip(*arguments, results.parent, "--json")
-    assert second.returncode == 0, second.stderr
-    assert json.loads(second.stdout)["relaxed_now"] == 25 - n_done
+    assert relax_files(potential, files, results.parent, steps=20, progress=False)["relaxed_now"] == 25 - n_done
     assert results.read_bytes().startswith(survived)
     _, records = read_results(results)
     assert sorted(record["structure"] for record in records) == list(range(25))
 
-    whole = mlip(*arguments, tmp_path / "uninterrupted", "--json")
-    assert whole.returncode == 0, whole.stderr
+    relax_files(potential, files, tmp_path / "uninterrupted", steps=20, progress=False)
     pairs = [ase.io.read(folder / "relaxed.extxyz", ":") for folder in (results.parent, tmp_path / "uninterrupted")]
     for resumed, uninterrupted in zip(*pairs, strict=True):
         assert resumed.info["reason"] == uninterrupted.info["reason"]
@@ -87,13 +87,13 @@ def n_lines(path) -> int:
 
 def test_another_protocol_is_not_mixed_into_the_results(potential, tmp_path):
     ase.io.write(tmp_path / "xenon.cif", bulk("Xe", "fcc", a=6.2))  # unknown to the potential: nothing compiles
-    arguments = ["relax", potential, tmp_path / "xenon.cif", "--out", tmp_path / "out"]
-    assert mlip(*arguments).returncode == 0
-    again = mlip(*arguments, "--fmax", 0.01)
-    assert again.returncode == 2
-    assert "holds results of another relaxation" in again.stderr
+    arguments = (potential, [tmp_path / "xenon.cif"], tmp_path / "out")
+    relax_files(*arguments, progress=False)
+    with pytest.raises(MlipError, match="holds results of another relaxation"):
+        relax_files(*arguments, fmax=0.01, progress=False)
     ase.io.write(tmp_path / "xenon.cif", bulk("Xe", "fcc", a=6.3))
-    assert "holds results of another inputs" in mlip(*arguments).stderr
+    with pytest.raises(MlipError, match="holds results of another inputs"):
+        relax_files(*arguments, progress=False)
 
 
 @pytest.mark.parametrize(
@@ -106,6 +106,21 @@ def test_a_file_without_structures_is_one_line(potential, tmp_path, name, conten
     assert run.returncode == 2
     assert len(run.stderr.strip().splitlines()) == 1
     assert message in run.stderr
+
+
+def test_symmetry_pressure_and_guards_are_options_that_the_results_tell(potential, tmp_path):
+    salt = bulk("NaCl", "rocksalt", a=5.6)
+    salt.positions[1] += [0.004, 0, 0]
+    ase.io.write(tmp_path / "salt.cif", salt)
+    options = ("--symmetry", "--pressure-gpa", 2, "--max-strain", 0.5, "--min-distance", 0.4, "--steps", 2)
+    run = mlip("relax", potential, tmp_path / "salt.cif", "--out", tmp_path / "out", *options)
+    assert run.returncode == 0, run.stderr
+    header, (record,) = read_results(tmp_path / "out" / "results.jsonl")
+    told = {"symmetry": True, "pressure_gpa": 2.0, "max_strain": 0.5, "min_distance": 0.4, "steps": 2}
+    assert told.items() <= header["relaxation"].items()
+    sodium, chlorine = np.array(record["positions"])
+    lattice_vector = 2 * (chlorine - sodium) @ np.linalg.inv(record["cell"])
+    np.testing.assert_allclose(lattice_vector, np.round(lattice_vector), atol=1e-6)  # half way again
 
 
 def test_a_cell_choice_that_is_none_is_one_line(potential, tmp_path):

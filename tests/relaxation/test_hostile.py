@@ -25,12 +25,19 @@ EXPECTED = {
 
 
 @pytest.mark.filterwarnings("error")
-@pytest.mark.parametrize("n_structures", [153, pytest.param(2_000, marks=pytest.mark.slow)])
-def test_every_hostile_structure_has_one_record_and_no_nan_leaves_it(potential, crystals, n_structures):
+@pytest.mark.parametrize(
+    ("n_structures", "symmetry"),
+    [
+        (153, False),
+        pytest.param(2_000, False, marks=pytest.mark.slow),
+        pytest.param(2_000, True, marks=pytest.mark.slow),
+    ],
+)
+def test_every_hostile_structure_has_one_record_and_no_nan_leaves_it(potential, crystals, n_structures, symmetry):
     kinds, hostile = zip(*hostile_structures(n_structures), strict=True)
     good = list(crystals.values())
     structures = [*good, *hostile, *good]
-    options = {"steps": 100, "dtype": "float64"}
+    options = {"steps": 100, "symmetry": symmetry, "dtype": "float64"}
     results = {}
     for index, result in relaxations(structures, potential, **options):
         assert index not in results

@@ -2,7 +2,6 @@
 
 import gzip
 import json
-from collections import Counter
 
 import numpy as np
 import pytest
@@ -13,6 +12,7 @@ from ase.constraints import FixSymmetry
 from ase.spacegroup import crystal
 
 import mlip
+from mlip.convert import convert
 from mlip.errors import MlipError
 from mlip.relaxation import Along, Statistics, relaxations
 from mlip.relaxation.cell import strain_freedom
@@ -130,12 +130,17 @@ def test_space_groups_after_relaxation_are_those_before(symmetric, potential, dt
 
 
 def test_a_saddle_that_symmetry_holds_is_not_left(potential):
-    """Carbon atoms half way between others: without symmetry noise of 0.003 A lets them fall to one side."""
-    chain = Atoms("CCuC", [[0, 0, 0], [1.9, 0.002, 0], [3.8, 0, 0]], cell=[7.5, 12, 12], pbc=True)
-    chain.positions += 1e-3 * np.random.default_rng(3).normal(size=(3, 3))
-    free, held = (mlip.relax([chain], potential, symmetry=s, cell=False, progress=False)[0] for s in (False, True))
+    """Simple cubic copper, which noise of 0.002 A sends to a close packing when nothing holds it."""
+    copper = bulk("Cu", "sc", a=2.4) * (2, 2, 2)
+    copper.positions += 2e-3 * np.random.default_rng(0).normal(size=(8, 3))
+    free, held = (
+        mlip.relax([copper], potential, fmax=2e-3, symmetry=kept, progress=False)[0] for kept in (False, True)
+    )
     assert free.converged
-    assert space_group(held.atoms, 1e-5) == space_group(chain)
+    assert held.converged
+    assert space_group(held.atoms, 1e-5) == space_group(copper) == 221
+    assert space_group(free.atoms) != 221
+    assert free.energy < held.energy - 1
 
 
 def test_layers_keep_their_symmetry_with_open_and_with_periodic_vacuum(potential):
@@ -188,21 +193,16 @@ def test_a_job_without_symmetry_pays_nothing_and_one_with_it_compiles_once_more(
 
 
 @pytest.mark.slow
-def test_space_groups_of_three_hundred_real_crystals_are_kept(shared, potential):
-    """Crystals of WBM with ten operations or more, by the pair potential, which knows nothing of their bonding."""
+def test_space_groups_of_real_crystals_are_kept_by_the_published_m3gnet(shared):
+    """The first 350 crystals of WBM that have more symmetry than an inversion, stretched by 3 %. Without symmetry
+    forces of float32 leave a third of them outside their space group at the tolerance used here."""
+    potential = convert(shared / "goldens/m3gnet")
     found = json.loads(gzip.decompress((shared / "data/hull/wbm_random_equilibrium.json.gz").read_bytes()))
-    structures = []
-    for entry in found:
-        atoms = Atoms(entry["species"], cell=entry["lattice"], pbc=True, scaled_positions=entry["frac_coords"])
-        if len(symmetric_start(atoms, atoms.cell.array).rotations) >= 4 and space_group(atoms) > 2:
-            structures.append(atoms)
-    structures = structures[:400]
-    assert len(structures) >= 300
-    results = mlip.relax(structures, potential, symmetry=True, progress=False)
-    ends = Counter()
-    for atoms, result in zip(structures, results, strict=True):
-        if not result.failed:
-            before, after = space_group(atoms), space_group(result.atoms, 1e-4)
-            ends["kept" if after == before else "another"] += 1
-    assert ends["kept"] >= 300
-    assert ends["another"] <= 0.01 * ends["kept"]
+    crystals = [Atoms(e["species"], cell=e["lattice"], pbc=True, scaled_positions=e["frac_coords"]) for e in found]
+    crystals = [atoms for atoms in crystals if space_group(atoms) > 2][:350]
+    for atoms in crystals:
+        atoms.set_cell(1.03 * atoms.cell.array, scale_atoms=True)
+    results = mlip.relax(crystals, potential, symmetry=True, progress=False)
+    assert sum(result.converged for result in results) > 340
+    kept = [space_group(r.atoms, 1e-4) == space_group(atoms) for atoms, r in zip(crystals, results, strict=True)]
+    assert all(kept)
