@@ -32,7 +32,7 @@ from mlip.data.records import Frame
 from mlip.errors import MlipError
 from mlip.graph.batching import Shape, ShapeLadder, pack, pad_batch
 from mlip.graph.crystal import crystal_graph
-from mlip.models import build_model, check_elements, parse_config, select_head
+from mlip.models import build_model, check_elements, heads_of, parse_config, select_head
 from mlip.runtime import precision_scope, set_up_jax
 from mlip.units import VOIGT
 
@@ -182,8 +182,8 @@ class Potential:
 
     @property
     def heads(self) -> tuple[str, ...]:
-        """Levels of theory that share the network; models that know of no heads have one."""
-        return getattr(self.config, "heads", ("default",))
+        """Levels of theory that share the network."""
+        return heads_of(self.config)
 
     def of_head(self, head: str | None) -> "Potential":
         """The potential of one head, by itself; None is the only one that there is.

@@ -58,10 +58,12 @@ def is_export(source: Path) -> bool:
 
 
 def is_module(source: Path) -> bool:
-    """Whether it is a pickle that names classes of mace-torch, found out without unpickling. The published files end
-    in .model, and in a cache folder in nothing at all."""
-    if not zipfile.is_zipfile(source):
-        return False
+    """Whether it is called a .model, or is a pickle that names classes of mace-torch, as files in its cache are.
+
+    Nothing is unpickled to find out.
+    """
+    if source.suffix == ".model" or not zipfile.is_zipfile(source):
+        return source.suffix == ".model" and source.is_file()
     try:
         with zipfile.ZipFile(source) as archive:
             pickles = [item for item in archive.infolist() if item.filename.endswith("/data.pkl")]
@@ -76,7 +78,7 @@ def read_export(source: Path) -> SavedModel:
         MlipError: a file is missing or damaged.
     """
     values = read_json_object(_config_file(source))
-    origin = f"mace-torch {values['mace_torch']} {source.name.removesuffix(_WEIGHTS)}"
+    origin = f"mace-torch {values.get('mace_torch')} {source.name.removesuffix(_WEIGHTS)}"
     return SavedModel(str(source), origin, values, _without_constants(read_npz(source)))
 
 

@@ -44,17 +44,18 @@ class Statistics:
         return cls(**json.loads(text))
 
 
-def compute_statistics(store: Store, split: str | None = "train") -> Statistics:
-    """Statistics of a split's frames (None: of all frames).
+def compute_statistics(store: Store, split: str | None = "train", functional: str | None = None) -> Statistics:
+    """Statistics of the frames of a split and of a functional (None: of all).
 
     Raises:
-        MlipError: the split is empty.
+        MlipError: there are none.
     """
     sums = _Sums()
-    for block in store.blocks(("frames/energy", "atoms/number", "atoms/force"), split):
+    for block in store.blocks(("frames/energy", "atoms/number", "atoms/force"), split, functional):
         sums.add(**block)
     if not sums.n_frames:
-        raise MlipError(f"no frame in the split {split!r}", where=str(store.path))
+        of_functional = f" of the functional {functional}" if functional else ""
+        raise MlipError(f"no frame{of_functional} in the split {split!r}", where=str(store.path))
     present = np.flatnonzero(sums.counts)
     reference = sums.reference_energies(present)
     return Statistics(

@@ -15,7 +15,7 @@ from typing import Any
 
 import h5py
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Bool, Int
 
 from mlip.data.records import Frame
 from mlip.data.schema import (
@@ -152,13 +152,14 @@ class Store:
         for shard, first_frame in zip(self.shards, self._frame_starts, strict=False):
             yield from shard.materials(first_frame)
 
-    def indices(self, split: str | None = None) -> Int[np.ndarray, " k"]:
-        """Indices of the frames of a split ('train', 'val', 'test'), or of all frames; int64, ascending."""
-        if split is None:
+    def indices(self, split: str | None = None, functional: str | None = None) -> Int[np.ndarray, " k"]:
+        """Indices of the frames of a split ('train', 'val', 'test') and of a functional, or of all frames; int64,
+        ascending."""
+        if split is functional is None:
             return np.arange(self.n_frames, dtype=np.int64)
-        code = split_code(split)
+        chosen = _Choice(split, functional)
         found = [
-            first + start + np.flatnonzero(shard.read("frames/split", slice(start, start + BLOCK)) == code)
+            first + start + np.flatnonzero(chosen.frames(shard, start, min(start + BLOCK, shard.n_frames)))
             for shard, first in zip(self.shards, self._frame_starts, strict=False)
             for start in range(0, shard.n_frames, BLOCK)
         ]
@@ -188,20 +189,22 @@ class Store:
         is_cut = (np.diff(ascending) > WIDE_GAP) | (np.diff(ascending // BLOCK) > 0) | (np.diff(shard) > 0)
         yield from pairwise([0, *(np.flatnonzero(is_cut) + 1).tolist(), len(ascending)])
 
-    def blocks(self, columns: Sequence[str], split: str | None = None) -> Iterator[dict[str, np.ndarray]]:
+    def blocks(
+        self, columns: Sequence[str], split: str | None = None, functional: str | None = None
+    ) -> Iterator[dict[str, np.ndarray]]:
         """Go through per-frame and per-atom columns in order, `BLOCK_FRAMES` frames at a time.
 
         Args:
             columns: paths such as "frames/energy" and "atoms/force".
-            split: only the frames of that split, and their atoms.
+            split, functional: only the frames of that split and functional, and their atoms.
 
         Yields:
             The columns by their last name, and "size": the number of atoms of each frame.
         """
-        code = None if split is None else split_code(split)
+        chosen = _Choice(split, functional)
         for shard in self.shards:
             for start in range(0, shard.n_frames, BLOCK_FRAMES):
-                block = shard.block(columns, start, min(start + BLOCK_FRAMES, shard.n_frames), code)
+                block = shard.block(columns, start, min(start + BLOCK_FRAMES, shard.n_frames), chosen)
                 if len(block["size"]):
                     yield block
 
@@ -329,8 +332,8 @@ class Shard:
             ionic_step=int(self.read("frames/ionic_step", k)),
         )
 
-    def block(self, columns: Sequence[str], start: int, stop: int, split: int | None) -> dict[str, np.ndarray]:
-        """Columns of the frames start..stop - 1 that are of the split, and their sizes."""
+    def block(self, columns: Sequence[str], start: int, stop: int, chosen: "_Choice") -> dict[str, np.ndarray]:
+        """Columns of those frames start..stop - 1 that are chosen, and their sizes."""
         offsets = self.read("frames/atom_offset", slice(start, stop + 1))
         size = np.diff(offsets)
         if (size < 0).any() or not 0 <= offsets[0] <= offsets[-1] <= self.n_atoms:
@@ -339,9 +342,9 @@ class Shard:
         for path in columns:
             rows = slice(start, stop) if path.startswith("frames/") else slice(offsets[0], offsets[-1])
             block[path.split("/")[1]] = self.read(path, rows)
-        if split is None:
+        if chosen.is_all:
             return block
-        inside = self.read("frames/split", slice(start, stop)) == split
+        inside = chosen.frames(self, start, stop)
         atoms_inside = np.repeat(inside, size)
         masks = {path.split("/")[1]: atoms_inside for path in columns if path.startswith("atoms/")}
         return {name: values[masks.get(name, inside)] for name, values in block.items()}
@@ -373,6 +376,27 @@ class Shard:
                 split=SPLITS[split[i]],
                 frames=range(int(offsets[i]), int(offsets[i + 1])),
             )
+
+
+class _Choice:
+    """Frames of a split and of a functional; None = of any."""
+
+    def __init__(self, split: str | None, functional: str | None):
+        self.is_all = split is functional is None
+        self._split = None if split is None else split_code(split)
+        self._functional = functional
+        self._materials: dict[Path, np.ndarray] = {}
+
+    def frames(self, shard: Shard, start: int, stop: int) -> Bool[np.ndarray, " k"]:
+        """Which of the shard's frames start..stop - 1 these are."""
+        inside = np.ones(stop - start, dtype=bool)
+        if self._split is not None:
+            inside &= shard.read("frames/split", slice(start, stop)) == self._split
+        if self._functional is not None:
+            if shard.path not in self._materials:
+                self._materials[shard.path] = shard.read("materials/functional", slice(None)) == self._functional
+            inside &= self._materials[shard.path][shard.read("frames/material", slice(start, stop))]
+        return inside
 
 
 def _known(label: np.ndarray) -> np.ndarray | None:

@@ -64,17 +64,21 @@ class GraphBuilder:
 
     store: Store
     cutoff: float
-    reference_energies: Float[np.ndarray, " 119"]
+    reference_energies: Float[np.ndarray, "*h 119"]
+    """With a row a head, if materials have heads."""
     dtype: type = np.float32
+    head_of_material: Int[np.ndarray, " m"] | None = None
 
     def __call__(self, index: int) -> jraph.GraphsTuple:
-        frame = self.store.frame(index)
+        frame, references = self.store.frame(index), self.reference_energies
+        if self.head_of_material is not None:
+            head = self.head_of_material[[self.store.material_of(index)]]
+            references = references[head[0]]
         try:
-            return crystal_graph(
-                frame, self.cutoff, dtype=self.dtype, reference_energies=self.reference_energies, index=index
-            )
+            graph = crystal_graph(frame, self.cutoff, dtype=self.dtype, reference_energies=references, index=index)
         except MlipError as error:
             raise MlipError(error.what, where=self._name(index, frame), fix=error.fix) from None
+        return graph if self.head_of_material is None else graph._replace(globals=graph.globals | {"head": head})
 
     def _name(self, index: int, frame: Frame) -> str:
         material = self.store.material(self.store.material_of(index)).id
@@ -155,10 +159,11 @@ class TrainingLoader:
         indices: the frames to learn from, by their index in the store.
         cutoff: A.
         batch_size: structures a step, over all devices of all processes.
-        reference_energies: eV by atomic number, subtracted from the energies.
+        reference_energies: eV by atomic number, subtracted from the energies; with `head_of_material` a row a head.
         n_devices: of this process.
         seed: of the shuffle; 32 bits.
         n_workers: processes that build graphs; 0: two threads of this process do.
+        head_of_material: the head that each material of the store is for, which goes into `globals["head"]`.
         agree_on_shape: with several processes, the largest shape among them: all must run one program.
 
     Raises:
@@ -173,7 +178,7 @@ class TrainingLoader:
         *,
         cutoff: float,
         batch_size: int,
-        reference_energies: Float[np.ndarray, " 119"],
+        reference_energies: Float[np.ndarray, "*h 119"],
         n_devices: int = 1,
         seed: int = 0,
         n_workers: int = 0,
@@ -181,6 +186,7 @@ class TrainingLoader:
         process_count: int = 1,
         agree_on_shape: Callable[[Shape], Shape] | None = None,
         dtype: type = np.float32,
+        head_of_material: Int[np.ndarray, " m"] | None = None,
     ):
         indices = np.asarray(indices, dtype=np.int64)
         if len(indices) == 0:
@@ -200,7 +206,9 @@ class TrainingLoader:
         self.steps_per_epoch = math.ceil(share / per_step)
         self._window_steps = min(max(1, WINDOW // per_step), self.steps_per_epoch)
 
-        build_graph = GraphBuilder(store, cutoff, np.asarray(reference_energies, dtype=np.float64), dtype)
+        build_graph = GraphBuilder(
+            store, cutoff, np.asarray(reference_energies, dtype=np.float64), dtype, head_of_material
+        )
         self.sizes = measure_sizes(build_graph, indices)
         """Atoms and edges of a sample of the frames, (k, 2)."""
         self.ladder = ShapeLadder.from_sizes(
@@ -305,10 +313,11 @@ class EvaluationLoader:
         *,
         cutoff: float,
         batch_size: int,
-        reference_energies: Float[np.ndarray, " 119"],
+        reference_energies: Float[np.ndarray, "*h 119"],
         n_devices: int = 1,
         n_workers: int = 0,
         dtype: type = np.float32,
+        head_of_material: Int[np.ndarray, " m"] | None = None,
     ):
         indices = np.asarray(indices, dtype=np.int64)
         self._n_workers = n_workers
@@ -320,7 +329,9 @@ class EvaluationLoader:
             self._windows = grain.MapDataset.source([])
             return
         window_steps = min(max(1, WINDOW // per_step), self._n_steps)
-        build_graph = GraphBuilder(store, cutoff, np.asarray(reference_energies, dtype=np.float64), dtype)
+        build_graph = GraphBuilder(
+            store, cutoff, np.asarray(reference_energies, dtype=np.float64), dtype, head_of_material
+        )
         nothing = nothing_like(build_graph(int(indices[0])))
         sizes = measure_sizes(build_graph, indices)
         ladder = ShapeLadder.from_sizes(sizes, min(window_steps * per_step, len(indices)), window_steps * n_devices)

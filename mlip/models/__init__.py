@@ -69,6 +69,11 @@ def check_elements(config: BaseModel, symbols: Iterable[str]) -> None:
         )
 
 
+def heads_of(config: BaseModel) -> tuple[str, ...]:
+    """The levels of theory that share a network; models that know of no heads have one."""
+    return getattr(config, "heads", ("default",))
+
+
 def select_head(config: BaseModel, params: dict, head: str) -> tuple[BaseModel, dict]:
     """Config and parameters of one of the `config.heads`, by itself; a model that has several knows how."""
     return import_module(_MODELS[config.model][0]).select_head(config, params, head)

@@ -2,29 +2,34 @@
 
 What a model learns are interaction energies: total energies minus reference energies fitted to the training
 split. Its output is in units of the root mean square force component of that split, because forces set the
-curvature that a potential must get right; without force labels, of the root mean square energy an atom.
+curvature that a potential must get right; without force labels, of the root mean square energy an atom. A model with
+several heads learns several functionals at once, each on its own energy scale.
 """
 
 import hashlib
 from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from ase.data import atomic_numbers, chemical_symbols
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 
 from mlip.data import Store
 from mlip.data.statistics import Statistics, compute_statistics
 from mlip.errors import MlipError
+from mlip.potential import Head, energies_by_z
 
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
     """The frames of a run; indices are those of its store."""
 
-    statistics: Statistics
-    """Of the training split."""
+    statistics: dict[str, Statistics]
+    """Of the training split, for each head of the model."""
+    head_of_material: Int[np.ndarray, " m"] | None
+    """Place of each material's head among them; None if there is one only."""
     train: Int[np.ndarray, " k"]
     validation: Int[np.ndarray, " v"]
     """May be empty."""
@@ -34,77 +39,134 @@ class Dataset:
     """Functional -> number of materials, in the whole store."""
 
     @property
-    def scale(self) -> float:
-        """eV a unit of the model's output."""
-        for scale in (self.statistics.force_rms, self.statistics.energy_rms_per_atom):
-            if np.isfinite(scale) and scale > 0:
-                return scale
-        return 1.0
+    def elements(self) -> list[str]:
+        """Symbols, by atomic number."""
+        found = set().union(*(known.elements for known in self.statistics.values()))
+        return sorted(found, key=atomic_numbers.__getitem__)
 
     @property
-    def reference_energies_by_z(self) -> Float[np.ndarray, " 119"]:
-        """eV, by atomic number; NaN for elements that the training split lacks."""
-        table = np.full(len(chemical_symbols), np.nan)
-        for symbol, energy in self.statistics.reference_energies.items():
-            table[atomic_numbers[symbol]] = energy
-        return table
+    def scale(self) -> Float[np.ndarray, "*h"]:
+        """eV a unit of the model's output: a scalar, or for several heads one each."""
+        return np.array([energy_scale(known) for known in self.statistics.values()]).squeeze()
+
+    @property
+    def reference_energies_by_z(self) -> Float[np.ndarray, "*h 119"]:
+        """eV, by atomic number; NaN for elements that the training split lacks. For several heads a row each."""
+        rows = [energies_by_z(known.reference_energies) for known in self.statistics.values()]
+        return rows[0] if len(rows) == 1 else np.array(rows)
 
     @property
     def functional(self) -> str:
         """One name; of a mixture all of them, joined by '+'."""
         return "+".join(sorted(self.functionals))
 
+    @property
+    def heads(self) -> dict[str, Head]:
+        """What a potential needs to know of each head."""
+        return {
+            name: Head(
+                reference_energies=known.reference_energies,
+                scale=energy_scale(known),
+                functional=self.functional if self.head_of_material is None else name,
+            )
+            for name, known in self.statistics.items()
+        }
+
     def describe(self) -> str:
         """A few lines for whoever starts a run."""
-        known = self.statistics
+        n_atoms = sum(known.n_atoms for known in self.statistics.values())
         lines = [
-            f"train {len(self.train):,} frames ({known.n_atoms:,} atoms, {len(known.elements)} elements), "
-            f"validation {len(self.validation):,} frames, functional {self.functional}",
-            f"energies without E0: rms {known.energy_rms_per_atom:.3f} eV/atom; forces: rms {known.force_rms:.3f} "
-            f"eV/Å; model output in units of {self.scale:.3f} eV",
+            f"train {len(self.train):,} frames ({n_atoms:,} atoms, {len(self.elements)} elements), "
+            f"validation {len(self.validation):,} frames, functional {self.functional}"
         ]
+        is_mixture = self.head_of_material is None and len(self.functionals) > 1
+        for name, known in self.statistics.items():
+            of_head = "" if self.head_of_material is None else f"{name}, {known.n_frames:,} frames: "
+            lines.append(
+                f"{of_head}energies without E0: rms {known.energy_rms_per_atom:.3f} eV/atom; forces: rms "
+                f"{known.force_rms:.3f} eV/Å; model output in units of {energy_scale(known):.3f} eV"
+            )
         if self.n_left_out:
             lines.append(f"{self.n_left_out} validation frames left out: elements that the training set lacks")
-        if len(self.functionals) > 1:
+        if is_mixture:
             mixture = ", ".join(f"{name} ({count} materials)" for name, count in self.functionals.items())
             lines.append(f"warning: energies of several functionals are mixed: {mixture}")
         return "\n".join(lines)
 
 
-def open_dataset(store: Store, remembered: Path | None = None) -> Dataset:
+def energy_scale(known: Statistics) -> float:
+    """eV a unit of the model's output."""
+    for scale in (known.force_rms, known.energy_rms_per_atom):
+        if np.isfinite(scale) and scale > 0:
+            return scale
+    return 1.0
+
+
+def open_dataset(store: Store, heads: Sequence[str] = ("default",), remembered: Path | None = None) -> Dataset:
     """The training and validation frames of a store.
 
     Args:
+        heads: of the model. One head takes all frames; of several each takes those of the functional that it is
+            named after.
         remembered: file that keeps the statistics, so that a resumed run has the very same reference energies.
 
     Raises:
-        MlipError: no training frames, or not one energy among them.
+        MlipError: no training frames, or not one energy among them, for a head; a functional without a head.
     """
-    if remembered is not None and remembered.exists():
-        statistics = Statistics.from_json(remembered.read_text())
+    functionals = Counter(material.functional for material in store.materials())
+    if len(heads) == 1:
+        functional_of, head_of_material = {heads[0]: None}, None
     else:
-        statistics = compute_statistics(store, "train")
-        if remembered is not None:
-            remembered.write_text(statistics.to_json())
-    if not all(np.isfinite(list(statistics.reference_energies.values()))):
-        raise MlipError("no energy is known in the training split", where=str(store.path))
-    validation = store.indices("val")
-    known = _has_only(store, "val", statistics.elements)
+        functional_of = {head: head for head in heads}
+        head_of_material = _head_of_each_material(store, heads, functionals)
+    statistics = _statistics(store, functional_of, remembered)
+    for name, known in statistics.items():
+        if not all(np.isfinite(list(known.reference_energies.values()))):
+            of_head = "" if head_of_material is None else f" of {name}"
+            raise MlipError(f"no energy{of_head} is known in the training split", where=str(store.path))
+    validation = [
+        store.indices("val", functional)[_has_only(store, "val", functional, statistics[name].elements)]
+        for name, functional in functional_of.items()
+    ]
+    validation = np.sort(np.concatenate(validation))
     return Dataset(
         statistics=statistics,
+        head_of_material=head_of_material,
         train=store.indices("train"),
-        validation=validation[known],
-        n_left_out=int((~known).sum()),
-        functionals=dict(Counter(material.functional for material in store.materials())),
+        validation=validation,
+        n_left_out=len(store.indices("val")) - len(validation),
+        functionals=dict(functionals),
     )
 
 
-def _has_only(store: Store, split: str, elements: list[str]) -> np.ndarray:
-    """Whether each frame of the split consists of these elements."""
+def _head_of_each_material(store: Store, heads: Sequence[str], functionals: Iterable[str]) -> Int[np.ndarray, " m"]:
+    if strangers := sorted(set(functionals) - set(heads)):
+        raise MlipError(
+            f"the store has materials of {', '.join(strangers)}, the model the heads {', '.join(heads)}",
+            where=str(store.path),
+            fix="name a head of the model after each functional: model.heads=[PBE,PBEsol]",
+        )
+    places = {head: place for place, head in enumerate(heads)}
+    return np.array([places[material.functional] for material in store.materials()], np.int32)
+
+
+def _statistics(store: Store, functional_of: dict[str, str | None], remembered: Path | None) -> dict[str, Statistics]:
+    """Of the training frames of each head; the file has a line for each."""
+    if remembered is not None and remembered.exists():
+        lines = remembered.read_text().splitlines()
+        return {head: Statistics.from_json(line) for head, line in zip(functional_of, lines, strict=True)}
+    found = {head: compute_statistics(store, "train", functional) for head, functional in functional_of.items()}
+    if remembered is not None:
+        remembered.write_text("\n".join(statistics.to_json() for statistics in found.values()))
+    return found
+
+
+def _has_only(store: Store, split: str, functional: str | None, elements: list[str]) -> Bool[np.ndarray, " k"]:
+    """Whether each frame of the split and functional consists of these elements."""
     is_known = np.zeros(len(chemical_symbols), bool)
     is_known[[atomic_numbers[symbol] for symbol in elements]] = True
     flags = [np.zeros(0, bool)]
-    for block in store.blocks(("atoms/number",), split):
+    for block in store.blocks(("atoms/number",), split, functional):
         starts = np.cumsum(block["size"]) - block["size"]
         flags.append(np.logical_and.reduceat(is_known[block["number"]], starts))
     return np.concatenate(flags)

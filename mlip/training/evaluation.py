@@ -88,10 +88,10 @@ def _is_known(potential: Potential, item: LabelledFrame, errors: Errors) -> bool
     return True
 
 
-def store_frames(store: Store, split: str | None) -> Iterator[LabelledFrame]:
-    """The frames of a split, or of the whole store, in order."""
+def store_frames(store: Store, split: str | None, functional: str | None = None) -> Iterator[LabelledFrame]:
+    """The frames of a split and of a functional (None: of all), in order."""
     for material in store.materials():
-        if split in (None, material.split):
+        if split in (None, material.split) and functional in (None, material.functional):
             for k in material.frames:
                 yield LabelledFrame(store.frame(k), material.id, material.dimensionality, material.functional)
 

@@ -13,13 +13,14 @@ from jraph import GraphsTuple
 from mlip.data import Store
 from mlip.errors import MlipError
 from mlip.graph.loader import BatchStatistics, EvaluationLoader, TrainingLoader
-from mlip.models import build_model, check_elements
+from mlip.models import build_model, check_elements, heads_of
 from mlip.potential import Potential, PotentialMetadata, init_params
 from mlip.runtime import precision_scope, set_up_jax
 from mlip.training import parallel
 from mlip.training.checkpoint import Checkpoints
 from mlip.training.dataset import Dataset, open_dataset, store_fingerprint
 from mlip.training.evaluation import evaluate, store_frames
+from mlip.training.frame_errors import Errors
 from mlip.training.log import RunLog
 from mlip.training.measured import complete_recipe, describe_measured
 from mlip.training.monitor import Monitor, SentStep, add_terms, describe, errors_of
@@ -48,13 +49,13 @@ def train(recipe: Recipe, *, resume: bool = False, quiet: bool = False) -> Path:
         Store(recipe.data.store) as store,
         Checkpoints(folder.checkpoints, keep=recipe.train.keep) as checkpoints,
     ):
-        data = open_dataset(store, remembered=folder.statistics)
+        data = open_dataset(store, heads_of(recipe.model), remembered=folder.statistics)
         written, recipe = recipe, complete_recipe(recipe, store, data, remembered=folder.model)
         batches = training_batches(recipe, store, data)
         validation = validation_batches(recipe, store, data)
         n_steps = recipe.train.epochs * batches.steps_per_epoch
 
-        check_elements(recipe.model, data.statistics.reference_energies)
+        check_elements(recipe.model, data.elements)
         model = build_model(recipe.model)
         train_step = make_train_step(model, recipe, n_steps)
         validation_step = make_validation_step(model, recipe)
@@ -132,6 +133,7 @@ def _graph_options(recipe: Recipe, data: Dataset) -> dict[str, Any]:
     return {
         "cutoff": recipe.model.cutoff,
         "reference_energies": data.reference_energies_by_z,
+        "head_of_material": data.head_of_material,
         "n_devices": parallel.n_devices(),
         "dtype": np.dtype(recipe.train.precision).type,
     }
@@ -184,21 +186,18 @@ def export(recipe: Recipe, store: Store, data: Dataset, state: TrainState, step:
     }
     if "surrogate" in data.functional.lower():
         provenance["note"] = "trained on surrogate labels (a learned potential-energy surface), not on DFT"
-    metadata = PotentialMetadata(
-        reference_energies=data.statistics.reference_energies,
-        scale=data.scale,
-        functional=data.functional,
-        provenance=provenance,
-        precision=recipe.train.precision,
-    )
+    metadata = PotentialMetadata.of_heads(data.heads, provenance=provenance, precision=recipe.train.precision)
     return Potential(recipe.model, state.average, metadata)
 
 
 def draw(folder: RunFolder, potential: Potential, store: Store, log: RunLog) -> None:
     """Learning curves, and the parity of the exported potential on the first validation frames, if any."""
     plot_learning_curves(folder.path)
+    errors = Errors()
     try:
-        errors = evaluate(potential, islice(store_frames(store, "val"), _PARITY_FRAMES))
+        for head in potential.heads:
+            frames = store_frames(store, "val", functional=head if len(potential.heads) > 1 else None)
+            evaluate(potential.of_head(head), islice(frames, _PARITY_FRAMES), errors=errors)
     except MlipError as error:  # the potential is made: a missing picture does not fail the run
         log.say(f"no parity plot of the validation frames: {error.what}")
         return
@@ -219,7 +218,7 @@ def describe_plan(recipe: Recipe) -> str:
     """What `train` would do; reads the training split once, writes nothing."""
     set_up_jax()
     with precision_scope(recipe.train.precision), Store(recipe.data.store) as store:
-        data = open_dataset(store)
+        data = open_dataset(store, heads_of(recipe.model))
         written, recipe = recipe, complete_recipe(recipe, store, data)
         batches = training_batches(recipe, store, data)
         n_steps = recipe.train.epochs * batches.steps_per_epoch

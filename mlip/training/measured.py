@@ -73,6 +73,6 @@ def mean_neighbours(store: Store, indices: Int[np.ndarray, " k"], cutoff: float)
 
 
 _MEASURES: dict[str, Callable[[BaseModel, Store, Dataset], object]] = {
-    "elements": lambda model, store, data: tuple(atomic_numbers[symbol] for symbol in data.statistics.elements),
+    "elements": lambda model, store, data: tuple(atomic_numbers[symbol] for symbol in data.elements),
     "mean_neighbours": lambda model, store, data: mean_neighbours(store, data.train, model.cutoff),
 }

@@ -15,7 +15,7 @@ from jaxtyping import Array, Bool, Float, Int, PyTree
 from jraph import GraphsTuple
 
 from mlip.potential import energies_forces_stress
-from mlip.training.loss import Terms, loss_terms, weighted_mean
+from mlip.training.loss import Terms, graph_of_node, loss_terms, weighted_mean
 from mlip.training.optimizer import make_optimizer, update_average
 from mlip.training.parallel import parallelise, sum_over_devices
 from mlip.training.recipe import Recipe
@@ -51,20 +51,26 @@ def initial_state(params: PyTree, recipe: Recipe, n_steps: int) -> TrainState:
     return TrainState(params, params, optimizer, jnp.zeros((), jnp.int32))
 
 
+def scale_of_nodes(scale: Float[Array, "*h"], graph: GraphsTuple) -> Float[Array, "*n"]:
+    """One for all, or that of the head of each node's graph."""
+    return scale if scale.ndim == 0 else scale[graph.globals["head"]][graph_of_node(graph)]
+
+
 def make_train_step(model: nn.Module, recipe: Recipe, n_steps: int) -> Callable:
     """(state, batch, scale) -> (state, StepReport) on all devices; the given state's buffers are reused.
 
-    `scale`, eV a unit of the model's output, is an argument so that another data set needs no other program.
+    `scale`, eV a unit of the model's output, for several heads one for each, is an argument so that another data set
+    needs no other program.
     """
     optimizer = make_optimizer(recipe.train, n_steps)
 
-    def loss(params: PyTree, graph: GraphsTuple, scale: Float[Array, ""]):
-        prediction = energies_forces_stress(model, params, graph, scale, shift=0.0)
+    def loss(params: PyTree, graph: GraphsTuple, scale: Float[Array, "*h"]):
+        prediction = energies_forces_stress(model, params, graph, scale_of_nodes(scale, graph), shift=0.0)
         terms, bad = loss_terms(prediction, graph, recipe.loss)
         # Divided by the count of all devices: the sum of the devices' gradients is then the batch's gradient.
         return weighted_mean(terms, sum_over_devices(terms), recipe.loss), (terms, bad)
 
-    def step(state: TrainState, graph: GraphsTuple, scale: Float[Array, ""]) -> tuple[TrainState, StepReport]:
+    def step(state: TrainState, graph: GraphsTuple, scale: Float[Array, "*h"]) -> tuple[TrainState, StepReport]:
         (value, (terms, bad)), gradient = jax.value_and_grad(loss, has_aux=True)(state.params, graph, scale)
         value, terms, gradient = sum_over_devices((value, terms, gradient))
         norm = optax.tree.norm(gradient)
@@ -87,8 +93,8 @@ def make_train_step(model: nn.Module, recipe: Recipe, n_steps: int) -> Callable:
 def make_validation_step(model: nn.Module, recipe: Recipe) -> Callable:
     """(params, batch, scale) -> Terms summed over all devices."""
 
-    def step(params: PyTree, graph: GraphsTuple, scale: Float[Array, ""]) -> Terms:
-        prediction = energies_forces_stress(model, params, graph, scale, shift=0.0)
+    def step(params: PyTree, graph: GraphsTuple, scale: Float[Array, "*h"]) -> Terms:
+        prediction = energies_forces_stress(model, params, graph, scale_of_nodes(scale, graph), shift=0.0)
         terms, _ = loss_terms(prediction, graph, recipe.loss)
         return sum_over_devices(terms)
 

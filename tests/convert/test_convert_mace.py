@@ -172,7 +172,8 @@ def test_a_part_of_a_model_and_a_damaged_file_are_refused(mace_torch, tmp_path):
     part = save_module(mace_module(**SMALLEST).readouts[0], tmp_path / "part.model")
     assert "holds a LinearReadoutBlock; only ScaleShiftMACE and MACE" in mistake(part)
     content = bytearray(part.read_bytes())
-    place = content.index(b"e3nn")  # in the pickle, before what names its classes is compared
-    content[place] ^= 1
+    content[content.index(b"e3nn")] ^= 1  # in the pickle
     part.write_bytes(content)
-    assert "part.model: " in mistake(part)
+    assert "wrong checksum, the file was altered" in mistake(part)
+    part.write_bytes(content[: len(content) // 2])
+    assert "part.model: is no undamaged archive" in mistake(part)
