@@ -31,9 +31,8 @@ class Options:
     constant_volume: bool = False
     """Relax the shape of the cell alone, at the volume that it has (a layer's area, a chain's length)."""
     min_distance: float = 0.5
-    """Two atoms closer than this, A, have collapsed. The shortest distance in 7,000 frames of Materials Project,
-    ALEXANDRIA and other relaxation paths is 0.67 A, of a strained hydrogen; H2 has 0.74 A. Where a potential has no
-    wall, atoms fall through 0.5 A within a few steps."""
+    """Two atoms closer than this, A, have collapsed. The shortest distance in 7,000 DFT frames of Materials Project,
+    ALEXANDRIA and other relaxation paths is 0.67 A, in a crystal rich in hydrogen; H2 has 0.74 A."""
     max_strain: float = 1.0
     """A larger component of the logarithmic strain since the start is an explosion (or an implosion): by default
     lengths may change by a factor e, volumes by e^3 = 20. The largest component in 328 DFT relaxations is 0.20
@@ -48,7 +47,7 @@ class Options:
             raise MlipError("has no effect at constant volume", where="pressure_gpa", fix="leave one of the two out")
         if not 0 <= self.min_distance < math.inf:
             raise MlipError(f"is {self.min_distance}", where="min_distance", fix="a distance >= 0, A")
-        if not 0 < self.max_strain <= 2:  # `cell.expm` is exact up to norms of that size
+        if not 0 < self.max_strain <= 2:  # as far as `cell.expm` is good for
             raise MlipError(f"is {self.max_strain}", where="max_strain", fix="a logarithmic strain > 0, at most 2")
 
 
