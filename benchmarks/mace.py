@@ -8,6 +8,7 @@ The peers' environments (Python 3.11; each line is a virtual environment of its 
 
     mace-torch:  pip install torch==2.13.0 (its CPU build)
                  pip install mace-torch==0.3.16
+                 (for --mace-torch cueq, on a GPU: pip install cuequivariance-torch cuequivariance-ops-torch-cu12)
     instadeep:   pip install mlip==0.2.5 jax==0.10.2      (imported under our name: never beside ours)
 
 All have the dimensions of the medium MACE-MP-0 (128x0e+128x1o, 6 A, harmonics up to l = 3, products of three densities,
@@ -20,12 +21,14 @@ What is timed, each side strictly alternating with the others in one run:
   predict   a batch of crystals from atoms to results, graphs included
   model     the same batch, its graphs ready
   training  a step on a batch: loss of energies, forces and stresses (1, 1, 0.1; MSE; GPa), its gradient, Adam
-  first     seconds until a new process of ours has its first result, with an empty and with a filled compilation
-            cache: a cell of 20 through the calculator, and a training step
+  first     seconds until a new process of ours, once it has read the potential, has its first result, with an empty
+            and with a filled compilation cache: a cell of 20 through the calculator, and a training step
 
 On a GPU, memory and structures/s against the size of the batch, which peers do not know on a CPU:
 
-    python benchmarks/mace.py ... --cases model training --batch 16 64 256 1024 --training-batch 8 32 128
+    python benchmarks/mace.py ... --cases model training --whole-batches --batch 16 64 256 --training-batch 8 32 128
+
+(Sides share the GPU and keep what they once took: the largest batches are for one peer at a time.)
 """
 
 import argparse
@@ -52,8 +55,8 @@ from mlip.models.mace import MACEConfig
 
 OURS, MACE_TORCH, INSTADEEP = "mlip", "mace-torch", "instadeep"
 SCRIPTS = {MACE_TORCH: "mace_torch_side.py", INSTADEEP: "instadeep_side.py"}
-COMPILED = "mace-torch, compiled"
-"""In the calculator only, as mace-torch offers it."""
+VARIANTS = {"compile": "mace-torch, compiled", "cueq": "mace-torch, cuequivariance"}
+"""Its opt-ins; compiled in the calculator only, as mace-torch offers it."""
 CELL_SIZES = (2, 8, 20, 40)
 SCALE = 80.0
 """Brings energies of random weights to electronvolts an atom, where tolerances mean something."""
@@ -103,18 +106,20 @@ def make_cases(files: list[list[Atoms]], folder: Path, options: argparse.Namespa
     return cases + [batch_case(files[0], task, size, folder, cutoff) for task, size in tasks]
 
 
-def contestants(case: Case, sides: dict[str, Side]) -> dict[str, Contestant]:
+def contestants(case: Case, sides: dict[str, Side], whole_batches: bool) -> dict[str, Contestant]:
     """Everyone who takes part in a case, by name."""
     takers = {name: Contestant(side, case.task, case.path) for name, side in sides.items()}
     if case.task == "calculator":
         takers["mlip, skin 0"] = takers[OURS]._replace(options={"skin": 0.0})
     else:
-        takers.pop(COMPILED, None)
+        takers.pop(VARIANTS["compile"], None)
+    if case.task == "model" and whole_batches:
+        takers[OURS] = takers[OURS]._replace(options={"batch_edges": case.n_edges})
     return takers
 
 
 def holds_our_weights(name: str) -> bool:
-    return name in (MACE_TORCH, COMPILED)
+    return name in (MACE_TORCH, *VARIANTS.values())
 
 
 def objection(case: Case, outcomes: dict[str, Outcome]) -> str | None:
@@ -130,7 +135,7 @@ def objection(case: Case, outcomes: dict[str, Outcome]) -> str | None:
 
 def run(case: Case, sides: dict[str, Side], options: argparse.Namespace) -> dict[str, Any]:
     """Race one case; its record in the results."""
-    takers = contestants(case, sides)
+    takers = contestants(case, sides, options.whole_batches)
     outcomes = race(takers, options.repeats, options.seconds, partial(objection, case))
     ours = [name for name, taker in takers.items() if taker.side is sides[OURS]]
     comparisons = [
@@ -153,8 +158,9 @@ def start_sides(stack: ExitStack, options: argparse.Namespace, threads: int, fol
         return stack.enter_context(Side(name, command, threads, folder / f"{name}.log"))
 
     peers = {name: start(name, python, SCRIPTS[name], config) for name, python in options.peer_python.items()}
-    if options.mace_torch_compile:
-        peers[COMPILED] = start("compiled", options.peer_python[MACE_TORCH], SCRIPTS[MACE_TORCH], config, "--compile")
+    for variant in options.mace_torch:
+        python, script = options.peer_python[MACE_TORCH], SCRIPTS[MACE_TORCH]
+        peers[VARIANTS[variant]] = start(VARIANTS[variant], python, script, config, "--variant", variant)
     potential = convert(folder / "mace_weights.npz") if MACE_TORCH in peers else random_potential(MACEConfig(), SCALE)
     return {OURS: start(OURS, sys.executable, "mlip_side.py", potential.save(folder / "mace.safetensors"))} | peers
 
@@ -225,19 +231,20 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, nargs="+", required=True, help="labelled crystals; batches: of the first")
     parser.add_argument("--peer-python", type=peer, action="append", default=[], metavar="NAME=PYTHON")
-    parser.add_argument("--mace-torch-compile", action="store_true", help="mace-torch under torch.compile too")
+    parser.add_argument("--mace-torch", nargs="+", choices=list(VARIANTS), default=[], help="with its opt-ins too")
     parser.add_argument("--threads", type=int, nargs="+", default=[1])
     every = ("cells", "predict", "model", "training", "first")
     parser.add_argument("--cases", nargs="+", choices=every, default=every)
     parser.add_argument("--batch", type=int, nargs="+", default=[16], help="crystals, to predict and to evaluate")
     parser.add_argument("--training-batch", type=int, nargs="+", default=[8], help="crystals")
+    parser.add_argument("--whole-batches", action="store_true", help="ours splits no batch that is to be evaluated")
     parser.add_argument("--repeats", type=int, default=7)
     parser.add_argument("--seconds", type=float, default=0.5, help="at least, a repeat")
     parser.add_argument("--out", type=Path, help="write the results here as JSON")
     options = parser.parse_args()
     options.peer_python = dict(options.peer_python)
-    if options.mace_torch_compile and MACE_TORCH not in options.peer_python:
-        parser.error("--mace-torch-compile needs --peer-python mace-torch=PYTHON")
+    if options.mace_torch and MACE_TORCH not in options.peer_python:
+        parser.error("--mace-torch needs --peer-python mace-torch=PYTHON")
     console = Console(width=180)
     report = {"machine": machine(), "repeats": options.repeats, "seconds": options.seconds}
     report["data"] = [path.name for path in options.data]

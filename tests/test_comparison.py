@@ -3,6 +3,7 @@
 import json
 import runpy
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -73,6 +74,17 @@ def test_sides_with_the_same_weights_that_disagree_are_not_timed():
     assert mace.objection(CASE, {"mlip": ours, "mace-torch": theirs}) is None
     assert mace.objection(CASE, {"mlip": ours, "instadeep": far}) is None, "its weights are others"
     assert "mace-torch differ in energy by 0.1" in mace.objection(CASE, {"mlip": ours, "mace-torch": far})
+
+
+def test_mace_torch_compiled_takes_part_in_the_calculator_alone():
+    names = ["mlip", "mace-torch", "mace-torch, compiled", "instadeep"]
+    sides = {name: SimpleNamespace(name=name) for name in names}
+    cell, batch = replace(CASE, task="calculator"), replace(CASE, task="model")
+    assert mace.contestants(cell, sides, whole_batches=True).keys() == {*names, "mlip, skin 0"}
+    takers = mace.contestants(batch, sides, whole_batches=True)
+    assert takers.keys() == {"mlip", "mace-torch", "instadeep"}
+    assert takers["mlip"].options == {"batch_edges": CASE.n_edges}
+    assert mace.contestants(batch, sides, whole_batches=False)["mlip"].options == {}
 
 
 def test_cells_are_representative_and_vibrate_while_batches_start_again(tmp_path):

@@ -1,6 +1,6 @@
 """mace-torch's side of a comparison: a ScaleShiftMACE through its calculator, in batches, and in training.
 
-    python mace_torch_side.py CONFIG_config.json --threads 2 [--compile]
+    python mace_torch_side.py CONFIG_config.json --threads 2 [--variant compile]
 
 Runs with mace-torch and its dependencies alone. The config is like those that `mlip convert` reads beside weights.
 Those are random here, and written as CONFIG_weights.npz, so that the other side can hold the same. Single precision,
@@ -81,13 +81,10 @@ def predict(network, structures: str) -> Job:
     frames = ase.io.read(structures, ":")
 
     def run():
-        output = network(_batch(network, frames).to_dict(), compute_stress=True)
-        return [output[name].detach().cpu().numpy() for name in ("energy", "forces", "stress")]
+        return _fetched(network(_batch(network, frames).to_dict(), compute_stress=True))
 
     _warm_up(run)
-    energy, forces, stress = run()
-    voigt = stress.reshape(-1, 9)[:, [0, 4, 8, 5, 2, 1]]
-    return Job(run, {"energy": energy, "forces": forces, "stress": voigt})
+    return Job(run, _check(*run()))
 
 
 def model(network, structures: str) -> Job:
@@ -100,7 +97,15 @@ def model(network, structures: str) -> Job:
         return output
 
     _warm_up(run)
-    return Job(run, {}, _memory(run))
+    return Job(run, _check(*_fetched(run())), _memory(run))
+
+
+def _fetched(output: dict) -> list[np.ndarray]:
+    return [output[name].detach().cpu().numpy() for name in ("energy", "forces", "stress")]
+
+
+def _check(energy, forces, stress) -> dict:
+    return {"energy": energy, "forces": forces, "stress": stress.reshape(-1, 9)[:, [0, 4, 8, 5, 2, 1]]}
 
 
 def training_step(network, structures: str) -> Job:
@@ -170,22 +175,28 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("config", type=Path)
     parser.add_argument("--threads", type=int, required=True)
-    parser.add_argument("--compile", action="store_true", help="the calculator with compile_mode='default', an opt-in")
+    parser.add_argument("--variant", choices=["compile", "cueq"], help="its opt-ins: torch.compile, or cuEquivariance")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     config = json.loads(options.config.read_text())
     network = build(config)
     weights = {name: tensor.cpu().numpy() for name, tensor in network.state_dict().items()}
     np.savez(options.config.with_name(options.config.name.replace("_config.json", "_weights.npz")), **weights)
+    packages = ["mace-torch", "e3nn", "torch", "numpy", "ase"]
+    if options.variant == "cueq":
+        from mace.cli.convert_e3nn_cueq import run as with_cuequivariance  # an extra of theirs
+
+        network = with_cuequivariance(network, device=DEVICE)
+        packages += ["cuequivariance", "cuequivariance-torch"]
     introduction = {
-        "versions": versions("mace-torch", "e3nn", "torch", "numpy", "ase"),
+        "versions": versions(*packages),
         "threads": torch.get_num_threads(),
         "device": torch.cuda.get_device_name() if DEVICE == "cuda" else "cpu",
         "elements": [ase.data.chemical_symbols[z] for z in config["zs"]],
         "cutoff": config["r_max"],
     }
     tasks = {task.__name__: partial(task, network) for task in (predict, model, training_step)}
-    compilation = {"compile_mode": "default"} if options.compile else {}
+    compilation = {"compile_mode": "default"} if options.variant == "compile" else {}
     serve(tasks | {"calculator": partial(calculator, network, compilation)}, introduction)
 
 

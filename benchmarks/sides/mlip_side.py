@@ -47,16 +47,10 @@ def calculator(potential: Potential, structures: str, skin: float | None = None)
 def predict(potential: Potential, structures: str) -> Job:
     """All structures of the file, from atoms to results."""
     frames = ase.io.read(structures, ":")
-    results = potential.predict(frames)
-    check = {
-        "energy": [result["energy"] for result in results],
-        "forces": np.concatenate([result["forces"] for result in results]),
-        "stress": [result["stress"] for result in results],
-    }
-    return Job(lambda: potential.predict(frames), check)
+    return Job(lambda: potential.predict(frames), _check(potential.predict(frames)))
 
 
-def model(potential: Potential, structures: str) -> Job:
+def model(potential: Potential, structures: str, batch_edges: int | None = None) -> Job:
     """The program alone, in the very batches that `predict` makes, on the device before the clock starts."""
     calls = []
 
@@ -65,10 +59,18 @@ def model(potential: Potential, structures: str) -> Job:
         return evaluate_batch(*calls[-1])
 
     with patch.object(mlip.potential, "evaluate_batch", record):
-        potential.predict(ase.io.read(structures, ":"))
+        results = potential.predict(ase.io.read(structures, ":"), batch_edges=batch_edges)
     programs = [evaluate_batch.lower(*call).compile() for call in calls]
     runs = [partial(program, *call[1:]) for program, call in zip(programs, calls, strict=True)]  # [0] is compiled in
-    return Job(lambda: jax.block_until_ready([run() for run in runs]), {}, max(map(_memory, programs)))
+    return Job(lambda: jax.block_until_ready([run() for run in runs]), _check(results), max(map(_memory, programs)))
+
+
+def _check(results: list[dict]) -> dict:
+    return {
+        "energy": [result["energy"] for result in results],
+        "forces": np.concatenate([result["forces"] for result in results]),
+        "stress": [result["stress"] for result in results],
+    }
 
 
 def training_step(potential: Potential, structures: str) -> Job:
