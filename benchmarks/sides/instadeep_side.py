@@ -68,8 +68,7 @@ def calculator(field: ForceField, structures: str) -> Job:
         atoms.positions = next(trajectory)
         return atoms.get_potential_energy(), atoms.get_forces()
 
-    for _ in frames:
-        energy, forces = step()
+    energy, forces = step()
     return Job(step, {"energy": [energy], "forces": forces})
 
 

@@ -70,9 +70,8 @@ def calculator(model, options: dict, structures: str) -> Job:
         atoms.positions = next(trajectory)
         return atoms.get_potential_energy(), atoms.get_forces(), atoms.get_stress()
 
-    for _ in frames:
-        energy, forces, stress = step()
     energy, forces, stress = step()
+    _warm_up(step)
     return Job(step, {"energy": [energy], "forces": forces, "stress": [stress]})
 
 
@@ -137,7 +136,7 @@ def training_step(network, structures: str) -> Job:
 
 
 def _warm_up(run) -> None:
-    for _ in range(3):  # TorchScript optimises in the first calls
+    for _ in range(4):  # TorchScript optimises in the first calls
         run()
 
 
