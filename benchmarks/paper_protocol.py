@@ -64,12 +64,14 @@ def store_of(name: str, data: Path, out: Path) -> Path:
 
 
 def tables_of(name: str, results: list[PotentialResults]) -> list[Table]:
+    """The paper's rows stand beside those that keep to its protocol."""
     match name:
         case "chains":
             return [chains_table(results)]
         case "pbesol-paths":
             return [pbesol_table(results)]
-    return [volume_table(results, with_paper=True), energy_table(results, with_paper=True)]
+    with_paper = not PARTS[name].settings
+    return [volume_table(results, with_paper), energy_table(results, with_paper)]
 
 
 def chains_table(results: list[PotentialResults]) -> Table:
