@@ -84,6 +84,11 @@ def test_no_failure_among_a_thousand_does_not_mean_that_none_is_possible():
     assert high == pytest.approx(0.383, abs=0.001)  # textbook value, z^2 / (n + z^2)
 
 
+def test_no_interval_of_a_share_begins_at_minus_nought():
+    bounds = np.array([wilson(share, n) for share in (0.0, 100.0) for n in range(1, 2000)])
+    assert not np.signbit(bounds).any(), "printed as -0.00"
+
+
 def test_intervals_of_nothing_are_unknown():
     nothing = np.array([])
     assert all(np.isnan(interval.low) for interval in intervals_95(energy_errors, nothing, nothing, nothing).values())
