@@ -26,6 +26,12 @@ from mlip.benchmark.relaxation import run_relaxation_benchmark
 from mlip.benchmark.tables import Table
 from mlip.data.build import build
 
+INTRODUCTION = """# The paper's relaxation tables on open data
+
+By paper_protocol.py. Where a potential is of another functional than a set, its errors are the functionals' too.
+Seconds are of the machine as it was, busy with other work or not.
+"""
+
 
 class Part(NamedTuple):
     """A set of materials and how they are relaxed."""
@@ -115,7 +121,7 @@ def main() -> None:
         sections.append(f"## {part.title}\n\n{tables}")
         print(tables, flush=True)
         if arguments.report:
-            arguments.report.write_text("# The paper's relaxation tables on open data\n\n" + "\n".join(sections))
+            arguments.report.write_text("\n".join([INTRODUCTION, *sections]))
 
 
 if __name__ == "__main__":
