@@ -18,6 +18,7 @@ from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
 
 from mlip.errors import MlipError
+from mlip.potential import open_potential
 from mlip.relaxation.cell import Along, CellChoice
 from mlip.relaxation.options import Options
 from mlip.relaxation.queue import progress_bar, relaxations
@@ -46,10 +47,11 @@ def relax_files(
         counts: structures, how many of them were relaxed now, and how many ended for which reason.
 
     Raises:
-        MlipError: a file that is absent, holds nothing, or that ASE cannot read; an option out of range; OUT has
-            results of another potential, of other inputs or options.
+        MlipError: no such potential; a file that is absent, holds nothing, or that ASE cannot read; an option out of
+            range; OUT has results of another potential, of other inputs or options.
     """
     checked = Options(**options)
+    loaded = open_potential(potential)
     sources = [(str(path), k, atoms) for path in files for k, atoms in enumerate(read_structures(path))]
     protocol = _protocol(potential, files, len(sources), checked)
     out = Path(out)
@@ -58,7 +60,7 @@ def relax_files(
         missing = [k for k in range(len(sources)) if k not in done]
         with progress_bar(progress) as bar:
             task = bar.add_task("relaxing", total=len(sources), completed=len(done))
-            for index, result in relaxations([sources[k][2] for k in missing], potential, **options):
+            for index, result in relaxations([sources[k][2] for k in missing], loaded, **options):
                 path, frame, _ = sources[missing[index]]
                 results.append({"structure": missing[index], "file": path, "frame": frame, **_record(result)})
                 bar.advance(task)
@@ -127,7 +129,8 @@ def read_structures(path: str | PathLike) -> list[Atoms]:
     try:
         frames = ase.io.read(path, index=":")
     except Exception as error:  # every format of ASE fails in its own way
-        raise MlipError(f"ASE cannot read it ({type(error).__name__}: {error})", where=where) from None
+        why = ": ".join(filter(None, (type(error).__name__, str(error))))
+        raise MlipError(f"ASE cannot read it ({why})", where=where) from None
     if not frames:
         raise MlipError("holds no structure", where=where)
     return frames

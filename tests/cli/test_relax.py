@@ -127,3 +127,12 @@ def test_a_cell_choice_that_is_none_is_one_line(potential, tmp_path):
     run = mlip("relax", potential, "x.cif", "--out", tmp_path / "out", "--cell", "isotropic")
     assert run.returncode == 2
     assert "--cell: unknown cell choice 'isotropic'" in run.stderr
+
+
+def test_no_potential_is_one_line_and_leaves_nothing_behind(tmp_path):
+    ase.io.write(tmp_path / "salt.cif", bulk("NaCl", "rocksalt", a=5.6))
+    run = mlip("relax", tmp_path / "absent.safetensors", tmp_path / "salt.cif", "--out", tmp_path / "out")
+    assert run.returncode == 2
+    assert "absent.safetensors: no such potential" in run.stderr
+    assert len(run.stderr.splitlines()) == 1
+    assert not (tmp_path / "out").exists()
