@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 
 from mlip.benchmark.metrics import ErrorSummary, energy_errors, volume_errors
-from mlip.benchmark.results import read_results
+from mlip.relaxation.results_file import read_results
 
 SAME_ENERGY = 0.005
 """eV/atom. The original works in float32, and fmax = 0.05 eV/A leaves about a meV/atom to the path taken."""

@@ -6,7 +6,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from mlip.benchmark.results import read_results
 from mlip.benchmark.summary import (
     DistributionSummary,
     Summary,
@@ -15,6 +14,7 @@ from mlip.benchmark.summary import (
     summarise_distribution,
 )
 from mlip.errors import MlipError
+from mlip.relaxation.results_file import read_results
 
 _SETTINGS = ("start", "symmetry", "fmax", "steps", "dtype")
 """Of a header: what two potentials should share to be compared."""

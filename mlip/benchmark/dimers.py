@@ -151,7 +151,7 @@ def scan_dimers(
     Raises:
         MlipError: an element that the potential does not know; a cutoff below 0.2 A.
     """
-    numbers = np.array(sorted(_number_of(symbol) for symbol in elements or potential.elements))
+    numbers = np.array(sorted({_number_of(symbol) for symbol in elements or potential.elements}))
     potential.check_elements(numbers, where="dimers")
     if potential.cutoff <= SHORTEST:
         raise MlipError(f"the cutoff, {potential.cutoff} A, is not longer than the shortest dimer, {SHORTEST} A")

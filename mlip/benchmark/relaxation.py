@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from ase import Atoms
 
 from mlip.benchmark.cluster import relax_on_cluster
 from mlip.benchmark.comparison import PotentialResults
@@ -24,7 +25,7 @@ from mlip.benchmark.reference import Reference
 from mlip.data import Store
 from mlip.data.outliers import END_REMOVED
 from mlip.errors import MlipError
-from mlip.potential import open_potential
+from mlip.potential import Potential, open_potential
 from mlip.relaxation import RelaxResult, Statistics, check_options, relaxations
 from mlip.relaxation.cell import Along
 from mlip.relaxation.queue import progress_bar
@@ -109,7 +110,7 @@ def run_relaxation_benchmark(
         if value not in known:
             raise MlipError(f"unknown {name} {value!r}", where=f"--{name}", fix=f"one of: {', '.join(known)}")
     check_options(fmax, steps, dtype)
-    open_potential(potential_path)  # if it is none, that is said before anything is read or written
+    potential = open_potential(potential_path)
     with Store(store_path) as store:
         chosen, left_out = _choose(store, split, start)
         if not chosen:
@@ -120,7 +121,10 @@ def run_relaxation_benchmark(
             done = {record["material"] for record in results.records}
             references = [Reference.read(store, k, start) for k in chosen if k not in done]
             run = BenchmarkRun(protocol, results.records, left_out, n_added=len(references))
-            ended = _relaxed(references, potential_path, settings, cluster, run.statistics)
+            if cluster and references:
+                ended = relax_on_cluster(*_tasks(references), potential_path, settings, cluster, run.statistics)
+            else:
+                ended = _relaxed(references, potential, settings, run.statistics)
             with progress_bar(progress) as bar:
                 task = bar.add_task("relaxing", total=len(done) + len(references), completed=len(done))
                 for index, result, seconds in ended:
@@ -146,16 +150,16 @@ def _choose(store: Store, split: str, start: str) -> tuple[list[int], dict[str, 
 
 
 def _relaxed(
-    references: list[Reference], potential_path, settings: dict[str, Any], cluster: str | None, statistics: Statistics
+    references: list[Reference], potential: Potential, settings: dict[str, Any], statistics: Statistics
 ) -> Iterator[tuple[int, RelaxResult, float]]:
-    """(index, result, seconds of a device) of each as it ends, here or on a cluster."""
-    structures = [reference.start for reference in references]
-    cells = [Along(tuple(reference.directions)) for reference in references]
-    if cluster and references:
-        yield from relax_on_cluster(structures, cells, potential_path, settings, cluster, statistics)
-        return
-    ended = relaxations(structures, potential_path, cell=cells, statistics=statistics, **settings)
-    yield from timed(ended, statistics)
+    """(index, result, seconds of the device) of each as it ends."""
+    structures, cells = _tasks(references)
+    return timed(relaxations(structures, potential, cell=cells, statistics=statistics, **settings), statistics)
+
+
+def _tasks(references: list[Reference]) -> tuple[list[Atoms], list[Along]]:
+    """Where relaxations start, and the directions that relax."""
+    return [reference.start for reference in references], [Along(tuple(r.directions)) for r in references]
 
 
 def _protocol(potential_path, store: Store, split, start, settings: dict[str, Any]) -> dict[str, Any]:

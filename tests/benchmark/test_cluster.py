@@ -12,11 +12,11 @@ from ase.build import bulk
 
 from mlip.benchmark import cluster
 from mlip.benchmark.relaxation import BenchmarkRun, run_relaxation_benchmark
-from mlip.benchmark.results import read_results
 from mlip.data import Frame, StoreWriter, Trajectory
 from mlip.errors import MlipError
 from mlip.models.m3gnet import M3GNetConfig
 from mlip.potential import Potential, PotentialMetadata, init_params
+from mlip.relaxation.results_file import read_results
 
 N_MATERIALS = 36  # three a chunk with two workers
 

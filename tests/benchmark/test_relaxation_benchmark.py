@@ -13,13 +13,13 @@ from mlip.benchmark import relaxation
 from mlip.benchmark.histograms import error_figures, plot_errors
 from mlip.benchmark.paper_tables import energy_table, volume_table
 from mlip.benchmark.relaxation import run_relaxation_benchmark
-from mlip.benchmark.results import ResultsFile, read_results
 from mlip.benchmark.summary import energy_error, relative_volume_error, summarise
 from mlip.data import Frame, StoreWriter, Trajectory
 from mlip.data.outliers import END_REMOVED
 from mlip.errors import MlipError
 from mlip.models.m3gnet import M3GNetConfig
 from mlip.potential import Potential, PotentialMetadata, init_params
+from mlip.relaxation.results_file import ResultsFile, read_results
 
 
 def frame(atoms, energy: float) -> Frame:
