@@ -5,13 +5,9 @@ A chunk whose worker dies is done again by another worker, and counts when it co
 every worker it meets is taken apart: the structure at fault ends as an error, the others as they would have.
 """
 
-import logging
-import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import CancelledError
-from contextlib import contextmanager
 from dataclasses import fields
-from glob import glob
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,13 +15,14 @@ from typing import TYPE_CHECKING, Any
 from ase import Atoms
 
 from mlip import __version__
+from mlip.cluster import cluster_client
 from mlip.errors import MlipError
 from mlip.relaxation import RelaxResult, Statistics
 from mlip.relaxation.cell import CellChoice
 from mlip.relaxation.structure import give_up
 
 if TYPE_CHECKING:
-    from distributed import Client, Future, SpecCluster
+    from distributed import Future
 
     from mlip.benchmark.cluster_worker import Ended
 
@@ -33,9 +30,6 @@ _MAX_CHUNK = 256
 """Structures: enough to fill a device."""
 _CHUNKS_PER_WORKER = 8
 """So that workers end together, and little is lost with one."""
-_CONNECT_SECONDS = 10
-_HERE = "127.0.0.1"
-"""Of a local cluster: Dask runs what it is sent, so that nobody outside may send it anything."""
 
 
 def relax_on_cluster(
@@ -50,13 +44,13 @@ def relax_on_cluster(
 
     Args:
         settings: further options of `mlip.relaxation.relaxations`.
-        cluster: a scheduler's address, or "local:N".
+        cluster: as `mlip.cluster` names them.
         statistics: the workers' are added to it.
 
     Raises:
         MlipError: Dask is not installed, no scheduler at that address, workers with another version of mlip.
     """
-    with _client(cluster) as client:
+    with cluster_client(cluster) as client:
         from distributed import KilledWorker, as_completed
 
         from mlip.benchmark.cluster_worker import PotentialOnWorker, relax_chunk
@@ -101,70 +95,3 @@ def _take(future: "Future", statistics: Statistics) -> "Ended":
         both = getattr(statistics, f.name), getattr(spent, f.name)
         setattr(statistics, f.name, both[0] | both[1] if f.name == "shapes" else sum(both))
     return ended
-
-
-@contextmanager
-def _client(cluster: str) -> Iterator["Client"]:
-    try:
-        from distributed import Client
-    except ImportError:
-        raise MlipError(
-            "Dask is not installed", where="--cluster", fix="pip install 'alexandria-mlip[cluster]'"
-        ) from None
-    if cluster.startswith("local:"):
-        with _local_cluster(cluster.removeprefix("local:")) as local, Client(local) as client:
-            yield client
-        return
-    try:
-        client = Client(cluster, timeout=_CONNECT_SECONDS)
-    except (OSError, TimeoutError, ValueError) as error:
-        why = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise MlipError(
-            f"no Dask scheduler: {why}",
-            where=f"--cluster {cluster}",
-            fix="tcp://HOST:PORT, as `dask scheduler` prints it, or local:N",
-        ) from None
-    with client:
-        yield client
-
-
-def _local_cluster(count: str) -> "SpecCluster":
-    """`count` worker processes, a GPU each where there are GPUs, else an equal share of the cores.
-
-    Raises:
-        MlipError: `count` is no number, or there are fewer GPUs.
-    """
-    from dask.system import CPU_COUNT
-    from distributed import Nanny, Scheduler, SpecCluster
-
-    if not count.isdecimal() or int(count) == 0:
-        raise MlipError(f"'{count}' workers", where="--cluster", fix="local:N with N > 0")
-    n, devices = int(count), _gpus()
-    if devices and n > len(devices):
-        raise MlipError(f"{n} workers for {len(devices)} GPUs", where="--cluster", fix=f"local:{len(devices)}")
-    cores = str(max(1, CPU_COUNT // n))
-    workers = {
-        k: {
-            "cls": Nanny,
-            "options": {
-                "host": _HERE,
-                "nthreads": 1,
-                "dashboard": False,
-                "silence_logs": logging.ERROR,
-                "memory_limit": 0,  # a worker may use what this process might have used
-                "env": {"CUDA_VISIBLE_DEVICES": devices[k]} if devices else {"NPROC": cores},  # NPROC: XLA's threads
-            },
-        }
-        for k in range(n)
-    }
-    scheduler = {"cls": Scheduler, "options": {"host": _HERE, "port": 0, "dashboard": False}}
-    return SpecCluster(workers=workers, scheduler=scheduler, silence_logs=logging.ERROR)
-
-
-def _gpus() -> list[str]:
-    """What CUDA_VISIBLE_DEVICES would call them. JAX is not asked: it would occupy their memory in this process."""
-    if os.environ.get("JAX_PLATFORMS") == "cpu":
-        return []
-    if (visible := os.environ.get("CUDA_VISIBLE_DEVICES")) is not None:
-        return [device for device in visible.split(",") if device.strip()]
-    return [str(k) for k in range(len(glob("/dev/nvidia[0-9]*")))]

@@ -11,6 +11,7 @@ structure (missing key, disorder, unknown element, other composition than the fi
 makes the material `Skipped`.
 """
 
+import math
 import sys
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -20,9 +21,9 @@ from typing import Any
 
 import numpy as np
 from ase.data import atomic_numbers
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
-from mlip.data.json_stream import members
+from mlip.data.json_stream import Member, decoded, raw_members
 from mlip.data.naming import dimensionality_by_name, functional_by_name
 from mlip.data.records import Entry, Frame, MalformedError, Skipped, Trajectory
 from mlip.data.streams import OnBytes
@@ -56,18 +57,38 @@ def read(
             functional that no name tells.
     """
     functional = functional or functional_by_name(path)
-    for key, value in members(path, on_bytes):
-        if key.startswith("@"):  # "@module", "@class"
-            continue
-        material_id = _entry_id(value) if key == "entries" else key
-        dimensions = dimensionality or dimensionality_by_name(material_id, path)
-        try:
-            if key == "entries":
-                yield entry_from_dict(value, functional, dimensions)
-            else:
-                yield trajectory_from_runs(material_id, value, functional, dimensions)
-        except MalformedError as fault:
-            yield fault.as_skipped(material_id, str(path))
+    for member in material_members(path, on_bytes):
+        yield from_member(member, path, functional, dimensionality)
+
+
+def material_members(path: Path, on_bytes: OnBytes | None = None) -> Iterator[Member]:
+    """The materials of a file, each still as text: finding them is a tenth of the work, and the rest
+    (`from_member`) other processes may do.
+
+    Raises:
+        MlipError: unreadable or truncated file (with the last complete material).
+    """
+    return (member for member in raw_members(path, on_bytes) if not member.key.startswith("@"))  # "@module", "@class"
+
+
+def from_member(
+    member: Member, path: Path, functional: str | None, dimensionality: int | None
+) -> Trajectory | Entry | Skipped:
+    """The material that a member of a file is.
+
+    Raises:
+        MlipError: the member is not JSON, or no name tells the functional.
+    """
+    functional = functional or functional_by_name(path)
+    value = decoded(member, path)
+    material_id = _entry_id(value) if member.key == "entries" else member.key
+    dimensions = dimensionality or dimensionality_by_name(material_id, path)
+    try:
+        if member.key == "entries":
+            return entry_from_dict(value, functional, dimensions)
+        return trajectory_from_runs(material_id, value, functional, dimensions)
+    except MalformedError as fault:
+        return fault.as_skipped(material_id, str(path))
 
 
 def trajectory_from_runs(material_id: str, runs: Any, functional: str, dimensionality: int) -> Trajectory:
@@ -78,14 +99,15 @@ def trajectory_from_runs(material_id: str, runs: Any, functional: str, dimension
     """
     frames: list[Frame] = []
     dropped: Counter[str] = Counter()
+    species = _SpeciesBefore()
     for calculation, run in enumerate(_typed(runs, list, "the material")):
         for ionic_step, step in enumerate(_typed(_get(run, "steps", f"run {calculation}"), list, "steps")):
             where = f"run {calculation} step {ionic_step}"
-            frame = _frame_from_step(step, calculation, ionic_step, where)
+            frame = _frame_from_step(step, calculation, ionic_step, where, species)
             if isinstance(frame, str):
                 dropped[frame] += 1
                 continue
-            if frames and not np.array_equal(frame.numbers, frames[0].numbers):
+            if frames and not _is_same_composition(frame, frames[0]):
                 raise MalformedError("composition changes along the path", where)
             if frames and frames[-1].calculation != calculation and _is_same_geometry(frames[-1], frame):
                 frames.pop()
@@ -105,7 +127,7 @@ def entry_from_dict(entry: Any, functional: str, dimensionality: int) -> Entry:
     """
     data = _typed(_get(entry, "data", "entry"), dict, "data")
     structure = _get(entry, "structure", "entry")
-    geometry = _geometry(structure, "structure")
+    geometry = _geometry(structure, "structure", _SpeciesBefore())
     energy = entry.get("energy", data.get("energy_total"))
     if not _is_number(energy):
         raise MalformedError("no energy", f"energy is {energy!r}")
@@ -141,9 +163,11 @@ def _entry_id(entry: Any) -> str:
     return str(found or (entry.get("entry_id") if isinstance(entry, dict) else None) or "entry without an id")
 
 
-def _frame_from_step(step: Any, calculation: int, ionic_step: int, where: str) -> Frame | str:
+def _frame_from_step(
+    step: Any, calculation: int, ionic_step: int, where: str, species: "_SpeciesBefore"
+) -> Frame | str:
     """The step as a frame, or the reason to drop it."""
-    geometry = _geometry(_get(step, "structure", where), where)
+    geometry = _geometry(_get(step, "structure", where), where, species)
     if not _is_number(step.get("energy")):
         return NO_ENERGY
     forces = _array(step.get("forces"), (len(geometry["numbers"]), 3))
@@ -160,16 +184,32 @@ def _frame_from_step(step: Any, calculation: int, ionic_step: int, where: str) -
     )
 
 
-def _geometry(structure: Any, where: str) -> dict[str, np.ndarray]:
+class _SpeciesBefore:
+    """The species of the structure that was read before: along a path they stay, and to see that is a tenth of the
+    work of reading them."""
+
+    def __init__(self) -> None:
+        self._species: list[Any] = []
+        self._numbers = np.zeros(0, np.int16)
+
+    def numbers(self, sites: list[Any], where: str) -> Int[np.ndarray, " n"]:
+        species = [site.get("species") if isinstance(site, dict) else None for site in sites]
+        if species != self._species:
+            self._numbers = np.array([_atomic_number(site, where) for site in sites], dtype=np.int16)
+            self._species = species
+        return self._numbers
+
+
+def _geometry(structure: Any, where: str, species: _SpeciesBefore) -> dict[str, np.ndarray]:
     """numbers, positions, cell and pbc of a pymatgen Structure dict, without pymatgen (100 times slower)."""
     lattice = _get(structure, "lattice", where)
     sites = _typed(_get(structure, "sites", where), list, f"{where}: sites")
     cell = _array(_get(lattice, "matrix", where), (3, 3))
-    if cell is None or not abs(np.linalg.det(cell)) > 0:
+    if cell is None or not abs(_signed_volume(cell)) > 0:
         raise MalformedError("bad cell", f"{where}: matrix is not 3 x 3 numbers that span a volume")
     if not sites:
         raise MalformedError("no sites", where)
-    numbers = np.array([_atomic_number(site, where) for site in sites], dtype=np.int16)
+    numbers = species.numbers(sites, where)
     if all("abc" in site for site in sites):
         fractions = _array([site["abc"] for site in sites], (len(sites), 3))
         positions = None if fractions is None else fractions @ cell
@@ -178,6 +218,12 @@ def _geometry(structure: Any, where: str) -> dict[str, np.ndarray]:
     if positions is None:
         raise MalformedError("bad coordinates", f"{where}: not three numbers a site")
     return {"numbers": numbers, "positions": positions, "cell": cell, "pbc": _pbc(lattice.get("pbc"), where)}
+
+
+def _signed_volume(cell: Float[np.ndarray, "3 3"]) -> float:
+    """A^3. numpy.linalg.det takes ten times as long for a matrix of this size."""
+    (ax, ay, az), (bx, by, bz), (cx, cy, cz) = cell.tolist()
+    return ax * (by * cz - bz * cy) - ay * (bx * cz - bz * cx) + az * (bx * cy - by * cx)
 
 
 def _pbc(value: Any, where: str) -> np.ndarray:
@@ -220,12 +266,19 @@ def _array(values: Any, shape: tuple[int, ...]) -> Float[np.ndarray, "..."] | No
         array = np.array(values, dtype=np.float64)
     except (TypeError, ValueError, OverflowError):  # the last: an integer beyond float64
         return None
-    return array if array.shape == shape and np.isfinite(array).all() else None
+    if array.shape != shape:
+        return None
+    is_finite = math.isfinite(array.sum()) or np.isfinite(array).all()  # the sum is faster, but may overflow
+    return array if is_finite else None
 
 
 def _is_number(value: Any) -> bool:
     """A finite one, that float64 can hold."""
     return isinstance(value, Real) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
+
+
+def _is_same_composition(a: Frame, b: Frame) -> bool:
+    return a.numbers is b.numbers or np.array_equal(a.numbers, b.numbers)
 
 
 def _is_same_geometry(a: Frame, b: Frame) -> bool:

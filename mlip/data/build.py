@@ -1,96 +1,57 @@
-"""Sources -> store: read, sub-sample, filter, split, write. Nothing is left out without being counted."""
+"""Sources -> store: read, sub-sample, filter, split, write. Nothing is left out without being counted.
 
+The work is cut into parts (`mlip.data.parts`), which grow in a hidden folder beside the store: processes of this
+machine, or workers of a Dask cluster, make a store file of each. A build that is killed is resumed by repeating it.
+The parts become one file, `--out store.h5`, or are the shards of a folder, `--out store`: for data so large that nobody
+wants to copy them once more. The bytes do not depend on the number of processes.
+"""
+
+import fcntl
 import json
-import math
+import os
+import shutil
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, fields
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import wait
+from contextlib import contextmanager, suppress
+from dataclasses import asdict
+from multiprocessing import get_context
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
-from mlip.data.outliers import remove_outliers, rules_named
-from mlip.data.quality import check_structure
-from mlip.data.records import Entry, MalformedError, Skipped, Trajectory
-from mlip.data.sources import read_source, source_names
-from mlip.data.split import FRACTIONS, assign_split, check_fractions
-from mlip.data.subsample import kept_steps, subsample
+from mlip import __version__
+from mlip.data.parts import (
+    PART_BYTES,
+    Part,
+    build_part,
+    build_part_elsewhere,
+    check_one_kind,
+    part_metadata,
+    plan_parts,
+    read_part,
+)
+from mlip.data.records import Skipped
+from mlip.data.refine import BuildSettings
+from mlip.data.report import BuildReport
+from mlip.data.schema import FORMAT_VERSION
+from mlip.data.store import Store
+from mlip.data.workers import process_pool
 from mlip.data.writer import StoreWriter, partial_path, put_in_place
 from mlip.errors import MlipError
 
+__all__ = ["BuildReport", "BuildSettings", "build"]
 
-@dataclass(frozen=True, slots=True)
-class BuildSettings:
-    """What is done to the data between source and store.
+LISTS = ("skipped", "findings")
+"""Of a build, beside its store: materials that could not be used, and what is suspicious about those that were."""
 
-    Raises:
-        MlipError: a value that cannot be.
-    """
+_POLL_SECONDS = 0.5
 
-    subsample: float = 0.0
-    """Energy cutoff of `mlip.data.subsample`; 0 keeps every step, inf three a path."""
-    per_atom: bool = True
-    """The cutoff is in eV/atom; False: in eV per cell."""
-    outliers: str = "none"
-    """Name of the rule set in `mlip.data.outliers`."""
-    fractions: tuple[float, float, float] = FRACTIONS
-    """Shares of train, val, test."""
-    seed: int = 0
-    """Of the split."""
-    functional: str | None = None
-    """Of all sources; None: what each says."""
-    dimensionality: int | None = None
-    """Of all sources; None: what each says."""
-
-    def __post_init__(self) -> None:
-        kept_steps([0.0], self.subsample)
-        rules_named(self.outliers)
-        check_fractions(self.fractions)
-        if self.dimensionality not in (None, 1, 2, 3):
-            raise MlipError(f"a dimensionality of {self.dimensionality}", fix="1, 2 or 3")
-
-    def as_dict(self) -> dict[str, Any]:
-        """JSON-able: strict JSON has no infinity, so that the cutoff inf is a text."""
-        return asdict(self) | ({"subsample": "inf"} if math.isinf(self.subsample) else {})
-
-
-@dataclass(slots=True)
-class BuildReport:
-    """What became of everything that was read. frames_read = frames_kept + all that was left out of them."""
-
-    materials_read: int = 0
-    """Skipped ones not counted."""
-    frames_read: int = 0
-    skipped_materials: Counter[str] = field(default_factory=Counter)
-    """Reason -> materials that could not be used."""
-    dropped_frames: Counter[str] = field(default_factory=Counter)
-    """Reason -> steps that could not be used."""
-    frames_subsampled_away: int = 0
-    outlier_frames: Counter[str] = field(default_factory=Counter)
-    """Rule -> frames removed."""
-    outlier_materials: Counter[str] = field(default_factory=Counter)
-    """Rule -> materials that lost a frame to it."""
-    materials_emptied: int = 0
-    """Materials that outlier rules left without a frame."""
-    materials_kept: Counter[str] = field(default_factory=Counter)
-    """Split -> materials."""
-    frames_kept: Counter[str] = field(default_factory=Counter)
-    """Split -> frames."""
-    sets: Counter[str] = field(default_factory=Counter)
-    """'PBE 3D', ... -> materials."""
-    labels: Counter[str] = field(default_factory=Counter)
-    """Label -> frames that have it."""
-
-    def as_dict(self) -> dict[str, Any]:
-        """JSON-able."""
-        values = {f.name: getattr(self, f.name) for f in fields(self)}
-        return {name: dict(v) if isinstance(v, Counter) else v for name, v in values.items()}
-
-
-OnProgress = Callable[[int, BuildReport], None]
-"""Told how many bytes of the source files are done, and the report so far."""
+OnProgress = Callable[[int, int], None]
+"""Told how many bytes of the source files are done, and of how many."""
 
 OnSkipped = Callable[[Skipped], None]
+OnResumed = Callable[[int, int], None]
+"""Told how many parts an earlier build has left, and of how many."""
 
 
 def build(
@@ -98,135 +59,249 @@ def build(
     out: Path,
     settings: BuildSettings | None = None,
     *,
+    n_workers: int = 1,
+    cluster: str | None = None,
     on_progress: OnProgress | None = None,
     on_skipped: OnSkipped | None = None,
+    on_resumed: OnResumed | None = None,
+    part_bytes: int = PART_BYTES,
 ) -> BuildReport:
-    """Build a store. It appears, complete, at the end; a killed build leaves what was there before.
+    """Build a store. It appears, complete, at the end; a killed build leaves what was there before, and goes on where
+    it was when it is repeated.
 
-    Skipped materials are listed in `OUT.skipped.jsonl`, one JSON object a line, if there are any.
+    Skipped materials are listed in `OUT.skipped.jsonl`, suspicious ones in `OUT.findings.jsonl` (of a folder,
+    `OUT/skipped.jsonl` and `OUT/findings.jsonl`), one JSON object a line, if there are any.
 
     Args:
         sources: files and folders (`mlip.data.sources`).
-        out: the store file, `*.h5`.
+        out: the store: a file, `*.h5`, or the name of a folder of shards.
+        n_workers: processes of this machine. Scripts that ask for more than one need `if __name__ == "__main__"`.
+        cluster: a Dask cluster (`mlip.cluster`) that does it instead.
 
     Raises:
-        MlipError: a source cannot be read to its end, or nothing is left to store.
+        MlipError: a source cannot be read to its end, nothing is left to store, or another build writes this store.
     """
     settings = settings or BuildSettings()
-    if out.suffix != ".h5" or out.is_dir():
-        raise MlipError("a store is a file named *.h5", where=f"--out {out}")
-    files = source_names(sources)
-    report = BuildReport()
-    with (
-        StoreWriter(out, settings.as_dict()) as writer,
-        _skipped_file(out.with_name(f"{out.name}.skipped.jsonl")) as skipped_file,
-    ):
-        for path, item in _read_all(files, settings, report, on_progress):
-            if skipped := _put_through(item, path, settings, writer, report):
-                report.skipped_materials[skipped.reason] += 1
-                skipped_file.write(json.dumps(asdict(skipped)) + "\n")
-                if on_skipped:
-                    on_skipped(skipped)
-        if not writer.n_frames:
+    if out.suffix != ".h5" and out.exists():
+        raise MlipError("exists already", where=f"--out {out}", fix="remove it, or name a new folder (or a file *.h5)")
+    if out.suffix and (out.suffix != ".h5" or out.is_dir()):
+        raise MlipError("a store is a file named *.h5, or a folder without a suffix", where=f"--out {out}")
+    parts = plan_parts(sources, part_bytes)
+    with _parts_folder(out, parts, settings) as folder:
+        missing = [part for part in parts if not part.store_file(folder).exists()]
+        if on_resumed and len(missing) < len(parts):
+            on_resumed(len(parts) - len(missing), len(parts))
+        done = sum(part.n_bytes for part in parts) - sum(part.n_bytes for part in missing)
+        progress = _Progress(on_progress, done, sum(part.n_bytes for part in parts))
+        if cluster is not None:
+            _on_cluster(missing, folder, settings, cluster, progress)
+        elif min(n_workers, len(missing)) > 1:
+            _in_processes(missing, folder, settings, n_workers, progress)
+        else:
+            for part in missing:
+                build_part(part, folder, settings, n_workers - 1, progress.of_part(part))
+        report, kind = _account(parts, folder)
+        if not sum(report.frames_kept.values()):
+            for part in parts:
+                part.store_file(folder).unlink()
             raise MlipError("nothing is left to store", where=", ".join(map(str, sources)), fix=_what_happened(report))
-        writer.metadata["sources"] = [{"name": f.name, "bytes": f.stat().st_size} for f in files]
-        writer.metadata["build"] = report.as_dict()
+        _put_together(parts, folder, out, settings, part_metadata(parts, report, kind), on_skipped)
     return report
 
 
-def _read_all(
-    files: Mapping[Path, str], settings: BuildSettings, report: BuildReport, on_progress: OnProgress | None
-) -> Iterator[tuple[Path, Trajectory | Skipped]]:
-    """All materials of the files (path -> name), each with its file; bulk entries as trajectories of one frame."""
-    done = 0
-    kinds: dict[type, Path] = {}
-    for path, name in files.items():
+class _Progress:
+    """Adds up what the parts tell of themselves."""
 
-        def on_bytes(n: int, done: int = done) -> None:
-            if on_progress:
-                on_progress(done + n, report)
+    def __init__(self, tell: OnProgress | None, done: int, total: int):
+        self._tell, self._done, self._total = tell, done, total
+        self._of_parts: dict[int, int] = {}
 
-        for item in read_source(
-            path,
-            functional=settings.functional,
-            dimensionality=settings.dimensionality,
-            on_bytes=on_bytes,
-            name=name,
-        ):
-            if not isinstance(item, Skipped):
-                kinds.setdefault(type(item), path)
-            if len(kinds) > 1:
+    def update(self, part: Part, n_bytes: int) -> None:
+        self._of_parts[part.index] = n_bytes
+        if self._tell:
+            self._tell(self._done + sum(self._of_parts.values()), self._total)
+
+    def of_part(self, part: Part) -> Callable[[int], None]:
+        return lambda n_bytes: self.update(part, n_bytes)
+
+
+_bytes_of_parts: Any = None
+"""In a worker process: the array, shared with the build, of the bytes that are done of each part."""
+
+
+def _share(array: Any) -> None:
+    global _bytes_of_parts
+    _bytes_of_parts = array
+
+
+def _build_part_and_tell(part: Part, place: int, folder: Path, settings: BuildSettings, n_helpers: int) -> None:
+    def on_bytes(n: int) -> None:
+        _bytes_of_parts[place] = n
+
+    build_part(part, folder, settings, n_helpers, on_bytes)
+
+
+def _in_processes(
+    parts: list[Part], folder: Path, settings: BuildSettings, n_workers: int, progress: _Progress
+) -> None:
+    """Largest parts first, so that the processes end together; with fewer parts than processes, parts have helpers."""
+    n_jobs = min(n_workers, len(parts))
+    shared = get_context("forkserver").Array("q", len(parts), lock=False)
+    order = sorted(enumerate(parts), key=lambda numbered: -numbered[1].n_bytes)
+    with process_pool(n_jobs, _share, (shared,)) as pool:
+        under_way = {
+            pool.submit(_build_part_and_tell, part, place, folder, settings, n_workers // n_jobs - 1)
+            for place, part in order
+        }
+        while under_way:
+            done, under_way = wait(under_way, _POLL_SECONDS)
+            for future in done:
+                future.result()
+            for place, part in enumerate(parts):
+                progress.update(part, shared[place])
+
+
+def _on_cluster(parts: list[Part], folder: Path, settings: BuildSettings, cluster: str, progress: _Progress) -> None:
+    """A part whose worker dies is given to another."""
+    from mlip.cluster import cluster_client
+
+    with cluster_client(cluster) as client:
+        from distributed import CancelledError, KilledWorker, as_completed
+
+        client.wait_for_workers(1)
+        order = sorted(parts, key=lambda part: -part.n_bytes)
+        futures = {
+            client.submit(build_part_elsewhere, part, folder.absolute(), settings, __version__, pure=False): part
+            for part in order
+        }
+        for future in as_completed(futures):
+            part = futures[future]
+            try:
+                future.result()
+            except KilledWorker:
                 raise MlipError(
-                    f"holds bulk entries, {kinds[Trajectory]} relaxation paths: their energies come from "
-                    "different calculations",
-                    where=str(kinds[Entry]),
-                    fix="build two stores",
-                )
-            yield path, item.as_trajectory() if isinstance(item, Entry) else item
-        done += path.stat().st_size
-        on_bytes(0, done)
-
-
-def _put_through(
-    item: Trajectory | Skipped, path: Path, settings: BuildSettings, writer: StoreWriter, report: BuildReport
-) -> Skipped | None:
-    """Bring one material to the store, or say why not."""
-    if isinstance(item, Skipped):
-        return item
-    try:
-        _add(item, settings, writer, report)
-    except MalformedError as fault:
-        return fault.as_skipped(item.material_id, str(path))
-    return None
-
-
-def _add(trajectory: Trajectory, settings: BuildSettings, writer: StoreWriter, report: BuildReport) -> None:
-    """Sub-sample, filter, split and write one material, and count what became of its frames.
-
-    Raises:
-        MalformedError: a structure that is left cannot be one.
-    """
-    sampled = subsample(trajectory, settings.subsample, per_atom=settings.per_atom)
-    kept, removed = remove_outliers(sampled, rules_named(settings.outliers))
-    for frame in kept.frames:
-        check_structure(frame)
-    report.materials_read += 1
-    report.frames_read += trajectory.n_read
-    report.dropped_frames.update(trajectory.dropped)
-    report.frames_subsampled_away += len(trajectory.frames) - len(sampled.frames)
-    report.outlier_frames.update(removed)
-    report.outlier_materials.update(removed.keys())
-    if not kept.frames:
-        report.materials_emptied += 1
-        return
-    split = assign_split(trajectory.material_id, settings.seed, settings.fractions)
-    writer.add(kept, split)
-    report.materials_kept[split] += 1
-    report.frames_kept[split] += len(kept.frames)
-    report.sets[f"{trajectory.functional} {trajectory.dimensionality}D"] += 1
-    for frame in kept.frames:
-        report.labels["energy"] += not math.isnan(frame.energy)
-        report.labels["forces"] += frame.forces is not None
-        report.labels["stress"] += frame.stress is not None
-        report.labels["magnetic moments"] += frame.magmoms is not None
+                    "killed every worker that read it (out of memory?)",
+                    where=", ".join(source.path for source in part.sources),
+                ) from None
+            except CancelledError:
+                raise MlipError(
+                    "the Dask scheduler is gone", where="--cluster", fix="repeat the command: it goes on where it was"
+                ) from None
+            progress.update(part, part.n_bytes)
 
 
 @contextmanager
-def _skipped_file(path: Path) -> Iterator[TextIO]:
-    """A text file that appears at `path` when all has gone well, and not at all when nothing was written."""
-    partial = partial_path(path)
+def _parts_folder(out: Path, parts: list[Part], settings: BuildSettings) -> Iterator[Path]:
+    """Where the parts grow. What an earlier build left there stays if it was the same build, and else goes."""
+    folder = out.with_name(f".{out.name}.parts")
+    plan = json.dumps(
+        {
+            "mlip_version": __version__,
+            "format_version": FORMAT_VERSION,
+            "settings": settings.as_dict(),
+            "parts": [asdict(part) for part in parts],
+        }
+    )
     try:
-        with partial.open("w", encoding="utf-8") as stream:
-            yield stream
+        out.parent.mkdir(parents=True, exist_ok=True)
+        with _locked(out):
+            plan_file = folder / ".plan.json"
+            if not plan_file.exists() or plan_file.read_text() != plan:
+                shutil.rmtree(folder, ignore_errors=True)
+                folder.mkdir()
+                plan_file.write_text(plan)
+            try:
+                yield folder
+            except BaseException:
+                if not any(part.store_file(folder).exists() for part in parts):
+                    shutil.rmtree(folder, ignore_errors=True)  # nothing to resume
+                raise
+    except PermissionError as error:
+        raise MlipError(f"cannot write here ({error})", where=str(out.parent)) from None
+
+
+@contextmanager
+def _locked(out: Path) -> Iterator[None]:
+    """One build at a time writes a store. The system takes the lock from a process that dies."""
+    path = out.with_name(f".{out.name}.lock")
+    with path.open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise MlipError("another build writes this store now", where=f"--out {out}") from None
+        try:
+            yield
+        finally:
+            path.unlink(missing_ok=True)
+
+
+def _account(parts: list[Part], folder: Path) -> tuple[BuildReport, str | None]:
+    """Of all parts together."""
+    report = BuildReport()
+    kinds: dict[str, str] = {}
+    for part in parts:
+        of_part, kind = read_part(part, folder)
+        report.add(of_part)
+        if kind:
+            kinds.setdefault(kind, part.sources[0].path)
+            check_one_kind(kinds)
+    return report, next(iter(kinds), None)
+
+
+def _put_together(
+    parts: list[Part],
+    folder: Path,
+    out: Path,
+    settings: BuildSettings,
+    metadata: dict[str, Any],
+    on_skipped: OnSkipped | None,
+) -> None:
+    """The parts as the store, in its place, and their lists beside it."""
+    is_file = out.suffix == ".h5"
+    for kind in LISTS:
+        target = out.with_name(f"{out.name}.{kind}.jsonl") if is_file else folder / f"{kind}.jsonl"
+        _join_lists([part.list_file(folder, kind) for part in parts], target)
+        if kind == "skipped" and on_skipped and target.exists():
+            with target.open(encoding="utf-8") as stream:
+                for line in stream:
+                    on_skipped(Skipped(**json.loads(line)))
+    if not is_file:
+        os.rename(folder, out)
+        return
+    if len(parts) == 1:
+        put_in_place(parts[0].store_file(folder), out)
+    else:
+        _merge(parts, folder, out, settings, metadata)
+    shutil.rmtree(folder)
+
+
+def _merge(parts: list[Part], folder: Path, out: Path, settings: BuildSettings, metadata: dict[str, Any]) -> None:
+    with StoreWriter(out, settings.as_dict()) as writer:
+        for part in parts:
+            shard = Shard(part.store_file(folder))
+            with shard:
+                writer.add_shard(shard)
+        writer.metadata |= metadata
+
+
+def _join_lists(lists: list[Path], target: Path) -> None:
+    """One list of several, in their order; no file where there is nothing to list."""
+    partial = partial_path(target)
+    try:
+        with partial.open("wb") as joined:
+            for path in lists:
+                with path.open("rb") as stream:
+                    shutil.copyfileobj(stream, joined)
         if partial.stat().st_size:
-            put_in_place(partial, path)
+            put_in_place(partial, target)
         else:
-            path.unlink(missing_ok=True)  # of an earlier build
+            target.unlink(missing_ok=True)  # of an earlier build
     finally:
-        partial.unlink(missing_ok=True)
+        with suppress(FileNotFoundError):
+            partial.unlink()
 
 
 def _what_happened(report: BuildReport) -> str:
-    reasons = report.skipped_materials + report.outlier_frames
+    reasons = Counter(report.skipped_materials) + report.outlier_frames
     counts = ", ".join(f"{n} x {reason}" for reason, n in reasons.most_common())
     return counts or "the sources hold no material"

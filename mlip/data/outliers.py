@@ -1,7 +1,9 @@
-"""The declared outlier filters of "Improving machine-learning models in materials science through large
-datasets", sec. 2.4: frames that are no use to a potential, each rule with its count.
+"""The declared filters: frames that are no use to a potential, each rule with its count.
 
-A label that is missing breaks no rule.
+Rules of frames are those of "Improving machine-learning models in materials science through large datasets", sec. 2.4.
+Rules of paths look at a step beside the others of its path, before any sub-sampling: ALEXANDRIA's files hold steps far
+above the end that the electronic minimisation lost, and restarts with other settings, whose energies differ for the
+same geometry. A label that is missing breaks no rule.
 """
 
 from collections import Counter
@@ -10,6 +12,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from ase.geometry import get_distances, minkowski_reduce
+from jaxtyping import Bool, Float
 
 from mlip.data.records import Frame, Trajectory
 from mlip.errors import MlipError
@@ -22,6 +25,36 @@ class Rule:
 
     name: str
     is_outlier: Callable[[Frame], bool]
+
+
+@dataclass(frozen=True, slots=True)
+class PathRule:
+    """The steps of a path for which `is_outlier` holds are removed before it is sub-sampled."""
+
+    name: str
+    is_outlier: Callable[[Trajectory], Bool[np.ndarray, " k"]]
+
+
+def step_above_end(limit: float) -> PathRule:
+    """`limit` in eV/atom over the path's last step."""
+
+    def is_above(path: Trajectory) -> Bool[np.ndarray, " k"]:
+        energies = _energies_per_atom(path)
+        return energies - energies[-1] > limit
+
+    return PathRule(f"step > {limit:g} eV/atom above the path's end", is_above)
+
+
+def run_before_jump(limit: float) -> PathRule:
+    """`limit` in eV/atom between a run's last step and the next run's first, which starts from its geometry."""
+
+    def is_before(path: Trajectory) -> Bool[np.ndarray, " k"]:
+        runs = np.array([frame.calculation for frame in path.frames])
+        is_jump = (runs[1:] != runs[:-1]) & (np.abs(np.diff(_energies_per_atom(path))) > limit)
+        last = np.flatnonzero(is_jump).max(initial=-1)
+        return np.arange(len(runs)) <= last
+
+    return PathRule(f"run before an energy jump > {limit:g} eV/atom at a restart", is_before)
 
 
 def more_sites_than(limit: int) -> Rule:
@@ -54,7 +87,7 @@ def stress_above(kilobar: float) -> Rule:
     return Rule(f"stress component > {kilobar:g} kbar", lambda frame: _exceeds(frame.stress, limit))
 
 
-RULE_SETS: dict[str, tuple[Rule, ...]] = {
+RULE_SETS: dict[str, tuple[Rule | PathRule, ...]] = {
     "2d": (
         more_sites_than(20),
         atom_without_neighbor_within(6.0),
@@ -64,28 +97,43 @@ RULE_SETS: dict[str, tuple[Rule, ...]] = {
         stress_above(500.0),
     ),
     "pbesol": (energy_above(0.0), force_above(50.0), stress_above(800.0)),
+    "path": (run_before_jump(0.05), step_above_end(1.0)),
     "none": (),
 }
-"""By name: the paper's filters of its 2D and its PBEsol data, and no filter."""
+"""By name: the paper's filters of its 2D and its PBEsol data; the rules of paths (of real relaxations no restart jumps
+by more than 0.012 eV/atom; LeMaterial's reader, too, drops steps 1 eV/atom above the end); and no filter."""
 
 
 END_REMOVED = "path_end_removed"
 """Property of a material whose relaxed structure was an outlier: 1."""
 
 
-def rules_named(name: str) -> tuple[Rule, ...]:
-    """The rule set of that name.
+def rules_named(names: str) -> tuple[Rule | PathRule, ...]:
+    """The rules of the sets of those names, separated by commas.
 
     Raises:
-        MlipError: there is none.
+        MlipError: there is no set of such a name.
     """
-    if name not in RULE_SETS:
-        raise MlipError(f"unknown outlier rules {name!r}", fix=f"one of {', '.join(RULE_SETS)}")
-    return RULE_SETS[name]
+    for name in names.split(","):
+        if name not in RULE_SETS:
+            raise MlipError(f"unknown outlier rules {name!r}", fix=f"one or several of {', '.join(RULE_SETS)}")
+    return tuple(rule for name in names.split(",") for rule in RULE_SETS[name])
 
 
-def remove_outliers(trajectory: Trajectory, rules: tuple[Rule, ...]) -> tuple[Trajectory, Counter[str]]:
-    """The trajectory without outliers (it may have no frame left), and how many frames each rule removed.
+def remove_path_outliers(trajectory: Trajectory, rules: tuple[Rule | PathRule, ...]) -> tuple[Trajectory, Counter[str]]:
+    """The path without the steps that rules of paths remove, and how many each removed; the end always stays."""
+    removed: Counter[str] = Counter()
+    for rule in rules:
+        if isinstance(rule, PathRule) and (n_outliers := int((is_outlier := rule.is_outlier(trajectory)).sum())):
+            removed[rule.name] += n_outliers
+            kept = [frame for frame, is_out in zip(trajectory.frames, is_outlier, strict=True) if not is_out]
+            trajectory = replace(trajectory, frames=kept)
+    return trajectory, removed
+
+
+def remove_outliers(trajectory: Trajectory, rules: tuple[Rule | PathRule, ...]) -> tuple[Trajectory, Counter[str]]:
+    """The trajectory without the outliers that rules of frames find (it may have no frame left), and how many each
+    rule removed.
 
     A frame counts for the first rule that it breaks, so that the counts add up to the frames removed. A path that
     lost its last frame, the relaxed one, but not all, has the property `END_REMOVED`: nothing may be compared with
@@ -93,8 +141,9 @@ def remove_outliers(trajectory: Trajectory, rules: tuple[Rule, ...]) -> tuple[Tr
     """
     kept: list[Frame] = []
     removed: Counter[str] = Counter()
+    of_frames = [rule for rule in rules if isinstance(rule, Rule)]
     for frame in trajectory.frames:
-        broken = next((rule.name for rule in rules if rule.is_outlier(frame)), None)
+        broken = next((rule.name for rule in of_frames if rule.is_outlier(frame)), None)
         if broken is None:
             kept.append(frame)
         else:
@@ -103,6 +152,10 @@ def remove_outliers(trajectory: Trajectory, rules: tuple[Rule, ...]) -> tuple[Tr
     if kept and kept[-1] is not trajectory.frames[-1]:
         filtered = replace(filtered, properties={**trajectory.properties, END_REMOVED: 1.0})
     return filtered, removed
+
+
+def _energies_per_atom(path: Trajectory) -> Float[np.ndarray, " k"]:
+    return np.array([frame.energy / len(frame) for frame in path.frames])
 
 
 def _exceeds(label: np.ndarray | None, limit: float) -> bool:

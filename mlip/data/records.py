@@ -37,6 +37,11 @@ class Frame:
     def __len__(self) -> int:
         return len(self.numbers)
 
+    @property
+    def name(self) -> str:
+        """Which of its material's frames it is."""
+        return f"run {self.calculation} step {self.ionic_step}"
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Trajectory:

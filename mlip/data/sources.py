@@ -76,6 +76,11 @@ def _files_of_folder(folder: Path) -> list[Path]:
     return found
 
 
+def is_alexandria(path: Path) -> bool:
+    """Whether a file is read as one of ALEXANDRIA's."""
+    return path.name.lower().endswith(_ALEXANDRIA)
+
+
 def read_source(
     path: Path,
     *,
@@ -93,6 +98,6 @@ def read_source(
         MlipError: see the readers, `mlip.data.alexandria` and `mlip.data.ase_files`.
     """
     options = {"functional": functional, "dimensionality": dimensionality, "on_bytes": on_bytes}
-    if path.name.lower().endswith(_ALEXANDRIA):
+    if is_alexandria(path):
         return alexandria.read(path, **options)
     return ase_files.read(path, **options, name=name)

@@ -9,7 +9,7 @@ import json
 import os
 import socket
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from numbers import Real
 from pathlib import Path
 from typing import Any
@@ -36,6 +36,7 @@ from mlip.data.schema import (
     file_checksum,
     split_code,
 )
+from mlip.data.store import BLOCK, Shard
 from mlip.errors import MlipError
 from mlip.units import UNITS
 
@@ -132,6 +133,39 @@ class StoreWriter:
         self.n_atoms += n_atoms
         if self._block_atoms >= BLOCK_ATOMS:
             self._flush()
+
+    def add_shard(self, shard: Shard) -> None:
+        """Append all that a finished store file holds, column by column."""
+        self._flush()
+        shifts = {
+            "frames/material": self.n_materials,
+            "frames/atom_offset": self.n_atoms,
+            "materials/frame_offset": self.n_frames,
+        }
+        for column in (*FRAME_COLUMNS, *ATOM_COLUMNS, *MATERIAL_COLUMNS, *OFFSETS):
+            for rows in _blocks(len(shard[column.path]), first=int(column in OFFSETS)):
+                self._append(column.path, shard.read(column.path, rows) + shifts.get(column.path, 0))
+        for name in MATERIAL_TEXTS:
+            for rows in _blocks(shard.n_materials):
+                self._append_texts(f"materials/{name}", list(shard.read(f"materials/{name}", rows)))
+        for group, kind in ((NUMBERS, Real), (TEXTS, str)):
+            self._add_properties(shard, group, kind)
+        self.n_frames += shard.n_frames
+        self.n_atoms += shard.n_atoms
+        self.n_materials += shard.n_materials
+
+    def _add_properties(self, shard: Shard, group: str, kind: type) -> None:
+        known, of_shard = set(self._file[group]), set(shard.file[group])
+        for key in sorted(known | of_shard):
+            path = f"{group}/{key}"
+            if key not in known:
+                self._create_property(path, kind, rows=self.n_materials)
+            for rows in _blocks(shard.n_materials):
+                n_rows = rows.stop - rows.start
+                if kind is str:
+                    self._append_texts(path, list(shard.read(path, rows)) if key in of_shard else [""] * n_rows)
+                else:
+                    self._append(path, shard.read(path, rows) if key in of_shard else np.full(n_rows, np.nan))
 
     def _flush(self) -> None:
         if not self._frames:
@@ -241,6 +275,12 @@ class StoreWriter:
         except BaseException:  # the disk is full, say
             self.abort()
             raise
+
+
+def _blocks(n_rows: int, first: int = 0) -> Iterator[slice]:
+    """Rows `first`..n_rows - 1, some at a time."""
+    for start in range(first, n_rows, BLOCK):
+        yield slice(start, min(start + BLOCK, n_rows))
 
 
 def partial_path(target: Path) -> Path:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from ase.build import bulk
 
-from mlip.benchmark import cluster
+from mlip import cluster
 from mlip.benchmark.relaxation import BenchmarkRun, run_relaxation_benchmark
 from mlip.data import Frame, StoreWriter, Trajectory
 from mlip.errors import MlipError

@@ -76,7 +76,7 @@ def test_check_fails_a_truncated_store_and_names_it(source, tmp_path):
     [
         (["--split", "a,b"], "--split"),
         (["--split", "0.5,0.5"], "three shares"),
-        (["--outliers", "strict"], "2d, pbesol, none"),
+        (["--outliers", "strict"], "2d, pbesol, path, none"),
         (["--subsample", "-1"], "cutoff"),
     ],
 )

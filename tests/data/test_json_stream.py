@@ -35,6 +35,13 @@ def test_members_are_the_same_wherever_the_blocks_end(write, monkeypatch, block,
     assert list(members(write(compress(text.encode())))) == list(VALUES.items())
 
 
+@pytest.mark.parametrize("block", [1, 5, 1 << 20])
+def test_brackets_quotes_and_backslashes_in_strings_are_text(write, monkeypatch, block):
+    monkeypatch.setattr(streams, "BLOCK_BYTES", block)
+    values = {'k"]': ["\\", '\\\\"', "]}", ['[{"', "\\n"]], "]": {"}": '"\\"'}, "[": "\\\\", "{": [[[]], {}]}
+    assert list(members(write(json.dumps(values)))) == list(values.items())
+
+
 def test_bare_nan_and_infinity_are_read(write):
     found = dict(members(write('{"a": [NaN, Infinity, -Infinity]}')))
     assert math.isnan(found["a"][0])
@@ -63,12 +70,14 @@ def test_an_empty_file_of_the_layout_has_no_member(write, text):
         ("", "ends early"),
         ("[1, 2]", "expected a JSON object"),
         ('{"a": 1', "ends early.* last complete material: a"),
-        ('{"a": 1, "b": [1, 2', "not JSON .* last complete material: a"),
+        ('{"a": 1, "b": [1, 2', "ends early.* last complete material: a"),
         ('{"a": 1, "b": [1 2], "c": 3' + " " * 100 + "}", "not JSON .* last complete material: a"),
         ('{"a": 1 "b": 2}', "expected ',' or '}'"),
         ('{"a": 1, }', "expected a value"),
         ('{"entries": [{"entry_id": "x"}, ', "ends early.* last complete material: x"),
-        ("{" + '"a": ' + "[" * 100_000, "not JSON"),
+        ("{" + '"a": ' + "[" * 100_000, "ends early"),
+        ("{" + '"a": ' + "[" * 100_000 + "]" * 100_000 + "}", "not JSON"),
+        ('{"a": [1}, "b": 2}', "not JSON .*before the first complete material"),
     ],
 )
 def test_what_is_no_json_says_where_it_stops_being_it(write, text, message):
@@ -82,7 +91,7 @@ def test_bytes_that_are_no_text_are_refused(write):
 
 
 def test_a_value_without_end_is_given_up_before_memory_is(write, monkeypatch):
-    monkeypatch.setattr(json_stream, "MAX_VALUE_CHARACTERS", 10_000)
+    monkeypatch.setattr(json_stream, "MAX_VALUE_BYTES", 10_000)
     monkeypatch.setattr(streams, "BLOCK_BYTES", 1000)
     with pytest.raises(MlipError, match="1 GB"):
         list(members(write('{"a": [' + "1, " * 10_000)))

@@ -4,7 +4,13 @@ import numpy as np
 import pytest
 
 from mlip.data import Frame, Trajectory
-from mlip.data.outliers import RULE_SETS, atom_without_neighbor_within, remove_outliers, rules_named
+from mlip.data.outliers import (
+    RULE_SETS,
+    atom_without_neighbor_within,
+    remove_outliers,
+    remove_path_outliers,
+    rules_named,
+)
 from mlip.errors import MlipError
 
 KBAR = 0.1 / 160.21766208  # eV/A^3
@@ -105,5 +111,40 @@ def test_the_rule_set_none_removes_nothing(make_frame):
 
 
 def test_an_unknown_rule_set_names_the_known_ones():
-    with pytest.raises(MlipError, match="2d, pbesol, none"):
+    with pytest.raises(MlipError, match="2d, pbesol, path, none"):
         rules_named("3d")
+
+
+def path_of(make_frame, *runs) -> Trajectory:
+    """Runs of energies, eV/atom."""
+    frames = [
+        make_frame(2 * energy, calculation=calculation, ionic_step=step)
+        for calculation, energies in enumerate(runs)
+        for step, energy in enumerate(energies)
+    ]
+    return Trajectory("agm000000001", frames, "PBE", 3)
+
+
+@pytest.mark.parametrize(
+    ("runs", "kept", "removed"),
+    [
+        ([[-3.0, -3.5, -3.9]], ["0.0", "0.1", "0.2"], []),
+        ([[-2.8, -3.5, -3.9]], ["0.1", "0.2"], ["step > 1 eV/atom above the path's end"]),
+        ([[-3.5, -3.9], [-3.91, -3.92]], ["0.0", "0.1", "1.0", "1.1"], []),
+        ([[-3.5, -3.9], [-4.0, -4.1]], ["1.0", "1.1"], ["run before an energy jump > 0.05 eV/atom at a restart"]),
+        ([[-3.5], [-3.9, -4.0], [-4.01], [-3.8]], ["3.0"], ["run before an energy jump > 0.05 eV/atom at a restart"]),
+        ([[-3.5, 9.0]], ["0.0", "0.1"], []),  # nothing is above the end; rules of frames see to it
+        ([[float("nan"), -3.9], [float("nan")]], ["0.0", "0.1", "1.0"], []),
+    ],
+)
+def test_steps_that_other_settings_or_lost_electrons_made_are_removed(make_frame, runs, kept, removed):
+    path, counts = remove_path_outliers(path_of(make_frame, *runs), rules_named("2d,path"))
+    assert [f"{frame.calculation}.{frame.ionic_step}" for frame in path.frames] == kept
+    assert list(counts) == removed
+    assert sum(counts.values()) == sum(map(len, runs)) - len(kept)
+
+
+def test_rules_of_paths_come_before_those_of_frames_and_each_once(make_frame):
+    path = path_of(make_frame, [-2.8, -3.9, 0.1, -3.9])
+    assert remove_path_outliers(path, rules_named("pbesol"))[1] == {}
+    assert remove_outliers(path, rules_named("pbesol,path"))[1] == {"energy > 0 eV/atom": 1}

@@ -1,0 +1,155 @@
+"""`mlip data build`: sources -> store, on all cores or a cluster, with an account of every frame."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from mlip.cli.tables import console, print_rows, print_table
+from mlip.errors import MlipError
+
+if TYPE_CHECKING:
+    from mlip.data.build import BuildReport, BuildSettings
+    from mlip.data.records import Skipped
+
+_SKIPPED_SHOWN = 10
+
+
+def build(
+    sources: Annotated[
+        list[Path],
+        typer.Argument(help="Files or folders: ALEXANDRIA's json(.bz2), extxyz(.gz), ASE databases, ..."),
+    ],
+    out: Annotated[Path, typer.Option(help="The store: a file *.h5, or the name of a folder of shards.")],
+    subsample: Annotated[
+        float, typer.Option(help="Energy cutoff between kept steps, eV; 0 keeps all, inf three a path.")
+    ] = 0.0,
+    per_atom: Annotated[
+        bool, typer.Option("--per-atom/--per-cell", help="The cutoff's unit: eV/atom or eV per cell.")
+    ] = True,
+    outliers: Annotated[
+        str,
+        typer.Option(
+            help="Rules: the paper's 2d or pbesol; path (restarts, steps far above the end); none. 2d,path = both."
+        ),
+    ] = "none",
+    split: Annotated[str, typer.Option(help="Shares of train, val, test.")] = "0.9,0.05,0.05",
+    seed: Annotated[int, typer.Option(help="Seed of the split, which goes by material id.")] = 0,
+    functional: Annotated[
+        str | None, typer.Option(help="PBE, PBEsol, SCAN, ...  [default: what file or folder say]")
+    ] = None,
+    dimensionality: Annotated[
+        int | None, typer.Option(min=1, max=3, help="1, 2 or 3.  [default: what ids and files say]")
+    ] = None,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Processes.  [default: as many as there are cores]")
+    ] = None,
+    cluster: Annotated[
+        str | None, typer.Option(help="Dask instead: tcp://HOST:PORT, slurm:JOBS,cores=16,memory=64GB, or local:N.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of tables.")] = False,
+) -> None:
+    """Read relaxation paths, sub-sample, filter and split them, and write a store.
+
+    The store appears when it is complete. A build that was killed goes on where it was when it is repeated. Materials
+    that cannot be used are counted, and listed in OUT.skipped.jsonl; suspicious labels in OUT.findings.jsonl.
+    """
+    from mlip.data.build import BuildSettings
+    from mlip.data.workers import n_cores
+
+    settings = BuildSettings(subsample, per_atom, outliers, _fractions(split), seed, functional, dimensionality)
+    skipped: list[Skipped] = []
+    report = _build_with_progress(sources, out, settings, skipped, workers or n_cores(), cluster, hidden=as_json)
+    if as_json:
+        import json
+
+        print(json.dumps({"store": str(out), **report.as_dict()}))
+    else:
+        _print_build(out, settings, report, skipped)
+
+
+def _fractions(text: str) -> tuple[float, ...]:
+    try:
+        return tuple(float(share) for share in text.split(","))
+    except ValueError:
+        raise MlipError(f"'{text}' is not numbers", where="--split", fix="e.g. 0.9,0.05,0.05") from None
+
+
+def _build_with_progress(
+    sources: list[Path],
+    out: Path,
+    settings: "BuildSettings",
+    skipped: "list[Skipped]",
+    n_workers: int,
+    cluster: str | None,
+    hidden: bool,
+) -> "BuildReport":
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
+
+    from mlip.data.build import build as build_store
+
+    def keep_first(one: "Skipped") -> None:
+        if len(skipped) < _SKIPPED_SHOWN:
+            skipped.append(one)
+
+    out_of_the_way = console(stderr=True)
+    columns = (TextColumn("building"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=out_of_the_way, disable=hidden, transient=True) as bar:
+        task = bar.add_task("", total=None)
+        return build_store(
+            sources,
+            out,
+            settings,
+            n_workers=n_workers,
+            cluster=cluster,
+            on_progress=lambda done, total: bar.update(task, completed=done, total=total),
+            on_skipped=keep_first,
+            on_resumed=lambda done, n: out_of_the_way.print(f"going on: {done} of {n} parts were built before"),
+        )
+
+
+def _print_build(out: Path, settings: "BuildSettings", report: "BuildReport", skipped: "list[Skipped]") -> None:
+    from mlip.data.schema import SPLITS
+
+    n_kept = sum(report.frames_kept.values())
+    unit = "eV/atom" if settings.per_atom else "eV per cell"
+    rows = [("read", report.materials_read, report.frames_read)]
+    rows += [(f"dropped: {reason}", None, n) for reason, n in report.dropped_frames.most_common()]
+    rows += [(f"sub-sampled away, cutoff {settings.subsample:g} {unit}", None, report.frames_subsampled_away)]
+    rows += _outlier_rows(settings.outliers, report)
+    rows += [("kept", sum(report.materials_kept.values()), n_kept)]
+    rows += [(f"  {split}", report.materials_kept[split], report.frames_kept[split]) for split in SPLITS]
+    screen = console()
+    print_table(screen, str(out), ("", "materials", "frames"), rows)
+    print_rows(screen, "Sets (materials)", report.sets.items())
+    print_rows(screen, "Kept frames with", report.labels.items())
+    _print_findings(screen, out, report)
+    if skipped:
+        _print_skipped(screen, out, report, skipped)
+
+
+def _outlier_rows(names: str, report: "BuildReport") -> list[tuple[str, int, int]]:
+    from mlip.data.outliers import rules_named
+
+    rules = [rule.name for rule in rules_named(names)]
+    rows = [(f"outlier: {rule}", report.outlier_materials[rule], report.outlier_frames[rule]) for rule in rules]
+    return [*rows, ("  materials left without a frame", report.materials_emptied, None)] if rules else rows
+
+
+def _print_findings(screen, out: Path, report: "BuildReport") -> None:
+    rows = [(check, report.finding_materials[check], n) for check, n in report.finding_frames.most_common()]
+    rows += [("stress compared with finite differences", report.stress_checked_materials, None)]
+    print_table(screen, "Checks (what they find is kept)", ("", "materials", "frames"), rows)
+    if report.finding_frames:
+        print(f"each is listed in {_list_of(out, 'findings')}")
+
+
+def _print_skipped(screen, out: Path, report: "BuildReport", skipped: "list[Skipped]") -> None:
+    print_rows(screen, "Skipped materials", report.skipped_materials.most_common())
+    for one in skipped:
+        print(f"skipped {one.material_id}: {one.reason} ({one.detail})")
+    print(f"all {sum(report.skipped_materials.values())} are listed in {_list_of(out, 'skipped')}")
+
+
+def _list_of(out: Path, kind: str) -> str:
+    return f"{out}.{kind}.jsonl" if out.suffix == ".h5" else f"{out}/{kind}.jsonl"

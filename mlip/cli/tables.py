@@ -1,0 +1,37 @@
+"""Tables on the terminal, as the commands on data print them."""
+
+from collections.abc import Iterable, Sequence
+
+
+def console(stderr: bool = False):
+    """A rich console; it is imported when something is printed."""
+    from rich.console import Console
+
+    return Console(stderr=stderr)
+
+
+def print_rows(out, title: str, rows: Iterable[tuple]) -> None:
+    """A table of names and values without a header."""
+    print_table(out, title, ("", ""), list(rows))
+
+
+def print_table(out, title: str, header: tuple[str, ...], rows: Sequence[tuple]) -> None:
+    """First column to the left, the others to the right."""
+    from rich.table import Table
+    from rich.text import Text
+
+    out.print(Text(title, style="bold"))  # a table's own title wraps at the table's width
+    table = Table(show_header=any(header))
+    for i, name in enumerate(header):
+        table.add_column(name, justify="left" if i == 0 else "right", overflow="fold")
+    for row in rows:
+        table.add_row(*(Text(_cell(value)) for value in row))
+    out.print(table)
+
+
+def _cell(value: object) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)

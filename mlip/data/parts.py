@@ -1,0 +1,254 @@
+"""A build in parts: consecutive source files that one process reads, and the store file that it makes of them.
+
+A part depends on its files and the settings alone, so that its bytes are the same whoever builds it, and a build that
+was killed goes on with the parts that are missing. A part's store file appears when it is complete, after its lists.
+"""
+
+import gc
+import json
+import os
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
+from contextlib import contextmanager, nullcontext
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from mlip import __version__
+from mlip.data import alexandria
+from mlip.data.json_stream import Member
+from mlip.data.refine import BuildSettings, Refined, refine
+from mlip.data.report import BuildReport
+from mlip.data.sources import is_alexandria, read_source, source_names
+from mlip.data.store import Store
+from mlip.data.streams import OnBytes
+from mlip.data.workers import process_pool
+from mlip.data.writer import StoreWriter
+from mlip.errors import MlipError
+
+PART_BYTES = 1 << 25
+"""Of source files that are put into one part; a larger file is a part of its own."""
+
+_CHUNK_BYTES = 1 << 20
+"""Text of materials that is sent to another process at once."""
+
+_WORTH_HELP = 1 << 22
+"""Bytes of a part that take longer to read than processes take to start."""
+
+PATHS, ENTRIES = "relaxation paths", "bulk entries"
+"""Kinds of content. Their energies come from different calculations: a store has one kind."""
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A file to read. Size and time tell whether it is still what an earlier build read."""
+
+    path: str
+    name: str
+    """What the store calls it."""
+    n_bytes: int
+    modified_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Files that become one store file."""
+
+    index: int
+    sources: tuple[Source, ...]
+
+    @property
+    def name(self) -> str:
+        return f"part-{self.index:05d}"
+
+    @property
+    def n_bytes(self) -> int:
+        return sum(source.n_bytes for source in self.sources)
+
+    def store_file(self, folder: Path) -> Path:
+        return folder / f"{self.name}.h5"
+
+    def list_file(self, folder: Path, kind: str) -> Path:
+        """`kind`: 'skipped' or 'findings'. Hidden: it stays in a folder that becomes a store."""
+        return folder / f".{self.name}.{kind}.jsonl"
+
+
+def plan_parts(sources: Sequence[Path], part_bytes: int = PART_BYTES) -> list[Part]:
+    """The parts of a build, in the order of the files; they depend on nothing but the files' sizes.
+
+    Raises:
+        MlipError: see `mlip.data.sources.source_names`.
+    """
+    parts: list[list[Source]] = []
+    size = part_bytes
+    for path, name in source_names(sources).items():
+        stat = path.stat()
+        if size + stat.st_size > part_bytes:
+            parts.append([])
+            size = 0
+        parts[-1].append(Source(str(path.absolute()), name, stat.st_size, stat.st_mtime_ns))
+        size += stat.st_size
+    return [Part(index, tuple(members)) for index, members in enumerate(parts)]
+
+
+def build_part(
+    part: Part, folder: Path, settings: BuildSettings, n_helpers: int = 0, on_bytes: OnBytes | None = None
+) -> None:
+    """Read the files of a part, and write its store file and its lists of skipped materials and of findings.
+
+    Args:
+        n_helpers: further processes that decode and refine materials while this one reads and writes.
+        on_bytes: told how many bytes of the part's files are done.
+
+    Raises:
+        MlipError: a file cannot be read to its end, or holds bulk entries while another holds paths.
+    """
+    if part.n_bytes < _WORTH_HELP:
+        n_helpers = 0
+    report = BuildReport()
+    kinds: dict[str, str] = {}
+    with (
+        _rare_garbage_collection(),
+        process_pool(n_helpers) if n_helpers else nullcontext() as pool,
+        part.list_file(folder, "skipped").open("w", encoding="utf-8") as skipped_file,
+        part.list_file(folder, "findings").open("w", encoding="utf-8") as findings_file,
+        StoreWriter(part.store_file(folder), settings.as_dict()) as writer,
+    ):
+        for source, refined in _all_refined(part, settings, pool, n_helpers, on_bytes):
+            report.add(refined.report)
+            if refined.skipped:
+                print(_as_line(refined.skipped), file=skipped_file)
+            else:
+                kinds.setdefault(ENTRIES if refined.is_entry else PATHS, source.path)
+                check_one_kind(kinds)
+            for finding in refined.findings:
+                line = {"material_id": refined.material_id, **finding._asdict(), "source": source.name}
+                print(json.dumps(line), file=findings_file)
+            if refined.kept is not None:
+                writer.add(refined.kept, refined.split)
+        writer.metadata |= part_metadata([part], report, next(iter(kinds), None))
+        for file in (skipped_file, findings_file):
+            file.flush()
+            os.fsync(file.fileno())
+
+
+def part_metadata(parts: Sequence[Part], report: BuildReport, kind: str | None) -> dict[str, Any]:
+    """What a store file records of its build."""
+    sources = [{"name": source.name, "bytes": source.n_bytes} for part in parts for source in part.sources]
+    return {"sources": sources, "build": report.as_dict(), "kind": kind}
+
+
+def read_part(part: Part, folder: Path) -> tuple[BuildReport, str | None]:
+    """What a part that is done holds: its account, and which kind of data."""
+    shard = Shard(part.store_file(folder))
+    with shard:
+        metadata = shard.metadata
+    return BuildReport.from_dict(metadata["build"]), metadata["kind"]
+
+
+def check_one_kind(kinds: dict[str, str]) -> None:
+    """Refuse bulk entries beside relaxation paths; `kinds`: kind -> a file that holds it."""
+    if len(kinds) > 1:
+        raise MlipError(
+            f"holds bulk entries, {kinds[PATHS]} relaxation paths: their energies come from different calculations",
+            where=kinds[ENTRIES],
+            fix="build two stores",
+        )
+
+
+def build_part_elsewhere(part: Part, folder: Path, settings: BuildSettings, version: str) -> None:
+    """`build_part` on another machine.
+
+    Raises:
+        MlipError: it has another version of mlip, or sees other files than the machine that planned the build.
+    """
+    if version != __version__:
+        raise MlipError(f"a worker has mlip {__version__}, this process {version}", where="--cluster")
+    missing = [path for path in (str(folder), *(s.path for s in part.sources)) if not os.path.exists(path)]
+    if missing:
+        raise MlipError(
+            "a worker does not see this path", where=missing[0], fix="sources and store on a shared file system"
+        )
+    build_part(part, folder, settings)
+
+
+def _all_refined(
+    part: Part, settings: BuildSettings, pool: ProcessPoolExecutor | None, n_helpers: int, on_bytes: OnBytes | None
+) -> Iterator[tuple[Source, Refined]]:
+    done = 0
+    for source in part.sources:
+
+        def on_bytes_of_file(n: int, done: int = done) -> None:
+            if on_bytes:
+                on_bytes(done + n)
+
+        if pool is not None and is_alexandria(Path(source.path)):
+            chunks = _chunks(alexandria.material_members(Path(source.path), on_bytes_of_file))
+            refined = _refined_by_helpers(chunks, source, settings, pool, n_helpers)
+        else:
+            refined = _refined_here(source, settings, on_bytes_of_file)
+        for one in refined:
+            yield source, one
+        done += source.n_bytes
+        on_bytes_of_file(0, done)
+
+
+def _refined_here(source: Source, settings: BuildSettings, on_bytes: OnBytes) -> Iterator[Refined]:
+    items = read_source(
+        Path(source.path),
+        functional=settings.functional,
+        dimensionality=settings.dimensionality,
+        on_bytes=on_bytes,
+        name=source.name,
+    )
+    return (refine(item, settings, source.path) for item in items)
+
+
+def _chunks(members: Iterable[Member]) -> Iterator[list[Member]]:
+    chunk: list[Member] = []
+    size = 0
+    for member in members:
+        chunk.append(member)
+        size += len(member.text)
+        if size >= _CHUNK_BYTES:
+            yield chunk
+            chunk, size = [], 0
+    if chunk:
+        yield chunk
+
+
+def _refined_by_helpers(
+    chunks: Iterator[list[Member]], source: Source, settings: BuildSettings, pool: ProcessPoolExecutor, n_helpers: int
+) -> Iterator[Refined]:
+    """In the order of the file; a few chunks a helper are under way, so that memory stays bounded."""
+    under_way: deque[Future[list[Refined]]] = deque()
+    for chunk in chunks:
+        under_way.append(pool.submit(_refine_members, chunk, source.path, settings))
+        if len(under_way) > 2 * n_helpers:
+            yield from under_way.popleft().result()
+    for future in under_way:
+        yield from future.result()
+
+
+def _refine_members(chunk: list[Member], path: str, settings: BuildSettings) -> list[Refined]:
+    with _rare_garbage_collection():
+        items = (
+            alexandria.from_member(member, Path(path), settings.functional, settings.dimensionality) for member in chunk
+        )
+        return [refine(item, settings, path) for item in items]
+
+
+@contextmanager
+def _rare_garbage_collection() -> Iterator[None]:
+    """Decoded JSON has no cycles, and to look for some in its millions of objects takes a third of the time."""
+    before = gc.get_threshold()
+    gc.set_threshold(1_000_000, 50, 100)
+    try:
+        yield
+    finally:
+        gc.set_threshold(*before)
+
+
+def _as_line(record: Any) -> str:
+    return json.dumps(asdict(record))

@@ -1,0 +1,131 @@
+"""One material on its way from a reader to the store: path rules, sub-sampling, outliers, checks, split.
+
+A pure function of the material and the settings, so that any process on any machine may do it.
+"""
+
+import math
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from typing import Any, NamedTuple
+
+from mlip.data.outliers import remove_outliers, remove_path_outliers, rules_named
+from mlip.data.quality import Finding, check_structures, findings, stress_findings
+from mlip.data.records import Entry, MalformedError, Skipped, Trajectory
+from mlip.data.report import BuildReport
+from mlip.data.split import FRACTIONS, assign_split, check_fractions
+from mlip.data.subsample import kept_steps, subsample
+from mlip.errors import MlipError
+
+
+@dataclass(frozen=True, slots=True)
+class BuildSettings:
+    """What is done to the data between source and store.
+
+    Raises:
+        MlipError: a value that cannot be.
+    """
+
+    subsample: float = 0.0
+    """Energy cutoff of `mlip.data.subsample`; 0 keeps every step, inf three a path."""
+    per_atom: bool = True
+    """The cutoff is in eV/atom; False: in eV per cell."""
+    outliers: str = "none"
+    """Names of rule sets in `mlip.data.outliers`, separated by commas."""
+    fractions: tuple[float, float, float] = FRACTIONS
+    """Shares of train, val, test."""
+    seed: int = 0
+    """Of the split."""
+    functional: str | None = None
+    """Of all sources; None: what each says."""
+    dimensionality: int | None = None
+    """Of all sources; None: what each says."""
+
+    def __post_init__(self) -> None:
+        kept_steps([0.0], self.subsample)
+        rules_named(self.outliers)
+        check_fractions(self.fractions)
+        if self.dimensionality not in (None, 1, 2, 3):
+            raise MlipError(f"a dimensionality of {self.dimensionality}", fix="1, 2 or 3")
+
+    def as_dict(self) -> dict[str, Any]:
+        """JSON-able: strict JSON has no infinity, so that the cutoff inf is a text."""
+        return asdict(self) | ({"subsample": "inf"} if math.isinf(self.subsample) else {})
+
+
+class Refined(NamedTuple):
+    """What became of one material."""
+
+    material_id: str
+    kept: Trajectory | None
+    """What the store gets; None: nothing."""
+    split: str
+    report: BuildReport
+    findings: list[Finding]
+    skipped: Skipped | None = None
+    is_entry: bool = False
+    """A bulk entry, not a path."""
+
+
+def refine(item: Trajectory | Entry | Skipped, settings: BuildSettings, source: str) -> Refined:
+    """Bring one material as far as the store, or say why not.
+
+    Args:
+        source: the file it is from.
+    """
+    is_entry = isinstance(item, Entry)
+    if isinstance(item, Skipped):
+        return _refused(item)
+    trajectory = item.as_trajectory() if is_entry else item
+    try:
+        return _refine(trajectory, settings)._replace(is_entry=is_entry)
+    except MalformedError as fault:
+        return _refused(fault.as_skipped(item.material_id, source))._replace(is_entry=is_entry)
+
+
+def _refused(skipped: Skipped) -> Refined:
+    report = BuildReport()
+    report.skipped_materials[skipped.reason] += 1
+    return Refined(skipped.material_id, None, "", report, [], skipped)
+
+
+def _refine(read: Trajectory, settings: BuildSettings) -> Refined:
+    rules = rules_named(settings.outliers)
+    path, removed = remove_path_outliers(read, rules)
+    sampled = subsample(path, settings.subsample, per_atom=settings.per_atom)
+    kept, outliers = remove_outliers(sampled, rules)
+    check_structures(kept.frames)
+    report = BuildReport(
+        materials_read=1,
+        frames_read=read.n_read,
+        frames_subsampled_away=len(path.frames) - len(sampled.frames),
+        materials_emptied=int(not kept.frames),
+    )
+    report.dropped_frames.update(read.dropped)
+    report.outlier_frames.update(removed + outliers)
+    report.outlier_materials.update((removed + outliers).keys())
+    if not kept.frames:
+        return Refined(read.material_id, None, "", report, [])
+    split = assign_split(read.material_id, settings.seed, settings.fractions)
+    _count_kept(kept, split, report)
+    can_tell, of_stress = stress_findings(read)
+    found = [*findings(read, kept), *of_stress]
+    report.stress_checked_materials = int(can_tell)
+    _count_findings(found, report)
+    return Refined(read.material_id, kept, split, report, found)
+
+
+def _count_kept(kept: Trajectory, split: str, report: BuildReport) -> None:
+    report.materials_kept[split] += 1
+    report.frames_kept[split] += len(kept.frames)
+    report.sets[f"{kept.functional} {kept.dimensionality}D"] += 1
+    for frame in kept.frames:
+        report.labels["energy"] += not math.isnan(frame.energy)
+        report.labels["forces"] += frame.forces is not None
+        report.labels["stress"] += frame.stress is not None
+        report.labels["magnetic moments"] += frame.magmoms is not None
+
+
+def _count_findings(found: Iterable[Finding], report: BuildReport) -> None:
+    for finding in found:
+        report.finding_frames[finding.check] += finding.frames
+        report.finding_materials[finding.check] += 1

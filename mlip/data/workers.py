@@ -1,0 +1,55 @@
+"""Processes of this machine that work for one build, and end with it, however it ends."""
+
+import multiprocessing
+import os
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from multiprocessing.connection import wait
+from typing import Any
+
+from mlip.errors import MlipError
+
+
+@contextmanager
+def process_pool(
+    n_workers: int, initializer: Callable[..., None] | None = None, initargs: tuple[Any, ...] = ()
+) -> Iterator[ProcessPoolExecutor]:
+    """A pool whose processes start from a clean one (no fork of a process with threads).
+
+    Raises:
+        MlipError: one of its processes was killed.
+    """
+    pool = ProcessPoolExecutor(
+        n_workers,
+        mp_context=multiprocessing.get_context("forkserver"),
+        initializer=_start,
+        initargs=(initializer, initargs),
+    )
+    try:
+        yield pool
+    except BrokenProcessPool:
+        raise MlipError(
+            "a worker process was killed (out of memory?)", fix="repeat the command: it goes on where it was"
+        ) from None
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def n_cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _start(initializer: Callable[..., None] | None, initargs: tuple[Any, ...]) -> None:
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    if initializer:
+        initializer(*initargs)
+
+
+def _end_with_parent() -> None:
+    """A parent that is killed tells nobody, and its workers would wait for work for ever."""
+    wait([multiprocessing.parent_process().sentinel])
+    os._exit(1)
