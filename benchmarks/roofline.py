@@ -35,7 +35,7 @@ from mlip.graph.crystal import crystal_graph
 from mlip.potential import Potential, energies_forces_stress
 from mlip.runtime import set_up_jax
 from mlip.training import parallel
-from mlip.training.loss import loss_terms, weighted_mean
+from mlip.training.loss import label_counts, loss_terms, structure_losses
 from mlip.training.recipe import LossRecipe
 
 MATMUL_SIZES = (512, 1024, 2048, 4096, 8192, 16384)
@@ -104,8 +104,9 @@ def programs(potential: Potential) -> dict[str, Callable]:
         return energies_forces_stress(potential.model, params, batch, scale, potential.metadata.shift)
 
     def loss(params, batch):
-        terms, _ = loss_terms(energies_forces_stress(potential.model, params, batch, scale, 0.0), batch, recipe)
-        return weighted_mean(terms, terms, recipe)
+        terms = loss_terms(energies_forces_stress(potential.model, params, batch, scale, 0.0), batch, recipe)
+        weights = {"energy": recipe.energy, "forces": recipe.forces, "stress": recipe.stress}
+        return structure_losses(terms, label_counts(batch), weights).sum()
 
     return {"energy, forces, stress": energies_forces_stresses, "loss and its gradient": jax.value_and_grad(loss)}
 

@@ -24,6 +24,7 @@ from mlip.potential import Potential, evaluate_batch
 from mlip.runtime import set_up_jax
 from mlip.training import parallel
 from mlip.training.recipe import DataRecipe, LossRecipe, Recipe, TrainRecipe
+from mlip.training.schedule import Plan
 from mlip.training.step import initial_state, make_train_step
 
 
@@ -93,19 +94,20 @@ def training_step(potential: Potential, structures: str) -> Job:
         ),
         out=Path("unused"),
     )
-    take_step = make_train_step(potential.model, recipe, n_steps=1)
+    take_step = make_train_step(potential.model, recipe)
     scale = parallel.replicate(np.asarray(potential.metadata.scale, np.float32))
     batch = jax.tree.map(jax.numpy.asarray, batch)
-    state = parallel.replicate(jax.tree.map(np.asarray, initial_state(potential.cast("float32"), recipe, n_steps=1)))
-    program = take_step.lower(state, batch, scale).compile()
+    state = parallel.replicate(jax.tree.map(np.asarray, initial_state(potential.cast("float32"), recipe)))
+    knobs = Plan(recipe, 1).knobs(1)
+    program = take_step.lower(state, batch, scale, knobs).compile()
 
     def step():
         nonlocal state
-        state, report = program(state, batch, scale)
+        state, report = program(state, batch, scale, knobs)
         return jax.block_until_ready((state, report))
 
     report = parallel.fetch(step()[1])
-    errors = {"energy_mae": report.terms.energy, "forces_mae": report.terms.forces}
+    errors = {"energy_mae": report.terms["energy"], "forces_mae": report.terms["forces"]}
     check = {name: sums.absolute_error / sums.count for name, sums in errors.items()}
     return Job(step, check | {"gradient_norm": report.gradient_norm}, _memory(program))
 

@@ -16,9 +16,9 @@ def train(
     ),
 ) -> None:
     """Train a potential by a recipe; everything about the run goes into its folder."""
-    from mlip.training.loop import describe_plan
+    from mlip.training.dry_run import describe_plan
     from mlip.training.loop import train as run
-    from mlip.training.recipe import load_recipe
+    from mlip.training.recipe_file import load_recipe
 
     resolved = load_recipe(recipe, overrides or ())
     if dry_run:

@@ -42,7 +42,7 @@ def find_problems(path: Path, on_column: OnColumn | None = None) -> Iterator[Pro
         except MlipError as error:
             yield Problem(str(file), "", error.what)
             continue
-        with shard.file:
+        with shard:
             if _is_as_written(file):
                 yield from _contradictions(shard)
             else:

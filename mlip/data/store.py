@@ -31,6 +31,7 @@ from mlip.data.schema import (
     TEXTS,
     split_code,
 )
+from mlip.data.shared_files import SharedFile
 from mlip.errors import MlipError
 
 MAX_ATOMS_PER_FRAME = 1_000_000
@@ -73,13 +74,14 @@ class Store:
 
     Args:
         path: a store file, or a folder whose `*.h5` files (sorted by name) are read as one store.
+        more: further ones, whose frames and materials follow.
 
     Raises:
         MlipError: no such path, not a store, truncated, or written by a newer version.
     """
 
-    def __init__(self, path: str | os.PathLike[str]):
-        self.path = Path(path)
+    def __init__(self, path: str | os.PathLike[str], *more: str | os.PathLike[str]):
+        self.path, self._more = Path(path), tuple(map(Path, more))
         self._open()
         self._frame_starts = [0, *accumulate(shard.n_frames for shard in self._shards)]
         self._material_starts = [0, *accumulate(shard.n_materials for shard in self._shards)]
@@ -88,12 +90,12 @@ class Store:
         self.n_atoms: int = sum(shard.n_atoms for shard in self._shards)
 
     def _open(self) -> None:
-        self._shards = [Shard(path) for path in shard_paths(self.path)]
+        self._shards = [Shard(file) for path in (self.path, *self._more) for file in shard_paths(path)]
         self._pid = os.getpid()
 
     def close(self) -> None:
         for shard in self._shards:
-            shard.file.close()
+            shard.close()
 
     def __enter__(self) -> "Store":
         return self
@@ -102,10 +104,10 @@ class Store:
         self.close()
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"path": self.path}
+        return {"paths": (self.path, *self._more)}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__init__(state["path"])
+        self.__init__(*state["paths"])
 
     def __len__(self) -> int:
         return self.n_frames
@@ -123,7 +125,7 @@ class Store:
     @property
     def metadata(self) -> dict[str, Any]:
         """Format version, units and signs, build settings and counts; of a folder: {file name: ...}."""
-        if self.path.is_dir():
+        if self.path.is_dir() or self._more:
             return {shard.path.name: shard.metadata for shard in self.shards}
         return self.shards[0].metadata
 
@@ -232,24 +234,32 @@ class Shard:
 
     def __init__(self, path: Path):
         self.path = path
-        # A finished store is never written to again (builds replace it), so it needs no lock; locks fail
-        # on many parallel file systems.
         try:
-            self.file = h5py.File(path, "r", locking=False)
+            self._shared = SharedFile(path)
         except OSError as error:
             raise MlipError(
                 f"not a readable HDF5 file ({_reason(error)})",
                 where=str(path),
                 fix="a truncated copy or download? fetch or build it again",
             ) from None
+        self.file = self._shared.file
         try:
             self._validate()
         except MlipError:
-            self.file.close()
+            self.close()
             raise
         except Exception as error:  # HDF5's faults come as OSError, RuntimeError, KeyError, ...
-            self.file.close()
+            self.close()
             raise self.damaged(_reason(error)) from None
+
+    def close(self) -> None:
+        self._shared.close()
+
+    def __enter__(self) -> "Shard":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     def _validate(self) -> None:
         if self.file.attrs.get("format") != FORMAT:
@@ -266,7 +276,7 @@ class Shard:
         for name in MATERIAL_TEXTS:
             self._columns[f"materials/{name}"] = self._dataset(f"materials/{name}", "O", ())
         for group, dtype in ((NUMBERS, "f8"), (TEXTS, "O")):
-            for key in self._keys(group):
+            for key in self.keys(group):
                 self._columns[f"{group}/{key}"] = self._dataset(f"{group}/{key}", dtype, ())
         self.n_frames = len(self._columns["frames/energy"])
         self.n_atoms = len(self._columns["atoms/number"])
@@ -277,7 +287,8 @@ class Shard:
             if len(dataset) != rows:
                 raise self.damaged(f"column {path} has {len(dataset)} rows, not {rows}")
 
-    def _keys(self, group: str) -> list[str]:
+    def keys(self, group: str) -> list[str]:
+        """Names of the scalar properties in a group (`NUMBERS` or `TEXTS`)."""
         if not isinstance(self.file.get(group), h5py.Group):
             raise self.damaged(f"group {group} is missing")
         return list(self.file[group])
@@ -364,8 +375,8 @@ class Shard:
         if (split >= len(SPLITS)).any():
             raise self.damaged("column materials/split has a value that is no split")
         offsets = self.read("materials/frame_offset", slice(start, stop + 1)) + first_frame
-        numbers = {key: self.read(f"{NUMBERS}/{key}", rows) for key in self._keys(NUMBERS)}
-        words = {key: self.read(f"{TEXTS}/{key}", rows) for key in self._keys(TEXTS)}
+        numbers = {key: self.read(f"{NUMBERS}/{key}", rows) for key in self.keys(NUMBERS)}
+        words = {key: self.read(f"{TEXTS}/{key}", rows) for key in self.keys(TEXTS)}
         for i in range(stop - start):
             properties = {key: float(column[i]) for key, column in numbers.items() if not np.isnan(column[i])}
             properties |= {key: column[i] for key, column in words.items() if column[i]}

@@ -5,7 +5,6 @@ equal size (`batching.deal`) by one thread or worker process. All is a pure func
 so that a run resumes at the very next batch whatever the number of workers.
 """
 
-import functools
 import itertools
 import math
 import pickle
@@ -47,6 +46,15 @@ _SAMPLE = 1024
 _NO_FRAME = -1
 
 
+Gather = Callable[[Callable[[], Any]], list[Any]]
+"""What a function gives in each process of a run; what JSON can hold. An error in one is raised in all."""
+
+
+def _alone(compute: Callable[[], Any]) -> list[Any]:
+    """`Gather` for one process."""
+    return [compute()]
+
+
 class BatchStatistics(NamedTuple):
     """What a step's batch holds, all its devices together."""
 
@@ -68,17 +76,21 @@ class GraphBuilder:
     """With a row a head, if materials have heads."""
     dtype: type = np.float32
     head_of_material: Int[np.ndarray, " m"] | None = None
+    factors_of_material: Float[np.ndarray, "m 3"] | None = None
 
     def __call__(self, index: int) -> jraph.GraphsTuple:
         frame, references = self.store.frame(index), self.reference_energies
+        globals_ = {}
         if self.head_of_material is not None:
-            head = self.head_of_material[[self.store.material_of(index)]]
-            references = references[head[0]]
+            globals_["head"] = self.head_of_material[[self.store.material_of(index)]]
+            references = references[globals_["head"][0]]
+        if self.factors_of_material is not None:
+            globals_["factors"] = self.factors_of_material[[self.store.material_of(index)]].astype(self.dtype)
         try:
             graph = crystal_graph(frame, self.cutoff, dtype=self.dtype, reference_energies=references, index=index)
         except MlipError as error:
             raise MlipError(error.what, where=self._name(index, frame), fix=error.fix) from None
-        return graph if self.head_of_material is None else graph._replace(globals=graph.globals | {"head": head})
+        return graph._replace(globals=graph.globals | globals_)
 
     def _name(self, index: int, frame: Frame) -> str:
         material = self.store.material(self.store.material_of(index)).id
@@ -153,7 +165,8 @@ class TrainingLoader:
 
     With several processes each takes every `process_count`-th frame of the common shuffle. Their steps are equal
     in number because the shuffled list is first filled up to a multiple of `process_count` with entries that
-    stand for no frame.
+    stand for no frame. All run one program a step: once a window they tell one another the shapes of its batches,
+    and each step takes the largest.
 
     Args:
         indices: the frames to learn from, by their index in the store.
@@ -164,7 +177,8 @@ class TrainingLoader:
         seed: of the shuffle; 32 bits.
         n_workers: processes that build graphs; 0: two threads of this process do.
         head_of_material: the head that each material of the store is for, which goes into `globals["head"]`.
-        agree_on_shape: with several processes, the largest shape among them: all must run one program.
+        factors_of_material: on the weights of each material's energy, forces and stress: `globals["factors"]`.
+        gather: with several processes, how they tell one another of shapes and errors.
 
     Raises:
         MlipError: no frames, a batch size that the devices cannot share equally, and, while iterating, what
@@ -184,9 +198,10 @@ class TrainingLoader:
         n_workers: int = 0,
         process_index: int = 0,
         process_count: int = 1,
-        agree_on_shape: Callable[[Shape], Shape] | None = None,
+        gather: Gather = _alone,
         dtype: type = np.float32,
         head_of_material: Int[np.ndarray, " m"] | None = None,
+        factors_of_material: Float[np.ndarray, "m 3"] | None = None,
     ):
         indices = np.asarray(indices, dtype=np.int64)
         if len(indices) == 0:
@@ -196,9 +211,7 @@ class TrainingLoader:
                 f"a batch of {batch_size} structures cannot be shared equally by {process_count * n_devices} devices",
                 fix="make the batch size a multiple of the number of devices",
             )
-        if process_count > 1 and agree_on_shape is None:
-            raise ValueError("several processes must agree on shapes: give agree_on_shape")
-        self._agree_on_shape = agree_on_shape
+        self._gather = gather
         self._n_workers = n_workers
         graphs_per_device = batch_size // (process_count * n_devices)
         per_step = graphs_per_device * n_devices
@@ -207,7 +220,12 @@ class TrainingLoader:
         self._window_steps = min(max(1, WINDOW // per_step), self.steps_per_epoch)
 
         build_graph = GraphBuilder(
-            store, cutoff, np.asarray(reference_energies, dtype=np.float64), dtype, head_of_material
+            store,
+            cutoff,
+            np.asarray(reference_energies, dtype=np.float64),
+            dtype,
+            head_of_material,
+            factors_of_material,
         )
         self.sizes = measure_sizes(build_graph, indices)
         """Atoms and edges of a sample of the frames, (k, 2)."""
@@ -216,8 +234,7 @@ class TrainingLoader:
         )
         nothing = nothing_like(build_graph(int(indices[0])))
         build_window = _WindowBuilder(build_graph, nothing, self.ladder, graphs_per_device, n_devices)
-        filling = np.full(share * process_count - len(indices), _NO_FRAME)
-        frames = grain.MapDataset.source(np.concatenate([indices, filling])).shuffle(seed=seed)
+        frames = grain.MapDataset.source(_filled(indices, process_count)).shuffle(seed=seed)
         if process_count > 1:
             frames = frames.slice(slice(process_index, None, process_count))
         windows = frames.batch(self._window_steps * per_step, drop_remainder=False, batch_fn=np.array)
@@ -243,8 +260,6 @@ class TrainingLoader:
         if self._batches is None:
             self._batches = self._batches_from(self._step)
         batch = next(self._batches)
-        if self._agree_on_shape is not None:
-            batch = enlarge(batch, self._agree_on_shape(shape_of(batch)))
         self._step += 1
         return batch, self._tally.add(batch)
 
@@ -254,7 +269,7 @@ class TrainingLoader:
         windows = self._windows[epoch * self._windows_per_epoch + window :]
         self._stream = _prefetched(windows, self._n_workers)
         weakref.finalize(self, self._stream.close)  # also at exit, while Grain's modules are still there
-        return itertools.islice(itertools.chain.from_iterable(self._stream), step_of_window, None)
+        return itertools.islice(_batches(self._stream, self._gather), step_of_window, None)
 
     def close(self) -> None:
         """End the threads or worker processes; iterating further starts new ones."""
@@ -302,8 +317,8 @@ class EvaluationLoader:
     """Iterable over (batch, BatchStatistics): every frame once, in an order that is always the same.
 
     Frames are dealt out within windows so that batches are equally full; `batch.globals["frame"]` tells which
-    is which. Spare slots of the last batches are padding. Arguments as of `TrainingLoader`; `batch_size` is the
-    largest number of structures a step.
+    is which. Spare slots of the last batches are padding. Several processes share the frames and make equally many
+    steps. Arguments as of `TrainingLoader`; `batch_size` is the largest number of structures a step.
     """
 
     def __init__(
@@ -316,27 +331,37 @@ class EvaluationLoader:
         reference_energies: Float[np.ndarray, "*h 119"],
         n_devices: int = 1,
         n_workers: int = 0,
+        process_index: int = 0,
+        process_count: int = 1,
+        gather: Gather = _alone,
         dtype: type = np.float32,
         head_of_material: Int[np.ndarray, " m"] | None = None,
+        factors_of_material: Float[np.ndarray, "m 3"] | None = None,
     ):
         indices = np.asarray(indices, dtype=np.int64)
-        self._n_workers = n_workers
-        graphs_per_device = max(1, batch_size // n_devices)
+        self._n_workers, self._gather = n_workers, gather
+        graphs_per_device = max(1, batch_size // (process_count * n_devices))
         per_step = graphs_per_device * n_devices
-        self._n_steps = math.ceil(len(indices) / per_step)
+        share = math.ceil(len(indices) / process_count)
+        self._n_steps = math.ceil(share / per_step)
         self._tally = _Tally()
         if len(indices) == 0:
             self._windows = grain.MapDataset.source([])
             return
         window_steps = min(max(1, WINDOW // per_step), self._n_steps)
         build_graph = GraphBuilder(
-            store, cutoff, np.asarray(reference_energies, dtype=np.float64), dtype, head_of_material
+            store,
+            cutoff,
+            np.asarray(reference_energies, dtype=np.float64),
+            dtype,
+            head_of_material,
+            factors_of_material,
         )
         nothing = nothing_like(build_graph(int(indices[0])))
         sizes = measure_sizes(build_graph, indices)
-        ladder = ShapeLadder.from_sizes(sizes, min(window_steps * per_step, len(indices)), window_steps * n_devices)
+        ladder = ShapeLadder.from_sizes(sizes, min(window_steps * per_step, share), window_steps * n_devices)
         self._windows = (
-            grain.MapDataset.source(indices)
+            grain.MapDataset.source(_filled(indices, process_count)[process_index::process_count])
             .batch(window_steps * per_step, drop_remainder=False, batch_fn=np.array)
             .map(_WindowBuilder(build_graph, nothing, ladder, graphs_per_device, n_devices))
         )
@@ -346,9 +371,8 @@ class EvaluationLoader:
         return self._n_steps
 
     def __iter__(self) -> Iterator[tuple[jraph.GraphsTuple, BatchStatistics]]:
-        for batches in _prefetched(self._windows, self._n_workers):
-            for batch in batches:
-                yield batch, self._tally.add(batch)
+        for batch in _batches(_prefetched(self._windows, self._n_workers), self._gather):
+            yield batch, self._tally.add(batch)
 
 
 def measure_sizes(build_graph: GraphBuilder, indices: Int[np.ndarray, " k"]) -> Int[np.ndarray, "s 2"]:
@@ -357,18 +381,47 @@ def measure_sizes(build_graph: GraphBuilder, indices: Int[np.ndarray, " k"]) -> 
     return graph_sizes([build_graph(int(indices[place])) for place in places])
 
 
-def _prefetched(windows: grain.MapDataset, n_workers: int) -> Generator[Iterable[jraph.GraphsTuple]]:
+def _filled(indices: Int[np.ndarray, " k"], process_count: int) -> Int[np.ndarray, " f"]:
+    """As many for each process: with entries that stand for no frame."""
+    return np.concatenate([indices, np.full(-len(indices) % process_count, _NO_FRAME)])
+
+
+class _Window(NamedTuple):
+    """The batches of some steps, and their shapes, which are there before the batches are."""
+
+    shapes: list[Shape]
+    batches: Iterable[jraph.GraphsTuple]
+
+
+def _batches(windows: Iterator[_Window], gather: Gather) -> Iterator[jraph.GraphsTuple]:
+    """The windows' batches, each as large as the largest that any process has at this step."""
+    arrived: list[_Window] = []
+
+    def shapes_of_next() -> list[Shape]:
+        arrived[:] = itertools.islice(windows, 1)
+        return arrived[0].shapes if arrived else []
+
+    while True:
+        shapes = gather(shapes_of_next)
+        if not arrived:
+            return
+        for batch, *found in zip(arrived[0].batches, *shapes, strict=True):
+            shape = Shape(*map(max, zip(*found, strict=True)))
+            yield batch if shape == shape_of(batch) else enlarge(batch, shape)
+
+
+def _prefetched(windows: grain.MapDataset, n_workers: int) -> Generator[_Window]:
     """The windows in order, built ahead of time by threads or by worker processes."""
     if n_workers == 0:
         dataset = windows.to_iter_dataset(grain.ReadOptions(num_threads=2, prefetch_buffer_size=2))
-        restore = list
+        restore = _as_window
     else:
         if not flags.FLAGS.is_parsed():  # Grain's workers read its absl flags, which only an absl app parses
             flags.FLAGS.mark_as_parsed()
         dataset = windows.map(_pickled).to_iter_dataset(grain.ReadOptions(num_threads=1, prefetch_buffer_size=1))
         dataset = dataset.mp_prefetch(grain.MultiprocessingOptions(num_workers=n_workers, per_worker_buffer_size=1))
         dataset = grain.experimental.ThreadPrefetchIterDataset(dataset, prefetch_buffer_size=1)
-        restore = functools.partial(map, pickle.loads)
+        restore = _unpickled
     iterator = iter(dataset)
     try:
         yield from map(restore, iterator)
@@ -376,6 +429,16 @@ def _prefetched(windows: grain.MapDataset, n_workers: int) -> Generator[Iterable
         iterator.close()
 
 
-def _pickled(batches: list[jraph.GraphsTuple]) -> list[bytes]:
+def _as_window(batches: list[jraph.GraphsTuple]) -> _Window:
+    return _Window([shape_of(batch) for batch in batches], batches)
+
+
+def _pickled(batches: list[jraph.GraphsTuple]) -> tuple[list[Shape], list[bytes]]:
     """For the way out of a worker: Grain would open a shared memory file for each of a thousand arrays."""
-    return [pickle.dumps(batch, protocol=pickle.HIGHEST_PROTOCOL) for batch in batches]
+    shapes, batches = _as_window(batches)
+    return shapes, [pickle.dumps(batch, protocol=pickle.HIGHEST_PROTOCOL) for batch in batches]
+
+
+def _unpickled(window: tuple[list[Shape], list[bytes]]) -> _Window:
+    """One batch at a time: a window of them is large."""
+    return _Window(window[0], map(pickle.loads, window[1]))

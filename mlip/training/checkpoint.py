@@ -1,10 +1,13 @@
 """Checkpoints of a run (Orbax): everything that decides what happens next.
 
 A checkpoint is written beside the others and renamed into place, so a killed run keeps its last good one. The
-last few stay, and the best one.
+last few stay, and the best one. Of several processes the first alone touches the files; what it reads all have.
 """
 
+import logging
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +16,7 @@ from jax import tree
 from orbax.checkpoint import checkpoint_managers as policies
 
 from mlip.errors import MlipError
+from mlip.training import parallel, processes
 from mlip.training.step import TrainState
 
 
@@ -22,6 +26,11 @@ class Checkpoints:
     def __init__(self, folder: Path, *, keep: int = 2):
         best = policies.BestN(get_metric_fn=_loss, reverse=True, n=1, keep_checkpoints_without_metrics=False)
         self.folder = Path(folder).resolve()
+        self._manager = None
+        if not processes.is_first():
+            return
+        logging.getLogger("absl").addFilter(_is_not_of_orbax)
+        self.folder.mkdir(parents=True, exist_ok=True)
         self._manager = ocp.CheckpointManager(
             self.folder,
             options=ocp.CheckpointManagerOptions(
@@ -29,45 +38,67 @@ class Checkpoints:
                 best_fn=_loss,
                 best_mode="min",
                 cleanup_tmp_directories=True,
+                create=False,  # Orbax makes no folder for a part of the processes
+                multiprocessing_options=ocp.options.MultiprocessingOptions(active_processes={0}),
             ),
         )
 
     def __enter__(self) -> "Checkpoints":
         return self
 
-    def __exit__(self, *_) -> None:
-        self.close()
+    def __exit__(self, error: type[BaseException] | None, *_) -> None:
+        with suppress(MlipError if error else ()):  # of two errors the first one tells what happened
+            self.close()
 
     def close(self) -> None:
-        self._manager.close()
+        """Wait until all is written.
+
+        Raises:
+            MlipError: it cannot be.
+        """
+        if self._manager is not None:
+            with self._writing():
+                self._manager.wait_until_finished()
+            self._manager.close()
 
     @property
     def last_step(self) -> int | None:
         """Of the newest complete checkpoint; None where there is none."""
-        return self._manager.latest_step()
+        return processes.from_first(lambda: self._manager.latest_step())
 
     @property
     def best_step(self) -> int | None:
         """Of the checkpoint with the lowest validation loss; None where no loss was finite."""
-        self._manager.wait_until_finished()  # the losses are read from the files
+        return processes.from_first(self._find_best_step)
+
+    def _find_best_step(self) -> int | None:
+        with self._writing():
+            self._manager.wait_until_finished()  # the losses are read from the files
         step = self._manager.best_step()
         if step is None or not math.isfinite(_loss(self._manager.metrics(step))):
             return None
         return step
 
-    def save(self, step: int, state: TrainState, progress: dict, validation_loss: float | None) -> None:
+    def save(self, step: int, state: TrainState, progress: dict, loss: float | None, stage: int = 1) -> None:
         """
         Args:
             step: steps done.
             state: of one device, numpy arrays.
             progress: JSON: the loader's state, counters.
-            validation_loss: None where this step was not validated (it cannot become the best one).
+            loss: of the validation; None where this step was not validated (it cannot become the best one).
+            stage: of the training. Losses of different stages cannot be compared: any of a later one is better.
+
+        Raises:
+            MlipError: this checkpoint, or the one before, cannot be written.
         """
-        self._manager.save(
-            step,
-            args=ocp.args.Composite(state=ocp.args.StandardSave(state), progress=ocp.args.JsonSave(progress)),
-            metrics={"loss": _rankable(validation_loss)},
-        )
+        if self._manager is None:
+            return
+        with self._writing():
+            self._manager.save(
+                step,
+                args=ocp.args.Composite(state=ocp.args.StandardSave(state), progress=ocp.args.JsonSave(progress)),
+                metrics={"loss": _rankable(loss, stage)},
+            )
 
     def restore(self, template: TrainState, step: int | None = None) -> tuple[TrainState, dict]:
         """(state of one device as numpy arrays, progress) of `step`, or of the last one.
@@ -78,8 +109,20 @@ class Checkpoints:
         Raises:
             MlipError: the checkpoint is of another model or optimiser.
         """
-        self._manager.wait_until_finished()
-        step = self.last_step if step is None else step
+        state = template
+
+        def read() -> dict:
+            nonlocal state
+            state, progress = self._read(template, step)
+            return progress
+
+        progress = processes.from_first(read)
+        return parallel.copy_of_first(state), progress
+
+    def _read(self, template: TrainState, step: int | None) -> tuple[TrainState, dict]:
+        with self._writing():
+            self._manager.wait_until_finished()
+        step = self._manager.latest_step() if step is None else step
         try:
             found = self._manager.restore(
                 step,
@@ -90,6 +133,23 @@ class Checkpoints:
         if tree.map(np.shape, found.state) != tree.map(np.shape, template):
             raise _other_run(self.folder / str(step))
         return found.state, found.progress
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        """Where the errors of writes come out, those of the threads included that write while training goes on."""
+        try:
+            yield
+        except (OSError, ValueError) as error:
+            if isinstance(error, ValueError) and "os_error_code" not in str(error):
+                raise
+            # TensorStore's are ValueErrors that end in the system's words: "...: No space left on device [os_error...".
+            reason = str(error).rpartition(": ")[2].partition(" [")[0]
+            step = self._manager.latest_step()
+            raise MlipError(
+                f"cannot write a checkpoint: {reason}",
+                where=str(self.folder),
+                fix="make room, then go on with --resume" + (f" after step {step}" if step is not None else ""),
+            ) from error
 
 
 def _loss(metrics: dict[str, float]) -> float:
@@ -104,6 +164,12 @@ def _other_run(path: Path) -> MlipError:
     )
 
 
-def _rankable(loss: float | None) -> float:
-    """Without a validation, or with one that is not a number, a checkpoint is the worst, not the best."""
-    return loss if loss is not None and math.isfinite(loss) else math.inf
+def _rankable(loss: float | None, stage: int) -> float:
+    """A number that is lower for the better one of two checkpoints. Within a stage it grows with the loss, from -stage
+    to 1 - stage; without a validation, or with one that is not a number, a checkpoint is the worst."""
+    return loss / (1 + loss) - stage if loss is not None and math.isfinite(loss) else math.inf
+
+
+def _is_not_of_orbax(record: logging.LogRecord) -> bool:
+    """Orbax logs its threads' errors with hundreds of lines, and raises them afterwards."""
+    return "orbax" not in record.pathname

@@ -14,12 +14,13 @@ from pathlib import Path
 
 import numpy as np
 from ase.data import atomic_numbers, chemical_symbols
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 
 from mlip.data import Store
 from mlip.data.statistics import Statistics, compute_statistics
 from mlip.errors import MlipError
 from mlip.potential import Head, energies_by_z
+from mlip.training.recipe import LossRecipe, TermFactors
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,7 +28,9 @@ class Dataset:
     """The frames of a run; indices are those of its store."""
 
     statistics: dict[str, Statistics]
-    """Of the training split, for each head of the model."""
+    """Of the training split, for each head of the model; what is replayed is left out."""
+    heads: dict[str, Head]
+    """What a potential needs to know of each head: energy scales."""
     head_of_material: Int[np.ndarray, " m"] | None
     """Place of each material's head among them; None if there is one only."""
     train: Int[np.ndarray, " k"]
@@ -37,22 +40,26 @@ class Dataset:
     """Validation frames with an element that the training split lacks."""
     functionals: dict[str, int]
     """Functional -> number of materials, in the whole store."""
+    n_replayed: int = 0
+    """The last ones of `train`, from another store."""
+    notes: tuple[str, ...] = ()
+    """Lines about where energy scales and replayed frames are from."""
 
     @property
     def elements(self) -> list[str]:
         """Symbols, by atomic number."""
-        found = set().union(*(known.elements for known in self.statistics.values()))
+        found = set().union(*(head.reference_energies for head in self.heads.values()))
         return sorted(found, key=atomic_numbers.__getitem__)
 
     @property
     def scale(self) -> Float[np.ndarray, "*h"]:
         """eV a unit of the model's output: a scalar, or for several heads one each."""
-        return np.array([energy_scale(known) for known in self.statistics.values()]).squeeze()
+        return np.array([head.scale for head in self.heads.values()]).squeeze()
 
     @property
     def reference_energies_by_z(self) -> Float[np.ndarray, "*h 119"]:
-        """eV, by atomic number; NaN for elements that the training split lacks. For several heads a row each."""
-        rows = [energies_by_z(known.reference_energies) for known in self.statistics.values()]
+        """eV, by atomic number; NaN for elements that no head knows. For several heads a row each."""
+        rows = [energies_by_z(head.reference_energies) + head.shift for head in self.heads.values()]
         return rows[0] if len(rows) == 1 else np.array(rows)
 
     @property
@@ -60,23 +67,11 @@ class Dataset:
         """One name; of a mixture all of them, joined by '+'."""
         return "+".join(sorted(self.functionals))
 
-    @property
-    def heads(self) -> dict[str, Head]:
-        """What a potential needs to know of each head."""
-        return {
-            name: Head(
-                reference_energies=known.reference_energies,
-                scale=energy_scale(known),
-                functional=self.functional if self.head_of_material is None else name,
-            )
-            for name, known in self.statistics.items()
-        }
-
     def describe(self) -> str:
         """A few lines for whoever starts a run."""
         n_atoms = sum(known.n_atoms for known in self.statistics.values())
         lines = [
-            f"train {len(self.train):,} frames ({n_atoms:,} atoms, {len(self.elements)} elements), "
+            f"train {len(self.train) - self.n_replayed:,} frames ({n_atoms:,} atoms, {len(self.elements)} elements), "
             f"validation {len(self.validation):,} frames, functional {self.functional}"
         ]
         is_mixture = self.head_of_material is None and len(self.functionals) > 1
@@ -84,14 +79,14 @@ class Dataset:
             of_head = "" if self.head_of_material is None else f"{name}, {known.n_frames:,} frames: "
             lines.append(
                 f"{of_head}energies without E0: rms {known.energy_rms_per_atom:.3f} eV/atom; forces: rms "
-                f"{known.force_rms:.3f} eV/Å; model output in units of {energy_scale(known):.3f} eV"
+                f"{known.force_rms:.3f} eV/Å; model output in units of {self.heads[name].scale:.3f} eV"
             )
         if self.n_left_out:
             lines.append(f"{self.n_left_out} validation frames left out: elements that the training set lacks")
         if is_mixture:
             mixture = ", ".join(f"{name} ({count} materials)" for name, count in self.functionals.items())
             lines.append(f"warning: energies of several functionals are mixed: {mixture}")
-        return "\n".join(lines)
+        return "\n".join([*lines, *self.notes])
 
 
 def energy_scale(known: Statistics) -> float:
@@ -118,19 +113,28 @@ def open_dataset(store: Store, heads: Sequence[str] = ("default",), remembered: 
         functional_of, head_of_material = {heads[0]: None}, None
     else:
         functional_of = {head: head for head in heads}
-        head_of_material = _head_of_each_material(store, heads, functionals)
+        head_of_material = head_of_each_material(store, heads, functionals)
     statistics = _statistics(store, functional_of, remembered)
     for name, known in statistics.items():
         if not all(np.isfinite(list(known.reference_energies.values()))):
             of_head = "" if head_of_material is None else f" of {name}"
             raise MlipError(f"no energy{of_head} is known in the training split", where=str(store.path))
     validation = [
-        store.indices("val", functional)[_has_only(store, "val", functional, statistics[name].elements)]
+        frames_of_elements(store, "val", functional, statistics[name].elements)
         for name, functional in functional_of.items()
     ]
     validation = np.sort(np.concatenate(validation))
+    functional = "+".join(sorted(functionals))
     return Dataset(
         statistics=statistics,
+        heads={
+            name: Head(
+                reference_energies=known.reference_energies,
+                scale=energy_scale(known),
+                functional=functional if head_of_material is None else name,
+            )
+            for name, known in statistics.items()
+        },
         head_of_material=head_of_material,
         train=store.indices("train"),
         validation=validation,
@@ -139,7 +143,12 @@ def open_dataset(store: Store, heads: Sequence[str] = ("default",), remembered: 
     )
 
 
-def _head_of_each_material(store: Store, heads: Sequence[str], functionals: Iterable[str]) -> Int[np.ndarray, " m"]:
+def head_of_each_material(store: Store, heads: Sequence[str], functionals: Iterable[str]) -> Int[np.ndarray, " m"]:
+    """The place of the head that is named after each material's functional.
+
+    Raises:
+        MlipError: a functional has no head.
+    """
     if strangers := sorted(set(functionals) - set(heads)):
         raise MlipError(
             f"the store has materials of {', '.join(strangers)}, the model the heads {', '.join(heads)}",
@@ -161,15 +170,36 @@ def _statistics(store: Store, functional_of: dict[str, str | None], remembered: 
     return found
 
 
-def _has_only(store: Store, split: str, functional: str | None, elements: list[str]) -> Bool[np.ndarray, " k"]:
-    """Whether each frame of the split and functional consists of these elements."""
+def factors_of_materials(recipe: LossRecipe, store: Store) -> Float[np.ndarray, "m 3"] | None:
+    """Factors on the energy, forces and stress of each material's frames; None if all count alike.
+
+    Raises:
+        MlipError: the recipe names a functional that the store lacks.
+    """
+    if not recipe.of_functional:
+        return None
+    functionals = [material.functional for material in store.materials()]
+    if strangers := sorted(set(recipe.of_functional) - set(functionals)):
+        raise MlipError(
+            f"loss.of_functional names {', '.join(strangers)}, the store has {', '.join(sorted(set(functionals)))}",
+            where=str(store.path),
+        )
+    alike = TermFactors()
+    factors = [recipe.of_functional.get(functional, alike) for functional in functionals]
+    return np.array([(of.energy, of.forces, of.stress) for of in factors], np.float32)
+
+
+def frames_of_elements(
+    store: Store, split: str, functional: str | None, elements: Sequence[str]
+) -> Int[np.ndarray, " k"]:
+    """The frames of the split and functional that consist of these elements."""
     is_known = np.zeros(len(chemical_symbols), bool)
     is_known[[atomic_numbers[symbol] for symbol in elements]] = True
     flags = [np.zeros(0, bool)]
     for block in store.blocks(("atoms/number",), split, functional):
         starts = np.cumsum(block["size"]) - block["size"]
         flags.append(np.logical_and.reduceat(is_known[block["number"]], starts))
-    return np.concatenate(flags)
+    return store.indices(split, functional)[np.concatenate(flags)]
 
 
 def store_fingerprint(store: Store) -> str:

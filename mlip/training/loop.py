@@ -1,8 +1,7 @@
 """The story of a run: recipe in, potential out."""
 
 import time
-from collections.abc import Callable
-from itertools import islice
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -11,25 +10,23 @@ import numpy as np
 from jraph import GraphsTuple
 
 from mlip.data import Store
-from mlip.errors import MlipError
 from mlip.graph.loader import BatchStatistics, EvaluationLoader, TrainingLoader
 from mlip.models import build_model, check_elements, heads_of
-from mlip.potential import Potential, PotentialMetadata, init_params
+from mlip.potential import Potential, init_params
 from mlip.runtime import precision_scope, set_up_jax
 from mlip.training import parallel
 from mlip.training.checkpoint import Checkpoints
-from mlip.training.dataset import Dataset, open_dataset, store_fingerprint
-from mlip.training.evaluation import evaluate, store_frames
-from mlip.training.frame_errors import Errors
+from mlip.training.dataset import Dataset, factors_of_materials, open_dataset, store_fingerprint
+from mlip.training.export import draw, export
+from mlip.training.hard_examples import HardExamples
 from mlip.training.log import RunLog
 from mlip.training.measured import complete_recipe, describe_measured
 from mlip.training.monitor import Monitor, SentStep, add_terms, describe, errors_of
-from mlip.training.plots import plot_learning_curves, plot_parity
 from mlip.training.recipe import Recipe
 from mlip.training.run_folder import RunFolder, open_run_folder
+from mlip.training.schedule import Improvement, Plan
 from mlip.training.step import TrainState, initial_state, make_train_step, make_validation_step
-
-_PARITY_FRAMES = 2000
+from mlip.training.transfer import add_replay, starting_potential, take_over_energies
 
 
 def train(recipe: Recipe, *, resume: bool = False, quiet: bool = False) -> Path:
@@ -41,109 +38,218 @@ def train(recipe: Recipe, *, resume: bool = False, quiet: bool = False) -> Path:
     """
     started = time.perf_counter()
     set_up_jax()
-    with Store(recipe.data.store) as store:
+    with open_store(recipe) as store:
         folder = open_run_folder(recipe, store_fingerprint(store), resume=resume)
-
     with (
         precision_scope(recipe.train.precision),
-        Store(recipe.data.store) as store,
+        open_store(recipe) as store,
         Checkpoints(folder.checkpoints, keep=recipe.train.keep) as checkpoints,
     ):
-        data = open_dataset(store, heads_of(recipe.model), remembered=folder.statistics)
-        written, recipe = recipe, complete_recipe(recipe, store, data, remembered=folder.model)
-        batches = training_batches(recipe, store, data)
-        validation = validation_batches(recipe, store, data)
-        n_steps = recipe.train.epochs * batches.steps_per_epoch
-
-        check_elements(recipe.model, data.elements)
-        model = build_model(recipe.model)
-        train_step = make_train_step(model, recipe, n_steps)
-        validation_step = make_validation_step(model, recipe)
-        scale = parallel.replicate(np.asarray(data.scale, recipe.train.precision))
-
-        state = fresh = new_state(recipe, n_steps)
-        done, skipped = 0, 0
-        if checkpoints.last_step is not None:
-            done = checkpoints.last_step
-            state, progress = checkpoints.restore(state)
-            batches.set_state(progress["batches"])
-            skipped = progress["skipped"]
-
-        with RunLog(folder.path, n_steps=n_steps, resumed_from=done, quiet=quiet) as log:
-            if resume and not done:
+        run = Run(recipe, store, folder)
+        run.restore(checkpoints)
+        with RunLog(folder.path, n_steps=run.plan.n_steps, resumed_from=run.done, quiet=quiet) as log:
+            if resume and not run.done:
                 log.say(f"no checkpoint in {folder.path}: the run starts from the beginning")
-            for line in (data.describe(), *describe_measured(written, recipe)):
+            for line in run.describe():
                 log.say(line)
-            log.say(describe_run(recipe, state, batches.steps_per_epoch, n_steps, done))
-            monitor = Monitor(recipe, store, log, batches.steps_per_epoch, started=started, skipped=skipped)
-            state = parallel.replicate(state)
-
-            for step in range(done + 1, n_steps + 1):
-                batch, statistics, waited = timed_next(batches)
-                state, report = train_step(state, batch, scale)
-                monitor.add(SentStep(step, report, batch.globals["frame"], statistics, waited))
-
-                is_epoch_end = step % batches.steps_per_epoch == 0
-                if not is_epoch_end and not is_due(step, recipe.train.checkpoint_every):
-                    continue
-                loss, epoch = None, step // batches.steps_per_epoch
-                health = f"epoch {epoch:4d}  {monitor.end_epoch()}" if is_epoch_end else ""
-                with monitor.paused():
-                    if is_epoch_end and has_validation(data, recipe, epoch):
-                        errors = validate(validation_step, state, validation, scale, recipe)
-                        loss = errors["loss"]
-                        log.write("validation", step, {"epoch": epoch, **errors})
-                        health += f"  validation {describe(errors)}"
-                    if health:
-                        log.say(health)
-                    progress = {"batches": batches.get_state(), "skipped": monitor.skipped}
-                    checkpoints.save(step, parallel.fetch(state), progress, loss)
-
-            best = checkpoints.best_step
-            if best is None:
-                best = n_steps
-                if len(data.validation):
-                    log.say("warning: no validation loss was finite; the last step is exported, not the best one")
-            best_state, _ = checkpoints.restore(fresh, best)
-            potential = export(recipe, store, data, best_state, best)
-            potential.save(folder.potential)
-            draw(folder, potential, store, log)
-            log.say(f"potential of step {best}: {folder.potential}")
+            hard_examples = HardExamples(folder.path, store, resumed_from=run.done)
+            monitor = Monitor(run.plan, store, log, hard_examples, started=started, skipped=run.skipped)
+            run.take_steps(checkpoints, monitor, log)
+            run.finish(checkpoints, log)
     return folder.potential
+
+
+class Run:
+    """What a run is made of, and how far it is.
+
+    Args:
+        folder: remembers what was measured on the data; None (a plan) measures it anew and writes nothing.
+    """
+
+    def __init__(self, recipe: Recipe, store: Store, folder: RunFolder | None = None):
+        self.store, self.folder, self.written = store, folder, recipe
+        self.origin = starting_potential(recipe)
+        self.data = training_data(recipe, self.origin, folder)
+        with Store(recipe.data.store) as main:
+            self.recipe = complete_recipe(recipe, main, self.data, remembered=folder and folder.model)
+        check_elements(self.recipe.model, self.data.elements)
+        self.batches = training_batches(self.recipe, store, self.data)
+        self.validation = validation_batches(self.recipe, store, self.data)
+        self.plan = Plan(self.recipe, self.batches.steps_per_epoch)
+        self.fresh = new_state(self.recipe, None if self.origin is None else self.origin.params)
+        self.state, self.done, self.skipped, self.improvement = self.fresh, 0, 0, Improvement()
+        model = build_model(self.recipe.model)
+        self.train_step = make_train_step(model, self.recipe)
+        self.validation_step = make_validation_step(model, self.recipe)
+        self.scale = parallel.replicate(np.asarray(self.data.scale, recipe.train.precision))
+
+    def restore(self, checkpoints: Checkpoints) -> None:
+        """Go on from the last checkpoint, if there is one."""
+        if checkpoints.last_step is None:
+            return
+        self.done = checkpoints.last_step
+        self.state, progress = checkpoints.restore(self.fresh)
+        self.batches.set_state(progress["batches"])
+        self.skipped = progress["skipped"]
+        self.improvement = Improvement(**progress["improvement"])
+
+    def describe(self) -> list[str]:
+        """Lines for whoever starts the run."""
+        recipe, plan = self.recipe, self.plan
+        n_parameters = sum(leaf.size for leaf in jax.tree.leaves(self.state.params))
+        parts = f" in {recipe.train.accumulate} parts" if recipe.train.accumulate > 1 else ""
+        return [
+            self.data.describe(),
+            *describe_measured(self.written, recipe),
+            f"{recipe.model.model} with {n_parameters:,} parameters on {parallel.describe_devices()}; "
+            f"{recipe.train.epochs} epochs of {plan.steps_per_epoch} steps of "
+            f"{recipe.train.batch_size} structures{parts}"
+            + (f", stage two after epoch {recipe.stage_two.after_epoch}" if recipe.stage_two else "")
+            + (f"; resumed after step {self.done} of {plan.n_steps}" if self.done else ""),
+        ]
+
+    def take_steps(self, checkpoints: Checkpoints, monitor: Monitor, log: RunLog) -> None:
+        """All steps that are left, with their validations and checkpoints."""
+        plan = self.plan
+        self.state = parallel.replicate(self.state)
+        while self.done < plan.n_steps and not self._is_over():
+            step = self.done + 1
+            batch, statistics, waited = timed_next(self.batches)
+            batch = parallel.cut(batch, self.recipe.train.accumulate)
+            knobs = plan.knobs(step, self.improvement.plateau_factor)
+            self.state, report = self.train_step(self.state, batch, self.scale, knobs)
+            monitor.add(SentStep(step, report, batch.globals["frame"], statistics, waited))
+            self.done = step
+            if plan.is_epoch_end(step):
+                self._end_epoch(checkpoints, monitor, log)
+            elif is_due(step, self.recipe.train.checkpoint_every):
+                with monitor.paused():
+                    self._save(checkpoints, monitor)
+        if self.done < plan.n_steps:
+            patience = self.recipe.train.early_stopping
+            log.say(f"stopped after step {self.done}: no better validation loss in the last {patience}")
+
+    def _is_over(self) -> bool:
+        """Whether the last stage has stopped improving."""
+        patience, improvement = self.recipe.train.early_stopping, self.improvement
+        return patience is not None and improvement.stage == self.plan.last_stage and improvement.since_best >= patience
+
+    def _end_epoch(self, checkpoints: Checkpoints, monitor: Monitor, log: RunLog) -> None:
+        epoch = self.plan.epoch_of(self.done)
+        health, loss = f"epoch {epoch:4d}  {monitor.end_epoch()}", None
+        with monitor.paused():
+            if has_validation(self.data, self.recipe, epoch):
+                errors = self._validate(epoch)
+                loss = errors["loss"]
+                self.improvement.observe(loss, self.recipe.train.schedule, self.plan.stage_of(epoch))
+                log.write("validation", self.done, {"epoch": epoch, **errors})
+                health += f"  validation {describe(errors)}"
+            log.say(health)
+            if self.plan.stage_of(epoch + 1) > self.plan.stage_of(epoch):
+                log.say(f"stage two from epoch {epoch + 1}: {self._describe_stage_two()}")
+            self._save(checkpoints, monitor, loss)
+
+    def _describe_stage_two(self) -> str:
+        stage_two, weights = self.recipe.stage_two, self.plan.weights(self.recipe.stage_two.after_epoch + 1)
+        words = ["weights " + ", ".join(f"{name} {weight:g}" for name, weight in weights.items())]
+        if stage_two.learning_rate is not None:
+            words.append(f"learning rate {stage_two.learning_rate:g}")
+        if stage_two.average:
+            words.append("mean of the parameters at the ends of epochs")
+        return ", ".join(words)
+
+    def _validate(self, epoch: int) -> dict[str, float]:
+        """Loss and mean absolute errors of the averaged parameters over the validation frames."""
+        terms = None
+        for batch, _ in self.validation:
+            found = self.validation_step(self.state.average, batch, self.scale)
+            terms = add_terms(terms, parallel.fetch(found))
+        return errors_of(terms, self.plan.weights(epoch))
+
+    def _save(self, checkpoints: Checkpoints, monitor: Monitor, loss: float | None = None) -> None:
+        self.skipped = monitor.skipped
+        progress = {
+            "batches": self.batches.get_state(),
+            "skipped": self.skipped,
+            "improvement": asdict(self.improvement),
+        }
+        stage = self.plan.stage_of(self.plan.epoch_of(self.done))
+        checkpoints.save(self.done, parallel.fetch(self.state), progress, loss, stage)
+
+    def finish(self, checkpoints: Checkpoints, log: RunLog) -> None:
+        """Export the best state of the last stage."""
+        best = checkpoints.best_step
+        if best is None:
+            best = self.done
+            if len(self.data.validation):
+                log.say("warning: no validation loss was finite; the last step is exported, not the best one")
+        best_state, _ = checkpoints.restore(self.fresh, best)
+        potential = export(self.recipe, self.store, self.data, best_state, best, self.origin)
+        potential.save(self.folder.potential)
+        with Store(self.recipe.data.store) as main:
+            draw(self.folder, potential, main, log)
+        log.say(f"potential of step {best}: {self.folder.potential}")
+
+
+def open_store(recipe: Recipe) -> Store:
+    """The frames of a run: the recipe's store, and behind it what is replayed."""
+    replay = recipe.data.replay
+    return Store(recipe.data.store, *([] if replay is None else [replay.store]))
+
+
+def training_data(recipe: Recipe, start: Potential | None = None, folder: RunFolder | None = None) -> Dataset:
+    """Frames and energy scales of a run; indices are those of `open_store`."""
+    with Store(recipe.data.store) as store:
+        data = open_dataset(store, heads_of(recipe.model), remembered=folder and folder.statistics)
+        if start is not None:
+            data = take_over_energies(data, recipe, start, store, remembered=folder and folder.heads)
+        if recipe.data.replay is not None:
+            data = add_replay(data, recipe, store.n_frames)
+    return data
 
 
 def training_batches(recipe: Recipe, store: Store, data: Dataset) -> TrainingLoader:
     """The endless, shuffled, resumable stream of training batches."""
+    options = _graph_options(recipe, store, data)
+    # The parts that a device goes through one after another are to the loader as many devices.
+    options["n_devices"] *= recipe.train.accumulate
     return TrainingLoader(
         store,
         data.train,
         batch_size=recipe.train.batch_size,
         seed=recipe.train.seed,
         n_workers=recipe.data.workers,
-        **_graph_options(recipe, data),
+        **options,
     )
 
 
 def validation_batches(recipe: Recipe, store: Store, data: Dataset) -> EvaluationLoader:
     """The validation frames, once, always in the same order."""
-    return EvaluationLoader(store, data.validation, batch_size=recipe.train.batch_size, **_graph_options(recipe, data))
+    options = _graph_options(recipe, store, data)
+    batch_size = max(1, recipe.train.batch_size // recipe.train.accumulate)
+    return EvaluationLoader(store, data.validation, batch_size=batch_size, **options)
 
 
-def _graph_options(recipe: Recipe, data: Dataset) -> dict[str, Any]:
+def _graph_options(recipe: Recipe, store: Store, data: Dataset) -> dict[str, Any]:
     return {
         "cutoff": recipe.model.cutoff,
         "reference_energies": data.reference_energies_by_z,
         "head_of_material": data.head_of_material,
+        "factors_of_material": factors_of_materials(recipe.loss, store),
         "n_devices": parallel.n_devices(),
         "dtype": np.dtype(recipe.train.precision).type,
     }
 
 
-def new_state(recipe: Recipe, n_steps: int) -> TrainState:
-    """The state before the first step, of one device, on the host."""
-    params = init_params(recipe.model, recipe.train.seed)
+def new_state(recipe: Recipe, params: Any = None) -> TrainState:
+    """The state before the first step, of one device, on the host.
+
+    Args:
+        params: of the potential that training starts from; by default random ones.
+    """
+    params = init_params(recipe.model, recipe.train.seed) if params is None else params
     params = jax.tree.map(lambda x: np.asarray(x, recipe.train.precision), params)
-    return jax.tree.map(np.asarray, initial_state(params, recipe, n_steps))
+    return jax.tree.map(np.asarray, initial_state(params, recipe))
 
 
 def timed_next(batches: TrainingLoader) -> tuple[GraphsTuple, BatchStatistics, float]:
@@ -159,78 +265,3 @@ def is_due(step: int, every: int | None) -> bool:
 def has_validation(data: Dataset, recipe: Recipe, epoch: int) -> bool:
     """Whether this epoch ends with a validation; the last one always does, if there are frames for it."""
     return len(data.validation) > 0 and (is_due(epoch, recipe.train.validate_every) or epoch == recipe.train.epochs)
-
-
-def validate(
-    validation_step: Callable,
-    state: TrainState,
-    batches: EvaluationLoader,
-    scale: np.ndarray,
-    recipe: Recipe,
-) -> dict[str, float]:
-    """Loss and mean absolute errors of the averaged parameters over the validation frames."""
-    terms = None
-    for batch, _ in batches:
-        terms = add_terms(terms, parallel.fetch(validation_step(state.average, batch, scale)))
-    return errors_of(terms, recipe.loss)
-
-
-def export(recipe: Recipe, store: Store, data: Dataset, state: TrainState, step: int) -> Potential:
-    """The potential with the averaged parameters of `state`."""
-    provenance = {
-        "recipe": recipe.model_dump(mode="json", exclude={"out"}),
-        "recipe_fingerprint": recipe.fingerprint(),
-        "store_fingerprint": store_fingerprint(store),
-        "training_frames": len(data.train),
-        "step": step,
-    }
-    if "surrogate" in data.functional.lower():
-        provenance["note"] = "trained on surrogate labels (a learned potential-energy surface), not on DFT"
-    metadata = PotentialMetadata.of_heads(data.heads, provenance=provenance, precision=recipe.train.precision)
-    return Potential(recipe.model, state.average, metadata)
-
-
-def draw(folder: RunFolder, potential: Potential, store: Store, log: RunLog) -> None:
-    """Learning curves, and the parity of the exported potential on the first validation frames, if any."""
-    plot_learning_curves(folder.path)
-    errors = Errors()
-    try:
-        for head in potential.heads:
-            frames = store_frames(store, "val", functional=head if len(potential.heads) > 1 else None)
-            evaluate(potential.of_head(head), islice(frames, _PARITY_FRAMES), errors=errors)
-    except MlipError as error:  # the potential is made: a missing picture does not fail the run
-        log.say(f"no parity plot of the validation frames: {error.what}")
-        return
-    plot_parity(errors, folder.path, title=f"validation: {folder.path}")
-
-
-def describe_run(recipe: Recipe, state: TrainState, steps_per_epoch: int, n_steps: int, done: int) -> str:
-    """A line for whoever starts a run."""
-    n_parameters = sum(leaf.size for leaf in jax.tree.leaves(state.params))
-    return (
-        f"{recipe.model.model} with {n_parameters:,} parameters on {parallel.describe_devices()}; "
-        f"{recipe.train.epochs} epochs of {steps_per_epoch} steps of {recipe.train.batch_size} structures"
-        + (f"; resumed after step {done} of {n_steps}" if done else "")
-    )
-
-
-def describe_plan(recipe: Recipe) -> str:
-    """What `train` would do; reads the training split once, writes nothing."""
-    set_up_jax()
-    with precision_scope(recipe.train.precision), Store(recipe.data.store) as store:
-        data = open_dataset(store, heads_of(recipe.model))
-        written, recipe = recipe, complete_recipe(recipe, store, data)
-        batches = training_batches(recipe, store, data)
-        n_steps = recipe.train.epochs * batches.steps_per_epoch
-        n_atoms, n_edges = batches.sizes.mean(axis=0)
-        return "\n".join(
-            [
-                data.describe(),
-                *describe_measured(written, recipe),
-                describe_run(recipe, new_state(recipe, n_steps), batches.steps_per_epoch, n_steps, done=0),
-                f"a structure has {n_atoms:.1f} atoms and {n_edges:.0f} edges on average",
-                "shapes of batches (atoms, edges, structures a device): "
-                + ", ".join(str(tuple(shape)) for shape in batches.ladder.rungs),
-                f"{n_steps} steps in all; run folder: {recipe.out}",
-            ]
-        )

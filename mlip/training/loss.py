@@ -1,11 +1,11 @@
 """Penalties on energy per atom, force components and stress components.
 
-Every term comes as (sum, count), never as a mean: sums and counts are what adds up over devices and batches,
-so that a mean over N devices, or over a padded batch, is the mean over the labels. A missing label is NaN
-and contributes exactly nothing to sum, count and gradient.
+Every term comes as sums, with a count of its labels, never as a mean: sums and counts are what adds up over devices,
+parts of a batch and batches, so that a mean over N devices, or over a padded batch, is the mean over the labels. A
+missing label is NaN and contributes exactly nothing to sum, count and gradient.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 import jax
@@ -18,21 +18,27 @@ from mlip.training.recipe import LossRecipe
 from mlip.units import EV_PER_A3_IN_GPA
 
 
-class Sums(NamedTuple):
-    """Of one term: scalars that add up over graphs, batches and devices."""
+class Term(NamedTuple):
+    """One term of the loss over a batch."""
 
-    penalty: Float[Array, ""]
-    """Sum of the penalties, in the unit of the loss."""
+    penalty: Float[Array, " g"]
+    """Of each structure: the sum over its labels, in the unit of the loss."""
     absolute_error: Float[Array, ""]
     """Sum of |prediction - label|: eV/atom, eV/A or GPa."""
+
+
+Terms = dict[str, Term]
+"""By the term's name."""
+Counts = dict[str, Float[Array, ""]]
+"""Labels that are known, by the term's name. Floats, as they are only ever divided by."""
+
+
+class Sums(NamedTuple):
+    """Of one term: scalars that add up over batches and devices."""
+
+    penalty: Float[Array, ""]
+    absolute_error: Float[Array, ""]
     count: Float[Array, ""]
-    """Labels that are known. A float, as it is only ever divided by."""
-
-
-class Terms(NamedTuple):
-    energy: Sums
-    forces: Sums
-    stress: Sums
 
 
 def penalty_function(kind: str, delta: float) -> Callable[[Float[Array, "..."]], Float[Array, "..."]]:
@@ -56,55 +62,85 @@ def graph_of_node(graph: GraphsTuple) -> Int[Array, " n"]:
     return jnp.repeat(jnp.arange(graph.n_node.shape[0]), graph.n_node, total_repeat_length=n_nodes)
 
 
-def _residuals(prediction: Array, label: Array, real: Array) -> tuple[Array, Array]:
-    """(residual, which labels are known). Only NaN means missing: an infinite label must be seen to fail."""
-    known = real & ~jnp.isnan(label)
-    return jnp.where(known, prediction - jnp.where(known, label, 0.0), 0.0), known
+def _is_known(label: Array, real: Array) -> Bool[Array, "..."]:
+    """Only NaN means missing: an infinite label must be seen to fail."""
+    return real & ~jnp.isnan(label)
 
 
-def loss_terms(prediction, graph: GraphsTuple, recipe: LossRecipe) -> tuple[Terms, Bool[Array, " g"]]:
-    """The three terms of a batch, and which of its structures have a residual that is not finite.
+def _known_labels(graph: GraphsTuple) -> dict[str, Bool[Array, "..."]]:
+    real = graph_mask(graph)
+    is_atom = graph.nodes["species"] > 0
+    return {
+        "energy": _is_known(graph.globals["energy"], real),
+        "forces": _is_known(graph.nodes["forces"], is_atom[:, None]),
+        "stress": _is_known(graph.globals["stress"], real[:, None]),
+    }
+
+
+def label_counts(graph: GraphsTuple) -> Counts:
+    """How many labels of each term a batch holds."""
+    return {name: known.sum().astype(graph.globals["energy"].dtype) for name, known in _known_labels(graph).items()}
+
+
+def loss_terms(prediction, graph: GraphsTuple, recipe: LossRecipe) -> Terms:
+    """The three terms of a batch: energy per atom, force components, stress components.
 
     Args:
         prediction: has energy (g,) eV, forces (n, 3) eV/A and stress (g, 6) eV/A^3.
-        graph: with the labels `globals["energy"]`, `nodes["forces"]`, `globals["stress"]`.
+        graph: with the labels `globals["energy"]`, `nodes["forces"]`, `globals["stress"]`; where structures count
+            differently, with the factors `globals["factors"]` (g, 3) on their energy, forces and stress.
     """
     penalty = penalty_function(recipe.kind, recipe.huber_delta)
-    stress_scale = EV_PER_A3_IN_GPA if recipe.stress_unit == "GPa" else 1.0
-    real = graph_mask(graph)
+    known = _known_labels(graph)
     atoms = jnp.maximum(graph.n_node, 1)
-    energy, energy_known = _residuals(prediction.energy / atoms, graph.globals["energy"] / atoms, real)
-    is_atom = graph.nodes["species"] > 0
-    forces, forces_known = _residuals(prediction.forces, graph.nodes["forces"], is_atom[:, None])
-    stress, stress_known = _residuals(prediction.stress, graph.globals["stress"], real[:, None])
 
-    def sums(residual, known, *, scale=1.0, unit=1.0):
-        return Sums(
-            jnp.where(known, penalty(residual * scale), 0.0).sum(),
-            jnp.abs(residual).sum() * unit,
-            known.sum().astype(residual.dtype),
-        )
+    def residual(name: str, predicted: Array, label: Array) -> Array:
+        return jnp.where(known[name], predicted - jnp.where(known[name], label, 0.0), 0.0)
 
-    terms = Terms(
-        sums(energy, energy_known),
-        sums(forces, forces_known),
-        sums(stress, stress_known, scale=stress_scale, unit=EV_PER_A3_IN_GPA),
-    )
-    bad_forces = jax.ops.segment_max(
-        (~jnp.isfinite(forces)).any(axis=1).astype(jnp.int32),
-        graph_of_node(graph),
-        graph.n_node.shape[0],
-        indices_are_sorted=True,
-    )
-    bad = ~jnp.isfinite(energy) | (bad_forces > 0) | (~jnp.isfinite(stress)).any(axis=1)
-    return terms, bad & real
+    energy = residual("energy", prediction.energy / atoms, graph.globals["energy"] / atoms)
+    forces = residual("forces", prediction.forces, graph.nodes["forces"])
+    stress = residual("stress", prediction.stress, graph.globals["stress"])
+    in_stress_unit = EV_PER_A3_IN_GPA if recipe.stress_unit == "GPa" else 1.0
+    of_atoms = jnp.where(known["forces"], penalty(forces), 0.0).sum(axis=1)
+    penalties = {
+        "energy": jnp.where(known["energy"], penalty(energy), 0.0),
+        "forces": jax.ops.segment_sum(of_atoms, graph_of_node(graph), len(graph.n_node), indices_are_sorted=True),
+        "stress": jnp.where(known["stress"], penalty(stress * in_stress_unit), 0.0).sum(axis=1),
+    }
+    if "factors" in graph.globals:
+        factors = graph.globals["factors"]
+        penalties = {name: factors[:, place] * value for place, (name, value) in enumerate(penalties.items())}
+    return {
+        "energy": Term(penalties["energy"], jnp.abs(energy).sum()),
+        "forces": Term(penalties["forces"], jnp.abs(forces).sum()),
+        "stress": Term(penalties["stress"], jnp.abs(stress).sum() * EV_PER_A3_IN_GPA),
+    }
 
 
-def weighted_mean(terms: Terms, counts: Terms, recipe: LossRecipe) -> Float[Array, ""]:
-    """sum over E, F, S of weight * penalty / count, with the counts of `counts` (those of all devices)."""
-    weights = (recipe.energy, recipe.forces, recipe.stress)
+def structure_losses(terms: Terms, counts: Counts, weights: Mapping[str, float | Array]) -> Float[Array, " g"]:
+    """What each structure adds to the loss: the sum over the terms of weight * its penalty / count.
+
+    Args:
+        counts: of the whole batch, all devices together: the losses of all their structures add up to its loss.
+        weights: of the terms that are fitted. A weight of 0 in this stage silences its term, whatever it holds.
+    """
+
+    def part(name: str, weight) -> Array:
+        penalty = jnp.where(weight > 0, terms[name].penalty, 0.0)
+        return weight * penalty / (counts[name] + (counts[name] == 0))
+
+    return sum(part(name, weight) for name, weight in weights.items())
+
+
+def totals(terms: Terms, counts: Counts) -> dict[str, Sums]:
+    """Sums over the batch's structures."""
+    return {name: Sums(term.penalty.sum(), term.absolute_error, counts[name]) for name, term in terms.items()}
+
+
+def weighted_mean(sums: Mapping[str, Sums], weights: Mapping[str, float]) -> float:
+    """The loss that summed terms amount to."""
     return sum(
-        weight * term.penalty / (of_all.count + (of_all.count == 0))
-        for weight, term, of_all in zip(weights, terms, counts, strict=True)
+        weight * sums[name].penalty / (sums[name].count + (sums[name].count == 0))
+        for name, weight in weights.items()
         if weight > 0
     )

@@ -19,9 +19,10 @@ from mlip.errors import MlipError
 from mlip.graph.batching import Shape
 from mlip.graph.loader import BatchStatistics
 from mlip.runtime import compilation_seconds
+from mlip.training.hard_examples import HardExamples
 from mlip.training.log import RunLog
-from mlip.training.loss import Terms, weighted_mean
-from mlip.training.recipe import LossRecipe, Recipe
+from mlip.training.loss import Sums, weighted_mean
+from mlip.training.schedule import Plan
 from mlip.training.step import StepReport
 
 _WINDOW = 20  # steps that a "train" record averages over
@@ -34,7 +35,7 @@ class SentStep(NamedTuple):
     step: int
     report: StepReport
     frames: np.ndarray
-    """(devices, g) store indices of its structures, -1 = padding."""
+    """(devices, ..., g) store indices of its structures, -1 = padding."""
     batch: BatchStatistics
     waited: float
     """Seconds that the loop stood still until it had the batch."""
@@ -51,7 +52,7 @@ class _Average:
     waited: float = 0.0
     padding: float = 0.0
     gradient_norm: float = 0.0
-    terms: Terms | None = None
+    terms: dict[str, Sums] | None = None
 
     def add(self, sent: SentStep, report: StepReport) -> None:
         self.steps += 1
@@ -82,12 +83,12 @@ class Monitor:
     """Feed it every step with `add`; `flush` before anything that must know of all steps so far."""
 
     def __init__(
-        self, recipe: Recipe, store: Store, log: RunLog, steps_per_epoch: int, *, started: float, skipped: int = 0
+        self, plan: Plan, store: Store, log: RunLog, hard_examples: HardExamples, *, started: float, skipped: int = 0
     ):
         self.skipped = skipped
         """Steps skipped in the whole run."""
-        self._recipe, self._store, self._log = recipe, store, log
-        self._allowed_skips = math.ceil(recipe.train.max_skipped * steps_per_epoch)
+        self._plan, self._store, self._log, self._hard_examples = plan, store, log, hard_examples
+        self._allowed_skips = math.ceil(plan.recipe.train.max_skipped * plan.steps_per_epoch)
         self._started: float | None = started
         self._skipped_in_epoch: list[np.ndarray] = []
         self._sent: SentStep | None = None
@@ -148,9 +149,12 @@ class Monitor:
         self._epoch.restart_clock()
 
     def _read(self, sent: SentStep) -> None:
-        report = jax.tree.map(lambda x: np.asarray(x.addressable_data(0))[0], sent.report._replace(bad=()))
+        shared = sent.report._replace(structure_losses=())
+        report = jax.tree.map(lambda x: np.asarray(x.addressable_data(0))[0], shared)
         if not report.finite:
             self._note_skipped(sent)
+        elif spike := self._look_for_spike(sent, float(report.loss)):
+            self._log.say(spike)
         self._recent.add(sent, report)
         self._epoch.add(sent, report)
         self._last_step = sent.step
@@ -161,7 +165,7 @@ class Monitor:
         recent, self._recent = self._recent, _Average()
         if recent.terms is None:  # no step since the last record, or none that was finite
             return
-        errors, values = errors_of(recent.terms, self._recipe.loss), recent.values()
+        errors, values = errors_of(recent.terms, self._weights()), recent.values()
         counts = {
             "compiled_shapes": len(self._shapes),
             "compilation_seconds": compilation_seconds(),
@@ -169,8 +173,20 @@ class Monitor:
         }
         self._log.write("train", self._last_step, errors | values | counts)
 
+    def _weights(self) -> dict[str, float]:
+        return self._plan.weights(self._plan.epoch_of(self._last_step))
+
+    def _look_for_spike(self, sent: SentStep, loss: float) -> str | None:
+        if self._plan.first_of_stage(sent.step):
+            self._hard_examples.forget()
+        if not self._hard_examples.is_spike(loss):
+            return None
+        is_real = sent.frames >= 0
+        losses = np.asarray(sent.report.structure_losses)[is_real]
+        return self._hard_examples.record(sent.step, loss, sent.frames[is_real], losses)
+
     def _note_skipped(self, sent: SentStep) -> None:
-        bad = np.asarray(sent.report.bad)
+        bad = ~np.isfinite(np.asarray(sent.report.structure_losses))
         # Where no residual gives itself away, the fault is in a gradient: any frame of the step may be it.
         suspects = sent.frames[bad if bad.any() else sent.frames >= 0]
         self.skipped += 1
@@ -194,23 +210,25 @@ class Monitor:
         return self._store.material(self._store.material_of(int(frame))).id
 
 
-def add_terms(total: Terms | None, terms: Terms) -> Terms:
+def add_terms(total: dict[str, Sums] | None, terms: dict[str, Sums]) -> dict[str, Sums]:
     """Sums of the loss terms over batches, on the host in float64."""
     terms = jax.tree.map(np.float64, terms)
     return terms if total is None else jax.tree.map(np.add, total, terms)
 
 
-def errors_of(terms: Terms, recipe: LossRecipe) -> dict[str, float]:
-    """Loss and MAEs of summed terms: meV/atom, eV/A, GPa; NaN where there was no label."""
+def errors_of(terms: dict[str, Sums], weights: dict[str, float]) -> dict[str, float]:
+    """Loss, its parts and MAEs of summed terms: meV/atom, eV/A, GPa; NaN where there was no label."""
 
     def mae(term):
         return float(term.absolute_error / term.count) if term.count else float("nan")
 
+    parts = {f"loss_{name}": float(weighted_mean(terms, {name: weight})) for name, weight in weights.items()}
     return {
-        "loss": float(weighted_mean(terms, terms, recipe)),
-        "energy_mae": 1000 * mae(terms.energy),
-        "forces_mae": mae(terms.forces),
-        "stress_mae": mae(terms.stress),
+        "loss": float(weighted_mean(terms, weights)),
+        **parts,
+        "energy_mae": 1000 * mae(terms["energy"]),
+        "forces_mae": mae(terms["forces"]),
+        "stress_mae": mae(terms["stress"]),
     }
 
 

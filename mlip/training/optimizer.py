@@ -1,44 +1,82 @@
-"""The optimiser as an optax chain: clip, Adam (AdamW, AMSGrad), schedule. And the parameters' average."""
+"""The optimiser as an optax chain: clip, Adam (AdamW, AMSGrad), weight decay. And which parameters it moves."""
+
+from collections.abc import Sequence
+from fnmatch import fnmatchcase
 
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Int, PyTree
+from flax.traverse_util import flatten_dict, unflatten_dict
+from jaxtyping import Array, Float, PyTree
 
+from mlip.errors import MlipError
 from mlip.training.recipe import TrainRecipe
 
 
-def learning_rate_schedule(recipe: TrainRecipe, n_steps: int) -> optax.Schedule:
-    """step -> learning rate: linear warm-up from 0, then constant, or a half cosine or an exponential down to
-    `final_fraction` of the peak at step `n_steps`."""
-    peak, warmup = recipe.learning_rate, recipe.warmup_steps
-    decay_steps = max(n_steps - warmup, 1)
-    if recipe.schedule == "cosine":
-        decay = optax.cosine_decay_schedule(peak, decay_steps, alpha=recipe.final_fraction)
-    elif recipe.schedule == "exponential":
-        decay = optax.exponential_decay(peak, decay_steps, recipe.final_fraction)
-    else:
-        decay = optax.constant_schedule(peak)
-    if not warmup:
-        return decay
-    # The first update already moves: step 0 of the ramp is peak / warmup, not 0.
-    ramp = optax.linear_schedule(peak / warmup, peak, max(warmup - 1, 1))
-    return optax.join_schedules([ramp, decay], [warmup])
+def make_optimizer(recipe: TrainRecipe, params: PyTree) -> optax.GradientTransformation:
+    """The recipe's optimiser for these parameters. Its updates are directions: the learning rate comes with each
+    step, and is applied by `descend`. Frozen parameters have no state, and no part in the norm of a gradient.
 
-
-def make_optimizer(recipe: TrainRecipe, n_steps: int) -> optax.GradientTransformation:
-    """The recipe's optimiser for a run of `n_steps` steps. Its state counts the updates it made, so a skipped
-    step does not advance the schedule."""
-    direction = optax.scale_by_amsgrad() if recipe.optimizer == "amsgrad" else optax.scale_by_adam()
+    Raises:
+        MlipError: a pattern of `frozen` or `decayed` fits no parameter, or nothing is left to train.
+    """
+    decayed = matching(params, recipe.decayed, "train.decayed")
+    frozen = matching(params, recipe.frozen, "train.frozen")
+    if all(jax.tree.leaves(frozen)):
+        raise MlipError("all parameters are frozen: nothing to train", where="train.frozen")
+    decay = optax.add_decayed_weights(recipe.weight_decay, mask=_kept(decayed, frozen)) if recipe.weight_decay else None
     steps = [optax.clip_by_global_norm(recipe.clip_norm)] if recipe.clip_norm else []
-    steps.append(direction)
-    if recipe.weight_decay:
-        steps.append(optax.add_decayed_weights(recipe.weight_decay))
-    return optax.chain(*steps, optax.scale_by_learning_rate(learning_rate_schedule(recipe, n_steps)))
+    if decay and recipe.optimizer != "adamw":
+        steps.append(decay)
+    steps.append(optax.scale_by_amsgrad() if recipe.optimizer == "amsgrad" else optax.scale_by_adam())
+    if decay and recipe.optimizer == "adamw":
+        steps.append(decay)
+    chain = optax.chain(*steps)
+    if not recipe.frozen:
+        return chain
+    labels = jax.tree.map(lambda is_frozen: "frozen" if is_frozen else "trained", frozen)
+    return optax.partition({"frozen": optax.set_to_zero(), "trained": chain}, labels)
 
 
-def update_average(average: PyTree, params: PyTree, decay: float, n_updates: Int[Array, ""]) -> PyTree:
-    """The exponential moving average after one more update. The decay grows as (1 + n) / (10 + n) up to its
-    value, so that a short run does not average in its random start."""
-    decay = jnp.minimum(decay, (1 + n_updates) / (10 + n_updates))
-    return jax.tree.map(lambda a, p: (decay * a + (1 - decay) * p).astype(p.dtype), average, params)
+def _kept(decayed: PyTree, frozen: PyTree):
+    """The mask of decaying parameters for a chain that sees the trained ones only, frozen ones as empty nodes."""
+
+    def mask(params: PyTree) -> PyTree:
+        flags = iter(jax.tree.leaves(jax.tree.map(lambda d, f: None if f else d, decayed, frozen)))
+        return jax.tree.map(lambda _: next(flags), params)
+
+    return mask
+
+
+def matching(params: PyTree, patterns: Sequence[str], where: str) -> PyTree:
+    """For each parameter whether a shell pattern fits its name, e.g. "embedding/*".
+
+    Raises:
+        MlipError: a pattern fits nothing.
+    """
+    names = parameter_names(params)
+    for pattern in patterns:
+        if not any(fnmatchcase(name, pattern) for name in names):
+            rooms = ", ".join(dict.fromkeys(f"{name.split('/')[0]}/*" for name in names))
+            raise MlipError(f"no parameter is called {pattern!r}", where=where, fix=f"known: {rooms}")
+    flat = {key: any(fnmatchcase("/".join(key), pattern) for pattern in patterns) for key in flatten_dict(params)}
+    return unflatten_dict(flat)
+
+
+def parameter_names(params: PyTree) -> list[str]:
+    """E.g. "block_0/edge_mlp/kernel"."""
+    return ["/".join(key) for key in flatten_dict(params)]
+
+
+def descend(params: PyTree, direction: PyTree, learning_rate: Float[Array, ""]) -> PyTree:
+    """The parameters one step against a direction."""
+    return jax.tree.map(lambda p, d: (p - learning_rate * d).astype(p.dtype), params, direction)
+
+
+def update_average(average: PyTree, params: PyTree, decay: Float[Array, ""]) -> PyTree:
+    """decay * average + (1 - decay) * parameters; bit for bit the average at decay 1, and where both are equal."""
+    return jax.tree.map(
+        lambda a, p: jnp.where(decay < 1, p + decay * (a - p), a).astype(p.dtype),
+        average,
+        params,
+    )

@@ -1,14 +1,16 @@
-"""One program on every local device: all that the rest of the project knows of `jax.pmap`.
+"""One program on every device of every process: all that the rest of the project knows of `jax.pmap`.
 
-State is replicated, a batch has a leading axis of devices, sums go through `sum_over_devices`. One device is
-the same program with an axis of length 1.
+State is replicated, a batch has a leading axis of this process's devices, sums go through `sum_over_devices` and
+are those of all processes. One device is the same program with an axis of length 1.
 """
 
+import inspect
 from collections.abc import Callable
 from typing import Any
 
 import jax
 import numpy as np
+from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 _AXIS = "devices"
@@ -20,23 +22,34 @@ def n_devices() -> int:
 
 
 def describe_devices() -> str:
-    """E.g. "1 cpu", "4 gpu (NVIDIA H200)"."""
+    """E.g. "1 cpu", "4 gpu (NVIDIA H200)", "8 gpu (NVIDIA H200) of 2 processes"."""
     device = jax.local_devices()[0]
     kind = "" if device.device_kind == device.platform else f" ({device.device_kind})"
-    return f"{n_devices()} {device.platform}{kind}"
+    of_processes = f" of {jax.process_count()} processes" if jax.process_count() > 1 else ""
+    return f"{jax.device_count()} {device.platform}{kind}{of_processes}"
 
 
-def parallelise(function: Callable, *, donate: tuple[int, ...] = ()) -> Callable:
+def parallelise(function: Callable, *, donate: tuple[int, ...] = (), broadcast: tuple[int, ...] = ()) -> Callable:
     """`function` on every device at once; each argument and result gains a leading axis of devices.
 
-    The buffers of the arguments `donate` are reused for the result: they must not be read afterwards.
+    The buffers of the arguments `donate` are reused for the result: they must not be read afterwards. The arguments
+    `broadcast` are the same for all devices and have no axis of them.
     """
-    return jax.pmap(function, axis_name=_AXIS, donate_argnums=donate)
+    n_arguments = len(inspect.signature(function).parameters)
+    in_axes = tuple(None if place in broadcast else 0 for place in range(n_arguments))
+    return jax.pmap(function, axis_name=_AXIS, in_axes=in_axes, donate_argnums=donate)
 
 
 def sum_over_devices(tree: Any) -> Any:
     """Inside a parallelised function: every leaf summed over all devices of all processes."""
     return jax.lax.psum(tree, _AXIS)
+
+
+def cut(batch: Any, n_parts: int) -> Any:
+    """A batch for `n_parts` times as many devices as there are, as parts that each device goes through in turn."""
+    if n_parts == 1:
+        return batch
+    return jax.tree.map(lambda array: array.reshape(-1, n_parts, *array.shape[1:]), batch)
 
 
 def replicate(tree: Any) -> Any:
@@ -52,3 +65,19 @@ def replicate(tree: Any) -> Any:
 def fetch(tree: Any) -> Any:
     """The first device's copy of a replicated tree as numpy arrays that later donations cannot touch."""
     return jax.tree.map(lambda x: np.array(x.addressable_data(0)[0]), tree)
+
+
+def copy_of_first(tree: Any) -> Any:
+    """The arrays of process 0 in all processes, on the host, bit for bit.
+
+    Args:
+        tree: of numpy arrays; in the other processes of the same shapes and dtypes, whatever they hold.
+    """
+    if jax.process_count() == 1:
+        return tree
+    leaves, structure = jax.tree.flatten(jax.tree.map(np.asarray, tree))
+    flat = np.frombuffer(b"".join(leaf.tobytes() for leaf in leaves), np.uint8)
+    ends = np.cumsum([leaf.nbytes for leaf in leaves])
+    parts = np.split(np.asarray(multihost_utils.broadcast_one_to_all(flat)), ends[:-1])
+    arrays = [part.view(leaf.dtype).reshape(leaf.shape) for part, leaf in zip(parts, leaves, strict=True)]
+    return jax.tree.unflatten(structure, arrays)

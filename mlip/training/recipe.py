@@ -1,18 +1,11 @@
-"""A recipe: everything that decides a training run, read from YAML, checked before anything is computed.
+"""A recipe: everything that decides a training run. Read from YAML by `recipe_file.load_recipe`."""
 
-An unknown key, a value of the wrong type or a path that is not there is one line that names the key, the
-nearest known one and the file. The resolved recipe is written into the run folder and can be run again.
-"""
-
-import difflib
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf import OmegaConf
 from pydantic import (
     BaseModel,
     ConfigDict,
@@ -21,20 +14,23 @@ from pydantic import (
     NonNegativeInt,
     PositiveFloat,
     PositiveInt,
-    ValidationError,
     field_serializer,
     model_validator,
 )
-from yaml import YAMLError
-
-from mlip.errors import MlipError
-from mlip.models import config_class, model_names
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 
 
 class _Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class ReplayRecipe(_Section):
+    """A second source of training frames; the first one alone decides on validation and energy scales."""
+
+    store: Path
+    share: Annotated[float, Field(gt=0, lt=1)]
+    """Of an epoch's frames that come from it: drawn by the seed, once for the run."""
 
 
 class DataRecipe(_Section):
@@ -44,6 +40,16 @@ class DataRecipe(_Section):
     """What `mlip data build` made: a file or a folder of shards; relative to the working directory."""
     workers: NonNegativeInt = 1
     """Processes that build graphs while the device works; 0 = in the training process."""
+    replay: ReplayRecipe | None = None
+    """Frames that a potential has learnt from before, mixed in so that it forgets less."""
+
+
+class TermFactors(_Section):
+    """Factors on the loss terms of some frames."""
+
+    energy: NonNegativeFloat = 1.0
+    forces: NonNegativeFloat = 1.0
+    stress: NonNegativeFloat = 1.0
 
 
 class LossRecipe(_Section):
@@ -60,6 +66,8 @@ class LossRecipe(_Section):
     """Weight of the six Voigt components, in `stress_unit`."""
     stress_unit: Literal["GPa", "eV/A^3"] = "GPa"
     """The M3GNet weights 1, 1, 0.1 are for GPa; MACE's are for eV/A^3, 160 times smaller numbers."""
+    of_functional: dict[str, TermFactors] = {}
+    """Factors on the weights above for frames of a functional, e.g. of a small but better source."""
 
     @model_validator(mode="after")
     def _something_is_fitted(self):
@@ -68,26 +76,59 @@ class LossRecipe(_Section):
         return self
 
 
+class ScheduleRecipe(_Section):
+    """How the learning rate moves, as a fraction of its peak. In YAML the kind alone will do: `schedule: cosine`."""
+
+    kind: Literal["constant", "cosine", "exponential", "cyclical", "plateau"] = "cosine"
+    warmup_steps: NonNegativeInt = 0
+    """Linear rise from 0, whatever follows."""
+    final_fraction: Fraction = 0.01
+    """At the end (cosine, exponential), at the bottom of a cycle, or the least that a plateau leads to."""
+    period: PositiveInt | None = None
+    """Epochs of a cycle: a triangle that begins and ends at its bottom, a step an epoch, as CGAT's."""
+    patience: PositiveInt = 10
+    """Validations without a better loss after which a plateau multiplies the rate by `factor`."""
+    factor: Annotated[float, Field(gt=0, lt=1)] = 0.5
+
+    @model_validator(mode="before")
+    @classmethod
+    def _kind_alone(cls, values: Any) -> Any:
+        return {"kind": values} if isinstance(values, str) else values
+
+    @model_validator(mode="after")
+    def _options_fit_each_other(self):
+        if self.kind == "exponential" and self.final_fraction == 0:
+            raise ValueError("an exponential schedule needs final_fraction > 0")
+        if (self.kind == "cyclical") != (self.period is not None):
+            raise ValueError("period is for a cyclical schedule, which needs one")
+        return self
+
+
 class TrainRecipe(_Section):
     """How the parameters move."""
 
     epochs: PositiveInt
+    """Stage two included."""
     batch_size: PositiveInt
     """Structures a step, all devices together."""
+    accumulate: PositiveInt = 1
+    """Parts that a step goes through one after another: less memory, the very same gradient."""
     learning_rate: PositiveFloat
     """At the peak of the schedule."""
-    schedule: Literal["constant", "cosine", "exponential"] = "cosine"
-    final_fraction: Fraction = 0.01
-    """The learning rate of the last step over that of the peak (cosine, exponential)."""
-    warmup_steps: NonNegativeInt = 0
-    """Linear rise from 0."""
+    schedule: ScheduleRecipe = ScheduleRecipe()
     optimizer: Literal["adam", "adamw", "amsgrad"] = "adam"
     weight_decay: NonNegativeFloat = 0.0
-    """Decoupled, as in AdamW."""
+    """Of adamw decoupled; of adam and amsgrad added to the gradient after clipping, as PyTorch has it."""
+    decayed: tuple[str, ...] = ("*",)
+    """Parameters that decay: shell patterns of their names, which `mlip train --dry-run` lists."""
+    frozen: tuple[str, ...] = ()
+    """Parameters that stay as they are: shell patterns of their names."""
     clip_norm: PositiveFloat | None = 10.0
     """Largest global norm of a gradient; longer ones are shortened to it."""
     ema_decay: Annotated[float, Field(ge=0, lt=1)] | None = 0.99
     """Of the average of the parameters that is validated and exported; null = the parameters themselves."""
+    early_stopping: PositiveInt | None = None
+    """Validations of the last stage without a better loss after which the run ends."""
     seed: int = 0
     precision: Literal["float32", "float64"] = "float32"
     validate_every: PositiveInt = 1
@@ -100,12 +141,43 @@ class TrainRecipe(_Section):
     """Share of an epoch's steps, rounded up, that may be skipped as not finite; one more stops the run."""
 
     @model_validator(mode="after")
-    def _options_fit_each_other(self):
-        if self.optimizer == "adam" and self.weight_decay:
-            raise ValueError("weight_decay needs optimizer: adamw")
-        if self.schedule == "exponential" and self.final_fraction == 0:
-            raise ValueError("an exponential schedule needs final_fraction > 0")
+    def _parts_are_equal(self):
+        if self.batch_size % self.accumulate:
+            raise ValueError(f"a batch of {self.batch_size} cannot be cut into {self.accumulate} equal parts")
         return self
+
+
+class StageTwoRecipe(_Section):
+    """What changes late in a run: MACE's stage two ("SWA"). Weights that are left out stay as they were."""
+
+    after_epoch: PositiveInt
+    """The last epoch of stage one."""
+    energy: NonNegativeFloat | None = None
+    forces: NonNegativeFloat | None = None
+    stress: NonNegativeFloat | None = None
+    learning_rate: PositiveFloat | None = None
+    """Reached linearly within `anneal_epochs` from that of the end of stage one; null = the schedule goes on."""
+    anneal_epochs: NonNegativeInt = 1
+    average: bool = False
+    """Stochastic weight averaging proper: the plain mean of the parameters at the ends of stage two's epochs is
+    validated and exported, in place of the exponential average."""
+
+
+class InitRecipe(_Section):
+    """The potential that training starts from. In YAML its path alone will do: `init_from: mp.safetensors`."""
+
+    potential: Path
+    """Any file that `mlip train` or `mlip convert` wrote."""
+    reference_energies: Literal["refit", "keep"] = "refit"
+    """refit: the potential's own, plus the least-squares fit of its errors on the training set to compositions;
+    keep: the potential's own."""
+    scale: Literal["refit", "keep"] = "keep"
+    """eV a unit of the model's output: the potential's own, or (refit) that of the training set."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _path_alone(cls, values: Any) -> Any:
+        return {"potential": values} if isinstance(values, str | Path) else values
 
 
 class Recipe(_Section):
@@ -113,11 +185,23 @@ class Recipe(_Section):
 
     data: DataRecipe
     model: BaseModel
-    """The model's own config, an instance; in YAML `model.model` is its name in the registry."""
+    """The model's own config, an instance; in YAML `model.model` is its name in the registry. With `init_from` it may
+    be left out."""
+    init_from: InitRecipe | None = None
     loss: LossRecipe = LossRecipe()
     train: TrainRecipe
+    stage_two: StageTwoRecipe | None = None
     out: Path
     """The run folder; relative to the working directory."""
+
+    @model_validator(mode="after")
+    def _sections_fit_each_other(self):
+        stage_two, epochs = self.stage_two, self.train.epochs
+        if stage_two is not None and stage_two.after_epoch >= epochs:
+            raise ValueError(f"stage_two.after_epoch is {stage_two.after_epoch}, of train.epochs {epochs}")
+        if self.data.replay is not None and self.init_from is None:
+            raise ValueError("data.replay is for a potential that training starts from: set init_from")
+        return self
 
     @field_serializer("model")
     def _as_written(self, model: BaseModel) -> dict[str, Any]:
@@ -137,104 +221,3 @@ class Recipe(_Section):
 def left_to_data(model: BaseModel) -> set[str]:
     """Fields of a model's config that training measures, and nobody has set."""
     return set(getattr(model, "measured_on_data", ())) - model.model_fields_set
-
-
-def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
-    """Read the recipe in the YAML file `path`; `overrides` are `key.key=value`, applied last.
-
-    Raises:
-        MlipError: for anything in it that cannot be run as written.
-    """
-    path = Path(path)
-    if not path.is_file():
-        raise MlipError("no such recipe", where=str(path), fix="give the path of a YAML file, see recipes/")
-    try:
-        written = OmegaConf.load(path)
-    except (YAMLError, OmegaConfBaseException, UnicodeDecodeError) as error:
-        raise MlipError(f"not readable as YAML: {_one_line(error)}", where=str(path)) from None
-    given = _parse_overrides(overrides)
-    if not isinstance(written, DictConfig):
-        known = ", ".join(Recipe.model_fields)
-        raise MlipError(f"a recipe is a mapping with the keys {known}", where=str(path))
-    try:
-        values = OmegaConf.to_container(OmegaConf.merge(written, given), resolve=True)
-    except OmegaConfBaseException as error:
-        raise MlipError(_one_line(error), where=str(path)) from None
-    recipe = _validate(values, where=str(path), given=OmegaConf.to_container(given))
-    if not recipe.data.store.exists():
-        raise MlipError(
-            f"data.store: no such file or folder: {recipe.data.store}",
-            where=str(path),
-            fix="make it with `mlip data build`, or set data.store=PATH",
-        )
-    return recipe
-
-
-def _parse_overrides(overrides: Sequence[str]):
-    for item in overrides:
-        if "=" not in item:
-            raise MlipError(f"cannot read {item!r}", where="command line", fix="write key.key=value")
-    try:
-        return OmegaConf.from_dotlist(list(overrides))
-    except (YAMLError, OmegaConfBaseException) as error:
-        raise MlipError(_one_line(error), where="command line") from None
-
-
-def _validate(values: dict, *, where: str, given: Mapping) -> Recipe:
-    model = values.get("model")
-    if isinstance(model, dict):  # which keys this section has depends on the model that it names
-        if model.get("model") not in model_names():
-            raise MlipError(
-                f"model.model: no model is called {model.get('model')!r}",
-                where=where,
-                fix=f"one of: {', '.join(model_names())}",
-            )
-        schema = config_class(model["model"])
-        values = values | {"model": _checked(schema, model, ("model",), where=where, given=given)}
-    return _checked(Recipe, values, (), where=where, given=given)
-
-
-def _checked(schema: type[BaseModel], values: dict, prefix: tuple, *, where: str, given: Mapping) -> Any:
-    try:
-        return schema.model_validate(values)
-    except ValidationError as error:
-        # A misspelt key is also a missing one: the unknown name is what helps.
-        first = min(error.errors(include_url=False), key=lambda e: e["type"] != "extra_forbidden")
-    loc = (*prefix, *first["loc"])
-    key = ".".join(map(str, loc))
-    where = "command line" if _is_set(given, loc) else where
-    if first["type"] == "extra_forbidden":
-        known = list(_section(schema, first["loc"]).model_fields)
-        raise MlipError(f"unknown key {key}", where=where, fix=_suggestion(loc, known))
-    if first["type"] == "missing":
-        raise MlipError(f"{key} is missing", where=where)
-    message = first["msg"].removeprefix("Value error, ")
-    if isinstance(first["input"], dict):  # a rule between keys: the message names them
-        raise MlipError(f"{key}: {message}", where=where)
-    raise MlipError(f"{key}: {message[0].lower()}{message[1:]}, not {first['input']!r}", where=where)
-
-
-def _section(schema: type[BaseModel], loc: tuple) -> type[BaseModel]:
-    """The config class whose keys the last element of `loc` should have been among."""
-    for name in loc[:-1]:
-        schema = schema.model_fields[name].annotation
-    return schema
-
-
-def _suggestion(loc: tuple, known: list[str]) -> str:
-    near = difflib.get_close_matches(str(loc[-1]), known, n=1, cutoff=0.5)
-    if near:
-        return f"did you mean {'.'.join([*map(str, loc[:-1]), near[0]])}?"
-    return f"known: {', '.join(known)}"
-
-
-def _is_set(values: Any, loc: tuple) -> bool:
-    for name in loc:
-        if not isinstance(values, Mapping) or name not in values:
-            return False
-        values = values[name]
-    return bool(loc)
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())

@@ -5,9 +5,17 @@ from pathlib import Path
 from typing import Any
 
 from mlip.errors import MlipError
-from mlip.training.recipe import Recipe, load_recipe
+from mlip.training.recipe import Recipe
+from mlip.training.recipe_file import load_recipe
 
-_MAY_CHANGE = {("data", "store"), ("data", "workers"), ("train", "keep"), ("train", "checkpoint_every")}
+_MAY_CHANGE = {
+    ("data", "store"),
+    ("data", "workers"),
+    ("data", "replay", "store"),
+    ("init_from", "potential"),
+    ("train", "keep"),
+    ("train", "checkpoint_every"),
+}
 """Keys that do not touch the result: a resumed run may have other values of them."""
 
 
@@ -24,6 +32,11 @@ class RunFolder:
     def statistics(self) -> Path:
         """Reference energies and scales of the training set, JSON."""
         return self.path / "statistics.json"
+
+    @property
+    def heads(self) -> Path:
+        """Energy scales that were taken over from a potential, JSON."""
+        return self.path / "heads.json"
 
     @property
     def model(self) -> Path:
@@ -67,8 +80,8 @@ def open_run_folder(recipe: Recipe, store_fingerprint: str, *, resume: bool) -> 
         _check_same_recipe(recipe, folder)
         _check_same_store(recipe, folder, store_fingerprint)
     else:  # a run that died before its first checkpoint leaves nothing to go on with
-        folder.statistics.unlink(missing_ok=True)
-        folder.model.unlink(missing_ok=True)
+        for measured in (folder.statistics, folder.heads, folder.model):
+            measured.unlink(missing_ok=True)
     recipe.out.mkdir(parents=True, exist_ok=True)
     recipe.save(folder.recipe)
     folder.store_fingerprint.write_text(store_fingerprint + "\n")

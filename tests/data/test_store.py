@@ -360,3 +360,15 @@ def test_a_hundred_million_frames_open_at_once_in_little_memory(tmp_path):
     grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
     assert seconds < 1.0
     assert grown < 50_000  # kB
+
+
+def test_a_store_is_opened_any_number_of_times(tmp_path, materials):
+    """HDF5 2.0 crashes the process here, if each opening is a file handle of its own."""
+    path = write(tmp_path / "store.h5", materials)
+    with Store(path) as first:
+        for _ in range(3):
+            with Store(path) as other:
+                expected = [material.id for material in other.materials()]
+        assert [material.id for material in first.materials()] == expected
+    with Store(path) as again:
+        assert [material.id for material in again.materials()] == expected

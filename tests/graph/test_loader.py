@@ -1,6 +1,8 @@
 """The loader: every frame once an epoch, nothing mixed up, the same batches again after a resume."""
 
 import json
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from itertools import islice, pairwise
 
 import jax
@@ -157,29 +159,62 @@ def test_resuming_over_other_data_is_refused_but_for_the_start_of_an_epoch(store
     assert sorted(frames_in(epoch_of(shorter))) == list(range(N_FRAMES - 10))
 
 
+def in_processes(process_count: int, work) -> list:
+    """What `work(options of a loader)` gives in each process; the processes are threads here."""
+    meeting, told = threading.Barrier(process_count), [None] * process_count
+
+    def process(index: int):
+        def gather(compute):
+            told[index] = json.dumps(compute())
+            meeting.wait(timeout=60)
+            found = [json.loads(text) for text in told]
+            meeting.wait(timeout=60)
+            return found
+
+        return work({"process_index": index, "process_count": process_count, "gather": gather})
+
+    with ThreadPoolExecutor(process_count) as pool:
+        return list(pool.map(process, range(process_count)))
+
+
+def assert_is_shared(shares: list[list], frames: list[int]) -> None:
+    """Every frame in one process, the same program in all of them at each step."""
+    assert len({len(batches) for batches in shares}) == 1
+    assert sorted(frames_in([batch for batches in shares for batch in batches])) == frames
+    for step in zip(*shares, strict=True):
+        assert len({str(jax.tree.map(np.shape, batch)) for batch in step}) == 1
+
+
 @pytest.mark.parametrize("process_count", [2, 3, 4])
 @pytest.mark.parametrize("n_frames", [N_FRAMES, 149, 50, 49, 2, 1])
-def test_processes_share_each_epoch_and_make_equally_many_steps(store, process_count, n_frames):
-    loaders = [
-        training_loader(
-            store,
-            store.indices()[:n_frames],
-            process_index=p,
-            process_count=process_count,
-            agree_on_shape=lambda shape: Shape(*(size + 7 for size in shape)),
-        )
-        for p in range(process_count)
-    ]
-    assert len({loader.steps_per_epoch for loader in loaders}) == 1
-    epochs = [epoch_of(loader) for loader in loaders]
-    assert sorted(frames_in([batch for batches in epochs for batch in batches])) == list(range(n_frames))
+def test_processes_share_each_epoch_in_steps_of_one_shape(store, process_count, n_frames):
+    indices = store.indices()[:n_frames]
+    shares = in_processes(process_count, lambda process: epoch_of(training_loader(store, indices, **process)))
+    assert_is_shared(shares, list(range(n_frames)))
 
 
-def test_all_processes_take_the_shape_agreed_on(store):
+@pytest.mark.parametrize("n_frames", [N_FRAMES, 50, 49, 1])
+def test_processes_share_an_evaluation_in_steps_of_one_shape(store, n_frames):
+    options = {"cutoff": CUTOFF, "batch_size": 12, "reference_energies": REFERENCE}
+
+    def share(process) -> list:
+        loader = EvaluationLoader(store, store.indices()[:n_frames], **options, **process)
+        batches = [batch for batch, _ in loader]
+        assert len(batches) == len(loader)
+        return batches
+
+    assert_is_shared(in_processes(2, share), list(range(n_frames)))
+
+
+def test_a_larger_batch_elsewhere_is_more_padding_here(store):
     agreed = Shape(120, 3000, 20)
-    loader = training_loader(store, process_index=1, process_count=2, agree_on_shape=lambda shape: agreed)
-    alone = training_loader(store, process_index=1, process_count=2, agree_on_shape=lambda shape: shape)
-    for (batch, statistics), (small, small_statistics) in zip(islice(loader, 5), alone, strict=False):
+
+    def gather(compute):
+        mine = compute()
+        return [mine, [agreed] * len(mine)]
+
+    loader = training_loader(store, gather=gather)
+    for (batch, statistics), (small, small_statistics) in zip(islice(loader, 5), training_loader(store), strict=False):
         assert statistics.shape == agreed
         assert statistics[:3] == small_statistics[:3]
         assert frames_in([batch]) == frames_in([small])

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 from emt_world import TINY_RECIPE, emt_frames, write_store
 
-from mlip.training.recipe import Recipe, load_recipe
+from mlip.training.recipe import Recipe
+from mlip.training.recipe_file import load_recipe
 
 
 @pytest.fixture(scope="session")

@@ -12,7 +12,7 @@ TINY_RECIPE = """
 data: {store: STORE, workers: 0}
 model: {model: m3gnet, cutoff: 3.6, three_body_cutoff: 3.2, units: 8, n_blocks: 1, max_n: 2, max_l: 2}
 loss: {kind: huber, huber_delta: 0.1, stress: 0.01}
-train: {epochs: 3, batch_size: 8, learning_rate: 0.01, warmup_steps: 2, ema_decay: 0.9}
+train: {epochs: 3, batch_size: 8, learning_rate: 0.01, schedule: {warmup_steps: 2}, ema_decay: 0.9}
 out: OUT
 """
 

@@ -12,11 +12,12 @@ from safetensors.numpy import load_file
 import mlip
 from mlip.data import Store
 from mlip.errors import MlipError
-from mlip.training import loop
+from mlip.training import export, loop
+from mlip.training.dry_run import describe_plan
 from mlip.training.evaluation import evaluate, store_frames
 from mlip.training.log import METRICS, RunLog, read_metrics
-from mlip.training.loop import describe_plan, train
-from mlip.training.recipe import load_recipe
+from mlip.training.loop import train
+from mlip.training.recipe_file import load_recipe
 from mlip.training.run_folder import RunFolder
 
 
@@ -75,7 +76,7 @@ def test_an_exported_potential_without_frames_to_plot_is_a_success(finished, tmp
     path = write_store(tmp_path / "platinum.h5", emt_frames(3, seed=5, symbols=("Pt",)), n_validation=1)
     shutil.copy(finished.out / METRICS, tmp_path)
     with Store(path) as store, RunLog(tmp_path, n_steps=150, resumed_from=150) as log:
-        loop.draw(RunFolder(tmp_path), potential, store, log)
+        export.draw(RunFolder(tmp_path), potential, store, log)
     assert "no parity plot" in capsys.readouterr().out
     assert (tmp_path / "learning_curves.png").exists()
     assert not (tmp_path / "parity.png").exists()

@@ -1,7 +1,5 @@
 """The loss is continuous, deaf to missing labels and padding, and the same however a batch is cut."""
 
-from functools import partial
-
 import jax
 import jax.numpy as jnp
 import jraph
@@ -9,7 +7,14 @@ import numpy as np
 import pytest
 
 from mlip.potential import Evaluation
-from mlip.training.loss import loss_terms, penalty_function, weighted_mean
+from mlip.training.loss import (
+    label_counts,
+    loss_terms,
+    penalty_function,
+    structure_losses,
+    totals,
+    weighted_mean,
+)
 from mlip.training.recipe import LossRecipe
 from mlip.units import EV_PER_A3_IN_GPA
 
@@ -53,13 +58,13 @@ def prediction_for(graph, seed=1):
     )
 
 
-terms_of = jax.jit(loss_terms, static_argnums=2)
-
-
-@partial(jax.jit, static_argnums=2)
 def loss_of(prediction, graph, recipe=LossRecipe()):  # noqa: B008 (frozen)
-    terms, _ = loss_terms(prediction, graph, recipe)
-    return weighted_mean(terms, terms, recipe)
+    terms = loss_terms(prediction, graph, recipe)
+    return structure_losses(terms, label_counts(graph), weights_of(recipe)).sum()
+
+
+def weights_of(recipe):
+    return {"energy": recipe.energy, "forces": recipe.forces, "stress": recipe.stress}
 
 
 def test_huber_is_continuous_and_smooth_at_its_threshold():
@@ -138,9 +143,9 @@ def test_sums_of_uneven_parts_give_the_loss_of_the_whole():
             forces=jnp.concatenate([predicted.forces[atoms], padding[1]]),
             stress=jnp.concatenate([predicted.stress[graphs], padding[2]]),
         )
-        parts.append(terms_of(cut, part, recipe)[0])
+        parts.append(totals(loss_terms(cut, part, recipe), label_counts(part)))
     total = jax.tree.map(jnp.add, *parts)
-    assert weighted_mean(total, total, recipe) == pytest.approx(float(loss_of(predicted, whole)), rel=1e-6)
+    assert weighted_mean(total, weights_of(recipe)) == pytest.approx(float(loss_of(predicted, whole)), rel=1e-6)
 
 
 @pytest.mark.parametrize("value", [np.inf, np.nan])
@@ -149,14 +154,33 @@ def test_a_structure_that_is_not_finite_is_pointed_at(value):
     graph = batch_of(*random_labels(n_node), n_node)
     predicted = prediction_for(graph)
     predicted = predicted._replace(forces=predicted.forces.at[4, 1].set(value))
-    terms, bad = terms_of(predicted, graph, LossRecipe())
-    assert bad.tolist() == [False, True, False, False]
-    assert not np.isfinite(weighted_mean(terms, terms, LossRecipe()))
+    losses = structure_losses(loss_terms(predicted, graph, LossRecipe()), label_counts(graph), weights_of(LossRecipe()))
+    assert np.isfinite(losses).tolist() == [True, False, True, True]
 
 
 def test_an_infinite_label_is_not_taken_for_a_missing_one():
     n_node = [2]
     _, forces, stress = random_labels(n_node)
     graph = batch_of(np.array([np.inf]), forces, stress, n_node)
-    _, bad = terms_of(prediction_for(graph), graph, LossRecipe())
-    assert bad[0]
+    assert not np.isfinite(loss_terms(prediction_for(graph), graph, LossRecipe())["energy"].penalty[0])
+
+
+def test_losses_of_structures_add_up_to_the_loss_and_count_by_their_factors():
+    n_node = [2, 3]
+    graph = batch_of(*random_labels(n_node), n_node)
+    predicted, counts, weights = prediction_for(graph), label_counts(graph), weights_of(LossRecipe())
+    plain = structure_losses(loss_terms(predicted, graph, LossRecipe()), counts, weights)
+    assert plain[2] == 0  # padding
+    factors = jnp.array([[1, 1, 1], [0, 0, 0], [1, 1, 1]], jnp.float32)
+    weighted = graph._replace(globals=graph.globals | {"factors": factors})
+    losses = structure_losses(loss_terms(predicted, weighted, LossRecipe()), counts, weights)
+    np.testing.assert_allclose(losses, [plain[0], 0, 0], rtol=1e-6)
+
+
+def test_a_term_without_weight_is_silent_whatever_it_holds():
+    n_node = [2]
+    energy, forces, _ = random_labels(n_node)
+    graph = batch_of(energy, forces, np.full((1, 6), np.inf), n_node)
+    weights = {"energy": 1.0, "stress": jnp.float32(0)}
+    terms = loss_terms(prediction_for(graph), graph, LossRecipe())
+    assert np.isfinite(structure_losses(terms, label_counts(graph), weights)).all()

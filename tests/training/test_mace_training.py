@@ -17,13 +17,13 @@ from mlip.potential import energies_forces_stress, init_params
 from mlip.runtime import precision_scope
 from mlip.training.log import read_metrics
 from mlip.training.loop import train
-from mlip.training.recipe import load_recipe
+from mlip.training.recipe_file import load_recipe
 
 RECIPE = """
 data: {store: STORE, workers: 0}
 model: {model: mace, cutoff: 3.6, channels: 8, n_layers: 1, max_l: 0, max_ell: 1, correlation: 2, radial_hidden: [16]}
 loss: {kind: huber, huber_delta: 0.1, stress: 0.01}
-train: {epochs: 25, batch_size: 8, learning_rate: 0.02, warmup_steps: 2, ema_decay: 0.9}
+train: {epochs: 25, batch_size: 8, learning_rate: 0.02, schedule: {warmup_steps: 2}, ema_decay: 0.9}
 out: OUT
 """
 SMALL = {

@@ -9,9 +9,9 @@ from emt_world import write_store
 from mlip.data import Frame, Store
 from mlip.errors import MlipError
 from mlip.training.dataset import open_dataset
-from mlip.training.loop import describe_plan
+from mlip.training.dry_run import describe_plan
 from mlip.training.measured import complete_recipe, mean_neighbours
-from mlip.training.recipe import load_recipe
+from mlip.training.recipe_file import load_recipe
 
 MACE = """
 data: {store: STORE, workers: 0}

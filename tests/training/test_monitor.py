@@ -1,5 +1,6 @@
 """What a run says of its health: no step is missing from the log, and pauses do not count as slowness."""
 
+import json
 import time
 
 import jax
@@ -10,26 +11,29 @@ import pytest
 from mlip.data import Store
 from mlip.graph.batching import Padding, Shape
 from mlip.graph.loader import BatchStatistics
+from mlip.training.hard_examples import HARD_EXAMPLES, HardExamples
 from mlip.training.log import RunLog, read_metrics
-from mlip.training.loss import Sums, Terms
+from mlip.training.loss import Sums
 from mlip.training.monitor import Monitor, SentStep
+from mlip.training.schedule import Plan
 from mlip.training.step import StepReport
 
 BATCH = BatchStatistics(8, 16, 200, Shape(32, 256, 9), Padding(0.1, 0.2))
 
 
-def sent(step: int, gradient_norm: float = 1.0) -> SentStep:
+def sent(step: int, gradient_norm: float = 1.0, losses=(0.125,) * 8) -> SentStep:
     """A step of one device with eight structures; a gradient that is not finite was skipped."""
-    terms = Terms(*(Sums(1.0, 2.0, 8.0) for _ in Terms._fields))
-    report = StepReport(1.0, terms, gradient_norm, np.isfinite(gradient_norm), np.zeros(8, bool))
+    terms = {name: Sums(1.0, 2.0, 8.0) for name in ("energy", "forces", "stress")}
+    losses = np.array(losses)
+    report = StepReport(losses.sum(), terms, gradient_norm, np.isfinite(gradient_norm), losses)
     return SentStep(step, jax.tree.map(lambda x: jnp.asarray(x)[None], report), np.arange(8)[None], BATCH, 0.0)
 
 
 @pytest.fixture
 def monitor(tiny_recipe, emt_store, tmp_path):
-    recipe = tiny_recipe("train.max_skipped=1")
+    plan = Plan(tiny_recipe("train.max_skipped=1"), steps_per_epoch=6)
     with Store(emt_store) as store, RunLog(tmp_path, n_steps=100, quiet=True) as log:
-        yield Monitor(recipe, store, log, steps_per_epoch=6, started=time.perf_counter())
+        yield Monitor(plan, store, log, HardExamples(tmp_path, store), started=time.perf_counter())
 
 
 def test_a_checkpoint_in_mid_epoch_loses_no_train_record(monitor, tmp_path):
@@ -71,3 +75,27 @@ def test_an_epoch_of_skipped_steps_alone_has_a_health_line_and_no_record(monitor
         monitor.add(sent(step, np.nan))
     assert "structures/s" in monitor.end_epoch()
     assert not read_metrics(tmp_path, "train")
+
+
+def test_a_loss_spike_is_written_down_with_the_frames_that_made_it(monitor, tmp_path):
+    for step in range(1, 31):
+        monitor.add(sent(step, losses=np.linspace(0.9, 1.1, 8) + 0.01 * step))
+    monitor.add(sent(31, losses=[1, 1, 1, 90, 1, 9, 1, 1]))
+    monitor.add(sent(32))
+    monitor.flush()
+    (line,) = (tmp_path / HARD_EXAMPLES).read_text().splitlines()
+    record = json.loads(line)
+    assert record["step"] == 31
+    assert record["loss"] == pytest.approx(105)
+    assert record["usual_loss"] == pytest.approx(8, rel=0.2)
+    assert record["frames"][:2] == [3, 5]
+    assert record["materials"][:2] == ["emt-3", "emt-5"]
+    assert record["shares"][0] == pytest.approx(90 / 105, abs=1e-4)
+
+
+def test_spikes_after_the_step_that_a_run_goes_on_from_are_dropped(tmp_path, emt_store):
+    lines = [json.dumps({"step": step}) for step in (3, 8)]
+    (tmp_path / HARD_EXAMPLES).write_text("\n".join([*lines, '{"step": 9, "lo']))
+    with Store(emt_store) as store:
+        HardExamples(tmp_path, store, resumed_from=5)
+    assert (tmp_path / HARD_EXAMPLES).read_text() == lines[0] + "\n"

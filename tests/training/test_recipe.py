@@ -7,7 +7,7 @@ import pytest
 
 from mlip.errors import MlipError
 from mlip.potential import init_params
-from mlip.training.recipe import load_recipe
+from mlip.training.recipe_file import load_recipe
 
 RECIPES = Path(__file__).parents[2] / "recipes"
 GOOD = """
@@ -63,7 +63,12 @@ def test_a_misspelt_key_is_answered_with_the_nearest_known_one(recipe_file):
         (GOOD.replace("model: m3gnet", "model: m3gnat"), "no model is called 'm3gnat'"),
         (GOOD.replace("model: m3gnet, ", ""), "no model is called None"),
         (GOOD + "loss: {energy: 0, forces: 0, stress: 0}", "nothing to fit"),
-        (GOOD.replace("epochs: 2", "epochs: 2, weight_decay: 0.1"), "needs optimizer: adamw"),
+        (GOOD.replace("epochs: 2", "epochs: 2, schedule: cyclical"), "a cyclical schedule, which needs one"),
+        (GOOD.replace("epochs: 2", "epochs: 2, accumulate: 3"), "cannot be cut into 3 equal parts"),
+        (GOOD + "stage_two: {after_epoch: 2}", "stage_two.after_epoch is 2, of train.epochs 2"),
+        (GOOD + "stage_two: {after_epoc: 1}", "did you mean stage_two.after_epoch?"),
+        (GOOD + "loss: {of_functional: {PBE: {force: 1}}}", "did you mean loss.of_functional.PBE.forces?"),
+        (GOOD.replace("store: STORE", "store: STORE, replay: {store: STORE, share: 0.5}"), "set init_from"),
         ("train: [", "not readable as YAML"),
         ("- a list", "a recipe is a mapping"),
         ("", "data is missing"),

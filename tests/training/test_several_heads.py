@@ -12,7 +12,7 @@ from mlip.graph.loader import EvaluationLoader
 from mlip.training.dataset import open_dataset
 from mlip.training.evaluation import evaluate, store_frames
 from mlip.training.loop import train
-from mlip.training.recipe import load_recipe
+from mlip.training.recipe_file import load_recipe
 
 HEADS = ("PBE", "PBEsol")
 RECIPE = """

@@ -1,0 +1,170 @@
+"""What each step of a run is told from the host: learning rate, loss weights, how fast the average follows.
+
+All of it is a function of the step (and, on a plateau, of the validations so far), so that a resumed run goes on as
+if nothing had happened. None of it is compiled into the step: other schedules, longer runs and a second stage run the
+same program.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Float
+
+from mlip.training.recipe import Recipe, ScheduleRecipe
+
+Scalar = Float[np.ndarray, ""]
+
+
+class Knobs(NamedTuple):
+    """What the host sets anew for every step."""
+
+    learning_rate: Scalar
+    average_decay: Scalar
+    """d in average <- d * average + (1 - d) * parameters."""
+    weights: dict[str, Scalar]
+    """Of each term of the loss that is fitted in some stage."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The steps of a run; steps and epochs count from 1."""
+
+    recipe: Recipe
+    steps_per_epoch: int
+
+    @property
+    def n_steps(self) -> int:
+        return self.recipe.train.epochs * self.steps_per_epoch
+
+    def epoch_of(self, step: int) -> int:
+        return (step - 1) // self.steps_per_epoch + 1
+
+    def is_epoch_end(self, step: int) -> bool:
+        return step % self.steps_per_epoch == 0
+
+    @property
+    def last_stage(self) -> int:
+        return 1 if self.recipe.stage_two is None else 2
+
+    def stage_of(self, epoch: int) -> int:
+        """1 or 2."""
+        stage_two = self.recipe.stage_two
+        return 2 if stage_two is not None and epoch > stage_two.after_epoch else 1
+
+    def first_of_stage(self, step: int) -> bool:
+        """Whether a stage begins with this step."""
+        first_epoch = 1 if self.recipe.stage_two is None else self.recipe.stage_two.after_epoch + 1
+        return step in (1, (first_epoch - 1) * self.steps_per_epoch + 1)
+
+    @property
+    def fitted(self) -> tuple[str, ...]:
+        """The terms of the loss that have a weight in some stage."""
+        stages = range(1, self.last_stage + 1)
+        names = self._weights(1)
+        return tuple(name for name in names if any(self._weights(stage)[name] for stage in stages))
+
+    def weights(self, epoch: int) -> dict[str, float]:
+        """Of the fitted terms of the loss, in this epoch."""
+        return {name: weight for name, weight in self._weights(self.stage_of(epoch)).items() if name in self.fitted}
+
+    def _weights(self, stage: int) -> dict[str, float]:
+        loss = self.recipe.loss
+        weights = {"energy": loss.energy, "forces": loss.forces, "stress": loss.stress}
+        if stage == 2:
+            given = {name: getattr(self.recipe.stage_two, name) for name in weights}
+            weights |= {name: weight for name, weight in given.items() if weight is not None}
+        return weights
+
+    def learning_rate(self, step: int, plateau_factor: float = 1.0) -> float:
+        """
+        Args:
+            plateau_factor: what the validations so far have made of the rate (schedule plateau).
+        """
+        stage_two = self.recipe.stage_two
+        if stage_two is None or stage_two.learning_rate is None or self.stage_of(self.epoch_of(step)) == 1:
+            return self._stage_one_rate(step, plateau_factor)
+        start = stage_two.after_epoch * self.steps_per_epoch
+        ramp = stage_two.anneal_epochs * self.steps_per_epoch
+        done = min(1.0, (step - start) / ramp) if ramp else 1.0
+        before = self._stage_one_rate(start, plateau_factor)
+        return before + done * (stage_two.learning_rate - before)
+
+    def _stage_one_rate(self, step: int, plateau_factor: float) -> float:
+        train = self.recipe.train
+        schedule = train.schedule
+        if step <= schedule.warmup_steps:
+            return train.learning_rate * step / schedule.warmup_steps
+        stage_two = self.recipe.stage_two
+        ends = stage_two is not None and stage_two.learning_rate is not None
+        n_steps = stage_two.after_epoch * self.steps_per_epoch if ends else self.n_steps
+        done = (step - 1 - schedule.warmup_steps) / max(n_steps - schedule.warmup_steps, 1)
+        epoch = self.epoch_of(step) - 1
+        return train.learning_rate * _fraction_of_peak(schedule, done, epoch, plateau_factor)
+
+    def average_decay(self, step: int) -> float:
+        """Of an exponential average it grows as n / (9 + n) up to its value, so that a short run does not average in
+        its random start. Of stochastic weight averaging it is 1 but for the ends of epochs: the plain mean of these."""
+        stage_two, epoch = self.recipe.stage_two, self.epoch_of(step)
+        if stage_two is not None and stage_two.average and epoch > stage_two.after_epoch:
+            averaged = epoch - stage_two.after_epoch  # the ends of epochs, this one included
+            return 1 - 1 / averaged if self.is_epoch_end(step) else 1.0
+        if self.recipe.train.ema_decay is None:
+            return 0.0
+        return min(self.recipe.train.ema_decay, step / (9 + step))
+
+    def knobs(self, step: int, plateau_factor: float = 1.0) -> Knobs:
+        """As arrays in the precision of the run."""
+        number = np.dtype(self.recipe.train.precision).type
+        weights = self.weights(self.epoch_of(step))
+        return Knobs(
+            np.asarray(number(self.learning_rate(step, plateau_factor))),
+            np.asarray(number(self.average_decay(step))),
+            {name: np.asarray(number(weight)) for name, weight in weights.items()},
+        )
+
+
+def _fraction_of_peak(schedule: ScheduleRecipe, done: float, epoch: int, plateau_factor: float) -> float:
+    """
+    Args:
+        done: share of the schedule that lies behind, 0 to 1.
+        epoch: from 0.
+    """
+    final = schedule.final_fraction
+    match schedule.kind:
+        case "cosine":
+            return final + (1 - final) * 0.5 * (1 + math.cos(math.pi * done))
+        case "exponential":
+            return final**done
+        case "cyclical":
+            phase = epoch / schedule.period % 1
+            return final + (1 - final) * (1 - abs(2 * phase - 1))
+        case "plateau":
+            return max(final, plateau_factor)
+        case _:
+            return 1.0
+
+
+@dataclass
+class Improvement:
+    """What the validations so far say: whether to lower the rate, whether to stop. Small, and JSON can hold it."""
+
+    best: float = math.inf
+    stale: int = 0
+    """Validations since the best one, or since the rate was last lowered."""
+    since_best: int = 0
+    plateau_factor: float = 1.0
+    stage: int = 1
+
+    def observe(self, loss: float, schedule: ScheduleRecipe, stage: int) -> None:
+        """Take note of a validation loss; losses of another stage are not compared."""
+        if stage != self.stage:
+            self.best, self.stale, self.since_best, self.stage = math.inf, 0, 0, stage
+        if loss < self.best:
+            self.best, self.stale, self.since_best = loss, 0, 0
+            return
+        self.stale += 1
+        self.since_best += 1
+        if schedule.kind == "plateau" and self.stale > schedule.patience:
+            self.plateau_factor, self.stale = self.plateau_factor * schedule.factor, 0

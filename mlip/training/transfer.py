@@ -1,0 +1,137 @@
+"""Going on from a potential: on which energy scale, and with which of the frames it has learnt from before."""
+
+import json
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from ase.data import chemical_symbols
+from jaxtyping import Float, Int
+
+from mlip.data import Store
+from mlip.errors import MlipError
+from mlip.models import heads_of
+from mlip.potential import Head, Potential
+from mlip.training.dataset import Dataset, energy_scale, frames_of_elements, head_of_each_material
+from mlip.training.recipe import Recipe
+
+_SAMPLE = 4096
+"""Frames that reference energies are refitted to."""
+_SINGULAR = 1e-6
+"""Relative size of a singular value below which a combination of elements never varies on its own in the sample."""
+
+
+def starting_potential(recipe: Recipe) -> Potential | None:
+    """What `init_from` names.
+
+    Raises:
+        MlipError: its network is not the recipe's.
+    """
+    if recipe.init_from is None:
+        return None
+    path = recipe.init_from.potential
+    potential = Potential.load(path)
+    theirs, ours = potential.config.model_dump(), recipe.model.model_dump()
+    differing = [key for key in ours if theirs.get(key) != ours[key]]
+    if differing or type(potential.config) is not type(recipe.model):
+        key = differing[0] if differing else "model"
+        raise MlipError(
+            f"the recipe's model.{key} is {ours.get(key)!r}, that of the potential {theirs.get(key)!r}",
+            where=str(path),
+            fix="leave the recipe's model section out: it is the potential's then",
+        )
+    return potential
+
+
+def take_over_energies(
+    data: Dataset, recipe: Recipe, potential: Potential, store: Store, remembered: Path | None = None
+) -> Dataset:
+    """The data set on the potential's energy scale, adjusted as `init_from` says.
+
+    Args:
+        store: of the training frames, without those that are replayed.
+        remembered: file that keeps the result, so that a resumed run has the very same energies.
+    """
+    if remembered is not None and remembered.exists():
+        heads = {name: Head(**head) for name, head in json.loads(remembered.read_text()).items()}
+    else:
+        heads = {name: _adjusted_head(name, data, recipe, potential, store) for name in data.heads}
+        if remembered is not None:
+            remembered.write_text(json.dumps({name: head.model_dump() for name, head in heads.items()}))
+    how = {"refit": "refitted by its errors on the training set", "keep": "kept"}
+    note = (
+        f"from {recipe.init_from.potential}: reference energies {how[recipe.init_from.reference_energies]}, "
+        f"scale {'that of the training set' if recipe.init_from.scale == 'refit' else 'kept'}"
+    )
+    return replace(data, heads=heads, notes=(*data.notes, note))
+
+
+def _adjusted_head(name: str, data: Dataset, recipe: Recipe, potential: Potential, store: Store) -> Head:
+    single = len(data.heads) == 1
+    own = potential.metadata if single else potential.metadata.heads[name]
+    energies = {symbol: energy + own.shift for symbol, energy in own.reference_energies.items()}
+    if strangers := sorted(set(data.statistics[name].elements) - set(energies)):
+        raise MlipError(
+            f"the potential does not know {', '.join(strangers)} of the training set",
+            where=str(recipe.init_from.potential),
+            fix="leave such materials out, or train from scratch",
+        )
+    if recipe.init_from.reference_energies == "refit":
+        frames = store.indices("train", None if single else name)
+        for symbol, error in _composition_errors(potential.of_head(None if single else name), store, frames).items():
+            energies[symbol] += error
+    refit_scale = recipe.init_from.scale == "refit"
+    scale = energy_scale(data.statistics[name]) if refit_scale else own.scale
+    return Head(reference_energies=energies, scale=scale, functional=data.heads[name].functional)
+
+
+def _composition_errors(potential: Potential, store: Store, frames: Int[np.ndarray, " k"]) -> dict[str, float]:
+    """Symbol -> eV that the potential's energies lack, the least-squares fit over (a sample of) the frames."""
+    if len(frames) > _SAMPLE:
+        frames = np.sort(np.random.default_rng(0).choice(frames, _SAMPLE, replace=False))
+    labelled = [frame for frame in map(store.frame, map(int, frames)) if frame.energy is not None]
+    labelled = [frame for frame in labelled if math.isfinite(frame.energy)]
+    # Neighbours in size share a batch: less padding.
+    labelled.sort(key=len)
+    predicted = np.array([result["energy"] for result in potential.predict(labelled)])
+    errors = np.array([frame.energy for frame in labelled]) - predicted
+    composition = np.array([np.bincount(frame.numbers, minlength=len(chemical_symbols)) for frame in labelled])
+    return _least_squares(composition, errors)
+
+
+def _least_squares(composition: Int[np.ndarray, "k 119"], errors: Float[np.ndarray, " k"]) -> dict[str, float]:
+    n_atoms = composition.sum(axis=1)
+    present = np.flatnonzero(composition.any(axis=0))
+    rows = composition[:, present] / n_atoms[:, None]
+    solution, *_ = np.linalg.lstsq(rows, errors / n_atoms, rcond=_SINGULAR)
+    return {chemical_symbols[z]: float(value) for z, value in zip(present, solution, strict=True)}
+
+
+def add_replay(data: Dataset, recipe: Recipe, n_frames: int) -> Dataset:
+    """The data set with frames of the store that `data.replay` names, which follow the `n_frames` of the first one.
+
+    Raises:
+        MlipError: nothing there that the potential knows.
+    """
+    replay = recipe.data.replay
+    with Store(replay.store) as store:
+        known = frames_of_elements(store, "train", None, data.elements)
+        heads = data.head_of_material
+        if heads is not None:
+            functionals = {material.functional for material in store.materials()}
+            heads = np.concatenate([heads, head_of_each_material(store, heads_of(recipe.model), functionals)])
+    if not len(known):
+        raise MlipError("no training frame of elements that the potential knows", where=str(replay.store))
+    wanted = round(len(data.train) * replay.share / (1 - replay.share))
+    chosen = np.sort(np.random.default_rng(recipe.train.seed).permutation(known)[: max(wanted, 1)])
+    note = f"{len(chosen):,} of {len(known):,} frames of {replay.store} are replayed in each epoch"
+    if len(chosen) < wanted:
+        note += f": all that there are, fewer than data.replay.share = {replay.share:g} asks for"
+    return replace(
+        data,
+        train=np.concatenate([data.train, chosen + n_frames]),
+        head_of_material=heads,
+        n_replayed=len(chosen),
+        notes=(*data.notes, note),
+    )
