@@ -278,9 +278,8 @@ def _put_together(
 def _merge(parts: list[Part], folder: Path, out: Path, settings: BuildSettings, metadata: dict[str, Any]) -> None:
     with StoreWriter(out, settings.as_dict()) as writer:
         for part in parts:
-            shard = Shard(part.store_file(folder))
-            with shard:
-                writer.add_shard(shard)
+            with Store(part.store_file(folder)) as store:
+                writer.add_shard(store.shards[0])
         writer.metadata |= metadata
 
 

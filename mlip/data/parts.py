@@ -141,9 +141,8 @@ def part_metadata(parts: Sequence[Part], report: BuildReport, kind: str | None) 
 
 def read_part(part: Part, folder: Path) -> tuple[BuildReport, str | None]:
     """What a part that is done holds: its account, and which kind of data."""
-    shard = Shard(part.store_file(folder))
-    with shard:
-        metadata = shard.metadata
+    with Store(part.store_file(folder)) as store:
+        metadata = store.metadata
     return BuildReport.from_dict(metadata["build"]), metadata["kind"]
 
 
