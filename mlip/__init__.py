@@ -9,6 +9,7 @@ __version__ = "0.1.0"
 
 _PUBLIC = {
     "Potential": "mlip.potential",
+    "PropertyModel": "mlip.property_model",
     "load": "mlip.potential",
     "MLIPCalculator": "mlip.calculator",
     "relax": "mlip.relaxation",
@@ -17,7 +18,17 @@ _PUBLIC = {
     "MlipError": "mlip.errors",
 }
 
-__all__ = ["MLIPCalculator", "MlipError", "Potential", "RelaxResult", "Store", "__version__", "load", "relax"]
+__all__ = [
+    "MLIPCalculator",
+    "MlipError",
+    "Potential",
+    "PropertyModel",
+    "RelaxResult",
+    "Store",
+    "__version__",
+    "load",
+    "relax",
+]
 
 
 def __getattr__(name: str):

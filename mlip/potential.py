@@ -4,9 +4,7 @@ Forces and stress come from one backward pass. With v_e = x_j + S L - x_i the ve
 neighbour j, and g_e = dE/dv_e:  F_i = sum_(e at i) g_e - sum_(e from i) g_e,  stress = sum_e v_e (x) g_e / V.
 """
 
-import json
 import os
-import tempfile
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -21,23 +19,19 @@ import numpy as np
 from ase import Atoms
 from ase.data import atomic_numbers, chemical_symbols
 from flax import linen as nn
-from flax.traverse_util import flatten_dict, unflatten_dict
 from jaxtyping import Array, Float
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
-from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save
 
 from mlip import __version__
 from mlip.data.records import Frame
 from mlip.errors import MlipError
 from mlip.graph.batching import Shape, ShapeLadder, pack, pad_batch
 from mlip.graph.crystal import crystal_graph
+from mlip.model_file import check_shapes, read_model_file, write_model_file
 from mlip.models import build_model, check_elements, heads_of, parse_config, select_head
 from mlip.runtime import precision_scope, set_up_jax
 from mlip.units import VOIGT
 
-FORMAT_VERSION = 1
-_HEADER_KEY = "mlip"
 _BATCH_EDGES = {"cpu": 12_000}  # measured
 _BATCH_EDGES_ELSEWHERE = 50_000
 
@@ -320,28 +314,8 @@ class Potential:
 
     def save(self, path: str | os.PathLike) -> Path:
         """Write one safetensors file: parameters as tensors, everything else as JSON in the header. Atomic."""
-        path = Path(path)
-        header = {
-            "format_version": FORMAT_VERSION,
-            "config": self.config.model_dump(),
-            "metadata": self.metadata.model_dump(),
-        }
-        # safetensors writes the memory as it lies: a transposed view would come back scrambled.
-        tensors = {".".join(key): np.asarray(leaf, order="C") for key, leaf in flatten_dict(self.params).items()}
-        data = save(tensors, metadata={_HEADER_KEY: json.dumps(header)})
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        try:
-            with os.fdopen(handle, "wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            os.chmod(temporary, 0o644)
-            os.replace(temporary, path)
-        except BaseException:
-            os.unlink(temporary)
-            raise
-        return path
+        header = {"config": self.config.model_dump(), "metadata": self.metadata.model_dump()}
+        return write_model_file(path, header, self.params)
 
     @classmethod
     def load(cls, path: str | os.PathLike, head: str | None = None) -> "Potential":
@@ -352,26 +326,8 @@ class Potential:
         Raises:
             MlipError: no such file, not a potential of ours, written by a newer version, damaged, no such head.
         """
-        path = Path(path)
-        if not path.is_file():
-            raise MlipError("no such potential", where=str(path), fix="give a .safetensors file")
-        try:
-            with safe_open(path, framework="numpy") as file:
-                header = (file.metadata() or {}).get(_HEADER_KEY)
-                tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a mapping)
-        except (SafetensorError, OSError) as error:
-            raise MlipError(
-                f"cannot be read as safetensors: {error}",
-                where=str(path),
-                fix="a potential is what `mlip train` or `mlip convert` wrote; stores: `mlip data info`",
-            ) from None
-        if header is None:
-            raise MlipError(
-                "has no mlip header: not a potential",
-                where=str(path),
-                fix="convert it: mlip convert SOURCE OUT",
-            )
-        potential = _from_header(cls, header, tensors, str(path))
+        header, params = read_model_file(path)
+        potential = _from_header(cls, header, params, str(path))
         return potential if head is None else potential.of_head(head)
 
 
@@ -399,25 +355,16 @@ def _choose(heads: Sequence[str]) -> str:
     return f"choose one of {', '.join(heads)}: head=NAME; mlip convert POTENTIAL OUT --head NAME makes a file of it"
 
 
-def _from_header(cls: type[Potential], text: str, tensors: dict[str, np.ndarray], where: str) -> Potential:
-    try:
-        header = json.loads(text)
-    except ValueError:
-        header = None
-    if not isinstance(header, dict):
-        raise MlipError("damaged header: not a JSON object", where=where)
-    if header.get("format_version", 0) > FORMAT_VERSION:
+def _from_header(cls: type[Potential], header: dict[str, Any], params: Any, where: str) -> Potential:
+    if "property" in header.get("metadata", {}):
         raise MlipError(
-            f"written in format {header['format_version']}; this mlip {__version__} reads up to {FORMAT_VERSION}",
-            where=where,
-            fix="upgrade: pip install -U alexandria-mlip",
+            f"predicts {header['metadata']['property']}: it is no potential", where=where, fix="mlip.PropertyModel.load"
         )
     try:
         config = parse_config(header["config"])
         metadata = PotentialMetadata.model_validate(header["metadata"])
     except (KeyError, ValidationError) as error:
         raise MlipError(f"damaged header: {str(error).splitlines()[0]}", where=where) from None
-    params = unflatten_dict({tuple(key.split(".")): tensor for key, tensor in tensors.items()})
     check_parameters(config, params, where)
     return cls(config, params, metadata)
 
@@ -427,16 +374,7 @@ def check_parameters(config: BaseModel, params: Any, where: str) -> None:
     Raises:
         MlipError: a parameter of the model is missing, superfluous, or has another shape.
     """
-    expected = {
-        ".".join(key): leaf.shape for key, leaf in flatten_dict(jax.eval_shape(partial(init_params, config))).items()
-    }
-    found = {".".join(key): leaf.shape for key, leaf in flatten_dict(params).items()}
-    for key in sorted(expected.keys() | found.keys()):
-        if expected.get(key) != found.get(key):
-            raise MlipError(
-                f"parameter {key}: the model has {expected.get(key, 'none')}, the file {found.get(key, 'none')}",
-                where=where,
-            )
+    check_shapes(jax.eval_shape(partial(init_params, config)), params, where)
 
 
 def init_params(config: BaseModel, seed: int = 0) -> Any:

@@ -21,3 +21,31 @@ def shared() -> Path:
 def quickstart_data() -> Path:
     """The bundled surrogate relaxation paths."""
     return REPOSITORY / "datasets" / "quickstart"
+
+
+@pytest.fixture(scope="session")
+def tiny_cgat():
+    """A CGAT with random weights, of all elements: what holds for any weights holds for it."""
+    import jax
+    import numpy as np
+    from ase.data import chemical_symbols
+
+    from mlip.models.cgat import CGATConfig
+    from mlip.property_model import PropertyMetadata, PropertyModel, init_parameters
+
+    config = CGATConfig(
+        features=8,
+        shell_features=8,
+        heads=2,
+        n_steps=2,
+        composition_steps=1,
+        output_widths=(8,),
+        rezero=False,
+        element_features=8,
+    )
+    # By NumPy, and larger than in the beginning of training: an initialisation takes long to compile.
+    rng = np.random.default_rng(3)
+    shapes = jax.eval_shape(lambda: init_parameters(config))
+    params = jax.tree.map(lambda leaf: rng.normal(0, 0.5, leaf.shape).astype(np.float32), shapes)
+    metadata = PropertyMetadata(property="e_above_hull", elements=chemical_symbols[1:104], functional="PBE")
+    return PropertyModel(config, params, metadata)

@@ -35,16 +35,26 @@ def convert(
     trust_pickle: Annotated[
         bool, typer.Option("--trust-pickle", help="mace: load a .model, which can run any code that is in it.")
     ] = False,
+    element_vectors: Annotated[
+        Path | None,
+        typer.Option(help="cgat: JSON of the elements' vectors, such as matscholar-embedding.json."),
+    ] = None,
+    predicts: Annotated[
+        str | None, typer.Option(help="cgat: the property that it was trained on; by default e_above_hull.")
+    ] = None,
 ) -> None:
-    """Convert a published checkpoint into a potential file, or back."""
+    """Convert a published checkpoint into a potential (or a property model), or back."""
     from mlip.convert import convert as read_checkpoint
     from mlip.convert import export
     from mlip.errors import MlipError
     from mlip.potential import Potential
 
     if to is not None:
-        if functional or aggregate or trust_pickle:
-            raise MlipError("--functional, --aggregate, --trust-pickle say how to read a checkpoint; --to writes one")
+        if functional or aggregate or trust_pickle or element_vectors or predicts:
+            raise MlipError(
+                "--functional, --aggregate, --trust-pickle, --element-vectors, --predicts say how to read a "
+                "checkpoint; --to writes one"
+            )
         potential = Potential.load(source, head=head)
         export(potential, to, out)
     else:
@@ -53,14 +63,18 @@ def convert(
         if head is not None and source.suffix == ".safetensors":
             potential = Potential.load(source)
         else:
-            potential = read_checkpoint(source, functional, aggregate, trust_pickle)
-        potential = potential if head is None else potential.of_head(head)
+            potential = read_checkpoint(source, functional, aggregate, trust_pickle, element_vectors, predicts)
+        if head is not None:
+            if not isinstance(potential, Potential):
+                raise MlipError("has no heads: it is no potential", where=str(source))
+            potential = potential.of_head(head)
         for note in potential.metadata.provenance.get("notes", []):
             print(f"note: {note}")
         potential.save(out)
     functional = potential.metadata.functional
     print(
         f"{out}: {potential.config.model}, {potential.n_parameters:,} parameters, {len(potential.elements)} elements, "
-        + (f"heads {', '.join(potential.heads)}, " if len(potential.heads) > 1 else "")
+        + (f"heads {', '.join(heads)}, " if len(heads := getattr(potential, "heads", ())) > 1 else "")
+        + (f"predicts {predicts}, " if (predicts := getattr(potential.metadata, "property", None)) else "")
         + ("functional unknown (--functional tells it)" if functional == "unknown" else functional)
     )

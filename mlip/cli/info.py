@@ -8,17 +8,18 @@ import typer
 
 def info(
     path: Annotated[
-        Path | None, typer.Argument(help="A potential (.safetensors). Without it: versions and devices.")
+        Path | None,
+        typer.Argument(help="A potential or a property model. Without it: versions and devices."),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Describe a potential, or (without a path) this installation and its devices."""
+    """Describe a potential or a property model, or (without a path) this installation and its devices."""
     import json
 
     from rich.console import Console
     from rich.table import Table
 
-    facts = _installation() if path is None else _potential(path)
+    facts = _installation() if path is None else _model(path)
     if as_json:
         print(json.dumps(facts, indent=2))
         return
@@ -43,6 +44,32 @@ def _installation() -> dict:
         "devices": [str(device) for device in jax.devices()],
         "platform": jax.default_backend(),
         "compilation cache": str(cache_folder()),
+    }
+
+
+def _model(path: Path) -> dict:
+    from mlip.model_file import read_model_file
+
+    header, _ = read_model_file(path)
+    is_property_model = "property" in header.get("metadata", {})
+    return _property_model(path) if is_property_model else _potential(path)
+
+
+def _property_model(path: Path) -> dict:
+    from mlip.property_model import PropertyModel
+
+    model = PropertyModel.load(path)
+    metadata = model.metadata
+    return {
+        "model": model.config.model,
+        "predicts": metadata.property,
+        "parameters": model.n_parameters,
+        "config": model.config.model_dump(),
+        "elements": " ".join(model.elements),
+        "functional": metadata.functional,
+        "mean, standard deviation": [metadata.mean, metadata.std],
+        "provenance": metadata.provenance,
+        "written by mlip": metadata.mlip_version,
     }
 
 

@@ -1,5 +1,6 @@
 """What readers are told about a checkpoint, beside where it lies."""
 
+from pathlib import Path
 from typing import NamedTuple
 
 
@@ -9,3 +10,5 @@ class ReadOptions(NamedTuple):
     functional: str | None = None
     aggregate: str | None = None
     trust_pickle: bool = False
+    element_vectors: str | Path | None = None
+    predicts: str | None = None

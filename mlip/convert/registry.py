@@ -1,14 +1,15 @@
 """Which converter reads a source, and which writes a format: readers offer `recognises(path)` and
-`read(path, options) -> Potential`, writers `write(potential, path)`."""
+`read(path, options) -> Potential | PropertyModel`, writers `write(potential, path)`."""
 
 from pathlib import Path
 
-from mlip.convert import m3gnet, mace, mace_export, matgl, matgl_export
+from mlip.convert import cgat, m3gnet, mace, mace_export, matgl, matgl_export
 from mlip.convert.options import ReadOptions
 from mlip.errors import MlipError
 from mlip.potential import Potential
+from mlip.property_model import PropertyModel
 
-_READERS = (m3gnet, mace, matgl)  # in this order: matgl takes any NAME_weights.npz
+_READERS = (m3gnet, mace, cgat, matgl)  # in this order: matgl takes any NAME_weights.npz
 _WRITERS = {"matgl": matgl_export.write, "mace": mace_export.write}
 
 
@@ -17,14 +18,18 @@ def convert(
     functional: str | None = None,
     aggregate: str | None = None,
     trust_pickle: bool = False,
-) -> Potential:
-    """The potential that a published checkpoint holds.
+    element_vectors: str | Path | None = None,
+    predicts: str | None = None,
+) -> Potential | PropertyModel:
+    """The potential, or the property model, that a published checkpoint holds.
 
     Args:
         functional: whose energies these are; by default what the checkpoint, or its name, tells.
         aggregate: "centre" or "neighbour", the end of a bond to which atom messages are added; by default what the
             checkpoint tells. What was decided, and why, is in the provenance's `notes`.
         trust_pickle: load a file that can run any code, as models of mace-torch can.
+        element_vectors: JSON of the vectors that a property model takes for its elements, such as matscholar's.
+        predicts: the property, by its name in a store; by default what the checkpoint tells, or e_above_hull.
 
     Raises:
         MlipError: no such source, a layout that no converter knows, a damaged or unsupported checkpoint.
@@ -36,7 +41,7 @@ def convert(
         raise MlipError("no such file or folder", where=str(source))
     for reader in _READERS:
         if reader.recognises(source):
-            return reader.read(source, ReadOptions(functional, aggregate, trust_pickle))
+            return reader.read(source, ReadOptions(functional, aggregate, trust_pickle, element_vectors, predicts))
     known = "; ".join(reader.LAYOUT for reader in _READERS)
     raise MlipError("is no checkpoint that mlip can convert", where=str(source), fix=f"known: {known}")
 

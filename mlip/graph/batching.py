@@ -91,7 +91,7 @@ def graph_sizes(graphs: Sequence[jraph.GraphsTuple]) -> Int[np.ndarray, "k 2"]:
     return np.array([(len(g.nodes["species"]), len(g.senders)) for g in graphs], dtype=np.int64).reshape(-1, 2)
 
 
-_FILLING = {"positions": 0.0, "cell": np.eye(3), "frame": -1}
+_FILLING = {"positions": 0.0, "cell": np.eye(3), "frame": -1, "multiplicity": 0.0, "fractions": 0.0}
 
 
 def _filling(key: str, dtype: np.dtype):

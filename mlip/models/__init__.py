@@ -20,17 +20,32 @@ _MODELS = {
     "mace": ("mlip.models.mace", "MACEConfig", "MACE"),
     "m3gnet": ("mlip.models.m3gnet", "M3GNetConfig", "M3GNet"),
 }
+_PROPERTY_MODELS = {
+    "cgat": ("mlip.models.cgat", "CGATConfig", "CGAT"),
+}
+"""Their modules map a batch of their own kind to a prediction a crystal; `example_batch(config)` is a small one."""
 
 
 def model_names() -> list[str]:
-    """The names a recipe's `model.model` may have."""
+    """The names that a potential's `model` may have."""
     return sorted(_MODELS)
 
 
+def property_model_names() -> list[str]:
+    """The names that a property model's `model` may have."""
+    return sorted(_PROPERTY_MODELS)
+
+
+def example_batch(config: BaseModel) -> Any:
+    """What a property model can be initialised with."""
+    return import_module(_PROPERTY_MODELS[config.model][0]).example_batch(config)
+
+
 def _lookup(name: str) -> tuple[type[BaseModel], type[nn.Module]]:
-    if name not in _MODELS:
-        raise MlipError(f"unknown model {name!r}", where="model", fix=f"one of: {', '.join(model_names())}")
-    module, config, model = _MODELS[name]
+    known = _MODELS | _PROPERTY_MODELS
+    if name not in known:
+        raise MlipError(f"unknown model {name!r}", where="model", fix=f"one of: {', '.join(sorted(known))}")
+    module, config, model = known[name]
     room = import_module(module)
     return getattr(room, config), getattr(room, model)
 

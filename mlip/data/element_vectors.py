@@ -1,0 +1,49 @@
+"""Vectors that describe elements, from a file: matscholar's, on which published CGAT stands, and the like."""
+
+import json
+import math
+from os import PathLike
+from pathlib import Path
+
+import numpy as np
+from ase.data import atomic_numbers
+from jaxtyping import Float
+
+from mlip.errors import MlipError
+
+
+def read_element_vectors(path: str | PathLike) -> dict[str, Float[np.ndarray, " v"]]:
+    """Symbol -> vector, of a JSON object {symbol: [numbers]}, all of one length.
+
+    Raises:
+        MlipError: no such file, another layout, a name that is no element, numbers that are not finite.
+    """
+    path = Path(path)
+    try:
+        content = json.loads(path.read_text())
+    except OSError as error:
+        raise MlipError(f"cannot be read: {error.strerror}", where=str(path)) from None
+    except ValueError:
+        raise MlipError("is not JSON", where=str(path), fix='{"H": [0.1, ...], "He": [...], ...}') from None
+    if not isinstance(content, dict) or not content:
+        raise MlipError("is no JSON object of elements", where=str(path), fix='{"H": [0.1, ...], "He": [...], ...}')
+    length = None
+    for symbol, vector in content.items():
+        if symbol == "X" or symbol not in atomic_numbers:
+            raise MlipError(f"{symbol!r} is no element", where=str(path))
+        if not isinstance(vector, list) or not all(isinstance(x, int | float) and math.isfinite(x) for x in vector):
+            raise MlipError(f"the vector of {symbol} is no list of finite numbers", where=str(path))
+        length = len(vector) if length is None else length
+        if len(vector) != length or not vector:
+            raise MlipError(f"the vector of {symbol} has {len(vector)} numbers, others {length}", where=str(path))
+    return {symbol: np.array(vector, np.float64) for symbol, vector in content.items()}
+
+
+def vectors_by_number(vectors: dict[str, Float[np.ndarray, " v"]], max_atomic_number: int) -> Float[np.ndarray, "z v"]:
+    """Rows 0 .. max_atomic_number, zero where there is no vector."""
+    length = len(next(iter(vectors.values())))
+    table = np.zeros((max_atomic_number + 1, length))
+    for symbol, vector in vectors.items():
+        if atomic_numbers[symbol] <= max_atomic_number:
+            table[atomic_numbers[symbol]] = vector
+    return table

@@ -1,0 +1,97 @@
+"""The file of a model: safetensors, with config and metadata as JSON in the header. Written atomically, no pickle."""
+
+import json
+import os
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from flax.traverse_util import flatten_dict, unflatten_dict
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save
+
+from mlip import __version__
+from mlip.errors import MlipError
+
+FORMAT_VERSION = 1
+_HEADER_KEY = "mlip"
+
+
+def write_model_file(path: str | os.PathLike, header: dict[str, Any], params: Any) -> Path:
+    """Parameters, a nested dict, as tensors; `header` is JSON-able."""
+    path = Path(path)
+    # safetensors writes the memory as it lies: a transposed view would come back scrambled.
+    tensors = {".".join(key): np.asarray(leaf, order="C") for key, leaf in flatten_dict(params).items()}
+    data = save(tensors, metadata={_HEADER_KEY: json.dumps({"format_version": FORMAT_VERSION, **header})})
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+    except BaseException:
+        os.unlink(temporary)
+        raise
+    return path
+
+
+def read_model_file(path: str | os.PathLike) -> tuple[dict[str, Any], Any]:
+    """Header and parameters.
+
+    Raises:
+        MlipError: no such file, not a file of ours, written by a newer version, damaged.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise MlipError("no such potential", where=str(path), fix="give a .safetensors file")
+    try:
+        with safe_open(path, framework="numpy") as file:
+            text = (file.metadata() or {}).get(_HEADER_KEY)
+            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a mapping)
+    except (SafetensorError, OSError) as error:
+        raise MlipError(
+            f"cannot be read as safetensors: {error}",
+            where=str(path),
+            fix="a potential is what `mlip train` or `mlip convert` wrote; stores: `mlip data info`",
+        ) from None
+    if text is None:
+        raise MlipError(
+            "has no mlip header: not a potential", where=str(path), fix="convert it: mlip convert SOURCE OUT"
+        )
+    return _parsed(text, str(path)), unflatten_dict({tuple(key.split(".")): value for key, value in tensors.items()})
+
+
+def _parsed(text: str, where: str) -> dict[str, Any]:
+    try:
+        header = json.loads(text)
+    except ValueError:
+        header = None
+    if not isinstance(header, dict):
+        raise MlipError("damaged header: not a JSON object", where=where)
+    if header.get("format_version", 0) > FORMAT_VERSION:
+        raise MlipError(
+            f"written in format {header['format_version']}; this mlip {__version__} reads up to {FORMAT_VERSION}",
+            where=where,
+            fix="upgrade: pip install -U alexandria-mlip",
+        )
+    return header
+
+
+def check_shapes(expected: Any, params: Any, where: str) -> None:
+    """Compare nested dicts of arrays.
+
+    Raises:
+        MlipError: a parameter of the model is missing, superfluous, or has another shape.
+    """
+    wanted = {".".join(key): tuple(leaf.shape) for key, leaf in flatten_dict(expected).items()}
+    found = {".".join(key): tuple(leaf.shape) for key, leaf in flatten_dict(params).items()}
+    for key in sorted(wanted.keys() | found.keys()):
+        if wanted.get(key) != found.get(key):
+            raise MlipError(
+                f"parameter {key}: the model has {wanted.get(key, 'none')}, the file {found.get(key, 'none')}",
+                where=where,
+            )

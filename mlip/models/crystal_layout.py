@@ -1,0 +1,116 @@
+"""How the nodes and edges of many crystals lie in arrays, and the attention that runs over them.
+
+`PackedCrystals`: any crystals, one after another; edges meet at their nodes in sums by segment. `AlikeCrystals`: one
+prototype with many assignments of elements; all share the edges, which have a slot each at the node where they arrive,
+so that sums run over an axis and nothing is scattered. A network sees the same few methods.
+
+Rows of nodes are (n, ..., f), of edges (e, ..., f) or (n, slots, ..., f), of crystals (c, f).
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import jraph
+from jaxtyping import Array, Float, Int
+
+from mlip.graph.prototype import PrototypeBatch
+
+_TINY = 1e-16
+"""Added to the sum of a softmax: where nothing arrives, the mean is zero."""
+
+
+class PackedCrystals(NamedTuple):
+    """Of a padded batch of `mlip.graph.shells.shell_graph`; what has multiplicity 0 is padding."""
+
+    senders: Int[Array, " e"]
+    receivers: Int[Array, " e"]
+    shells: Int[Array, " e"]
+    edge_multiplicity: Float[Array, " e"]
+    node_multiplicity: Float[Array, " n"]
+    crystal_of_node: Int[Array, " n"]
+    n_node: Int[Array, " c"]
+
+    @classmethod
+    def of(cls, graph: jraph.GraphsTuple, dtype) -> "PackedCrystals":
+        n_nodes = len(graph.nodes["species"])
+        return cls(
+            graph.senders,
+            graph.receivers,
+            graph.edges["shell"],
+            graph.edges["multiplicity"].astype(dtype),
+            graph.nodes["multiplicity"].astype(dtype),
+            jnp.repeat(jnp.arange(len(graph.n_node)), graph.n_node, total_repeat_length=n_nodes),
+            graph.n_node,
+        )
+
+    def at_senders(self, rows: Float[Array, "n f"]) -> Float[Array, "e f"]:
+        return rows[self.senders]
+
+    def at_receivers(self, rows: Float[Array, "n f"]) -> Float[Array, "e f"]:
+        return rows[self.receivers]
+
+    def of_shells(self, table: Float[Array, "k f"]) -> Float[Array, "e f"]:
+        return table[self.shells]
+
+    def of_crystals(self, rows: Float[Array, "c f"]) -> Float[Array, "n f"]:
+        return rows[self.crystal_of_node]
+
+    def attend_to_edges(self, scores: Float[Array, "e s"], values: Float[Array, "e f"]) -> Float[Array, "n f"]:
+        """Mean of the values that arrive at each node, weighted by a softmax of their scores, s = 1 or f."""
+        return _segment_attention(scores, values, self.edge_multiplicity, self.receivers, len(self.node_multiplicity))
+
+    def attend_to_nodes(self, scores: Float[Array, "n s"], values: Float[Array, "n f"]) -> Float[Array, "c f"]:
+        """The same over the nodes of each crystal."""
+        return _segment_attention(scores, values, self.node_multiplicity, self.crystal_of_node, len(self.n_node))
+
+
+def _segment_attention(scores, values, multiplicity, segments, n_segments: int) -> Float[Array, "k f"]:
+    largest = jax.ops.segment_max(jax.lax.stop_gradient(scores), segments, n_segments, indices_are_sorted=True)
+    weights = multiplicity[:, None] * jnp.exp(scores - largest[segments])
+    sum_segments = lambda rows: jax.ops.segment_sum(rows, segments, n_segments, indices_are_sorted=True)  # noqa: E731
+    return sum_segments(weights * values) / (sum_segments(weights) + _TINY)
+
+
+class AlikeCrystals(NamedTuple):
+    """c crystals with the edges of one prototype, in slots of the nodes where they arrive. Multiplicity 0: padding."""
+
+    senders: Int[Array, "n slots"]
+    shells: Int[Array, "n slots"]
+    edge_multiplicity: Float[Array, "n slots"]
+    node_multiplicity: Float[Array, " n"]
+
+    @classmethod
+    def of(cls, batch: PrototypeBatch, dtype) -> "AlikeCrystals":
+        return cls(
+            batch.senders, batch.shells, batch.edge_multiplicity.astype(dtype), batch.node_multiplicity.astype(dtype)
+        )
+
+    def at_senders(self, rows: Float[Array, "n c f"]) -> Float[Array, "n slots c f"]:
+        return rows[self.senders]
+
+    def at_receivers(self, rows: Float[Array, "n c f"]) -> Float[Array, "n 1 c f"]:
+        return rows[:, None]
+
+    def of_shells(self, table: Float[Array, "k f"]) -> Float[Array, "n slots 1 f"]:
+        return table[self.shells][:, :, None]
+
+    def of_crystals(self, rows: Float[Array, "c f"]) -> Float[Array, "1 c f"]:
+        return rows[None]
+
+    def attend_to_edges(
+        self, scores: Float[Array, "n slots c s"], values: Float[Array, "n slots c f"]
+    ) -> Float[Array, "n c f"]:
+        return _axis_attention(scores, values, self.edge_multiplicity, axis=1)
+
+    def attend_to_nodes(self, scores: Float[Array, "n c s"], values: Float[Array, "n c f"]) -> Float[Array, "c f"]:
+        return _axis_attention(scores, values, self.node_multiplicity, axis=0)
+
+
+def _axis_attention(scores, values, multiplicity, axis: int) -> Float[Array, "..."]:
+    largest = jax.lax.stop_gradient(scores).max(axis, keepdims=True)
+    weights = multiplicity[..., None, None] * jnp.exp(scores - largest)
+    return (weights * values).sum(axis) / (weights.sum(axis) + _TINY)
+
+
+Layout = PackedCrystals | AlikeCrystals

@@ -1,0 +1,200 @@
+"""A property model: a network with its parameters and metadata; a property of each crystal from it; its file."""
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from ase import Atoms
+from ase.data import atomic_numbers, chemical_symbols
+from flax import linen as nn
+from jaxtyping import Array, Float, Int
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from mlip import __version__
+from mlip.data.records import Frame
+from mlip.errors import MlipError
+from mlip.graph.batching import ShapeLadder, pack, pad_batch
+from mlip.graph.prototype import Prototype, prototype_batches
+from mlip.graph.shells import shell_graph
+from mlip.model_file import check_shapes, read_model_file, write_model_file
+from mlip.models import build_model, check_elements, example_batch, parse_config
+from mlip.runtime import precision_scope, set_up_jax
+
+_BATCH_EDGES = 4_000
+
+
+class PropertyMetadata(BaseModel):
+    """What a property model says of itself; JSON in the file's header."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    property: str
+    """What is predicted, by its name in a store: e_above_hull, e_form, volume, ..."""
+    mean: float = 0.0
+    """Of the property on the training data, in its unit; 0 of the network's output."""
+    std: float = 1.0
+    """The property's unit times 1 of the network's output."""
+    elements: list[str]
+    """That were trained, or have a vector."""
+    functional: str = "unknown"
+    knows_uncertainty: bool = False
+    """Its loss was one that trains the second output, the logarithm of an uncertainty."""
+    provenance: dict[str, Any] = Field(default_factory=dict)
+    mlip_version: str = __version__
+
+    @field_validator("elements")
+    @classmethod
+    def _are_elements(cls, elements: list[str]) -> list[str]:
+        if strangers := sorted(set(elements) - set(chemical_symbols[1:])):
+            raise ValueError(f"no elements: {', '.join(strangers)}")
+        return elements
+
+
+@partial(jax.jit, static_argnums=0)
+def evaluate(model: nn.Module, params: Any, batch: Any) -> Float[Array, "c 2"]:
+    """The network's two outputs for each crystal, compiled once a model and shape for the whole process."""
+    with jax.default_matmul_precision("highest"):
+        return model.apply({"params": params}, batch)
+
+
+@dataclass(frozen=True, eq=False)
+class PropertyModel:
+    """A network, its parameters and metadata. Immutable; `params` is a pytree of float32 (or float64) arrays."""
+
+    config: BaseModel
+    params: Any
+    metadata: PropertyMetadata
+
+    def __post_init__(self):
+        check_elements(self.config, self.metadata.elements)
+
+    @cached_property
+    def model(self) -> nn.Module:
+        return build_model(self.config)
+
+    @property
+    def elements(self) -> list[str]:
+        """Symbols of the known elements, by atomic number."""
+        return sorted(self.metadata.elements, key=atomic_numbers.__getitem__)
+
+    @property
+    def n_parameters(self) -> int:
+        return sum(leaf.size for leaf in jax.tree.leaves(self.params))
+
+    def cast(self, dtype: str) -> Any:
+        """The parameters in `dtype` ("float32" or "float64"), as device arrays."""
+        with precision_scope(dtype):
+            return jax.tree.map(lambda leaf: jnp.asarray(np.asarray(leaf), dtype), self.params)
+
+    def check_elements(self, numbers: np.ndarray, where: str | None = None) -> None:
+        """
+        Raises:
+            MlipError: naming the elements that the model does not know.
+        """
+        if unknown := sorted({chemical_symbols[z] for z in set(np.ravel(numbers).tolist())} - set(self.elements)):
+            raise MlipError(f"the model does not know {', '.join(unknown)}", where=where)
+
+    def predict(
+        self, structures: Sequence[Atoms | Frame], dtype: str = "float32", batch_edges: int = _BATCH_EDGES
+    ) -> Float[np.ndarray, " k"]:
+        """The property of each structure, in its unit.
+
+        Args:
+            structures: any periodicity, relaxed or not; not modified.
+            batch_edges: about how many edges go through the device together.
+
+        Raises:
+            MlipError: unknown element, coincident atoms, too few neighbours; names the structure by its place.
+        """
+        precision_scope(dtype)
+        if not len(structures):
+            return np.zeros(0)
+        set_up_jax()
+        for index, structure in enumerate(structures):
+            self.check_elements(structure.numbers, where=f"structure {index}")
+        graphs = [self._graph(structure, index) for index, structure in enumerate(structures)]
+        ladder = ShapeLadder()
+        values = np.zeros(len(graphs))
+        params = self.cast(dtype)
+        budget = ladder.smallest(1, batch_edges, 1).n_edge
+        for members, shape in pack(graphs, ladder, max_edges=budget):
+            with precision_scope(dtype):
+                output = evaluate(self.model, params, pad_batch([graphs[k] for k in members], shape))
+                values[members] = np.asarray(output)[: len(members), 0]
+        return self._in_units(values)
+
+    def predict_prototype(
+        self,
+        prototype: Prototype,
+        assignments: Int[np.ndarray, "k sites"],
+        dtype: str = "float32",
+        batch_size: int = 256,
+    ) -> Float[np.ndarray, " k"]:
+        """The property of one prototype with many assignments of elements to its sites, in its unit.
+
+        Args:
+            assignments: (k, sites) atomic numbers.
+
+        Raises:
+            MlipError: unknown element.
+        """
+        set_up_jax()
+        self.check_elements(np.unique(assignments))
+        params = self.cast(dtype)
+        values = []
+        for batch in prototype_batches(prototype, np.asarray(assignments, np.int32), batch_size):
+            with precision_scope(dtype):
+                values.append(np.asarray(evaluate(self.model, params, batch))[:, 0])
+        return self._in_units(np.concatenate(values)[: len(assignments)] if values else np.zeros(0))
+
+    def _graph(self, structure: Atoms | Frame, index: int):
+        config = self.config
+        try:
+            return shell_graph(
+                structure, config.n_neighbors, cutoff=config.cutoff, tolerance=config.shell_tolerance, index=index
+            )
+        except MlipError as error:
+            raise MlipError(error.what, where=f"structure {index}", fix=error.fix) from None
+
+    def _in_units(self, outputs: Float[np.ndarray, " k"]) -> Float[np.ndarray, " k"]:
+        return outputs.astype(np.float64) * self.metadata.std + self.metadata.mean
+
+    def save(self, path: str | os.PathLike) -> Path:
+        """Write one safetensors file: parameters as tensors, everything else as JSON in the header. Atomic."""
+        header = {"config": self.config.model_dump(), "metadata": self.metadata.model_dump()}
+        return write_model_file(path, header, self.params)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike) -> "PropertyModel":
+        """
+        Raises:
+            MlipError: no such file, not a property model of ours, written by a newer version, damaged.
+        """
+        header, params = read_model_file(path)
+        try:
+            config = parse_config(header["config"])
+            metadata = PropertyMetadata.model_validate(header["metadata"])
+        except (KeyError, ValidationError) as error:
+            raise MlipError(f"holds no property model: {str(error).splitlines()[0]}", where=str(path)) from None
+        check_parameters(config, params, str(path))
+        return cls(config, params, metadata)
+
+
+def init_parameters(config: BaseModel, seed: int = 0) -> Any:
+    """Random parameters of a property model, float32."""
+    initialise = jax.jit(build_model(config).init)  # compiled, the unused forward pass costs nothing
+    return initialise(jax.random.key(seed), example_batch(config))["params"]
+
+
+def check_parameters(config: BaseModel, params: Any, where: str) -> None:
+    """
+    Raises:
+        MlipError: a parameter of the model is missing, superfluous, or has another shape.
+    """
+    check_shapes(jax.eval_shape(partial(init_parameters, config)), params, where)
