@@ -1,8 +1,14 @@
-"""`mlip train`: a recipe into a potential."""
+"""`mlip train`: a recipe into a potential, or a sweep of recipes into a table."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import typer
+
+from mlip.errors import MlipError
+
+if TYPE_CHECKING:
+    from mlip.training.sweep import SweepResult
 
 
 def train(
@@ -12,16 +18,61 @@ def train(
     ),
     resume: bool = typer.Option(False, "--resume", help="Go on with the run that is in the run folder."),
     dry_run: bool = typer.Option(
-        False, "--dry-run", help="Check recipe and data, print what would be done, write nothing."
+        False, "--dry-run", help="Check recipe and data, time a few steps, print what would be done, write nothing."
+    ),
+    coordinator: str = typer.Option(
+        None, envvar="MLIP_COORDINATOR", metavar="HOST:PORT", help="Where process 0 of several runs; any free port."
+    ),
+    processes: int = typer.Option(None, envvar="MLIP_PROCESSES", min=1, help="How many train together."),
+    process: int = typer.Option(None, envvar="MLIP_PROCESS", min=0, help="Which of them this is, from 0."),
+    sweep: Path = typer.Option(
+        None, help="YAML file of keys and lists of values: a run for each combination, and one table of all."
+    ),
+    cluster: str = typer.Option(
+        None, help="For a sweep, runs side by side on Dask: tcp://HOST:PORT, slurm:JOBS,cores=16,..., or local:N."
     ),
 ) -> None:
-    """Train a potential by a recipe; everything about the run goes into its folder."""
+    """Train a potential by a recipe; everything about the run goes into its folder.
+
+    With several processes, on one host or many, the same command starts each: under srun or mpirun as it is,
+    elsewhere with --coordinator, --processes and --process.
+    """
     from mlip.training.dry_run import describe_plan
     from mlip.training.loop import train as run
+    from mlip.training.processes import joined
     from mlip.training.recipe_file import load_recipe
 
+    if sweep is not None:
+        _sweep(recipe, overrides or (), sweep, cluster, dry_run=dry_run)
+        return
+    if cluster is not None:
+        raise MlipError("--cluster is for a sweep", fix="several devices of one run: see --coordinator")
     resolved = load_recipe(recipe, overrides or ())
     if dry_run:
         typer.echo(describe_plan(resolved))
-    else:
+        return
+    with joined(coordinator, processes, process):
         run(resolved, resume=resume)
+
+
+def _sweep(recipe: Path, overrides, sweep: Path, cluster: str | None, *, dry_run: bool) -> None:
+    from mlip.cli.tables import console, print_table
+    from mlip.training.sweep import TABLE, plan_sweep, run_sweep
+
+    runs = plan_sweep(recipe, overrides, sweep)
+    if dry_run:
+        typer.echo("\n".join(str(run.recipe.out) for run in runs))
+        return
+    results = run_sweep(runs, cluster=cluster, report=_tell)
+    header = (*runs[0].values, "step", "loss", "E meV/atom", "F eV/Å", "S GPa")
+    rows = [(*result.values.values(), *(result.validation.values() or [None] * 5)) for result in results]
+    print_table(console(), f"validation of {len(results)} runs", header, rows)
+    typer.echo(f"table: {runs[0].recipe.out.parent / TABLE}")
+    if failed := [result for result in results if result.error]:
+        raise MlipError(f"{len(failed)} of {len(results)} runs failed, first: {failed[0].error}")
+
+
+def _tell(result: "SweepResult") -> None:
+    if result.error:
+        values = ", ".join(f"{key}={value}" for key, value in result.values.items())
+        typer.echo(f"{values}: {result.error}", err=True)

@@ -14,12 +14,12 @@ from mlip.graph.loader import BatchStatistics, EvaluationLoader, TrainingLoader
 from mlip.models import build_model, check_elements, heads_of
 from mlip.potential import Potential, init_params
 from mlip.runtime import precision_scope, set_up_jax
-from mlip.training import parallel
+from mlip.training import parallel, processes
 from mlip.training.checkpoint import Checkpoints
 from mlip.training.dataset import Dataset, factors_of_materials, open_dataset, store_fingerprint
 from mlip.training.export import draw, export
 from mlip.training.hard_examples import HardExamples
-from mlip.training.log import RunLog
+from mlip.training.log import RunLog, SilentLog
 from mlip.training.measured import complete_recipe, describe_measured
 from mlip.training.monitor import Monitor, SentStep, add_terms, describe, errors_of
 from mlip.training.recipe import Recipe
@@ -32,6 +32,8 @@ from mlip.training.transfer import add_replay, starting_potential, take_over_ene
 def train(recipe: Recipe, *, resume: bool = False, quiet: bool = False) -> Path:
     """Run `recipe`, or go on with it where it stopped; returns the path of the exported potential.
 
+    Within `processes.joined` all processes call this alike, and the first one writes.
+
     Raises:
         MlipError: the run folder holds a run and `resume` is false; the data do not fit the recipe; too many
             steps were not finite.
@@ -39,21 +41,26 @@ def train(recipe: Recipe, *, resume: bool = False, quiet: bool = False) -> Path:
     started = time.perf_counter()
     set_up_jax()
     with open_store(recipe) as store:
-        folder = open_run_folder(recipe, store_fingerprint(store), resume=resume)
+        fingerprint = store_fingerprint(store)
+    processes.check_same(recipe=recipe.fingerprint(), store=fingerprint, number_of_devices=parallel.n_devices())
+    processes.from_first(lambda: str(open_run_folder(recipe, fingerprint, resume=resume).path))
+    folder = RunFolder(recipe.out)
     with (
         precision_scope(recipe.train.precision),
         open_store(recipe) as store,
         Checkpoints(folder.checkpoints, keep=recipe.train.keep) as checkpoints,
     ):
-        run = Run(recipe, store, folder)
+        run = processes.after_first(lambda: Run(recipe, store, folder))
         run.restore(checkpoints)
-        with RunLog(folder.path, n_steps=run.plan.n_steps, resumed_from=run.done, quiet=quiet) as log:
+        log_options = {"resumed_from": run.done, "quiet": quiet, "wandb_project": recipe.wandb_project}
+        is_first = processes.is_first()
+        with RunLog(folder.path, n_steps=run.plan.n_steps, **log_options) if is_first else SilentLog() as log:
             if resume and not run.done:
                 log.say(f"no checkpoint in {folder.path}: the run starts from the beginning")
             for line in run.describe():
                 log.say(line)
             hard_examples = HardExamples(folder.path, store, resumed_from=run.done)
-            monitor = Monitor(run.plan, store, log, hard_examples, started=started, skipped=run.skipped)
+            monitor = Monitor(run.plan, store, log, hard_examples, started=started, state=run.monitored)
             run.take_steps(checkpoints, monitor, log)
             run.finish(checkpoints, log)
     return folder.potential
@@ -77,7 +84,7 @@ class Run:
         self.validation = validation_batches(self.recipe, store, self.data)
         self.plan = Plan(self.recipe, self.batches.steps_per_epoch)
         self.fresh = new_state(self.recipe, None if self.origin is None else self.origin.params)
-        self.state, self.done, self.skipped, self.improvement = self.fresh, 0, 0, Improvement()
+        self.state, self.done, self.improvement, self.monitored = self.fresh, 0, Improvement(), None
         model = build_model(self.recipe.model)
         self.train_step = make_train_step(model, self.recipe)
         self.validation_step = make_validation_step(model, self.recipe)
@@ -90,7 +97,7 @@ class Run:
         self.done = checkpoints.last_step
         self.state, progress = checkpoints.restore(self.fresh)
         self.batches.set_state(progress["batches"])
-        self.skipped = progress["skipped"]
+        self.monitored = progress["monitor"]
         self.improvement = Improvement(**progress["improvement"])
 
     def describe(self) -> list[str]:
@@ -167,10 +174,9 @@ class Run:
         return errors_of(terms, self.plan.weights(epoch))
 
     def _save(self, checkpoints: Checkpoints, monitor: Monitor, loss: float | None = None) -> None:
-        self.skipped = monitor.skipped
         progress = {
             "batches": self.batches.get_state(),
-            "skipped": self.skipped,
+            "monitor": monitor.get_state(),
             "improvement": asdict(self.improvement),
         }
         stage = self.plan.stage_of(self.plan.epoch_of(self.done))
@@ -184,6 +190,8 @@ class Run:
             if len(self.data.validation):
                 log.say("warning: no validation loss was finite; the last step is exported, not the best one")
         best_state, _ = checkpoints.restore(self.fresh, best)
+        if not processes.is_first():
+            return
         potential = export(self.recipe, self.store, self.data, best_state, best, self.origin)
         potential.save(self.folder.potential)
         with Store(self.recipe.data.store) as main:
@@ -237,6 +245,9 @@ def _graph_options(recipe: Recipe, store: Store, data: Dataset) -> dict[str, Any
         "head_of_material": data.head_of_material,
         "factors_of_material": factors_of_materials(recipe.loss, store),
         "n_devices": parallel.n_devices(),
+        "process_index": processes.index(),
+        "process_count": processes.count(),
+        "gather": processes.gather,
         "dtype": np.dtype(recipe.train.precision).type,
     }
 

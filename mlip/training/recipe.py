@@ -193,6 +193,8 @@ class Recipe(_Section):
     stage_two: StageTwoRecipe | None = None
     out: Path
     """The run folder; relative to the working directory."""
+    wandb_project: str | None = None
+    """Records go to this project of Weights & Biases as well (extra `wandb`)."""
 
     @model_validator(mode="after")
     def _sections_fit_each_other(self):
@@ -210,7 +212,7 @@ class Recipe(_Section):
 
     def fingerprint(self) -> str:
         """A short hash of all that shapes the result (not of where it is written)."""
-        content = json.dumps(self.model_dump(mode="json", exclude={"out"}), sort_keys=True)
+        content = json.dumps(self.model_dump(mode="json", exclude={"out", "wandb_project"}), sort_keys=True)
         return hashlib.blake2b(content.encode(), digest_size=8).hexdigest()
 
     def save(self, path: Path) -> None:

@@ -1,5 +1,7 @@
 """The folder of a run: who may write into it, and what lies where."""
 
+import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +17,7 @@ _MAY_CHANGE = {
     ("init_from", "potential"),
     ("train", "keep"),
     ("train", "checkpoint_every"),
+    ("wandb_project",),
 }
 """Keys that do not touch the result: a resumed run may have other values of them."""
 
@@ -83,9 +86,16 @@ def open_run_folder(recipe: Recipe, store_fingerprint: str, *, resume: bool) -> 
         for measured in (folder.statistics, folder.heads, folder.model):
             measured.unlink(missing_ok=True)
     recipe.out.mkdir(parents=True, exist_ok=True)
-    recipe.save(folder.recipe)
-    folder.store_fingerprint.write_text(store_fingerprint + "\n")
+    _write_whole(folder.recipe, recipe.save)
+    _write_whole(folder.store_fingerprint, lambda path: path.write_text(store_fingerprint + "\n"))
     return folder
+
+
+def _write_whole(path: Path, write: Callable[[Path], object]) -> None:
+    """A kill leaves the file as it was or as it shall be: without it there is no way to go on."""
+    temporary = path.with_name(f".{path.name}")
+    write(temporary)
+    os.replace(temporary, path)
 
 
 def _check_same_recipe(recipe: Recipe, folder: RunFolder) -> None:

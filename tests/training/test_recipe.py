@@ -6,8 +6,10 @@ import jax
 import pytest
 
 from mlip.errors import MlipError
-from mlip.potential import init_params
+from mlip.models import parse_config
+from mlip.potential import Potential, PotentialMetadata, init_params
 from mlip.training.recipe_file import load_recipe
+from mlip.training.sweep import plan_sweep
 
 RECIPES = Path(__file__).parents[2] / "recipes"
 GOOD = """
@@ -106,9 +108,36 @@ def test_the_fingerprint_knows_the_result_not_the_folder(recipe_file):
     assert load_recipe(path, ["train.seed=1"]).fingerprint() != fingerprint
 
 
+def small_potential(folder: Path) -> Path:
+    config = parse_config({"model": "m3gnet", "units": 4, "n_blocks": 1})
+    metadata = PotentialMetadata(reference_energies={"Si": -5.0})
+    return Potential(config, init_params(config), metadata).save(folder / "small.safetensors")
+
+
+def test_without_a_model_section_the_network_is_that_of_the_starting_potential(recipe_file, tmp_path):
+    text = "\n".join(line for line in GOOD.splitlines() if not line.startswith("model"))
+    recipe = load_recipe(recipe_file(text), [f"init_from={small_potential(tmp_path)}"])
+    assert (recipe.model.units, recipe.model.n_blocks) == (4, 1)
+    recipe.save(tmp_path / "resolved.yaml")
+    assert load_recipe(tmp_path / "resolved.yaml") == recipe
+
+
+@pytest.mark.parametrize("path", sorted((RECIPES / "sweeps").glob("*.yaml")), ids=lambda path: path.stem)
+def test_every_sweep_of_the_repository_fits_the_recipe_it_names(path, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "stores").mkdir()
+    for cutoff in ("0.001", "0.005", "0.010"):
+        (tmp_path / f"stores/pbesol_{cutoff}.h5").touch()
+    runs = plan_sweep(RECIPES / "m3gnet-pbesol.yaml", [], path)
+    assert len({run.recipe.out for run in runs}) == 9
+
+
 @pytest.mark.parametrize("path", sorted(RECIPES.glob("*.yaml")), ids=lambda path: path.stem)
 def test_every_recipe_of_the_repository_can_be_run_as_written(path, tmp_path):
-    recipe = load_recipe(path, [f"data.store={tmp_path}"])
+    overrides = [f"data.store={tmp_path}"]
+    if "init_from:" in path.read_text():
+        overrides.append(f"init_from.potential={small_potential(tmp_path)}")
+    recipe = load_recipe(path, overrides)
     jax.eval_shape(lambda: init_params(recipe.model))
     recipe.save(tmp_path / "resolved.yaml")
     assert load_recipe(tmp_path / "resolved.yaml") == recipe

@@ -1,0 +1,165 @@
+"""One recipe with every combination of some values: the grids of the paper (sub-sampling cutoffs x batch sizes).
+
+A sweep file maps keys of the recipe to lists of values. Each combination is a run of its own in a folder below the
+recipe's `out`, which is resumed or, when it is done, left alone if the sweep is repeated.
+"""
+
+import csv
+import itertools
+import os
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
+
+from mlip.cluster import cluster_client
+from mlip.errors import MlipError
+from mlip.potential import Potential
+from mlip.training.log import read_metrics
+from mlip.training.loop import train
+from mlip.training.recipe import Recipe
+from mlip.training.recipe_file import load_recipe
+from mlip.training.run_folder import RunFolder
+
+TABLE = "sweep.csv"
+_COLUMNS = ("step", "loss", "energy_mae", "forces_mae", "stress_mae")
+_MOST = 1_000
+"""Runs: more are a mistake in the file."""
+
+
+@dataclass(frozen=True)
+class SweepRun:
+    """One combination: what it sets, and where it runs."""
+
+    values: dict[str, Any]
+    recipe: Recipe
+
+
+@dataclass(frozen=True)
+class SweepResult:
+    """What came of a run: the validation of its exported potential, or why there is none."""
+
+    values: dict[str, Any]
+    validation: dict[str, float]
+    """Step, loss, MAEs in meV/atom, eV/A and GPa; empty after an error, or without validation frames."""
+    error: str = ""
+
+
+def plan_sweep(recipe: Path, overrides: Sequence[str], sweep: Path) -> list[SweepRun]:
+    """The runs of a sweep, all of their recipes checked.
+
+    Raises:
+        MlipError: for anything in one of them that cannot be run as written.
+    """
+    grid = _read_grid(sweep)
+    out = load_recipe(recipe, [*overrides, *_overrides(next(_combinations(grid)))]).out
+    return [
+        SweepRun(values, load_recipe(recipe, [*overrides, *_overrides(values), f"out={out / _name(values)}"]))
+        for values in _combinations(grid)
+    ]
+
+
+def run_sweep(
+    runs: Sequence[SweepRun], *, cluster: str | None = None, report: Callable[[SweepResult], None] = lambda _: None
+) -> list[SweepResult]:
+    """Train them all, one after another or side by side on Dask workers; a run that fails stops no other.
+
+    Writes `sweep.csv` above the runs' folders anew after each.
+
+    Args:
+        cluster: as `mlip.cluster` names them, a device a worker; None: this process.
+        report: told of each run as it ends.
+    """
+    results: list[SweepResult] = []
+    for result in _results(runs, cluster):
+        results.append(result)
+        _write_table(runs[0].recipe.out.parent / TABLE, results)
+        report(result)
+    return results
+
+
+def _results(runs: Sequence[SweepRun], cluster: str | None) -> Iterator[SweepResult]:
+    if cluster is None:
+        yield from map(_run_one, runs)
+        return
+    with cluster_client(cluster) as client:
+        from distributed import as_completed
+
+        futures = [client.submit(_run_one, run, quiet=True, pure=False) for run in runs]
+        for future in as_completed(futures):
+            yield future.result()
+
+
+def _run_one(run: SweepRun, quiet: bool = False) -> SweepResult:
+    folder = RunFolder(run.recipe.out)
+    try:
+        if not folder.potential.exists():
+            train(run.recipe, resume=folder.has_checkpoints(), quiet=quiet)
+        return SweepResult(run.values, _validation(folder))
+    except MlipError as error:
+        return SweepResult(run.values, {}, str(error))
+
+
+def _validation(folder: RunFolder) -> dict[str, float]:
+    step = Potential.load(folder.potential).metadata.provenance["step"]
+    records = [record for record in read_metrics(folder.path, "validation") if record["step"] == step]
+    return {key: records[-1][key] for key in _COLUMNS} if records else {}
+
+
+def _read_grid(path: Path) -> dict[str, list]:
+    try:
+        grid = OmegaConf.to_container(OmegaConf.load(path))
+    except FileNotFoundError:
+        raise MlipError("no such sweep", where=str(path), fix="give the path of a YAML file") from None
+    except (YAMLError, OmegaConfBaseException, UnicodeDecodeError, OSError) as error:
+        raise MlipError(f"not readable as YAML: {' '.join(str(error).split())}", where=str(path)) from None
+    lists = isinstance(grid, dict) and all(isinstance(values, list) and values for values in grid.values())
+    if not lists or not grid:
+        raise MlipError(
+            "a sweep maps keys of the recipe to lists of values",
+            where=str(path),
+            fix='e.g. "train.batch_size: [32, 64]"',
+        )
+    if "out" in grid:
+        raise MlipError("out is not swept: each run has a folder of its own below it", where=str(path))
+    combinations = 1
+    for values in grid.values():
+        combinations *= len(values)
+    if combinations > _MOST:
+        raise MlipError(f"{combinations:,} runs", where=str(path), fix=f"at most {_MOST:,}")
+    return grid
+
+
+def _combinations(grid: dict[str, list]) -> Iterator[dict[str, Any]]:
+    for values in itertools.product(*grid.values()):
+        yield dict(zip(grid, values, strict=True))
+
+
+def _overrides(values: dict[str, Any]) -> list[str]:
+    return [f"{key}={'null' if value is None else value}" for key, value in values.items()]
+
+
+def _name(values: dict[str, Any]) -> str:
+    """E.g. "store=pbesol_0.005,batch_size=64": of a path its name without its ending."""
+
+    def short(value: Any) -> str:
+        return Path(value).stem if isinstance(value, str) and "/" in value else str(value).replace("/", "_")
+
+    keys = list(values)
+    last = [key.rpartition(".")[2] for key in keys]
+    unique = [name if last.count(name) == 1 else key for name, key in zip(last, keys, strict=True)]
+    return ",".join(f"{name}={short(value)}" for name, value in zip(unique, values.values(), strict=True))
+
+
+def _write_table(path: Path, results: Sequence[SweepResult]) -> None:
+    temporary = path.with_suffix(".tmp")
+    with temporary.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow([*results[0].values, *_COLUMNS, "error"])
+        for result in results:
+            writer.writerow([*result.values.values(), *map(result.validation.get, _COLUMNS), result.error])
+    os.replace(temporary, path)
