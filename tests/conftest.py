@@ -1,9 +1,13 @@
 """Fixtures that every room's tests share."""
 
 import os
+from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
+
+from tests.browser import Browser, find_chromium
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 SHARED = Path(os.environ.get("MLIP_SHARED", REPOSITORY.parent / "shared"))
@@ -21,6 +25,16 @@ def shared() -> Path:
 def quickstart_data() -> Path:
     """The bundled surrogate relaxation paths."""
     return REPOSITORY / "datasets" / "quickstart"
+
+
+@pytest.fixture(scope="session")
+def browser(tmp_path_factory) -> Iterator[Browser]:
+    """Headless Chromium; tests that need it skip where there is none."""
+    executable = find_chromium()
+    if executable is None:
+        pytest.skip("needs Chromium on the PATH (Debian: apt-get install chromium)")
+    with closing(Browser(executable, tmp_path_factory.mktemp("profile"))) as browser:
+        yield browser
 
 
 @pytest.fixture(scope="session")

@@ -14,6 +14,7 @@ from rich.table import Table as RichTable
 from rich.text import Text
 
 from mlip.benchmark.intervals import Interval
+from mlip.report.table import table as html_table
 
 _TEXT_COLUMNS = ("", "potential", "not converged")
 
@@ -128,16 +129,8 @@ class Table:
         def interval(cell: Estimate) -> str:
             return cell.with_interval(" to ", "<br><small>", "</small>")
 
-        header = "".join(f"<th>{html.escape(column)}</th>" for column in self.columns)
-        rows = "".join(
-            "<tr>"
-            + "".join(f"<td>{interval(c) if isinstance(c, Estimate) else html.escape(c)}</td>" for c in row)
-            + "</tr>\n"
-            for row in self.rows
-        )
-        notes = "".join(f"<p class='note'>{html.escape(note)}</p>\n" for note in self.notes)
-        caption = f"<caption>{html.escape(self.title)}</caption>"
-        return f"<table>{caption}\n<thead><tr>{header}</tr></thead>\n<tbody>{rows}</tbody></table>\n{notes}"
+        rows = [[interval(c) if isinstance(c, Estimate) else html.escape(c) for c in row] for row in self.rows]
+        return html_table(self.title, self.columns, rows, text_columns=_TEXT_COLUMNS, notes=self.notes)
 
     def as_records(self) -> list[dict[str, Any]]:
         """JSON-able rows by column; an estimate is its number, with an interval {"value", "low", "high"}."""

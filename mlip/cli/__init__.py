@@ -20,10 +20,11 @@ app = typer.Typer(
 
 
 def _register() -> None:
-    from mlip.cli import benchmark, convert, data, evaluate, info, relax, train
+    from mlip.cli import benchmark, convert, data, evaluate, info, relax, report, train
 
     app.add_typer(data.app, name="data")
     app.command("train")(train.train)
+    app.command("report")(report.report)
     app.command("evaluate")(evaluate.evaluate)
     app.command("relax")(relax.relax)
     app.add_typer(benchmark.app, name="benchmark")

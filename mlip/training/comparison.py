@@ -1,7 +1,7 @@
 """Labels beside predictions, many frames in flat arrays: what every error is computed from."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cached_property
 from typing import Any, NamedTuple
 
@@ -117,3 +117,15 @@ def compare(
             EV_PER_A3_IN_GPA * np.array([prediction["stress"] for prediction in predictions]),
         ),
     )
+
+
+def concatenate(comparisons: Sequence[Comparison]) -> Comparison:
+    """All their frames, in order; there is at least one comparison."""
+
+    def joined(values: Sequence[np.ndarray | Pair]) -> np.ndarray | Pair:
+        if isinstance(values[0], Pair):
+            return Pair(*(np.concatenate(part) for part in zip(*values, strict=True)))
+        return np.concatenate(values)
+
+    names = [field.name for field in fields(Comparison)]
+    return Comparison(**{name: joined([getattr(one, name) for one in comparisons]) for name in names})

@@ -16,7 +16,7 @@ from mlip.errors import MlipError
 from mlip.graph.crystal import crystal_graph
 from mlip.potential import Potential
 from mlip.runtime import precision_scope
-from mlip.training.comparison import LabelledFrame, compare
+from mlip.training.comparison import Comparison, LabelledFrame, compare
 from mlip.training.frame_errors import Errors
 
 _CHUNK = 1024  # frames held in memory at once
@@ -40,20 +40,29 @@ def evaluate(
         MlipError: no frame is left to compare; another dtype than float32 or float64.
     """
     errors = Errors() if errors is None else errors
-    frames = iter(frames)
     with precision_scope(dtype):  # refuses another dtype before anything is read
-        while chunk := list(islice(frames, _CHUNK)):
-            known = [item for item in chunk if _is_known(potential, item, errors)]
-            # Neighbours in size share a batch: less padding.
-            known.sort(key=lambda item: len(item.frame))
-            items, predictions = _predictions(potential, known, dtype, errors)
-            if items:
-                errors.add(compare(items, predictions, potential.reference_energies_by_z))
+        for _, comparison in compared(potential, frames, errors=errors, dtype=dtype):
+            errors.add(comparison)
     if not errors.n_frames:
         reasons = "".join(f"; {count} left out: {why}" for why, count in errors.left_out.items())
         fix = "check the file, --split, or the potential's elements"
         raise MlipError(f"no labelled frame to compare with{reasons}", where=where, fix=fix)
     return errors
+
+
+def compared(
+    potential: Potential, frames: Iterable[LabelledFrame], *, errors: Errors, dtype: str = "float32"
+) -> Iterator[tuple[list[LabelledFrame], Comparison]]:
+    """Frames with their labels and predictions, a chunk at a time; those that no prediction can be made for are left
+    out and counted in `errors`. Within a chunk they are sorted by size."""
+    frames = iter(frames)
+    while chunk := list(islice(frames, _CHUNK)):
+        known = [item for item in chunk if _is_known(potential, item, errors)]
+        # Neighbours in size share a batch: less padding.
+        known.sort(key=lambda item: len(item.frame))
+        items, predictions = _predictions(potential, known, dtype, errors)
+        if items:
+            yield items, compare(items, predictions, potential.reference_energies_by_z)
 
 
 def _predictions(

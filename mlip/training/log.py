@@ -7,6 +7,7 @@ import logging
 import math
 import os
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 from rich.console import Console
@@ -92,21 +93,24 @@ class RunLog:
 
 def read_metrics(folder: Path, kind: str) -> list[dict]:
     """The records of `kind` in a run folder, in order."""
-    with (folder / METRICS).open() as lines:
-        return [record for record in map(json.loads, lines) if record["kind"] == kind]
+    return [record for record, _ in _whole_lines(folder / METRICS) if record["kind"] == kind]
 
 
 def drop_after(path: Path, last_step: int) -> None:
     """Drop the records after `last_step`, and a line that a kill cut short."""
     if not path.exists():
         return
-    kept = []
-    for line in path.read_text().splitlines(keepends=True):
-        try:
-            if json.loads(line)["step"] <= last_step:
-                kept.append(line)
-        except json.JSONDecodeError:
-            break  # only the last line can be cut
+    kept = [line for record, line in _whole_lines(path) if record["step"] <= last_step]
     temporary = path.with_suffix(".tmp")
     temporary.write_text("".join(kept))
     os.replace(temporary, path)
+
+
+def _whole_lines(path: Path) -> Iterator[tuple[dict, str]]:
+    """Records and their lines, up to a line that a kill, or a writer at work, cut short: only the last one can be."""
+    with path.open() as lines:
+        for line in lines:
+            try:
+                yield json.loads(line), line
+            except json.JSONDecodeError:
+                return

@@ -1,0 +1,75 @@
+"""The axes of a chart: where a value stands, and the round numbers that are written beside it."""
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float
+
+_FACTORS = (1, 2, 5)
+_SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
+
+
+@dataclass(frozen=True)
+class Axis:
+    label: str
+    """With the unit."""
+    low: float
+    high: float
+    is_log: bool = False
+
+    @classmethod
+    def spanning(cls, label: str, values: Iterable[np.ndarray], *, is_log: bool = False) -> "Axis":
+        """An axis on which all finite values (a logarithmic one: all that are positive) have their place, with a
+        little room at both ends."""
+        known = np.concatenate([np.asarray(part, dtype=np.float64).ravel() for part in (*values, ())])
+        known = known[np.isfinite(known) & ((known > 0) | (not is_log))]
+        if not known.size:
+            return cls(label, 0.1 if is_log else 0.0, 1.0, is_log)
+        ends = np.array([known.min(), known.max()])
+        if is_log:
+            ends = np.log10(ends)
+        room = 0.04 * (ends[1] - ends[0]) or max(0.1 * abs(ends[0]), 0.1)
+        low, high = ends[0] - room, ends[1] + room
+        return cls(label, 10**low, 10**high, True) if is_log else cls(label, float(low), float(high))
+
+    def fractions(self, values: Float[np.ndarray, " k"]) -> Float[np.ndarray, " k"]:
+        """0 at the low end, 1 at the high end; NaN where a value has no place."""
+        values = np.asarray(values, dtype=np.float64)
+        if not self.is_log:
+            return (values - self.low) / (self.high - self.low)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            logarithms = np.log10(np.where(values > 0, values, np.nan))
+        return (logarithms - math.log10(self.low)) / math.log10(self.high / self.low)
+
+    def ticks(self) -> list[float]:
+        """Round values within."""
+        if self.is_log:
+            for factors in ((1,), _FACTORS):
+                ticks = [t for t in self._decades(factors) if self.low <= t <= self.high]
+                if len(ticks) >= 3:
+                    return ticks[:: math.ceil(len(ticks) / 7)]
+        step = _round_step((self.high - self.low) / 3.5)
+        first, last = math.ceil(self.low / step), math.floor(self.high / step)
+        return [k * step for k in range(first, last + 1)]
+
+    def _decades(self, factors: tuple[int, ...]) -> list[float]:
+        exponents = range(math.floor(math.log10(self.low)), math.ceil(math.log10(self.high)) + 1)
+        return [factor * 10.0**exponent for exponent in exponents for factor in factors]
+
+
+def tick_text(value: float) -> str:
+    """0.002, 12,000, 2·10⁻⁵."""
+    if value == 0 or 1e-3 <= abs(value) < 1e6:
+        return f"{value:,.6g}".replace("-", "\N{MINUS SIGN}")
+    mantissa, exponent = f"{value:.1e}".split("e")
+    power = f"10{str(int(exponent)).translate(_SUPERSCRIPTS)}"
+    mantissa = mantissa.removesuffix(".0")
+    return power if mantissa == "1" else f"{mantissa}·{power}"
+
+
+def _round_step(most: float) -> float:
+    """The largest of 1, 2, 5, 10, 20, ... (and their tenths) that is not above `most`."""
+    power = 10.0 ** math.floor(math.log10(most))
+    return max(factor * power for factor in _FACTORS if factor * power <= most)

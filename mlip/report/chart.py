@@ -1,0 +1,153 @@
+"""Curves, clouds of points and histograms as inline SVG, drawn here and read by `chart.js`.
+
+The picture needs no script. With it, pointing at a chart tells the nearest point's values, and the names in the
+legend hide and show their series.
+"""
+
+import html
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from jaxtyping import Float
+
+from mlip.report.axis import Axis, tick_text
+from mlip.report.page import json_block
+
+_WIDTH = 440
+_LEFT, _RIGHT, _TOP, _BOTTOM = 62, 12, 8, 46
+_HEIGHT = 300
+N_COLOURS = 6
+
+
+@dataclass(frozen=True)
+class Series:
+    name: str
+    x: Float[np.ndarray, " k"]
+    """Of bars: the middles of bins of equal width."""
+    y: Float[np.ndarray, " k"]
+    mark: Literal["line", "marked line", "dots", "bars"]
+    colour: int
+    """Its place among the six of page.css, from 0 and over again: one name has one colour on all charts of a page."""
+    notes: Sequence[str] | None = None
+    """What a point is called when it is pointed at."""
+
+
+def chart(series: Sequence[Series], x: Axis, y: Axis, caption: str, *, is_parity: bool = False) -> str:
+    """A figure; points without a place on the axes (NaN, or not positive on a logarithmic one) are left out.
+
+    Args:
+        caption: text; also what a screen reader says of the picture.
+        is_parity: square, with the line y = x.
+    """
+    frame = _Frame(x, y, _WIDTH - _LEFT - _RIGHT, (_WIDTH - _LEFT - _RIGHT) if is_parity else _HEIGHT - _TOP - _BOTTOM)
+    height = frame.height + _TOP + _BOTTOM
+    drawn = "\n".join(_drawn(one, number, frame) for number, one in enumerate(series))
+    diagonal = f"<path class='guide' d='M0 {frame.height}L{frame.width} 0'/>" if is_parity else ""
+    names = ", ".join(one.name for one in series)
+    return f"""<figure class="chart"><figcaption>{html.escape(caption)}</figcaption>
+{_legend(series)}
+<svg viewBox="0 0 {_WIDTH} {height}" role="img" aria-label="{html.escape(f"{caption}: {y.label} against {x.label}")}">
+<desc>{html.escape(names)}</desc>
+<g transform="translate({_LEFT} {_TOP})">{_grid(frame)}{diagonal}
+{drawn}
+<circle class="pointer" r="5" visibility="hidden"/></g></svg>
+<div class="tip" hidden></div>
+{json_block(_for_script(series, frame))}</figure>"""
+
+
+def side_by_side(charts: Sequence[str]) -> str:
+    """Three in a row where there is room, but four as two by two."""
+    return f"<div class='charts{' two' if len(charts) in (2, 4) else ''}'>{''.join(charts)}</div>"
+
+
+@dataclass(frozen=True)
+class _Frame:
+    """The rectangle that data are drawn in; its origin is the upper left corner, as SVG's is."""
+
+    x: Axis
+    y: Axis
+    width: int
+    height: int
+
+    def places(self, x: np.ndarray, y: np.ndarray) -> Float[np.ndarray, "k 2"]:
+        places = np.stack([self.width * self.x.fractions(x), self.height * (1 - self.y.fractions(y))], axis=-1)
+        return places[np.isfinite(places).all(axis=-1)]
+
+
+def _legend(series: Sequence[Series]) -> str:
+    buttons = "".join(
+        f"<button type='button' aria-pressed='true' data-series='{number}' "
+        f"style='--colour: var(--series-{one.colour % N_COLOURS})'>{html.escape(one.name)}</button>"
+        for number, one in enumerate(series)
+    )
+    return f"<div class='legend'>{buttons}</div>"
+
+
+def _drawn(series: Series, number: int, frame: _Frame) -> str:
+    group = f"<g class='series series-{series.colour % N_COLOURS}' data-series='{number}'>"
+    if series.mark == "bars":
+        return f"{group}<path class='bars' d='{_bars(series, frame)}'/></g>"
+    places = frame.places(series.x, series.y)
+    line = "M" + "L".join(f"{a:.1f} {b:.1f}" for a, b in places) if len(places) else ""
+    points = "".join(f"M{a:.1f} {b:.1f}h0" for a, b in places)  # a stroke without length is a dot
+    paths = {
+        "line": f"<path d='{line}'/>",
+        "marked line": f"<path d='{line}'/><path class='marks' d='{points}'/>",
+        "dots": f"<path class='dots' d='{points}'/>",
+    }
+    return f"{group}{paths[series.mark]}</g>"
+
+
+def _bars(series: Series, frame: _Frame) -> str:
+    """The outline of a histogram."""
+    if len(series.x) < 2:
+        return ""
+    half = (series.x[1] - series.x[0]) / 2
+    edges = frame.width * frame.x.fractions(np.append(series.x - half, series.x[-1] + half))
+    tops = frame.height * (1 - frame.y.fractions(series.y))
+    steps = "".join(f"L{a:.1f} {top:.1f}H{b:.1f}" for a, b, top in zip(edges[:-1], edges[1:], tops, strict=True))
+    return f"M{edges[0]:.1f} {frame.height}{steps}V{frame.height}Z"
+
+
+def _grid(frame: _Frame) -> str:
+    lines, texts = [], []
+    for tick, place in _placed_ticks(frame.x):
+        across = frame.width * place
+        lines.append(f"M{across:.1f} 0V{frame.height}")
+        texts.append(f"<text x='{across:.1f}' y='{frame.height + 17}' text-anchor='middle'>{tick}</text>")
+    for tick, place in _placed_ticks(frame.y):
+        down = frame.height * (1 - place)
+        lines.append(f"M0 {down:.1f}H{frame.width}")
+        texts.append(f"<text x='-7' y='{down + 4:.1f}' text-anchor='end'>{tick}</text>")
+    return (
+        f"<path class='grid' d='{''.join(lines)}'/>{''.join(texts)}"
+        f"<text class='label' x='{frame.width / 2}' y='{frame.height + 38}' text-anchor='middle'>"
+        f"{html.escape(frame.x.label)}</text>"
+        f"<text class='label' transform='translate(-49 {frame.height / 2}) rotate(-90)' text-anchor='middle'>"
+        f"{html.escape(frame.y.label)}</text>"
+    )
+
+
+def _placed_ticks(axis: Axis) -> list[tuple[str, float]]:
+    ticks = axis.ticks()
+    return list(zip(map(tick_text, ticks), axis.fractions(np.array(ticks)), strict=True))
+
+
+def _for_script(series: Sequence[Series], frame: _Frame) -> dict:
+    """What the script needs to find the point below the cursor and to say its values, to four digits."""
+
+    def axis(axis: Axis, length: int) -> dict:
+        return {"label": axis.label, "low": axis.low, "high": axis.high, "log": axis.is_log, "length": length}
+
+    def values(numbers: np.ndarray) -> list[float | None]:
+        return [float(f"{number:.4g}") if np.isfinite(number) else None for number in np.asarray(numbers, np.float64)]
+
+    return {
+        "x": axis(frame.x, frame.width),
+        "y": axis(frame.y, frame.height),
+        "series": [
+            {"name": one.name, "x": values(one.x), "y": values(one.y), "notes": list(one.notes or ())} for one in series
+        ],
+    }

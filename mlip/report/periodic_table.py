@@ -1,0 +1,72 @@
+"""A number for each element, on the periodic table, as HTML that needs no script."""
+
+import html
+import math
+from collections.abc import Mapping
+
+_ROWS = """
+H  .  .  .  .  .  .  .  .  .  .  .  .  .  .  .  .  He
+Li Be .  .  .  .  .  .  .  .  .  .  B  C  N  O  F  Ne
+Na Mg .  .  .  .  .  .  .  .  .  .  Al Si P  S  Cl Ar
+K  Ca Sc Ti V  Cr Mn Fe Co Ni Cu Zn Ga Ge As Se Br Kr
+Rb Sr Y  Zr Nb Mo Tc Ru Rh Pd Ag Cd In Sn Sb Te I  Xe
+Cs Ba Lu Hf Ta W  Re Os Ir Pt Au Hg Tl Pb Bi Po At Rn
+Fr Ra Lr Rf Db Sg Bh Hs Mt Ds Rg Cn Nh Fl Mc Lv Ts Og
+.  .  .  .  .  .  .  .  .  .  .  .  .  .  .  .  .  .
+.  .  La Ce Pr Nd Pm Sm Eu Gd Tb Dy Ho Er Tm Yb .  .
+.  .  Ac Th Pa U  Np Pu Am Cm Bk Cf Es Fm Md No .  .
+"""
+
+_PLACES = {
+    symbol: (row, column)
+    for row, line in enumerate(_ROWS.split("\n")[1:-1], start=1)
+    for column, symbol in enumerate(line.split(), start=1)
+    if symbol != "."
+}
+
+
+def periodic_table(values: Mapping[str, float], unit: str, form: str, notes: Mapping[str, str]) -> str:
+    """Coloured by sign and, lest one bad element make all others pale, by the square root of the size.
+
+    Args:
+        values: by symbol; those that are not finite are not shown.
+        form: format of a number, e.g. ".1f".
+        notes: by symbol, said beside the number when an element is pointed at.
+    """
+    known = {symbol: value for symbol, value in values.items() if math.isfinite(value)}
+    if not known:
+        return "<p class='note'>no labels</p>"
+    levels = _levels(known)
+    cells = []
+    for symbol, (row, column) in _PLACES.items():
+        place = f"grid-area: {row} / {column}"
+        if symbol not in known:
+            cells.append(f"<li style='{place}'><b>{symbol}</b></li>")
+            continue
+        number, level = format(known[symbol], form), levels[symbol]
+        said = html.escape(f"{symbol}: {number} {unit}, {notes.get(symbol, '')}".rstrip(", "))
+        hue = "var(--cool)" if level < 0 else "var(--warm)"
+        cells.append(
+            f"<li class='known' title='{said}' aria-label='{said}' "
+            f"style='{place}; --hue: {hue}; --level: {100 * abs(level):.0f}%'><b>{symbol}</b><span>{number}</span></li>"
+        )
+    return f"<div class='scroll'><ul class='periodic'>{''.join(cells)}</ul></div>{_scale(known, unit, form)}"
+
+
+def _levels(known: Mapping[str, float]) -> dict[str, float]:
+    """Depth of colour, 0 to 1; negative for negative numbers."""
+    largest = max(map(abs, known.values())) or 1.0
+    return {symbol: math.copysign(math.sqrt(abs(value) / largest), value) for symbol, value in known.items()}
+
+
+def _scale(known: Mapping[str, float], unit: str, form: str) -> str:
+    """What the colours mean."""
+    high = max(map(abs, known.values()))
+    low, colours = 0.0, ("surface", "warm")
+    if min(known.values()) < 0:
+        low, colours = -high, ("cool", "surface", "warm")
+    gradient = f"linear-gradient(to right, {', '.join(f'var(--{colour})' for colour in colours)})"
+    return (
+        f"<p class='scale'><span>{format(low, form)}</span><i style='background: {gradient}'></i>"
+        f"<span>{format(high, form)} {html.escape(unit)} (by the square root)</span></p>"
+    )

@@ -1,0 +1,169 @@
+"""The parts of a run's report that its own records tell: summary, learning curves, speed, steps that went wrong."""
+
+import html
+import statistics
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from mlip.report.axis import Axis
+from mlip.report.chart import Series, chart, side_by_side
+from mlip.report.facts import facts
+from mlip.report.table import table
+from mlip.report.tabs import tabs
+from mlip.training.run_records import Record, RunRecords
+
+COLOURS = {"training": 0, "validation": 1, "test": 2}
+"""Places in the page's palette, the same on all charts of a run's report."""
+_POINTS = 300  # of a curve: of more, neighbours are averaged
+_LISTED = 20  # steps of a table
+_NAMED = 5  # materials of a step
+
+Curves = Mapping[str, tuple[str, float]]
+"""Key of the records -> label of the axis, and the factor to its unit."""
+_ERRORS: Curves = {
+    "loss": ("loss", 1),
+    "energy_mae": ("energy MAE, meV/atom", 1),
+    "forces_mae": ("force MAE, meV/Å", 1000),
+    "stress_mae": ("stress MAE, GPa", 1),
+}
+_HEALTH: Curves = {
+    "structures_per_second": ("structures per second", 1),
+    "gradient_norm": ("norm of the gradient, before clipping", 1),
+}
+
+
+def summary_section(run: RunRecords) -> str:
+    """What was trained, on what, and how far it came."""
+    recipe, train = run.recipe, run.recipe["train"]
+    known = {"model": recipe["model"]["model"], "cutoff": f"{recipe['model']['cutoff']} Å"}
+    if run.potential is not None:
+        metadata = run.potential.metadata
+        known |= {
+            "parameters": f"{run.potential.n_parameters:,}",
+            "elements": str(len(run.potential.elements)),
+            "functional": metadata.functional,
+            "training frames": _count(metadata.provenance.get("training_frames")),
+        }
+    known |= {
+        "store": recipe["data"]["store"],
+        "epochs": f"{train['epochs']}, batches of {train['batch_size']}",
+        "learning rate": f"{train['learning_rate']:g}",
+        "steps done": f"{run.last_step:,}",
+    }
+    if run.potential is not None:
+        known["exported"] = f"the state after step {_count(run.potential.metadata.provenance.get('step'))}"
+    if run.validation:
+        known["best validation loss"] = f"{min(_values(run.validation, 'loss'), default=float('nan')):.4g}"
+    return _warnings(run) + facts(known)
+
+
+def _warnings(run: RunRecords) -> str:
+    said = []
+    if run.potential is None:
+        said.append("The run has not ended: there is no potential yet, and so nothing is said of its errors.")
+    elif note := run.potential.metadata.provenance.get("note"):
+        said.append(f"The potential was {note}.")
+    return "".join(f"<p class='warning'>{html.escape(text)}</p>" for text in said)
+
+
+def learning_curves(run: RunRecords) -> str:
+    """Losses and errors of training and validation against the step, on logarithmic axes."""
+    panels = {
+        "linear in steps": _charts(run, _ERRORS, is_log=True),
+        "logarithmic in steps": _charts(run, _ERRORS, is_log=True, is_log_step=True),
+    }
+    note = "Validation is of the averaged parameters where the recipe has an average, training of the moving ones."
+    return tabs("steps", panels) + f"<p class='note'>{note}</p>"
+
+
+def health_section(run: RunRecords) -> str:
+    """Speed, waiting, padding, compilations, and the steps that were skipped."""
+    if not run.train:
+        return "<p class='note'>no record yet</p>"
+    last = run.train[-1]
+    known = {
+        "structures per second, median": f"{_median(run.train, 'structures_per_second'):,.0f}",
+        "waiting for data, median": f"{_median(run.train, 'data_wait_share'):.1%}",
+        "padding, median": f"{_median(run.train, 'padded_fraction'):.0%}",
+        "shapes compiled": _count(last.get("compiled_shapes")),
+        "compilation (of the last start)": f"{last.get('compilation_seconds', float('nan')):.1f} s",
+        "steps skipped as not finite": f"{len(run.skipped):,}",
+    }
+    charts = _charts(run, _HEALTH)
+    return facts(known) + charts + _skipped_table(run.skipped)
+
+
+def hard_examples_section(run: RunRecords) -> str:
+    """The steps whose loss jumped most; empty if none did."""
+    if not run.hard_examples:
+        return ""
+    worst = sorted(run.hard_examples, key=lambda record: -record["loss"] / record["usual_loss"])[:_LISTED]
+    rows = [
+        (
+            f"{record['step']:,}",
+            f"{record['loss']:.3g}",
+            f"{record['usual_loss']:.3g}",
+            ", ".join(
+                f"{html.escape(material)} ({share:.0%})"
+                for material, share in zip(record["materials"][:_NAMED], record["shares"], strict=False)
+            ),
+        )
+        for record in worst
+    ]
+    columns = ("step", "loss", "usual loss", "frames that made it, and their shares")
+    caption = f"Steps whose loss jumped ({len(rows)} of {len(run.hard_examples)})"
+    note = "Wrong labels are the usual reason; all are in hard_examples.jsonl of the run folder."
+    return table(caption, columns, rows, text_columns=columns[-1:], notes=[note])
+
+
+def _skipped_table(skipped: Sequence[Record]) -> str:
+    if not skipped:
+        return ""
+    rows = [(f"{r['step']:,}", html.escape(_some(r.get("materials", [])))) for r in skipped[:_LISTED]]
+    columns = ("step", "suspects")
+    return table(f"Skipped steps ({len(rows)} of {len(skipped)})", columns, rows, text_columns=columns[-1:])
+
+
+def _some(names: Sequence[str]) -> str:
+    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+    return ", ".join(names[:_NAMED]) + more
+
+
+def _charts(run: RunRecords, curves: Curves, *, is_log: bool = False, is_log_step: bool = False) -> str:
+    parts = []
+    for key, (label, factor) in curves.items():
+        series = [
+            Series(name, *_averaged(records, key, factor), mark, COLOURS[name])
+            for name, records, mark in (
+                ("training", run.train, "line"),
+                ("validation", run.validation, "marked line"),
+            )
+            if _values(records, key)
+        ]
+        if series:
+            x = Axis.spanning("step", [one.x for one in series], is_log=is_log_step)
+            y = Axis.spanning(label, [one.y for one in series], is_log=is_log)
+            parts.append(chart(series, x, y, label.partition(",")[0]))
+    return side_by_side(parts)
+
+
+def _averaged(records: Sequence[Record], key: str, factor: float) -> tuple[np.ndarray, np.ndarray]:
+    """(steps, values); means of neighbouring records where there are more than a curve shows."""
+    known = [(record["step"], factor * record[key]) for record in records if record.get(key) is not None]
+    parts = np.array_split(np.array(known, dtype=np.float64), min(len(known), _POINTS))
+    steps, values = np.array([part.mean(axis=0) for part in parts]).T
+    return steps, values
+
+
+def _values(records: Sequence[Record], key: str) -> list[float]:
+    return [record[key] for record in records if record.get(key) is not None]
+
+
+def _median(records: Sequence[Record], key: str) -> float:
+    return statistics.median(_values(records, key) or [float("nan")])
+
+
+def _count(value: Any) -> str:
+    return f"{value:,}" if isinstance(value, int) else "not known"

@@ -1,0 +1,89 @@
+"""What a run folder tells of its run: recipe, measured records, skipped steps, hard examples, the potential."""
+
+import json
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from mlip.data import Store
+from mlip.errors import MlipError
+from mlip.potential import Potential
+from mlip.training.dataset import store_fingerprint
+from mlip.training.log import METRICS, read_metrics
+from mlip.training.run_folder import RunFolder
+
+Record = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class RunRecords:
+    """Of the run in `folder`, finished or not."""
+
+    folder: RunFolder
+
+    @cached_property
+    def recipe_text(self) -> str:
+        """The resolved recipe, YAML."""
+        return self.folder.recipe.read_text()
+
+    @cached_property
+    def recipe(self) -> dict[str, Any]:
+        """As written: a run of an older mlip may lack what is a key today."""
+        return yaml.safe_load(self.recipe_text)
+
+    @cached_property
+    def train(self) -> list[Record]:
+        return read_metrics(self.folder.path, "train")
+
+    @cached_property
+    def validation(self) -> list[Record]:
+        return read_metrics(self.folder.path, "validation")
+
+    @cached_property
+    def skipped(self) -> list[Record]:
+        return read_metrics(self.folder.path, "skipped")
+
+    @cached_property
+    def hard_examples(self) -> list[Record]:
+        """Steps whose loss jumped, with the frames that made it jump."""
+        path = self.folder.path / "hard_examples.jsonl"
+        return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+    @cached_property
+    def potential(self) -> Potential | None:
+        """None until the run has ended."""
+        return Potential.load(self.folder.potential) if self.folder.potential.exists() else None
+
+    @property
+    def last_step(self) -> int:
+        return max((record["step"] for record in (*self.train, *self.validation)), default=0)
+
+    def open_store(self, path: Path | None = None) -> Store:
+        """The store that the run learnt from, where its recipe says or at `path`.
+
+        Raises:
+            MlipError: not there, or not the one.
+        """
+        path = Path(self.recipe["data"]["store"]) if path is None else path
+        if not path.exists():
+            raise MlipError("the run's store is not here", where=str(path), fix="say where it is: --store PATH")
+        store = Store(path)
+        known = self.folder.store_fingerprint
+        if known.exists() and known.read_text().strip() != store_fingerprint(store):
+            store.close()
+            raise MlipError("not the store of this run: its content is another", where=str(path), fix="--store PATH")
+        return store
+
+
+def open_run(path: Path) -> RunRecords:
+    """
+    Raises:
+        MlipError: no run there.
+    """
+    folder = RunFolder(path)
+    if not (folder.recipe.exists() and (path / METRICS).exists()):
+        raise MlipError("holds no run", where=str(path), fix="give the folder that `mlip train` wrote (out=)")
+    return RunRecords(folder)

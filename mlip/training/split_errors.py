@@ -1,0 +1,88 @@
+"""What a potential makes of a split of its store, frame by frame, on a sample where the split is large."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from mlip.data import Store
+from mlip.potential import Potential
+from mlip.runtime import precision_scope
+from mlip.training.comparison import Comparison, LabelledFrame, concatenate
+from mlip.training.evaluation import compared
+from mlip.training.frame_errors import Errors
+
+
+@dataclass(frozen=True)
+class SplitErrors:
+    """Frames of one split with their labels and predictions, all of them finite where there is a label."""
+
+    split: str
+    """'val' or 'test'."""
+    n_frames: int
+    """Of the split; those compared may be fewer."""
+    errors: Errors
+    items: list[LabelledFrame]
+    comparison: Comparison
+    """Of `items`, in their order."""
+
+    @property
+    def name(self) -> str:
+        """In words."""
+        return {"val": "validation"}.get(self.split, self.split)
+
+    @property
+    def energy_errors(self) -> Float[np.ndarray, " k"]:
+        """Of each frame, absolute, eV/atom; NaN without a label, as the next."""
+        return np.abs(self.comparison.energy.errors)
+
+    @property
+    def force_errors(self) -> Float[np.ndarray, " k"]:
+        """Of each frame, of the atom where it is largest: |F - F'|, eV/A."""
+        of_atoms = np.linalg.norm(self.comparison.forces.errors, axis=1)
+        starts = np.cumsum(self.comparison.n_atoms) - self.comparison.n_atoms
+        return np.fmax.reduceat(of_atoms, starts)
+
+    @property
+    def stress_errors(self) -> Float[np.ndarray, " k"]:
+        """Of each frame, of the component where it is largest, GPa."""
+        errors = np.abs(self.comparison.stress.errors)
+        return np.fmax.reduce(errors, axis=1)
+
+
+def evaluate_split(potential: Potential, store: Store, split: str, at_most: int) -> SplitErrors | None:
+    """Predictions for at most so many frames of a split, evenly chosen; None where nothing can be compared."""
+    errors = Errors()
+    parts: list[tuple[list[LabelledFrame], Comparison]] = []
+    share = at_most // len(potential.heads)
+    with precision_scope("float32"):
+        for head in potential.heads:
+            functional = head if len(potential.heads) > 1 else None
+            frames = labelled_frames(store, evenly_chosen(store.indices(split, functional), share))
+            for items, comparison in compared(potential.of_head(head), frames, errors=errors):
+                errors.add(comparison)
+                is_finite = comparison.is_finite
+                sound = [item for item, is_sound in zip(items, is_finite, strict=True) if is_sound]
+                parts.append((sound, comparison.at(is_finite)))
+    items = [item for part, _ in parts for item in part]
+    if not items:
+        return None
+    comparison = concatenate([comparison for _, comparison in parts])
+    return SplitErrors(split, len(store.indices(split)), errors, items, comparison)
+
+
+def evenly_chosen(indices: Int[np.ndarray, " k"], at_most: int) -> Int[np.ndarray, " m"]:
+    """At most so many of them, over their whole range."""
+    if len(indices) <= at_most:
+        return indices
+    return indices[np.linspace(0, len(indices) - 1, at_most).round().astype(int)]
+
+
+def labelled_frames(store: Store, indices: Int[np.ndarray, " k"]) -> Iterator[LabelledFrame]:
+    """The frames of these indices, in order."""
+    material_at = cache(store.material)  # frames of a path follow each other
+    for k in map(int, indices):
+        material = material_at(store.material_of(k))
+        yield LabelledFrame(store.frame(k), material.id, material.dimensionality, material.functional)
