@@ -1,0 +1,71 @@
+"""`mlip data fetch`: a public data set, resumed where it broke off, and checked."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from mlip.cli.tables import console
+
+if TYPE_CHECKING:
+    from mlip.data.fetch import Fetched
+    from mlip.data.manifest import Manifest
+
+
+def fetch(
+    name: Annotated[str | None, typer.Argument(help="A data set, or a manifest.yaml.  [default: list them]")] = None,
+    out: Annotated[Path, typer.Option(help="The folder that data sets are fetched into.")] = Path("data"),
+    only: Annotated[str | None, typer.Option(help="Regular expression of the files' names, e.g. 'pbe_000'.")] = None,
+    parallel: Annotated[int, typer.Option(min=1, help="Files at a time.")] = 4,
+    check: Annotated[bool, typer.Option("--check", help="Compare files that are here with their checksums.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Fetch a public data set: ALEXANDRIA's, MPtrj, WBM.
+
+    What is here and good is never fetched, or written over. Repeat the command after an interruption: each file goes on
+    where it was.
+    """
+    if name is None:
+        _print_known()
+        return
+    from mlip.data.manifest import manifest_named
+
+    manifest = manifest_named(name)
+    fetched = _fetch_with_progress(manifest, out, parallel, check, only, hidden=as_json)
+    if as_json:
+        import json
+
+        counts = {"new": sorted(fetched.new), "there_already": sorted(fetched.there_already)}
+        print(json.dumps({"folder": str(fetched.folder), **counts, "licence": manifest.licence}))
+        return
+    print(f"{fetched.folder}: {len(fetched.new)} files fetched, {len(fetched.there_already)} were there already")
+    print(f"{manifest.title}. Licence: {manifest.licence}. Cite: {manifest.citation}")
+
+
+def _print_known() -> None:
+    from mlip.data.manifest import manifest_files, read_manifest
+
+    manifests = [read_manifest(path) for _, path in sorted(manifest_files().items())]
+    width = max(len(manifest.name) for manifest in manifests)
+    for manifest in manifests:
+        print(f"{manifest.name:{width}}  {manifest.title}; {manifest.content}, {manifest.licence}")
+
+
+def _fetch_with_progress(
+    manifest: "Manifest", out: Path, parallel: int, check: bool, only: str | None, hidden: bool
+) -> "Fetched":
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+
+    from mlip.data.fetch import fetch as fetch_files
+
+    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn())
+    columns += (TransferSpeedColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console(stderr=True), disable=hidden, transient=True) as bar:
+        tasks = {}
+
+        def on_file(file: str, done: int, total: int | None) -> None:
+            if file not in tasks:
+                tasks[file] = bar.add_task(file, total=total)
+            bar.update(tasks[file], completed=done, total=total, visible=done != total)
+
+        return fetch_files(manifest, out, n_parallel=parallel, check=check, only=only, on_file=on_file)

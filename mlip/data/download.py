@@ -1,0 +1,226 @@
+"""One file over HTTP, however often the connection breaks: resumed by range requests, checked, and put in place whole.
+
+The bytes grow in `.NAME.part`. What the server said of the file (its ETag) is kept beside them, and sent with each
+further request (`If-Range`), so that a file that has changed since begins anew instead of being patched together.
+"""
+
+import hashlib
+import http.client
+import json
+import os
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from mlip import __version__
+from mlip.data.manifest import RemoteFile
+from mlip.data.writer import put_in_place
+from mlip.errors import MlipError
+
+BLOCK_BYTES = 1 << 20
+TIMEOUT = 60.0
+"""Seconds without a byte after which a connection counts as broken."""
+
+FIRST_PAUSE, LONGEST_PAUSE = 1.0, 120.0
+"""Seconds between attempts; each is twice the one before, unless the server says when to come back."""
+
+FRUITLESS_ATTEMPTS = 6
+"""In a row, none of which brought a byte."""
+
+_BUSY = {408, 425, 429, 500, 502, 503, 504}
+"""Answers that may be others the next time."""
+
+OnBytes = Callable[[int, int | None], None]
+"""Told how many bytes of the file are here, and of how many if that is known."""
+
+
+class _RefusedError(Exception):
+    """The server will not give the file, now or later."""
+
+
+class _InterruptedError(Exception):
+    """What was tried did not end well; the next attempt may. `wait`: seconds that the server asks for."""
+
+    def __init__(self, why: str, wait: float | None = None):
+        super().__init__(why)
+        self.wait = wait
+
+
+def download(url: str, target: Path, expected: RemoteFile, on_bytes: OnBytes | None = None) -> str:
+    """Fetch a file that is not there yet; returns its SHA-256.
+
+    Raises:
+        MlipError: the server refuses, does not answer any more, or what it sends is not the file that was published.
+    """
+    part = _Part(target)
+    failures = wrong = 0
+    while True:
+        before = part.size
+        try:
+            _continue(url, part, on_bytes)
+            _check_size(part.size, expected)
+            digest = check_content(part.path, expected)
+        except _RefusedError as error:
+            raise MlipError(str(error), where=url) from None
+        except MlipError as error:
+            part.forget()
+            wrong += 1
+            if wrong == 2:  # once may be the way; twice is the file
+                raise MlipError(
+                    error.what, where=url, fix="has a new version been published? see the manifest"
+                ) from None
+        except _InterruptedError as interruption:
+            failures = 0 if part.size > before else failures + 1
+            if failures == FRUITLESS_ATTEMPTS:
+                raise MlipError(
+                    f"{interruption} ({failures} times in a row)", where=url, fix="repeat the command: it goes on here"
+                ) from None
+            time.sleep(_pause(failures, interruption.wait))
+        else:
+            put_in_place(part.path, target)
+            part.forget()
+            return digest
+
+
+def check_content(path: Path, expected: RemoteFile) -> str:
+    """SHA-256 of a file that has the size and the checksums that are published, if any are.
+
+    Raises:
+        MlipError: it has not.
+    """
+    _check_size(path.stat().st_size, expected)
+    for kind, published in (("md5", expected.md5), ("sha256", expected.sha256)):
+        if published and (found := _digest(path, kind)) != published:
+            raise MlipError(f"its {kind} is {found}, and {published} was published", where=str(path))
+    return expected.sha256 or _digest(path, "sha256")
+
+
+def _check_size(n_bytes: int, expected: RemoteFile) -> None:
+    if expected.bytes is not None and n_bytes != expected.bytes:
+        raise MlipError(f"it has {n_bytes:,} bytes, and {expected.bytes:,} were published", where=expected.name)
+
+
+def _digest(path: Path, kind: str) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, kind).hexdigest()
+
+
+class _Part:
+    """What is here of a file, and what the server said of it."""
+
+    def __init__(self, target: Path):
+        self.path = target.with_name(f".{target.name}.part")
+        self._about = target.with_name(f".{target.name}.part.json")
+
+    @property
+    def size(self) -> int:
+        return self.path.stat().st_size if self.path.exists() else 0
+
+    @property
+    def validator(self) -> str | None:
+        """The ETag or the date that a range request is bound to."""
+        try:
+            return json.loads(self._about.read_text())["validator"]
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+
+    def begin(self, validator: str | None) -> None:
+        """Anew, from the first byte."""
+        self.path.write_bytes(b"")
+        self._about.write_text(json.dumps({"validator": validator}))
+
+    def forget(self) -> None:
+        self.path.unlink(missing_ok=True)
+        self._about.unlink(missing_ok=True)
+
+
+def _continue(url: str, part: _Part, on_bytes: OnBytes | None) -> None:
+    """One request for what is missing.
+
+    Raises:
+        _InterruptedError: it broke off.
+        _RefusedError: it makes no sense to ask again.
+    """
+    if part.size and part.validator is None:
+        part.forget()  # nothing tells whether the rest would be of the same file
+    try:
+        with _open(url, part) as response:
+            total = _take_up(response, part)
+            _copy(response, part, total, on_bytes)
+    except urllib.error.HTTPError as error:
+        _on_status(error, part)
+    except (OSError, http.client.HTTPException) as error:
+        raise _InterruptedError(f"the connection broke ({_reason(error)})") from None
+
+
+def _open(url: str, part: _Part) -> Any:
+    headers = {"User-Agent": f"alexandria-mlip/{__version__}", "Accept-Encoding": "identity"}
+    if part.size:
+        headers |= {"Range": f"bytes={part.size}-", "If-Range": part.validator}
+    response = urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=TIMEOUT)
+    if url.startswith("https:") and not response.url.startswith("https:"):
+        response.close()
+        raise _RefusedError(f"redirected to {response.url}, which is not https")
+    return response
+
+
+def _take_up(response: Any, part: _Part) -> int | None:
+    """Make the part what the response goes on from; returns the size of the whole file, if it is told."""
+    length = response.headers.get("Content-Length")
+    if response.status == 206:
+        start, total = _content_range(response.headers.get("Content-Range", ""))
+        if start != part.size:
+            part.forget()
+            raise _InterruptedError("the server sent another range than was asked for")
+        return total
+    # Last-Modified alone would do by the letter, but two uploads within its second would look alike.
+    part.begin(response.headers.get("ETag") or response.headers.get("Last-Modified"))
+    return int(length) if length and length.isdigit() else None
+
+
+def _content_range(text: str) -> tuple[int, int | None]:
+    """'bytes 100-199/1000' -> 100, 1000."""
+    try:
+        span, total = text.removeprefix("bytes ").split("/")
+        return int(span.split("-")[0]), None if total == "*" else int(total)
+    except ValueError:
+        return -1, None
+
+
+def _copy(response: Any, part: _Part, total: int | None, on_bytes: OnBytes | None) -> None:
+    size = part.size
+    with part.path.open("ab") as stream:
+        while block := response.read1(BLOCK_BYTES):
+            stream.write(block)
+            size += len(block)
+            if on_bytes:
+                on_bytes(size, total)
+        stream.flush()
+        os.fsync(stream.fileno())
+    if total is not None and size != total:
+        raise _InterruptedError(f"the server announced {total:,} bytes, and ended after {size:,}")
+
+
+def _on_status(error: urllib.error.HTTPError, part: _Part) -> None:
+    if error.code == 416:  # beyond the end: what is here is all, or of another file
+        _, total = _content_range(error.headers.get("Content-Range", "").replace("*/", "0-0/"))
+        if total is not None and total == part.size:
+            return
+        part.forget()
+        raise _InterruptedError("the file became shorter")
+    if error.code in _BUSY:
+        wait = error.headers.get("Retry-After", "")
+        raise _InterruptedError(f"HTTP {error.code} {error.reason}", float(wait) if wait.isdigit() else None)
+    raise _RefusedError(f"HTTP {error.code} {error.reason}")
+
+
+def _pause(failures: int, wait: float | None) -> float:
+    return min(FIRST_PAUSE * 2**failures if wait is None else wait, LONGEST_PAUSE)
+
+
+def _reason(error: BaseException) -> str:
+    inner = getattr(error, "reason", None)
+    return str(inner or error) or type(error).__name__

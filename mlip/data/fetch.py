@@ -1,0 +1,154 @@
+"""A public data set into a folder: several files at a time, none that is here and good a second time.
+
+The checksum of each file that came is noted in the folder's SHA256SUMS (`sha256sum -c SHA256SUMS` reads it): where
+nobody has published one, it tells at least whether the file is still the one that came.
+"""
+
+import re
+import threading
+import urllib.error
+import urllib.request
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from mlip.data.download import TIMEOUT, check_content, download
+from mlip.data.manifest import Manifest, RemoteFile, plain_name
+from mlip.errors import MlipError
+
+SUMS = "SHA256SUMS"
+
+OnFile = Callable[[str, int, int | None], None]
+"""Told a file's name, how many of its bytes are here, and of how many if that is known."""
+
+
+@dataclass(slots=True)
+class Fetched:
+    """What became of the files of a data set."""
+
+    folder: Path
+    new: list[str] = field(default_factory=list)
+    there_already: list[str] = field(default_factory=list)
+
+
+def fetch(
+    manifest: Manifest,
+    out: Path,
+    *,
+    n_parallel: int = 4,
+    check: bool = False,
+    only: str | None = None,
+    on_file: OnFile | None = None,
+) -> Fetched:
+    """Fetch what is missing of a data set.
+
+    Args:
+        out: the files go to `out/manifest.folder`.
+        check: compare files that are here already with their checksums again.
+        only: a regular expression of the names to fetch.
+
+    Raises:
+        MlipError: some file could not be had, or one that is here is not the published one. The others are fetched
+            nevertheless.
+    """
+    files = [file for file in _all_files(manifest) if only is None or re.search(only, file.name)]
+    if not files:
+        raise MlipError("no file of the data set has such a name", where=f"--only {only}")
+    fetched = Fetched(out / manifest.folder)
+    fetched.folder.mkdir(parents=True, exist_ok=True)
+    sums = _Sums(fetched.folder / SUMS)
+    missing = []
+    for file in files:
+        (fetched.there_already if _is_there(fetched.folder / file.name, file, sums, check) else missing).append(file)
+    fetched.there_already = [file.name for file in fetched.there_already]
+
+    def get(file: RemoteFile) -> str:
+        tell = on_file and (lambda done, total: on_file(file.name, done, total or file.bytes))
+        sums.add(file.name, download(manifest.url_of(file), fetched.folder / file.name, file, tell))
+        return file.name
+
+    errors = []
+    with ThreadPoolExecutor(n_parallel) as pool:
+        try:
+            for future in as_completed([pool.submit(get, file) for file in missing]):
+                try:
+                    fetched.new.append(future.result())
+                except MlipError as error:
+                    errors.append(error)
+        except KeyboardInterrupt:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+    if errors:
+        others = f"; and {len(errors) - 1} further files" if len(errors) > 1 else ""
+        raise MlipError(f"{errors[0].what}{others}", where=errors[0].where, fix=errors[0].fix)
+    return fetched
+
+
+def _all_files(manifest: Manifest) -> list[RemoteFile]:
+    known = manifest.known_files()
+    names = {file.name for file in known}
+    if not manifest.listed:
+        return known
+    listing = _listing(manifest.url)
+    found = sorted(
+        {name for name in listing if any(re.fullmatch(pattern, name) for pattern in manifest.listed)} - names
+    )
+    if not found:
+        raise MlipError(
+            f"lists no file like {', '.join(manifest.listed)}", where=manifest.url, fix=f"see {manifest.homepage}"
+        )
+    return [*known, *(RemoteFile(name=plain_name(name)) for name in found)]
+
+
+def _listing(url: str) -> list[str]:
+    """Names of files that a server's page of a folder links to."""
+    try:
+        with urllib.request.urlopen(url, timeout=TIMEOUT) as response:
+            page = response.read(1 << 24).decode("utf-8", errors="replace")
+    except (OSError, urllib.error.URLError) as error:
+        raise MlipError(f"the folder's listing cannot be read ({error})", where=url) from None
+    return [link for link in re.findall(r'href="\.?/?([^"/?#]+)"', page) if re.fullmatch(r"[\w.+-]+", link)]
+
+
+def _is_there(path: Path, file: RemoteFile, sums: "_Sums", check: bool) -> bool:
+    """Whether the file is here and good.
+
+    Raises:
+        MlipError: it is here, and is not what was published, or what came.
+    """
+    if not path.exists():
+        return False
+    known = sums.of(file.name)
+    if known and not check:
+        return True
+    try:
+        digest = check_content(path, file)
+        if known and digest != known:
+            raise MlipError("is not the file that came: its checksum in SHA256SUMS is another", where=str(path))
+    except MlipError as error:
+        raise MlipError(
+            error.what, where=str(path), fix="move it away to fetch it again; nothing is overwritten"
+        ) from None
+    sums.add(file.name, digest)
+    return True
+
+
+class _Sums:
+    """A folder's SHA256SUMS."""
+
+    def __init__(self, path: Path):
+        self._path = path
+        self._lock = threading.Lock()
+        lines = path.read_text().splitlines() if path.exists() else []
+        self._sums = {name: digest for digest, _, name in (line.partition("  ") for line in lines)}
+
+    def of(self, name: str) -> str | None:
+        return self._sums.get(name)
+
+    def add(self, name: str, digest: str) -> None:
+        with self._lock:
+            if self._sums.get(name) != digest:
+                self._sums[name] = digest
+                with self._path.open("a") as stream:
+                    stream.write(f"{digest}  {name}\n")
