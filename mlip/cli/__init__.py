@@ -3,11 +3,14 @@
 A command's module holds its options; what it runs is imported when it runs, so that `--help` stays fast.
 """
 
+import errno
 import sys
 
 import typer
 
 from mlip.errors import MlipError
+
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 app = typer.Typer(
     name="mlip",
@@ -46,3 +49,8 @@ def main() -> None:
     except BrokenPipeError:  # `mlip ... | head`
         sys.stderr.close()
         sys.exit(141)
+    except OSError as error:
+        if error.errno not in _NO_ROOM:
+            raise
+        print(f"mlip: error: cannot write {error.filename or 'a file'}: {error.strerror}", file=sys.stderr)
+        sys.exit(2)

@@ -14,6 +14,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from mlip.data import Store
+from mlip.training import processes
 from mlip.training.log import drop_after
 
 HARD_EXAMPLES = "hard_examples.jsonl"
@@ -32,7 +33,8 @@ class HardExamples:
         self._store = store
         self._recent: deque[float] = deque(maxlen=_RECENT)
         self._usual = math.inf
-        drop_after(self._path, resumed_from)
+        if processes.is_first():
+            drop_after(self._path, resumed_from)
 
     def forget(self) -> None:
         """What was usual is not any more: other loss weights."""
@@ -62,8 +64,9 @@ class HardExamples:
             "materials": materials,
             "shares": [round(float(share), 4) for share in shares],
         }
-        with self._path.open("a") as file:
-            file.write(json.dumps(record) + "\n")
+        if processes.is_first():
+            with self._path.open("a") as file:
+                file.write(json.dumps(record) + "\n")
         return (
             f"step {step}: loss {loss:.3g} where {self._usual:.3g} is usual; {shares[0]:.0%} of it from frame "
             f"{frames[worst[0]]} ({materials[0]}); see {HARD_EXAMPLES}"

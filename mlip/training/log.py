@@ -8,6 +8,7 @@ import math
 import os
 import time
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 
 from rich.console import Console
@@ -47,7 +48,8 @@ class RunLog:
         path = folder / METRICS
         drop_after(path, resumed_from)
         self._file = path.open("a")
-        self._board = SummaryWriter(str(folder / "tensorboard"), purge_step=resumed_from + 1)
+        # A full queue would wait for ever for a thread that a full disk has ended: it has no limit.
+        self._board = SummaryWriter(str(folder / "tensorboard"), purge_step=resumed_from + 1, max_queue=0)
         self._console = Console(quiet=quiet, highlight=False, markup=False)
         self._display = RunDisplay(n_steps, resumed_from)
         self._live = Live(self._display, console=self._console, transient=True, refresh_per_second=2)
@@ -89,6 +91,19 @@ class RunLog:
 
     def _is_line_due(self) -> bool:
         return time.monotonic() - self._last_line >= _SECONDS_A_LINE
+
+
+class SilentLog(nullcontext):
+    """The log of a process that is not the first one, which speaks for all."""
+
+    def __enter__(self) -> "SilentLog":
+        return self
+
+    def say(self, text: str) -> None:
+        pass
+
+    def write(self, kind: str, step: int, values: dict) -> None:
+        pass
 
 
 def read_metrics(folder: Path, kind: str) -> list[dict]:

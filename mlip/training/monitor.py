@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import NamedTuple
 
 import jax
@@ -19,6 +20,7 @@ from mlip.errors import MlipError
 from mlip.graph.batching import Shape
 from mlip.graph.loader import BatchStatistics
 from mlip.runtime import compilation_seconds
+from mlip.training import processes
 from mlip.training.hard_examples import HardExamples
 from mlip.training.log import RunLog
 from mlip.training.loss import Sums, weighted_mean
@@ -56,7 +58,7 @@ class _Average:
 
     def add(self, sent: SentStep, report: StepReport) -> None:
         self.steps += 1
-        self.structures += sent.batch.n_graphs
+        self.structures += processes.count() * sent.batch.n_graphs
         self.waited += sent.waited
         self.padding += sent.batch.padding.edges
         if report.finite:
@@ -83,14 +85,22 @@ class Monitor:
     """Feed it every step with `add`; `flush` before anything that must know of all steps so far."""
 
     def __init__(
-        self, plan: Plan, store: Store, log: RunLog, hard_examples: HardExamples, *, started: float, skipped: int = 0
+        self,
+        plan: Plan,
+        store: Store,
+        log: RunLog,
+        hard_examples: HardExamples,
+        *,
+        started: float,
+        state: dict | None = None,
     ):
-        self.skipped = skipped
+        state = state or {"skipped": 0, "skipped_in_epoch": []}
+        self.skipped: int = state["skipped"]
         """Steps skipped in the whole run."""
         self._plan, self._store, self._log, self._hard_examples = plan, store, log, hard_examples
         self._allowed_skips = math.ceil(plan.recipe.train.max_skipped * plan.steps_per_epoch)
         self._started: float | None = started
-        self._skipped_in_epoch: list[np.ndarray] = []
+        self._skipped_in_epoch: list[list[int]] = state["skipped_in_epoch"]
         self._sent: SentStep | None = None
         self._last_step = 0
         self._shapes: set[Shape] = set()
@@ -114,6 +124,10 @@ class Monitor:
         if self._sent is not None:
             sent, self._sent = self._sent, None
             self._read(sent)
+
+    def get_state(self) -> dict:
+        """JSON: what decides on later steps, for a monitor that goes on from here."""
+        return {"skipped": self.skipped, "skipped_in_epoch": list(self._skipped_in_epoch)}
 
     def end_epoch(self) -> str:
         """Read all reports of the epoch, begin the next one, and tell in a line how this one went."""
@@ -181,16 +195,15 @@ class Monitor:
             self._hard_examples.forget()
         if not self._hard_examples.is_spike(loss):
             return None
-        is_real = sent.frames >= 0
-        losses = np.asarray(sent.report.structure_losses)[is_real]
-        return self._hard_examples.record(sent.step, loss, sent.frames[is_real], losses)
+        return self._hard_examples.record(sent.step, loss, *_structures(sent))
 
     def _note_skipped(self, sent: SentStep) -> None:
-        bad = ~np.isfinite(np.asarray(sent.report.structure_losses))
+        frames, losses = _structures(sent)
+        bad = ~np.isfinite(losses)
         # Where no residual gives itself away, the fault is in a gradient: any frame of the step may be it.
-        suspects = sent.frames[bad if bad.any() else sent.frames >= 0]
+        suspects = frames[bad] if bad.any() else frames
         self.skipped += 1
-        self._skipped_in_epoch.append(suspects)
+        self._skipped_in_epoch.append(suspects.tolist())
         materials = [self._material(frame) for frame in suspects]
         self._log.write("skipped", sent.step, {"frames": suspects.tolist(), "materials": materials})
         self._log.say(f"step {sent.step} skipped: not finite; suspects: {self._names(suspects)}")
@@ -208,6 +221,14 @@ class Monitor:
 
     def _material(self, frame: int) -> str:
         return self._store.material(self._store.material_of(int(frame))).id
+
+
+def _structures(sent: SentStep) -> tuple[np.ndarray, np.ndarray]:
+    """The frames of a step and their losses, of all processes."""
+    is_real = sent.frames >= 0
+    mine = sent.frames[is_real].tolist(), np.asarray(sent.report.structure_losses)[is_real].tolist()
+    frames, losses = zip(*processes.gather(lambda: mine), strict=True)
+    return np.array([*chain.from_iterable(frames)], np.int64), np.array([*chain.from_iterable(losses)])
 
 
 def add_terms(total: dict[str, Sums] | None, terms: dict[str, Sums]) -> dict[str, Sums]:
