@@ -5,7 +5,7 @@ legend hide and show their series.
 """
 
 import html
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -34,14 +34,24 @@ class Series:
     """What a point is called when it is pointed at."""
 
 
-def chart(series: Sequence[Series], x: Axis, y: Axis, caption: str, *, is_parity: bool = False) -> str:
+def chart(
+    series: Sequence[Series],
+    x: Axis,
+    y: Axis,
+    caption: str,
+    *,
+    is_parity: bool = False,
+    guides: Mapping[str, float] | None = None,
+) -> str:
     """A figure; points without a place on the axes (NaN, or not positive on a logarithmic one) are left out.
 
     Args:
         caption: text; also what a screen reader says of the picture.
         is_parity: square, with the line y = x.
+        guides: vertical lines, by what is written at them.
     """
-    frame = _Frame(x, y, _WIDTH - _LEFT - _RIGHT, (_WIDTH - _LEFT - _RIGHT) if is_parity else _HEIGHT - _TOP - _BOTTOM)
+    width = _WIDTH - _LEFT - _RIGHT
+    frame = _Frame(x, y, width, width if is_parity else _HEIGHT - _TOP - _BOTTOM)
     height = frame.height + _TOP + _BOTTOM
     drawn = "\n".join(_drawn(one, number, frame) for number, one in enumerate(series))
     diagonal = f"<path class='guide' d='M0 {frame.height}L{frame.width} 0'/>" if is_parity else ""
@@ -50,7 +60,7 @@ def chart(series: Sequence[Series], x: Axis, y: Axis, caption: str, *, is_parity
 {_legend(series)}
 <svg viewBox="0 0 {_WIDTH} {height}" role="img" aria-label="{html.escape(f"{caption}: {y.label} against {x.label}")}">
 <desc>{html.escape(names)}</desc>
-<g transform="translate({_LEFT} {_TOP})">{_grid(frame)}{diagonal}
+<g transform="translate({_LEFT} {_TOP})">{_grid(frame)}{diagonal}{_guides(guides or {}, frame)}
 {drawn}
 <circle class="pointer" r="5" visibility="hidden"/></g></svg>
 <div class="tip" hidden></div>
@@ -127,6 +137,15 @@ def _grid(frame: _Frame) -> str:
         f"{html.escape(frame.x.label)}</text>"
         f"<text class='label' transform='translate(-49 {frame.height / 2}) rotate(-90)' text-anchor='middle'>"
         f"{html.escape(frame.y.label)}</text>"
+    )
+
+
+def _guides(guides: Mapping[str, float], frame: _Frame) -> str:
+    places = frame.width * frame.x.fractions(np.array(list(guides.values())))
+    return "".join(
+        f"<path class='guide' d='M{place:.1f} 0V{frame.height}'/>"
+        f"<text x='{place - 5:.1f}' y='12' text-anchor='end'>{html.escape(name)}</text>"
+        for name, place in zip(guides, places, strict=True)
     )
 
 

@@ -257,5 +257,5 @@ def describe(errors: dict[str, float]) -> str:
     """The errors in one short line."""
     return (
         f"loss {errors['loss']:.4g}  E {errors['energy_mae']:.1f} meV/atom  "
-        f"F {errors['forces_mae']:.3f} eV/Å  S {errors['stress_mae']:.2f} GPa"
+        f"F {1000 * errors['forces_mae']:.1f} meV/Å  S {errors['stress_mae']:.2f} GPa"
     )

@@ -52,11 +52,18 @@ def summary_section(run: RunRecords) -> str:
         "learning rate": f"{train['learning_rate']:g}",
         "steps done": f"{run.last_step:,}",
     }
+    exported = None
     if run.potential is not None:
-        known["exported"] = f"the state after step {_count(run.potential.metadata.provenance.get('step'))}"
-    if run.validation:
-        known["best validation loss"] = f"{min(_values(run.validation, 'loss'), default=float('nan')):.4g}"
+        exported = run.potential.metadata.provenance.get("step")
+        known["exported"] = f"the state after step {_count(exported)}"
+    known["validation loss"] = f"{_validation_loss(run, exported):.4g}"
     return _warnings(run) + facts(known)
+
+
+def _validation_loss(run: RunRecords, step: int | None) -> float:
+    """After `step`, or the last one; NaN without a validation."""
+    losses = {record["step"]: record["loss"] for record in run.validation if record["loss"] is not None}
+    return losses.get(step, next(reversed(losses.values()), float("nan")))
 
 
 def _warnings(run: RunRecords) -> str:
@@ -145,8 +152,18 @@ def _charts(run: RunRecords, curves: Curves, *, is_log: bool = False, is_log_ste
         if series:
             x = Axis.spanning("step", [one.x for one in series], is_log=is_log_step)
             y = Axis.spanning(label, [one.y for one in series], is_log=is_log)
-            parts.append(chart(series, x, y, label.partition(",")[0]))
+            parts.append(chart(series, x, y, label.partition(",")[0], guides=_stages(run)))
     return side_by_side(parts)
+
+
+def _stages(run: RunRecords) -> dict[str, float]:
+    """The step at which stage one ended, if it has."""
+    stage_two = run.recipe.get("stage_two")
+    if not (stage_two and run.validation):
+        return {}
+    steps_per_epoch = run.validation[0]["step"] / run.validation[0]["epoch"]
+    end = steps_per_epoch * stage_two["after_epoch"]
+    return {"stage one": end} if end < run.last_step else {}
 
 
 def _averaged(records: Sequence[Record], key: str, factor: float) -> tuple[np.ndarray, np.ndarray]:

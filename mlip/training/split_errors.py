@@ -56,7 +56,7 @@ def evaluate_split(potential: Potential, store: Store, split: str, at_most: int)
     """Predictions for at most so many frames of a split, evenly chosen; None where nothing can be compared."""
     errors = Errors()
     parts: list[tuple[list[LabelledFrame], Comparison]] = []
-    share = at_most // len(potential.heads)
+    share = max(at_most // len(potential.heads), 1)
     with precision_scope("float32"):
         for head in potential.heads:
             functional = head if len(potential.heads) > 1 else None

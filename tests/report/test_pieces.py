@@ -37,6 +37,13 @@ def test_bars_end_at_their_values():
     assert path in bars
 
 
+def test_a_guide_stands_at_its_value():
+    drawn = chart([Series("p", np.array([1.0]), np.array([0.5]), "dots", 0)], X, Y, "", guides={"<here>": 5.0})
+    width = data_of(drawn)["x"]["length"]
+    assert f"<path class='guide' d='M{width / 2:.1f} 0V" in drawn
+    assert "&lt;here&gt;" in drawn
+
+
 def test_names_from_outside_are_text_and_not_markup():
     bad = "<script>alert(1)</script>"
     points = Series(bad, np.array([1.0]), np.array([0.5]), "dots", 0, notes=[bad])
