@@ -15,7 +15,7 @@ from mlip.training.recipe import Recipe
 
 _STEPS = 10
 _SECONDS = 20.0  # after which no further step is timed
-_NAMED = 8
+_NAMED = 12
 
 
 def describe_plan(recipe: Recipe) -> str:

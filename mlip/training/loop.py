@@ -10,6 +10,7 @@ import numpy as np
 from jraph import GraphsTuple
 
 from mlip.data import Store
+from mlip.errors import MlipError
 from mlip.graph.loader import BatchStatistics, EvaluationLoader, TrainingLoader
 from mlip.models import build_model, check_elements, heads_of
 from mlip.potential import Potential, init_params
@@ -80,6 +81,7 @@ class Run:
         with Store(recipe.data.store) as main:
             self.recipe = complete_recipe(recipe, main, self.data, remembered=folder and folder.model)
         check_elements(self.recipe.model, self.data.elements)
+        check_validation(recipe, self.data)
         self.batches = training_batches(self.recipe, store, self.data)
         self.validation = validation_batches(self.recipe, store, self.data)
         self.plan = Plan(self.recipe, self.batches.steps_per_epoch)
@@ -271,6 +273,21 @@ def timed_next(batches: TrainingLoader) -> tuple[GraphsTuple, BatchStatistics, f
 
 def is_due(step: int, every: int | None) -> bool:
     return every is not None and step % every == 0
+
+
+def check_validation(recipe: Recipe, data: Dataset) -> None:
+    """
+    Raises:
+        MlipError: the recipe goes by a validation that there are no frames for.
+    """
+    needs = {"train.early_stopping": recipe.train.early_stopping, "a plateau": recipe.train.schedule.kind == "plateau"}
+    for what, is_asked in needs.items():
+        if is_asked and not len(data.validation):
+            raise MlipError(
+                f"{what} needs validation frames, and the store has none",
+                where=str(recipe.data.store),
+                fix="build it with a validation share: --split 0.9,0.05,0.05",
+            )
 
 
 def has_validation(data: Dataset, recipe: Recipe, epoch: int) -> bool:

@@ -196,3 +196,10 @@ def test_data_with_an_element_that_the_network_lacks_is_refused_before_training(
     )
     with pytest.raises(MlipError, match="no parameters for"):
         train(recipe, quiet=True)
+
+
+def test_what_goes_by_validations_is_refused_without_frames_for_them(tiny_recipe, tmp_path):
+    store = write_store(tmp_path / "all_train.h5", emt_frames(20, seed=1), n_validation=0)
+    for override in ("train.early_stopping=3", "train.schedule=plateau"):
+        with pytest.raises(MlipError, match="needs validation frames"):
+            train(tiny_recipe(override, store=store), quiet=True)
