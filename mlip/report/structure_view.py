@@ -34,19 +34,15 @@ def structure_view(
         positions: (n, 3) A.
         arrows: (n, 3) vectors at the atoms, in any unit: they are drawn in proportion to the longest.
     """
-    if cell is None or positions is None:
+    geometry = _geometry(cell, positions)
+    if geometry is None:
         return ""
-    cell, positions = np.array(cell, dtype=np.float64), np.array(positions, dtype=np.float64)
-    if not (np.isfinite(cell).all() and np.isfinite(positions).all()):
-        return ""
-    cell = complete_cell(cell)
-    if abs(np.linalg.det(cell)) < 1e-9:
-        return ""
+    cell, fractional = geometry
     elements = sorted({int(z) for z in numbers})
     view = {
         "numbers": [int(z) for z in numbers],
         "cell": np.round(cell, 4).tolist(),
-        "fractional": np.round(_on_lower_faces(positions @ np.linalg.inv(cell), pbc), 4).tolist(),
+        "fractional": np.round(_on_lower_faces(fractional, pbc), 4).tolist(),
         "pbc": [bool(periodic) for periodic in pbc],
         "arrows": _relative(arrows),
         "elements": {z: {"colour": _colour(z), "radius": round(float(covalent_radii[z]), 2)} for z in elements},
@@ -75,6 +71,21 @@ def atom_legend(numbers: Sequence[int]) -> str:
         f"<span class='atom'><i style='background: {_colour(z)}'></i>{chemical_symbols[z]}</span>"
         for z in sorted({int(z) for z in numbers})
     )
+
+
+def _geometry(
+    cell: Sequence | None, positions: Sequence | None
+) -> tuple[Float[np.ndarray, "3 3"], Float[np.ndarray, "n 3"]] | None:
+    """(complete cell, fractional coordinates), if there is something to draw."""
+    if cell is None or positions is None:
+        return None
+    cell, positions = np.array(cell, dtype=np.float64), np.array(positions, dtype=np.float64)
+    if not (np.isfinite(cell).all() and np.isfinite(positions).all()):
+        return None
+    cell = complete_cell(cell)
+    if abs(np.linalg.det(cell)) < 1e-9:
+        return None
+    return cell, positions @ np.linalg.inv(cell)
 
 
 def _on_lower_faces(fractional: Float[np.ndarray, "n 3"], pbc: Sequence[bool]) -> Float[np.ndarray, "n 3"]:

@@ -108,20 +108,20 @@ class SilentLog(nullcontext):
 
 def read_metrics(folder: Path, kind: str) -> list[dict]:
     """The records of `kind` in a run folder, in order."""
-    return [record for record, _ in _whole_lines(folder / METRICS) if record["kind"] == kind]
+    return [record for record, _ in whole_lines(folder / METRICS) if record["kind"] == kind]
 
 
 def drop_after(path: Path, last_step: int) -> None:
     """Drop the records after `last_step`, and a line that a kill cut short."""
     if not path.exists():
         return
-    kept = [line for record, line in _whole_lines(path) if record["step"] <= last_step]
+    kept = [line for record, line in whole_lines(path) if record["step"] <= last_step]
     temporary = path.with_suffix(".tmp")
     temporary.write_text("".join(kept))
     os.replace(temporary, path)
 
 
-def _whole_lines(path: Path) -> Iterator[tuple[dict, str]]:
+def whole_lines(path: Path) -> Iterator[tuple[dict, str]]:
     """Records and their lines, up to a line that a kill, or a writer at work, cut short: only the last one can be."""
     with path.open() as lines:
         for line in lines:

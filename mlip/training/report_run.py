@@ -37,16 +37,9 @@ _HEALTH: Curves = {
 def summary_section(run: RunRecords) -> str:
     """What was trained, on what, and how far it came."""
     recipe, train = run.recipe, run.recipe["train"]
-    known = {"model": recipe["model"]["model"], "cutoff": f"{recipe['model']['cutoff']} Å"}
-    if run.potential is not None:
-        metadata = run.potential.metadata
-        known |= {
-            "parameters": f"{run.potential.n_parameters:,}",
-            "elements": str(len(run.potential.elements)),
-            "functional": metadata.functional,
-            "training frames": _count(metadata.provenance.get("training_frames")),
-        }
-    known |= {
+    known = {
+        "model": recipe["model"]["model"],
+        "cutoff": f"{recipe['model']['cutoff']} Å",
         "store": recipe["data"]["store"],
         "epochs": f"{train['epochs']}, batches of {train['batch_size']}",
         "learning rate": f"{train['learning_rate']:g}",
@@ -54,8 +47,15 @@ def summary_section(run: RunRecords) -> str:
     }
     exported = None
     if run.potential is not None:
-        exported = run.potential.metadata.provenance.get("step")
-        known["exported"] = f"the state after step {_count(exported)}"
+        metadata = run.potential.metadata
+        exported = metadata.provenance.get("step")
+        known |= {
+            "parameters": f"{run.potential.n_parameters:,}",
+            "elements": str(len(run.potential.elements)),
+            "functional": metadata.functional,
+            "training frames": _count(metadata.provenance.get("training_frames")),
+            "exported": f"the state after step {_count(exported)}",
+        }
     known["validation loss"] = f"{_validation_loss(run, exported):.4g}"
     return _warnings(run) + facts(known)
 

@@ -1,6 +1,5 @@
 """What a run folder tells of its run: recipe, measured records, skipped steps, hard examples, the potential."""
 
-import json
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -12,7 +11,8 @@ from mlip.data import Store
 from mlip.errors import MlipError
 from mlip.potential import Potential
 from mlip.training.dataset import store_fingerprint
-from mlip.training.log import METRICS, read_metrics
+from mlip.training.hard_examples import HARD_EXAMPLES
+from mlip.training.log import METRICS, read_metrics, whole_lines
 from mlip.training.run_folder import RunFolder
 
 Record = dict[str, Any]
@@ -49,8 +49,8 @@ class RunRecords:
     @cached_property
     def hard_examples(self) -> list[Record]:
         """Steps whose loss jumped, with the frames that made it jump."""
-        path = self.folder.path / "hard_examples.jsonl"
-        return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+        path = self.folder.path / HARD_EXAMPLES
+        return [record for record, _ in whole_lines(path)] if path.exists() else []
 
     @cached_property
     def potential(self) -> Potential | None:

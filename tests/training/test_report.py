@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 from emt_world import TINY_RECIPE, emt_frames, write_store
 
 import mlip
@@ -140,6 +141,14 @@ def test_steps_that_went_wrong_are_named(unfinished):
     assert "agm&lt;3&gt; (90%)" in text
     assert "Skipped steps (1 of 1)" in text
     assert "agm1" in text
+
+
+def test_the_end_of_stage_one_is_marked(unfinished):
+    assert "stage one" not in (unfinished / "report.html").read_text()
+    recipe = yaml.safe_load((unfinished / "recipe.yaml").read_text())
+    (unfinished / "recipe.yaml").write_text(yaml.safe_dump(recipe | {"stage_two": {"after_epoch": 2}}))
+    write_report(unfinished, unfinished / "r.html")
+    assert (unfinished / "r.html").read_text().count(">stage one</text>") == 2 * 4 + 2
 
 
 def test_a_store_that_is_another_one_or_not_there_is_an_error_that_says_the_way_out(run, tmp_path):
