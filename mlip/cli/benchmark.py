@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mlip.cli.dimers import dimers
+from mlip.cli.hull import hull
 
 if TYPE_CHECKING:
     from mlip.benchmark.tables import Table
@@ -92,7 +93,7 @@ def volume(results: Results, out: Out = None, with_paper: WithPaper = False, as_
     from mlip.benchmark.comparison import load_results
     from mlip.benchmark.paper_tables import volume_table
 
-    _show(volume_table(load_results(results), with_paper), out, as_json)
+    show_table(volume_table(load_results(results), with_paper), out, as_json)
 
 
 @app.command()
@@ -101,7 +102,7 @@ def energy(results: Results, out: Out = None, with_paper: WithPaper = False, as_
     from mlip.benchmark.comparison import load_results
     from mlip.benchmark.paper_tables import energy_table
 
-    _show(energy_table(load_results(results), with_paper), out, as_json)
+    show_table(energy_table(load_results(results), with_paper), out, as_json)
 
 
 @app.command()
@@ -114,7 +115,7 @@ def pbesol(results: Results, out: Out = None, as_json: AsJson = False) -> None:
     from mlip.benchmark.comparison import load_results
     from mlip.benchmark.paper_tables import pbesol_table
 
-    _show(pbesol_table(load_results(results)), out, as_json)
+    show_table(pbesol_table(load_results(results)), out, as_json)
 
 
 @app.command()
@@ -150,9 +151,10 @@ def report(
 
 
 app.command()(dimers)
+app.command()(hull)
 
 
-def _show(table: "Table", out: Path | None, as_json: bool) -> None:
+def show_table(table: "Table", out: Path | None, as_json: bool) -> None:
     """Print a table, and write it where asked to."""
     from rich.console import Console
 

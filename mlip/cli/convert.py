@@ -33,7 +33,7 @@ def convert(
     ] = None,
     head: Annotated[str | None, typer.Option(help="Of a potential with several heads keep this one only.")] = None,
     trust_pickle: Annotated[
-        bool, typer.Option("--trust-pickle", help="mace: load a .model, which can run any code that is in it.")
+        bool, typer.Option("--trust-pickle", help="mace, cgat: load a file that can run any code that is in it.")
     ] = False,
     element_vectors: Annotated[
         Path | None,

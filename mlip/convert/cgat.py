@@ -6,6 +6,7 @@ attention networks of edges that a two-layer net updates, and the edge module of
 """
 
 import re
+from argparse import Namespace
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +48,9 @@ def read(source: Path, options: ReadOptions) -> PropertyModel:
     where = str(source)
     if options.element_vectors is None:
         raise MlipError("is without the vectors of its elements", where=where, fix="--element-vectors FILE.json")
-    arrays, mean, std = _read_checkpoint(source) if source.suffix == ".ckpt" else (read_npz(source), 0.0, 1.0)
+    arrays, mean, std = (
+        _read_checkpoint(source, options.trust_pickle) if source.suffix == ".ckpt" else (read_npz(source), 0.0, 1.0)
+    )
     vectors = read_element_vectors(options.element_vectors)
     config = _config(arrays, vectors, where)
     params = parameters(config, arrays, vectors, where)
@@ -62,15 +65,20 @@ def read(source: Path, options: ReadOptions) -> PropertyModel:
     return PropertyModel(config, params, metadata)
 
 
-def _read_checkpoint(source: Path) -> tuple[Arrays, float, float]:
+def _read_checkpoint(source: Path, trust_pickle: bool) -> tuple[Arrays, float, float]:
     """Arrays by name, mean and standard deviation of the target."""
     check_archive(source)
     torch = import_torch(f"{source} is read")
     try:
-        checkpoint = torch.load(source, map_location="cpu", weights_only=True)
+        with torch.serialization.safe_globals([Namespace]):  # the command line that Lightning keeps
+            checkpoint = torch.load(source, map_location="cpu", weights_only=not trust_pickle)
     except Exception as error:  # torch raises whatever its unpickler meets in a damaged file
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise MlipError(f"cannot be read as tensors alone: {reason}", where=str(source)) from None
+        raise MlipError(
+            f"cannot be read as tensors alone: {reason}",
+            where=str(source),
+            fix="--trust-pickle, if you trust its maker: it can run any code",
+        ) from None
     state = checkpoint.get("state_dict") if isinstance(checkpoint, dict) else None
     if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
         raise MlipError("is no checkpoint of Lightning: state_dict is missing", where=str(source))

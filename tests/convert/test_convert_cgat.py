@@ -1,6 +1,7 @@
 """Checkpoints of CGAT: the layout that Lightning writes, and what is wrong with a damaged one."""
 
 import json
+from argparse import Namespace
 
 import numpy as np
 import pytest
@@ -37,7 +38,8 @@ def test_a_lightning_checkpoint_with_its_mean_and_standard_deviation(weights, ve
     torch = pytest.importorskip("torch")
     arrays = {f"model.{name}": torch.from_numpy(array) for name, array in np.load(weights).items()}
     arrays |= {"mean": torch.tensor(0.05), "std": torch.tensor(0.12)}
-    torch.save({"state_dict": arrays, "epoch": 3}, tmp_path / "epoch=3.ckpt")
+    hyper_parameters = Namespace(atom_fea_len=8, fea_path="embeddings/matscholar-embedding.json")
+    torch.save({"state_dict": arrays, "epoch": 3, "hyper_parameters": hyper_parameters}, tmp_path / "epoch=3.ckpt")
     model = convert(tmp_path / "epoch=3.ckpt", element_vectors=vectors)
     assert (model.metadata.mean, model.metadata.std) == pytest.approx((0.05, 0.12), rel=1e-6)
     same = convert(weights, element_vectors=vectors)

@@ -1,0 +1,114 @@
+"""Table 5 of "Improving machine-learning models in materials science through large datasets": errors of distances to
+the hull, and what they are asked for: which of the materials are stable, and which are nearly so.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Bool, Float
+
+from mlip.benchmark import published
+from mlip.benchmark.intervals import RESAMPLES, Interval, intervals_95
+from mlip.benchmark.tables import Cell, Estimate, Table
+
+NEARLY_STABLE = 0.1
+"""eV/atom."""
+_ROUNDING = 1e-6
+"""eV/atom: labels have six or seven digits."""
+_COLUMNS = {
+    "failed_percent": ("Failed %", 2),
+    "mad": ("MAD eV/atom", 4),
+    "mae": ("MAE eV/atom", 4),
+    "precision_stable": ("P stable", 3),
+    "recall_stable": ("R stable", 3),
+    "f1_stable": ("F1 stable", 3),
+    "precision_near": ("P < 0.1", 3),
+    "recall_near": ("R < 0.1", 3),
+    "f1_near": ("F1 < 0.1", 3),
+}
+
+
+@dataclass(frozen=True)
+class HullErrors:
+    """A row of the table. What has no prediction counts as not stable, and in no average; NaN when nothing is left."""
+
+    n: int
+    failed_percent: float
+    mad: float
+    """Median of the absolute error, eV/atom."""
+    mae: float
+    """eV/atom."""
+    precision_stable: float
+    """Of those predicted at most 0 above the hull, the share that are."""
+    recall_stable: float
+    """Of those at most 0 above the hull, the share that are predicted to be."""
+    f1_stable: float
+    precision_near: float
+    """The same at 0.1 eV/atom."""
+    recall_near: float
+    f1_near: float
+
+
+@dataclass(frozen=True)
+class HullPredictions:
+    """Of a potential or a property model: distances to the hull, eV/atom, NaN where it failed."""
+
+    name: str
+    predicted: Float[np.ndarray, " k"]
+    reference: Float[np.ndarray, " k"]
+    seconds: float
+    """A structure."""
+
+
+def hull_errors(
+    predicted: Float[np.ndarray, " k"], reference: Float[np.ndarray, " k"], n_atoms: Float[np.ndarray, " k"]
+) -> HullErrors:
+    """Of distances to the hull, eV/atom (`n_atoms` is not needed; `intervals_95` has it for all errors)."""
+    error = np.abs(predicted - reference)
+    error = error[np.isfinite(error)]
+    return HullErrors(
+        len(reference),
+        100 * float(np.isnan(predicted).mean()) if len(reference) else float("nan"),
+        float(np.median(error)) if len(error) else float("nan"),
+        float(error.mean()) if len(error) else float("nan"),
+        *_found(predicted <= _ROUNDING, reference <= _ROUNDING),
+        *_found(predicted <= NEARLY_STABLE + _ROUNDING, reference <= NEARLY_STABLE + _ROUNDING),
+    )
+
+
+def _found(predicted: Bool[np.ndarray, " k"], actual: Bool[np.ndarray, " k"]) -> tuple[float, float, float]:
+    """Precision, recall and F1; NaN where there is nothing to be found, or nothing was."""
+    right = float((predicted & actual).sum())
+    shares = [right / total if total else float("nan") for total in (float(predicted.sum()), float(actual.sum()))]
+    total = float(predicted.sum() + actual.sum())
+    return shares[0], shares[1], 2 * right / total if total else float("nan")
+
+
+def hull_table(models: Sequence[HullPredictions], notes: Sequence[str] = (), with_paper: bool = False) -> Table:
+    """A row for each model."""
+    rows: list[tuple[Cell, ...]] = []
+    for model in models:
+        columns = model.predicted, model.reference, np.ones(len(model.reference))
+        errors, intervals = hull_errors(*columns), intervals_95(hull_errors, *columns)
+        cells = (
+            Estimate(getattr(errors, field), digits, intervals.get(field, Interval(np.nan, np.nan)))
+            for field, (_, digits) in _COLUMNS.items()
+        )
+        rows.append((model.name, *cells, str(errors.n), Estimate(model.seconds, 4)))
+    for name, numbers in published.HULL.items() if with_paper else ():
+        cells = (numbers.get(field, "-") for field in _COLUMNS)
+        rows.append((f"{name} (paper)", *cells, "-", numbers["seconds"]))
+    return Table(
+        "hull",
+        "Distance to the convex hull",
+        ("potential", *(column for column, _ in _COLUMNS.values()), "materials", "s each"),
+        tuple(rows),
+        (
+            "MAD: median absolute error. P, R, F1: precision, recall and their harmonic mean for phases at most 0 and "
+            f"{NEARLY_STABLE} eV/atom above the hull.",
+            f"Intervals: 95 %, a bootstrap over materials ({RESAMPLES} samples, fixed seed); failed: Wilson's score.",
+            *notes,
+            *([f"(paper): {published.CITATION}."] if with_paper else []),
+        ),
+    )
