@@ -127,7 +127,8 @@ class Run:
             batch = parallel.cut(batch, self.recipe.train.accumulate)
             knobs = plan.knobs(step, self.improvement.plateau_factor)
             self.state, report = self.train_step(self.state, batch, self.scale, knobs)
-            monitor.add(SentStep(step, report, batch.globals["frame"], statistics, waited))
+            rate = float(knobs.learning_rate)
+            monitor.add(SentStep(step, rate, report, batch.globals["frame"], statistics, waited))
             self.done = step
             if plan.is_epoch_end(step):
                 self._end_epoch(checkpoints, monitor, log)

@@ -35,6 +35,7 @@ class SentStep(NamedTuple):
     """A step that the device has been given."""
 
     step: int
+    learning_rate: float
     report: StepReport
     frames: np.ndarray
     """(devices, ..., g) store indices of its structures, -1 = padding."""
@@ -102,7 +103,7 @@ class Monitor:
         self._started: float | None = started
         self._skipped_in_epoch: list[list[int]] = state["skipped_in_epoch"]
         self._sent: SentStep | None = None
-        self._last_step = 0
+        self._last_step, self._learning_rate = 0, math.nan
         self._shapes: set[Shape] = set()
         self._recent, self._epoch = _Average(), _Average()
 
@@ -171,7 +172,7 @@ class Monitor:
             self._log.say(spike)
         self._recent.add(sent, report)
         self._epoch.add(sent, report)
-        self._last_step = sent.step
+        self._last_step, self._learning_rate = sent.step, sent.learning_rate
         if self._recent.steps >= _WINDOW:
             self._write()
 
@@ -181,6 +182,7 @@ class Monitor:
             return
         errors, values = errors_of(recent.terms, self._weights()), recent.values()
         counts = {
+            "learning_rate": self._learning_rate,
             "compiled_shapes": len(self._shapes),
             "compilation_seconds": compilation_seconds(),
             "skipped_steps": self.skipped,

@@ -29,6 +29,7 @@ _ERRORS: Curves = {
     "stress_mae": ("stress MAE, GPa", 1),
 }
 _HEALTH: Curves = {
+    "learning_rate": ("learning rate", 1),
     "structures_per_second": ("structures per second", 1),
     "gradient_norm": ("norm of the gradient, before clipping", 1),
 }

@@ -26,7 +26,8 @@ def sent(step: int, gradient_norm: float = 1.0, losses=(0.125,) * 8) -> SentStep
     terms = {name: Sums(1.0, 2.0, 8.0) for name in ("energy", "forces", "stress")}
     losses = np.array(losses)
     report = StepReport(losses.sum(), terms, gradient_norm, np.isfinite(gradient_norm), losses)
-    return SentStep(step, jax.tree.map(lambda x: jnp.asarray(x)[None], report), np.arange(8)[None], BATCH, 0.0)
+    report = jax.tree.map(lambda x: jnp.asarray(x)[None], report)
+    return SentStep(step, 0.01, report, np.arange(8)[None], BATCH, 0.0)
 
 
 @pytest.fixture
