@@ -17,8 +17,11 @@ _SKIPPED_SHOWN = 10
 
 def build(
     sources: Annotated[
-        list[Path],
-        typer.Argument(help="Files or folders: ALEXANDRIA's json(.bz2), extxyz(.gz), ASE databases, ..."),
+        list[str],
+        typer.Argument(
+            help="Files or folders: ALEXANDRIA's and MPtrj's json(.bz2), extxyz(.gz), ASE databases (.db, .aselmdb), "
+            "vasprun.xml; or optimade://pbe?filter=nelements=2"
+        ),
     ],
     out: Annotated[Path, typer.Option(help="The store: a file *.h5, or the name of a folder of shards.")],
     subsample: Annotated[
@@ -76,7 +79,7 @@ def _fractions(text: str) -> tuple[float, ...]:
 
 
 def _build_with_progress(
-    sources: list[Path],
+    sources: list[str],
     out: Path,
     settings: "BuildSettings",
     skipped: "list[Skipped]",

@@ -34,7 +34,8 @@ from mlip.data.records import Frame, MalformedError, Skipped, Trajectory
 from mlip.data.streams import OnBytes, read_lines
 from mlip.errors import MlipError
 
-ID_KEYS = ("material_id", "mat_id", "alexandria_id", "mptrj_traj_id", "run_id")
+ID_KEYS = ("material_id", "mat_id", "alexandria_id", "mptrj_traj_id", "run_id", "sid")
+"""`sid` is that of OMat24's and sAlex's databases."""
 
 _EXTXYZ = (".extxyz", ".xyz", ".extxyz.gz", ".xyz.gz", ".extxyz.bz2", ".xyz.bz2")
 _PROPERTIES = ("e_form", "e_above_hull", "band_gap_ind", "band_gap_dir", "total_mag", "dos_ef", "spg")
@@ -115,8 +116,14 @@ def _database(path: Path) -> Iterator[Atoms]:
     try:
         for row in connect(path).select():
             atoms = row.toatoms()
-            atoms.info |= row.key_value_pairs
+            atoms.info |= {key: row.data[key] for key in ID_KEYS if key in row.data} | row.key_value_pairs
             yield atoms
+    except ImportError as error:  # .aselmdb
+        raise MlipError(
+            f"ASE needs another package for this database ({error})",
+            where=str(path),
+            fix="pip install 'alexandria-mlip[lmdb]'",
+        ) from None
     except Exception as error:  # sqlite, lmdb and json back ends each have their own
         raise MlipError(f"not an ASE database ({error})", where=str(path)) from None
 

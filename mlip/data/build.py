@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from mlip import __version__
+from mlip.data.optimade import fetch_pages, is_query, query_of
 from mlip.data.parts import (
     PART_BYTES,
     Part,
@@ -55,7 +56,7 @@ OnResumed = Callable[[int, int], None]
 
 
 def build(
-    sources: Sequence[Path],
+    sources: Sequence[Path | str],
     out: Path,
     settings: BuildSettings | None = None,
     *,
@@ -73,7 +74,7 @@ def build(
     `OUT/skipped.jsonl` and `OUT/findings.jsonl`), one JSON object a line, if there are any.
 
     Args:
-        sources: files and folders (`mlip.data.sources`).
+        sources: files and folders (`mlip.data.sources`), and texts that ask an OPTIMADE server (`mlip.data.optimade`).
         out: the store: a file, `*.h5`, or the name of a folder of shards.
         n_workers: processes of this machine. Scripts that ask for more than one need `if __name__ == "__main__"`.
         cluster: a Dask cluster (`mlip.cluster`) that does it instead.
@@ -86,7 +87,9 @@ def build(
         raise MlipError("exists already", where=f"--out {out}", fix="remove it, or name a new folder (or a file *.h5)")
     if out.suffix and (out.suffix != ".h5" or out.is_dir()):
         raise MlipError("a store is a file named *.h5, or a folder without a suffix", where=f"--out {out}")
-    parts = plan_parts(sources, part_bytes)
+    pages = out.with_name(f".{out.name}.optimade")
+    files = [fetch_pages(query_of(one), pages) if is_query(one) else Path(one) for one in map(str, sources)]
+    parts = plan_parts(files, part_bytes)
     with _parts_folder(out, parts, settings) as folder:
         missing = [part for part in parts if not part.store_file(folder).exists()]
         if on_resumed and len(missing) < len(parts):
@@ -106,6 +109,7 @@ def build(
                 part.store_file(folder).unlink()
             raise MlipError("nothing is left to store", where=", ".join(map(str, sources)), fix=_what_happened(report))
         _put_together(parts, folder, out, settings, part_metadata(parts, report, kind), on_skipped)
+    shutil.rmtree(pages, ignore_errors=True)
     return report
 
 

@@ -13,8 +13,15 @@ from pathlib import Path
 
 from mlip.errors import MlipError
 
-_FUNCTIONALS = {"surrogate": "surrogate", "pbesol": "PBEsol", "ps": "PBEsol", "scan": "SCAN", "pbe": "PBE"}
-"""Word of an ALEXANDRIA file's or set's name -> functional."""
+_FUNCTIONALS = {
+    "surrogate": "surrogate",
+    "pbesol": "PBEsol",
+    "ps": "PBEsol",
+    "scan": "SCAN",
+    "pbe": "PBE",
+    "mptrj": "PBE",  # and PBE+U where the Materials Project has it, as everywhere that MPtrj is called PBE
+}
+"""Word of an ALEXANDRIA file's or set's name, or of MPtrj's, -> functional."""
 
 _UNMISTAKABLE = {word: _FUNCTIONALS[word] for word in ("surrogate", "pbesol", "pbe")}
 """Those that mean a functional in any file's name: `md_10_ps.xyz` is of picoseconds, `volume_scan.xyz` of volumes."""

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from mlip.data import alexandria, ase_files
+from mlip.data import alexandria, ase_files, optimade, vasp
 from mlip.data.records import Entry, Skipped, Trajectory
 from mlip.data.streams import OnBytes
 from mlip.errors import MlipError
@@ -65,20 +65,24 @@ def _n_parts_within(folders: list[Path], file: Path) -> int:
 
 def _files_of_folder(folder: Path) -> list[Path]:
     found = sorted(
-        path
-        for path in folder.rglob("*")
-        if path.is_file() and not path.name.startswith(".") and path.name.lower().endswith(_ENDINGS)
+        path for path in folder.rglob("*") if path.is_file() and not path.name.startswith(".") and _is_source(path)
     )
     if not found:
         raise MlipError(
-            "the folder holds nothing to read", where=str(folder), fix=f"files named *{', *'.join(_ENDINGS)}"
+            "the folder holds nothing to read",
+            where=str(folder),
+            fix=f"files named *{', *'.join(_ENDINGS)}, vasprun.xml",
         )
     return found
 
 
 def is_alexandria(path: Path) -> bool:
-    """Whether a file is read as one of ALEXANDRIA's."""
-    return path.name.lower().endswith(_ALEXANDRIA)
+    """Whether a file is read as one of ALEXANDRIA's (or MPtrj's)."""
+    return path.name.lower().endswith(_ALEXANDRIA) and not optimade.is_page(path)
+
+
+def _is_source(path: Path) -> bool:
+    return path.name.lower().endswith(_ENDINGS) or vasp.is_vasprun(path)
 
 
 def read_source(
@@ -95,9 +99,13 @@ def read_source(
         name: what `source_names` calls the file, for the ids of materials that the file gives none.
 
     Raises:
-        MlipError: see the readers, `mlip.data.alexandria` and `mlip.data.ase_files`.
+        MlipError: see the readers: `alexandria`, `optimade`, `vasp` and `ase_files` of `mlip.data`.
     """
     options = {"functional": functional, "dimensionality": dimensionality, "on_bytes": on_bytes}
     if is_alexandria(path):
         return alexandria.read(path, **options)
+    if optimade.is_page(path):
+        return optimade.read(path, **options)
+    if vasp.is_vasprun(path):
+        return vasp.read(path, **options, name=name)
     return ase_files.read(path, **options, name=name)

@@ -9,6 +9,7 @@ import pytest
 
 from mlip.data import Entry, Skipped, Trajectory, alexandria
 from mlip.data.naming import dimensionality_by_name, functional_by_name
+from mlip.data.pymatgen_json import NO_ENERGY, NO_FORCES
 from mlip.errors import MlipError
 
 NAN = float("nan")
@@ -149,14 +150,14 @@ def test_a_stress_that_is_compressive_in_vasp_is_negative_here(write_paths, make
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
-        ({"energy": None}, alexandria.NO_ENERGY),
-        ({"energy": NAN}, alexandria.NO_ENERGY),
-        ({"energy": "low"}, alexandria.NO_ENERGY),
-        ({"forces": None}, alexandria.NO_FORCES),
-        ({"forces": [[0.0, 0.0, 0.0]] * 7 + [[0.00943903]]}, alexandria.NO_FORCES),
-        ({"forces": [[0.0, 0.0, 0.0]] * 7}, alexandria.NO_FORCES),
-        ({"forces": [[0.0, 0.0, None]] * 8}, alexandria.NO_FORCES),
-        ({"forces": [[0.0, 0.0, NAN]] * 8}, alexandria.NO_FORCES),
+        ({"energy": None}, NO_ENERGY),
+        ({"energy": NAN}, NO_ENERGY),
+        ({"energy": "low"}, NO_ENERGY),
+        ({"forces": None}, NO_FORCES),
+        ({"forces": [[0.0, 0.0, 0.0]] * 7 + [[0.00943903]]}, NO_FORCES),
+        ({"forces": [[0.0, 0.0, 0.0]] * 7}, NO_FORCES),
+        ({"forces": [[0.0, 0.0, None]] * 8}, NO_FORCES),
+        ({"forces": [[0.0, 0.0, NAN]] * 8}, NO_FORCES),
     ],
 )
 def test_a_step_without_energy_or_forces_is_dropped_and_counted(write_paths, make_run, make_step, changes, reason):
@@ -171,7 +172,7 @@ def test_a_step_without_the_key_forces_is_dropped_too(write_paths, make_run, mak
     bare = make_step()
     del bare["forces"]
     path = only(write_paths({"m": [make_run(make_step(), bare)]}))
-    assert path.dropped == {alexandria.NO_FORCES: 1}
+    assert path.dropped == {NO_FORCES: 1}
 
 
 @pytest.mark.parametrize("stress", [None, [[NAN] * 3] * 3, [[1.0, 2.0], [3.0]], "none"])
@@ -216,7 +217,7 @@ def test_a_fault_of_the_structure_skips_the_material(write_paths, make_run, make
         "other": ([make_run(step, other)], "composition changes along the path"),
         "empty": ([], "no usable step"),
         "empty run": ([make_run()], "no usable step"),
-        "not a list": ({"steps": 1}, "wrong type"),
+        "not a list": ({"steps": 1}, "frame without a number"),
         "null": (None, "wrong type"),
         "run is a number": ([3], "wrong type"),
         "step is a number": ([make_run(3)], "wrong type"),

@@ -231,3 +231,19 @@ def test_a_file_of_no_known_format_says_so(tmp_path):
     file.write_text("nothing that ASE knows")
     with pytest.raises(MlipError, match="ASE cannot read it"):
         list(ase_files.read(file))
+
+
+def test_rows_of_an_lmdb_of_omat24_are_frames_with_their_own_ids(tmp_path):
+    """OMat24's and sAlex's files: ASE databases in LMDB, with the id in a row's data."""
+    pytest.importorskip("ase_db_backends")
+    path = tmp_path / "data.0000.aselmdb"
+    with connect(path) as database:
+        for k, sid in enumerate(("agm000000001_3", "agm000000001_3", "agm000000002_0")):
+            atoms = bulk("Cu", a=3.6 + 0.01 * k)
+            stress = np.arange(6) * 0.001
+            atoms.calc = SinglePointCalculator(atoms, energy=-3.7 - k, forces=np.zeros((1, 3)), stress=stress)
+            database.write(atoms, data={"sid": sid, "calc_id": k})
+    first, second = ase_files.read(path, functional="PBE")
+    assert (first.material_id, len(first.frames)) == ("agm000000001_3", 2)
+    assert (second.material_id, second.frames[0].energy) == ("agm000000002_0", -5.7)
+    assert second.frames[0].stress == pytest.approx(np.arange(6) * 0.001)

@@ -1,0 +1,169 @@
+"""pymatgen's JSON as plain arrays, without pymatgen (100 times slower): structures, and what was computed for them.
+
+Numbers that are missing, ragged, NaN or infinite make a label a missing one; a fault of the structure (missing key,
+disorder, unknown element) is a `MalformedError`, which readers turn into a `Skipped`.
+"""
+
+import math
+import sys
+from numbers import Real
+from typing import Any
+
+import numpy as np
+from ase.data import atomic_numbers
+from jaxtyping import Float, Int
+
+from mlip.data.records import Frame, MalformedError
+from mlip.units import stress_from_vasp
+
+NO_ENERGY = "step without energy"
+NO_FORCES = "step without usable forces"
+
+
+def labelled_frame(
+    structure: Any,
+    energy: Any,
+    forces: Any,
+    stress: Any,
+    *,
+    magmoms: Any = None,
+    calculation: int,
+    ionic_step: int,
+    where: str,
+    species: "SpeciesBefore",
+) -> Frame | str:
+    """A step as a frame, or the reason to drop it.
+
+    Args:
+        structure: pymatgen's Structure dict.
+        energy: eV per cell.
+        forces: (n, 3) eV/A.
+        stress: (3, 3) kB, VASP's sign.
+        magmoms: (n,) mu_B; None = those of the structure's sites.
+        where: the step's name, for messages.
+
+    Raises:
+        MalformedError: the structure is at fault.
+    """
+    found = geometry(structure, where, species)
+    n = len(found["numbers"])
+    if not is_number(energy):
+        return NO_ENERGY
+    if (usable := array(forces, (n, 3))) is None:
+        return NO_FORCES
+    return Frame(
+        **found,
+        energy=float(energy),
+        forces=usable,
+        stress=stress_of(stress),
+        magmoms=array(site_properties(structure, "magmom") if magmoms is None else magmoms, (n,)),
+        calculation=calculation,
+        ionic_step=ionic_step,
+    )
+
+
+class SpeciesBefore:
+    """The species of the structure that was read before: along a path they stay, and to see that is a tenth of the
+    work of reading them."""
+
+    def __init__(self) -> None:
+        self._species: list[Any] = []
+        self._numbers = np.zeros(0, np.int16)
+
+    def numbers(self, sites: list[Any], where: str) -> Int[np.ndarray, " n"]:
+        species = [site.get("species") if isinstance(site, dict) else None for site in sites]
+        if species != self._species:
+            self._numbers = np.array([_atomic_number(site, where) for site in sites], dtype=np.int16)
+            self._species = species
+        return self._numbers
+
+
+def geometry(structure: Any, where: str, species: SpeciesBefore) -> dict[str, np.ndarray]:
+    """numbers, positions, cell and pbc of a Structure dict."""
+    lattice = get(structure, "lattice", where)
+    sites = typed(get(structure, "sites", where), list, f"{where}: sites")
+    cell = array(get(lattice, "matrix", where), (3, 3))
+    if cell is None or not abs(signed_volume(cell)) > 0:
+        raise MalformedError("bad cell", f"{where}: matrix is not 3 x 3 numbers that span a volume")
+    if not sites:
+        raise MalformedError("no sites", where)
+    numbers = species.numbers(sites, where)
+    if all("abc" in site for site in sites):
+        fractions = array([site["abc"] for site in sites], (len(sites), 3))
+        positions = None if fractions is None else fractions @ cell
+    else:
+        positions = array([get(site, "xyz", where) for site in sites], (len(sites), 3))
+    if positions is None:
+        raise MalformedError("bad coordinates", f"{where}: not three numbers a site")
+    return {"numbers": numbers, "positions": positions, "cell": cell, "pbc": _pbc(lattice.get("pbc"), where)}
+
+
+def signed_volume(cell: Float[np.ndarray, "3 3"]) -> float:
+    """A^3. numpy.linalg.det takes ten times as long for a matrix of this size."""
+    (ax, ay, az), (bx, by, bz), (cx, cy, cz) = cell.tolist()
+    return ax * (by * cz - bz * cy) - ay * (bx * cz - bz * cx) + az * (bx * cy - by * cx)
+
+
+def _pbc(value: Any, where: str) -> np.ndarray:
+    """Absent = periodic along all: files of before pymatgen had the key."""
+    if value is None:
+        return np.ones(3, dtype=bool)
+    if not isinstance(value, list) or len(value) != 3 or any(one not in (False, True) for one in value):
+        raise MalformedError("bad cell", f"{where}: pbc is not three booleans")
+    return np.array(value, dtype=bool)
+
+
+def _atomic_number(site: Any, where: str) -> int:
+    species = typed(get(site, "species", where), list, f"{where}: species")
+    if len(species) != 1 or get(species[0], "occu", where) != 1:
+        raise MalformedError("disordered site", f"{where}: {species}")
+    symbol = typed(get(species[0], "element", where), str, f"{where}: element")
+    number = atomic_numbers.get(symbol, 0)
+    if not number:
+        raise MalformedError("unknown element", f"{where}: {symbol!r}")
+    return number
+
+
+def site_properties(structure: Any, name: str) -> list[Any] | None:
+    """One property of all sites; None unless every site has it."""
+    properties = [typed(site.get("properties") or {}, dict, "site properties") for site in structure["sites"]]
+    values = [each.get(name) for each in properties]
+    return None if any(value is None for value in values) else values
+
+
+def stress_of(kilobar: Any) -> Float[np.ndarray, "6"] | None:
+    tensor = array(kilobar, (3, 3))
+    return None if tensor is None else stress_from_vasp(tensor)
+
+
+def array(values: Any, shape: tuple[int, ...]) -> Float[np.ndarray, "..."] | None:
+    """The values as float64, or None when any is missing, not finite, or rows are ragged."""
+    if not isinstance(values, list):
+        return None
+    try:
+        array = np.array(values, dtype=np.float64)
+    except (TypeError, ValueError, OverflowError):  # the last: an integer beyond float64
+        return None
+    if array.shape != shape:
+        return None
+    is_finite = math.isfinite(array.sum()) or np.isfinite(array).all()  # the sum is faster, but may overflow
+    return array if is_finite else None
+
+
+def is_number(value: Any) -> bool:
+    """A finite one, that float64 can hold."""
+    return isinstance(value, Real) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
+
+
+def get(mapping: Any, key: str, where: str) -> Any:
+    if not isinstance(mapping, dict):
+        raise MalformedError("wrong type", f"{where}: an object with '{key}' expected, {type(mapping).__name__} found")
+    if mapping.get(key) is None:
+        raise MalformedError("missing key", f"{where}: no '{key}'")
+    return mapping[key]
+
+
+def typed(value: Any, kind: type, where: str) -> Any:
+    if not isinstance(value, kind):
+        raise MalformedError("wrong type", f"{where}: {kind.__name__} expected, {type(value).__name__} found")
+    return value
