@@ -1,7 +1,6 @@
 """A network whose weights another network predicts, for each row anew: G(u; x).
 
-As CGAT has it (after V. Sitzmann et al., Scene Representation Networks, NeurIPS 2019). The weights of a row are never
-written down: W(h) x, with W linear in h, is a product of the outer products of h and x with one table.
+As CGAT has it (after V. Sitzmann et al., Scene Representation Networks, NeurIPS 2019).
 """
 
 import jax
@@ -15,7 +14,7 @@ N_LAYERS = 4
 """Of the network whose weights are predicted, and hidden ones of each of the four that predict."""
 _EPSILON = 1e-5
 _ROWS = 128
-"""Outer products of so many rows are in memory at once."""
+"""Predicted weights of so many rows, 64 kB each at width 128, are in memory at once."""
 
 
 class Hypernetwork(nn.Module):
@@ -58,13 +57,12 @@ class Hypernetwork(nn.Module):
 
 def bilinear(h: Float[Array, "n k"], x: Float[Array, "n i"], kernel: Float[Array, "k i o"]) -> Float[Array, "n o"]:
     """sum over k and i of h_k x_i kernel_kio."""
-    table = kernel.reshape(-1, kernel.shape[-1])
 
-    def some_rows(rows):
-        h, x = rows
-        return (h[:, None] * x[None, :]).reshape(-1) @ table
+    def of_row(row):
+        h, x = row
+        return x @ jnp.tensordot(h, kernel, 1)
 
-    return jax.lax.map(some_rows, (h, x), batch_size=_ROWS) if len(x) > _ROWS else jax.vmap(some_rows)((h, x))
+    return jax.lax.map(of_row, (h, x), batch_size=_ROWS) if len(x) > _ROWS else jax.vmap(of_row)((h, x))
 
 
 def _layer_norm(x: Float[Array, "n f"]) -> Float[Array, "n f"]:
