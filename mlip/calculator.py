@@ -12,6 +12,7 @@ from ase import Atoms
 from ase.calculators.calculator import Calculator, all_changes
 from jraph import GraphsTuple
 
+from mlip.data.quality import COINCIDENT
 from mlip.graph.batching import Shape, ShapeLadder, pad_batch
 from mlip.graph.crystal import crystal_graph
 from mlip.graph.skin import is_list_complete
@@ -106,7 +107,10 @@ class MLIPCalculator(Calculator):
             self.n_rebuilds += 1
         listed, cell = self._list, atoms.cell.array
         vectors = atoms.positions[listed.senders] - atoms.positions[listed.receivers] + listed.edges["shifts"] @ cell
-        near = np.einsum("ij,ij->i", vectors, vectors) < self.potential.cutoff**2
+        squares = np.einsum("ij,ij->i", vectors, vectors)
+        if squares.min(initial=np.inf) < COINCIDENT**2:
+            crystal_graph(atoms, self.potential.cutoff)  # says which atoms they are
+        near = squares < self.potential.cutoff**2
         dtype = np.dtype(self.dtype)
         graph = listed._replace(
             nodes=listed.nodes | {"positions": atoms.positions.astype(dtype)},

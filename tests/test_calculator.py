@@ -117,6 +117,16 @@ def test_coincident_atoms_are_an_error_not_a_nan(potential):
         twins.get_potential_energy()
 
 
+def test_atoms_that_come_to_coincide_between_two_neighbour_lists_are_named_too(potential):
+    pair = Atoms("Cu2", [[1, 1, 1], [2.2, 1, 1]], cell=[9, 9, 9], pbc=True)
+    pair.calc = MLIPCalculator(potential, skin=3.0)
+    assert np.isfinite(pair.get_potential_energy())
+    pair.positions[1] = pair.positions[0]
+    with pytest.raises(MlipError, match="atoms 0 and 1 coincide"):
+        pair.get_potential_energy()
+    assert pair.calc.n_rebuilds == 1
+
+
 @pytest.mark.parametrize("skin", [0.0, 0.3])
 def test_a_relaxation_calls_the_model_once_a_step_and_compiles_once_or_twice(potential, skin):
     atoms = ase.build.bulk("Cu", cubic=True)

@@ -74,7 +74,8 @@ class BenchmarkRun:
             lines.append(
                 f"{cost.n_force_calls / self.n_added:.1f} force calls and {cost.seconds / self.n_added:.3f} s a "
                 f"material; {cost.seconds:.1f} s in all, {cost.compile_seconds:.1f} s of it compiling "
-                f"{len(cost.shapes)} shapes; {100 * cost.padded_fraction:.0f} % of the edges were padding"
+                f"{len(cost.shapes)} shapes; {100 * cost.padded_fraction:.0f} % of the edges were padding, and "
+                f"the device stood idle for {100 * cost.idle_fraction:.0f} % of the time"
             )
         for why, ids in self.left_out.items():
             lines.append(f"{len(ids)} materials left out, {why}: " + ", ".join(ids))

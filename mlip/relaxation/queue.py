@@ -1,19 +1,20 @@
 """`relax`: many structures, a few at a time on the device; those that end leave, waiting ones take their place.
 
-Structures enter by falling size, so that those together in a batch are alike and the last ones are small. At
-every return of the device the host takes out what has ended, renews exhausted neighbour lists, fills up to a
-budget of edges, and packs again. Shapes are powers of two and are used again where they fit: few compilations.
+Structures enter by falling size, so that those together in a batch are alike and the last ones are small. Calls of
+the device overlap: while batches step, others are packed, and the host takes out what has ended, renews exhausted
+neighbour lists and composes the next batch of whatever is not on the device. Calls are taken up again in the order
+in which they were sent, not in which they come back, so that nothing depends on who was faster.
 """
 
+import math
 import time
+import warnings
 from collections import deque
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
-from functools import cache
-from itertools import count
+from concurrent.futures import Future, ThreadPoolExecutor
 from numbers import Number
 from os import PathLike
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -22,75 +23,28 @@ from ase.constraints import FixSymmetry
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from mlip.data.workers import n_cores
 from mlip.errors import MlipError
 from mlip.graph.batching import Shape, pad_batch
 from mlip.potential import Potential, open_potential
-from mlip.relaxation.batch import (
-    FIXED_AXES,
-    FIXED_AXES_WITH_SYMMETRY,
-    STATE_AXES,
-    Limits,
-    advance,
-    stack,
-    unstack,
-)
+from mlip.relaxation.batch import FIXED_AXES, FIXED_AXES_WITH_SYMMETRY, STATE_AXES, Limits, stack, unstack
 from mlip.relaxation.cell import CellChoice, checked_choice
 from mlip.relaxation.options import Options
+from mlip.relaxation.programs import Call, OutOfMemoryError, Programs, fits, programs_of
 from mlip.relaxation.result import Reason, RelaxResult
+from mlip.relaxation.statistics import Statistics
 from mlip.relaxation.structure import Relaxing, admit, check_constraints, estimate_edges, finish, give_up
-from mlip.runtime import compilation_seconds, precision_scope, set_up_jax
+from mlip.runtime import set_up_jax
 from mlip.units import EV_PER_A3_IN_GPA
 
-SKIN = 0.4
-"""Neighbour lists reach this much farther than the potential, A."""
-_EDGES_PER_BATCH = {"cpu": 8_192}
-"""By backend. On a CPU larger batches fall out of its caches: with M3GNet 4k and 8k edges took 8.5 ms of CPU time
-a crystal and step, 16k 10.9 ms."""
-_EDGES_PER_BATCH_ACCELERATOR = 262_144
+_SKIN = {"cpu": 0.1}
+"""By backend: neighbour lists reach this much farther than the potential, A. Evaluating the skin's edges costs a CPU
+more than making lists more often: with 0.4 A, 128 crystals took a half more of its time."""
+_SKIN_OF_ACCELERATORS = 0.4
 _MAX_ITERATIONS = 100
 """Steps in one call of the device."""
 _MOVING_FRACTION = 0.9
 """The device returns when a smaller share of the batch moves."""
-_SMALLEST_SHAPE_EDGES = 512
-_SPARE = 2
-"""A shape compiled before is used when it is at most this many times too large, rather than compiling another. With
-4 a job of 48 crystals took twice as long, compilation included (MACE, two cores)."""
-
-
-@dataclass
-class Statistics:
-    """What the relaxations cost."""
-
-    n_evaluations: int = 0
-    """Of the batch on the device."""
-    n_force_calls: int = 0
-    """Of single structures, as ASE would count them."""
-    n_calls: int = 0
-    """Of the device."""
-    n_lists: int = 0
-    n_real_edges: int = 0
-    n_padded_edges: int = 0
-    """Edges evaluated in the sum over calls, real and with padding."""
-    shapes: set[Shape] = field(default_factory=set)
-    seconds: float = 0.0
-    compile_seconds: float = 0.0
-
-    @property
-    def padded_fraction(self) -> float:
-        """Of the edges evaluated."""
-        return 1 - self.n_real_edges / max(self.n_padded_edges, 1)
-
-    def as_record(self) -> dict[str, Any]:
-        return {
-            "evaluations": self.n_evaluations,
-            "force_calls": self.n_force_calls,
-            "device_calls": self.n_calls,
-            "neighbour_lists": self.n_lists,
-            "padded_fraction": round(self.padded_fraction, 4),
-            "compiled_shapes": len(self.shapes),
-            "compile_seconds": round(self.compile_seconds, 2),
-            "seconds": round(self.seconds, 2),
-        }
 
 
 def relax(
@@ -187,6 +141,44 @@ def _cell_of_each(cell: CellChoice | Sequence[CellChoice], n_structures: int) ->
     return [checked_choice(choice, f"cell of structure {k}") for k, choice in enumerate(cell)]
 
 
+class _Sent(NamedTuple):
+    """A batch on its way through the device."""
+
+    batch: list[Relaxing]
+    needed: Shape
+    shape: Shape
+    future: "Future[Call]"
+
+
+class _Filling:
+    """A batch that is being composed."""
+
+    def __init__(self, programs: Programs, n_edge: float):
+        self.programs, self.room = programs, programs.room(n_edge)
+        self.members: list[Relaxing] = []
+        self.size = Shape(n_node=1, n_edge=0, n_graph=1)
+        """What it needs, padding included."""
+
+    def __bool__(self) -> bool:
+        return bool(self.members)
+
+    @property
+    def is_full(self) -> bool:
+        return self.size.n_edge >= self.room.n_edge
+
+    def take(self, relaxing: Relaxing) -> bool:
+        """Whether there was room for it; there is for the first, however large."""
+        n_node, n_edge, n_graph = self.size
+        size = Shape(n_node + len(relaxing), n_edge + _n_edges(relaxing), n_graph + 1)
+        if not fits(size, self.room):
+            if self.members:
+                return False
+            self.room = self.programs.room_beside(size)
+        self.members.append(relaxing)
+        self.size = size
+        return True
+
+
 class _Queue:
     """Continuous batching: who waits, who is on the device, and what that has cost so far."""
 
@@ -194,60 +186,83 @@ class _Queue:
         self.structures, self.cells, self.potential = structures, cells, potential
         self.options, self.dtype = options, np.dtype(options.dtype)
         self.keeps_symmetry = options.symmetry or any(map(_has_fixed_symmetry, structures))
-        self.reach = potential.cutoff + SKIN
         self.limits = Limits(
-            fmax=options.fmax,
-            steps=options.steps,
-            cutoff=potential.cutoff,
-            skin=SKIN,
+            fmax=float(options.fmax),
+            steps=int(options.steps),
+            cutoff=float(potential.cutoff),
+            skin=_SKIN.get(jax.default_backend(), _SKIN_OF_ACCELERATORS),
             max_iterations=_MAX_ITERATIONS,
             min_moving=1,
-            min_distance=options.min_distance,
-            max_strain=options.max_strain,
+            min_distance=float(options.min_distance),
+            max_strain=float(options.max_strain),
             pressure=options.pressure_gpa / EV_PER_A3_IN_GPA,
         )
-        self.edges_per_batch = _EDGES_PER_BATCH.get(jax.default_backend(), _EDGES_PER_BATCH_ACCELERATOR)
-        sizes = [estimate_edges(atoms, self.reach) for atoms in structures]
-        self.waiting: deque[int | Relaxing] = deque(np.argsort(-np.array(sizes), kind="stable").tolist())
-        self.running: list[Relaxing] = []
-        self.statistics = statistics
+        self.programs = programs_of(potential.model, options.dtype, self.keeps_symmetry)
         self.params = potential.cast(options.dtype)
+        sizes = [estimate_edges(atoms, potential.cutoff + self.limits.skin) for atoms in structures]
+        self.waiting: deque[int | Relaxing] = deque(np.argsort(-np.array(sizes), kind="stable").tolist())
+        self.ready: list[Relaxing] = []
+        """Under way, with a good neighbour list, not on the device."""
+        self.sent: deque[_Sent] = deque()
+        self.n_workers = _n_workers()
+        self.statistics = statistics
+        self._device_busy_until = 0.0
 
     def run(self) -> Iterator[tuple[int, RelaxResult]]:
-        while self.waiting or self.running:
-            started, compiled = time.perf_counter(), compilation_seconds()
-            ended = self._fill()
-            if self.running:
-                self._advance()
-                ended += self._take_out() + self._renew_lists()
-            self.statistics.seconds += time.perf_counter() - started
-            self.statistics.compile_seconds += compilation_seconds() - compiled
-            yield from ended
+        pool = ThreadPoolExecutor(self.n_workers)
+        since = time.perf_counter()
+        try:
+            while True:
+                ended = self._send(pool)
+                if self.sent:
+                    ended += self._receive()
+                self.statistics.seconds += (now := time.perf_counter()) - since
+                since = now
+                yield from ended
+                if not (self.sent or self.ready or self.waiting):
+                    return
+        finally:
+            pool.shutdown(cancel_futures=True)
 
-    def _fill(self) -> list[tuple[int, RelaxResult]]:
-        """Let waiting structures in while the budget lasts: the largest, and when those no longer fit the smallest.
-
-        Returns those that could not be started.
-        """
+    def _send(self, pool: ThreadPoolExecutor) -> list[tuple[int, RelaxResult]]:
+        """Batches for all workers and one in store. Returns the structures that could not be started."""
         failed = []
-        load = sum(map(_load, self.running))
+        while len(self.sent) <= self.n_workers and (self.ready or self.waiting):
+            batch, not_started = self._next_batch()
+            failed += not_started
+            if batch:
+                shape = self.programs.choose(batch.size)
+                self.sent.append(
+                    _Sent(batch.members, batch.size, shape, pool.submit(self._advance, batch.members, shape))
+                )
+        return failed
+
+    def _next_batch(self) -> tuple["_Filling", list[tuple[int, RelaxResult]]]:
+        """Structures that fill a shape: those under way, then those that wait, the largest and, when these no longer
+        fit, the smallest. And those that could not be started."""
+        batch, failed = _Filling(self.programs, self._share()), []
+        self.ready = [relaxing for relaxing in self.ready if not batch.take(relaxing)]
         take, put_back = self.waiting.popleft, self.waiting.appendleft
-        while self.waiting and (load < self.edges_per_batch or not self.running):
+        while self.waiting and not batch.is_full:
             entering = take()
             try:
                 relaxing = entering if isinstance(entering, Relaxing) else self._admit(entering)
             except MlipError as error:
                 failed.append((entering, give_up(self.structures[entering], error)))
                 continue
-            if self.running and load + _load(relaxing) > self.edges_per_batch:
-                put_back(relaxing)
-                if take == self.waiting.pop:
-                    break
-                take, put_back = self.waiting.pop, self.waiting.append
+            if batch.take(relaxing):
                 continue
-            load += _load(relaxing)
-            self.running.append(relaxing)
-        return failed
+            put_back(relaxing)
+            if take == self.waiting.pop:
+                break
+            take, put_back = self.waiting.pop, self.waiting.append
+        return batch, failed
+
+    def _share(self) -> float:
+        """Edges of a worker, when all that are left are shared out."""
+        if self.waiting:
+            return math.inf
+        return (sum(map(_n_edges, self.ready)) + sum(sent.needed.n_edge for sent in self.sent)) / self.n_workers
 
     def _admit(self, index: int) -> Relaxing:
         relaxing = admit(
@@ -257,65 +272,86 @@ class _Queue:
         return relaxing
 
     def _make_list(self, relaxing: Relaxing) -> None:
-        relaxing.make_list(self.potential.cutoff, SKIN)
+        relaxing.make_list(self.potential.cutoff, self.limits.skin)
         self.statistics.n_lists += 1
 
-    def _advance(self) -> None:
-        """Pack what runs, let the device step, unpack."""
-        running, potential = self.running, self.potential
-        n_atoms = [len(r) for r in running]
-        shape = _shape_for(
-            Shape(sum(n_atoms) + 1, sum(map(_n_edges, running)), len(running) + 1),
-            _shapes_compiled(potential.model, self.dtype.name, self.keeps_symmetry),
-        )
-        graph = pad_batch([r.graph for r in running], shape)
-        state = stack(STATE_AXES, [r.state for r in running], shape.n_node, shape.n_graph)
+    def _advance(self, batch: list[Relaxing], shape: Shape) -> Call:
+        """Pack a batch and let the device step. Called by workers; changes nothing."""
+        graph = pad_batch([r.graph for r in batch], shape)
         fixed_axes = FIXED_AXES_WITH_SYMMETRY if self.keeps_symmetry else FIXED_AXES
-        fixed = stack(fixed_axes, [r.fixed for r in running], shape.n_node, shape.n_graph)
-        limits = self.limits._replace(min_moving=int(np.ceil(_MOVING_FRACTION * len(running))))
-        with precision_scope(self.dtype.name):
-            state, n_evaluations = jax.device_get(
-                advance(
-                    potential.model,
-                    self.params,
-                    potential.metadata.scale,
-                    potential.metadata.shift,
-                    graph,
-                    fixed,
-                    state,
-                    limits,
-                )
-            )
-        for relaxing, new in zip(running, unstack(STATE_AXES, state, n_atoms), strict=True):
-            relaxing.state = new
-        self._count(shape, int(n_evaluations), sum(map(_n_edges, running)))
+        return self.programs.run(
+            shape,
+            self.params,
+            float(self.potential.metadata.scale),
+            float(self.potential.metadata.shift),
+            graph,
+            stack(fixed_axes, [r.fixed for r in batch], shape.n_node, shape.n_graph),
+            stack(STATE_AXES, [r.state for r in batch], shape.n_node, shape.n_graph),
+            self.limits._replace(min_moving=math.ceil(_MOVING_FRACTION * len(batch))),
+        )
 
-    def _count(self, shape: Shape, n_evaluations: int, n_edges: int) -> None:
-        statistics = self.statistics
-        statistics.shapes.add(shape)
-        statistics.n_calls += 1
-        statistics.n_evaluations += n_evaluations
-        statistics.n_real_edges += n_evaluations * n_edges
-        statistics.n_padded_edges += n_evaluations * shape.n_edge
-
-    def _take_out(self) -> list[tuple[int, RelaxResult]]:
-        ended = [r for r in self.running if r.reason is not Reason.RUNNING]
-        self.running = [r for r in self.running if r.reason is Reason.RUNNING]
+    def _receive(self) -> list[tuple[int, RelaxResult]]:
+        """Wait for the batch that was sent first. Returns the structures that ended."""
+        sent = self.sent.popleft()
+        try:
+            call = sent.future.result()
+        except OutOfMemoryError as error:
+            return self._shrink(sent, error)
+        states = unstack(STATE_AXES, call.state, [len(r) for r in sent.batch])
+        for relaxing, state in zip(sent.batch, states, strict=True):
+            relaxing.state = state
+        self._count(sent, call)
+        running = [r for r in sent.batch if r.reason is Reason.RUNNING]
+        ended = [r for r in sent.batch if r.reason is not Reason.RUNNING]
         self.statistics.n_force_calls += sum(int(r.state.fire.n_steps[0]) + 1 for r in ended)
-        return [(r.index, finish(r, self.potential)) for r in ended]
+        return [(r.index, finish(r, self.potential)) for r in ended] + self._make_ready(running)
 
-    def _renew_lists(self) -> list[tuple[int, RelaxResult]]:
+    def _make_ready(self, running: list[Relaxing]) -> list[tuple[int, RelaxResult]]:
         """New lists for those that wait for one; returns those that cannot have one."""
         failed = []
-        for relaxing in [r for r in self.running if r.state.needs_list[0]]:
+        for relaxing in running:
             try:
-                self._make_list(relaxing)
+                if relaxing.state.needs_list[0]:
+                    self._make_list(relaxing)
+                self.ready.append(relaxing)
             except MlipError as error:
-                self.running.remove(relaxing)
                 failed.append((relaxing.index, give_up(relaxing.atoms, error, relaxing)))
-        while sum(map(_load, self.running)) > self.edges_per_batch and len(self.running) > 1:
-            self.waiting.appendleft(self.running.pop())
         return failed
+
+    def _shrink(self, sent: _Sent, error: OutOfMemoryError) -> list[tuple[int, RelaxResult]]:
+        """Smaller batches from now on, this one again; a structure that is too large by itself has failed."""
+        before = self.programs.budget
+        self.programs.stay_below(sent.shape)
+        if len(sent.batch) == 1 and sent.shape == self.programs.tight(sent.needed):
+            (relaxing,) = sent.batch
+            message = f"its {sent.needed.n_edge:,} edges do not fit into memory: {error}"
+            failure = MlipError(message, where=f"structure {relaxing.index}", fix="a device with more memory")
+            return [(relaxing.index, give_up(relaxing.atoms, failure, relaxing))]
+        if self.programs.budget < before:  # else a call that was on its way already
+            warnings.warn(
+                f"out of memory with {sent.shape.n_edge:,} edges a batch: {self.programs.budget:,} from now on",
+                stacklevel=1,
+            )
+        self.ready = sent.batch + self.ready
+        return []
+
+    def _count(self, sent: _Sent, call: Call) -> None:
+        self.programs.count_waste(sent.needed, sent.shape, call.n_evaluations)
+        statistics = self.statistics
+        statistics.shapes.add(sent.shape)
+        statistics.n_calls += 1
+        statistics.n_evaluations += call.n_evaluations
+        statistics.n_real_edges += call.n_evaluations * sent.needed.n_edge
+        statistics.n_padded_edges += call.n_evaluations * sent.shape.n_edge
+        statistics.compile_seconds += call.compile_seconds
+        statistics.device_seconds += max(0.0, call.ended - max(call.started, self._device_busy_until))
+        self._device_busy_until = max(call.ended, self._device_busy_until)
+
+
+def _n_workers() -> int:
+    """Batches on the device at once: on a CPU one a core, each of which computes by itself better than all share a
+    batch; elsewhere one computes while another is packed."""
+    return n_cores() if jax.default_backend() == "cpu" else 2
 
 
 def _has_fixed_symmetry(atoms: Atoms) -> bool:
@@ -324,40 +360,3 @@ def _has_fixed_symmetry(atoms: Atoms) -> bool:
 
 def _n_edges(relaxing: Relaxing) -> int:
     return len(relaxing.graph.senders)
-
-
-def _load(relaxing: Relaxing) -> int:
-    """What counts against the budget: an atom costs about as much as an edge, and there may be atoms without any."""
-    return _n_edges(relaxing) + len(relaxing)
-
-
-def _shape_for(needed: Shape, compiled: list[Shape]) -> Shape:
-    """The smallest shape compiled before that fits and is not much too large, else a new one.
-
-    New ones are of one family, powers of two in edges with the other sizes in proportion, so that they serve for
-    batches of few large crystals and of many small ones alike; padding atoms cost no more than padding edges.
-    """
-    tight = next(shape for shape in _family(needed.n_edge) if _fits(needed, shape))
-    fitting = [shape for shape in compiled if _fits(needed, shape) and shape.n_edge <= _SPARE * tight.n_edge]
-    if fitting:
-        return min(fitting, key=lambda shape: shape.n_edge + shape.n_node)
-    compiled.append(tight)
-    return tight
-
-
-def _family(n_edge: int) -> Iterator[Shape]:
-    """Shapes with room for so many edges: for dense matter first, then for ever fewer edges an atom, then larger."""
-    for power in count((max(_SMALLEST_SHAPE_EDGES, n_edge) - 1).bit_length()):
-        for edges_per_atom in (16, 4, 1):
-            n_node = 2**power // edges_per_atom
-            yield Shape(n_node, 2**power, n_node // 2)
-
-
-def _fits(needed: Shape, shape: Shape) -> bool:
-    return all(size <= room for size, room in zip(needed, shape, strict=True))
-
-
-@cache
-def _shapes_compiled(model, dtype: str, with_symmetry: bool) -> list[Shape]:
-    """The shapes that this process has compiled `advance` for."""
-    return []

@@ -1,6 +1,7 @@
 """What `mlip.relax` promises: order, untouched inputs, independence of the company, an end with a reason for all."""
 
 import json
+import time
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ import mlip
 from mlip.errors import MlipError
 from mlip.relaxation import Statistics, queue, relaxations
 from mlip.relaxation.cell import Along
+from mlip.relaxation.programs import Programs, _Scale, programs_of
 
 
 def relax(structures, potential, **options):
@@ -65,7 +67,8 @@ def test_a_structure_relaxes_the_same_alone_and_in_any_company(crystals, low_dim
 def test_structures_that_wait_for_room_in_the_batch_end_like_the_others(crystals, potential, monkeypatch):
     structures = list(crystals.values()) * 3
     expected = relax(structures, potential)
-    monkeypatch.setitem(queue._EDGES_PER_BATCH, "cpu", 700)  # two or three structures at a time
+    room_for_few = _Scale(largest=512, smallest=256, compilation=10**9)
+    monkeypatch.setattr(programs_of(potential.model, "float64", False), "_scale", room_for_few)
     for result, reference in zip(relax(structures, potential), expected, strict=True):
         assert result.n_steps == reference.n_steps
         assert result.energy == pytest.approx(reference.energy, abs=1e-9)
@@ -74,7 +77,7 @@ def test_structures_that_wait_for_room_in_the_batch_end_like_the_others(crystals
 def test_a_skin_that_lasts_for_one_step_gives_the_same_path(crystals, potential, monkeypatch):
     structures = list(crystals.values())
     expected = relax(structures, potential)
-    monkeypatch.setattr(queue, "SKIN", 0.05)
+    monkeypatch.setitem(queue._SKIN, "cpu", 0.02)
     statistics = Statistics()
     again = dict(relaxations(structures, potential, fmax=0.02, dtype="float64", statistics=statistics))
     assert statistics.n_lists > 4 * len(structures)
@@ -83,7 +86,39 @@ def test_a_skin_that_lasts_for_one_step_gives_the_same_path(crystals, potential,
         np.testing.assert_allclose(again[k].atoms.cell.array, reference.atoms.cell.array, atol=1e-9)
 
 
-def test_compilations_are_few(crystals, potential):
+def test_results_are_the_same_to_the_last_bit_whichever_batch_is_faster(crystals, potential, monkeypatch):
+    monkeypatch.setattr(queue, "n_cores", lambda: 3)
+    programs = Programs(potential.model, "float32")
+    programs._scale = programs._scale._replace(compilation=10**9)  # all runs but the first have the same shapes
+    monkeypatch.setattr(queue, "programs_of", lambda *_: programs)
+    structures = list(crystals.values()) * 3
+    relax(structures, potential, dtype="float32")
+    expected = relax(structures, potential, dtype="float32")
+    rng, run = np.random.default_rng(0), Programs.run
+
+    def late(*arguments):
+        time.sleep(rng.uniform(0, 0.02))
+        return run(*arguments)
+
+    monkeypatch.setattr(Programs, "run", late)
+    for result, reference in zip(relax(structures, potential, dtype="float32"), expected, strict=True):
+        assert result.energy == reference.energy
+        assert (result.atoms.positions == reference.atoms.positions).all()
+
+
+def test_the_time_that_the_device_stood_idle_is_told(crystals, potential):
+    statistics = Statistics()
+    started = time.perf_counter()
+    for _ in relaxations(list(crystals.values()), potential, statistics=statistics):
+        time.sleep(0.05)  # whoever takes the results keeps the device waiting
+    assert statistics.seconds == pytest.approx(time.perf_counter() - started, abs=0.2)
+    assert 0 < statistics.device_seconds < statistics.seconds - statistics.compile_seconds - 0.05
+    assert 0.05 / statistics.seconds < statistics.as_record()["idle_fraction"] < 1
+
+
+def test_compilations_are_few(crystals, potential, monkeypatch):
+    programs = Programs(potential.model, "float32")
+    monkeypatch.setattr(queue, "programs_of", lambda *_: programs)
     statistics = Statistics()
     structures = [atoms * (1, 1, k) for atoms in crystals.values() for k in (1, 2, 3)]
     assert len(list(relaxations(structures, potential, statistics=statistics))) == 24

@@ -1,0 +1,178 @@
+"""The programs that step batches, one an array shape: which shape a batch gets, and whether that fits into memory.
+
+XLA compiles for seconds what runs for milliseconds. So a batch takes a larger shape that is there already, until the
+padding evaluated for want of the tight one has cost as much as compiling it; then it is compiled. Whatever is still
+to come, that takes at most twice as long as the best that could have been chosen (whether to rent skis or buy them).
+"""
+
+import math
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from functools import cache
+from itertools import count
+from typing import Any, NamedTuple
+
+import jax
+from flax import linen as nn
+from jax.errors import JaxRuntimeError
+
+from mlip.graph.batching import Shape
+from mlip.relaxation.batch import State, advance
+from mlip.relaxation.memory import available_memory
+from mlip.runtime import precision_scope
+
+
+class _Scale(NamedTuple):
+    """What pays on a kind of device, in edges."""
+
+    largest: int
+    """Of a batch."""
+    smallest: int
+    """Of a shape; what is smaller takes no less time."""
+    compilation: int
+    """Evaluated in the time of one."""
+
+
+_SCALES = {"cpu": _Scale(largest=2_048, smallest=256, compilation=300_000)}
+"""By backend. On a CPU larger batches fall out of its caches: M3GNet takes 10 us an edge and core with 512 edges, 12
+with 2,048 and 16 with 8,192; with fewer than 2,048 the host becomes busy."""
+_SCALE_OF_ACCELERATORS = _Scale(largest=262_144, smallest=16_384, compilation=100_000_000)
+
+
+class OutOfMemoryError(Exception):
+    """The device has no room for a batch."""
+
+
+class Call(NamedTuple):
+    """What came of a call of the device."""
+
+    state: State
+    """On the host."""
+    n_evaluations: int
+    started: float
+    ended: float
+    """By `time.perf_counter`; compilation and packing excluded."""
+    compile_seconds: float
+
+
+class Programs:
+    """Of one model in one precision. `run` may be called by several threads, the rest by one."""
+
+    def __init__(self, model: nn.Module, dtype: str):
+        self._model, self._dtype = model, dtype
+        self._scale = _SCALES.get(jax.default_backend(), _SCALE_OF_ACCELERATORS)
+        self._too_large = math.inf
+        """Edges of a shape that did not fit into memory."""
+        self._shapes: list[Shape] = []
+        self._compiled: dict[Shape, Callable] = {}
+        self._compiling = threading.Lock()
+        self._wasted: Counter[Shape] = Counter()
+
+    @property
+    def budget(self) -> int:
+        """Edges of the largest batch, unless a structure has more."""
+        return self._scale.largest
+
+    def stay_below(self, shape: Shape) -> None:
+        """From now on batches are at most half as large as this one, which did not fit into memory."""
+        self._too_large = min(self._too_large, shape.n_edge)
+        largest = max(min(self._scale.largest, shape.n_edge // 2), 1)
+        self._scale = self._scale._replace(largest=largest, smallest=min(self._scale.smallest, largest))
+        self._shapes = [other for other in self._shapes if other.n_edge < shape.n_edge]
+
+    def room(self, n_edge: float = math.inf) -> Shape:
+        """What to fill a batch up to that is to have about so many edges: a size that is compiled, if possible."""
+        largest, smallest, _ = self._scale
+        size = 2 ** round(math.log2(min(max(n_edge, smallest), largest)))
+        size = min((shape.n_edge for shape in self._shapes if size <= shape.n_edge <= largest), default=size)
+        return Shape(size // 4, size, size // 8)
+
+    def room_beside(self, needed: Shape) -> Shape:
+        """What a batch may be filled up to whose first structure needs more than it should have; not at all, where
+        so much did not fit into memory."""
+        tight = self.tight(needed)
+        return tight if tight.n_edge < self._too_large else needed
+
+    def choose(self, needed: Shape) -> Shape:
+        """The shape for a batch of this size: the tight one, or for the time being a larger one that is there."""
+        tight = self.tight(needed)
+        rented = min((shape for shape in self._shapes if fits(needed, shape)), key=_cost, default=None)
+        if rented is not None and self._wasted[tight] < self._scale.compilation:
+            return rented
+        if tight not in self._shapes:
+            self._shapes.append(tight)
+        return tight
+
+    def count_waste(self, needed: Shape, shape: Shape, n_evaluations: int) -> None:
+        """After a batch of size `needed` was evaluated in `shape`."""
+        tight = self.tight(needed)
+        self._wasted[tight] += n_evaluations * (_cost(shape) - _cost(tight))
+
+    def tight(self, needed: Shape) -> Shape:
+        """The smallest shape for a batch of this size, compiled or not."""
+        return next(shape for shape in _family(max(self._scale.smallest, needed.n_edge)) if fits(needed, shape))
+
+    def run(self, shape: Shape, *arguments: Any) -> Call:
+        """`advance` with these arguments (without the model), numpy's arrays of this shape.
+
+        Raises:
+            OutOfMemoryError: it does not fit into the device's memory.
+        """
+        with precision_scope(self._dtype):
+            try:
+                program, compile_seconds = self._program(shape, arguments)
+                started = time.perf_counter()
+                state, n_evaluations = jax.device_get(program(*arguments))
+            except JaxRuntimeError as error:
+                if "RESOURCE_EXHAUSTED" not in str(error):
+                    raise
+                raise OutOfMemoryError(str(error).splitlines()[0]) from error
+        return Call(state, int(n_evaluations), started, time.perf_counter(), compile_seconds)
+
+    def _program(self, shape: Shape, arguments: tuple) -> tuple[Callable, float]:
+        """The compiled program, and the seconds that it took to compile: now, or none."""
+        with self._compiling:
+            if shape in self._compiled:
+                return self._compiled[shape], 0.0
+            started = time.perf_counter()
+            program = advance.lower(self._model, *arguments).compile()
+            _check_memory(program)
+            self._compiled[shape] = program
+            return program, time.perf_counter() - started
+
+
+def _check_memory(program) -> None:
+    """
+    Raises:
+        OutOfMemoryError: on the CPU, where the process would not be refused more than there is, but killed.
+    """
+    if jax.default_backend() == "cpu":
+        needed, available = program.memory_analysis().temp_size_in_bytes, available_memory()
+        if needed > available:
+            raise OutOfMemoryError(f"needs {needed / 1e9:.1f} GB, {available / 1e9:.1f} GB are free")
+
+
+def _family(n_edge: int) -> Iterator[Shape]:
+    """Shapes with room for so many edges: for dense matter first, then for ever fewer edges an atom, then larger."""
+    for power in count((n_edge - 1).bit_length()):
+        for edges_per_atom in (16, 4, 1):
+            n_node = 2**power // edges_per_atom
+            yield Shape(n_node, 2**power, n_node // 2)
+
+
+def fits(needed: Shape, shape: Shape) -> bool:
+    """Whether arrays of `shape` have room for these sizes, which include the padding node and graph."""
+    return all(size <= room for size, room in zip(needed, shape, strict=True))
+
+
+def _cost(shape: Shape) -> int:
+    """Of an evaluation, in edges: an atom costs about as much as one."""
+    return shape.n_edge + shape.n_node
+
+
+@cache
+def programs_of(model: nn.Module, dtype: str, with_symmetry: bool) -> Programs:
+    """Those that this process has; with symmetries to keep they are others."""
+    return Programs(model, dtype)

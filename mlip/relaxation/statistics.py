@@ -1,0 +1,51 @@
+"""What relaxations cost: evaluations, neighbour lists, padding, compilations, and the time the device stood idle."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from mlip.graph.batching import Shape
+
+
+@dataclass
+class Statistics:
+    """Of one job, or summed over several."""
+
+    n_evaluations: int = 0
+    """Of batches on the device."""
+    n_force_calls: int = 0
+    """Of single structures, as ASE would count them."""
+    n_calls: int = 0
+    """Of the device."""
+    n_lists: int = 0
+    n_real_edges: int = 0
+    n_padded_edges: int = 0
+    """Edges evaluated in the sum over calls, real and with padding."""
+    shapes: set[Shape] = field(default_factory=set)
+    seconds: float = 0.0
+    compile_seconds: float = 0.0
+    device_seconds: float = 0.0
+    """In which at least one batch was on the device."""
+
+    @property
+    def padded_fraction(self) -> float:
+        """Of the edges evaluated."""
+        return 1 - self.n_real_edges / max(self.n_padded_edges, 1)
+
+    @property
+    def idle_fraction(self) -> float:
+        """Of the time, compilation apart, in which nothing was on the device."""
+        seconds = self.seconds - self.compile_seconds
+        return max(0.0, 1 - self.device_seconds / seconds) if seconds > 0 else 0.0
+
+    def as_record(self) -> dict[str, Any]:
+        return {
+            "evaluations": self.n_evaluations,
+            "force_calls": self.n_force_calls,
+            "device_calls": self.n_calls,
+            "neighbour_lists": self.n_lists,
+            "padded_fraction": round(self.padded_fraction, 4),
+            "idle_fraction": round(self.idle_fraction, 4),
+            "compiled_shapes": len(self.shapes),
+            "compile_seconds": round(self.compile_seconds, 2),
+            "seconds": round(self.seconds, 2),
+        }
