@@ -1,41 +1,165 @@
-"""`mlip data info`: what a store holds and how it was built."""
+"""`mlip data info`: what a store holds and how it was built; what a cutoff would keep of a source."""
 
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mlip.cli.tables import console, print_rows
+from mlip.cli.tables import console, print_rows, print_table
+from mlip.errors import MlipError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
+
+    from mlip.data.records import Skipped, Trajectory
+    from mlip.data.subsample_study import CutoffResult
+    from mlip.data.summary import Summary
 
 _BUILD_COUNTS = (("Sets (materials)", "sets"), ("Frames by split", "frames_kept"), ("Frames with", "labels"))
 
 
 def info(
-    store: Annotated[Path, typer.Argument(help="A store file, or a folder of them.")],
+    source: Annotated[Path, typer.Argument(help="A store, file or folder; with --subsample any source of one.")],
+    subsample: Annotated[
+        str | None, typer.Option(help="Cutoffs, eV: the frames that each would keep, e.g. 0,0.001,0.01,inf.")
+    ] = None,
+    per_atom: Annotated[
+        bool, typer.Option("--per-atom/--per-cell", help="The cutoffs' unit: eV/atom or eV per cell.")
+    ] = True,
+    functional: Annotated[str | None, typer.Option(help="Of a source whose names do not tell it.")] = None,
+    cutoff: Annotated[float, typer.Option(help="Of the neighbours that are counted, A.")] = 5.0,
+    plot: Annotated[
+        Path | None, typer.Option(help="Write a figure here: elements of a store, or frames kept against the cutoff.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of tables.")] = False,
 ) -> None:
-    """Show what a store holds and how it was built."""
-    from mlip.data.store import Store
+    """Show what a store holds, how it was built, and the statistics of its frames; or what cutoffs would keep.
 
-    with Store(store) as opened:
+    Statistics are computed once, and kept beside the store with a fingerprint of it.
+    """
+    if subsample is not None:
+        _study(source, _cutoffs(subsample), per_atom, functional, plot, as_json)
+        return
+    from mlip.data.store import Store
+    from mlip.data.summary import summary_of
+
+    with Store(source) as opened:
         counts = {"materials": opened.n_materials, "frames": opened.n_frames, "atoms": opened.n_atoms}
         metadata = {shard.path.name: shard.metadata for shard in opened.shards}
-        if as_json:
-            import json
+        summary = summary_of(opened, cutoff)
+    if plot:
+        from mlip.data.figures import plot_elements
 
-            print(json.dumps({"store": str(store), "counts": counts, "shards": metadata}))
-            return
+        plot_elements(summary.frames_with_element, plot, f"{source.name}: {counts['frames']:,} frames")
+    if as_json:
+        import json
+        from dataclasses import asdict
+
+        print(json.dumps({"store": str(source), "counts": counts, "shards": metadata, "statistics": asdict(summary)}))
+        return
+    _print_store(source, counts, metadata)
+    _print_summary(summary)
+
+
+def _print_store(source: Path, counts: dict[str, int], metadata: dict[str, dict]) -> None:
     screen = console()
-    print_rows(screen, str(store), counts.items())
+    print_rows(screen, str(source), counts.items())
     for title, key in _BUILD_COUNTS:
         print_rows(screen, title, _summed(shard.get("build", {}).get(key, {}) for shard in metadata.values()))
     for settings in _distinct(shard["settings"] for shard in metadata.values()):
         print_rows(screen, "Settings", settings.items())
     for units in _distinct(shard["units"] for shard in metadata.values()):
         print_rows(screen, "Units", units.items())
+
+
+def _print_summary(summary: "Summary") -> None:
+    screen = console()
+    for name, known in summary.functionals.items():
+        rows = [
+            ("frames", known.n_frames),
+            ("atoms", known.n_atoms),
+            ("energy, eV/atom", _range(known.energy_per_atom)),
+            ("energy without E0, rms, eV/atom", known.energy_rms_per_atom),
+            ("force components, eV/A", _range(known.force)),
+            ("force components, rms, eV/A", known.force_rms),
+            ("stress components, eV/A^3", _range(known.stress)),
+        ]
+        print_rows(screen, f"{name}: labels", rows)
+        elements = [
+            (
+                symbol,
+                summary.frames_with_element[symbol],
+                summary.atoms_of_element[symbol],
+                round(known.reference_energies[symbol], 4),
+                round(known.robust_reference_energies.get(symbol, math.nan), 4),
+            )
+            for symbol in known.reference_energies
+        ]
+        header = ("", "frames", "atoms", "E0, eV", "E0 robust, eV")
+        print_table(screen, f"{name}: elements (frames and atoms of all functionals)", header, elements)
+    sizes = {int(size): n for size, n in summary.frames_of_size.items()}
+    n_frames, n_atoms = sum(sizes.values()), sum(size * n for size, n in sizes.items())
+    rows = [
+        ("atoms a frame, mean", n_atoms / n_frames),
+        ("atoms a frame, range", f"{min(sizes)} to {max(sizes)}"),
+        (f"neighbours an atom within {summary.cutoff:g} A, mean", summary.mean_neighbors),
+    ]
+    print_rows(screen, "Sizes", rows)
+
+
+def _range(ends: list[float]) -> str:
+    return f"{ends[0]:.6g} to {ends[1]:.6g}" if ends else "none"
+
+
+def _cutoffs(text: str) -> list[float]:
+    try:
+        return [float(cutoff) for cutoff in text.split(",")]
+    except ValueError:
+        raise MlipError(f"'{text}' is not numbers", where="--subsample", fix="e.g. 0,0.001,0.01,inf") from None
+
+
+def _study(
+    source: Path, cutoffs: list[float], per_atom: bool, functional: str | None, plot: Path | None, as_json: bool
+) -> None:
+    from mlip.data.subsample_study import study_cutoffs
+
+    unit = "eV/atom" if per_atom else "eV per cell"
+    with console(stderr=True).status("reading"):
+        results = study_cutoffs(_paths(source, functional), cutoffs, per_atom=per_atom)
+    if plot:
+        from mlip.data.figures import plot_cutoffs
+
+        plot_cutoffs(results, plot, unit)
+    if as_json:
+        import json
+
+        rows = [{"cutoff": str(one.cutoff), "frames": one.n_kept, "per_material": one.per_material} for one in results]
+        first = results[0]
+        print(json.dumps({"source": str(source), "materials": first.n_materials, "read": first.n_read, "kept": rows}))
+        return
+    _print_study(source, results, unit)
+
+
+def _print_study(source: Path, results: "list[CutoffResult]", unit: str) -> None:
+    rows = [(f"{one.cutoff:g}", one.n_kept, f"{one.per_material:.2f}", f"{100 * one.share:.1f}") for one in results]
+    title = f"{source}: {results[0].n_materials:,} materials, {results[0].n_read:,} frames"
+    print_table(console(), title, (f"cutoff, {unit}", "frames kept", "a material", "%"), rows)
+
+
+def _paths(source: Path, functional: str | None) -> "Iterator[Trajectory | Skipped]":
+    """Of a store, or of whatever a store is built from."""
+    from mlip.data.records import Entry
+    from mlip.data.sources import read_source, source_names
+    from mlip.data.store import Store
+
+    if source.suffix == ".h5" or any(source.glob("*.h5")):
+        with Store(source) as store:
+            yield from store.trajectories()
+        return
+    for path, name in source_names([source]).items():
+        for item in read_source(path, functional=functional, name=name):
+            yield item.as_trajectory() if isinstance(item, Entry) else item
 
 
 def _summed(counts: "Iterable[dict[str, int]]") -> list[tuple[str, int]]:

@@ -17,7 +17,7 @@ import h5py
 import numpy as np
 from jaxtyping import Bool, Int
 
-from mlip.data.records import Frame
+from mlip.data.records import Frame, Trajectory
 from mlip.data.schema import (
     ATOM_COLUMNS,
     FORMAT,
@@ -153,6 +153,12 @@ class Store:
         """All materials in order, read in blocks."""
         for shard, first_frame in zip(self.shards, self._frame_starts, strict=False):
             yield from shard.materials(first_frame)
+
+    def trajectories(self) -> Iterator[Trajectory]:
+        """All materials in order with their frames, as `StoreWriter.add` takes them."""
+        for m in self.materials():
+            frames = [self.frame(k) for k in m.frames]
+            yield Trajectory(m.id, frames, m.functional, m.dimensionality, m.properties)
 
     def indices(self, split: str | None = None, functional: str | None = None) -> Int[np.ndarray, " k"]:
         """Indices of the frames of a split ('train', 'val', 'test') and of a functional, or of all frames; int64,

@@ -99,3 +99,32 @@ def test_help_imports_nothing_heavy():
     code = "import sys, mlip.cli.data; print([m for m in ('h5py', 'numpy', 'ase', 'jax') if m in sys.modules])"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout.strip() == "[]"
+
+
+def test_info_prints_what_each_cutoff_would_keep_of_a_source(source, tmp_path):
+    result = run("info", source, "--subsample", "0,0.01,inf", "--plot", tmp_path / "cutoffs.png")
+    assert result.exit_code == 0, result.output
+    assert "9 materials" in result.output
+    assert (tmp_path / "cutoffs.png").exists()
+    of_source = json.loads(run("info", source, "--subsample", "0,0.01,inf", "--json").stdout)
+    assert of_source["kept"][-1]["frames"] == 3 * 9
+    run("build", source, "--out", tmp_path / "s.h5")
+    of_store = json.loads(run("info", tmp_path / "s.h5", "--subsample", "0,0.01,inf", "--json").stdout)
+    assert of_store["kept"] == of_source["kept"]
+
+
+def test_info_tells_the_statistics_of_a_store_and_plots_its_elements(source, tmp_path):
+    run("build", source, "--out", tmp_path / "s.h5")
+    result = run("info", tmp_path / "s.h5", "--plot", tmp_path / "elements.png")
+    assert result.exit_code == 0, result.output
+    for text in ("PBE: labels", "E0 robust", "neighbours an atom within 5 A"):
+        assert text in result.output
+    assert (tmp_path / "elements.png").exists()
+    statistics = json.loads(run("info", tmp_path / "s.h5", "--json").stdout)["statistics"]
+    assert statistics["functionals"]["PBE"]["force_rms"] > 0
+
+
+def test_cutoffs_that_are_no_numbers_are_one_clear_line(source):
+    result = run("info", source, "--subsample", "a,b")
+    assert isinstance(result.exception, MlipError)
+    assert "--subsample" in str(result.exception)

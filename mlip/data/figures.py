@@ -1,0 +1,84 @@
+"""Figures of a store or of a source: element coverage on a periodic table, frames kept against the cutoff."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from ase.data import chemical_symbols
+
+from mlip.data.subsample_study import CutoffResult
+
+_NOBLE = (0, 2, 10, 18, 36, 54, 86, 118)
+"""Atomic numbers at which periods end."""
+
+
+def place_in_table(number: int) -> tuple[int, int]:
+    """Row and column (from 1; 18 columns) of an element; lanthanides and actinides have rows of their own, 8 and 9."""
+    period = next(p for p, last in enumerate(_NOBLE) if number <= last)
+    first, last = _NOBLE[period - 1] + 1, _NOBLE[period]
+    from_left, from_right = number - first, last - number
+    if from_left < 2 and number != 2:
+        return period, from_left + 1
+    if from_right < 6 or period <= 3:
+        return period, 18 - from_right
+    if period >= 6 and number < last - 14:  # 57 to 71, 89 to 103
+        return period + 2, from_left + 1
+    return period, 18 - from_right
+
+
+def plot_elements(frames: Mapping[str, int], path: Path, title: str) -> None:
+    """A periodic table, coloured by how many frames hold the element, written as an image.
+
+    Args:
+        frames: symbol -> frames.
+    """
+    from matplotlib import colormaps
+    from matplotlib.cm import ScalarMappable
+    from matplotlib.colors import LogNorm
+    from matplotlib.figure import Figure
+    from matplotlib.patches import Rectangle
+
+    figure = Figure(figsize=(11, 5.6), layout="constrained")
+    axes = figure.subplots()
+    norm = LogNorm(1, max(frames.values(), default=1) + 1)
+    colours = colormaps["viridis_r"]
+    for number in range(1, len(chemical_symbols)):
+        row, column = place_in_table(number)
+        n = frames.get(chemical_symbols[number], 0)
+        axes.add_patch(Rectangle((column, -row), 0.94, 0.94, color=colours(norm(n)) if n else "0.93"))
+        is_dark = n and norm(n) > 0.5
+        colour = "white" if is_dark else "black" if n else "0.6"
+        axes.text(column + 0.47, -row + 0.6, chemical_symbols[number], ha="center", va="center", color=colour)
+        if n:
+            axes.text(column + 0.47, -row + 0.22, _short(n), ha="center", va="center", color=colour, fontsize=6)
+    axes.set(xlim=(0.8, 19.2), ylim=(-9.3, 0.2), aspect="equal", title=title)
+    axes.axis("off")
+    figure.colorbar(ScalarMappable(norm, colours), ax=axes, label="frames", shrink=0.7)
+    figure.savefig(path, dpi=150)
+
+
+def plot_cutoffs(results: Sequence[CutoffResult], path: Path, unit: str) -> None:
+    """Frames a material against the cutoff, written as an image; the infinite cutoff as a line."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(6, 4), layout="constrained")
+    axes = figure.subplots()
+    finite = [one for one in results if np.isfinite(one.cutoff)]
+    axes.plot([one.cutoff for one in finite], [one.per_material for one in finite], "o-", label="finite cutoffs")
+    for one in results:
+        if np.isinf(one.cutoff):
+            axes.axhline(one.per_material, color="0.5", ls="--", label=f"inf: {one.per_material:.2f}")
+    smallest = min((one.cutoff for one in finite if one.cutoff > 0), default=1.0)
+    axes.set_xscale("symlog", linthresh=smallest)
+    axes.set_xlim(left=-0.2 * smallest)
+    axes.set(xlabel=f"cutoff ({unit})", ylabel="frames a material", ylim=(0, None))
+    axes.legend()
+    figure.savefig(path, dpi=150)
+
+
+def _short(n: int) -> str:
+    """1234 -> 1.2k."""
+    for factor, letter in ((10**9, "G"), (10**6, "M"), (10**3, "k")):
+        if n >= factor:
+            return f"{n / factor:.3g}{letter}"
+    return str(n)
