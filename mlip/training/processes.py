@@ -62,18 +62,19 @@ def joined(coordinator: str | None = None, processes: int | None = None, process
     with a line on stderr that says which one and why, and exit status 1.
 
     Args:
-        coordinator: "HOST:PORT" of process 0.
-        processes: how many.
-        process: which one this is.
+        coordinator: "HOST:PORT" of process 0; JAX knows it under SLURM and Open MPI 4.
+        processes: how many; the launcher knows.
+        process: which one this is; the launcher knows.
 
     Raises:
         MlipError: the others were not found.
     """
-    given = (coordinator, processes, process)
-    if processes == 1 or (given == (None, None, None) and _launched() == 1):
+    if (processes, process) == (None, None):
+        processes, process = _launched() or ((1, 0) if coordinator is None else (None, None))
+    if processes == 1:
         yield
         return
-    _connect(*given)
+    _connect(coordinator, processes, process)
     watch = _Watch()
     watch.start()
     try:
@@ -133,9 +134,12 @@ def check_same(**values: str | int) -> None:
             )
 
 
-def _launched() -> int:
-    """Processes that srun or mpirun started; 1 without them, and in a shell that a batch job gives."""
-    return max(int(os.environ.get(name, 1)) for name in ("SLURM_STEP_NUM_TASKS", "OMPI_COMM_WORLD_SIZE"))
+def _launched() -> tuple[int, int] | None:
+    """(How many processes srun or mpirun started, which of them this is). A shell of a batch job is started by none."""
+    for count_, index_ in (("SLURM_STEP_NUM_TASKS", "SLURM_PROCID"), ("OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_RANK")):
+        if count_ in os.environ and index_ in os.environ:
+            return int(os.environ[count_]), int(os.environ[index_])
+    return None
 
 
 def _local_device_ids() -> list[int] | None:

@@ -143,10 +143,21 @@ def test_without_a_launcher_a_process_is_alone(monkeypatch):
     monkeypatch.setenv("SLURM_NTASKS", "4")
     with processes.joined():
         assert (processes.index(), processes.count()) == (0, 1)
-    monkeypatch.setenv("SLURM_STEP_NUM_TASKS", "4")
-    assert processes._launched() == 4
-    for name, value in {"SLURM_STEP_NUM_NODES": "4", "SLURM_GPUS_ON_NODE": "2"}.items():
+
+
+def test_srun_and_mpirun_tell_a_process_who_it_is(monkeypatch):
+    assert processes._launched() is None
+    for name, value in {"OMPI_COMM_WORLD_SIZE": "8", "OMPI_COMM_WORLD_RANK": "0"}.items():
         monkeypatch.setenv(name, value)
-    assert processes._local_device_ids() == [0, 1]
-    monkeypatch.setenv("SLURM_STEP_NUM_NODES", "2")
-    assert processes._local_device_ids() is None
+    assert processes._launched() == (8, 0)
+    for name, value in {"SLURM_STEP_NUM_TASKS": "4", "SLURM_PROCID": "3", "SLURM_GPUS_ON_NODE": "2"}.items():
+        monkeypatch.setenv(name, value)
+    assert processes._launched() == (4, 3)
+
+
+@pytest.mark.parametrize(("nodes", "devices"), [(4, [0, 1]), (2, None)])
+def test_the_only_process_of_a_node_has_all_its_gpus(monkeypatch, nodes, devices):
+    values = {"SLURM_STEP_NUM_TASKS": 4, "SLURM_STEP_NUM_NODES": nodes, "SLURM_GPUS_ON_NODE": 2}
+    for name, value in values.items():
+        monkeypatch.setenv(name, str(value))
+    assert processes._local_device_ids() == devices
