@@ -12,6 +12,7 @@ EV_PER_A3_IN_GPA = 160.21766208
 
 VOIGT = ((0, 0), (1, 1), (2, 2), (1, 2), (0, 2), (0, 1))
 """Index pairs of ASE's Voigt order: xx yy zz yz xz xy."""
+_VOIGT_ROWS, _VOIGT_COLUMNS = np.array(VOIGT).T
 
 UNITS = {
     "energy": "eV",
@@ -42,7 +43,7 @@ def kilobar_to_ev_per_a3(kilobar: float) -> float:
 def voigt_from_tensor(tensor: Float[np.ndarray, "3 3"]) -> Float[np.ndarray, "6"]:
     """(3, 3) -> (6,), off-diagonals averaged."""
     symmetric = 0.5 * (tensor + tensor.T)
-    return np.array([symmetric[i, j] for i, j in VOIGT])
+    return symmetric[_VOIGT_ROWS, _VOIGT_COLUMNS]
 
 
 def tensor_from_voigt(voigt: Float[np.ndarray, "6"]) -> Float[np.ndarray, "3 3"]:

@@ -1,13 +1,16 @@
-"""`mlip data`: fetch data sets, build a store, look into it, check it; `label` makes data where there are none."""
+"""`mlip data`: fetch data sets, build, inspect, check and export stores; `label` makes data where there are none."""
 
 import typer
 
 from mlip.cli.data_build import build
 from mlip.cli.data_check import check
+from mlip.cli.data_export import export
 from mlip.cli.data_fetch import fetch
 from mlip.cli.data_info import info
 from mlip.cli.label import label
 
-app = typer.Typer(help="Fetch data sets; build, inspect and check stores; label structures.", no_args_is_help=True)
-for command in (build, fetch, info, check, label):
+app = typer.Typer(
+    help="Fetch data sets; build, inspect, check and export stores; label structures.", no_args_is_help=True
+)
+for command in (build, fetch, info, check, export, label):
     app.command()(command)

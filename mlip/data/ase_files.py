@@ -116,7 +116,9 @@ def _database(path: Path) -> Iterator[Atoms]:
     try:
         for row in connect(path).select():
             atoms = row.toatoms()
-            atoms.info |= {key: row.data[key] for key in ID_KEYS if key in row.data} | row.key_value_pairs
+            atoms.info |= {
+                key: row.data[key] for key in (*ID_KEYS, *_PROPERTIES) if key in row.data
+            } | row.key_value_pairs
             yield atoms
     except ImportError as error:  # .aselmdb
         raise MlipError(

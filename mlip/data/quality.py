@@ -10,6 +10,7 @@ the energy changes by the work of forces and stress,
 with F, sigma, V and h the means of the two steps (trapezoid rule) and ds the change of fractional coordinates.
 """
 
+import math
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
@@ -19,7 +20,7 @@ from jaxtyping import Float
 from scipy.spatial import cKDTree
 
 from mlip.data.records import Frame, MalformedError, Trajectory
-from mlip.units import tensor_from_voigt
+from mlip.units import VOIGT
 
 _FLATTEST = 0.1
 """A; the smallest singular value that the periodic lattice vectors of a crystal may have."""
@@ -135,8 +136,8 @@ def findings(read: Trajectory, kept: Trajectory) -> Iterator[Finding]:
 def _missing_labels(kept: Trajectory) -> Iterator[Finding]:
     for check, is_missing in (
         (NO_ENERGY, lambda frame: frame.energy != frame.energy),
-        (NO_FORCES, lambda frame: frame.forces is None or not np.isfinite(frame.forces).all()),
-        (NO_STRESS, lambda frame: frame.stress is None or not np.isfinite(frame.stress).all()),
+        (NO_FORCES, lambda frame: frame.forces is None or math.isnan(frame.forces.sum())),
+        (NO_STRESS, lambda frame: frame.stress is None or math.isnan(frame.stress.sum())),
     ):
         missing = [frame.name for frame in kept.frames if is_missing(frame)]
         if missing:
@@ -148,21 +149,21 @@ def _unbalanced_forces(kept: Trajectory) -> Iterator[Finding]:
     if not with_forces:
         return
     net = np.array([np.abs(frame.forces.sum(axis=0)).max() / len(frame) for frame in with_forces])
-    yield from _above(net, NET_FORCE, UNBALANCED, [frame.name for frame in with_forces])
+    yield from _above(net, NET_FORCE, UNBALANCED, with_forces)
 
 
 def _energy_jumps(read: Trajectory) -> Iterator[Finding]:
     energies = np.array([frame.energy / len(frame) for frame in read.frames])
     runs = np.array([frame.calculation for frame in read.frames])
     jumps = np.where(runs[1:] == runs[:-1], np.abs(np.diff(energies)), 0.0)
-    yield from _above(jumps, ENERGY_JUMP, JUMP, [frame.name for frame in read.frames[1:]])
+    yield from _above(jumps, ENERGY_JUMP, JUMP, read.frames[1:])
 
 
-def _above(values: Float[np.ndarray, " k"], limit: float, check: str, names: list[str]) -> Iterator[Finding]:
+def _above(values: Float[np.ndarray, " k"], limit: float, check: str, frames: Sequence[Frame]) -> Iterator[Finding]:
     above = values > limit
     if above.any():
         worst = int(np.nanargmax(values))
-        yield Finding(check, int(above.sum()), names[worst], round(float(values[worst]), 6))
+        yield Finding(check, int(above.sum()), frames[worst].name, round(float(values[worst]), 6))
 
 
 def stress_findings(read: Trajectory) -> tuple[bool, list[Finding]]:
@@ -208,10 +209,17 @@ def _works(frames: list[Frame]) -> tuple[Float[np.ndarray, " k"], Float[np.ndarr
     forces = _means(np.stack([frame.forces for frame in frames]))
     by_forces = -np.einsum("kia,kia->k", forces, moved @ cell)
     strain = np.linalg.inv(cell) @ np.diff(cells, axis=0)
-    stress = _means(np.stack([tensor_from_voigt(frame.stress) for frame in frames]))  # symmetric: so is what counts
-    by_stress = np.abs(np.linalg.det(cell)) * np.einsum("kab,kab->k", stress, strain)
+    stress = _means(np.stack([frame.stress for frame in frames]))
+    by_stress = np.abs(np.linalg.det(cell)) * np.einsum("kv,kv->k", stress, _voigt_strains(strain))
     energies = np.array([frame.energy for frame in frames])
     return np.diff(energies) - by_forces, by_stress
+
+
+def _voigt_strains(strain: Float[np.ndarray, "k 3 3"]) -> Float[np.ndarray, "k 6"]:
+    """What Voigt stresses do work on: off-diagonal strains twice."""
+    symmetric = strain + strain.transpose(0, 2, 1)
+    i, j = np.array(VOIGT).T
+    return symmetric[:, i, j] * np.where(i == j, 0.5, 1.0)
 
 
 def _means(values: Float[np.ndarray, "k ..."]) -> Float[np.ndarray, "j ..."]:
