@@ -10,6 +10,7 @@ space, and read as NaN. Compressions other than h5py's own come from hdf5plugin,
 """
 
 import argparse
+import importlib
 import importlib.util
 import json
 import multiprocessing
@@ -28,6 +29,9 @@ import numpy as np
 from mlip.data import Frame, Store, StoreWriter, Trajectory, writer
 from mlip.data.store import BLOCK
 
+# Registers its filters with HDF5, in every process that is to read them.
+hdf5plugin = importlib.import_module("hdf5plugin") if importlib.util.find_spec("hdf5plugin") else None
+
 FRAMES_A_MATERIAL = 10
 COLUMNS = ("frames/energy", "frames/cell", "frames/stress", "atoms/number", "atoms/position", "atoms/force")
 
@@ -40,9 +44,7 @@ def filters() -> dict[str, dict]:
         "gzip 1": {"compression": "gzip", "compression_opts": 1},
         "gzip 4": {"compression": "gzip", "compression_opts": 4},
     }
-    if importlib.util.find_spec("hdf5plugin"):
-        import hdf5plugin
-
+    if hdf5plugin:
         known |= {
             "zstd 3": dict(hdf5plugin.Zstd(clevel=3)),
             "blosc2 zstd 3": dict(hdf5plugin.Blosc2(cname="zstd", clevel=3, filters=hdf5plugin.Blosc2.SHUFFLE)),
@@ -190,7 +192,7 @@ def main() -> None:
     parser.add_argument("--processes", type=int, nargs="*", default=[1, 2])
     parser.add_argument("--out", type=Path, help="write the figures here as JSON")
     options = parser.parse_args()
-    packages = ("alexandria-mlip", "h5py", "numpy", *(["hdf5plugin"] if importlib.util.find_spec("hdf5plugin") else []))
+    packages = ("alexandria-mlip", "h5py", "numpy", *(["hdf5plugin"] if hdf5plugin else []))
     report = {
         "date": time.strftime("%Y-%m-%d"),
         "machine": f"{platform.machine()}, {os.cpu_count()} cores",

@@ -271,6 +271,8 @@ def _put_together(
                     on_skipped(Skipped(**json.loads(line)))
     if not is_file:
         os.rename(folder, out)
+        for left in out.glob(".*"):  # the plan, the parts' lists, what killed workers left
+            left.unlink()
         return
     if len(parts) == 1:
         put_in_place(parts[0].store_file(folder), out)

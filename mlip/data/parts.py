@@ -70,7 +70,7 @@ class Part:
         return folder / f"{self.name}.h5"
 
     def list_file(self, folder: Path, kind: str) -> Path:
-        """`kind`: 'skipped' or 'findings'. Hidden: it stays in a folder that becomes a store."""
+        """`kind`: 'skipped' or 'findings'. Hidden: it is no part of the store that the folder becomes."""
         return folder / f".{self.name}.{kind}.jsonl"
 
 

@@ -70,7 +70,7 @@ def check_structures(frames: Sequence[Frame]) -> None:
     if not frames:
         return
     first = frames[0]
-    is_alike = all(len(frame) == len(first) and np.array_equal(frame.pbc, first.pbc) for frame in frames)
+    is_alike = len({(len(frame), frame.pbc.tobytes()) for frame in frames}) == 1
     if is_alike and len(first) <= _FEW_ATOMS and not _any_fault(frames):
         return
     for frame in frames:
@@ -184,7 +184,11 @@ def stress_against_energy(read: Trajectory) -> float | None:
     Steps of more than `ENERGY_JUMP` are left out, and frames that are not periodic along all three vectors.
     """
     frames = [frame for frame in read.frames if frame.forces is not None and frame.stress is not None]
-    if len(frames) < 3 or len({len(frame) for frame in frames}) > 1 or not all(frame.pbc.all() for frame in frames):
+    if (
+        len(frames) < 3
+        or len({len(frame) for frame in frames}) > 1
+        or any(frame.pbc.tobytes() != b"\1\1\1" for frame in frames)
+    ):
         return None
     rest, work = _works(frames)
     n_atoms = len(frames[0])

@@ -87,6 +87,8 @@ def test_a_folder_of_shards_holds_what_the_file_holds(source, alone, tmp_path):
     out = tmp_path / "store"
     build([source], out, SETTINGS, part_bytes=1)
     assert {p.name for p in tmp_path.iterdir()} == {"store"}
+    lists = {"skipped.jsonl", "findings.jsonl"}
+    assert {p.name for p in out.iterdir()} == lists | {f"part-{k:05d}.h5" for k in range(N_FILES)}
     with Store(out) as shards, Store(alone) as file:
         assert len(shards.shards) == N_FILES
         assert list(shards.materials()) == list(file.materials())
