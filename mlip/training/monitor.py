@@ -20,7 +20,7 @@ from mlip.errors import MlipError
 from mlip.graph.batching import Shape
 from mlip.graph.loader import BatchStatistics
 from mlip.runtime import compilation_seconds
-from mlip.training import processes
+from mlip.training import parallel, processes
 from mlip.training.hard_examples import HardExamples
 from mlip.training.log import RunLog
 from mlip.training.loss import Sums, weighted_mean
@@ -228,7 +228,7 @@ class Monitor:
 def _structures(sent: SentStep) -> tuple[np.ndarray, np.ndarray]:
     """The frames of a step and their losses, of all processes."""
     is_real = sent.frames >= 0
-    mine = sent.frames[is_real].tolist(), np.asarray(sent.report.structure_losses)[is_real].tolist()
+    mine = sent.frames[is_real].tolist(), parallel.fetch_all(sent.report.structure_losses)[is_real].tolist()
     frames, losses = zip(*processes.gather(lambda: mine), strict=True)
     return np.array([*chain.from_iterable(frames)], np.int64), np.array([*chain.from_iterable(losses)])
 

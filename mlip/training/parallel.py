@@ -1,4 +1,7 @@
-"""One program on every device of every process: all that the rest of the project knows of `jax.pmap`.
+"""One program on every device of every process: all that the rest of the project knows of devices.
+
+It does what `jax.pmap` does, which with several processes takes every array of the state apart and puts it together
+again at each step.
 
 State is replicated, a batch has a leading axis of this process's devices, sums go through `sum_over_devices` and
 are those of all processes. One device is the same program with an axis of length 1.
@@ -14,6 +17,7 @@ from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 _AXIS = "devices"
+_ONE_EACH = PartitionSpec(_AXIS)
 
 
 def n_devices() -> int:
@@ -30,14 +34,36 @@ def describe_devices() -> str:
 
 
 def parallelise(function: Callable, *, donate: tuple[int, ...] = (), broadcast: tuple[int, ...] = ()) -> Callable:
-    """`function` on every device at once; each argument and result gains a leading axis of devices.
+    """`function` on every device at once; each argument and result gains a leading axis of this process's devices.
 
     The buffers of the arguments `donate` are reused for the result: they must not be read afterwards. The arguments
     `broadcast` are the same for all devices and have no axis of them.
     """
+
+    def on_a_device(*arguments: Any) -> Any:
+        own = [x if place in broadcast else jax.tree.map(lambda a: a[0], x) for place, x in enumerate(arguments)]
+        return jax.tree.map(lambda a: a[None], function(*own))
+
     n_arguments = len(inspect.signature(function).parameters)
-    in_axes = tuple(None if place in broadcast else 0 for place in range(n_arguments))
-    return jax.pmap(function, axis_name=_AXIS, in_axes=in_axes, donate_argnums=donate)
+    specs = tuple(PartitionSpec() if place in broadcast else _ONE_EACH for place in range(n_arguments))
+    mapped = jax.shard_map(on_a_device, mesh=_mesh(), in_specs=specs, out_specs=_ONE_EACH, check_vma=False)
+    program = jax.jit(mapped, donate_argnums=donate)
+    if jax.process_count() == 1:
+        return program
+    return lambda *arguments: program(*map(_on_devices, arguments, specs))
+
+
+def _mesh() -> Mesh:
+    """All devices of all processes in a row."""
+    return Mesh(np.array(jax.devices()), (_AXIS,))
+
+
+def _on_devices(tree: Any, spec: PartitionSpec) -> Any:
+    """Arrays of the host on the devices; what is there already stays as it is."""
+    sharding = NamedSharding(_mesh(), spec)
+    return jax.tree.map(
+        lambda x: x if isinstance(x, jax.Array) else jax.make_array_from_process_local_data(sharding, x), tree
+    )
 
 
 def sum_over_devices(tree: Any) -> Any:
@@ -57,14 +83,19 @@ def replicate(tree: Any) -> Any:
 
     It lies as that function leaves its results: from host arrays the second step would be traced and compiled anew.
     """
-    devices = np.array(jax.local_devices())
-    one_each = NamedSharding(Mesh(devices, (_AXIS,)), PartitionSpec(_AXIS))
-    return jax.tree.map(lambda x: jax.device_put(np.broadcast_to(x, (len(devices), *np.shape(x))), one_each), tree)
+    copies = jax.tree.map(lambda x: np.broadcast_to(x, (n_devices(), *np.shape(x))), tree)
+    return _on_devices(copies, _ONE_EACH)
 
 
 def fetch(tree: Any) -> Any:
     """The first device's copy of a replicated tree as numpy arrays that later donations cannot touch."""
-    return jax.tree.map(lambda x: np.array(x.addressable_data(0)[0]), tree)
+    return jax.tree.map(lambda x: np.array(np.asarray(x.addressable_data(0))[0]), tree)
+
+
+def fetch_all(x: jax.Array) -> np.ndarray:
+    """What each device of this process has, one after another."""
+    shards = sorted(x.addressable_shards, key=lambda shard: shard.index[0].start or 0)
+    return np.concatenate([np.asarray(shard.data) for shard in shards])
 
 
 def copy_of_first(tree: Any) -> Any:
