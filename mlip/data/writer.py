@@ -48,9 +48,12 @@ CHUNK_BYTES = 1 << 13
 are small: at 8 kB random reading is as fast as from an uncompressed file but for a quarter, at 128 kB four
 times slower, and the file 2 % smaller."""
 
-FILTERS = {"compression": "lzf", "shuffle": True, "fletcher32": True}
-"""Of h5py's own compressions: gzip makes files 8 % smaller than lzf and random reading a quarter slower.
-Fletcher32 makes HDF5 refuse an altered chunk whenever it is read, not only when `mlip data check` runs."""
+FILTERS = {"compression": "gzip", "compression_opts": 1, "shuffle": True, "fletcher32": True}
+"""gzip, for its output depends on its input alone: h5py's lzf compresses with whatever its hash table holds at the
+begin, so that the same frames made other bytes now and then. A frame of random digits takes 340 bytes so, 375 by lzf,
+464 as it is; higher levels save 1 % more, Zstd nothing, and it would ask every reader for a plug-in
+(`benchmarks/store.py`). Fletcher32 makes HDF5 refuse an altered chunk whenever it is read, not only when `mlip data
+check` runs."""
 
 
 class StoreWriter:
