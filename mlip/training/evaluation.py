@@ -20,6 +20,7 @@ from mlip.training.comparison import Comparison, LabelledFrame, compare
 from mlip.training.frame_errors import Errors
 
 _CHUNK = 1024  # frames held in memory at once
+_REASONS = 3  # for leaving frames out, in an error
 
 
 def evaluate(
@@ -44,10 +45,17 @@ def evaluate(
         for _, comparison in compared(potential, frames, errors=errors, dtype=dtype):
             errors.add(comparison)
     if not errors.n_frames:
-        reasons = "".join(f"; {count} left out: {why}" for why, count in errors.left_out.items())
         fix = "check the file, --split, or the potential's elements"
-        raise MlipError(f"no labelled frame to compare with{reasons}", where=where, fix=fix)
+        raise MlipError(f"no labelled frame to compare with{_why_left_out(errors)}", where=where, fix=fix)
     return errors
+
+
+def _why_left_out(errors: Errors) -> str:
+    """The most frequent reasons: each frame may have its own."""
+    reasons = sorted(errors.left_out.items(), key=lambda reason: -reason[1])
+    rest = sum(count for _, count in reasons[_REASONS:])
+    told = [f"; {count} left out: {why}" for why, count in reasons[:_REASONS]]
+    return "".join([*told, f"; {rest} more for other reasons" if rest else ""])
 
 
 def compared(

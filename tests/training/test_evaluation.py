@@ -133,6 +133,12 @@ def test_nothing_left_to_compare_is_an_error(potential):
         evaluate(potential, labelled(silver))
 
 
+def test_of_many_reasons_to_leave_frames_out_an_error_tells_three(potential):
+    strangers = [frame for symbol in ("Pt", "Au", "Pd", "Ag", "Ag") for frame in emt_frames(1, 1, (symbol,))]
+    with pytest.raises(MlipError, match=r"; 2 left out: [^;]* Ag; 1 left[^;]*; 1 left[^;]*; 1 more for other reasons"):
+        evaluate(potential, labelled(strangers))
+
+
 @pytest.fixture
 def extxyz(tmp_path):
     images = []
