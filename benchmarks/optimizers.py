@@ -2,10 +2,12 @@
 
 FIRE as in `mlip.relax`, whose steps are ASE's, against ASE's LBFGS and preconditioned FIRE (Packwood et al., J. Chem.
 Phys. 144, 164109) with FrechetCellFilter, from real crystals rattled by 0.1 A and strained by 3 %, until every row of
-forces is shorter than fmax. All crystals go at once, those of ASE each in a thread of its own whose requests are
-evaluated in batches: force calls are counted, not timed.
+forces is shorter than fmax. A hundred crystals go at once, those of ASE each in a thread of its own whose requests
+are evaluated in batches: force calls are counted, not timed.
 
-    python benchmarks/optimizers.py m3gnet.safetensors .../alexandria-random-1k.extxyz.gz --out optimizers.json
+    python benchmarks/optimizers.py m3gnet.safetensors .../alexandria-random-1k.extxyz.gz --out optimizers.jsonl
+
+Each hundred is written down as it ends; a run that was killed goes on.
 """
 
 import argparse
@@ -38,6 +40,8 @@ from mlip.runtime import set_up_jax
 
 SHAPE = Shape(n_node=1025, n_edge=16_384, n_graph=129)
 """Of all batches: one program."""
+_TOGETHER = 100
+"""Crystals."""
 OPTIMIZERS: dict[str, Callable[[FrechetCellFilter], Optimizer]] = {
     "LBFGS": lambda target: LBFGS(target, logfile=None),
     "PreconFIRE": lambda target: PreconFIRE(target, precon=Exp(), logfile=None),
@@ -217,6 +221,13 @@ def summary(ends: list[dict[str, Any]], reference: list[dict[str, Any]]) -> dict
     }
 
 
+def ended(path: Path) -> dict[tuple[str, int], list[dict[str, Any]]]:
+    """What a file has of earlier runs: by optimiser and first crystal of a hundred."""
+    lines = path.read_text().splitlines() if path.exists() else []
+    records = [json.loads(line) for line in lines]
+    return {(record["optimizer"], record["first"]): record["ends"] for record in records}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("potential")
@@ -225,21 +236,25 @@ def main() -> None:
     parser.add_argument("--fmax", type=float, default=0.05)
     parser.add_argument("--max-calls", type=int, default=500)
     parser.add_argument("--only", nargs="*", choices=sorted(OPTIMIZERS), default=list(OPTIMIZERS))
-    parser.add_argument("--out", type=Path)
+    parser.add_argument("--out", type=Path, required=True, help="JSON lines, of one potential and one setting")
     arguments = parser.parse_args()
 
     potential = mlip.load(arguments.potential)
     structures = perturbed_crystals(arguments.structures, arguments.count)
+    settings = potential, arguments.fmax, arguments.max_calls
     set_up_jax()
-    ends = {"FIRE": run_fire(structures, potential, arguments.fmax, arguments.max_calls)}
-    for name in ["FIRE", *arguments.only]:
-        if name not in ends:
-            ends[name] = run(structures, name, potential, arguments.fmax, arguments.max_calls)
-        print(name, json.dumps(summary(ends[name], ends["FIRE"])), flush=True)
-        if arguments.out:
-            arguments.out.write_text(
-                json.dumps({key: summary(end, ends["FIRE"]) for key, end in ends.items()}, indent=1)
-            )
+    names = ["FIRE", *arguments.only]
+    for first in range(0, len(structures), _TOGETHER):
+        together = structures[first : first + _TOGETHER]
+        for name in names:
+            if (name, first) not in ended(arguments.out):
+                ends = run_fire(together, *settings) if name == "FIRE" else run(together, name, *settings)
+                with arguments.out.open("a") as file:
+                    file.write(json.dumps({"optimizer": name, "first": first, "ends": ends}) + "\n")
+    found = ended(arguments.out)
+    all_ends = {name: [end for key, ends in sorted(found.items()) if key[0] == name for end in ends] for name in names}
+    for name in names:
+        print(name, json.dumps(summary(all_ends[name], all_ends["FIRE"])), flush=True)
 
 
 if __name__ == "__main__":

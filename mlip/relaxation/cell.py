@@ -14,7 +14,6 @@ from typing import Literal
 
 import jax.numpy as jnp
 import numpy as np
-import scipy.linalg
 from jaxtyping import Array, Bool, Float
 
 from mlip.errors import MlipError
@@ -41,23 +40,27 @@ def expm(matrix: Float[Array, "*b k k"]) -> Float[Array, "*b k k"]:
     Taylor's series to order 11 of the matrix over 16 (truncation < 1e-16), squared four times. Nine products and
     no branches: `jax.scipy.linalg.expm` takes seconds to compile, and this runs at every step.
     """
+    return _expm(matrix, jnp.eye(matrix.shape[-1], dtype=matrix.dtype))
+
+
+def expm_host(matrix: Float[np.ndarray, "3 3"]) -> Float[np.ndarray, "3 3"]:
+    """The same in float64 on the host. scipy's wakes the threads of BLAS, wherever there are some, for 3 ms a call."""
+    return _expm(np.asarray(matrix, dtype=np.float64), np.eye(3))
+
+
+def _expm(matrix, identity):
     a = matrix / 2**_SQUARINGS
     a2 = a @ a
     a3 = a2 @ a
-    powers = (jnp.eye(matrix.shape[-1], dtype=matrix.dtype), a, a2)
+    powers = (identity, a, a2)
 
-    def block(first: int) -> Float[Array, "*b k k"]:
+    def block(first: int):
         return sum(power / math.factorial(first + k) for k, power in enumerate(powers))
 
     result = block(0) + a3 @ (block(3) + a3 @ (block(6) + a3 @ block(9)))
     for _ in range(_SQUARINGS):
         result = result @ result
     return result
-
-
-def expm_host(matrix: Float[np.ndarray, "3 3"]) -> Float[np.ndarray, "3 3"]:
-    """Matrix exponential in float64 on the host."""
-    return scipy.linalg.expm(np.asarray(matrix, dtype=np.float64))
 
 
 def cell_forces(

@@ -157,9 +157,10 @@ def _check_memory(program) -> None:
 def _family(n_edge: int) -> Iterator[Shape]:
     """Shapes with room for so many edges: for dense matter first, then for ever fewer edges an atom, then larger."""
     for power in count((n_edge - 1).bit_length()):
-        for edges_per_atom in (16, 4, 1):
-            n_node = 2**power // edges_per_atom
-            yield Shape(n_node, 2**power, n_node // 2)
+        for size in (3 * 2**power // 4, 2**power):
+            for edges_per_atom in (16, 4, 1):
+                n_node = size // edges_per_atom
+                yield Shape(n_node, size, n_node // 2)
 
 
 def fits(needed: Shape, shape: Shape) -> bool:
