@@ -23,7 +23,7 @@ from ase import Atoms
 from ase.io import iread
 
 from mlip.data import Frame, Store, StoreWriter, Trajectory
-from mlip.graph.loader import TrainingLoader
+from mlip.graph.loader import GraphBuilder, TrainingLoader
 
 CUTOFF = 5.0
 BATCH_SIZE = 128
@@ -79,14 +79,8 @@ def rates(loader: TrainingLoader, rounds: int, seconds: float) -> Iterator[float
 
 def measure(store: Store, n_workers: int, rounds: int, seconds: float) -> dict:
     start = time.perf_counter()
-    loader = TrainingLoader(
-        store,
-        store.indices(),
-        cutoff=CUTOFF,
-        batch_size=BATCH_SIZE,
-        reference_energies=np.zeros(119),
-        n_workers=n_workers,
-    )
+    build_graph = GraphBuilder(store, CUTOFF, np.zeros(119))
+    loader = TrainingLoader(build_graph, store.indices(), batch_size=BATCH_SIZE, n_workers=n_workers)
     ready = time.perf_counter()
     for _ in islice(loader, 64):  # threads or processes are up, buffers full
         pass

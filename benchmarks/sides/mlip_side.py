@@ -19,7 +19,7 @@ from protocol import Job, serve, versions
 
 import mlip.potential
 from mlip.data import Frame, Store, StoreWriter, Trajectory
-from mlip.graph.loader import TrainingLoader
+from mlip.graph.loader import GraphBuilder, TrainingLoader
 from mlip.potential import Potential, evaluate_batch
 from mlip.runtime import set_up_jax
 from mlip.training import parallel
@@ -135,14 +135,8 @@ def _training_batch(potential: Potential, frames, path: Path):
             )
             writer.add(Trajectory(f"crystal{index}", [frame], "unknown", 3), "train")
     with Store(path) as store:
-        loader = TrainingLoader(
-            store,
-            store.indices(),
-            cutoff=potential.cutoff,
-            batch_size=len(frames),
-            reference_energies=potential.reference_energies_by_z,
-            n_workers=0,
-        )
+        build_graph = GraphBuilder(store, potential.cutoff, potential.reference_energies_by_z)
+        loader = TrainingLoader(build_graph, store.indices(), batch_size=len(frames))
         batch, _ = next(loader)
         loader.close()
     return batch

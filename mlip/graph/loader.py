@@ -12,7 +12,7 @@ import weakref
 import zlib
 from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import grain
 import jax
@@ -66,14 +66,27 @@ class BatchStatistics(NamedTuple):
     padding: Padding
 
 
+class BuildsGraphs(Protocol):
+    """Store index -> labelled graph, with `globals["frame"]` the index. Picklable: worker processes have one each."""
+
+    store: Store
+
+    def __call__(self, index: int) -> jraph.GraphsTuple: ...
+
+
 @dataclass(frozen=True)
 class GraphBuilder:
-    """Store index -> labelled graph. Picklable: worker processes have one each."""
+    """Graphs for potentials: `crystal_graph`, labelled with energy, forces and stress.
+
+    Energies are less the reference energies; `globals["head"]` and `globals["factors"]` (on the weights of energy,
+    forces and stress) are there where materials have them.
+    """
 
     store: Store
     cutoff: float
+    """A."""
     reference_energies: Float[np.ndarray, "*h 119"]
-    """With a row a head, if materials have heads."""
+    """eV by atomic number, float64; with a row a head, if materials have heads."""
     dtype: type = np.float32
     head_of_material: Int[np.ndarray, " m"] | None = None
     factors_of_material: Float[np.ndarray, "m 3"] | None = None
@@ -101,7 +114,7 @@ class GraphBuilder:
 class _WindowBuilder:
     """Indices of a window's frames -> its steps' batches, each with a leading axis of devices."""
 
-    build_graph: GraphBuilder
+    build_graph: BuildsGraphs
     nothing: jraph.GraphsTuple
     """A graph without atoms: for a device, or a process, that the last window leaves without structures."""
     ladder: ShapeLadder
@@ -169,43 +182,34 @@ class TrainingLoader:
     and each step takes the largest.
 
     Args:
+        build_graph: the graph of a frame of the store; what it raises is raised while iterating.
         indices: the frames to learn from, by their index in the store.
-        cutoff: A.
         batch_size: structures a step, over all devices of all processes.
-        reference_energies: eV by atomic number, subtracted from the energies; with `head_of_material` a row a head.
         n_devices: of this process.
         seed: of the shuffle; 32 bits.
         n_workers: processes that build graphs; 0: two threads of this process do.
-        head_of_material: the head that each material of the store is for, which goes into `globals["head"]`.
-        factors_of_material: on the weights of each material's energy, forces and stress: `globals["factors"]`.
         gather: with several processes, how they tell one another of shapes and errors.
 
     Raises:
-        MlipError: no frames, a batch size that the devices cannot share equally, and, while iterating, what
-            `crystal_graph` raises, with the material's id.
+        MlipError: no frames, or a batch size that the devices cannot share equally.
     """
 
     def __init__(
         self,
-        store: Store,
+        build_graph: BuildsGraphs,
         indices: Int[np.ndarray, " k"],
         *,
-        cutoff: float,
         batch_size: int,
-        reference_energies: Float[np.ndarray, "*h 119"],
         n_devices: int = 1,
         seed: int = 0,
         n_workers: int = 0,
         process_index: int = 0,
         process_count: int = 1,
         gather: Gather = _alone,
-        dtype: type = np.float32,
-        head_of_material: Int[np.ndarray, " m"] | None = None,
-        factors_of_material: Float[np.ndarray, "m 3"] | None = None,
     ):
         indices = np.asarray(indices, dtype=np.int64)
         if len(indices) == 0:
-            raise MlipError("no frames to train on", where=str(store.path))
+            raise MlipError("no frames to train on", where=str(build_graph.store.path))
         if batch_size % (process_count * n_devices):
             raise MlipError(
                 f"a batch of {batch_size} structures cannot be shared equally by {process_count * n_devices} devices",
@@ -219,14 +223,6 @@ class TrainingLoader:
         self.steps_per_epoch = math.ceil(share / per_step)
         self._window_steps = min(max(1, WINDOW // per_step), self.steps_per_epoch)
 
-        build_graph = GraphBuilder(
-            store,
-            cutoff,
-            np.asarray(reference_energies, dtype=np.float64),
-            dtype,
-            head_of_material,
-            factors_of_material,
-        )
         self.sizes = measure_sizes(build_graph, indices)
         """Atoms and edges of a sample of the frames, (k, 2)."""
         self.ladder = ShapeLadder.from_sizes(
@@ -323,20 +319,15 @@ class EvaluationLoader:
 
     def __init__(
         self,
-        store: Store,
+        build_graph: BuildsGraphs,
         indices: Int[np.ndarray, " k"],
         *,
-        cutoff: float,
         batch_size: int,
-        reference_energies: Float[np.ndarray, "*h 119"],
         n_devices: int = 1,
         n_workers: int = 0,
         process_index: int = 0,
         process_count: int = 1,
         gather: Gather = _alone,
-        dtype: type = np.float32,
-        head_of_material: Int[np.ndarray, " m"] | None = None,
-        factors_of_material: Float[np.ndarray, "m 3"] | None = None,
     ):
         indices = np.asarray(indices, dtype=np.int64)
         self._n_workers, self._gather = n_workers, gather
@@ -349,14 +340,6 @@ class EvaluationLoader:
             self._windows = grain.MapDataset.source([])
             return
         window_steps = min(max(1, WINDOW // per_step), self._n_steps)
-        build_graph = GraphBuilder(
-            store,
-            cutoff,
-            np.asarray(reference_energies, dtype=np.float64),
-            dtype,
-            head_of_material,
-            factors_of_material,
-        )
         nothing = nothing_like(build_graph(int(indices[0])))
         sizes = measure_sizes(build_graph, indices)
         ladder = ShapeLadder.from_sizes(sizes, min(window_steps * per_step, share), window_steps * n_devices)
@@ -375,7 +358,7 @@ class EvaluationLoader:
             yield batch, self._tally.add(batch)
 
 
-def measure_sizes(build_graph: GraphBuilder, indices: Int[np.ndarray, " k"]) -> Int[np.ndarray, "s 2"]:
+def measure_sizes(build_graph: BuildsGraphs, indices: Int[np.ndarray, " k"]) -> Int[np.ndarray, "s 2"]:
     """Atoms and edges of at most 1024 of the frames, evenly spread: what shapes and mean neighbours come from."""
     places = np.unique(np.linspace(0, len(indices) - 1, min(_SAMPLE, len(indices))).astype(np.int64))
     return graph_sizes([build_graph(int(indices[place])) for place in places])

@@ -1,15 +1,19 @@
 """What a run leaves behind: the potential and its pictures."""
 
 from itertools import islice
+from typing import Any
 
 from mlip.data import Store
 from mlip.errors import MlipError
 from mlip.potential import Potential, PotentialMetadata
+from mlip.property_model import PropertyMetadata, PropertyModel
 from mlip.training.dataset import Dataset, store_fingerprint
 from mlip.training.evaluation import evaluate, store_frames
 from mlip.training.frame_errors import Errors
 from mlip.training.log import RunLog
 from mlip.training.plots import plot_learning_curves, plot_parity
+from mlip.training.property_dataset import PropertyDataset
+from mlip.training.property_loss import ROBUST
 from mlip.training.recipe import Recipe
 from mlip.training.run_folder import RunFolder
 from mlip.training.step import TrainState
@@ -25,6 +29,34 @@ def export(
     Args:
         origin: what training started from.
     """
+    provenance = _provenance(recipe, store, data, step, origin)
+    metadata = PotentialMetadata.of_heads(data.heads, provenance=provenance, precision=recipe.train.precision)
+    return Potential(recipe.model, state.average, metadata)
+
+
+def export_property_model(
+    recipe: Recipe,
+    store: Store,
+    data: PropertyDataset,
+    state: TrainState,
+    step: int,
+    origin: PropertyModel | None = None,
+) -> PropertyModel:
+    """The property model with the averaged parameters of `state`. Arguments as of `export`."""
+    metadata = PropertyMetadata(
+        property=data.property,
+        mean=data.mean,
+        std=data.std,
+        elements=data.elements,
+        functional=data.functional,
+        knows_uncertainty=recipe.property.loss in ROBUST,
+        provenance=_provenance(recipe, store, data, step, origin),
+    )
+    return PropertyModel(recipe.model, state.average, metadata)
+
+
+def _provenance(recipe: Recipe, store: Store, data, step: int, origin) -> dict[str, Any]:
+    """Where parameters and data came from."""
     provenance = {
         "recipe": recipe.model_dump(mode="json", exclude={"out"}),
         "recipe_fingerprint": recipe.fingerprint(),
@@ -36,8 +68,7 @@ def export(
         provenance["init_from"] = origin.metadata.provenance
     if "surrogate" in data.functional.lower():
         provenance["note"] = "trained on surrogate labels (a learned potential-energy surface), not on DFT"
-    metadata = PotentialMetadata.of_heads(data.heads, provenance=provenance, precision=recipe.train.precision)
-    return Potential(recipe.model, state.average, metadata)
+    return provenance
 
 
 def draw(folder: RunFolder, potential: Potential, store: Store, log: RunLog) -> None:

@@ -10,24 +10,28 @@ import numpy as np
 from jraph import GraphsTuple
 
 from mlip.data import Store
+from mlip.data.element_vectors import read_element_vectors, vectors_by_number
 from mlip.errors import MlipError
-from mlip.graph.loader import BatchStatistics, EvaluationLoader, TrainingLoader
+from mlip.graph.loader import BatchStatistics, BuildsGraphs, EvaluationLoader, GraphBuilder, TrainingLoader
 from mlip.models import build_model, check_elements, heads_of
 from mlip.potential import Potential, init_params
+from mlip.property_model import PropertyModel, init_parameters
 from mlip.runtime import precision_scope, set_up_jax
 from mlip.training import parallel, processes
 from mlip.training.checkpoint import Checkpoints
 from mlip.training.dataset import Dataset, factors_of_materials, open_dataset, store_fingerprint
-from mlip.training.export import draw, export
+from mlip.training.export import draw, export, export_property_model
 from mlip.training.hard_examples import HardExamples
 from mlip.training.log import RunLog, SilentLog
 from mlip.training.measured import complete_recipe, describe_measured
 from mlip.training.monitor import Monitor, SentStep, add_terms, describe, errors_of
+from mlip.training.plots import plot_learning_curves
+from mlip.training.property_dataset import PropertyDataset, PropertyGraphBuilder, open_property_dataset
 from mlip.training.recipe import Recipe
 from mlip.training.run_folder import RunFolder, open_run_folder
 from mlip.training.schedule import Improvement, Plan
 from mlip.training.step import TrainState, initial_state, make_train_step, make_validation_step
-from mlip.training.transfer import add_replay, starting_potential, take_over_energies
+from mlip.training.transfer import add_replay, starting_model, take_over_energies
 
 
 def train(recipe: Recipe, *, resume: bool = False, quiet: bool = False) -> Path:
@@ -64,7 +68,7 @@ def train(recipe: Recipe, *, resume: bool = False, quiet: bool = False) -> Path:
             monitor = Monitor(run.plan, store, log, hard_examples, started=started, state=run.monitored)
             run.take_steps(checkpoints, monitor, log)
             run.finish(checkpoints, log)
-    return folder.potential
+    return folder.potential if recipe.property is None else folder.property_model
 
 
 class Run:
@@ -76,7 +80,7 @@ class Run:
 
     def __init__(self, recipe: Recipe, store: Store, folder: RunFolder | None = None):
         self.store, self.folder, self.written = store, folder, recipe
-        self.origin = starting_potential(recipe)
+        self.origin = starting_model(recipe)
         self.data = training_data(recipe, self.origin, folder)
         with Store(recipe.data.store) as main:
             self.recipe = complete_recipe(recipe, main, self.data, remembered=folder and folder.model)
@@ -195,7 +199,13 @@ class Run:
         best_state, _ = checkpoints.restore(self.fresh, best)
         if not processes.is_first():
             return
-        potential = export(self.recipe, self.store, self.data, best_state, best, self.origin)
+        made = self.recipe, self.store, self.data, best_state, best, self.origin
+        if self.recipe.property is not None:
+            export_property_model(*made).save(self.folder.property_model)
+            plot_learning_curves(self.folder.path)
+            log.say(f"model of step {best}: {self.folder.property_model}")
+            return
+        potential = export(*made)
         potential.save(self.folder.potential)
         with Store(self.recipe.data.store) as main:
             draw(self.folder, potential, main, log)
@@ -208,9 +218,13 @@ def open_store(recipe: Recipe) -> Store:
     return Store(recipe.data.store, *([] if replay is None else [replay.store]))
 
 
-def training_data(recipe: Recipe, start: Potential | None = None, folder: RunFolder | None = None) -> Dataset:
-    """Frames and energy scales of a run; indices are those of `open_store`."""
+def training_data(
+    recipe: Recipe, start: Potential | PropertyModel | None = None, folder: RunFolder | None = None
+) -> Dataset | PropertyDataset:
+    """Frames and energy scales of a run, or materials and the scale of a property; indices are of `open_store`."""
     with Store(recipe.data.store) as store:
+        if recipe.property is not None:
+            return open_property_dataset(store, recipe, start, remembered=folder and folder.statistics)
         data = open_dataset(store, heads_of(recipe.model), remembered=folder and folder.statistics)
         if start is not None:
             data = take_over_energies(data, recipe, start, store, remembered=folder and folder.heads)
@@ -221,11 +235,11 @@ def training_data(recipe: Recipe, start: Potential | None = None, folder: RunFol
 
 def training_batches(recipe: Recipe, store: Store, data: Dataset) -> TrainingLoader:
     """The endless, shuffled, resumable stream of training batches."""
-    options = _graph_options(recipe, store, data)
+    options = _sharing()
     # The parts that a device goes through one after another are to the loader as many devices.
     options["n_devices"] *= recipe.train.accumulate
     return TrainingLoader(
-        store,
+        graph_builder(recipe, store, data),
         data.train,
         batch_size=recipe.train.batch_size,
         seed=recipe.train.seed,
@@ -236,22 +250,27 @@ def training_batches(recipe: Recipe, store: Store, data: Dataset) -> TrainingLoa
 
 def validation_batches(recipe: Recipe, store: Store, data: Dataset) -> EvaluationLoader:
     """The validation frames, once, always in the same order."""
-    options = _graph_options(recipe, store, data)
     batch_size = max(1, recipe.train.batch_size // recipe.train.accumulate)
-    return EvaluationLoader(store, data.validation, batch_size=batch_size, **options)
+    return EvaluationLoader(graph_builder(recipe, store, data), data.validation, batch_size=batch_size, **_sharing())
 
 
-def _graph_options(recipe: Recipe, store: Store, data: Dataset) -> dict[str, Any]:
+def graph_builder(recipe: Recipe, store: Store, data: Dataset | PropertyDataset) -> BuildsGraphs:
+    """Frames of the store as the model reads them, with the labels that it learns."""
+    dtype = np.dtype(recipe.train.precision).type
+    if recipe.property is not None:
+        return PropertyGraphBuilder(store, recipe.model, data.normalised, dtype)
+    factors = factors_of_materials(recipe.loss, store)
+    references = data.reference_energies_by_z
+    return GraphBuilder(store, recipe.model.cutoff, references, dtype, data.head_of_material, factors)
+
+
+def _sharing() -> dict[str, Any]:
+    """Of a loader: by whom its batches are shared."""
     return {
-        "cutoff": recipe.model.cutoff,
-        "reference_energies": data.reference_energies_by_z,
-        "head_of_material": data.head_of_material,
-        "factors_of_material": factors_of_materials(recipe.loss, store),
         "n_devices": parallel.n_devices(),
         "process_index": processes.index(),
         "process_count": processes.count(),
         "gather": processes.gather,
-        "dtype": np.dtype(recipe.train.precision).type,
     }
 
 
@@ -259,9 +278,13 @@ def new_state(recipe: Recipe, params: Any = None) -> TrainState:
     """The state before the first step, of one device, on the host.
 
     Args:
-        params: of the potential that training starts from; by default random ones.
+        params: of the model that training starts from; by default random ones.
     """
-    params = init_params(recipe.model, recipe.train.seed) if params is None else params
+    if params is None:
+        params = (init_params if recipe.property is None else init_parameters)(recipe.model, recipe.train.seed)
+        if recipe.property is not None and recipe.property.element_vectors is not None:
+            vectors = read_element_vectors(recipe.property.element_vectors)
+            params = dict(params, element_vectors=vectors_by_number(vectors, recipe.model.max_atomic_number))
     params = jax.tree.map(lambda x: np.asarray(x, recipe.train.precision), params)
     return jax.tree.map(np.asarray, initial_state(params, recipe))
 

@@ -28,6 +28,7 @@ from mlip.training.schedule import Plan
 from mlip.training.step import StepReport
 
 _WINDOW = 20  # steps that a "train" record averages over
+_UNITS = {"energy": 1000.0}  # meV in an eV
 _NAMED = 20  # frames that a message names
 
 
@@ -240,23 +241,23 @@ def add_terms(total: dict[str, Sums] | None, terms: dict[str, Sums]) -> dict[str
 
 
 def errors_of(terms: dict[str, Sums], weights: dict[str, float]) -> dict[str, float]:
-    """Loss, its parts and MAEs of summed terms: meV/atom, eV/A, GPa; NaN where there was no label."""
+    """Loss, its parts and MAEs of summed terms: meV/atom, eV/A, GPa, or a property's unit; NaN without labels."""
 
-    def mae(term):
-        return float(term.absolute_error / term.count) if term.count else float("nan")
+    def mae(name: str, term: Sums) -> float:
+        return _UNITS.get(name, 1.0) * float(term.absolute_error / term.count) if term.count else float("nan")
 
     parts = {f"loss_{name}": float(weighted_mean(terms, {name: weight})) for name, weight in weights.items()}
     return {
         "loss": float(weighted_mean(terms, weights)),
         **parts,
-        "energy_mae": 1000 * mae(terms["energy"]),
-        "forces_mae": mae(terms["forces"]),
-        "stress_mae": mae(terms["stress"]),
+        **{f"{name}_mae": mae(name, term) for name, term in terms.items()},
     }
 
 
 def describe(errors: dict[str, float]) -> str:
     """The errors in one short line."""
+    if "property_mae" in errors:
+        return f"loss {errors['loss']:.4g}  MAE {errors['property_mae']:.4g}"
     return (
         f"loss {errors['loss']:.4g}  E {errors['energy_mae']:.1f} meV/atom  "
         f"F {1000 * errors['forces_mae']:.1f} meV/Å  S {errors['stress_mae']:.2f} GPa"

@@ -4,24 +4,55 @@ The robust ones let the network say how uncertain it is: sigma = exp(second outp
 the standard deviation of a Laplace ("mae") or normal ("mse") distribution (A. Kendall and Y. Gal, NeurIPS 2017).
 """
 
-from typing import Literal
-
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
+from jraph import GraphsTuple
 
-PropertyLoss = Literal["mae", "mse", "robust_mae", "robust_mse"]
+from mlip.graph.batching import graph_mask
+from mlip.training.loss import Counts, Term, Terms
+from mlip.training.recipe import PropertyLoss
+
+ROBUST: tuple[PropertyLoss, ...] = ("robust_mae", "robust_mse")
+"""Those that train the second output."""
 
 
-def property_loss(
-    outputs: Float[Array, "c 2"], targets: Float[Array, " c"], counts: Bool[Array, " c"], kind: PropertyLoss
-) -> Float[Array, ""]:
-    """Mean over the crystals that count; what a target holds elsewhere, NaN included, does not matter."""
-    predicted, log_sigma = outputs[:, 0], outputs[:, 1]
-    error = predicted - jnp.where(counts, targets, 0.0)
-    penalty = {
-        "mae": lambda: jnp.abs(error),
-        "mse": lambda: error**2,
-        "robust_mae": lambda: 2**0.5 * jnp.abs(error) * jnp.exp(-log_sigma) + log_sigma,
-        "robust_mse": lambda: 0.5 * error**2 * jnp.exp(-2 * log_sigma) + log_sigma,
-    }[kind]()
-    return jnp.where(counts, penalty, 0.0).sum() / jnp.maximum(counts.sum(), 1)
+def property_penalty(
+    outputs: Float[Array, "c 2"], targets: Float[Array, " c"], kind: PropertyLoss
+) -> Float[Array, " c"]:
+    """What each crystal adds to the loss, which is their mean."""
+    error, log_sigma = outputs[:, 0] - targets, outputs[:, 1]
+    match kind:
+        case "mae":
+            return jnp.abs(error)
+        case "mse":
+            return error**2
+        case "robust_mae":
+            return 2**0.5 * jnp.abs(error) * jnp.exp(-log_sigma) + log_sigma
+        case "robust_mse":
+            return 0.5 * error**2 * jnp.exp(-2 * log_sigma) + log_sigma
+
+
+def property_terms(
+    outputs: Float[Array, "c 2"], graph: GraphsTuple, kind: PropertyLoss, scale: Float[Array, ""]
+) -> Terms:
+    """The one term of a batch; its absolute error is in the property's unit.
+
+    Args:
+        graph: with the normalised labels `globals["property"]`.
+        scale: the property's unit times one of the network's output.
+    """
+    known = _is_known(graph)
+    # What is not known is left out before the penalty: its gradient must not be NaN times zero.
+    outputs = jnp.where(known[:, None], outputs, 0.0)
+    targets = jnp.where(known, graph.globals["property"], 0.0)
+    penalty = jnp.where(known, property_penalty(outputs, targets, kind), 0.0)
+    return {"property": Term(penalty, scale * jnp.abs(outputs[:, 0] - targets).sum())}
+
+
+def property_counts(graph: GraphsTuple) -> Counts:
+    """How many labels a batch holds."""
+    return {"property": _is_known(graph).sum().astype(graph.globals["property"].dtype)}
+
+
+def _is_known(graph: GraphsTuple) -> Bool[Array, " c"]:
+    return graph_mask(graph) & ~jnp.isnan(graph.globals["property"])

@@ -18,6 +18,8 @@ from pydantic import (
     model_validator,
 )
 
+from mlip.models import property_model_names
+
 Fraction = Annotated[float, Field(ge=0, le=1)]
 
 
@@ -74,6 +76,22 @@ class LossRecipe(_Section):
         if self.energy == self.forces == self.stress == 0:
             raise ValueError("energy, forces and stress all have weight 0: nothing to fit")
         return self
+
+
+PropertyLoss = Literal["mae", "mse", "robust_mae", "robust_mse"]
+
+
+class PropertyRecipe(_Section):
+    """What a property model learns. A potential has no such section, and a property model no `loss`."""
+
+    name: str
+    """A scalar of the store's materials: e_above_hull, e_form, volume (learned for an atom), ..."""
+    largest: float | None = None
+    """Materials with more are left out: 8 eV/atom in CGAT's data."""
+    loss: PropertyLoss = "mae"
+    """Of the normalised property; the robust ones train an uncertainty as well."""
+    element_vectors: Path | None = None
+    """JSON of the elements' vectors, such as matscholar's, for a model with `element_vectors: fixed`."""
 
 
 class ScheduleRecipe(_Section):
@@ -164,7 +182,8 @@ class StageTwoRecipe(_Section):
 
 
 class InitRecipe(_Section):
-    """The potential that training starts from. In YAML its path alone will do: `init_from: mp.safetensors`."""
+    """The potential or property model that training starts from. In YAML its path alone will do:
+    `init_from: mp.safetensors`."""
 
     potential: Path
     """Any file that `mlip train` or `mlip convert` wrote."""
@@ -172,7 +191,8 @@ class InitRecipe(_Section):
     """refit: the potential's own, plus the least-squares fit of its errors on the training set to compositions;
     keep: the potential's own."""
     scale: Literal["refit", "keep"] = "keep"
-    """eV a unit of the model's output: the potential's own, or (refit) that of the training set."""
+    """The unit of the model's output (of a property also its mean): the potential's own, or (refit) that of the
+    training set."""
 
     @model_validator(mode="before")
     @classmethod
@@ -189,6 +209,7 @@ class Recipe(_Section):
     be left out."""
     init_from: InitRecipe | None = None
     loss: LossRecipe = LossRecipe()
+    property: PropertyRecipe | None = None
     train: TrainRecipe
     stage_two: StageTwoRecipe | None = None
     out: Path
@@ -203,6 +224,21 @@ class Recipe(_Section):
             raise ValueError(f"stage_two.after_epoch is {stage_two.after_epoch}, of train.epochs {epochs}")
         if self.data.replay is not None and self.init_from is None:
             raise ValueError("data.replay is for a potential that training starts from: set init_from")
+        return self
+
+    @model_validator(mode="after")
+    def _one_thing_is_learned(self):
+        is_property_model = self.model.model in property_model_names()
+        if is_property_model != (self.property is not None):
+            needs = "needs the section property" if is_property_model else "is a potential: it learns no property"
+            raise ValueError(f"{self.model.model} {needs}")
+        if self.property is None:
+            return self
+        if self.loss != LossRecipe() or self.data.replay is not None:
+            raise ValueError("loss and data.replay are for potentials; a property has property.loss")
+        takes_vectors, has_file = self.model.element_vectors == "fixed", self.property.element_vectors is not None
+        if (has_file and not takes_vectors) or (takes_vectors and not has_file and self.init_from is None):
+            raise ValueError("property.element_vectors, a file, and model.element_vectors: fixed go together")
         return self
 
     @field_serializer("model")

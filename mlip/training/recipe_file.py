@@ -15,8 +15,8 @@ from pydantic import BaseModel, ValidationError
 from yaml import YAMLError
 
 from mlip.errors import MlipError
-from mlip.models import config_class, model_names
-from mlip.potential import Potential
+from mlip.model_file import read_model_file
+from mlip.models import config_class, model_names, property_model_names
 from mlip.training.recipe import InitRecipe, Recipe
 
 
@@ -70,11 +70,12 @@ def _validate(values: dict, *, where: str, given: Mapping) -> Recipe:
         values = values | {"model": _model_of(values["init_from"], where=where, given=given)}
     model = values.get("model")
     if isinstance(model, dict):  # which keys this section has depends on the model that it names
-        if model.get("model") not in model_names():
+        known = [*model_names(), *property_model_names()]
+        if model.get("model") not in known:
             raise MlipError(
                 f"model.model: no model is called {model.get('model')!r}",
                 where=where,
-                fix=f"one of: {', '.join(model_names())}",
+                fix=f"one of: {', '.join(known)}",
             )
         schema = config_class(model["model"])
         values = values | {"model": _checked(schema, model, ("model",), where=where, given=given)}
@@ -84,7 +85,8 @@ def _validate(values: dict, *, where: str, given: Mapping) -> Recipe:
 def _model_of(init_from: Any, *, where: str, given: Mapping) -> dict:
     """The config of the model that training starts from."""
     init = _checked(InitRecipe, init_from, ("init_from",), where=where, given=given)
-    return Potential.load(init.potential).config.model_dump(mode="json")
+    header, _ = read_model_file(init.potential)
+    return dict(header["config"])
 
 
 def _checked(schema: type[BaseModel], values: dict, prefix: tuple, *, where: str, given: Mapping) -> Any:

@@ -15,6 +15,7 @@ _MAY_CHANGE = {
     ("data", "workers"),
     ("data", "replay", "store"),
     ("init_from", "potential"),
+    ("property", "element_vectors"),
     ("train", "keep"),
     ("train", "checkpoint_every"),
     ("wandb_project",),
@@ -59,6 +60,11 @@ class RunFolder:
     def potential(self) -> Path:
         """What the run is for."""
         return self.path / "potential.safetensors"
+
+    @property
+    def property_model(self) -> Path:
+        """What a run that learns a property is for."""
+        return self.path / "model.safetensors"
 
     def has_checkpoints(self) -> bool:
         return self.checkpoints.is_dir() and any(p.name.isdigit() for p in self.checkpoints.iterdir())

@@ -70,6 +70,8 @@ class Plan:
         return {name: weight for name, weight in self._weights(self.stage_of(epoch)).items() if name in self.fitted}
 
     def _weights(self, stage: int) -> dict[str, float]:
+        if self.recipe.property is not None:
+            return {"property": 1.0}
         loss = self.recipe.loss
         weights = {"energy": loss.energy, "forces": loss.forces, "stress": loss.stress}
         if stage == 2:

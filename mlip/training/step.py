@@ -16,9 +16,11 @@ from jaxtyping import Array, Bool, Float, PyTree
 from jraph import GraphsTuple
 
 from mlip.potential import energies_forces_stress
+from mlip.property_model import evaluate
 from mlip.training.loss import Counts, Sums, Terms, graph_of_node, label_counts, loss_terms, structure_losses, totals
 from mlip.training.optimizer import descend, make_optimizer, update_average
 from mlip.training.parallel import parallelise, sum_over_devices
+from mlip.training.property_loss import property_counts, property_terms
 from mlip.training.recipe import Recipe
 from mlip.training.schedule import Knobs
 
@@ -64,7 +66,7 @@ def make_train_step(model: nn.Module, recipe: Recipe) -> Callable:
     """
 
     def step(state: TrainState, batch: GraphsTuple, scale: Float[Array, "*h"], knobs: Knobs):
-        counts = _counts(batch, recipe.train.accumulate)
+        counts = _counts(batch, recipe)
         # Divided by the counts of all devices: the sum of the devices' gradients is then the batch's gradient.
         loss_of_part = partial(_loss, model, recipe, scale, counts, knobs)
         gradient_of_part = jax.value_and_grad(loss_of_part, has_aux=True)
@@ -83,14 +85,20 @@ def make_train_step(model: nn.Module, recipe: Recipe) -> Callable:
     return parallelise(step, donate=(0,), broadcast=(3,))
 
 
-def _counts(batch: GraphsTuple, n_parts: int) -> Counts:
+def _counts(batch: GraphsTuple, recipe: Recipe) -> Counts:
     """Labels of the whole batch, all devices together."""
-    if n_parts == 1:
-        return sum_over_devices(label_counts(batch))
-    return sum_over_devices(jax.tree.map(jnp.sum, jax.vmap(label_counts)(batch)))
+    if recipe.train.accumulate == 1:
+        return sum_over_devices(_labels(batch, recipe))
+    return sum_over_devices(jax.tree.map(jnp.sum, jax.vmap(partial(_labels, recipe=recipe))(batch)))
+
+
+def _labels(batch: GraphsTuple, recipe: Recipe) -> Counts:
+    return label_counts(batch) if recipe.property is None else property_counts(batch)
 
 
 def _terms(model: nn.Module, recipe: Recipe, scale: Array, params: PyTree, graph: GraphsTuple) -> Terms:
+    if recipe.property is not None:
+        return property_terms(evaluate(model, params, graph), graph, recipe.property.loss, scale)
     prediction = energies_forces_stress(model, params, graph, scale_of_nodes(scale, graph), shift=0.0)
     return loss_terms(prediction, graph, recipe.loss)
 
@@ -127,6 +135,6 @@ def make_validation_step(model: nn.Module, recipe: Recipe) -> Callable:
     """(params, batch, scale) -> the terms, summed over all devices."""
 
     def step(params: PyTree, graph: GraphsTuple, scale: Float[Array, "*h"]) -> dict[str, Sums]:
-        return sum_over_devices(totals(_terms(model, recipe, scale, params, graph), label_counts(graph)))
+        return sum_over_devices(totals(_terms(model, recipe, scale, params, graph), _labels(graph, recipe)))
 
     return parallelise(step)

@@ -56,7 +56,10 @@ def plan_sweep(recipe: Path, overrides: Sequence[str], sweep: Path) -> list[Swee
         MlipError: for anything in one of them that cannot be run as written.
     """
     grid = _read_grid(sweep)
-    out = load_recipe(recipe, [*overrides, *_overrides(next(_combinations(grid)))]).out
+    first = load_recipe(recipe, [*overrides, *_overrides(next(_combinations(grid)))])
+    if first.property is not None:
+        raise MlipError("a sweep is of potentials: its table has their errors", where=str(recipe))
+    out = first.out
     return [
         SweepRun(values, load_recipe(recipe, [*overrides, *_overrides(values), f"out={out / _name(values)}"]))
         for values in _combinations(grid)

@@ -15,7 +15,7 @@ from mlip.errors import MlipError
 from mlip.graph import loader as loader_module
 from mlip.graph.batching import Shape
 from mlip.graph.crystal import crystal_graph
-from mlip.graph.loader import EvaluationLoader, TrainingLoader
+from mlip.graph.loader import EvaluationLoader, GraphBuilder, TrainingLoader
 
 CUTOFF = 4.0
 N_FRAMES = 150
@@ -59,8 +59,8 @@ def _small_windows(monkeypatch):
 
 def training_loader(store, indices=None, **options) -> TrainingLoader:
     indices = store.indices() if indices is None else indices
-    options = {"batch_size": 12, "seed": 5, "cutoff": CUTOFF, "reference_energies": REFERENCE} | options
-    return TrainingLoader(store, indices, **options)
+    options = {"batch_size": 12, "seed": 5} | options
+    return TrainingLoader(GraphBuilder(store, CUTOFF, REFERENCE), indices, **options)
 
 
 def epoch_of(loader: TrainingLoader) -> list:
@@ -195,10 +195,10 @@ def test_processes_share_each_epoch_in_steps_of_one_shape(store, process_count, 
 
 @pytest.mark.parametrize("n_frames", [N_FRAMES, 50, 49, 1])
 def test_processes_share_an_evaluation_in_steps_of_one_shape(store, n_frames):
-    options = {"cutoff": CUTOFF, "batch_size": 12, "reference_energies": REFERENCE}
+    build_graph = GraphBuilder(store, CUTOFF, REFERENCE)
 
     def share(process) -> list:
-        loader = EvaluationLoader(store, store.indices()[:n_frames], **options, **process)
+        loader = EvaluationLoader(build_graph, store.indices()[:n_frames], batch_size=12, **process)
         batches = [batch for batch, _ in loader]
         assert len(batches) == len(loader)
         return batches
@@ -273,14 +273,8 @@ def test_statistics_say_what_is_in_the_batch_and_how_much_is_padding(store):
 @pytest.mark.parametrize("n_devices", [1, 3])
 @pytest.mark.parametrize("n_frames", [N_FRAMES, 50, 1, 0])
 def test_evaluation_sees_every_frame_once_and_always_in_the_same_order(store, n_frames, n_devices):
-    loader = EvaluationLoader(
-        store,
-        store.indices()[:n_frames],
-        cutoff=CUTOFF,
-        batch_size=12,
-        reference_energies=REFERENCE,
-        n_devices=n_devices,
-    )
+    build_graph = GraphBuilder(store, CUTOFF, REFERENCE)
+    loader = EvaluationLoader(build_graph, store.indices()[:n_frames], batch_size=12, n_devices=n_devices)
     batches = [batch for batch, _ in loader]
     assert len(batches) == len(loader) == -(-n_frames // 12)
     assert sorted(frames_in(batches) if batches else []) == list(range(n_frames))

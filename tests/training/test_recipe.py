@@ -8,6 +8,7 @@ import pytest
 from mlip.errors import MlipError
 from mlip.models import parse_config
 from mlip.potential import Potential, PotentialMetadata, init_params
+from mlip.property_model import init_parameters
 from mlip.training.recipe_file import load_recipe
 from mlip.training.sweep import plan_sweep
 
@@ -138,6 +139,7 @@ def test_every_recipe_of_the_repository_can_be_run_as_written(path, tmp_path):
     if "init_from:" in path.read_text():
         overrides.append(f"init_from.potential={small_potential(tmp_path)}")
     recipe = load_recipe(path, overrides)
-    jax.eval_shape(lambda: init_params(recipe.model))
+    initialise = init_params if recipe.property is None else init_parameters
+    jax.eval_shape(lambda: initialise(recipe.model))
     recipe.save(tmp_path / "resolved.yaml")
     assert load_recipe(tmp_path / "resolved.yaml") == recipe

@@ -8,7 +8,7 @@ from emt_world import emt_frames, write_store
 import mlip
 from mlip.data import Frame, Store, StoreWriter, Trajectory
 from mlip.errors import MlipError
-from mlip.graph.loader import EvaluationLoader
+from mlip.graph.loader import EvaluationLoader, GraphBuilder
 from mlip.training.dataset import open_dataset
 from mlip.training.evaluation import evaluate, store_frames
 from mlip.training.loop import train
@@ -65,14 +65,8 @@ def test_both_heads_learn_real_forces(silicon, tmp_path):
 def test_a_frame_goes_to_the_head_of_its_functional(silicon):
     with Store(silicon) as store:
         data = open_dataset(store, HEADS)
-        batches = EvaluationLoader(
-            store,
-            data.validation,
-            cutoff=3.0,
-            batch_size=4,
-            reference_energies=data.reference_energies_by_z,
-            head_of_material=data.head_of_material,
-        )
+        build_graph = GraphBuilder(store, 3.0, data.reference_energies_by_z, head_of_material=data.head_of_material)
+        batches = EvaluationLoader(build_graph, data.validation, batch_size=4)
         seen = set()
         for batch, _ in batches:
             real = batch.globals["frame"][0] >= 0

@@ -1,0 +1,184 @@
+"""The data of a run that learns a property: which materials, on which scale.
+
+A material is its relaxed structure, the last frame of its path. What a network learns is the property less its mean, in
+units of its standard deviation, both of the training split.
+"""
+
+import json
+from collections import Counter
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import jraph
+import numpy as np
+from ase.data import atomic_numbers
+from ase.formula import Formula
+from jaxtyping import Float, Int
+from pydantic import BaseModel
+
+from mlip.data import Store
+from mlip.data.element_vectors import read_element_vectors
+from mlip.errors import MlipError
+from mlip.graph.shells import shell_graph
+from mlip.property_model import PropertyModel
+from mlip.training.recipe import PropertyRecipe, Recipe
+
+_OF_CELL = ("volume",)
+"""Properties that a store has for the cell, and a network learns for an atom."""
+
+
+@dataclass(frozen=True, eq=False)
+class PropertyDataset:
+    """The materials of a run; indices are those of its store's frames."""
+
+    property: str
+    mean: float
+    std: float
+    values: Float[np.ndarray, " f"]
+    """Of each frame of the store; NaN of those that are not used."""
+    train: Int[np.ndarray, " k"]
+    validation: Int[np.ndarray, " v"]
+    """May be empty."""
+    elements: list[str]
+    """Symbols, by atomic number: those of the training split, or all that have a given vector."""
+    left_out: dict[str, int]
+    """Why materials were left out -> how many."""
+    functional: str
+    """One name; of a mixture all of them, joined by '+'."""
+    notes: tuple[str, ...] = ()
+
+    @property
+    def scale(self) -> Float[np.ndarray, ""]:
+        """The property's unit times one of the network's output."""
+        return np.array(self.std)
+
+    @cached_property
+    def normalised(self) -> Float[np.ndarray, " f"]:
+        """What the network learns, of each frame."""
+        return (self.values - self.mean) / self.std
+
+    def describe(self) -> str:
+        """A few lines for whoever starts a run."""
+        values = self.values[self.train]
+        lines = [
+            f"train {len(self.train):,} materials ({len(self.elements)} elements), validation "
+            f"{len(self.validation):,}, functional {self.functional}",
+            f"{self.property}: mean {self.mean:.4g}, standard deviation {self.std:.4g}; a prediction of the median has "
+            f"a mean error of {np.abs(values - np.median(values)).mean():.4g} on the training set",
+        ]
+        lines += [f"{count:,} materials left out: {why}" for why, count in self.left_out.items()]
+        return "\n".join([*lines, *self.notes])
+
+
+@dataclass(frozen=True)
+class PropertyGraphBuilder:
+    """Graphs of neighbour shells, labelled with `globals["property"]`, normalised."""
+
+    store: Store
+    config: BaseModel
+    labels: Float[np.ndarray, " f"]
+    """Of each frame of the store."""
+    dtype: type = np.float32
+
+    def __call__(self, index: int) -> jraph.GraphsTuple:
+        config = self.config
+        try:
+            graph = shell_graph(
+                self.store.frame(index),
+                config.n_neighbors,
+                cutoff=config.cutoff,
+                tolerance=config.shell_tolerance,
+                index=index,
+            )
+        except MlipError as error:
+            material = self.store.material(self.store.material_of(index)).id
+            raise MlipError(error.what, where=f"{material} (frame {index} of the store)", fix=error.fix) from None
+        return graph._replace(globals=graph.globals | {"property": np.array([self.labels[index]], self.dtype)})
+
+
+def open_property_dataset(
+    store: Store, recipe: Recipe, start: PropertyModel | None = None, remembered: Path | None = None
+) -> PropertyDataset:
+    """The training and validation materials of a store.
+
+    Args:
+        start: whose mean and standard deviation are kept, unless the recipe says otherwise.
+        remembered: file that keeps mean and standard deviation, so that a resumed run has the very same.
+
+    Raises:
+        MlipError: no training material, or one alone, has the property; it is the same for all.
+    """
+    wanted, left_out = recipe.property, Counter()
+    values = np.full(store.n_frames, np.nan)
+    frames: dict[str, list[int]] = {"train": [], "val": []}
+    formulas: dict[int, str] = {}
+    functionals: set[str] = set()
+    for material in store.materials():
+        frame, value = material.frames[-1], material.properties.get(wanted.name)
+        if material.split not in frames or (value := _of_atom(wanted, value, store, frame, left_out)) is None:
+            continue
+        values[frame], formulas[frame] = value, material.formula
+        frames[material.split].append(frame)
+        functionals.add(material.functional)
+    mean, std = _scale(values[frames["train"]], wanted, store, start, recipe, remembered)
+    elements = _elements(recipe, formulas, frames["train"], start)
+    validation = [frame for frame in frames["val"] if set(Formula(formulas[frame]).count()) <= set(elements)]
+    if strangers := len(frames["val"]) - len(validation):
+        left_out["validation: elements that the training set lacks"] = strangers
+    return PropertyDataset(
+        wanted.name,
+        mean,
+        std,
+        values,
+        np.array(frames["train"], np.int64),
+        np.array(validation, np.int64),
+        elements,
+        dict(left_out),
+        "+".join(sorted(functionals)),
+        () if start is None else (f"from {recipe.init_from.potential}",),
+    )
+
+
+def _of_atom(wanted: PropertyRecipe, value, store: Store, frame: int, left_out: Counter[str]) -> float | None:
+    """The value as it is learned; None, and counted, where it is not known or not wanted."""
+    if not isinstance(value, float | int) or not np.isfinite(value):
+        left_out[f"{wanted.name} is not known"] += 1
+        return None
+    if wanted.name in _OF_CELL:
+        value /= int(store.n_atoms_of(np.array([frame]))[0])
+    if wanted.largest is not None and value > wanted.largest:
+        left_out[f"{wanted.name} > {wanted.largest:g}"] += 1
+        return None
+    return float(value)
+
+
+def _scale(values, wanted: PropertyRecipe, store, start, recipe: Recipe, remembered) -> tuple[float, float]:
+    if remembered is not None and remembered.exists():
+        known = json.loads(remembered.read_text())
+        return known["mean"], known["std"]
+    if len(values) < 2 or not values.std():
+        raise MlipError(
+            f"{len(values)} training materials with {wanted.name}, or all of one value: nothing to learn",
+            where=str(store.path),
+            fix="property.name: a scalar of the store, see `mlip data info`",
+        )
+    mean, std = float(values.mean()), float(values.std(ddof=1))
+    if start is not None and recipe.init_from.scale == "keep":
+        mean, std = start.metadata.mean, start.metadata.std
+    if remembered is not None:
+        remembered.write_text(json.dumps({"mean": mean, "std": std}))
+    return mean, std
+
+
+def _elements(recipe: Recipe, formulas: dict[int, str], train: list[int], start: PropertyModel | None) -> list[str]:
+    """That predictions can be made for, by atomic number."""
+    found = set().union(*(Formula(formulas[frame]).count() for frame in train))
+    if recipe.property.element_vectors is not None:
+        given = set(read_element_vectors(recipe.property.element_vectors))
+        if strangers := sorted(found - given):
+            raise MlipError(f"no vector of {', '.join(strangers)}", where=str(recipe.property.element_vectors))
+        found = {s for s in given if atomic_numbers[s] in recipe.model.known_numbers}
+    elif start is not None:
+        found |= set(start.elements)
+    return sorted(found, key=atomic_numbers.__getitem__)
