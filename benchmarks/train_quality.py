@@ -302,7 +302,8 @@ def table(results: list[dict[str, Any]]) -> Table:
         mine = [result for result in results if (result["model"], result["code"]) == (model, code)]
         if mine:
             columns = [[result["errors"][name] for result in mine] for name in ("energy", "forces", "stress")]
-            versions = ", ".join(f"{name} {version}" for name, version in mine[0]["versions"].items())
+            packages = {name: version for name, version in mine[0]["versions"].items() if name != "python"}
+            versions = ", ".join(f"{name} {version}" for name, version in packages.items())
             seconds = np.mean([result["seconds"] for result in mine])
             cells = [mean_and_range(column, digits) for column, digits in zip(columns, (1, 1, 3), strict=True)]
             rows.append((model, f"{code} ({versions})", str(len(mine)), *cells, f"{seconds:.0f} s"))
