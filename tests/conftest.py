@@ -21,6 +21,25 @@ def shared() -> Path:
     return SHARED
 
 
+@pytest.fixture(scope="module", autouse=True)
+def few_compiled_programs() -> Iterator[None]:
+    """Each program that XLA compiles for the CPU takes a few of the memory maps that Linux allows a process, 65,530;
+    one that finds none left is a crash. Programs that are needed again come from the cache on disk."""
+    yield
+    if _n_memory_maps() > 20_000:
+        import jax
+
+        jax.clear_caches()
+
+
+def _n_memory_maps() -> int:
+    try:
+        with Path("/proc/self/maps").open("rb") as maps:
+            return sum(1 for _ in maps)
+    except OSError:  # not Linux
+        return 0
+
+
 @pytest.fixture(scope="session")
 def quickstart_data() -> Path:
     """The bundled surrogate relaxation paths."""
