@@ -222,3 +222,13 @@ def test_a_complete_cell_has_unit_normals_along_open_directions(pbc):
     gram = complete @ complete.T
     expected = np.where(np.outer(pbc, pbc), cell @ cell.T, np.eye(3))
     np.testing.assert_allclose(gram, expected, atol=1e-12 * np.abs(gram).max())
+
+
+def test_atoms_a_million_angstrom_along_a_periodic_direction_have_the_neighbours_of_their_images():
+    """vesin ends the process here."""
+    cell = np.array([[0.0, 0, 0], [4.946138413308754, 0, 0], [1.8899165390669586, 2.7608104829176403, 0]])
+    pbc = np.array([False, True, True])
+    home = np.array([[0.0, 0, 0], [1.0, 1.0, -2.6]])
+    away = home + np.array([[0, 0, 0], [0, 100_000, -200_000]]) @ cell
+    near, far = (neighbor_list(positions, cell, pbc, 5.15) for positions in (home, away))
+    assert len(far.senders) == len(near.senders) > 0
