@@ -165,9 +165,9 @@ def _other_run(path: Path) -> MlipError:
 
 
 def _rankable(loss: float | None, stage: int) -> float:
-    """A number that is lower for the better one of two checkpoints. Within a stage it grows with the loss, from -stage
-    to 1 - stage; without a validation, or with one that is not a number, a checkpoint is the worst."""
-    return loss / (1 + loss) - stage if loss is not None and math.isfinite(loss) else math.inf
+    """A number that is lower for the better one of two checkpoints. Within a stage it grows with the loss, of any sign,
+    from -stage to 1 - stage; without a validation, or with one that is not a number, a checkpoint is the worst."""
+    return 0.5 + math.atan(loss) / math.pi - stage if loss is not None and math.isfinite(loss) else math.inf
 
 
 def _is_not_of_orbax(record: logging.LogRecord) -> bool:

@@ -41,10 +41,11 @@ class HardExamples:
         self._recent.clear()
 
     def is_spike(self, loss: float) -> bool:
-        """Whether a step's loss is one; it counts among the recent ones from now on."""
+        """Whether a step's loss is one; it counts among the recent ones from now on. Losses below zero, which pay for
+        an uncertainty, have no size that could be multiplied: they have no spikes."""
         self._usual = statistics.median(self._recent) if len(self._recent) >= _ENOUGH else math.inf
         self._recent.append(loss)
-        return loss > SPIKE * self._usual
+        return self._usual > 0 and loss > SPIKE * self._usual
 
     def record(self, step: int, loss: float, frames: Int[np.ndarray, " g"], losses: Float[np.ndarray, " g"]) -> str:
         """Write down the spike that was just found; returns a line that tells of it.

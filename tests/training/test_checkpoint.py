@@ -53,6 +53,14 @@ def test_any_loss_of_a_later_stage_is_better_than_one_of_an_earlier_stage(tmp_pa
     assert steps_in(tmp_path) == [3, 4]
 
 
+def test_of_losses_below_zero_the_lowest_is_the_best(tmp_path):
+    """A loss that pays for an uncertainty may have any sign."""
+    with Checkpoints(tmp_path, keep=1) as checkpoints:
+        for step, loss in enumerate([0.5, -3.0, -1.0, -2.0, 0.0], start=1):
+            checkpoints.save(step, state_of(step), {}, loss)
+        assert checkpoints.best_step == 2
+
+
 def test_without_a_finite_validation_loss_there_is_no_best_one(tmp_path):
     with Checkpoints(tmp_path) as checkpoints:
         checkpoints.save(1, state_of(1.0), {}, float("nan"))

@@ -94,6 +94,12 @@ def test_a_loss_spike_is_written_down_with_the_frames_that_made_it(monitor, tmp_
     assert record["shares"][0] == pytest.approx(90 / 105, abs=1e-4)
 
 
+def test_losses_below_zero_are_no_spikes(tmp_path, emt_store):
+    with Store(emt_store) as store:
+        hard_examples = HardExamples(tmp_path, store)
+        assert not any(hard_examples.is_spike(-1.0 - 0.01 * step) for step in range(40))
+
+
 def test_spikes_after_the_step_that_a_run_goes_on_from_are_dropped(tmp_path, emt_store):
     lines = [json.dumps({"step": step}) for step in (3, 8)]
     (tmp_path / HARD_EXAMPLES).write_text("\n".join([*lines, '{"step": 9, "lo']))
