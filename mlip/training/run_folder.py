@@ -86,7 +86,7 @@ def open_run_folder(recipe: Recipe, store_fingerprint: str, *, resume: bool) -> 
                 where=str(recipe.out),
                 fix="go on with --resume, or set out=ANOTHER",
             )
-        _check_same_recipe(recipe, folder)
+        check_same_recipe(recipe, folder)
         _check_same_store(recipe, folder, store_fingerprint)
     else:  # a run that died before its first checkpoint leaves nothing to go on with
         for measured in (folder.statistics, folder.heads, folder.model):
@@ -104,7 +104,11 @@ def _write_whole(path: Path, write: Callable[[Path], object]) -> None:
     os.replace(temporary, path)
 
 
-def _check_same_recipe(recipe: Recipe, folder: RunFolder) -> None:
+def check_same_recipe(recipe: Recipe, folder: RunFolder) -> None:
+    """
+    Raises:
+        MlipError: the run in the folder had another one.
+    """
     old = _flatten(load_recipe(folder.recipe, [f"data.store={recipe.data.store}"]).model_dump(mode="json"))
     new = _flatten(recipe.model_dump(mode="json"))
     for key in sorted(old.keys() | new.keys()):

@@ -23,7 +23,7 @@ from mlip.training.log import read_metrics
 from mlip.training.loop import train
 from mlip.training.recipe import Recipe
 from mlip.training.recipe_file import load_recipe
-from mlip.training.run_folder import RunFolder
+from mlip.training.run_folder import RunFolder, check_same_recipe
 
 TABLE = "sweep.csv"
 _COLUMNS = ("step", "loss", "energy_mae", "forces_mae", "stress_mae")
@@ -100,7 +100,9 @@ def _results(runs: Sequence[SweepRun], cluster: str | None) -> Iterator[SweepRes
 def _run_one(run: SweepRun, quiet: bool = False) -> SweepResult:
     folder = RunFolder(run.recipe.out)
     try:
-        if not folder.potential.exists():
+        if folder.potential.exists():
+            check_same_recipe(run.recipe, folder)
+        else:
             train(run.recipe, resume=folder.has_checkpoints(), quiet=quiet)
         return SweepResult(run.values, _validation(folder))
     except MlipError as error:

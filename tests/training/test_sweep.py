@@ -65,6 +65,8 @@ def test_a_run_that_fails_is_a_line_of_the_table_and_stops_no_other(recipe):
     assert float(done["loss"]) == results[1].validation["loss"] > 0
     written = results[1].validation, (runs[1].recipe.out / "potential.safetensors").stat().st_mtime
     (again,) = run_sweep(runs[1:])  # what is done is left alone
+    (changed,) = run_sweep(plan(recipe, "model.max_atomic_number: [94]", "train.epochs=2"))
+    assert "train.epochs was 1 and is now 2: not the same run" in changed.error
     assert (again.validation, (runs[1].recipe.out / "potential.safetensors").stat().st_mtime) == written
 
 
