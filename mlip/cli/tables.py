@@ -20,7 +20,8 @@ def print_table(out, title: str, header: tuple[str, ...], rows: Sequence[tuple])
     from rich.table import Table
     from rich.text import Text
 
-    out.print(Text(title, style="bold"))  # a table's own title wraps at the table's width
+    # Not as the table's own title, which wraps at its width; nor wrapped by the terminal's, amid a number and its unit.
+    out.print(Text(title, style="bold"), soft_wrap=True)
     table = Table(show_header=any(header))
     for i, name in enumerate(header):
         table.add_column(name, justify="left" if i == 0 else "right", overflow="fold")
