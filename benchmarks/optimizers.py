@@ -38,8 +38,8 @@ from mlip.graph.crystal import crystal_graph
 from mlip.potential import evaluate_batch
 from mlip.runtime import set_up_jax
 
-SHAPE = Shape(n_node=1025, n_edge=16_384, n_graph=129)
-"""Of all batches: one program."""
+SHAPES = [Shape(n_node=1 + n // 16, n_edge=n, n_graph=1 + n // 128) for n in (1024, 4096, 16_384)]
+"""A batch takes the first that holds it: when few crystals are left, the largest would be almost all padding."""
 _TOGETHER = 100
 """Crystals."""
 OPTIMIZERS: dict[str, Callable[[FrechetCellFilter], Optimizer]] = {
@@ -85,7 +85,7 @@ class Batches:
                 waiting = []
 
     def _answer(self, waiting: list[tuple[Atoms, queue.Queue]]) -> None:
-        """In batches of one shape, filled in order."""
+        """In batches of the largest shape, filled in order."""
         together: list[tuple[Atoms, queue.Queue, GraphsTuple]] = []
         for atoms, answer in waiting:
             try:
@@ -93,7 +93,7 @@ class Batches:
             except MlipError as error:
                 answer.put(error)
                 continue
-            if together and not _fits([*(g for *_, g in together), graph]):
+            if together and not _fits([*(g for *_, g in together), graph], SHAPES[-1]):
                 self._evaluate(together)
                 together = []
             together.append((atoms, answer, graph))
@@ -102,7 +102,8 @@ class Batches:
 
     def _evaluate(self, together) -> None:
         metadata = self.potential.metadata
-        batch = pad_batch([graph for *_, graph in together], SHAPE)
+        graphs = [graph for *_, graph in together]
+        batch = pad_batch(graphs, next((s for s in SHAPES if _fits(graphs, s)), SHAPES[-1]))
         evaluation = jax.device_get(
             evaluate_batch(self.potential.model, self.params, batch, metadata.scale, metadata.shift)
         )
@@ -118,9 +119,9 @@ class Batches:
             )
 
 
-def _fits(graphs: list[GraphsTuple]) -> bool:
+def _fits(graphs: list[GraphsTuple], shape: Shape) -> bool:
     n_node, n_edge = sum(len(g.nodes["species"]) for g in graphs), sum(len(g.senders) for g in graphs)
-    return n_node < SHAPE.n_node and n_edge <= SHAPE.n_edge and len(graphs) < SHAPE.n_graph
+    return n_node < shape.n_node and n_edge <= shape.n_edge and len(graphs) < shape.n_graph
 
 
 class BatchedCalculator(Calculator):
