@@ -28,8 +28,8 @@ from mlip import Potential
 from mlip.benchmark.tables import Table
 from mlip.data import Store
 from mlip.data.build import BuildSettings, build
+from mlip.evaluation.evaluate import evaluate, store_frames
 from mlip.training.dataset import frames_of_elements
-from mlip.training.evaluation import evaluate, store_frames
 from mlip.training.loop import train
 from mlip.training.recipe import (
     DataRecipe,

@@ -19,9 +19,9 @@ def evaluate(
     """Energy, force and stress errors of a potential by dimensionality, beside E0 only, F = 0 and S = 0."""
     from rich.console import Console
 
+    from mlip.evaluation.error_tables import error_tables
+    from mlip.evaluation.evaluate import evaluate_path
     from mlip.potential import open_potential
-    from mlip.training.error_tables import error_tables
-    from mlip.training.evaluation import evaluate_path
 
     errors = evaluate_path(open_potential(potential, head), data, split=split, functional=functional, dtype=dtype)
     if as_json:

@@ -14,7 +14,7 @@ def report(
     """Write a run's report: learning curves, parity, errors by element, worst materials; one file, no network."""
     from rich.console import Console
 
-    from mlip.training.report import write_report
+    from mlip.training.report.write import write_report
 
     out = run / "report.html" if out is None else out
     with Console(stderr=True).status("evaluating the potential"):

@@ -5,16 +5,16 @@ from typing import Any
 
 from mlip.data import Store
 from mlip.errors import MlipError
+from mlip.evaluation.evaluate import evaluate, store_frames
+from mlip.evaluation.frame_errors import Errors
 from mlip.potential import Potential, PotentialMetadata
 from mlip.property_model import PropertyMetadata, PropertyModel
 from mlip.training.dataset import Dataset, store_fingerprint
-from mlip.training.evaluation import evaluate, store_frames
-from mlip.training.frame_errors import Errors
 from mlip.training.log import RunLog
-from mlip.training.plots import plot_learning_curves, plot_parity
 from mlip.training.property_dataset import PropertyDataset
 from mlip.training.property_loss import ROBUST
 from mlip.training.recipe import Recipe
+from mlip.training.report.plots import plot_learning_curves, plot_parity
 from mlip.training.run_folder import RunFolder
 from mlip.training.step import TrainState
 

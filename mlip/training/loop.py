@@ -25,9 +25,9 @@ from mlip.training.hard_examples import HardExamples
 from mlip.training.log import RunLog, SilentLog
 from mlip.training.measured import complete_recipe, describe_measured
 from mlip.training.monitor import Monitor, SentStep, add_terms, describe, errors_of
-from mlip.training.plots import plot_learning_curves
 from mlip.training.property_dataset import PropertyDataset, PropertyGraphBuilder, open_property_dataset
 from mlip.training.recipe import Recipe
+from mlip.training.report.plots import plot_learning_curves
 from mlip.training.run_folder import RunFolder, open_run_folder
 from mlip.training.schedule import Improvement, Plan
 from mlip.training.step import TrainState, initial_state, make_train_step, make_validation_step

@@ -3,10 +3,10 @@
 from pathlib import Path
 
 import pytest
-from emt_world import TINY_RECIPE, emt_frames, write_store
 
 from mlip.training.recipe import Recipe
 from mlip.training.recipe_file import load_recipe
+from tests.emt_world import TINY_RECIPE, emt_frames, write_store
 
 
 @pytest.fixture(scope="session")

@@ -6,19 +6,19 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from emt_world import TINY_RECIPE, emt_frames, write_store
 from safetensors.numpy import load_file
 
 import mlip
 from mlip.data import Store
 from mlip.errors import MlipError
+from mlip.evaluation.evaluate import evaluate, store_frames
 from mlip.training import export, loop
 from mlip.training.dry_run import describe_plan
-from mlip.training.evaluation import evaluate, store_frames
 from mlip.training.log import METRICS, RunLog, read_metrics
 from mlip.training.loop import train
 from mlip.training.recipe_file import load_recipe
 from mlip.training.run_folder import RunFolder
+from tests.emt_world import TINY_RECIPE, emt_frames, write_store
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from emt_world import emt_frames, write_store
 
 import mlip
 from mlip.graph.batching import Shape, graph_sizes, pad_batch
@@ -18,6 +17,7 @@ from mlip.runtime import precision_scope
 from mlip.training.log import read_metrics
 from mlip.training.loop import train
 from mlip.training.recipe_file import load_recipe
+from tests.emt_world import emt_frames, write_store
 
 RECIPE = """
 data: {store: STORE, workers: 0}

@@ -4,7 +4,6 @@ import ase
 import ase.neighborlist
 import numpy as np
 import pytest
-from emt_world import write_store
 
 from mlip.data import Frame, Store
 from mlip.errors import MlipError
@@ -12,6 +11,7 @@ from mlip.training.dataset import open_dataset
 from mlip.training.dry_run import describe_plan
 from mlip.training.measured import complete_recipe, mean_neighbours
 from mlip.training.recipe_file import load_recipe
+from tests.emt_world import write_store
 
 MACE = """
 data: {store: STORE, workers: 0}

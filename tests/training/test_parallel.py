@@ -12,12 +12,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from emt_world import TINY_RECIPE
 from safetensors.numpy import load_file
 
 from mlip.training import parallel
 from mlip.training.log import METRICS, read_metrics
 from mlip.training.loop import train
+from tests.emt_world import TINY_RECIPE
 
 GRADIENT = """
 import sys

@@ -3,12 +3,12 @@
 import shutil
 
 import pytest
-from emt_world import emt_frames, write_store
 
 from mlip.data import Store
 from mlip.errors import MlipError
 from mlip.training.dataset import store_fingerprint
 from mlip.training.run_folder import open_run_folder
+from tests.emt_world import emt_frames, write_store
 
 
 def fingerprint_of(path) -> str:

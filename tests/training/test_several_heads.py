@@ -3,16 +3,16 @@
 import ase.io
 import numpy as np
 import pytest
-from emt_world import emt_frames, write_store
 
 import mlip
 from mlip.data import Frame, Store, StoreWriter, Trajectory
 from mlip.errors import MlipError
+from mlip.evaluation.evaluate import evaluate, store_frames
 from mlip.graph.loader import EvaluationLoader, GraphBuilder
 from mlip.training.dataset import open_dataset
-from mlip.training.evaluation import evaluate, store_frames
 from mlip.training.loop import train
 from mlip.training.recipe_file import load_recipe
+from tests.emt_world import emt_frames, write_store
 
 HEADS = ("PBE", "PBEsol")
 RECIPE = """

@@ -3,10 +3,10 @@
 import csv
 
 import pytest
-from emt_world import TINY_RECIPE
 
 from mlip.errors import MlipError
 from mlip.training.sweep import TABLE, plan_sweep, run_sweep
+from tests.emt_world import TINY_RECIPE
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
-from mlip.training.frame_errors import Errors
+from mlip.evaluation.frame_errors import Errors
 from mlip.training.log import read_metrics
 
 _CURVES = {

@@ -13,11 +13,11 @@ from mlip.data import Store
 from mlip.data.records import Entry, Skipped
 from mlip.data.sources import read_source, source_files
 from mlip.errors import MlipError
+from mlip.evaluation.comparison import Comparison, LabelledFrame, compare
+from mlip.evaluation.frame_errors import Errors
 from mlip.graph.crystal import crystal_graph
 from mlip.potential import Potential
 from mlip.runtime import precision_scope
-from mlip.training.comparison import Comparison, LabelledFrame, compare
-from mlip.training.frame_errors import Errors
 
 _CHUNK = 1024  # frames held in memory at once
 _REASONS = 3  # for leaving frames out, in an error

@@ -3,12 +3,12 @@
 import html
 from pathlib import Path
 
+from mlip.evaluation.split_errors import SplitErrors, evaluate_split
 from mlip.report.page import write_page
-from mlip.training.report_errors import elements_section, error_table, histograms, parity_plots
-from mlip.training.report_run import hard_examples_section, health_section, learning_curves, summary_section
-from mlip.training.run_records import RunRecords, open_run
-from mlip.training.split_errors import SplitErrors, evaluate_split
-from mlip.training.worst_materials import worst_materials
+from mlip.training.report.error_sections import elements_section, error_table, histograms, parity_plots
+from mlip.training.report.record_sections import hard_examples_section, health_section, learning_curves, summary_section
+from mlip.training.report.records import RunRecords, open_run
+from mlip.training.report.worst_materials import worst_materials
 
 
 def write_report(folder: Path, out: Path, *, store: Path | None = None, at_most: int = 2000) -> list[SplitErrors]:

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from mlip.data import Frame
-from mlip.training.comparison import LabelledFrame, compare
-from mlip.training.frame_errors import Errors
+from mlip.evaluation.comparison import LabelledFrame, compare
+from mlip.evaluation.frame_errors import Errors
 from mlip.units import EV_PER_A3_IN_GPA, tensor_from_voigt
 
 E0 = np.linspace(-1.0, -9.0, 119)

@@ -4,8 +4,8 @@ from collections.abc import Iterable, Sequence
 
 from rich.table import Table
 
-from mlip.training.element_errors import ElementRow
-from mlip.training.frame_errors import ErrorRow, Errors
+from mlip.evaluation.element_errors import ElementRow
+from mlip.evaluation.frame_errors import ErrorRow, Errors
 
 WORST_ELEMENTS = 10
 """Printed unless all are asked for."""

@@ -9,8 +9,8 @@ import json
 import pytest
 
 from mlip.convert import convert
-from mlip.training.evaluation import evaluate, source_frames
-from mlip.training.frame_errors import ErrorRow, Errors
+from mlip.evaluation.evaluate import evaluate, source_frames
+from mlip.evaluation.frame_errors import ErrorRow, Errors
 
 MEASURES = {
     "energy_mae_eV_atom": lambda row: row.energy_mae / 1000,

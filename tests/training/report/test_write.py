@@ -7,19 +7,13 @@ import subprocess
 import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
 import yaml
-from emt_world import TINY_RECIPE, emt_frames, write_store
 
-import mlip
-from mlip.data import Store
 from mlip.errors import MlipError
-from mlip.training.evaluation import evaluate, store_frames
-from mlip.training.report import write_report
-from mlip.training.run_folder import RunFolder
-from mlip.training.split_errors import evaluate_split, evenly_chosen
+from mlip.training.report.write import write_report
 from tests.browser import OpenPage
+from tests.emt_world import TINY_RECIPE, emt_frames, write_store
 
 
 def command(*arguments) -> str:
@@ -49,11 +43,6 @@ def unfinished(run, tmp_path) -> Path:
     with (folder / "metrics.jsonl").open("a") as metrics:
         metrics.write('{"kind": "train", "st')
     return folder
-
-
-@pytest.fixture(scope="module")
-def potential(run):
-    return mlip.load(RunFolder(run).potential)
 
 
 def test_a_browser_draws_all_parts_of_the_report_without_an_error_or_a_request(run, browser):
@@ -100,17 +89,7 @@ def test_learning_curves_are_the_records_of_the_run(run):
     assert validation["y"] == pytest.approx(expected, rel=1e-3)  # written with four digits
 
 
-def test_frames_keep_their_errors_through_the_sorting_by_size(potential, emt_store):
-    with Store(emt_store) as store:
-        split = evaluate_split(potential, store, "val", at_most=100)
-        errors = evaluate(potential, store_frames(store, "val"))
-    assert split.errors.rows == errors.rows
-    (prediction,) = potential.predict([split.items[3].frame])
-    wrong_by = np.linalg.norm(prediction["forces"] - split.items[3].frame.forces, axis=1).max()
-    assert split.force_errors[3] == pytest.approx(wrong_by, rel=1e-4)  # float32, another batch
-
-
-def test_the_worst_material_comes_first(run, potential, emt_store, tmp_path):
+def test_the_worst_material_comes_first(run, tmp_path):
     frames = emt_frames(12, seed=3)
     frames[9].forces[0, 0] += 50.0  # a wrong label
     folder = shutil.copytree(run, tmp_path / "run", ignore=shutil.ignore_patterns("checkpoints"))
@@ -160,8 +139,3 @@ def test_a_store_that_is_another_one_or_not_there_is_an_error_that_says_the_way_
     with pytest.raises(MlipError, match="holds no run"):
         write_report(tmp_path, tmp_path / "r.html")
     assert not (tmp_path / "r.html").exists()
-
-
-def test_a_sample_reaches_over_the_whole_split():
-    assert evenly_chosen(np.arange(10, 20), 4).tolist() == [10, 13, 16, 19]
-    assert evenly_chosen(np.arange(3), 4).tolist() == [0, 1, 2]

@@ -9,18 +9,18 @@ import typer
 from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
 from ase.io import write
-from emt_world import emt_frames
 from typer.testing import CliRunner
 
 from mlip.cli import evaluate as command
 from mlip.data import Frame
 from mlip.errors import MlipError
+from mlip.evaluation.comparison import LabelledFrame, compare
+from mlip.evaluation.evaluate import evaluate, evaluate_path
+from mlip.evaluation.frame_errors import Errors
 from mlip.models import parse_config
 from mlip.potential import Potential, PotentialMetadata, init_params
-from mlip.training.comparison import LabelledFrame, compare
-from mlip.training.evaluation import evaluate, evaluate_path
-from mlip.training.frame_errors import Errors
 from mlip.units import EV_PER_A3_IN_GPA
+from tests.emt_world import emt_frames
 
 E0 = {"Cu": -3.0, "Al": -2.0, "Ni": -1.0}
 NO_E0 = np.zeros(119)

@@ -11,7 +11,7 @@ from ase.data import chemical_symbols
 from jaxtyping import Float, Int
 from scipy.sparse import csr_array, vstack
 
-from mlip.training.comparison import Comparison
+from mlip.evaluation.comparison import Comparison
 
 _N_ELEMENTS = len(chemical_symbols)  # of tables by atomic number
 _RIDGE = 1e-3

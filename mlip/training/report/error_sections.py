@@ -7,16 +7,16 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Float, Int
 
+from mlip.evaluation.comparison import Comparison, Pair
+from mlip.evaluation.element_errors import ElementRow
+from mlip.evaluation.frame_errors import ErrorRow, Errors
+from mlip.evaluation.split_errors import SplitErrors
 from mlip.report.axis import Axis
 from mlip.report.chart import Series, chart, side_by_side
 from mlip.report.periodic_table import periodic_table
 from mlip.report.table import table
 from mlip.report.tabs import tabs
-from mlip.training.comparison import Comparison, Pair
-from mlip.training.element_errors import ElementRow
-from mlip.training.frame_errors import ErrorRow, Errors
-from mlip.training.report_run import COLOURS
-from mlip.training.split_errors import SplitErrors
+from mlip.training.report.record_sections import COLOURS
 
 _POINTS = 1500  # of a parity plot, of each split
 _BINS = 60

@@ -8,11 +8,11 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from mlip.data import Store
+from mlip.evaluation.comparison import Comparison, LabelledFrame, concatenate
+from mlip.evaluation.evaluate import compared
+from mlip.evaluation.frame_errors import Errors
 from mlip.potential import Potential
 from mlip.runtime import precision_scope
-from mlip.training.comparison import Comparison, LabelledFrame, concatenate
-from mlip.training.evaluation import compared
-from mlip.training.frame_errors import Errors
 
 
 @dataclass(frozen=True)

@@ -5,9 +5,9 @@ import pytest
 from rich.console import Console
 
 from mlip.data import Frame
-from mlip.training.comparison import LabelledFrame, compare
-from mlip.training.error_tables import WORST_ELEMENTS, error_tables
-from mlip.training.frame_errors import Errors
+from mlip.evaluation.comparison import LabelledFrame, compare
+from mlip.evaluation.error_tables import WORST_ELEMENTS, error_tables
+from mlip.evaluation.frame_errors import Errors
 
 N_ELEMENTS = 14
 

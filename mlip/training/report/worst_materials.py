@@ -7,9 +7,9 @@ from typing import NamedTuple
 import numpy as np
 from ase.symbols import Symbols
 
+from mlip.evaluation.comparison import LabelledFrame
+from mlip.evaluation.split_errors import SplitErrors
 from mlip.report.structure_view import atom_legend, structure_view, turning_together
-from mlip.training.comparison import LabelledFrame
-from mlip.training.split_errors import SplitErrors
 
 _SHOWN = 8
 """Materials of each kind of error."""

@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from mlip.training.comparison import Comparison, Pair
-from mlip.training.element_errors import ElementErrors, ElementRow, EnergyErrors
+from mlip.evaluation.comparison import Comparison, Pair
+from mlip.evaluation.element_errors import ElementErrors, ElementRow, EnergyErrors
 
 _MAX_POINTS = 20_000  # of a parity plot: when there are as many, no more are taken
 

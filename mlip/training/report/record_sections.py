@@ -12,7 +12,7 @@ from mlip.report.chart import Series, chart, side_by_side
 from mlip.report.facts import facts
 from mlip.report.table import table
 from mlip.report.tabs import tabs
-from mlip.training.run_records import Record, RunRecords
+from mlip.training.report.records import Record, RunRecords
 
 COLOURS = {"training": 0, "validation": 1, "test": 2}
 """Places in the page's palette, the same on all charts of a run's report."""
