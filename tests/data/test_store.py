@@ -145,10 +145,33 @@ def test_sizes_are_known_without_reading_atoms(path, materials, monkeypatch, wid
             store.n_atoms_of([len(sizes)])
 
 
+@pytest.mark.parametrize("gap", [0, 3, 1000])
+def test_columns_of_any_frames_in_any_order_are_those_of_the_frames(tmp_path, materials, monkeypatch, gap):
+    monkeypatch.setattr("mlip.data.store.NARROW_GAP", gap)
+    for s, (start, stop) in enumerate(pairwise([0, 1, 20, 60])):
+        write(tmp_path / f"{s}.h5", materials[start:stop])
+    columns = ("frames/cell", "frames/energy", "frames/material", "atoms/number", "atoms/position")
+    with Store(tmp_path) as store:
+        for indices in (np.random.default_rng(3).integers(0, len(store), 90), store.indices(), np.zeros(0, np.int64)):
+            found = store.gather(columns, indices)
+            frames = [store.frame(int(k)) for k in indices]
+            assert found["size"].tolist() == [len(frame) for frame in frames]
+            assert found["material"].tolist() == [store.material_of(int(k)) for k in indices]
+            np.testing.assert_array_equal(found["energy"], [frame.energy for frame in frames])
+            np.testing.assert_array_equal(found["cell"], np.reshape([frame.cell for frame in frames], (-1, 3, 3)))
+            numbers = [number for frame in frames for number in frame.numbers]
+            np.testing.assert_array_equal(found["number"], numbers)
+            positions = [position for frame in frames for position in frame.positions]
+            np.testing.assert_array_equal(found["position"], np.reshape(positions, (-1, 3)))
+
+
 @pytest.mark.parametrize("index", [-1, 10**9])
 def test_a_frame_that_is_not_there_is_an_index_error(path, index):
-    with Store(path) as store, pytest.raises(IndexError):
-        store.frame(index)
+    with Store(path) as store:
+        with pytest.raises(IndexError):
+            store.frame(index)
+        with pytest.raises(IndexError):
+            store.gather(("frames/energy",), np.array([0, index]))
 
 
 def test_a_folder_of_shards_is_one_store(tmp_path, materials):

@@ -1,0 +1,270 @@
+"""One file of a store: validated on opening, its columns read in blocks of rows.
+
+What HDF5 or a checksum finds damaged is an `MlipError` that names the file.
+"""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+from jaxtyping import Bool, Int
+
+from mlip.data.records import Frame
+from mlip.data.schema import (
+    ATOM_COLUMNS,
+    FORMAT,
+    FORMAT_VERSION,
+    FRAME_COLUMNS,
+    MATERIAL_COLUMNS,
+    MATERIAL_TEXTS,
+    NUMBERS,
+    OFFSETS,
+    SPLITS,
+    TEXTS,
+    split_code,
+)
+from mlip.data.shared_files import SharedFile
+from mlip.errors import MlipError
+
+MAX_ATOMS_PER_FRAME = 1_000_000
+"""A frame that claims more is a damaged or hostile file, not a crystal."""
+
+MAX_CHUNK_BYTES = 1 << 26
+"""To read one frame is to decompress one chunk a column; chunks this large would fill the memory."""
+
+BLOCK = 1 << 16
+"""Rows of a per-frame column that are read at once when a whole column is gone through."""
+
+
+@dataclass(frozen=True, slots=True)
+class Material:
+    """What the store knows of one material."""
+
+    id: str
+    formula: str
+    functional: str
+    dimensionality: int
+    properties: Mapping[str, float | str]
+    """Scalars that are known for this material."""
+    split: str
+    """'train', 'val' or 'test'."""
+    frames: range
+    """Its frames' indices in the store."""
+
+
+def shard_paths(path: Path) -> list[Path]:
+    """The files of a store: itself, or a folder's `*.h5` sorted by name."""
+    if path.is_dir():
+        paths = sorted(p for p in path.glob("*.h5") if not p.name.startswith("."))
+        if not paths:
+            raise MlipError("the folder holds no store (*.h5)", where=str(path), fix="run `mlip data build`")
+        return paths
+    if not path.exists():
+        raise MlipError("no such store", where=str(path), fix="check the path, or run `mlip data build`")
+    return [path]
+
+
+class Shard:
+    """One store file, validated on opening; datasets by their path."""
+
+    def __init__(self, path: Path):
+        self.path = path
+        try:
+            self._shared = SharedFile(path)
+        except OSError as error:
+            raise MlipError(
+                f"not a readable HDF5 file ({_reason(error)})",
+                where=str(path),
+                fix="a truncated copy or download? fetch or build it again",
+            ) from None
+        self.file = self._shared.file
+        try:
+            self._validate()
+        except MlipError:
+            self.close()
+            raise
+        except Exception as error:  # HDF5's faults come as OSError, RuntimeError, KeyError, ...
+            self.close()
+            raise self.damaged(_reason(error)) from None
+
+    def close(self) -> None:
+        self._shared.close()
+
+    def __enter__(self) -> "Shard":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _validate(self) -> None:
+        if self.file.attrs.get("format") != FORMAT:
+            raise MlipError("an HDF5 file, but not an mlip store", where=str(self.path))
+        version = int(self.file.attrs.get("format_version", 0))
+        if version > FORMAT_VERSION:
+            raise MlipError(
+                f"store format {version} is newer than format {FORMAT_VERSION}, which this mlip reads",
+                where=str(self.path),
+                fix="upgrade alexandria-mlip, or build the store again",
+            )
+        columns = (*FRAME_COLUMNS, *ATOM_COLUMNS, *MATERIAL_COLUMNS, *OFFSETS)
+        self._columns = {c.path: self._dataset(c.path, c.dtype, c.shape) for c in columns}
+        for name in MATERIAL_TEXTS:
+            self._columns[f"materials/{name}"] = self._dataset(f"materials/{name}", "O", ())
+        for group, dtype in ((NUMBERS, "f8"), (TEXTS, "O")):
+            for key in self.keys(group):
+                self._columns[f"{group}/{key}"] = self._dataset(f"{group}/{key}", dtype, ())
+        self.n_frames = len(self._columns["frames/energy"])
+        self.n_atoms = len(self._columns["atoms/number"])
+        self.n_materials = len(self._columns["materials/id"])
+        expected = {"frames": self.n_frames, "atoms": self.n_atoms, "materials": self.n_materials}
+        for path, dataset in self._columns.items():
+            rows = expected[path.split("/")[0]] + path.endswith("_offset")
+            if len(dataset) != rows:
+                raise self.damaged(f"column {path} has {len(dataset)} rows, not {rows}")
+
+    def keys(self, group: str) -> list[str]:
+        """Names of the scalar properties in a group (`NUMBERS` or `TEXTS`)."""
+        if not isinstance(self.file.get(group), h5py.Group):
+            raise self.damaged(f"group {group} is missing")
+        return list(self.file[group])
+
+    def _dataset(self, path: str, dtype: str, shape: tuple[int, ...]) -> h5py.Dataset:
+        # Links and external storage could point a foreign file at other files of this machine.
+        link = self.file.get(path, getlink=True)
+        dataset = self.file[path] if isinstance(link, h5py.HardLink) else None
+        if not isinstance(dataset, h5py.Dataset) or dataset.external or dataset.is_virtual:
+            raise self.damaged(f"column {path} is missing")
+        if dataset.dtype != np.dtype(dtype) or dataset.ndim != 1 + len(shape) or dataset.shape[1:] != shape:
+            raise self.damaged(f"column {path} is {dataset.dtype}{list(dataset.shape)}")
+        if dataset.chunks and np.prod(dataset.chunks) * dataset.dtype.itemsize > MAX_CHUNK_BYTES:
+            raise self.damaged(f"column {path} has chunks of {dataset.chunks} rows")
+        return dataset.asstr() if dtype == "O" else dataset
+
+    def damaged(self, what: str) -> MlipError:
+        return MlipError(f"damaged store: {what}", where=str(self.path), fix="build or copy it again")
+
+    def __getitem__(self, path: str) -> h5py.Dataset:
+        return self._columns[path]
+
+    @property
+    def metadata(self) -> dict[str, Any]:
+        try:
+            return json.loads(self.file["metadata"].asstr()[()])
+        except (KeyError, ValueError, OSError) as error:
+            raise self.damaged(f"its metadata cannot be read ({_reason(error)})") from None
+
+    def read(self, path: str, rows: int | slice) -> Any:
+        """Rows of a column; what HDF5's checksums find damaged is an MlipError."""
+        try:
+            return self._columns[path][rows]
+        except (OSError, RuntimeError, ValueError) as error:
+            raise self.damaged(f"column {path} cannot be read ({_reason(error)})") from None
+
+    def frame(self, k: int) -> Frame:
+        start, stop = self.read("frames/atom_offset", slice(k, k + 2)).tolist()
+        if not 0 <= start <= stop <= self.n_atoms or stop - start > MAX_ATOMS_PER_FRAME:
+            raise self.damaged(f"frame {k} claims atoms {start} to {stop} of {self.n_atoms}")
+        atoms = slice(start, stop)
+        return Frame(
+            numbers=self.read("atoms/number", atoms).astype(np.int16),
+            positions=self.read("atoms/position", atoms),
+            cell=self.read("frames/cell", k),
+            pbc=self.read("frames/pbc", k).astype(bool),
+            energy=float(self.read("frames/energy", k)),
+            forces=_known(self.read("atoms/force", atoms)),
+            stress=_known(self.read("frames/stress", k)),
+            magmoms=_known(self.read("atoms/magmom", atoms)),
+            calculation=int(self.read("frames/calculation", k)),
+            ionic_step=int(self.read("frames/ionic_step", k)),
+        )
+
+    def block(
+        self, columns: Sequence[str], start: int, stop: int, places: Int[np.ndarray, " k"] | None = None
+    ) -> dict[str, np.ndarray]:
+        """Columns of the frames start..stop - 1, and their sizes; of those at `places` among them, if given."""
+        offsets = self.read("frames/atom_offset", slice(start, stop + 1))
+        size = np.diff(offsets)
+        if (size < 0).any() or not 0 <= offsets[0] <= offsets[-1] <= self.n_atoms:
+            raise self.damaged(f"the atom offsets of frames {start} to {stop} are not ascending")
+        if size.max(initial=0) > MAX_ATOMS_PER_FRAME:
+            raise self.damaged(f"frame {start + int(size.argmax())} claims {size.max()} atoms")
+        block = {"size": size}
+        for path in columns:
+            rows = slice(start, stop) if path.startswith("frames/") else slice(offsets[0], offsets[-1])
+            block[path.split("/")[1]] = self.read(path, rows)
+        if places is None or np.array_equal(places, np.arange(stop - start)):
+            return block
+        atoms = rows_of(places, size)
+        rows = {path.split("/")[1]: atoms for path in columns if path.startswith("atoms/")}
+        return {name: values[rows.get(name, places)] for name, values in block.items()}
+
+    def material(self, m: int, first_frame: int) -> Material:
+        return next(self._materials(m, m + 1, first_frame))
+
+    def materials(self, first_frame: int) -> Iterator[Material]:
+        for start in range(0, self.n_materials, BLOCK):
+            yield from self._materials(start, min(start + BLOCK, self.n_materials), first_frame)
+
+    def _materials(self, start: int, stop: int, first_frame: int) -> Iterator[Material]:
+        rows = slice(start, stop)
+        texts = {name: self.read(f"materials/{name}", rows) for name in MATERIAL_TEXTS}
+        dimensionality = self.read("materials/dimensionality", rows)
+        split = self.read("materials/split", rows)
+        if (split >= len(SPLITS)).any():
+            raise self.damaged("column materials/split has a value that is no split")
+        offsets = self.read("materials/frame_offset", slice(start, stop + 1)) + first_frame
+        numbers = {key: self.read(f"{NUMBERS}/{key}", rows) for key in self.keys(NUMBERS)}
+        words = {key: self.read(f"{TEXTS}/{key}", rows) for key in self.keys(TEXTS)}
+        for i in range(stop - start):
+            properties = {key: float(column[i]) for key, column in numbers.items() if not np.isnan(column[i])}
+            properties |= {key: column[i] for key, column in words.items() if column[i]}
+            yield Material(
+                **{name: column[i] for name, column in texts.items()},
+                dimensionality=int(dimensionality[i]),
+                properties=properties,
+                split=SPLITS[split[i]],
+                frames=range(int(offsets[i]), int(offsets[i + 1])),
+            )
+
+
+class Choice:
+    """Frames of a split and of a functional; None = of any."""
+
+    def __init__(self, split: str | None, functional: str | None):
+        self.is_all = split is functional is None
+        self._split = None if split is None else split_code(split)
+        self._functional = functional
+        self._materials: dict[Path, np.ndarray] = {}
+
+    def frames(self, shard: Shard, start: int, stop: int) -> Bool[np.ndarray, " k"]:
+        """Which of the shard's frames start..stop - 1 these are."""
+        inside = np.ones(stop - start, dtype=bool)
+        if self._split is not None:
+            inside &= shard.read("frames/split", slice(start, stop)) == self._split
+        if self._functional is not None:
+            if shard.path not in self._materials:
+                self._materials[shard.path] = shard.read("materials/functional", slice(None)) == self._functional
+            inside &= self._materials[shard.path][shard.read("frames/material", slice(start, stop))]
+        return inside
+
+
+def rows_of(places: Int[np.ndarray, " k"], sizes: Int[np.ndarray, " n"]) -> Int[np.ndarray, " r"]:
+    """The rows of a ragged column that belong to the owners at `places`, one after another; owner i has sizes[i]."""
+    wanted = sizes[places]
+    first = np.cumsum(sizes)[places] - wanted
+    return np.repeat(first - (np.cumsum(wanted) - wanted), wanted) + np.arange(wanted.sum())
+
+
+def _known(label: np.ndarray) -> np.ndarray | None:
+    """A label, or None when nothing of it is known."""
+    return None if np.isnan(label).all() else label
+
+
+def _reason(error: Exception) -> str:
+    """HDF5's message without its boilerplate."""
+    text = str(error)
+    return text[text.find("(") + 1 : text.rfind(")")] if "(" in text else text
