@@ -13,6 +13,7 @@ import h5py
 import numpy as np
 from jaxtyping import Bool, Int
 
+from mlip.data.ragged import rows_of
 from mlip.data.records import Frame
 from mlip.data.schema import (
     ATOM_COLUMNS,
@@ -250,13 +251,6 @@ class Choice:
                 self._materials[shard.path] = shard.read("materials/functional", slice(None)) == self._functional
             inside &= self._materials[shard.path][shard.read("frames/material", slice(start, stop))]
         return inside
-
-
-def rows_of(places: Int[np.ndarray, " k"], sizes: Int[np.ndarray, " n"]) -> Int[np.ndarray, " r"]:
-    """The rows of a ragged column that belong to the owners at `places`, one after another; owner i has sizes[i]."""
-    wanted = sizes[places]
-    first = np.cumsum(sizes)[places] - wanted
-    return np.repeat(first - (np.cumsum(wanted) - wanted), wanted) + np.arange(wanted.sum())
 
 
 def _known(label: np.ndarray) -> np.ndarray | None:

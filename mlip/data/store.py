@@ -14,8 +14,9 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int
 
+from mlip.data.ragged import rows_of
 from mlip.data.records import Frame, Trajectory
-from mlip.data.shard import BLOCK, Choice, Material, Shard, rows_of, shard_paths
+from mlip.data.shard import BLOCK, Choice, Material, Shard, shard_paths
 
 WIDE_GAP = 1 << 10
 """Rows of a column that take longer to read than to begin another read."""

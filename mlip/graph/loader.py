@@ -1,58 +1,52 @@
-"""The Grain pipeline: frames of a store -> shuffled -> graphs -> packed batches, while the device works.
+"""The loader: frames of a store -> shuffled -> graphs -> packed batches, while the device works.
 
 The unit of work is a window of some thousand frames: read, made into graphs and dealt out to batches of nearly
-equal size (`batching.deal`) by one thread or worker process. All is a pure function of the seed and the step,
-so that a run resumes at the very next batch whatever the number of workers.
+equal size (`graph.window`) by one thread or worker process (`graph.prefetch`). All is a pure function of the seed and
+the step (`graph.order`), so that a run resumes at the very next batch whatever the number of workers.
 """
 
 import itertools
-import math
-import pickle
 import weakref
-import zlib
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import grain
-import jax
 import jraph
 import numpy as np
-from absl import flags
-from jaxtyping import Float, Int
+from jaxtyping import Int
 
-from mlip.data.records import Frame
-from mlip.data.store import Store
 from mlip.errors import MlipError
-from mlip.graph.batching import (
-    Padding,
-    Shape,
-    ShapeLadder,
-    deal,
-    enlarge,
-    graph_sizes,
-    nothing_like,
-    pad_batch,
-    shape_of,
-)
-from mlip.graph.crystal import crystal_graph
+from mlip.graph import window
+from mlip.graph.batching import Padding, Shape, ShapeLadder, graph_sizes, nothing_like, shape_of
+from mlip.graph.graph_builder import BuildsGraphs, GraphBuilder
+from mlip.graph.order import EpochOrder, Source, Windows
+from mlip.graph.prefetch import Gather, alone, batches_of, prefetched
+from mlip.graph.window import BatchMaker, EvaluationWindow, TrainingWindow, evenly_spread, measure_sizes
 
-WINDOW = 2048
-"""Frames of a process that are dealt out at once: enough for batches of 32 to differ by a few per cent."""
+BLOCK = 1
+"""Frames, neighbours in the store, that stay together when an epoch is shuffled."""
 
-_SAMPLE = 1024
-"""Frames whose sizes decide on the shapes of batches."""
-
-_NO_FRAME = -1
+_ENDLESS = 1 << 40
+"""Windows of a run."""
 
 
-Gather = Callable[[Callable[[], Any]], list[Any]]
-"""What a function gives in each process of a run; what JSON can hold. An error in one is raised in all."""
+@dataclass(frozen=True)
+class _OneByOne:
+    """A builder that takes one index at a time, as one that takes many."""
+
+    build_graph: Any
+
+    @property
+    def store(self):
+        return self.build_graph.store
+
+    def __call__(self, indices):
+        return [self.build_graph(int(index)) for index in indices]
 
 
-def _alone(compute: Callable[[], Any]) -> list[Any]:
-    """`Gather` for one process."""
-    return [compute()]
+def _many(build_graphs):
+    return build_graphs if isinstance(build_graphs, GraphBuilder) else _OneByOne(build_graphs)
 
 
 class BatchStatistics(NamedTuple):
@@ -64,86 +58,6 @@ class BatchStatistics(NamedTuple):
     shape: Shape
     """Of each device's part."""
     padding: Padding
-
-
-class BuildsGraphs(Protocol):
-    """Store index -> labelled graph, with `globals["frame"]` the index. Picklable: worker processes have one each."""
-
-    store: Store
-
-    def __call__(self, index: int) -> jraph.GraphsTuple: ...
-
-
-@dataclass(frozen=True)
-class GraphBuilder:
-    """Graphs for potentials: `crystal_graph`, labelled with energy, forces and stress.
-
-    Energies are less the reference energies; `globals["head"]` and `globals["factors"]` (on the weights of energy,
-    forces and stress) are there where materials have them.
-    """
-
-    store: Store
-    cutoff: float
-    """A."""
-    reference_energies: Float[np.ndarray, "*h 119"]
-    """eV by atomic number, float64; with a row a head, if materials have heads."""
-    dtype: type = np.float32
-    head_of_material: Int[np.ndarray, " m"] | None = None
-    factors_of_material: Float[np.ndarray, "m 3"] | None = None
-
-    def __call__(self, index: int) -> jraph.GraphsTuple:
-        frame, references = self.store.frame(index), self.reference_energies
-        globals_ = {}
-        if self.head_of_material is not None:
-            globals_["head"] = self.head_of_material[[self.store.material_of(index)]]
-            references = references[globals_["head"][0]]
-        if self.factors_of_material is not None:
-            globals_["factors"] = self.factors_of_material[[self.store.material_of(index)]].astype(self.dtype)
-        try:
-            graph = crystal_graph(frame, self.cutoff, dtype=self.dtype, reference_energies=references, index=index)
-        except MlipError as error:
-            raise MlipError(error.what, where=self._name(index, frame), fix=error.fix) from None
-        return graph._replace(globals=graph.globals | globals_)
-
-    def _name(self, index: int, frame: Frame) -> str:
-        material = self.store.material(self.store.material_of(index)).id
-        return f"{material}: calculation {frame.calculation}, step {frame.ionic_step} (frame {index} of the store)"
-
-
-@dataclass(frozen=True)
-class _WindowBuilder:
-    """Indices of a window's frames -> its steps' batches, each with a leading axis of devices."""
-
-    build_graph: BuildsGraphs
-    nothing: jraph.GraphsTuple
-    """A graph without atoms: for a device, or a process, that the last window leaves without structures."""
-    ladder: ShapeLadder
-    graphs_per_device: int
-    n_devices: int
-
-    def __call__(self, indices: Int[np.ndarray, " w"]) -> list[jraph.GraphsTuple]:
-        n_steps = math.ceil(len(indices) / (self.graphs_per_device * self.n_devices))
-        graphs = [self.build_graph(int(index)) for index in indices if index != _NO_FRAME]
-        sizes = graph_sizes(graphs)
-        return [
-            self._batch(graphs, sizes, parts)
-            for parts in _steps(deal(sizes, n_steps * self.n_devices), sizes, self.n_devices)
-        ]
-
-    def _batch(self, graphs, sizes, parts) -> jraph.GraphsTuple:
-        n_node, n_edge = np.max([sizes[part].sum(0) for part in parts], axis=0).tolist()
-        shape = self.ladder.smallest(n_node + 1, n_edge, max(map(len, parts)) + 1)
-        padded = [pad_batch([graphs[i] for i in part] or [self.nothing], shape) for part in parts]
-        if self.n_devices == 1:
-            return jax.tree.map(lambda array: array[None], padded[0])
-        return jax.tree.map(lambda *arrays: np.stack(arrays), *padded)
-
-
-def _steps(batches: list[np.ndarray], sizes: np.ndarray, n_devices: int) -> list[list[np.ndarray]]:
-    """Batches grouped into steps: one a device, equally full; steps in the order of their first frames."""
-    by_load = sorted(batches, key=lambda batch: tuple(sizes[batch].sum(0)[::-1]))
-    steps = [by_load[start : start + n_devices] for start in range(0, len(by_load), n_devices)]
-    return sorted(steps, key=lambda step: min((int(batch[0]) for batch in step if len(batch)), default=len(sizes)))
 
 
 @dataclass
@@ -173,20 +87,23 @@ class _Tally:
 class TrainingLoader:
     """Endless iterator over (batch, BatchStatistics): epochs, each with every frame exactly once, reshuffled.
 
+    Of sources with weights, an epoch has as many frames as they have together, each source its share of them: see
+    `EpochOrder`.
+
     A batch's arrays have a leading axis of this process's devices, all of one shape. Where frames don't fill
     the last steps of an epoch, its last window's structures are spread evenly over them, so no step is tiny.
 
-    With several processes each takes every `process_count`-th frame of the common shuffle. Their steps are equal
-    in number because the shuffled list is first filled up to a multiple of `process_count` with entries that
-    stand for no frame. All run one program a step: once a window they tell one another the shapes of its batches,
-    and each step takes the largest.
+    With several processes each takes its share of every window of the common order, so that all make equally many
+    steps. They run one program a step: once a window they tell one another the shapes of its batches, and each step
+    takes the largest.
 
     Args:
-        build_graph: the graph of a frame of the store; what it raises is raised while iterating.
-        indices: the frames to learn from, by their index in the store.
+        build_graphs: the graphs of frames of the store; what it raises is raised while iterating.
+        frames: the frames to learn from, by their index in the store; or several sources of them.
         batch_size: structures a step, over all devices of all processes.
         n_devices: of this process.
         seed: of the shuffle; 32 bits.
+        block: frames, neighbours in the store, that are read together and then mixed with other such blocks.
         n_workers: processes that build graphs; 0: two threads of this process do.
         gather: with several processes, how they tell one another of shapes and errors.
 
@@ -196,20 +113,22 @@ class TrainingLoader:
 
     def __init__(
         self,
-        build_graph: BuildsGraphs,
-        indices: Int[np.ndarray, " k"],
+        build_graphs: BuildsGraphs,
+        frames: Int[np.ndarray, " k"] | Sequence[Source],
         *,
         batch_size: int,
         n_devices: int = 1,
         seed: int = 0,
+        block: int = BLOCK,
         n_workers: int = 0,
         process_index: int = 0,
         process_count: int = 1,
-        gather: Gather = _alone,
+        gather: Gather = alone,
     ):
-        indices = np.asarray(indices, dtype=np.int64)
-        if len(indices) == 0:
-            raise MlipError("no frames to train on", where=str(build_graph.store.path))
+        build_graphs = _many(build_graphs)
+        sources = [Source(frames, 1.0)] if isinstance(frames, np.ndarray) else frames
+        if not all(len(source.indices) for source in sources):
+            raise MlipError("no frames to train on", where=str(build_graphs.store.path))
         if batch_size % (process_count * n_devices):
             raise MlipError(
                 f"a batch of {batch_size} structures cannot be shared equally by {process_count * n_devices} devices",
@@ -217,33 +136,21 @@ class TrainingLoader:
             )
         self._gather = gather
         self._n_workers = n_workers
-        graphs_per_device = batch_size // (process_count * n_devices)
-        per_step = graphs_per_device * n_devices
-        share = math.ceil(len(indices) / process_count)
-        self.steps_per_epoch = math.ceil(share / per_step)
-        self._window_steps = min(max(1, WINDOW // per_step), self.steps_per_epoch)
+        order = EpochOrder(sources, seed=seed, block=block)
+        self._windows = _windows(order.n_frames, batch_size, process_index, process_count)
+        self.steps_per_epoch = self._windows.steps_per_epoch
 
-        self.sizes = measure_sizes(build_graph, indices)
+        sample = build_graphs(order.frames(0, evenly_spread(order.n_frames)))
+        self.sizes = graph_sizes(sample)
         """Atoms and edges of a sample of the frames, (k, 2)."""
-        self.ladder = ShapeLadder.from_sizes(
-            self.sizes, min(self._window_steps * per_step, share), self._window_steps * n_devices
-        )
-        nothing = nothing_like(build_graph(int(indices[0])))
-        build_window = _WindowBuilder(build_graph, nothing, self.ladder, graphs_per_device, n_devices)
-        frames = grain.MapDataset.source(_filled(indices, process_count)).shuffle(seed=seed)
-        if process_count > 1:
-            frames = frames.slice(slice(process_index, None, process_count))
-        windows = frames.batch(self._window_steps * per_step, drop_remainder=False, batch_fn=np.array)
-        self._windows_per_epoch = len(windows)
-        self._windows = windows.map(build_window).repeat(None)
-        self._plan = {
-            "n_frames": len(indices),
-            "frames_crc32": zlib.crc32(indices.tobytes()),
+        self.ladder = _ladder(self.sizes, self._windows, n_devices)
+        make_batches = BatchMaker(build_graphs, nothing_like(sample[0]), self.ladder, n_devices)
+        self._make_window = TrainingWindow(make_batches, order, self._windows, seed)
+        self._plan = order.plan | {
             "batch_size": batch_size,
             "n_devices": n_devices,
             "process_count": process_count,
-            "seed": seed,
-            "window": WINDOW,
+            "window": window.WINDOW,
         }
         self._step = 0
         self._batches: Iterator[jraph.GraphsTuple] | None = None
@@ -261,11 +168,11 @@ class TrainingLoader:
 
     def _batches_from(self, step: int) -> Iterator[jraph.GraphsTuple]:
         epoch, step_of_epoch = divmod(step, self.steps_per_epoch)
-        window, step_of_window = divmod(step_of_epoch, self._window_steps)
-        windows = self._windows[epoch * self._windows_per_epoch + window :]
-        self._stream = _prefetched(windows, self._n_workers)
+        number, step_of_window = divmod(step_of_epoch, self._windows.steps)
+        numbers = grain.MapDataset.range(epoch * self._windows.n_windows + number, _ENDLESS)
+        self._stream = prefetched(numbers.map(self._make_window), self._n_workers)
         weakref.finalize(self, self._stream.close)  # also at exit, while Grain's modules are still there
-        return itertools.islice(_batches(self._stream, self._gather), step_of_window, None)
+        return itertools.islice(batches_of(self._stream, self._gather), step_of_window, None)
 
     def close(self) -> None:
         """End the threads or worker processes; iterating further starts new ones."""
@@ -319,7 +226,7 @@ class EvaluationLoader:
 
     def __init__(
         self,
-        build_graph: BuildsGraphs,
+        build_graphs: BuildsGraphs,
         indices: Int[np.ndarray, " k"],
         *,
         batch_size: int,
@@ -327,101 +234,38 @@ class EvaluationLoader:
         n_workers: int = 0,
         process_index: int = 0,
         process_count: int = 1,
-        gather: Gather = _alone,
+        gather: Gather = alone,
     ):
         indices = np.asarray(indices, dtype=np.int64)
         self._n_workers, self._gather = n_workers, gather
-        graphs_per_device = max(1, batch_size // (process_count * n_devices))
-        per_step = graphs_per_device * n_devices
-        share = math.ceil(len(indices) / process_count)
-        self._n_steps = math.ceil(share / per_step)
+        build_graphs = _many(build_graphs)
+        n_shares = process_count * n_devices
+        windows = _windows(len(indices), max(1, batch_size // n_shares) * n_shares, process_index, process_count)
+        self._n_steps = windows.steps_per_epoch
         self._tally = _Tally()
-        if len(indices) == 0:
-            self._windows = grain.MapDataset.source([])
-            return
-        window_steps = min(max(1, WINDOW // per_step), self._n_steps)
-        nothing = nothing_like(build_graph(int(indices[0])))
-        sizes = measure_sizes(build_graph, indices)
-        ladder = ShapeLadder.from_sizes(sizes, min(window_steps * per_step, share), window_steps * n_devices)
-        self._windows = (
-            grain.MapDataset.source(_filled(indices, process_count)[process_index::process_count])
-            .batch(window_steps * per_step, drop_remainder=False, batch_fn=np.array)
-            .map(_WindowBuilder(build_graph, nothing, ladder, graphs_per_device, n_devices))
-        )
+        self._windows = grain.MapDataset.range(windows.n_windows)
+        if len(indices):
+            ladder = _ladder(measure_sizes(build_graphs, indices), windows, n_devices)
+            make_batches = BatchMaker(build_graphs, nothing_like(build_graphs(indices[:1])[0]), ladder, n_devices)
+            self._windows = self._windows.map(EvaluationWindow(make_batches, indices, windows))
 
     def __len__(self) -> int:
         """Steps."""
         return self._n_steps
 
     def __iter__(self) -> Iterator[tuple[jraph.GraphsTuple, BatchStatistics]]:
-        for batch in _batches(_prefetched(self._windows, self._n_workers), self._gather):
+        for batch in batches_of(prefetched(self._windows, self._n_workers), self._gather):
             yield batch, self._tally.add(batch)
 
 
-def measure_sizes(build_graph: BuildsGraphs, indices: Int[np.ndarray, " k"]) -> Int[np.ndarray, "s 2"]:
-    """Atoms and edges of at most 1024 of the frames, evenly spread: what shapes and mean neighbours come from."""
-    places = np.unique(np.linspace(0, len(indices) - 1, min(_SAMPLE, len(indices))).astype(np.int64))
-    return graph_sizes([build_graph(int(indices[place])) for place in places])
+def _windows(n_frames: int, batch_size: int, process_index: int, process_count: int) -> Windows:
+    """An epoch in windows of about `WINDOW` frames a process."""
+    most = max(1, -(-n_frames // batch_size))
+    steps = min(max(1, window.WINDOW * process_count // batch_size), most)
+    return Windows(n_frames, batch_size, steps, process_index, process_count)
 
 
-def _filled(indices: Int[np.ndarray, " k"], process_count: int) -> Int[np.ndarray, " f"]:
-    """As many for each process: with entries that stand for no frame."""
-    return np.concatenate([indices, np.full(-len(indices) % process_count, _NO_FRAME)])
-
-
-class _Window(NamedTuple):
-    """The batches of some steps, and their shapes, which are there before the batches are."""
-
-    shapes: list[Shape]
-    batches: Iterable[jraph.GraphsTuple]
-
-
-def _batches(windows: Iterator[_Window], gather: Gather) -> Iterator[jraph.GraphsTuple]:
-    """The windows' batches, each as large as the largest that any process has at this step."""
-    arrived: list[_Window] = []
-
-    def shapes_of_next() -> list[Shape]:
-        arrived[:] = itertools.islice(windows, 1)
-        return arrived[0].shapes if arrived else []
-
-    while True:
-        shapes = gather(shapes_of_next)
-        if not arrived:
-            return
-        for batch, *found in zip(arrived[0].batches, *shapes, strict=True):
-            shape = Shape(*map(max, zip(*found, strict=True)))
-            yield batch if shape == shape_of(batch) else enlarge(batch, shape)
-
-
-def _prefetched(windows: grain.MapDataset, n_workers: int) -> Generator[_Window]:
-    """The windows in order, built ahead of time by threads or by worker processes."""
-    if n_workers == 0:
-        dataset = windows.to_iter_dataset(grain.ReadOptions(num_threads=2, prefetch_buffer_size=2))
-        restore = _as_window
-    else:
-        if not flags.FLAGS.is_parsed():  # Grain's workers read its absl flags, which only an absl app parses
-            flags.FLAGS.mark_as_parsed()
-        dataset = windows.map(_pickled).to_iter_dataset(grain.ReadOptions(num_threads=1, prefetch_buffer_size=1))
-        dataset = dataset.mp_prefetch(grain.MultiprocessingOptions(num_workers=n_workers, per_worker_buffer_size=1))
-        dataset = grain.experimental.ThreadPrefetchIterDataset(dataset, prefetch_buffer_size=1)
-        restore = _unpickled
-    iterator = iter(dataset)
-    try:
-        yield from map(restore, iterator)
-    finally:
-        iterator.close()
-
-
-def _as_window(batches: list[jraph.GraphsTuple]) -> _Window:
-    return _Window([shape_of(batch) for batch in batches], batches)
-
-
-def _pickled(batches: list[jraph.GraphsTuple]) -> tuple[list[Shape], list[bytes]]:
-    """For the way out of a worker: Grain would open a shared memory file for each of a thousand arrays."""
-    shapes, batches = _as_window(batches)
-    return shapes, [pickle.dumps(batch, protocol=pickle.HIGHEST_PROTOCOL) for batch in batches]
-
-
-def _unpickled(window: tuple[list[Shape], list[bytes]]) -> _Window:
-    """One batch at a time: a window of them is large."""
-    return _Window(window[0], map(pickle.loads, window[1]))
+def _ladder(sizes: Int[np.ndarray, "s 2"], windows: Windows, n_devices: int) -> ShapeLadder:
+    """The shapes for the batches of a whole window."""
+    n_graphs = min(windows.steps * windows.batch_size, windows.n_frames)
+    return ShapeLadder.from_sizes(sizes, -(-n_graphs // windows.process_count), windows.steps * n_devices)

@@ -38,7 +38,7 @@ class Neighbors(NamedTuple):
     """Whole cell vectors to the neighbour's image, int32; zero along open directions."""
 
 
-_FAR = 1e4
+FAR = 1e4
 """A from the origin: vesin divides by zero, which ends the process, on atoms a million A along a periodic direction."""
 
 
@@ -67,7 +67,7 @@ def neighbor_list(
     if len(positions) == 0:
         return Neighbors(np.zeros(0, np.int32), np.zeros(0, np.int32), np.zeros((0, 3), np.int32))
     boxes = _search_boxes(positions, cell, pbc, cutoff)
-    is_far = np.abs(positions).max() > _FAR
+    is_far = np.abs(positions).max() > FAR
     if is_far or boxes > _MAX_BOXES or boxes > max(_MAX_EMPTY_BOXES, 4 * len(positions)):
         pairs, shifts = _pairs_by_tree(positions, cell, pbc, cutoff)
     else:

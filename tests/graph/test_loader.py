@@ -12,10 +12,12 @@ from ase.build import bulk
 
 from mlip.data import Frame, Store, StoreWriter, Trajectory
 from mlip.errors import MlipError
-from mlip.graph import loader as loader_module
+from mlip.graph import window
 from mlip.graph.batching import Shape
 from mlip.graph.crystal import crystal_graph
-from mlip.graph.loader import EvaluationLoader, GraphBuilder, TrainingLoader
+from mlip.graph.graph_builder import GraphBuilder
+from mlip.graph.loader import EvaluationLoader, TrainingLoader
+from mlip.graph.order import Source
 
 CUTOFF = 4.0
 N_FRAMES = 150
@@ -53,8 +55,8 @@ def store(tmp_path_factory) -> Store:
 @pytest.fixture(autouse=True)
 def _small_windows(monkeypatch):
     """Several windows an epoch, the last one ragged; shapes from a part of the frames."""
-    monkeypatch.setattr(loader_module, "WINDOW", 48)
-    monkeypatch.setattr(loader_module, "_SAMPLE", 64)
+    monkeypatch.setattr(window, "WINDOW", 48)
+    monkeypatch.setattr(window, "_SAMPLE", 64)
 
 
 def training_loader(store, indices=None, **options) -> TrainingLoader:
@@ -132,13 +134,21 @@ def test_the_same_seed_gives_the_same_batches_and_another_seed_others(store):
     assert frames_in(epoch_of(training_loader(store, seed=6))) != frames_in(batches)
 
 
+def mixture(store) -> list[Source]:
+    """Two thirds of each epoch from the first 120 frames, one third from the other 30."""
+    return [Source(store.indices()[:120], 2.0), Source(store.indices()[120:], 1.0)]
+
+
+@pytest.mark.parametrize("order", ["frames", "blocks", "mixture"])
 @pytest.mark.parametrize("n_steps", [0, 1, 3, 5, 12, 13, 14, 30])
-def test_a_resumed_run_sees_the_very_next_batch(store, n_steps):
-    uninterrupted = training_loader(store)
+def test_a_resumed_run_sees_the_very_next_batch(store, n_steps, order):
+    frames = mixture(store) if order == "mixture" else store.indices()
+    block = 1 if order == "frames" else 8
+    uninterrupted = training_loader(store, frames, block=block)
     for _ in range(n_steps):
         next(uninterrupted)
     state = json.loads(json.dumps(uninterrupted.get_state()))
-    resumed = training_loader(store)
+    resumed = training_loader(store, frames, block=block)
     next(resumed)  # whatever it has prefetched must not matter
     resumed.set_state(state)
     assert resumed.epoch == uninterrupted.epoch
@@ -149,7 +159,7 @@ def test_a_resumed_run_sees_the_very_next_batch(store, n_steps):
 def test_resuming_over_other_data_is_refused_but_for_the_start_of_an_epoch(store):
     loader = training_loader(store)
     next(loader)
-    with pytest.raises(MlipError, match="n_frames, frames_crc32 changed"):
+    with pytest.raises(MlipError, match="n_frames, frames_crc32, frames_of_sources changed"):
         training_loader(store, store.indices()[:-1]).set_state(loader.get_state())
     for _ in range(loader.steps_per_epoch - 1):
         next(loader)
@@ -157,6 +167,26 @@ def test_resuming_over_other_data_is_refused_but_for_the_start_of_an_epoch(store
     shorter.set_state(loader.get_state())
     assert shorter.epoch == 1
     assert sorted(frames_in(epoch_of(shorter))) == list(range(N_FRAMES - 10))
+
+
+@pytest.mark.parametrize("process_count", [1, 2])
+def test_sources_have_their_shares_of_every_epoch(store, process_count):
+    def three_epochs(process) -> list[int]:
+        loader = training_loader(store, mixture(store), block=4, **process)
+        return frames_in([batch for _ in range(3) for batch in epoch_of(loader)])
+
+    seen = np.bincount(np.concatenate(in_processes(process_count, three_epochs)), minlength=N_FRAMES)
+    assert seen[:120].sum() == 3 * 100
+    assert seen[120:].sum() == 3 * 50
+    assert set(seen[:120]) == {2, 3}  # 100 of 120 an epoch, three times
+    assert (seen[120:] == 5).all()
+
+
+def test_frames_of_a_block_are_mixed_with_those_of_others(store):
+    loader = training_loader(store, block=8)
+    first = frames_in(epoch_of(loader)[:4])  # a window: six blocks
+    assert len({frame // 8 for frame in first}) <= 7  # and, at most, the rest of the epoch's end
+    assert max(sum(frame // 8 == block for frame in first[:12]) for block in set(np.array(first) // 8)) < 8
 
 
 def in_processes(process_count: int, work) -> list:
@@ -186,11 +216,16 @@ def assert_is_shared(shares: list[list], frames: list[int]) -> None:
 
 
 @pytest.mark.parametrize("process_count", [2, 3, 4])
-@pytest.mark.parametrize("n_frames", [N_FRAMES, 149, 50, 49, 2, 1])
-def test_processes_share_each_epoch_in_steps_of_one_shape(store, process_count, n_frames):
+@pytest.mark.parametrize(("n_frames", "block"), [(N_FRAMES, 1), (149, 8), (50, 1), (49, 8), (2, 1), (1, 8)])
+def test_processes_share_each_epoch_in_steps_of_one_shape(store, process_count, n_frames, block):
     indices = store.indices()[:n_frames]
-    shares = in_processes(process_count, lambda process: epoch_of(training_loader(store, indices, **process)))
-    assert_is_shared(shares, list(range(n_frames)))
+
+    def two_epochs(process) -> list[list]:
+        loader = training_loader(store, indices, block=block, **process)
+        return [epoch_of(loader), epoch_of(loader)]
+
+    for shares in zip(*in_processes(process_count, two_epochs), strict=True):
+        assert_is_shared(shares, list(range(n_frames)))
 
 
 @pytest.mark.parametrize("n_frames", [N_FRAMES, 50, 49, 1])

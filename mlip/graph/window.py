@@ -1,0 +1,91 @@
+"""Windows: some thousand frames that one thread or worker makes into graphs and deals out to equal batches."""
+
+from dataclasses import dataclass
+
+import jax
+import jraph
+import numpy as np
+from jaxtyping import Int
+
+from mlip.graph.batching import ShapeLadder, deal, graph_sizes, pad_batch
+from mlip.graph.graph_builder import BuildsGraphs
+from mlip.graph.order import EpochOrder, Windows
+
+WINDOW = 2048
+"""Frames of a process that are dealt out at once: enough for batches of 32 to differ by a few per cent."""
+
+_SAMPLE = 1024
+"""Frames whose sizes decide on the shapes of batches."""
+
+
+@dataclass(frozen=True)
+class BatchMaker:
+    """Frames -> batches of steps, each with a leading axis of devices."""
+
+    build_graphs: BuildsGraphs
+    nothing: jraph.GraphsTuple
+    """A graph without atoms: for a device, or a process, that the last window leaves without structures."""
+    ladder: ShapeLadder
+    n_devices: int
+
+    def __call__(self, indices: Int[np.ndarray, " w"], n_steps: int) -> list[jraph.GraphsTuple]:
+        graphs = self.build_graphs(indices)
+        sizes = graph_sizes(graphs)
+        return [
+            self._batch(graphs, sizes, parts)
+            for parts in _steps(deal(sizes, n_steps * self.n_devices), sizes, self.n_devices)
+        ]
+
+    def _batch(self, graphs, sizes, parts) -> jraph.GraphsTuple:
+        n_node, n_edge = np.max([sizes[part].sum(0) for part in parts], axis=0).tolist()
+        shape = self.ladder.smallest(n_node + 1, n_edge, max(map(len, parts)) + 1)
+        padded = [pad_batch([graphs[i] for i in part] or [self.nothing], shape) for part in parts]
+        if self.n_devices == 1:
+            return jax.tree.map(lambda array: array[None], padded[0])
+        return jax.tree.map(lambda *arrays: np.stack(arrays), *padded)
+
+
+def _steps(batches: list[np.ndarray], sizes: np.ndarray, n_devices: int) -> list[list[np.ndarray]]:
+    """Batches grouped into steps: one a device, equally full; steps in the order of their first frames."""
+    by_load = sorted(batches, key=lambda batch: tuple(sizes[batch].sum(0)[::-1]))
+    steps = [by_load[start : start + n_devices] for start in range(0, len(by_load), n_devices)]
+    return sorted(steps, key=lambda step: min((int(batch[0]) for batch in step if len(batch)), default=len(sizes)))
+
+
+@dataclass(frozen=True)
+class TrainingWindow:
+    """The number of a window, counted from the begin of the run -> its batches."""
+
+    make_batches: BatchMaker
+    order: EpochOrder
+    windows: Windows
+    seed: int
+
+    def __call__(self, number: int) -> list[jraph.GraphsTuple]:
+        epoch, window = divmod(int(number), self.windows.n_windows)
+        first, last, n_steps = self.windows.share(window)
+        places = first + np.random.default_rng((self.seed, epoch, first)).permutation(last - first)
+        return self.make_batches(self.order.frames(epoch, places), n_steps)
+
+
+@dataclass(frozen=True)
+class EvaluationWindow:
+    """The number of a window -> its batches."""
+
+    make_batches: BatchMaker
+    indices: Int[np.ndarray, " k"]
+    windows: Windows
+
+    def __call__(self, number: int) -> list[jraph.GraphsTuple]:
+        first, last, n_steps = self.windows.share(int(number))
+        return self.make_batches(self.indices[first:last], n_steps)
+
+
+def measure_sizes(build_graphs: BuildsGraphs, indices: Int[np.ndarray, " k"]) -> Int[np.ndarray, "s 2"]:
+    """Atoms and edges of at most 1024 of the frames, evenly spread: what shapes and mean neighbours come from."""
+    return graph_sizes(build_graphs(indices[evenly_spread(len(indices))]))
+
+
+def evenly_spread(n: int) -> Int[np.ndarray, " s"]:
+    """At most 1024 of n places."""
+    return np.unique(np.linspace(0, n - 1, min(_SAMPLE, n)).astype(np.int64))
