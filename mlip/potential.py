@@ -29,7 +29,7 @@ from mlip.graph.batching import Shape, ShapeLadder, pack, pad_batch
 from mlip.graph.crystal import crystal_graph
 from mlip.model_file import check_shapes, read_model_file, write_model_file
 from mlip.models import build_model, check_elements, heads_of, parse_config, select_head
-from mlip.runtime import precision_scope, set_up_jax
+from mlip.runtime import ProductPrecision, precision_scope, products_in, set_up_jax
 from mlip.units import VOIGT
 
 _BATCH_EDGES = {"cpu": 12_000}  # measured
@@ -67,16 +67,17 @@ def energies_forces_stress(
     graph: jraph.GraphsTuple,
     scale: float | Float[Array, " n"],
     shift: float,
+    products: ProductPrecision = "highest",
 ) -> Evaluation:
     """Evaluate a padded batch; pure, and differentiable with respect to `params`.
 
     Args:
         graph: as `mlip.graph.batching.pad_batch` makes it.
         scale, shift: a node's energy is scale * model + shift, eV; heads may differ in scale.
+        products: precision of the network's matrix products; less than the highest is for training alone.
     """
     is_atom = graph.nodes["species"] > 0
-    # TF32 products, the default on recent GPUs, would cost three digits: precision is a decision, not an accident.
-    with jax.default_matmul_precision("highest"):
+    with products_in(products):
 
         def total_energy(vectors):
             energies = model.apply({"params": params}, graph._replace(edges={"vectors": vectors}))

@@ -24,7 +24,7 @@ from mlip.graph.prototype import Prototype, prototype_batches
 from mlip.graph.shells import shell_graph
 from mlip.model_file import check_shapes, read_model_file, write_model_file
 from mlip.models import build_model, check_elements, example_batch, parse_config
-from mlip.runtime import precision_scope, set_up_jax
+from mlip.runtime import ProductPrecision, precision_scope, products_in, set_up_jax
 
 _BATCH_EDGES = 4_000
 
@@ -56,10 +56,10 @@ class PropertyMetadata(BaseModel):
         return elements
 
 
-@partial(jax.jit, static_argnums=0)
-def evaluate(model: nn.Module, params: Any, batch: Any) -> Float[Array, "c 2"]:
+@partial(jax.jit, static_argnums=0, static_argnames="products")
+def evaluate(model: nn.Module, params: Any, batch: Any, products: ProductPrecision = "highest") -> Float[Array, "c 2"]:
     """The network's two outputs for each crystal, compiled once a model and shape for the whole process."""
-    with jax.default_matmul_precision("highest"):
+    with products_in(products):
         return model.apply({"params": params}, batch)
 
 

@@ -1,4 +1,4 @@
-"""How mlip sets up JAX: compilation cache, float64 on demand, time spent compiling.
+"""How mlip sets up JAX: compilation cache, float64 on demand, precision of products, time spent compiling.
 
 Nothing here runs at import; `set_up_jax` is called by whatever is about to compile.
 """
@@ -8,11 +8,17 @@ import os
 from contextlib import AbstractContextManager
 from functools import cache
 from pathlib import Path
+from typing import Literal
 
 import jax
 import jax.monitoring
 
 from mlip.errors import MlipError
+
+ProductPrecision = Literal["highest", "tf32", "bf16"]
+"""Of matrix products of float32 numbers: in full, or of factors rounded to TF32 (10 bits of mantissa) or bfloat16 (7
+bits) and summed in float32, for which recent GPUs have units of their own. CPUs make all of them in full."""
+_JAX_PRECISION = {"highest": "highest", "tf32": "tensorfloat32", "bf16": "BF16_BF16_F32"}
 
 _compile_seconds: list[float] = []
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8  # of mallopt(3)
@@ -73,3 +79,13 @@ def precision_scope(dtype: str) -> AbstractContextManager:
     if dtype not in ("float32", "float64"):
         raise MlipError(f"unknown precision {dtype!r}", where="dtype", fix="float32 or float64")
     return jax.enable_x64(dtype == "float64")
+
+
+def products_in(precision: ProductPrecision) -> AbstractContextManager:
+    """Within it JAX traces matrix products of this precision, and their gradients', unless one says its own: those of
+    positions and of basis functions of bonds are always made in full.
+
+    Without it a GPU takes TF32 for float32 products, which costs three digits: precision is a decision here, not an
+    accident.
+    """
+    return jax.default_matmul_precision(_JAX_PRECISION[precision])

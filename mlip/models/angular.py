@@ -7,6 +7,8 @@ triplets into products of densities on atoms.
 import e3nn_jax as e3nn
 from jaxtyping import Array, Float
 
+from mlip.runtime import products_in
+
 
 def racah_harmonics(unit_vectors: Float[Array, "e 3"], n_orders: int) -> list[Float[Array, "e m"]]:
     """Racah-normalised real harmonics C_lm for l = 0 .. n_orders - 1, one array (e, 2l + 1) an order.
@@ -15,10 +17,11 @@ def racah_harmonics(unit_vectors: Float[Array, "e 3"], n_orders: int) -> list[Fl
         unit_vectors: of length one; their normalisation is the caller's, and so is its gradient.
     """
     orders = [e3nn.Irrep(order, (-1) ** order) for order in range(n_orders)]
-    harmonics = e3nn.spherical_harmonics(
-        e3nn.Irreps([(1, order) for order in orders]),
-        e3nn.IrrepsArray("1o", unit_vectors),
-        normalize=False,
-        normalization="norm",
-    )
+    with products_in("highest"):
+        harmonics = e3nn.spherical_harmonics(
+            e3nn.Irreps([(1, order) for order in orders]),
+            e3nn.IrrepsArray("1o", unit_vectors),
+            normalize=False,
+            normalization="norm",
+        )
     return [chunk[:, 0, :] for chunk in harmonics.chunks]

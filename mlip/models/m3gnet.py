@@ -169,7 +169,7 @@ def angular_columns(config: M3GNetConfig) -> tuple[Int[np.ndarray, " lmn"], Int[
 
 def _repeat_columns(array: Float[Array, "e a"], columns: Int[np.ndarray, " b"]) -> Float[Array, "e b"]:
     """array[:, columns] as a product with zeros and ones: as exact, and its transpose is a product too."""
-    return array @ jnp.asarray(np.eye(array.shape[1])[:, columns], array.dtype)
+    return jnp.matmul(array, jnp.asarray(np.eye(array.shape[1])[:, columns], array.dtype), precision="highest")
 
 
 class ThreeBody(nn.Module):

@@ -26,6 +26,7 @@ from mlip.models.edge_blocks import EdgeBlocks, edge_blocks
 from mlip.models.mace_radial import agnesi_transform, bessel_functions, polynomial_cutoff
 from mlip.models.symmetric_contraction import SymmetricContraction, wigner_3j
 from mlip.models.zbl import zbl_energies
+from mlip.runtime import products_in
 
 SILU_NORM = 1.6791767923989418  # makes E[silu(x)^2] = 1 for normal x; e3nn's, from its seeded samples
 _BLOCK = 8  # edges; larger blocks leave more slots empty
@@ -173,12 +174,13 @@ def edges_of(config: MACEConfig, graph: jraph.GraphsTuple) -> Edges:
         argument = agnesi_transform(distances, species[blocks.senders], species[blocks.slot_receivers])
     radial = bessel_functions(argument, config.n_bessel, config.cutoff)
     radial *= polynomial_cutoff(distances, config.cutoff, config.cutoff_power)[:, None]
-    harmonics = e3nn.spherical_harmonics(
-        e3nn.Irreps.spherical_harmonics(config.max_ell),
-        e3nn.IrrepsArray("1o", -vectors / distances[:, None]),
-        normalize=False,
-        normalization="component",
-    )
+    with products_in("highest"):
+        harmonics = e3nn.spherical_harmonics(
+            e3nn.Irreps.spherical_harmonics(config.max_ell),
+            e3nn.IrrepsArray("1o", -vectors / distances[:, None]),
+            normalize=False,
+            normalization="component",
+        )
     return Edges(blocks, distances, radial, harmonics.array)
 
 

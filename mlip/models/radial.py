@@ -89,7 +89,8 @@ def smooth_bessel_basis(distances: Float[Array, " e"], n_radial: int, cutoff: fl
     raw = jnp.asarray(norms, distances.dtype) * (
         jnp.sinc(x * jnp.asarray(n + 1.0, distances.dtype)) + jnp.sinc(x * jnp.asarray(n + 2.0, distances.dtype))
     )
-    basis = raw @ jnp.asarray(_smooth_basis_mixing(n_radial), distances.dtype)
+    mixing = jnp.asarray(_smooth_basis_mixing(n_radial), distances.dtype)
+    basis = jnp.matmul(raw, mixing, precision="highest")
     return jnp.where(distances[:, None] < cutoff, basis, 0.0)
 
 

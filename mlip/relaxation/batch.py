@@ -20,6 +20,7 @@ from mlip.relaxation.cell import cell_forces, expm
 from mlip.relaxation.fire import FireState, fire_step
 from mlip.relaxation.result import Reason
 from mlip.relaxation.symmetry import OrbitMaps
+from mlip.runtime import products_in
 
 
 class State(NamedTuple):
@@ -175,8 +176,8 @@ def advance(
         exhausted = _list_is_exhausted(moved, fixed, limits, graph_of_node)
         return moved._replace(needs_list=state.needs_list | (is_moving(moved) & exhausted)), iteration + 1
 
-    # TF32, a GPU's default for products, would cost positions and cells three digits.
-    with jax.default_matmul_precision("highest"):
+    # Less, a GPU's default, would cost positions and cells three digits.
+    with products_in("highest"):
         return jax.lax.while_loop(is_worthwhile, evaluate_and_step, (state, jnp.int32(0)))
 
 
