@@ -88,7 +88,7 @@ def pbesol_table(potentials: Sequence[PotentialResults]) -> Table:
         f"Energy errors after relaxation, eV/atom, against {_reference(potentials)}",
         ("", "potential", *columns, "Volume MAE Å³/atom", *_COST_COLUMNS),
         tuple(sorted(rows, key=lambda row: row[0], reverse=True)),  # stable: potentials in their order
-        (*map(_protocol, potentials), *_notes(potentials, with_paper=False)),
+        (*_protocols(potentials), *_notes(potentials, with_paper=False)),
     )
 
 
@@ -135,11 +135,19 @@ def _reference(potentials: Sequence[PotentialResults]) -> str:
     return source_of_reference(set().union(*(potential.functionals for potential in potentials)))
 
 
+def _protocols(potentials: Sequence[PotentialResults]) -> tuple[str, ...]:
+    """A line for each protocol, naming those that kept to it; when all did, it needs no names."""
+    alike: dict[str, list[str]] = {}
+    for potential in potentials:
+        alike.setdefault(_protocol(potential), []).append(potential.name)
+    return tuple(f"{'All' if len(alike) == 1 else ', '.join(names)}: {line}" for line, names in alike.items())
+
+
 def _protocol(potential: PotentialResults) -> str:
     start, symmetry = potential.setting("start"), potential.setting("symmetry")
     kept = {"True": "conserved", "False": "not imposed"}.get(symmetry, symmetry)
     return (
-        f"{potential.name}: from the {start} structure of each path, symmetry {kept}, "
+        f"from the {start} structure of each path, symmetry {kept}, "
         f"fmax {potential.setting('fmax')} eV/Å, at most {potential.setting('steps')} steps."
     )
 

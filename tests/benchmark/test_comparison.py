@@ -133,9 +133,15 @@ def test_tables_have_the_papers_columns_in_its_order_and_then_the_cost(tmp_path)
 
 
 def test_the_pbesol_table_says_by_which_protocol(tmp_path):
-    (results,) = load_results([write(tmp_path / "r.jsonl", [record("agm1")], start="first", symmetry=True, fmax=0.01)])
-    (note,) = [note for note in pbesol_table([results]).notes if note.startswith("m:")]
-    assert note.startswith("m: from the first structure of each path, symmetry conserved, fmax 0.01 eV/Å")
+    def run(name: str, fmax: float) -> str:
+        path = write(tmp_path / f"{name}.jsonl", [record("agm1")], start="first", symmetry=True, fmax=fmax)
+        return f"{name}={path}"
+
+    alike = [run("a", 0.01), run("b", 0.01)]
+    protocol = "from the first structure of each path, symmetry conserved, fmax {} eV/Å, at most 500 steps."
+    assert pbesol_table(load_results(alike)).notes[0] == "All: " + protocol.format(0.01)
+    notes = pbesol_table(load_results([*alike, run("c", 0.001)])).notes
+    assert notes[:2] == ("a, b: " + protocol.format(0.01), "c: " + protocol.format(0.001))
 
 
 def test_a_reason_that_is_new_is_told_like_any_other(tmp_path):
