@@ -19,9 +19,9 @@ from jaxtyping import Int
 from mlip.data import Frame
 from mlip.graph.batching import ShapeLadder, deal, graph_sizes
 from mlip.graph.crystal import crystal_graph
+from mlip.graph.window import WINDOW
 
 CUTOFF = 5.0
-WINDOW = 2048
 EPOCHS = 20
 
 Sizes = Int[np.ndarray, "k 2"]

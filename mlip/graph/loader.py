@@ -18,14 +18,15 @@ from jaxtyping import Int
 
 from mlip.errors import MlipError
 from mlip.graph import window
-from mlip.graph.batching import Padding, Shape, ShapeLadder, graph_sizes, nothing_like, shape_of
+from mlip.graph.batching import Padding, Shape, ShapeLadder, nothing_like, shape_of
 from mlip.graph.graph_builder import BuildsGraphs, GraphBuilder
 from mlip.graph.order import EpochOrder, Source, Windows
 from mlip.graph.prefetch import Gather, alone, batches_of, prefetched
-from mlip.graph.window import BatchMaker, EvaluationWindow, TrainingWindow, evenly_spread, measure_sizes
+from mlip.graph.window import BatchMaker, EvaluationWindow, TrainingWindow, measure_sizes, to_be_counted
 
-BLOCK = 1
-"""Frames, neighbours in the store, that stay together when an epoch is shuffled."""
+BLOCK = 16
+"""Frames, neighbours in the store, that are read together when an epoch is shuffled: reading then takes a tenth of the
+time of single frames (`benchmarks/loader.py`), and a batch of 128 has about one frame of each block of its window."""
 
 _ENDLESS = 1 << 40
 """Windows of a run."""
@@ -140,11 +141,11 @@ class TrainingLoader:
         self._windows = _windows(order.n_frames, batch_size, process_index, process_count)
         self.steps_per_epoch = self._windows.steps_per_epoch
 
-        sample = build_graphs(order.frames(0, evenly_spread(order.n_frames)))
-        self.sizes = graph_sizes(sample)
+        sample = order.frames(0, to_be_counted(order.n_frames))
+        self.sizes = measure_sizes(build_graphs, sample)
         """Atoms and edges of a sample of the frames, (k, 2)."""
         self.ladder = _ladder(self.sizes, self._windows, n_devices)
-        make_batches = BatchMaker(build_graphs, nothing_like(sample[0]), self.ladder, n_devices)
+        make_batches = BatchMaker(build_graphs, nothing_like(build_graphs(sample[:1])[0]), self.ladder, n_devices)
         self._make_window = TrainingWindow(make_batches, order, self._windows, seed)
         self._plan = order.plan | {
             "batch_size": batch_size,
@@ -245,7 +246,7 @@ class EvaluationLoader:
         self._tally = _Tally()
         self._windows = grain.MapDataset.range(windows.n_windows)
         if len(indices):
-            ladder = _ladder(measure_sizes(build_graphs, indices), windows, n_devices)
+            ladder = _ladder(measure_sizes(build_graphs, indices[to_be_counted(len(indices))]), windows, n_devices)
             make_batches = BatchMaker(build_graphs, nothing_like(build_graphs(indices[:1])[0]), ladder, n_devices)
             self._windows = self._windows.map(EvaluationWindow(make_batches, indices, windows))
 
