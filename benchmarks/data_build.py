@@ -144,7 +144,7 @@ def main() -> None:
             "date": time.strftime("%Y-%m-%d"),
             "machine": f"{platform.machine()}, {os.cpu_count()} cores",
             "load_average_at_start": round(os.getloadavg()[0], 2),
-            "versions": {name: version(name) for name in ("alexandria-mlip", "orjson", "h5py", "numpy")},
+            "versions": {name: version(name) for name in ("alexandria-mlip", "msgspec", "h5py", "numpy")},
             "json_mb": round(megabytes, 1),
             "compressed_mb": round(path.stat().st_size / 1e6, 1),
             "mb_of_json_per_s_of_cpu": {

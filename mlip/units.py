@@ -25,8 +25,8 @@ UNITS = {
 """What every store records of its columns."""
 
 
-def stress_from_vasp(kilobar: Float[np.ndarray, "3 3"]) -> Float[np.ndarray, "6"]:
-    """VASP's stress tensor (kB, compression positive) as an ASE Voigt vector in eV/A^3."""
+def stress_from_vasp(kilobar: Float[np.ndarray, "*k 3 3"]) -> Float[np.ndarray, "*k 6"]:
+    """VASP's stress tensors (kB, compression positive) as ASE Voigt vectors in eV/A^3."""
     return voigt_from_tensor(-0.1 * np.asarray(kilobar, dtype=np.float64) / EV_PER_A3_IN_GPA)
 
 
@@ -40,10 +40,10 @@ def kilobar_to_ev_per_a3(kilobar: float) -> float:
     return 0.1 * kilobar / EV_PER_A3_IN_GPA
 
 
-def voigt_from_tensor(tensor: Float[np.ndarray, "3 3"]) -> Float[np.ndarray, "6"]:
-    """(3, 3) -> (6,), off-diagonals averaged."""
-    symmetric = 0.5 * (tensor + tensor.T)
-    return symmetric[_VOIGT_ROWS, _VOIGT_COLUMNS]
+def voigt_from_tensor(tensor: Float[np.ndarray, "*k 3 3"]) -> Float[np.ndarray, "*k 6"]:
+    """(..., 3, 3) -> (..., 6), off-diagonals averaged."""
+    symmetric = 0.5 * (tensor + np.swapaxes(tensor, -1, -2))
+    return symmetric[..., _VOIGT_ROWS, _VOIGT_COLUMNS]
 
 
 def tensor_from_voigt(voigt: Float[np.ndarray, "6"]) -> Float[np.ndarray, "3 3"]:

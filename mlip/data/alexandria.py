@@ -35,12 +35,9 @@ from mlip.data.pymatgen_json import (
     typed,
 )
 from mlip.data.records import Entry, Frame, MalformedError, Skipped, Trajectory
+from mlip.data.restarts import RESTART, is_same_geometry
+from mlip.data.sound_paths import sound_path
 from mlip.data.streams import OnBytes
-
-RESTART = "geometry repeated at a restart"
-
-_SAME_GEOMETRY = 1e-5
-"""A; files give coordinates with 8 decimals."""
 
 _NOT_PROPERTIES = {"mat_id", "nsites", "energy_total"}
 
@@ -86,11 +83,16 @@ def from_member(
         MlipError: the member is not JSON, or no name tells the functional.
     """
     functional = functional or functional_by_name(path)
+    is_entry = member.key == "entries"
+    if not is_entry:
+        dimensions = dimensionality or dimensionality_by_name(member.key, path)
+        if (sound := sound_path(member.text, member.key, functional, dimensions)) is not None:
+            return sound
     value = decoded(member, path)
-    material_id = _entry_id(value) if member.key == "entries" else member.key
+    material_id = _entry_id(value) if is_entry else member.key
     dimensions = dimensionality or dimensionality_by_name(material_id, path)
     try:
-        if member.key == "entries":
+        if is_entry:
             return entry_from_dict(value, functional, dimensions)
         if isinstance(value, dict):
             return trajectory_from_frames(material_id, value, functional, dimensions)
@@ -126,7 +128,7 @@ def trajectory_from_runs(material_id: str, runs: Any, functional: str, dimension
                 continue
             if frames and not _is_same_composition(frame, frames[0]):
                 raise MalformedError("composition changes along the path", where)
-            if frames and frames[-1].calculation != calculation and __is_same_geometry(frames[-1], frame):
+            if frames and frames[-1].calculation != calculation and is_same_geometry(frames[-1], frame):
                 frames.pop()
                 dropped[RESTART] += 1
             frames.append(frame)
@@ -182,11 +184,3 @@ def _entry_id(entry: Any) -> str:
 
 def _is_same_composition(a: Frame, b: Frame) -> bool:
     return a.numbers is b.numbers or np.array_equal(a.numbers, b.numbers)
-
-
-def __is_same_geometry(a: Frame, b: Frame) -> bool:
-    """Same cell, and the same positions but for lattice vectors. Both have the same species in order."""
-    if np.abs(a.cell - b.cell).max() > _SAME_GEOMETRY:
-        return False
-    shifts = np.linalg.solve(b.cell.T, (a.positions - b.positions).T).T
-    return bool(np.abs((shifts - np.round(shifts)) @ b.cell).max() < _SAME_GEOMETRY)

@@ -17,7 +17,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from mlip import __version__
 from mlip.data.optimade import fetch_pages, is_query, query_of
@@ -228,15 +228,27 @@ def _parts_folder(out: Path, parts: list[Part], settings: BuildSettings) -> Iter
 def _locked(out: Path) -> Iterator[None]:
     """One build at a time writes a store. The system takes the lock from a process that dies."""
     path = out.with_name(f".{out.name}.lock")
-    with path.open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise MlipError("another build writes this store now", where=f"--out {out}") from None
-        try:
-            yield
-        finally:
-            path.unlink(missing_ok=True)
+    while True:
+        with path.open("w") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise MlipError("another build writes this store now", where=f"--out {out}") from None
+            if not _is_at(file, path):
+                continue  # a build that ended in between has removed it: it is no lock to anybody else
+            try:
+                yield
+            finally:
+                path.unlink(missing_ok=True)
+            return
+
+
+def _is_at(file: TextIO, path: Path) -> bool:
+    """Whether the open file is still the one of that name."""
+    try:
+        return os.path.samestat(os.fstat(file.fileno()), path.stat())
+    except FileNotFoundError:
+        return False
 
 
 def _account(parts: list[Part], folder: Path) -> tuple[BuildReport, str | None]:

@@ -1,7 +1,7 @@
 """A large JSON object, member by member: memory holds one member, not the file.
 
 A scanner over bytes finds where each member ends by counting brackets outside strings, block by block; only then
-is a member decoded, which other processes may do. orjson decodes; it refuses the bare `NaN` of ALEXANDRIA's files
+is a member decoded, which other processes may do. msgspec decodes; it refuses the bare `NaN` of ALEXANDRIA's files
 (as ijson and simdjson do), and such a member goes to Python's own decoder, which takes it and is three times slower.
 """
 
@@ -12,8 +12,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import msgspec
 import numpy as np
-import orjson
 
 from mlip.data.streams import OnBytes, read_blocks
 from mlip.errors import MlipError
@@ -25,6 +25,8 @@ _OPEN, _CLOSE, _QUOTE, _BACKSLASH = 1, -1, 2, 3
 _KIND_OF = dict(zip(map(ord, '[{]}"\\'), (_OPEN, _OPEN, _CLOSE, _CLOSE, _QUOTE, _BACKSLASH), strict=True))
 _KINDS = bytes(_KIND_OF.get(byte, 0) % 256 for byte in range(256))
 """For bytes.translate: what each character is to the scanner; 0 = nothing."""
+_NOT_STRUCTURE = bytes(byte for byte in range(256) if byte not in _KIND_OF)
+"""For bytes.translate to delete."""
 
 _DEEPEST = 2
 """Of the depths at which members end: 1 in the object, 2 in its list of entries."""
@@ -90,8 +92,8 @@ def decoded(member: Member, path: Path) -> Any:
         MlipError: it is not JSON.
     """
     try:
-        return orjson.loads(member.text)
-    except orjson.JSONDecodeError:
+        return msgspec.json.decode(member.text)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         pass
     try:
         return json.loads(member.text.decode())
@@ -231,6 +233,28 @@ class _Brackets:
         return self._closings[depth][0] if self._closings[depth] else None
 
     def scan(self, block: bytes) -> None:
+        structure = block.translate(None, _NOT_STRUCTURE)
+        if self._in_string:
+            structure = b'"' + structure
+        # Strings without brackets are two quotes side by side; if quotes are left, there are other strings.
+        brackets = structure.replace(b'""', b"")
+        ends_in_string = brackets[-1:] == b'"'
+        if ends_in_string:
+            brackets = brackets[:-1]
+        if self._after_backslash or b'"' in brackets or b"\\" in brackets:
+            self._scan_strings(block)
+            return
+        steps = np.frombuffer(brackets.translate(_KINDS), np.int8)
+        depths = self._depth + np.cumsum(steps, dtype=np.int64)
+        outer = np.flatnonzero((steps == _CLOSE) & (depths <= _DEEPEST))
+        if len(outer):
+            places = np.flatnonzero(np.frombuffer(block, np.uint8) | 0x20 == ord("}"))  # "]" lacks this bit of "}"
+            closings_before = np.cumsum(steps == _CLOSE) - 1
+            self._note(places[closings_before[outer]], depths[outer])
+        self._end_block(block, depths, ends_in_string)
+
+    def _scan_strings(self, block: bytes) -> None:
+        """The same of a block in which strings may hold brackets, quotes or backslashes."""
         kinds = np.frombuffer(bytearray(block.translate(_KINDS)), np.int8)
         if self._after_backslash or b"\\" in block:
             self._forget_escaped(kinds)
@@ -241,10 +265,16 @@ class _Brackets:
         steps = np.where(quotes_before % 2 == 0, kinds[brackets], 0)
         depths = self._depth + np.cumsum(steps, dtype=np.int64)
         is_outer = (steps == _CLOSE) & (depths <= _DEEPEST)
-        for place, depth in zip(places[brackets[is_outer]].tolist(), depths[is_outer].tolist(), strict=True):
+        self._note(places[brackets[is_outer]], depths[is_outer])
+        self._end_block(block, depths, bool((self._in_string + len(kinds) - len(brackets)) % 2))
+
+    def _note(self, places: np.ndarray, depths: np.ndarray) -> None:
+        for place, depth in zip(places.tolist(), depths.tolist(), strict=True):
             if depth in self._closings:
                 self._closings[depth].append(self._position + place + 1)
-        self._in_string = (self._in_string + len(kinds) - len(brackets)) % 2
+
+    def _end_block(self, block: bytes, depths: np.ndarray, ends_in_string: bool) -> None:
+        self._in_string = int(ends_in_string)
         if len(depths):
             self._depth = int(depths[-1])
         self._position += len(block)

@@ -21,8 +21,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
+import msgspec
 import numpy as np
-import orjson
 from ase.data import atomic_numbers
 
 from mlip.data.alexandria import scalar_properties
@@ -123,14 +123,14 @@ def fetch_pages(query: Query, folder: Path, on_page: OnPage | None = None) -> Pa
 def _last_page(pages: Path) -> tuple[int, int, str | None]:
     """How many pages are here, how many structures, and where the next page is."""
     files = sorted(pages.glob(f"*{PAGE_SUFFIX}"))
-    contents = [orjson.loads(file.read_bytes()) for file in files[-1:]]
-    n_here = sum(len(orjson.loads(file.read_bytes())["data"]) for file in files)
+    contents = [msgspec.json.decode(file.read_bytes()) for file in files[-1:]]
+    n_here = sum(len(msgspec.json.decode(file.read_bytes())["data"]) for file in files)
     return len(files), n_here, contents[0]["next"] if contents else None
 
 
 def _write_page(path: Path, answer: dict[str, Any]) -> None:
     partial = partial_path(path)
-    partial.write_bytes(orjson.dumps(answer))
+    partial.write_bytes(msgspec.json.encode(answer))
     put_in_place(partial, path)
 
 

@@ -7,24 +7,25 @@ same geometry. A label that is missing breaks no rule.
 """
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 from ase.geometry import get_distances, minkowski_reduce
-from jaxtyping import Bool, Float
+from jaxtyping import Bool
 
 from mlip.data.records import Frame, Trajectory
+from mlip.data.stacked import StackedFrames, chosen, column, energies_per_atom
 from mlip.errors import MlipError
 from mlip.units import kilobar_to_ev_per_a3
 
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """A frame for which `is_outlier` holds is removed."""
+    """The frames for which `is_outlier` holds are removed, each for what it is itself."""
 
     name: str
-    is_outlier: Callable[[Frame], bool]
+    is_outlier: Callable[[Sequence[Frame]], Bool[np.ndarray, " k"]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +40,7 @@ def step_above_end(limit: float) -> PathRule:
     """`limit` in eV/atom over the path's last step."""
 
     def is_above(path: Trajectory) -> Bool[np.ndarray, " k"]:
-        energies = _energies_per_atom(path)
+        energies = energies_per_atom(path.frames)
         return energies - energies[-1] > limit
 
     return PathRule(f"step > {limit:g} eV/atom above the path's end", is_above)
@@ -49,8 +50,8 @@ def run_before_jump(limit: float) -> PathRule:
     """`limit` in eV/atom between a run's last step and the next run's first, which starts from its geometry."""
 
     def is_before(path: Trajectory) -> Bool[np.ndarray, " k"]:
-        runs = np.array([frame.calculation for frame in path.frames])
-        is_jump = (runs[1:] != runs[:-1]) & (np.abs(np.diff(_energies_per_atom(path))) > limit)
+        runs = column(path.frames, "calculation")
+        is_jump = (runs[1:] != runs[:-1]) & (np.abs(np.diff(energies_per_atom(path.frames))) > limit)
         last = np.flatnonzero(is_jump).max(initial=-1)
         return np.arange(len(runs)) <= last
 
@@ -58,33 +59,36 @@ def run_before_jump(limit: float) -> PathRule:
 
 
 def more_sites_than(limit: int) -> Rule:
-    return Rule(f"more than {limit} sites", lambda frame: len(frame) > limit)
+    return Rule(f"more than {limit} sites", lambda frames: np.array([len(frame) > limit for frame in frames]))
 
 
 def atom_without_neighbor_within(distance: float) -> Rule:
     """`distance` in A; an atom's own periodic images count as neighbours."""
-    return Rule(f"atom without a neighbour within {distance:g} A", lambda frame: _has_lonely_atom(frame, distance))
+    return Rule(
+        f"atom without a neighbour within {distance:g} A",
+        lambda frames: np.array([_has_lonely_atom(frame, distance) for frame in frames]),
+    )
 
 
 def energy_above(limit: float) -> Rule:
     """`limit` in eV/atom."""
-    return Rule(f"energy > {limit:g} eV/atom", lambda frame: frame.energy / len(frame) > limit)
+    return Rule(f"energy > {limit:g} eV/atom", lambda frames: energies_per_atom(frames) > limit)
 
 
 def energy_below(limit: float) -> Rule:
     """`limit` in eV/atom."""
-    return Rule(f"energy < {limit:g} eV/atom", lambda frame: frame.energy / len(frame) < limit)
+    return Rule(f"energy < {limit:g} eV/atom", lambda frames: energies_per_atom(frames) < limit)
 
 
 def force_above(limit: float) -> Rule:
     """`limit` in eV/A, on the largest component."""
-    return Rule(f"force component > {limit:g} eV/A", lambda frame: _exceeds(frame.forces, limit))
+    return Rule(f"force component > {limit:g} eV/A", lambda frames: _exceeds(frames, "forces", limit))
 
 
 def stress_above(kilobar: float) -> Rule:
     """`kilobar`: the limit on the largest component, kB."""
     limit = kilobar_to_ev_per_a3(kilobar)
-    return Rule(f"stress component > {kilobar:g} kbar", lambda frame: _exceeds(frame.stress, limit))
+    return Rule(f"stress component > {kilobar:g} kbar", lambda frames: _exceeds(frames, "stress", limit))
 
 
 RULE_SETS: dict[str, tuple[Rule | PathRule, ...]] = {
@@ -124,10 +128,9 @@ def remove_path_outliers(trajectory: Trajectory, rules: tuple[Rule | PathRule, .
     """The path without the steps that rules of paths remove, and how many each removed; the end always stays."""
     removed: Counter[str] = Counter()
     for rule in rules:
-        if isinstance(rule, PathRule) and (n_outliers := int((is_outlier := rule.is_outlier(trajectory)).sum())):
-            removed[rule.name] += n_outliers
-            kept = [frame for frame, is_out in zip(trajectory.frames, is_outlier, strict=True) if not is_out]
-            trajectory = replace(trajectory, frames=kept)
+        if isinstance(rule, PathRule) and (is_outlier := rule.is_outlier(trajectory)).any():
+            removed[rule.name] += int(is_outlier.sum())
+            trajectory = replace(trajectory, frames=chosen(trajectory.frames, np.flatnonzero(~is_outlier)))
     return trajectory, removed
 
 
@@ -139,27 +142,27 @@ def remove_outliers(trajectory: Trajectory, rules: tuple[Rule | PathRule, ...]) 
     lost its last frame, the relaxed one, but not all, has the property `END_REMOVED`: nothing may be compared with
     what is its last frame now.
     """
-    kept: list[Frame] = []
-    removed: Counter[str] = Counter()
-    of_frames = [rule for rule in rules if isinstance(rule, Rule)]
-    for frame in trajectory.frames:
-        broken = next((rule.name for rule in of_frames if rule.is_outlier(frame)), None)
-        if broken is None:
-            kept.append(frame)
-        else:
-            removed[broken] += 1
-    filtered = replace(trajectory, frames=kept)
-    if kept and kept[-1] is not trajectory.frames[-1]:
+    frames, removed = trajectory.frames, Counter()
+    keeps_end = True
+    for rule in rules:
+        if isinstance(rule, Rule) and frames and (is_outlier := rule.is_outlier(frames)).any():
+            removed[rule.name] += int(is_outlier.sum())
+            keeps_end = keeps_end and not is_outlier[-1]
+            frames = chosen(frames, np.flatnonzero(~is_outlier))
+    if not removed:
+        return trajectory, removed
+    filtered = replace(trajectory, frames=frames)
+    if frames and not keeps_end:
         filtered = replace(filtered, properties={**trajectory.properties, END_REMOVED: 1.0})
     return filtered, removed
 
 
-def _energies_per_atom(path: Trajectory) -> Float[np.ndarray, " k"]:
-    return np.array([frame.energy / len(frame) for frame in path.frames])
-
-
-def _exceeds(label: np.ndarray | None, limit: float) -> bool:
-    return label is not None and bool((np.abs(label) > limit).any())  # NaN > limit is False
+def _exceeds(frames: Sequence[Frame], label: str, limit: float) -> Bool[np.ndarray, " k"]:
+    """Whether any component does; NaN > limit is False."""
+    if isinstance(frames, StackedFrames):
+        return (np.abs(column(frames, label)) > limit).reshape(len(frames), -1).any(axis=1)
+    labels = [getattr(frame, label) for frame in frames]
+    return np.array([label is not None and (np.abs(label) > limit).any() for label in labels])
 
 
 def _has_lonely_atom(frame: Frame, distance: float) -> bool:

@@ -6,6 +6,7 @@ disorder, unknown element) is a `MalformedError`, which readers turn into a `Ski
 
 import math
 import sys
+from collections.abc import Sequence
 from numbers import Real
 from typing import Any
 
@@ -102,7 +103,7 @@ class SpeciesBefore:
     def numbers(self, sites: list[Any], where: str) -> Int[np.ndarray, " n"]:
         species = [site.get("species") if isinstance(site, dict) else None for site in sites]
         if species != self._species:
-            self._numbers = np.array([_atomic_number(site, where) for site in sites], dtype=np.int16)
+            self._numbers = np.array([_number_at(site, where) for site in sites], dtype=np.int16)
             self._species = species
         return self._numbers
 
@@ -129,7 +130,12 @@ def geometry(structure: Any, where: str, species: SpeciesBefore) -> dict[str, np
 
 def signed_volume(cell: Float[np.ndarray, "3 3"]) -> float:
     """A^3. numpy.linalg.det takes ten times as long for a matrix of this size."""
-    (ax, ay, az), (bx, by, bz), (cx, cy, cz) = cell.tolist()
+    return determinant(*cell.tolist())
+
+
+def determinant(a: Sequence[Any], b: Sequence[Any], c: Sequence[Any]) -> Any:
+    """Of the matrix of three rows, whose elements are numbers, or arrays of them (many matrices at once)."""
+    (ax, ay, az), (bx, by, bz), (cx, cy, cz) = a, b, c
     return ax * (by * cz - bz * cy) - ay * (bx * cz - bz * cx) + az * (bx * cy - by * cx)
 
 
@@ -142,8 +148,17 @@ def _pbc(value: Any, where: str) -> np.ndarray:
     return np.array(value, dtype=bool)
 
 
-def _atomic_number(site: Any, where: str) -> int:
-    species = typed(get(site, "species", where), list, f"{where}: species")
+def _number_at(site: Any, where: str) -> int:
+    return atomic_number(get(site, "species", where), where)
+
+
+def atomic_number(species: Any, where: str) -> int:
+    """Of a site, from what its structure says of its species.
+
+    Raises:
+        MalformedError: it is not one known element.
+    """
+    typed(species, list, f"{where}: species")
     if len(species) != 1 or get(species[0], "occu", where) != 1:
         raise MalformedError("disordered site", f"{where}: {species}")
     symbol = typed(get(species[0], "element", where), str, f"{where}: element")

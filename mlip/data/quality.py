@@ -12,14 +12,16 @@ with F, sigma, V and h the means of the two steps (trapezoid rule) and ds the ch
 
 import math
 from collections.abc import Iterator, Sequence
+from functools import cache
 from typing import NamedTuple
 
 import numpy as np
 from ase.geometry import complete_cell
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from scipy.spatial import cKDTree
 
 from mlip.data.records import Frame, MalformedError, Trajectory
+from mlip.data.stacked import StackedFrames, column, energies_per_atom
 from mlip.units import VOIGT
 
 _FLATTEST = 0.1
@@ -69,9 +71,7 @@ def check_structures(frames: Sequence[Frame]) -> None:
     """
     if not frames:
         return
-    first = frames[0]
-    is_alike = len({(len(frame), frame.pbc.tobytes()) for frame in frames}) == 1
-    if is_alike and len(first) <= _FEW_ATOMS and not _any_fault(frames):
+    if _are_alike(frames) and len(frames[0]) <= _FEW_ATOMS and not _any_fault(frames):
         return
     for frame in frames:
         check_structure(frame)
@@ -105,20 +105,31 @@ def coincident_atoms(frame: Frame) -> tuple[int, int] | None:
     return min(map(tuple, pairs[coincide].tolist()), default=None)
 
 
+def _are_alike(frames: Sequence[Frame]) -> bool:
+    """Whether they have the same number of atoms, and the same periodicity."""
+    return isinstance(frames, StackedFrames) or len({(len(frame), frame.pbc.tobytes()) for frame in frames}) == 1
+
+
 def _any_fault(frames: Sequence[Frame]) -> bool:
     """Whether any of the frames, alike in atoms and pbc, may be faulty: all at once, and on the safe side."""
     pbc = frames[0].pbc
     if not pbc.all():
         return True  # layers and wires go one by one: their cells need completing
-    cells = np.stack([frame.cell for frame in frames])
+    cells = column(frames, "cell")
     flattest = np.linalg.svd(cells, compute_uv=False).min(axis=1)
     if flattest.min() < _FLATTEST:
         return True
-    fractions = np.stack([frame.positions for frame in frames]) @ np.linalg.inv(cells)
-    first, second = np.triu_indices(fractions.shape[1], k=1)
+    fractions = column(frames, "positions") @ np.linalg.inv(cells)
+    first, second = _pairs(fractions.shape[1])
     apart = fractions[:, second] - fractions[:, first]
     apart -= np.round(apart)
     return bool((np.abs(apart).max(axis=2) < 1.001 * COINCIDENT / flattest[:, None]).any())
+
+
+@cache
+def _pairs(n: int) -> tuple[Int[np.ndarray, " pairs"], Int[np.ndarray, " pairs"]]:
+    """Of up to `_FEW_ATOMS` atoms."""
+    return np.triu_indices(n, k=1)
 
 
 def findings(read: Trajectory, kept: Trajectory) -> Iterator[Finding]:
@@ -134,6 +145,8 @@ def findings(read: Trajectory, kept: Trajectory) -> Iterator[Finding]:
 
 
 def _missing_labels(kept: Trajectory) -> Iterator[Finding]:
+    if isinstance(kept.frames, StackedFrames):
+        return  # has them all
     for check, is_missing in (
         (NO_ENERGY, lambda frame: frame.energy != frame.energy),
         (NO_FORCES, lambda frame: frame.forces is None or math.isnan(frame.forces.sum())),
@@ -145,17 +158,19 @@ def _missing_labels(kept: Trajectory) -> Iterator[Finding]:
 
 
 def _unbalanced_forces(kept: Trajectory) -> Iterator[Finding]:
-    with_forces = [frame for frame in kept.frames if frame.forces is not None]
+    with_forces = _with_labels(kept.frames, "forces")
     if not with_forces:
         return
-    net = np.array([np.abs(frame.forces.sum(axis=0)).max() / len(frame) for frame in with_forces])
+    if isinstance(with_forces, StackedFrames):
+        net = np.abs(with_forces.forces.sum(axis=1)).max(axis=1) / len(with_forces.numbers)
+    else:
+        net = np.array([np.abs(frame.forces.sum(axis=0)).max() / len(frame) for frame in with_forces])
     yield from _above(net, NET_FORCE, UNBALANCED, with_forces)
 
 
 def _energy_jumps(read: Trajectory) -> Iterator[Finding]:
-    energies = np.array([frame.energy / len(frame) for frame in read.frames])
-    runs = np.array([frame.calculation for frame in read.frames])
-    jumps = np.where(runs[1:] == runs[:-1], np.abs(np.diff(energies)), 0.0)
+    runs = column(read.frames, "calculation")
+    jumps = np.where(runs[1:] == runs[:-1], np.abs(np.diff(energies_per_atom(read.frames))), 0.0)
     yield from _above(jumps, ENERGY_JUMP, JUMP, read.frames[1:])
 
 
@@ -183,16 +198,15 @@ def stress_against_energy(read: Trajectory) -> float | None:
 
     Steps of more than `ENERGY_JUMP` are left out, and frames that are not periodic along all three vectors.
     """
-    frames = [frame for frame in read.frames if frame.forces is not None and frame.stress is not None]
-    if (
-        len(frames) < 3
-        or len({len(frame) for frame in frames}) > 1
-        or any(frame.pbc.tobytes() != b"\1\1\1" for frame in frames)
-    ):
+    frames = _with_labels(read.frames, "forces", "stress")
+    if len(frames) < 3 or not _are_alike(frames) or not frames[0].pbc.all():
         return None
-    rest, work = _works(frames)
     n_atoms = len(frames[0])
-    runs = np.array([frame.calculation for frame in frames])
+    work = _work_of_stress(frames)
+    if not (np.abs(work) >= _LEAST_WORK * n_atoms).any():
+        return None  # nor is the root mean square of any of the steps
+    rest = np.diff(column(frames, "energy")) - _work_of_forces(frames)
+    runs = column(frames, "calculation")
     is_step = (runs[1:] == runs[:-1]) & (np.abs(rest) < ENERGY_JUMP * n_atoms) & np.isfinite(work)
     rest, work = rest[is_step], work[is_step]
     if len(work) < 2 or np.sqrt(np.mean(work**2)) < _LEAST_WORK * n_atoms:
@@ -203,20 +217,29 @@ def stress_against_energy(read: Trajectory) -> float | None:
     return both / float(work @ work)
 
 
-def _works(frames: list[Frame]) -> tuple[Float[np.ndarray, " k"], Float[np.ndarray, " k"]]:
-    """Of each pair of neighbours: energy change less the forces' work, and the stress's work, eV."""
-    cells = np.stack([frame.cell for frame in frames])
-    fractions = np.stack([frame.positions for frame in frames]) @ np.linalg.inv(cells)
+def _with_labels(frames: Sequence[Frame], *labels: str) -> Sequence[Frame]:
+    """Those that have the labels."""
+    if isinstance(frames, StackedFrames):
+        return frames
+    return [frame for frame in frames if all(getattr(frame, label) is not None for label in labels)]
+
+
+def _work_of_stress(frames: Sequence[Frame]) -> Float[np.ndarray, " k-1"]:
+    """Between neighbours, eV."""
+    cells = column(frames, "cell")
+    cell = _means(cells)
+    strain = np.linalg.inv(cell) @ np.diff(cells, axis=0)
+    stress = _means(column(frames, "stress"))
+    return np.abs(np.linalg.det(cell)) * np.einsum("kv,kv->k", stress, _voigt_strains(strain))
+
+
+def _work_of_forces(frames: Sequence[Frame]) -> Float[np.ndarray, " k-1"]:
+    """Between neighbours, eV."""
+    cells = column(frames, "cell")
+    fractions = column(frames, "positions") @ np.linalg.inv(cells)
     moved = np.diff(fractions, axis=0)
     moved -= np.round(moved)
-    cell = _means(cells)
-    forces = _means(np.stack([frame.forces for frame in frames]))
-    by_forces = -np.einsum("kia,kia->k", forces, moved @ cell)
-    strain = np.linalg.inv(cell) @ np.diff(cells, axis=0)
-    stress = _means(np.stack([frame.stress for frame in frames]))
-    by_stress = np.abs(np.linalg.det(cell)) * np.einsum("kv,kv->k", stress, _voigt_strains(strain))
-    energies = np.array([frame.energy for frame in frames])
-    return np.diff(energies) - by_forces, by_stress
+    return -np.einsum("kia,kia->k", _means(column(frames, "forces")), moved @ _means(cells))
 
 
 def _voigt_strains(strain: Float[np.ndarray, "k 3 3"]) -> Float[np.ndarray, "k 6"]:

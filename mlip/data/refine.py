@@ -13,8 +13,12 @@ from mlip.data.quality import Finding, check_structures, findings, stress_findin
 from mlip.data.records import Entry, MalformedError, Skipped, Trajectory
 from mlip.data.report import BuildReport
 from mlip.data.split import FRACTIONS, assign_split, check_fractions
+from mlip.data.stacked import n_labelled
 from mlip.data.subsample import kept_steps, subsample
 from mlip.errors import MlipError
+
+_LABELS = {"energy": "energy", "forces": "forces", "stress": "stress", "magnetic moments": "magmoms"}
+"""Name in the report -> field of a frame."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,11 +122,8 @@ def _count_kept(kept: Trajectory, split: str, report: BuildReport) -> None:
     report.materials_kept[split] += 1
     report.frames_kept[split] += len(kept.frames)
     report.sets[f"{kept.functional} {kept.dimensionality}D"] += 1
-    for frame in kept.frames:
-        report.labels["energy"] += not math.isnan(frame.energy)
-        report.labels["forces"] += frame.forces is not None
-        report.labels["stress"] += frame.stress is not None
-        report.labels["magnetic moments"] += frame.magmoms is not None
+    for label, field in _LABELS.items():
+        report.labels[label] += n_labelled(kept.frames, field)
 
 
 def _count_findings(found: Iterable[Finding], report: BuildReport) -> None:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from mlip.data.records import Skipped, Trajectory
+from mlip.data.stacked import column, energies_per_atom
 from mlip.data.subsample import kept_steps
 
 
@@ -50,7 +51,7 @@ def study_cutoffs(
     for path in paths:
         if isinstance(path, Skipped):
             continue
-        energies = np.array([frame.energy / (len(frame) if per_atom else 1) for frame in path.frames])
+        energies = energies_per_atom(path.frames) if per_atom else column(path.frames, "energy")
         kept += [len(kept_steps(energies, cutoff)) for cutoff in cutoffs]
         n_materials += 1
         n_read += len(energies)

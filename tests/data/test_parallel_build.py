@@ -1,5 +1,6 @@
 """Builds by many processes: the same bytes as by one, whatever is killed on the way."""
 
+import fcntl
 import hashlib
 import json
 import os
@@ -198,6 +199,29 @@ def test_two_builds_do_not_write_one_store(source, tmp_path):
 
     build([source], out, SETTINGS, on_progress=second)
     assert out.exists()
+
+
+def test_a_lock_that_an_ending_build_removes_before_it_is_taken_is_no_lock(source, tmp_path, monkeypatch):
+    out = tmp_path / "store.h5"
+    flock, removed, refused = fcntl.flock, [], []
+
+    def flock_too_late(file, operation) -> None:
+        if not removed:
+            removed.append(out.with_name(f".{out.name}.lock").unlink())
+        flock(file, operation)
+
+    def second(*_) -> None:
+        with pytest.raises(MlipError, match="another build"):
+            build([source], out, SETTINGS)
+        refused.append(True)
+
+    monkeypatch.setattr(fcntl, "flock", flock_too_late)
+    build([source], out, SETTINGS, on_progress=second)
+    assert removed
+    assert refused
+    assert {path.name for path in tmp_path.iterdir()} == {
+        f"store.h5{end}" for end in ("", ".skipped.jsonl", ".findings.jsonl")
+    }
 
 
 def test_parts_go_by_size_and_order(tmp_path):
