@@ -35,8 +35,9 @@ from mlip.graph.crystal import crystal_graph
 from mlip.potential import Potential, energies_forces_stress
 from mlip.runtime import set_up_jax
 from mlip.training import parallel
-from mlip.training.loss import label_counts, loss_terms, structure_losses
+from mlip.training.potentials.loss import label_counts, loss_terms
 from mlip.training.recipe import LossRecipe
+from mlip.training.terms import structure_losses
 
 MATMUL_SIZES = (512, 1024, 2048, 4096, 8192, 16384)
 COPY_MEGABYTES = (256, 1024)

@@ -29,8 +29,8 @@ from mlip.benchmark.tables import Table
 from mlip.data import Store
 from mlip.data.build import BuildSettings, build
 from mlip.evaluation.evaluate import evaluate, store_frames
-from mlip.training.dataset import frames_of_elements
 from mlip.training.loop import train
+from mlip.training.potentials.dataset import frames_of_elements
 from mlip.training.recipe import (
     DataRecipe,
     InitRecipe,

@@ -30,13 +30,14 @@ from jraph import GraphsTuple
 from mlip.data import Frame
 from mlip.graph.batching import Shape, graph_sizes, pad_batch
 from mlip.graph.crystal import crystal_graph
-from mlip.models import build_model, config_class
+from mlip.models import config_class
 from mlip.runtime import set_up_jax
 from mlip.training import parallel, processes
 from mlip.training.loop import new_state
 from mlip.training.recipe import Recipe
 from mlip.training.schedule import Plan
 from mlip.training.step import TrainState, make_train_step
+from mlip.training.tasks import task_of
 
 STRUCTURES = 8
 """Of a device's batch."""
@@ -47,6 +48,7 @@ RECIPE = Recipe(
     train={"epochs": 1, "batch_size": STRUCTURES, "learning_rate": 1e-3},
     out=".",
 )
+TASK = task_of(RECIPE)
 
 
 def make_batch(copies: int) -> GraphsTuple:
@@ -67,15 +69,15 @@ def make_step(work: str, batch: GraphsTuple) -> Callable[[TrainState], tuple]:
     if work == "layer":
         share = parallel.parallelise(lambda state, _: (state, parallel.sum_over_devices(state.params)), donate=(0,))
         return lambda state: share(state, batch.n_node)
-    step = make_train_step(build_model(RECIPE.model), RECIPE)
-    scale, knobs = parallel.replicate(np.float32(1.0)), Plan(RECIPE, 1).knobs(1)
+    step = make_train_step(TASK)
+    scale, knobs = parallel.replicate(np.float32(1.0)), Plan(TASK, 1).knobs(1)
     return lambda state: step(state, parallel.cut(batch, 1), scale, knobs)
 
 
 def seconds_a_step(work: str, copies: int) -> float:
     """The median over some steps, each waited for."""
     set_up_jax()
-    step, state, seconds = make_step(work, make_batch(copies)), parallel.replicate(new_state(RECIPE)), []
+    step, state, seconds = make_step(work, make_batch(copies)), parallel.replicate(new_state(TASK)), []
     n_steps = 100 if work == "layer" else 5
     for _ in range(2 + n_steps):
         start = time.perf_counter()

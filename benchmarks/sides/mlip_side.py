@@ -26,6 +26,7 @@ from mlip.training import parallel
 from mlip.training.recipe import DataRecipe, LossRecipe, Recipe, TrainRecipe
 from mlip.training.schedule import Plan
 from mlip.training.step import initial_state, make_train_step
+from mlip.training.tasks import task_of
 
 
 def calculator(potential: Potential, structures: str, skin: float | None = None) -> Job:
@@ -94,11 +95,12 @@ def training_step(potential: Potential, structures: str) -> Job:
         ),
         out=Path("unused"),
     )
-    take_step = make_train_step(potential.model, recipe)
+    task = task_of(recipe)
+    take_step = make_train_step(task)
     scale = parallel.replicate(np.asarray(potential.metadata.scale, np.float32))
     batch = jax.tree.map(jax.numpy.asarray, batch)
-    state = parallel.replicate(jax.tree.map(np.asarray, initial_state(potential.cast("float32"), recipe)))
-    knobs = Plan(recipe, 1).knobs(1)
+    state = parallel.replicate(jax.tree.map(np.asarray, initial_state(potential.cast("float32"), recipe.train)))
+    knobs = Plan(task, 1).knobs(1)
     program = take_step.lower(state, batch, scale, knobs).compile()
 
     def step():

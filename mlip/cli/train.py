@@ -1,4 +1,4 @@
-"""`mlip train`: a recipe into a potential, or a sweep of recipes into a table."""
+"""`mlip train`: a recipe into a potential or a property model, or a sweep of recipes into a table."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -32,7 +32,7 @@ def train(
         None, help="For a sweep, runs side by side on Dask: tcp://HOST:PORT, slurm:JOBS,cores=16,..., or local:N."
     ),
 ) -> None:
-    """Train a potential by a recipe; everything about the run goes into its folder.
+    """Train a potential or a property model by a recipe; everything about the run goes into its folder.
 
     With several processes, on one host or many, the same command starts each: under srun or mpirun as it is,
     elsewhere with --coordinator, --processes and --process.
@@ -57,16 +57,14 @@ def train(
 
 def _sweep(recipe: Path, overrides, sweep: Path, cluster: str | None, *, dry_run: bool) -> None:
     from mlip.cli.tables import console, print_table
-    from mlip.training.sweep import TABLE, plan_sweep, run_sweep
+    from mlip.training.sweep import TABLE, plan_sweep, run_sweep, table_of
 
     runs = plan_sweep(recipe, overrides, sweep)
     if dry_run:
         typer.echo("\n".join(str(run.recipe.out) for run in runs))
         return
     results = run_sweep(runs, cluster=cluster, report=_tell)
-    header = (*runs[0].values, "step", "loss", "E meV/atom", "F eV/Å", "S GPa")
-    rows = [(*result.values.values(), *(result.validation.values() or [None] * 5)) for result in results]
-    print_table(console(), f"validation of {len(results)} runs", header, rows)
+    print_table(console(), f"validation of {len(results)} runs", *table_of(runs, results))
     typer.echo(f"table: {runs[0].recipe.out.parent / TABLE}")
     if failed := [result for result in results if result.error]:
         raise MlipError(f"{len(failed)} of {len(results)} runs failed, first: {failed[0].error}")

@@ -1,35 +1,32 @@
 """What a run shows while it lasts: on a terminal a table below all lines, elsewhere a plain line now and then.
 
-Both say the same of the records that `RunLog.write` is given: loss and its parts, mean absolute errors in meV/atom,
-meV/A and GPa, speed, waiting for data, padding, compiled shapes, and when the run will be over.
+Both say the same of the records that `RunLog.write` is given: loss and its parts, mean absolute errors, speed, waiting
+for data, padding, compiled shapes, and when the run will be over.
 """
 
 import time
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Sequence
 
 from rich.console import Group, RenderableType
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-Record = Mapping[str, Any]
+from mlip.training.quantity import Quantity, Record, told
 
 _MISSING = "-"
 _KINDS = {"train": "training", "validation": "validation"}
-_LOSSES = ("loss", "loss_energy", "loss_forces", "loss_stress")
-_COLUMNS = (
-    *(("loss", 8), ("of E", 8), ("of F", 8), ("of S", 8)),
-    *(("E meV/atom", 10), ("F meV/Å", 7), ("S GPa", 6), ("at step", 7)),
-)
-"""Heading and width; 80 columns in all."""
+_LOSS_WIDTH, _ERROR_WIDTH = 8, 6  # with a potential's three quantities 80 columns in all
 
 
 class RunDisplay:
-    """How far a run of `n_steps` is, and its last record of each kind."""
+    """How far a run of `n_steps` is, and its last record of each kind with the errors of `quantities`."""
 
-    def __init__(self, n_steps: int, resumed_from: int = 0):
+    def __init__(self, n_steps: int, quantities: Sequence[Quantity], resumed_from: int = 0):
         self._n_steps, self._step = n_steps, resumed_from
+        self._quantities = quantities
+        self._parts = quantities if len(quantities) > 1 else ()
+        """Whose losses are told: that of a single one is the loss."""
         self._records: dict[str, Record] = {}
         self._first: tuple[float, int] | None = None
         """Time and step of the first record: compilation, before it, says nothing about the rest."""
@@ -46,10 +43,11 @@ class RunDisplay:
     def line(self) -> str:
         """The last training record in one line, for a log file."""
         train = self._records.get("train", {})
-        total, *parts = (_number(train, key, ".3g") for key in _LOSSES)
-        loss = "loss {} (E {}, F {}, S {})".format(total, *parts)
-        errors = "E {} meV/atom  F {} meV/Å  S {} GPa".format(*_errors(train))
-        return "  ".join((self._progress(), loss, errors, _health(train), self._time_left()))
+        loss = f"loss {_number(train, 'loss', '.3g')}"
+        if self._parts:
+            loss += f" ({', '.join(f'{part.symbol} {_loss(train, part)}' for part in self._parts)})"
+        errors = (told(train, quantity) for quantity in self._quantities)
+        return "  ".join((self._progress(), loss, *errors, _health(train), self._time_left()))
 
     def __rich__(self) -> RenderableType:
         bar = Table.grid(padding=(0, 2))
@@ -63,12 +61,17 @@ class RunDisplay:
     def _table(self) -> Table:
         table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False, header_style="bold")
         table.add_column("", min_width=10)
-        for heading, width in _COLUMNS:  # that do not jump when a number grows
-            table.add_column(heading, justify="right", min_width=width, no_wrap=True)
+        losses = ("loss", *(f"of {part.symbol}" for part in self._parts))
+        errors = tuple(quantity.heading for quantity in self._quantities)
+        widths = [_LOSS_WIDTH] * len(losses) + [_ERROR_WIDTH] * len(errors) + [0]
+        for heading, width in zip((*losses, *errors, "at step"), widths, strict=True):
+            # A column does not jump when a number grows.
+            table.add_column(heading, justify="right", min_width=max(width, len(heading)), no_wrap=True)
         for kind, name in _KINDS.items():
             if record := self._records.get(kind):
-                losses = (_number(record, key, ".3g") for key in _LOSSES)
-                table.add_row(name, *losses, *_errors(record), f"{record['step']:,}")
+                numbers = [_number(record, "loss", ".3g"), *(_loss(record, part) for part in self._parts)]
+                numbers += [quantity.text(record) for quantity in self._quantities]
+                table.add_row(name, *numbers, f"{record['step']:,}")
         return table
 
     def _progress(self) -> str:
@@ -82,13 +85,8 @@ class RunDisplay:
         return f"{_duration(seconds / (self._step - self._first[1]) * (self._n_steps - self._step))} left"
 
 
-def _errors(record: Record) -> tuple[str, str, str]:
-    """MAEs in meV/atom, meV/A and GPa."""
-    return (
-        _number(record, "energy_mae", ".1f"),
-        _number(record, "forces_mae", ".1f", 1000),
-        _number(record, "stress_mae", ".2f"),
-    )
+def _loss(record: Record, part: Quantity) -> str:
+    return _number(record, part.loss_key, ".3g")
 
 
 def _health(train: Record) -> str:
@@ -103,9 +101,9 @@ def _health(train: Record) -> str:
     return ", ".join(words)
 
 
-def _number(record: Record, key: str, form: str, scale: float = 1) -> str:
+def _number(record: Record, key: str, form: str) -> str:
     value = record.get(key)
-    return _MISSING if value is None else format(value * scale, form)
+    return _MISSING if value is None else format(value, form)
 
 
 def _duration(seconds: float) -> str:

@@ -7,7 +7,7 @@ import logging
 import math
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -16,6 +16,7 @@ from rich.live import Live
 from tensorboardX import SummaryWriter
 
 from mlip.training.live_table import RunDisplay
+from mlip.training.quantity import Quantity
 from mlip.training.weights_and_biases import WeightsAndBiases
 
 METRICS = "metrics.jsonl"
@@ -28,6 +29,7 @@ class RunLog:
     these steps will be done again.
 
     Args:
+        quantities: whose errors are shown.
         wandb_project: records go to this project of Weights & Biases as well.
 
     Raises:
@@ -39,6 +41,7 @@ class RunLog:
         folder: Path,
         *,
         n_steps: int,
+        quantities: Sequence[Quantity],
         resumed_from: int = 0,
         quiet: bool = False,
         wandb_project: str | None = None,
@@ -51,7 +54,7 @@ class RunLog:
         # A full queue would wait for ever for a thread that a full disk has ended: it has no limit.
         self._board = SummaryWriter(str(folder / "tensorboard"), purge_step=resumed_from + 1, max_queue=0)
         self._console = Console(quiet=quiet, highlight=False, markup=False)
-        self._display = RunDisplay(n_steps, resumed_from)
+        self._display = RunDisplay(n_steps, quantities, resumed_from)
         self._live = Live(self._display, console=self._console, transient=True, refresh_per_second=2)
         self._last_line = time.monotonic()
 

@@ -1,41 +1,40 @@
-"""The story of a run: recipe in, potential out."""
+"""The story of a run: recipe in, model out."""
 
 import time
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
 
 import jax
 import numpy as np
+from jaxtyping import PyTree
 from jraph import GraphsTuple
 
 from mlip.data import Store
-from mlip.data.element_vectors import read_element_vectors, vectors_by_number
 from mlip.errors import MlipError
-from mlip.graph.loader import BatchStatistics, BuildsGraphs, EvaluationLoader, GraphBuilder, TrainingLoader
-from mlip.models import build_model, check_elements, heads_of
-from mlip.potential import Potential, init_params
-from mlip.property_model import PropertyModel, init_parameters
+from mlip.graph.loader import BatchStatistics, TrainingLoader
+from mlip.models import check_elements
 from mlip.runtime import precision_scope, set_up_jax
 from mlip.training import parallel, processes
+from mlip.training.batches import training_batches, validation_batches
 from mlip.training.checkpoint import Checkpoints
-from mlip.training.dataset import Dataset, factors_of_materials, open_dataset, store_fingerprint
-from mlip.training.export import draw, export, export_property_model
 from mlip.training.hard_examples import HardExamples
 from mlip.training.log import RunLog, SilentLog
 from mlip.training.measured import complete_recipe, describe_measured
-from mlip.training.monitor import Monitor, SentStep, add_terms, describe, errors_of
-from mlip.training.property_dataset import PropertyDataset, PropertyGraphBuilder, open_property_dataset
+from mlip.training.monitor import Monitor, SentStep
+from mlip.training.provenance import provenance_of
+from mlip.training.quantity import describe, errors_of
 from mlip.training.recipe import Recipe
 from mlip.training.report.plots import plot_learning_curves
-from mlip.training.run_folder import RunFolder, open_run_folder
+from mlip.training.run_folder import RunFolder, open_run_folder, store_fingerprint
 from mlip.training.schedule import Improvement, Plan
 from mlip.training.step import TrainState, initial_state, make_train_step, make_validation_step
-from mlip.training.transfer import add_replay, starting_model, take_over_energies
+from mlip.training.task import Task, TrainingData
+from mlip.training.tasks import task_of
+from mlip.training.terms import add_terms
 
 
 def train(recipe: Recipe, *, resume: bool = False, quiet: bool = False) -> Path:
-    """Run `recipe`, or go on with it where it stopped; returns the path of the exported potential.
+    """Run `recipe`, or go on with it where it stopped; returns the path of the exported model.
 
     Within `processes.joined` all processes call this alike, and the first one writes.
 
@@ -57,9 +56,7 @@ def train(recipe: Recipe, *, resume: bool = False, quiet: bool = False) -> Path:
     ):
         run = processes.after_first(lambda: Run(recipe, store, folder))
         run.restore(checkpoints)
-        log_options = {"resumed_from": run.done, "quiet": quiet, "wandb_project": recipe.wandb_project}
-        is_first = processes.is_first()
-        with RunLog(folder.path, n_steps=run.plan.n_steps, **log_options) if is_first else SilentLog() as log:
+        with open_log(run, quiet=quiet) if processes.is_first() else SilentLog() as log:
             if resume and not run.done:
                 log.say(f"no checkpoint in {folder.path}: the run starts from the beginning")
             for line in run.describe():
@@ -68,7 +65,7 @@ def train(recipe: Recipe, *, resume: bool = False, quiet: bool = False) -> Path:
             monitor = Monitor(run.plan, store, log, hard_examples, started=started, state=run.monitored)
             run.take_steps(checkpoints, monitor, log)
             run.finish(checkpoints, log)
-    return folder.potential if recipe.property is None else folder.property_model
+    return folder.path / run.task.file_name
 
 
 class Run:
@@ -80,20 +77,20 @@ class Run:
 
     def __init__(self, recipe: Recipe, store: Store, folder: RunFolder | None = None):
         self.store, self.folder, self.written = store, folder, recipe
-        self.origin = starting_model(recipe)
-        self.data = training_data(recipe, self.origin, folder)
+        task = task_of(recipe)
+        self.start = task.starting_model()
         with Store(recipe.data.store) as main:
+            self.data = task.open_data(main, self.start, folder)
             self.recipe = complete_recipe(recipe, main, self.data, remembered=folder and folder.model)
+        self.task = replace(task, recipe=self.recipe)
         check_elements(self.recipe.model, self.data.elements)
         check_validation(recipe, self.data)
-        self.batches = training_batches(self.recipe, store, self.data)
-        self.validation = validation_batches(self.recipe, store, self.data)
-        self.plan = Plan(self.recipe, self.batches.steps_per_epoch)
-        self.fresh = new_state(self.recipe, None if self.origin is None else self.origin.params)
+        self.batches = training_batches(self.task, store, self.data)
+        self.validation = validation_batches(self.task, store, self.data)
+        self.plan = Plan(self.task, self.batches.steps_per_epoch)
+        self.fresh = new_state(self.task, None if self.start is None else self.start.params)
         self.state, self.done, self.improvement, self.monitored = self.fresh, 0, Improvement(), None
-        model = build_model(self.recipe.model)
-        self.train_step = make_train_step(model, self.recipe)
-        self.validation_step = make_validation_step(model, self.recipe)
+        self.train_step, self.validation_step = make_train_step(self.task), make_validation_step(self.task)
         self.scale = parallel.replicate(np.asarray(self.data.scale, recipe.train.precision))
 
     def restore(self, checkpoints: Checkpoints) -> None:
@@ -157,7 +154,7 @@ class Run:
                 loss = errors["loss"]
                 self.improvement.observe(loss, self.recipe.train.schedule, self.plan.stage_of(epoch))
                 log.write("validation", self.done, {"epoch": epoch, **errors})
-                health += f"  validation {describe(errors)}"
+                health += f"  validation {describe(errors, self.task.quantities)}"
             log.say(health)
             if self.plan.stage_of(epoch + 1) > self.plan.stage_of(epoch):
                 log.say(f"stage two from epoch {epoch + 1}: {self._describe_stage_two()}")
@@ -178,7 +175,7 @@ class Run:
         for batch, _ in self.validation:
             found = self.validation_step(self.state.average, batch, self.scale)
             terms = add_terms(terms, parallel.fetch(found))
-        return errors_of(terms, self.plan.weights(epoch))
+        return errors_of(terms, self.plan.weights(epoch), self.task.quantities)
 
     def _save(self, checkpoints: Checkpoints, monitor: Monitor, loss: float | None = None) -> None:
         progress = {
@@ -199,17 +196,26 @@ class Run:
         best_state, _ = checkpoints.restore(self.fresh, best)
         if not processes.is_first():
             return
-        made = self.recipe, self.store, self.data, best_state, best, self.origin
-        if self.recipe.property is not None:
-            export_property_model(*made).save(self.folder.property_model)
-            plot_learning_curves(self.folder.path)
-            log.say(f"model of step {best}: {self.folder.property_model}")
-            return
-        potential = export(*made)
-        potential.save(self.folder.potential)
+        task, path = self.task, self.folder.path / self.task.file_name
+        provenance = provenance_of(self.recipe, self.store, self.data, best, self.start)
+        model = task.export(best_state.average, self.data, provenance)
+        model.save(path)
+        plot_learning_curves(self.folder.path, task.quantities)
         with Store(self.recipe.data.store) as main:
-            draw(self.folder, potential, main, log)
-        log.say(f"potential of step {best}: {self.folder.potential}")
+            task.draw(self.folder, model, main, log)
+        log.say(f"{task.noun} of step {best}: {path}")
+
+
+def open_log(run: Run, *, quiet: bool) -> RunLog:
+    """Of the process that speaks for all."""
+    return RunLog(
+        run.folder.path,
+        n_steps=run.plan.n_steps,
+        quantities=run.task.quantities,
+        resumed_from=run.done,
+        quiet=quiet,
+        wandb_project=run.recipe.wandb_project,
+    )
 
 
 def open_store(recipe: Recipe) -> Store:
@@ -218,75 +224,16 @@ def open_store(recipe: Recipe) -> Store:
     return Store(recipe.data.store, *([] if replay is None else [replay.store]))
 
 
-def training_data(
-    recipe: Recipe, start: Potential | PropertyModel | None = None, folder: RunFolder | None = None
-) -> Dataset | PropertyDataset:
-    """Frames and energy scales of a run, or materials and the scale of a property; indices are of `open_store`."""
-    with Store(recipe.data.store) as store:
-        if recipe.property is not None:
-            return open_property_dataset(store, recipe, start, remembered=folder and folder.statistics)
-        data = open_dataset(store, heads_of(recipe.model), remembered=folder and folder.statistics)
-        if start is not None:
-            data = take_over_energies(data, recipe, start, store, remembered=folder and folder.heads)
-        if recipe.data.replay is not None:
-            data = add_replay(data, recipe, store.n_frames)
-    return data
-
-
-def training_batches(recipe: Recipe, store: Store, data: Dataset) -> TrainingLoader:
-    """The endless, shuffled, resumable stream of training batches."""
-    options = _sharing()
-    # The parts that a device goes through one after another are to the loader as many devices.
-    options["n_devices"] *= recipe.train.accumulate
-    return TrainingLoader(
-        graph_builder(recipe, store, data),
-        data.train,
-        batch_size=recipe.train.batch_size,
-        seed=recipe.train.seed,
-        n_workers=recipe.data.workers,
-        **options,
-    )
-
-
-def validation_batches(recipe: Recipe, store: Store, data: Dataset) -> EvaluationLoader:
-    """The validation frames, once, always in the same order."""
-    batch_size = max(1, recipe.train.batch_size // recipe.train.accumulate)
-    return EvaluationLoader(graph_builder(recipe, store, data), data.validation, batch_size=batch_size, **_sharing())
-
-
-def graph_builder(recipe: Recipe, store: Store, data: Dataset | PropertyDataset) -> BuildsGraphs:
-    """Frames of the store as the model reads them, with the labels that it learns."""
-    dtype = np.dtype(recipe.train.precision).type
-    if recipe.property is not None:
-        return PropertyGraphBuilder(store, recipe.model, data.normalised, dtype)
-    factors = factors_of_materials(recipe.loss, store)
-    references = data.reference_energies_by_z
-    return GraphBuilder(store, recipe.model.cutoff, references, dtype, data.head_of_material, factors)
-
-
-def _sharing() -> dict[str, Any]:
-    """Of a loader: by whom its batches are shared."""
-    return {
-        "n_devices": parallel.n_devices(),
-        "process_index": processes.index(),
-        "process_count": processes.count(),
-        "gather": processes.gather,
-    }
-
-
-def new_state(recipe: Recipe, params: Any = None) -> TrainState:
+def new_state(task: Task, params: PyTree | None = None) -> TrainState:
     """The state before the first step, of one device, on the host.
 
     Args:
-        params: of the model that training starts from; by default random ones.
+        params: of the model that training starts from; by default an untrained network's.
     """
-    if params is None:
-        params = (init_params if recipe.property is None else init_parameters)(recipe.model, recipe.train.seed)
-        if recipe.property is not None and recipe.property.element_vectors is not None:
-            vectors = read_element_vectors(recipe.property.element_vectors)
-            params = dict(params, element_vectors=vectors_by_number(vectors, recipe.model.max_atomic_number))
-    params = jax.tree.map(lambda x: np.asarray(x, recipe.train.precision), params)
-    return jax.tree.map(np.asarray, initial_state(params, recipe))
+    train = task.recipe.train
+    params = task.initial_params() if params is None else params
+    params = jax.tree.map(lambda x: np.asarray(x, train.precision), params)
+    return jax.tree.map(np.asarray, initial_state(params, train))
 
 
 def timed_next(batches: TrainingLoader) -> tuple[GraphsTuple, BatchStatistics, float]:
@@ -299,7 +246,7 @@ def is_due(step: int, every: int | None) -> bool:
     return every is not None and step % every == 0
 
 
-def check_validation(recipe: Recipe, data: Dataset) -> None:
+def check_validation(recipe: Recipe, data: TrainingData) -> None:
     """
     Raises:
         MlipError: the recipe goes by a validation that there are no frames for.
@@ -314,6 +261,6 @@ def check_validation(recipe: Recipe, data: Dataset) -> None:
             )
 
 
-def has_validation(data: Dataset, recipe: Recipe, epoch: int) -> bool:
+def has_validation(data: TrainingData, recipe: Recipe, epoch: int) -> bool:
     """Whether this epoch ends with a validation; the last one always does, if there are frames for it."""
     return len(data.validation) > 0 and (is_due(epoch, recipe.train.validate_every) or epoch == recipe.train.epochs)

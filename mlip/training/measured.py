@@ -11,14 +11,14 @@ from pydantic import BaseModel
 from mlip.data import Store
 from mlip.errors import MlipError
 from mlip.graph.neighbors import neighbor_list
-from mlip.training.dataset import Dataset
 from mlip.training.recipe import Recipe, left_to_data
+from mlip.training.task import TrainingData
 
 _SAMPLE = 2048
 """Frames whose neighbours are counted. Their mean is then known to a percent, more than a norm needs."""
 
 
-def complete_recipe(recipe: Recipe, store: Store, data: Dataset, remembered: Path | None = None) -> Recipe:
+def complete_recipe(recipe: Recipe, store: Store, data: TrainingData, remembered: Path | None = None) -> Recipe:
     """The recipe with every field of its model set, by the recipe or by the training split.
 
     Args:
@@ -72,7 +72,7 @@ def mean_neighbours(store: Store, indices: Int[np.ndarray, " k"], cutoff: float)
     return n_edges / n_atoms
 
 
-_MEASURES: dict[str, Callable[[BaseModel, Store, Dataset], object]] = {
+_MEASURES: dict[str, Callable[[BaseModel, Store, TrainingData], object]] = {
     "elements": lambda model, store, data: tuple(atomic_numbers[symbol] for symbol in data.elements),
     "mean_neighbours": lambda model, store, data: mean_neighbours(store, data.train, model.cutoff),
 }

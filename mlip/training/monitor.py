@@ -23,12 +23,12 @@ from mlip.runtime import compilation_seconds
 from mlip.training import parallel, processes
 from mlip.training.hard_examples import HardExamples
 from mlip.training.log import RunLog
-from mlip.training.loss import Sums, weighted_mean
+from mlip.training.quantity import errors_of
 from mlip.training.schedule import Plan
 from mlip.training.step import StepReport
+from mlip.training.terms import Sums, add_terms
 
 _WINDOW = 20  # steps that a "train" record averages over
-_UNITS = {"energy": 1000.0}  # meV in an eV
 _NAMED = 20  # frames that a message names
 
 
@@ -181,7 +181,7 @@ class Monitor:
         recent, self._recent = self._recent, _Average()
         if recent.terms is None:  # no step since the last record, or none that was finite
             return
-        errors, values = errors_of(recent.terms, self._weights()), recent.values()
+        errors, values = errors_of(recent.terms, self._weights(), self._plan.task.quantities), recent.values()
         counts = {
             "learning_rate": self._learning_rate,
             "compiled_shapes": len(self._shapes),
@@ -232,33 +232,3 @@ def _structures(sent: SentStep) -> tuple[np.ndarray, np.ndarray]:
     mine = sent.frames[is_real].tolist(), parallel.fetch_all(sent.report.structure_losses)[is_real].tolist()
     frames, losses = zip(*processes.gather(lambda: mine), strict=True)
     return np.array([*chain.from_iterable(frames)], np.int64), np.array([*chain.from_iterable(losses)])
-
-
-def add_terms(total: dict[str, Sums] | None, terms: dict[str, Sums]) -> dict[str, Sums]:
-    """Sums of the loss terms over batches, on the host in float64."""
-    terms = jax.tree.map(np.float64, terms)
-    return terms if total is None else jax.tree.map(np.add, total, terms)
-
-
-def errors_of(terms: dict[str, Sums], weights: dict[str, float]) -> dict[str, float]:
-    """Loss, its parts and MAEs of summed terms: meV/atom, eV/A, GPa, or a property's unit; NaN without labels."""
-
-    def mae(name: str, term: Sums) -> float:
-        return _UNITS.get(name, 1.0) * float(term.absolute_error / term.count) if term.count else float("nan")
-
-    parts = {f"loss_{name}": float(weighted_mean(terms, {name: weight})) for name, weight in weights.items()}
-    return {
-        "loss": float(weighted_mean(terms, weights)),
-        **parts,
-        **{f"{name}_mae": mae(name, term) for name, term in terms.items()},
-    }
-
-
-def describe(errors: dict[str, float]) -> str:
-    """The errors in one short line."""
-    if "property_mae" in errors:
-        return f"loss {errors['loss']:.4g}  MAE {errors['property_mae']:.4g}"
-    return (
-        f"loss {errors['loss']:.4g}  E {errors['energy_mae']:.1f} meV/atom  "
-        f"F {1000 * errors['forces_mae']:.1f} meV/Å  S {errors['stress_mae']:.2f} GPa"
-    )

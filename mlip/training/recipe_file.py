@@ -26,6 +26,26 @@ def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     Raises:
         MlipError: for anything in it that cannot be run as written.
     """
+    recipe = read_recipe(path, overrides)
+    stores = {"data.store": recipe.data.store}
+    if recipe.data.replay is not None:
+        stores["data.replay.store"] = recipe.data.replay.store
+    for key, store in stores.items():
+        if not store.exists():
+            raise MlipError(
+                f"{key}: no such file or folder: {store}",
+                where=str(path),
+                fix=f"make it with `mlip data build`, or set {key}=PATH",
+            )
+    return recipe
+
+
+def read_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
+    """As `load_recipe`; its data may be elsewhere by now.
+
+    Raises:
+        MlipError: for anything in it that is no recipe.
+    """
     path = Path(path)
     if not path.is_file():
         raise MlipError("no such recipe", where=str(path), fix="give the path of a YAML file, see recipes/")
@@ -41,18 +61,7 @@ def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
         values = OmegaConf.to_container(OmegaConf.merge(written, given), resolve=True)
     except OmegaConfBaseException as error:
         raise MlipError(_one_line(error), where=str(path)) from None
-    recipe = _validate(values, where=str(path), given=OmegaConf.to_container(given))
-    stores = {"data.store": recipe.data.store}
-    if recipe.data.replay is not None:
-        stores["data.replay.store"] = recipe.data.replay.store
-    for key, store in stores.items():
-        if not store.exists():
-            raise MlipError(
-                f"{key}: no such file or folder: {store}",
-                where=str(path),
-                fix=f"make it with `mlip data build`, or set {key}=PATH",
-            )
-    return recipe
+    return _validate(values, where=str(path), given=OmegaConf.to_container(given))
 
 
 def _parse_overrides(overrides: Sequence[str]):

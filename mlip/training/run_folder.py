@@ -1,14 +1,16 @@
 """The folder of a run: who may write into it, and what lies where."""
 
+import hashlib
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from mlip.data import Store
 from mlip.errors import MlipError
 from mlip.training.recipe import Recipe
-from mlip.training.recipe_file import load_recipe
+from mlip.training.recipe_file import read_recipe
 
 _MAY_CHANGE = {
     ("data", "store"),
@@ -34,7 +36,7 @@ class RunFolder:
 
     @property
     def statistics(self) -> Path:
-        """Reference energies and scales of the training set, JSON."""
+        """Of the training set, JSON: what the scale of the target stands on."""
         return self.path / "statistics.json"
 
     @property
@@ -55,16 +57,6 @@ class RunFolder:
     @property
     def checkpoints(self) -> Path:
         return self.path / "checkpoints"
-
-    @property
-    def potential(self) -> Path:
-        """What the run is for."""
-        return self.path / "potential.safetensors"
-
-    @property
-    def property_model(self) -> Path:
-        """What a run that learns a property is for."""
-        return self.path / "model.safetensors"
 
     def has_checkpoints(self) -> bool:
         return self.checkpoints.is_dir() and any(p.name.isdigit() for p in self.checkpoints.iterdir())
@@ -97,6 +89,12 @@ def open_run_folder(recipe: Recipe, store_fingerprint: str, *, resume: bool) -> 
     return folder
 
 
+def store_fingerprint(store: Store) -> str:
+    """A short hash of the store's content, from the checksums that its files carry."""
+    checksums = [shard.file["checksums"].asstr()[()] for shard in store.shards]
+    return hashlib.blake2b("".join(checksums).encode(), digest_size=8).hexdigest()
+
+
 def _write_whole(path: Path, write: Callable[[Path], object]) -> None:
     """A kill leaves the file as it was or as it shall be: without it there is no way to go on."""
     temporary = path.with_name(f".{path.name}")
@@ -109,7 +107,7 @@ def check_same_recipe(recipe: Recipe, folder: RunFolder) -> None:
     Raises:
         MlipError: the run in the folder had another one.
     """
-    old = _flatten(load_recipe(folder.recipe, [f"data.store={recipe.data.store}"]).model_dump(mode="json"))
+    old = _flatten(read_recipe(folder.recipe).model_dump(mode="json"))
     new = _flatten(recipe.model_dump(mode="json"))
     for key in sorted(old.keys() | new.keys()):
         if key[0] != "out" and key not in _MAY_CHANGE and old.get(key) != new.get(key):

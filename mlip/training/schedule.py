@@ -13,6 +13,7 @@ import numpy as np
 from jaxtyping import Float
 
 from mlip.training.recipe import Recipe, ScheduleRecipe
+from mlip.training.task import Task
 
 Scalar = Float[np.ndarray, ""]
 
@@ -31,8 +32,12 @@ class Knobs(NamedTuple):
 class Plan:
     """The steps of a run; steps and epochs count from 1."""
 
-    recipe: Recipe
+    task: Task
     steps_per_epoch: int
+
+    @property
+    def recipe(self) -> Recipe:
+        return self.task.recipe
 
     @property
     def n_steps(self) -> int:
@@ -62,22 +67,12 @@ class Plan:
     def fitted(self) -> tuple[str, ...]:
         """The terms of the loss that have a weight in some stage."""
         stages = range(1, self.last_stage + 1)
-        names = self._weights(1)
-        return tuple(name for name in names if any(self._weights(stage)[name] for stage in stages))
+        names = self.task.weights(1)
+        return tuple(name for name in names if any(self.task.weights(stage)[name] for stage in stages))
 
     def weights(self, epoch: int) -> dict[str, float]:
         """Of the fitted terms of the loss, in this epoch."""
-        return {name: weight for name, weight in self._weights(self.stage_of(epoch)).items() if name in self.fitted}
-
-    def _weights(self, stage: int) -> dict[str, float]:
-        if self.recipe.property is not None:
-            return {"property": 1.0}
-        loss = self.recipe.loss
-        weights = {"energy": loss.energy, "forces": loss.forces, "stress": loss.stress}
-        if stage == 2:
-            given = {name: getattr(self.recipe.stage_two, name) for name in weights}
-            weights |= {name: weight for name, weight in given.items() if weight is not None}
-        return weights
+        return {name: weight for name, weight in self.task.weights(self.stage_of(epoch)).items() if name in self.fitted}
 
     def learning_rate(self, step: int, plateau_factor: float = 1.0) -> float:
         """

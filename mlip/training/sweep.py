@@ -18,15 +18,15 @@ from yaml import YAMLError
 
 from mlip.cluster import cluster_client
 from mlip.errors import MlipError
-from mlip.potential import Potential
 from mlip.training.log import read_metrics
 from mlip.training.loop import train
 from mlip.training.recipe import Recipe
 from mlip.training.recipe_file import load_recipe
 from mlip.training.run_folder import RunFolder, check_same_recipe
+from mlip.training.task import Task
+from mlip.training.tasks import task_of
 
 TABLE = "sweep.csv"
-_COLUMNS = ("step", "loss", "energy_mae", "forces_mae", "stress_mae")
 _MOST = 1_000
 """Runs: more are a mistake in the file."""
 
@@ -41,11 +41,11 @@ class SweepRun:
 
 @dataclass(frozen=True)
 class SweepResult:
-    """What came of a run: the validation of its exported potential, or why there is none."""
+    """What came of a run: the validation of its exported model, or why there is none."""
 
     values: dict[str, Any]
     validation: dict[str, float]
-    """Step, loss, MAEs in meV/atom, eV/A and GPa; empty after an error, or without validation frames."""
+    """Step, loss, MAEs in the units of metrics.jsonl; empty after an error, or without validation frames."""
     error: str = ""
 
 
@@ -57,8 +57,6 @@ def plan_sweep(recipe: Path, overrides: Sequence[str], sweep: Path) -> list[Swee
     """
     grid = _read_grid(sweep)
     first = load_recipe(recipe, [*overrides, *_overrides(next(_combinations(grid)))])
-    if first.property is not None:
-        raise MlipError("a sweep is of potentials: its table has their errors", where=str(recipe))
     out = first.out
     return [
         SweepRun(values, load_recipe(recipe, [*overrides, *_overrides(values), f"out={out / _name(values)}"]))
@@ -80,7 +78,7 @@ def run_sweep(
     results: list[SweepResult] = []
     for result in _results(runs, cluster):
         results.append(result)
-        _write_table(runs[0].recipe.out.parent / TABLE, results)
+        _write_table(runs[0].recipe.out.parent / TABLE, results, _columns(task_of(runs[0].recipe)))
         report(result)
     return results
 
@@ -98,21 +96,39 @@ def _results(runs: Sequence[SweepRun], cluster: str | None) -> Iterator[SweepRes
 
 
 def _run_one(run: SweepRun, quiet: bool = False) -> SweepResult:
-    folder = RunFolder(run.recipe.out)
+    folder, task = RunFolder(run.recipe.out), task_of(run.recipe)
+    exported = folder.path / task.file_name
     try:
-        if folder.potential.exists():
+        if exported.exists():
             check_same_recipe(run.recipe, folder)
         else:
             train(run.recipe, resume=folder.has_checkpoints(), quiet=quiet)
-        return SweepResult(run.values, _validation(folder))
+        return SweepResult(run.values, _validation(folder, task))
     except MlipError as error:
         return SweepResult(run.values, {}, str(error))
 
 
-def _validation(folder: RunFolder) -> dict[str, float]:
-    step = Potential.load(folder.potential).metadata.provenance["step"]
+def _validation(folder: RunFolder, task: Task) -> dict[str, float]:
+    step = task.load(folder.path / task.file_name).metadata.provenance["step"]
     records = [record for record in read_metrics(folder.path, "validation") if record["step"] == step]
-    return {key: records[-1][key] for key in _COLUMNS} if records else {}
+    return {key: records[-1][key] for key in _columns(task)} if records else {}
+
+
+def _columns(task: Task) -> tuple[str, ...]:
+    return ("step", "loss", *(quantity.error_key for quantity in task.quantities))
+
+
+def table_of(runs: Sequence[SweepRun], results: Sequence[SweepResult]) -> tuple[tuple[str, ...], list[tuple]]:
+    """Header and rows of the results, for people: errors in the units of the live table."""
+    quantities = task_of(runs[0].recipe).quantities
+
+    def row(result: SweepResult) -> tuple:
+        validation = result.validation
+        errors = (quantity.text(validation) if validation else None for quantity in quantities)
+        return (*result.values.values(), validation.get("step"), validation.get("loss"), *errors)
+
+    header = (*runs[0].values, "step", "loss", *(quantity.heading for quantity in quantities))
+    return header, [row(result) for result in results]
 
 
 def _read_grid(path: Path) -> dict[str, list]:
@@ -160,11 +176,11 @@ def _name(values: dict[str, Any]) -> str:
     return ",".join(f"{name}={short(value)}" for name, value in zip(unique, values.values(), strict=True))
 
 
-def _write_table(path: Path, results: Sequence[SweepResult]) -> None:
+def _write_table(path: Path, results: Sequence[SweepResult], columns: Sequence[str]) -> None:
     temporary = path.with_suffix(".tmp")
     with temporary.open("w", newline="") as file:
         writer = csv.writer(file)
-        writer.writerow([*results[0].values, *_COLUMNS, "error"])
+        writer.writerow([*results[0].values, *columns, "error"])
         for result in results:
-            writer.writerow([*result.values.values(), *map(result.validation.get, _COLUMNS), result.error])
+            writer.writerow([*result.values.values(), *map(result.validation.get, columns), result.error])
     os.replace(temporary, path)

@@ -20,7 +20,7 @@ from mlip.graph.shells import composition, merged_graph
 from mlip.models.cgat import CGAT, CGATConfig
 from mlip.property_model import PropertyModel, evaluate, init_parameters
 from mlip.runtime import precision_scope
-from mlip.training.property_loss import property_penalty
+from mlip.training.properties.loss import property_penalty
 
 SMALL = ["small_default", "small_hyperedge_scalar_meanpool"]
 SHAPE = Shape(60, 300, 6)

@@ -13,6 +13,7 @@ from mlip.errors import MlipError
 from mlip.training import log as log_module
 from mlip.training.live_table import RunDisplay
 from mlip.training.log import RunLog, read_metrics
+from mlip.training.potentials.loss import QUANTITIES
 
 TRAIN = {
     "loss": 0.0123,
@@ -38,7 +39,8 @@ from pathlib import Path
 sys.path.insert(0, "tests/training")
 from test_log import TRAIN, VALIDATION
 from mlip.training.log import RunLog
-with RunLog(Path(sys.argv[1]), n_steps=400) as log:
+from mlip.training.potentials.loss import QUANTITIES
+with RunLog(Path(sys.argv[1]), n_steps=400, quantities=QUANTITIES) as log:
     log.say("a line that stays [and is no markup]")
     log.write("train", 20, TRAIN)
     log.write("validation", 20, VALIDATION)
@@ -80,7 +82,7 @@ def test_a_terminal_shows_a_table_in_units_that_people_use(tmp_path, columns):
 
 
 def test_a_log_file_gets_a_plain_line_now_and_then(tmp_path, capsys, monkeypatch):
-    with RunLog(tmp_path, n_steps=400) as log:
+    with RunLog(tmp_path, n_steps=400, quantities=QUANTITIES) as log:
         log.write("train", 20, TRAIN)  # too soon after the start
         monkeypatch.setattr(log_module, "_SECONDS_A_LINE", 0)
         log.write("train", 40, TRAIN)
@@ -94,7 +96,7 @@ def test_a_log_file_gets_a_plain_line_now_and_then(tmp_path, capsys, monkeypatch
 
 def test_quiet_is_quiet(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(log_module, "_SECONDS_A_LINE", 0)
-    with RunLog(tmp_path, n_steps=400, quiet=True) as log:
+    with RunLog(tmp_path, n_steps=400, quantities=QUANTITIES, quiet=True) as log:
         log.say("a line")
         log.write("train", 20, TRAIN)
     assert capsys.readouterr() == ("", "")
@@ -104,7 +106,7 @@ def test_quiet_is_quiet(tmp_path, capsys, monkeypatch):
 def test_the_time_left_is_by_the_steps_of_this_life_of_the_run(monkeypatch):
     clock = iter([100.0, 110.0])
     monkeypatch.setattr("time.perf_counter", lambda: next(clock))
-    display = RunDisplay(n_steps=1000, resumed_from=500)
+    display = RunDisplay(n_steps=1000, quantities=QUANTITIES, resumed_from=500)
     display.update("train", 520, TRAIN)
     display.update("train", 540, TRAIN)
     assert "0:03:50 left" in display.line()  # 460 steps at half a second
@@ -113,15 +115,16 @@ def test_the_time_left_is_by_the_steps_of_this_life_of_the_run(monkeypatch):
 def test_weights_and_biases_that_is_not_installed_is_one_line(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "wandb", None)
     with pytest.raises(MlipError, match=r"pip install 'alexandria-mlip\[wandb\]'"):
-        RunLog(tmp_path, n_steps=1, wandb_project="crystals")
+        RunLog(tmp_path, n_steps=1, quantities=QUANTITIES, wandb_project="crystals")
 
 
 @pytest.mark.skipif(find_spec("wandb") is None, reason="needs wandb")
 def test_weights_and_biases_gets_the_records_without_a_network_and_a_resumed_run_goes_on(tmp_path, monkeypatch):
     monkeypatch.setenv("WANDB_MODE", "offline")
     (tmp_path / "recipe.yaml").write_text("train: {epochs: 3}\n")
+    options = {"n_steps": 40, "quantities": QUANTITIES, "quiet": True, "wandb_project": "crystals"}
     for resumed_from in (0, 20):
-        with RunLog(tmp_path, n_steps=40, resumed_from=resumed_from, quiet=True, wandb_project="crystals") as log:
+        with RunLog(tmp_path, resumed_from=resumed_from, **options) as log:
             log.write("train", resumed_from + 20, TRAIN)
     runs = [path.name for path in (tmp_path / "wandb").glob("offline-run-*")]
     (name,) = {run.rpartition("-")[2] for run in runs}

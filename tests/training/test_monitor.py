@@ -13,10 +13,11 @@ from mlip.graph.batching import Padding, Shape
 from mlip.graph.loader import BatchStatistics
 from mlip.training.hard_examples import HARD_EXAMPLES, HardExamples
 from mlip.training.log import RunLog, read_metrics
-from mlip.training.loss import Sums
 from mlip.training.monitor import Monitor, SentStep
 from mlip.training.schedule import Plan
 from mlip.training.step import StepReport
+from mlip.training.tasks import task_of
+from mlip.training.terms import Sums
 
 BATCH = BatchStatistics(8, 16, 200, Shape(32, 256, 9), Padding(0.1, 0.2))
 
@@ -32,8 +33,9 @@ def sent(step: int, gradient_norm: float = 1.0, losses=(0.125,) * 8) -> SentStep
 
 @pytest.fixture
 def monitor(tiny_recipe, emt_store, tmp_path):
-    plan = Plan(tiny_recipe("train.max_skipped=1"), steps_per_epoch=6)
-    with Store(emt_store) as store, RunLog(tmp_path, n_steps=100, quiet=True) as log:
+    task = task_of(tiny_recipe("train.max_skipped=1"))
+    plan = Plan(task, steps_per_epoch=6)
+    with Store(emt_store) as store, RunLog(tmp_path, n_steps=100, quantities=task.quantities, quiet=True) as log:
         yield Monitor(plan, store, log, HardExamples(tmp_path, store), started=time.perf_counter())
 
 

@@ -24,26 +24,28 @@ import sys
 import numpy as np
 from jax.flatten_util import ravel_pytree
 from mlip.data import Store
-from mlip.models import build_model
 from mlip.runtime import set_up_jax
 from mlip.training import parallel, processes
-from mlip.training.dataset import open_dataset
-from mlip.training.loop import new_state, training_batches
+from mlip.training.potentials.dataset import open_dataset
+from mlip.training.batches import training_batches
+from mlip.training.loop import new_state
 from mlip.training.recipe_file import load_recipe
 from mlip.training.schedule import Plan
 from mlip.training.step import make_train_step
+from mlip.training.tasks import task_of
 
 path, out, coordinator, count, index, *overrides = sys.argv[1:]
 set_up_jax()
 recipe = load_recipe(path, ["train.clip_norm=null", *overrides])
 with processes.joined(coordinator, int(count), int(index)), Store(recipe.data.store) as store:
     data = open_dataset(store)
-    batch, _ = next(training_batches(recipe, store, data))
-    state = new_state(recipe)
-    step = make_train_step(build_model(recipe.model), recipe)
+    task = task_of(recipe)
+    batch, _ = next(training_batches(task, store, data))
+    state = new_state(task)
+    step = make_train_step(task)
     batch = parallel.cut(batch, recipe.train.accumulate)
     scale = parallel.replicate(np.float32(data.scale))
-    state, report = step(parallel.replicate(state), batch, scale, Plan(recipe, 1).knobs(1))
+    state, report = step(parallel.replicate(state), batch, scale, Plan(task, 1).knobs(1))
     state, report = parallel.fetch(state), parallel.fetch(report._replace(structure_losses=()))
     # After one step Adam's first moment is a tenth of the gradient.
     np.savez(f"{out}/{index}.npz", gradient=10 * ravel_pytree(state.optimizer[0].mu)[0], loss=report.loss,

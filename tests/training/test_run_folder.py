@@ -6,8 +6,7 @@ import pytest
 
 from mlip.data import Store
 from mlip.errors import MlipError
-from mlip.training.dataset import store_fingerprint
-from mlip.training.run_folder import open_run_folder
+from mlip.training.run_folder import open_run_folder, store_fingerprint
 from tests.emt_world import emt_frames, write_store
 
 

@@ -8,6 +8,7 @@ import pytest
 from mlip.models import parse_config
 from mlip.training.recipe import DataRecipe, LossRecipe, Recipe, ScheduleRecipe, StageTwoRecipe, TrainRecipe
 from mlip.training.schedule import Improvement, Plan
+from mlip.training.tasks import task_of
 
 
 def plan(schedule="cosine", *, epochs=10, steps_per_epoch=10, stage_two=None, **train) -> Plan:
@@ -19,7 +20,7 @@ def plan(schedule="cosine", *, epochs=10, steps_per_epoch=10, stage_two=None, **
         stage_two=None if stage_two is None else StageTwoRecipe(**stage_two),
         out=Path("unused"),
     )
-    return Plan(recipe, steps_per_epoch)
+    return Plan(task_of(recipe), steps_per_epoch)
 
 
 def rates(plan: Plan) -> np.ndarray:

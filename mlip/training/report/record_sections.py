@@ -2,7 +2,7 @@
 
 import html
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,7 @@ from mlip.report.chart import Series, chart, side_by_side
 from mlip.report.facts import facts
 from mlip.report.table import table
 from mlip.report.tabs import tabs
+from mlip.training.report.plots import Curves, curves_of
 from mlip.training.report.records import Record, RunRecords
 
 COLOURS = {"training": 0, "validation": 1, "test": 2}
@@ -20,14 +21,6 @@ _POINTS = 300  # of a curve: of more, neighbours are averaged
 _LISTED = 20  # steps of a table
 _NAMED = 5  # materials of a step
 
-Curves = Mapping[str, tuple[str, float]]
-"""Key of the records -> label of the axis, and the factor to its unit."""
-_ERRORS: Curves = {
-    "loss": ("loss", 1),
-    "energy_mae": ("energy MAE, meV/atom", 1),
-    "forces_mae": ("force MAE, meV/Å", 1000),
-    "stress_mae": ("stress MAE, GPa", 1),
-}
 _HEALTH: Curves = {
     "learning_rate": ("learning rate", 1),
     "structures_per_second": ("structures per second", 1),
@@ -37,22 +30,22 @@ _HEALTH: Curves = {
 
 def summary_section(run: RunRecords) -> str:
     """What was trained, on what, and how far it came."""
-    recipe, train = run.recipe, run.recipe["train"]
+    recipe, train = run.recipe, run.recipe.train
     known = {
-        "model": recipe["model"]["model"],
-        "cutoff": f"{recipe['model']['cutoff']} Å",
-        "store": recipe["data"]["store"],
-        "epochs": f"{train['epochs']}, batches of {train['batch_size']}",
-        "learning rate": f"{train['learning_rate']:g}",
+        "model": recipe.model.model,
+        "cutoff": f"{recipe.model.cutoff} Å",
+        "store": str(recipe.data.store),
+        "epochs": f"{train.epochs}, batches of {train.batch_size}",
+        "learning rate": f"{train.learning_rate:g}",
         "steps done": f"{run.last_step:,}",
     }
     exported = None
-    if run.potential is not None:
-        metadata = run.potential.metadata
+    if run.model is not None:
+        metadata = run.model.metadata
         exported = metadata.provenance.get("step")
         known |= {
-            "parameters": f"{run.potential.n_parameters:,}",
-            "elements": str(len(run.potential.elements)),
+            "parameters": f"{run.model.n_parameters:,}",
+            "elements": str(len(run.model.elements)),
             "functional": metadata.functional,
             "training frames": _count(metadata.provenance.get("training_frames")),
             "exported": f"the state after step {_count(exported)}",
@@ -69,18 +62,20 @@ def _validation_loss(run: RunRecords, step: int | None) -> float:
 
 def _warnings(run: RunRecords) -> str:
     said = []
-    if run.potential is None:
-        said.append("The run has not ended: there is no potential yet, and so nothing is said of its errors.")
-    elif note := run.potential.metadata.provenance.get("note"):
-        said.append(f"The potential was {note}.")
+    noun = run.task.noun
+    if run.model is None:
+        said.append(f"The run has not ended: there is no {noun} yet, and so nothing is said of its errors.")
+    elif note := run.model.metadata.provenance.get("note"):
+        said.append(f"The {noun} was {note}.")
     return "".join(f"<p class='warning'>{html.escape(text)}</p>" for text in said)
 
 
 def learning_curves(run: RunRecords) -> str:
     """Losses and errors of training and validation against the step, on logarithmic axes."""
+    curves = curves_of(run.task.quantities)
     panels = {
-        "linear in steps": _charts(run, _ERRORS, is_log=True),
-        "logarithmic in steps": _charts(run, _ERRORS, is_log=True, is_log_step=True),
+        "linear in steps": _charts(run, curves, is_log=True),
+        "logarithmic in steps": _charts(run, curves, is_log=True, is_log_step=True),
     }
     note = "Validation is of the averaged parameters where the recipe has an average, training of the moving ones."
     return tabs("steps", panels) + f"<p class='note'>{note}</p>"
@@ -159,11 +154,11 @@ def _charts(run: RunRecords, curves: Curves, *, is_log: bool = False, is_log_ste
 
 def _stages(run: RunRecords) -> dict[str, float]:
     """The step at which stage one ended, if it has."""
-    stage_two = run.recipe.get("stage_two")
+    stage_two = run.recipe.stage_two
     if not (stage_two and run.validation):
         return {}
     steps_per_epoch = run.validation[0]["step"] / run.validation[0]["epoch"]
-    end = steps_per_epoch * stage_two["after_epoch"]
+    end = steps_per_epoch * stage_two.after_epoch
     return {"stage one": end} if end < run.last_step else {}
 
 

@@ -1,19 +1,19 @@
-"""What a run folder tells of its run: recipe, measured records, skipped steps, hard examples, the potential."""
+"""What a run folder tells of its run: recipe, measured records, skipped steps, hard examples, the model."""
 
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from mlip.data import Store
 from mlip.errors import MlipError
-from mlip.potential import Potential
-from mlip.training.dataset import store_fingerprint
 from mlip.training.hard_examples import HARD_EXAMPLES
 from mlip.training.log import METRICS, read_metrics, whole_lines
-from mlip.training.run_folder import RunFolder
+from mlip.training.recipe import Recipe
+from mlip.training.recipe_file import read_recipe
+from mlip.training.run_folder import RunFolder, store_fingerprint
+from mlip.training.task import Task, TrainedModel
+from mlip.training.tasks import task_of
 
 Record = dict[str, Any]
 
@@ -30,9 +30,12 @@ class RunRecords:
         return self.folder.recipe.read_text()
 
     @cached_property
-    def recipe(self) -> dict[str, Any]:
-        """As written: a run of an older mlip may lack what is a key today."""
-        return yaml.safe_load(self.recipe_text)
+    def recipe(self) -> Recipe:
+        return read_recipe(self.folder.recipe)
+
+    @cached_property
+    def task(self) -> Task:
+        return task_of(self.recipe)
 
     @cached_property
     def train(self) -> list[Record]:
@@ -53,9 +56,10 @@ class RunRecords:
         return [record for record, _ in whole_lines(path)] if path.exists() else []
 
     @cached_property
-    def potential(self) -> Potential | None:
+    def model(self) -> TrainedModel | None:
         """None until the run has ended."""
-        return Potential.load(self.folder.potential) if self.folder.potential.exists() else None
+        path = self.folder.path / self.task.file_name
+        return self.task.load(path) if path.exists() else None
 
     @property
     def last_step(self) -> int:
@@ -67,7 +71,7 @@ class RunRecords:
         Raises:
             MlipError: not there, or not the one.
         """
-        path = Path(self.recipe["data"]["store"]) if path is None else path
+        path = self.recipe.data.store if path is None else path
         if not path.exists():
             raise MlipError("the run's store is not here", where=str(path), fix="say where it is: --store PATH")
         store = Store(path)

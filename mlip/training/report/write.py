@@ -4,6 +4,7 @@ import html
 from pathlib import Path
 
 from mlip.evaluation.split_errors import SplitErrors, evaluate_split
+from mlip.potential import Potential
 from mlip.report.page import write_page
 from mlip.training.report.error_sections import elements_section, error_table, histograms, parity_plots
 from mlip.training.report.record_sections import hard_examples_section, health_section, learning_curves, summary_section
@@ -42,13 +43,13 @@ def write_report(folder: Path, out: Path, *, store: Path | None = None, at_most:
         sections |= {"Hard examples": hard_examples}
     sections |= {"Recipe": f"<pre>{html.escape(run.recipe_text)}</pre>"}
     name = run.folder.path.resolve().name
-    write_page(out, f"{run.recipe['model']['model']}: {name}", f"training run {run.folder.path.resolve()}", sections)
+    write_page(out, f"{run.recipe.model.model}: {name}", f"training run {run.folder.path.resolve()}", sections)
     return splits
 
 
 def _evaluated(run: RunRecords, path: Path | None, at_most: int) -> list[SplitErrors]:
-    if run.potential is None:
+    if not isinstance(run.model, Potential):
         return []
     with run.open_store(path) as store:
-        found = (evaluate_split(run.potential, store, split, at_most) for split in ("val", "test"))
+        found = (evaluate_split(run.model, store, split, at_most) for split in ("val", "test"))
         return [split for split in found if split is not None]

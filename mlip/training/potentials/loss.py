@@ -1,12 +1,6 @@
-"""Penalties on energy per atom, force components and stress components.
+"""Penalties on energy per atom, force components and stress components."""
 
-Every term comes as sums, with a count of its labels, never as a mean: sums and counts are what adds up over devices,
-parts of a batch and batches, so that a mean over N devices, or over a padded batch, is the mean over the labels. A
-missing label is NaN and contributes exactly nothing to sum, count and gradient.
-"""
-
-from collections.abc import Callable, Mapping
-from typing import NamedTuple
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -14,31 +8,17 @@ from jaxtyping import Array, Bool, Float, Int
 from jraph import GraphsTuple
 
 from mlip.graph.batching import graph_mask
+from mlip.training.quantity import Quantity
 from mlip.training.recipe import LossRecipe
+from mlip.training.terms import Counts, Term, Terms
 from mlip.units import EV_PER_A3_IN_GPA
 
-
-class Term(NamedTuple):
-    """One term of the loss over a batch."""
-
-    penalty: Float[Array, " g"]
-    """Of each structure: the sum over its labels, in the unit of the loss."""
-    absolute_error: Float[Array, ""]
-    """Sum of |prediction - label|: eV/atom, eV/A or GPa."""
-
-
-Terms = dict[str, Term]
-"""By the term's name."""
-Counts = dict[str, Float[Array, ""]]
-"""Labels that are known, by the term's name. Floats, as they are only ever divided by."""
-
-
-class Sums(NamedTuple):
-    """Of one term: scalars that add up over batches and devices."""
-
-    penalty: Float[Array, ""]
-    absolute_error: Float[Array, ""]
-    count: Float[Array, ""]
+QUANTITIES = (
+    Quantity("energy", "energy", "E", "meV/atom", ".1f", recorded=1000.0),
+    Quantity("forces", "force", "F", "meV/Å", ".1f", shown=1000.0),
+    Quantity("stress", "stress", "S", "GPa", ".2f"),
+)
+"""Terms in eV/atom, eV/A and GPa; records in meV/atom, eV/A and GPa."""
 
 
 def penalty_function(kind: str, delta: float) -> Callable[[Float[Array, "..."]], Float[Array, "..."]]:
@@ -115,32 +95,3 @@ def loss_terms(prediction, graph: GraphsTuple, recipe: LossRecipe) -> Terms:
         "forces": Term(penalties["forces"], jnp.abs(forces).sum()),
         "stress": Term(penalties["stress"], jnp.abs(stress).sum() * EV_PER_A3_IN_GPA),
     }
-
-
-def structure_losses(terms: Terms, counts: Counts, weights: Mapping[str, float | Array]) -> Float[Array, " g"]:
-    """What each structure adds to the loss: the sum over the terms of weight * its penalty / count.
-
-    Args:
-        counts: of the whole batch, all devices together: the losses of all their structures add up to its loss.
-        weights: of the terms that are fitted. A weight of 0 in this stage silences its term, whatever it holds.
-    """
-
-    def part(name: str, weight) -> Array:
-        penalty = jnp.where(weight > 0, terms[name].penalty, 0.0)
-        return weight * penalty / (counts[name] + (counts[name] == 0))
-
-    return sum(part(name, weight) for name, weight in weights.items())
-
-
-def totals(terms: Terms, counts: Counts) -> dict[str, Sums]:
-    """Sums over the batch's structures."""
-    return {name: Sums(term.penalty.sum(), term.absolute_error, counts[name]) for name, term in terms.items()}
-
-
-def weighted_mean(sums: Mapping[str, Sums], weights: Mapping[str, float]) -> float:
-    """The loss that summed terms amount to."""
-    return sum(
-        weight * sums[name].penalty / (sums[name].count + (sums[name].count == 0))
-        for name, weight in weights.items()
-        if weight > 0
-    )

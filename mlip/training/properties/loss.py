@@ -9,8 +9,8 @@ from jaxtyping import Array, Bool, Float
 from jraph import GraphsTuple
 
 from mlip.graph.batching import graph_mask
-from mlip.training.loss import Counts, Term, Terms
 from mlip.training.recipe import PropertyLoss
+from mlip.training.terms import Counts, Term, Terms
 
 ROBUST: tuple[PropertyLoss, ...] = ("robust_mae", "robust_mse")
 """Those that train the second output."""

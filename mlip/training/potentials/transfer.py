@@ -13,36 +13,13 @@ from mlip.data import Store
 from mlip.errors import MlipError
 from mlip.models import heads_of
 from mlip.potential import Head, Potential
-from mlip.property_model import PropertyModel
-from mlip.training.dataset import Dataset, energy_scale, frames_of_elements, head_of_each_material
+from mlip.training.potentials.dataset import Dataset, energy_scale, frames_of_elements, head_of_each_material
 from mlip.training.recipe import Recipe
 
 _SAMPLE = 4096
 """Frames that reference energies are refitted to."""
 _SINGULAR = 1e-6
 """Relative size of a singular value below which a combination of elements never varies on its own in the sample."""
-
-
-def starting_model(recipe: Recipe) -> Potential | PropertyModel | None:
-    """What `init_from` names: a potential, or for a recipe of a property such a model.
-
-    Raises:
-        MlipError: its network is not the recipe's.
-    """
-    if recipe.init_from is None:
-        return None
-    path = recipe.init_from.potential
-    potential = (Potential if recipe.property is None else PropertyModel).load(path)
-    theirs, ours = potential.config.model_dump(), recipe.model.model_dump()
-    differing = [key for key in ours if theirs.get(key) != ours[key]]
-    if differing or type(potential.config) is not type(recipe.model):
-        key = differing[0] if differing else "model"
-        raise MlipError(
-            f"the recipe's model.{key} is {ours.get(key)!r}, that of the potential {theirs.get(key)!r}",
-            where=str(path),
-            fix="leave the recipe's model section out: it is the potential's then",
-        )
-    return potential
 
 
 def take_over_energies(

@@ -1,4 +1,4 @@
-"""The data of a run: which frames, on which energy scale.
+"""The data of a potential: which frames, on which energy scale.
 
 What a model learns are interaction energies: total energies minus reference energies fitted to the training
 split. Its output is in units of the root mean square force component of that split, because forces set the
@@ -6,7 +6,6 @@ curvature that a potential must get right; without force labels, of the root mea
 several heads learns several functionals at once, each on its own energy scale.
 """
 
-import hashlib
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -200,9 +199,3 @@ def frames_of_elements(
         starts = np.cumsum(block["size"]) - block["size"]
         flags.append(np.logical_and.reduceat(is_known[block["number"]], starts))
     return store.indices(split, functional)[np.concatenate(flags)]
-
-
-def store_fingerprint(store: Store) -> str:
-    """A short hash of the store's content, from the checksums that its files carry."""
-    checksums = [shard.file["checksums"].asstr()[()] for shard in store.shards]
-    return hashlib.blake2b("".join(checksums).encode(), digest_size=8).hexdigest()

@@ -1,4 +1,4 @@
-"""The data of a run that learns a property: which materials, on which scale.
+"""The data of a property model: which materials, on which scale.
 
 A material is its relaxed structure, the last frame of its path. What a network learns is the property less its mean, in
 units of its standard deviation, both of the training split.

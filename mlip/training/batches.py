@@ -1,0 +1,40 @@
+"""The streams of batches that a run goes through, on all devices and processes."""
+
+from typing import Any
+
+from mlip.data import Store
+from mlip.graph.loader import EvaluationLoader, TrainingLoader
+from mlip.training import parallel, processes
+from mlip.training.task import Task, TrainingData
+
+
+def training_batches(task: Task, store: Store, data: TrainingData) -> TrainingLoader:
+    """The endless, shuffled, resumable stream of training batches."""
+    recipe, options = task.recipe, _sharing()
+    # The parts that a device goes through one after another are to the loader as many devices.
+    options["n_devices"] *= recipe.train.accumulate
+    return TrainingLoader(
+        task.graph_builder(store, data),
+        data.train,
+        batch_size=recipe.train.batch_size,
+        seed=recipe.train.seed,
+        n_workers=recipe.data.workers,
+        **options,
+    )
+
+
+def validation_batches(task: Task, store: Store, data: TrainingData) -> EvaluationLoader:
+    """The validation frames, once, always in the same order."""
+    train = task.recipe.train
+    batch_size = max(1, train.batch_size // train.accumulate)
+    return EvaluationLoader(task.graph_builder(store, data), data.validation, batch_size=batch_size, **_sharing())
+
+
+def _sharing() -> dict[str, Any]:
+    """Of a loader: by whom its batches are shared."""
+    return {
+        "n_devices": parallel.n_devices(),
+        "process_index": processes.index(),
+        "process_count": processes.count(),
+        "gather": processes.gather,
+    }

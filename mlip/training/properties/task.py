@@ -1,0 +1,65 @@
+"""A property model as a task of training."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from jaxtyping import Array, Float, PyTree
+from jraph import GraphsTuple
+
+from mlip.data import Store
+from mlip.data.element_vectors import read_element_vectors, vectors_by_number
+from mlip.property_model import PropertyMetadata, PropertyModel, evaluate, init_parameters
+from mlip.training.properties.dataset import PropertyDataset, PropertyGraphBuilder, open_property_dataset
+from mlip.training.properties.loss import ROBUST, property_counts, property_terms
+from mlip.training.quantity import Quantity
+from mlip.training.run_folder import RunFolder
+from mlip.training.task import Task
+from mlip.training.terms import Counts, Terms
+
+
+@dataclass(frozen=True)
+class PropertyTask(Task):
+    noun = "model"
+    file_name = "model.safetensors"
+    load = PropertyModel.load
+
+    @property
+    def quantities(self) -> tuple[Quantity, ...]:
+        return (Quantity("property", word=self.recipe.property.name, symbol="MAE"),)
+
+    def weights(self, stage: int) -> dict[str, float]:
+        return {"property": 1.0}
+
+    def initial_params(self) -> PyTree:
+        model, path = self.recipe.model, self.recipe.property.element_vectors
+        params = init_parameters(model, self.recipe.train.seed)
+        if path is None:
+            return params
+        return dict(params, element_vectors=vectors_by_number(read_element_vectors(path), model.max_atomic_number))
+
+    def open_data(self, store: Store, start: PropertyModel | None, folder: RunFolder | None) -> PropertyDataset:
+        return open_property_dataset(store, self.recipe, start, remembered=folder and folder.statistics)
+
+    def graph_builder(self, store: Store, data: PropertyDataset) -> PropertyGraphBuilder:
+        dtype = np.dtype(self.recipe.train.precision).type
+        return PropertyGraphBuilder(store, self.recipe.model, data.normalised, dtype)
+
+    def label_counts(self, graph: GraphsTuple) -> Counts:
+        return property_counts(graph)
+
+    def terms(self, params: PyTree, graph: GraphsTuple, scale: Float[Array, ""]) -> Terms:
+        outputs = evaluate(self.network, params, graph)
+        return property_terms(outputs, graph, self.recipe.property.loss, scale)
+
+    def export(self, params: PyTree, data: PropertyDataset, provenance: dict[str, Any]) -> PropertyModel:
+        metadata = PropertyMetadata(
+            property=data.property,
+            mean=data.mean,
+            std=data.std,
+            elements=data.elements,
+            functional=data.functional,
+            knows_uncertainty=self.recipe.property.loss in ROBUST,
+            provenance=provenance,
+        )
+        return PropertyModel(self.recipe.model, params, metadata)

@@ -1,0 +1,26 @@
+"""Where a trained model is from: what its file says of the recipe, the data and the model that it started from."""
+
+from typing import Any
+
+from mlip.data import Store
+from mlip.training.recipe import Recipe
+from mlip.training.run_folder import store_fingerprint
+from mlip.training.task import TrainedModel, TrainingData
+
+
+def provenance_of(
+    recipe: Recipe, store: Store, data: TrainingData, step: int, start: TrainedModel | None
+) -> dict[str, Any]:
+    """JSON, of the model after `step`."""
+    provenance = {
+        "recipe": recipe.model_dump(mode="json", exclude={"out"}),
+        "recipe_fingerprint": recipe.fingerprint(),
+        "store_fingerprint": store_fingerprint(store),
+        "training_frames": len(data.train),
+        "step": step,
+    }
+    if start is not None:
+        provenance["init_from"] = start.metadata.provenance
+    if "surrogate" in data.functional.lower():
+        provenance["note"] = "trained on surrogate labels (a learned potential-energy surface), not on DFT"
+    return provenance

@@ -1,0 +1,70 @@
+"""The sources of an epoch: training frames by store, functional or dimensionality, each with its weight."""
+
+from collections.abc import Hashable, Sequence
+
+import numpy as np
+from jaxtyping import Int
+
+from mlip.data import Store
+from mlip.errors import MlipError
+from mlip.graph.order import EpochOrder, Source
+from mlip.training.recipe import DataRecipe
+
+
+def training_sources(recipe: DataRecipe, store: Store, frames: Int[np.ndarray, " k"]) -> dict[Hashable, Source]:
+    """Name -> frames and weight of each source; a single one, if the recipe has no weights.
+
+    Args:
+        store: of the recipe's stores, one behind the other.
+        frames: for training, by their index there.
+
+    Raises:
+        MlipError: frames of a source without a weight, a weight without frames, more or fewer weights than stores.
+    """
+    if recipe.weights is None:
+        return {"all": Source(frames, 1.0)}
+    kind, weights = recipe.weights.chosen
+    if kind == "store":
+        if len(weights) != len(recipe.stores):
+            raise MlipError(f"data.weights are {len(weights)}, data.store are {len(recipe.stores)}: one weight a store")
+        names = list(map(str, recipe.stores))
+        if len(set(names)) < len(names):
+            raise MlipError("data.store names the same store twice", fix="give it twice the weight")
+        weights = dict(zip(names, weights, strict=True))
+        source_of_material = _repeated(recipe.stores)
+    else:
+        names = sorted({getattr(material, kind) for material in store.materials()})
+        places = {name: place for place, name in enumerate(names)}
+        source_of_material = np.array([places[getattr(material, kind)] for material in store.materials()])
+    source_of_frame = source_of_material[store.gather(("frames/material",), frames)["material"]]
+    found = {name: frames[source_of_frame == place] for place, name in enumerate(names)}
+    found = {name: indices for name, indices in found.items() if len(indices)}
+    for of, others, what in ((found, weights, "a weight"), (weights, found, "training frames")):
+        if lacking := [str(name) for name in of if name not in others]:
+            raise MlipError(
+                f"data.weights: {kind} {', '.join(lacking)} has no {what.removeprefix('a ')}",
+                where=str(store.path),
+                fix=f"there are {', '.join(map(str, found))}; each needs one weight",
+            )
+    return {name: Source(indices, weights[name]) for name, indices in found.items()}
+
+
+def _repeated(stores: Sequence) -> Int[np.ndarray, " m"]:
+    """The place of the store of each material."""
+    counts = []
+    for path in stores:
+        with Store(path) as store:
+            counts.append(store.n_materials)
+    return np.repeat(np.arange(len(counts)), counts)
+
+
+def describe_sources(sources: dict[Hashable, Source]) -> list[str]:
+    """Lines for whoever starts a run: what a weight comes to."""
+    if len(sources) == 1:
+        return []
+    order = EpochOrder(list(sources.values()), seed=0)
+    return [
+        f"{name}: {count:,} frames an epoch ({count / order.n_frames:.1%}), each of its {len(source.indices):,} seen "
+        f"{count / len(source.indices):.2g} times"
+        for (name, source), count in zip(sources.items(), order.counts.tolist(), strict=True)
+    ]

@@ -1,0 +1,202 @@
+"""CGAT learns a property by the trainer of the potentials: it beats each composition's mean, resumes, transfers."""
+
+import json
+
+import numpy as np
+import pytest
+from ase import Atoms
+from ase.build import bulk
+from ase.calculators.emt import EMT
+
+from mlip.data import Frame, Store, StoreWriter, Trajectory
+from mlip.errors import MlipError
+from mlip.property_model import PropertyModel
+from mlip.training.log import read_metrics
+from mlip.training.loop import train
+from mlip.training.properties.dataset import open_property_dataset
+from mlip.training.recipe_file import load_recipe
+
+RECIPE = """
+data: {store: STORE, workers: 0}
+model: {model: cgat, features: 16, shell_features: 8, heads: 2, n_steps: 1, composition_steps: 1,
+        output_widths: [32], element_features: 8, shell_tolerance: 1.0e-4}
+property: {name: e_form, largest: 2.0}
+train: {epochs: 30, batch_size: 6, learning_rate: 0.003, schedule: {kind: cyclical, period: 30, final_fraction: 0.1},
+        optimizer: adamw, weight_decay: 1.0e-6, clip_norm: null, ema_decay: null, validate_every: 10}
+out: OUT
+"""
+METALS = {"Al": 4.05, "Ni": 3.52, "Cu": 3.61, "Pd": 3.89, "Ag": 4.09, "Pt": 3.92, "Au": 4.08}
+STRUCTURES = {"rock salt": ("fcc", 0.5, 1.45), "zinc blende": ("fcc", 0.25, 1.5), "CsCl": ("sc", 0.5, 0.8)}
+"""Lattice, place of the second atom on its diagonal, lattice constant over the mean of the metals' own."""
+
+
+def compound(first: str, second: str, structure: str) -> Atoms:
+    lattice, place, stretch = STRUCTURES[structure]
+    cell = bulk("Cu", lattice, a=stretch * (METALS[first] + METALS[second]) / 2).cell
+    return Atoms([first, second], scaled_positions=[[0] * 3, [place] * 3], cell=cell, pbc=True)
+
+
+def energy_an_atom(atoms: Atoms) -> float:
+    many = atoms.repeat(3)
+    many.calc = EMT()
+    return many.get_potential_energy() / len(many)
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory):
+    """Formation energies by EMT of 7 metals' compounds in three structures; the structure decides on half of it."""
+    path = tmp_path_factory.mktemp("property") / "compounds.h5"
+    pure = {symbol: energy_an_atom(bulk(symbol, "fcc", a=a)) for symbol, a in METALS.items()}
+    rng = np.random.default_rng(0)
+    with StoreWriter(path) as writer:
+        for first in METALS:
+            for second in METALS:
+                if first >= second:
+                    continue
+                # Of every composition at least one structure is learned from: its mean is a fair opponent.
+                splits = rng.permutation(["train", "train", "val" if rng.random() < 0.4 else "test"])
+                for structure, split in zip(STRUCTURES, splits, strict=True):
+                    atoms = compound(first, second, structure)
+                    energy = energy_an_atom(atoms) - (pure[first] + pure[second]) / 2
+                    frame = Frame(atoms.numbers.astype(np.int16), atoms.positions, atoms.cell.array, atoms.pbc)
+                    name = f"{first}{second}-{structure}"
+                    writer.add(Trajectory(name, [frame], "EMT surrogate", 3, {"e_form": energy}), split)
+        heavy = Trajectory("unbound", [frame], "EMT surrogate", 3, {"e_form": 9.0})
+        writer.add(heavy, "train")
+        writer.add(Trajectory("unlabelled", [frame], "EMT surrogate", 3), "train")
+    return path
+
+
+@pytest.fixture(scope="module")
+def recipe(store, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("runs")
+    path = folder / "recipe.yaml"
+    path.write_text(RECIPE.replace("STORE", str(store)))
+
+    def make(out: str, *overrides: str):
+        return load_recipe(path, [f"out={folder / out}", *overrides])
+
+    return make
+
+
+@pytest.fixture(scope="module")
+def trained(recipe):
+    made = recipe("first")
+    return made, PropertyModel.load(train(made, quiet=True))
+
+
+def crystals(store, *splits) -> tuple[list[Atoms], np.ndarray, list[str]]:
+    with Store(store) as opened:
+        chosen = [m for m in opened.materials() if m.split in splits and abs(m.properties.get("e_form", 9)) < 2]
+        frames = [opened.frame(material.frames[-1]) for material in chosen]
+    atoms = [Atoms(f.numbers, f.positions, cell=f.cell, pbc=f.pbc) for f in frames]
+    return atoms, np.array([m.properties["e_form"] for m in chosen]), [m.formula for m in chosen]
+
+
+def test_a_small_cgat_beats_the_mean_of_each_composition_clearly(trained, store):
+    _, model = trained
+    atoms, energies, formulas = crystals(store, "val", "test")
+    _, known, of_known = crystals(store, "train")
+    means = np.array([known[[f == formula for f in of_known]].mean() for formula in formulas])
+    error = np.abs(model.predict(atoms) - energies).mean()
+    assert error < 0.5 * np.abs(means - energies).mean()
+    assert error < 0.7 * np.abs(known.mean() - energies).mean()
+
+
+def test_the_model_says_what_it_predicts_and_on_which_scale(trained, store):
+    made, model = trained
+    _, known, _ = crystals(store, "train")
+    assert (model.metadata.property, model.metadata.functional) == ("e_form", "EMT surrogate")
+    assert model.metadata.mean == pytest.approx(known.mean())
+    assert model.metadata.std == pytest.approx(known.std(ddof=1))
+    assert set(model.elements) == set(METALS)
+    assert "surrogate" in model.metadata.provenance["note"]
+    assert model.metadata.provenance["recipe_fingerprint"] == made.fingerprint()
+
+
+def test_materials_above_the_limit_and_without_a_label_are_left_out_and_counted(store, recipe):
+    with Store(store) as opened:
+        data = open_property_dataset(opened, recipe("unused"))
+    assert data.left_out == {"e_form > 2": 1, "e_form is not known": 1}
+    assert np.isfinite(data.values[data.train]).all()
+
+
+def test_validation_errors_are_in_the_propertys_unit(trained, store):
+    made, model = trained
+    atoms, energies, _ = crystals(store, "val")
+    best = min(read_metrics(made.out, "validation"), key=lambda record: record["loss"])
+    assert np.abs(model.predict(atoms) - energies).mean() == pytest.approx(best["property_mae"], rel=1e-3)
+    assert best["loss"] == pytest.approx(best["property_mae"] / model.metadata.std, rel=1e-3)
+
+
+def test_a_resumed_run_ends_with_the_same_parameters(recipe):
+    whole = PropertyModel.load(train(recipe("whole", "train.epochs=2", "train.checkpoint_every=3"), quiet=True))
+    halves = recipe("halves", "train.epochs=2", "train.checkpoint_every=3")
+    stop_after(halves, 3)
+    resumed = PropertyModel.load(train(halves, resume=True, quiet=True))
+    for name, array in flat(whole.params).items():
+        np.testing.assert_array_equal(flat(resumed.params)[name], array, err_msg=name)
+
+
+def flat(params, prefix=""):
+    if not isinstance(params, dict):
+        return {prefix: params}
+    return {key: leaf for name, part in params.items() for key, leaf in flat(part, f"{prefix}/{name}").items()}
+
+
+def stop_after(made, steps: int) -> None:
+    """Run until that many steps have their checkpoints."""
+    from mlip.training import loop
+
+    original = loop.timed_next
+    given = []
+
+    def interrupted(batches):
+        if len(given) == steps:
+            raise KeyboardInterrupt
+        given.append(None)
+        return original(batches)
+
+    loop.timed_next = interrupted
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            train(made, quiet=True)
+    finally:
+        loop.timed_next = original
+
+
+def test_transfer_keeps_the_scale_and_frozen_parameters(trained, recipe):
+    first, origin = trained
+    frozen = "train.frozen=[atoms_*,composition/*,pooling/*,embedding/*]"
+    options = [f"init_from={first.out / 'model.safetensors'}", "train.epochs=1", frozen]
+    model = PropertyModel.load(train(recipe("transfer", *options), quiet=True))
+    assert (model.metadata.mean, model.metadata.std) == (origin.metadata.mean, origin.metadata.std)
+    ours, theirs = flat(model.params), flat(origin.params)
+    np.testing.assert_array_equal(ours["/pooling/scores/kernel"], theirs["/pooling/scores/kernel"])
+    assert np.abs(ours["/output/out/kernel"] - theirs["/output/out/kernel"]).max() > 0
+
+
+@pytest.mark.slow
+def test_given_vectors_of_elements_stay_as_they_are(recipe, tmp_path):
+    vectors = {symbol: np.random.default_rng(k).normal(size=8).tolist() for k, symbol in enumerate([*METALS, "Fe"])}
+    (tmp_path / "vectors.json").write_text(json.dumps(vectors))
+    options = ["model.element_vectors=fixed", f"property.element_vectors={tmp_path / 'vectors.json'}"]
+    made = recipe("fixed", *options, "train.epochs=1", "train.frozen=[element_vectors]")
+    model = PropertyModel.load(train(made, quiet=True))
+    np.testing.assert_allclose(model.params["element_vectors"][28], vectors["Ni"], rtol=1e-6)
+    assert "Fe" in model.elements
+
+
+@pytest.mark.parametrize(
+    ("overrides", "fault"),
+    [
+        (["property=null"], "cgat needs the section property"),
+        (["property.name=band_gap"], "0 training materials with band_gap"),
+        (["loss.energy=2"], "loss and data.replay are for potentials"),
+        (["model.element_vectors=fixed"], "go together"),
+        (["property.nam=e_form"], "unknown key property.nam"),
+    ],
+)
+def test_mistakes_in_a_recipe_are_one_line(recipe, overrides, fault):
+    with pytest.raises(MlipError, match=fault):
+        train(recipe("mistaken", *overrides), quiet=True)
