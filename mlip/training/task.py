@@ -23,6 +23,7 @@ from mlip.models import build_model
 from mlip.training.log import RunLog
 from mlip.training.quantity import Quantity
 from mlip.training.recipe import Recipe
+from mlip.training.report.predictions import PredictionReport
 from mlip.training.run_folder import RunFolder
 from mlip.training.terms import Counts, Terms
 
@@ -132,6 +133,10 @@ class Task(ABC):
 
     def draw(self, folder: RunFolder, model: TrainedModel, store: Store, log: RunLog) -> None:  # noqa: B027
         """Pictures of what the exported model predicts; by default none."""
+
+    def report_predictions(self, model: TrainedModel, store: Store, at_most: int) -> PredictionReport | None:
+        """For the run's report, on at most so many structures of each of the splits "val" and "test"; None: nothing."""
+        return None
 
     def starting_model(self) -> TrainedModel | None:
         """What `init_from` names.

@@ -16,7 +16,9 @@ from mlip.training.potentials.dataset import Dataset, factors_of_materials, open
 from mlip.training.potentials.loss import QUANTITIES, graph_of_node, label_counts, loss_terms
 from mlip.training.potentials.parity import draw_parity
 from mlip.training.potentials.transfer import add_replay, take_over_energies
+from mlip.training.potentials.report import report_predictions
 from mlip.training.quantity import Quantity
+from mlip.training.report.predictions import PredictionReport
 from mlip.training.run_folder import RunFolder
 from mlip.training.task import Task
 from mlip.training.terms import Counts, Terms
@@ -68,6 +70,9 @@ class PotentialTask(Task):
         precision = self.recipe.train.precision
         metadata = PotentialMetadata.of_heads(data.heads, provenance=provenance, precision=precision)
         return Potential(self.recipe.model, params, metadata)
+
+    def report_predictions(self, model: Potential, store: Store, at_most: int) -> PredictionReport | None:
+        return report_predictions(model, store, at_most)
 
     def draw(self, folder: RunFolder, model: Potential, store: Store, log: RunLog) -> None:
         draw_parity(folder.path, model, store, log)

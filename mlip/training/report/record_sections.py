@@ -13,10 +13,9 @@ from mlip.report.facts import facts
 from mlip.report.table import table
 from mlip.report.tabs import tabs
 from mlip.training.report.plots import Curves, curves_of
+from mlip.training.report.predictions import COLOURS
 from mlip.training.report.records import Record, RunRecords
 
-COLOURS = {"training": 0, "validation": 1, "test": 2}
-"""Places in the page's palette, the same on all charts of a run's report."""
 _POINTS = 300  # of a curve: of more, neighbours are averaged
 _LISTED = 20  # steps of a table
 _NAMED = 5  # materials of a step

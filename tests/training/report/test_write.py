@@ -101,7 +101,7 @@ def test_the_worst_material_comes_first(run, tmp_path):
 
 
 def test_a_run_that_has_not_ended_has_a_report_of_what_there_is(unfinished):
-    assert write_report(unfinished, unfinished / "r.html") == []
+    assert write_report(unfinished, unfinished / "r.html") == ""
     text = (unfinished / "r.html").read_text()
     assert "The run has not ended" in text
     assert "validation" in text

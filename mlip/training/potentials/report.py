@@ -1,26 +1,32 @@
-"""The parts of a run's report that its potential's predictions give: errors beside trivial predictors, parity plots,
-histograms, and the errors of each element on the periodic table.
+"""What the report of a run says of its potential: errors beside trivial predictors, parity charts, histograms, errors
+of each element on the periodic table, and the worst materials.
 """
 
 from collections.abc import Sequence
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Int
 
+from mlip.data import Store
 from mlip.evaluation.comparison import Comparison, Pair
 from mlip.evaluation.element_errors import ElementRow
 from mlip.evaluation.frame_errors import ErrorRow, Errors
-from mlip.evaluation.split_errors import SplitErrors
-from mlip.report.axis import Axis
-from mlip.report.chart import Series, chart, side_by_side
+from mlip.evaluation.split_errors import SplitErrors, evaluate_split
+from mlip.potential import Potential
+from mlip.report.chart import Series, side_by_side
 from mlip.report.periodic_table import periodic_table
 from mlip.report.table import table
 from mlip.report.tabs import tabs
-from mlip.training.report.record_sections import COLOURS
+from mlip.training.potentials.worst_materials import worst_materials
+from mlip.training.report.predictions import (
+    HISTOGRAM_NOTE,
+    PARITY_NOTE,
+    PredictionReport,
+    histogram,
+    parity_chart,
+    points,
+)
 
-_POINTS = 1500  # of a parity plot, of each split
-_BINS = 60
-_DRAWN = 0.99  # share of the errors that a histogram shows: its tails would flatten the rest
 _PARITY = {
     "energy": ("Energy", "energy without E0, eV/atom"),
     "forces": ("Forces", "force component, eV/Å"),
@@ -31,6 +37,22 @@ _ERRORS = {
     "forces": ("error of a force component, meV/Å", 1000),
     "stress": ("error of a stress component, GPa", 1),
 }
+
+
+def report_predictions(potential: Potential, store: Store, at_most: int) -> PredictionReport | None:
+    """On at most so many frames of each of the splits "val" and "test"; None if there are none to compare with."""
+    found = [evaluate_split(potential, store, split, at_most) for split in ("val", "test")]
+    splits = [split for split in found if split is not None]
+    if not splits:
+        return None
+    sections = {
+        "Parity": parity_charts(splits),
+        "Errors by element": elements_section(splits),
+        "Distribution of errors": histograms(splits),
+        "Worst materials": worst_materials(splits),
+    }
+    evaluated = [f"{split.errors.n_frames:,} of {split.n_frames:,} {split.name} frames" for split in splits]
+    return PredictionReport(evaluated, error_table(splits), sections)
 
 
 def error_table(splits: Sequence[SplitErrors]) -> str:
@@ -60,17 +82,14 @@ def error_table(splits: Sequence[SplitErrors]) -> str:
     return table("Errors beside those of predictors that know nothing", columns, rows, notes=notes)
 
 
-def parity_plots(splits: Sequence[SplitErrors]) -> str:
+def parity_charts(splits: Sequence[SplitErrors]) -> str:
     """Predictions against labels."""
     charts = []
     for quantity, (caption, label) in _PARITY.items():
         series = [one for split in splits if len((one := _points(split, quantity)).x)]
         if series:
-            both = [values for one in series for values in (one.x, one.y)]
-            x, y = (Axis.spanning(f"{whose} {label}", both) for whose in ("reference", "predicted"))
-            charts.append(chart(series, x, y, caption, is_parity=True))
-    note = f"At most {_POINTS:,} points of each split are drawn, evenly chosen. Point at one to see whose it is."
-    return f"{side_by_side(charts)}<p class='note'>{note}</p>"
+            charts.append(parity_chart(series, label, caption))
+    return f"{side_by_side(charts)}<p class='note'>{PARITY_NOTE}</p>"
 
 
 def histograms(splits: Sequence[SplitErrors]) -> str:
@@ -80,9 +99,8 @@ def histograms(splits: Sequence[SplitErrors]) -> str:
         errors = {split.name: factor * getattr(split.comparison, quantity).known().errors for split in splits}
         errors = {name: values for name, values in errors.items() if values.size}
         if errors:
-            charts.append(_histogram(errors, label, _PARITY[quantity][0]))
-    note = f"Predicted minus reference. The {1 - _DRAWN:.0%} with the largest errors lie beyond the axis."
-    return f"{side_by_side(charts)}<p class='note'>{note}</p>"
+            charts.append(histogram(errors, label, _PARITY[quantity][0]))
+    return f"{side_by_side(charts)}<p class='note'>{HISTOGRAM_NOTE}</p>"
 
 
 def elements_section(splits: Sequence[SplitErrors]) -> str:
@@ -149,10 +167,8 @@ def _points(split: SplitErrors, quantity: str) -> Series:
     pair: Pair = getattr(split.comparison, quantity)
     is_known = ~np.isnan(pair.labels)
     frames = _frames_of(split.comparison, quantity)[is_known]
-    labels, predicted = pair.known()
-    chosen = np.linspace(0, len(labels) - 1, min(len(labels), _POINTS)).round().astype(int)
-    notes = [split.items[frame].material_id for frame in frames[chosen]]
-    return Series(split.name, labels[chosen], predicted[chosen], "dots", COLOURS[split.name], notes)
+    names = [split.items[frame].material_id for frame in frames]
+    return points(split.name, *pair.known(), names)
 
 
 def _frames_of(comparison: Comparison, quantity: str) -> Int[np.ndarray, "..."]:
@@ -160,15 +176,3 @@ def _frames_of(comparison: Comparison, quantity: str) -> Int[np.ndarray, "..."]:
     frames = comparison.frame_of_atom if quantity == "forces" else np.arange(comparison.n_frames)
     shape = getattr(comparison, quantity).labels.shape
     return np.broadcast_to(frames.reshape(-1, *[1] * (len(shape) - 1)), shape)
-
-
-def _histogram(errors: dict[str, Float[np.ndarray, " k"]], label: str, caption: str) -> str:
-    width = float(np.quantile(np.abs(np.concatenate(list(errors.values()))), _DRAWN)) or 1.0
-    edges = np.linspace(-width, width, _BINS + 1)
-    middles = (edges[1:] + edges[:-1]) / 2
-    series = [
-        Series(name, middles, 100 * np.histogram(values, edges)[0] / len(values), "bars", COLOURS[name])
-        for name, values in errors.items()
-    ]
-    highest = max(one.y.max() for one in series)
-    return chart(series, Axis(label, -width, width), Axis("share of all, %", 0.0, 1.05 * highest or 1.0), caption)
