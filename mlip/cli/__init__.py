@@ -23,13 +23,14 @@ app = typer.Typer(
 
 
 def _register() -> None:
-    from mlip.cli import benchmark, convert, data, evaluate, info, relax, report, train
+    from mlip.cli import benchmark, convert, data, evaluate, info, relax, report, screen, train
 
     app.add_typer(data.app, name="data")
     app.command("train")(train.train)
     app.command("report")(report.report)
     app.command("evaluate")(evaluate.evaluate)
     app.command("relax")(relax.relax)
+    app.command("screen")(screen.screen)
     app.add_typer(benchmark.app, name="benchmark")
     app.command("convert")(convert.convert)
     app.command("info")(info.info)

@@ -1,0 +1,52 @@
+"""`mlip screen`: a recipe into candidates for new crystals."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+
+def screen(
+    recipe: Annotated[Path, typer.Argument(help="YAML file, see recipes/screening/ternaries.yaml.")],
+    overrides: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[KEY=VALUE]...", help="Values instead of the recipe's, e.g. keep.below=0.05."),
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Read model and prototypes, count the candidates, write nothing.")
+    ] = False,
+    cluster: Annotated[
+        str | None, typer.Option(help="Predict on Dask: tcp://HOST:PORT, slurm:JOBS,cores=16,..., or local:N.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON.")] = False,
+) -> None:
+    """Put elements on prototypes, predict distances to the hull, keep the best of each composition, relax it.
+
+    A round that was killed goes on where it stopped when it is started again.
+    """
+    from mlip.recipe_reading import read_recipe
+    from mlip.screening.plan import plan_round
+    from mlip.screening.recipe import ScreeningRecipe
+    from mlip.screening.round import describe_plan, run_round
+
+    resolved = read_recipe(recipe, ScreeningRecipe, overrides or ())
+    summary = (
+        describe_plan(plan_round(resolved)) if dry_run else run_round(resolved, cluster=cluster, progress=not as_json)
+    )
+    if as_json:
+        import json
+
+        print(json.dumps(summary))
+        return
+    _show(summary)
+    if not dry_run:
+        print(f"{resolved.out}: candidates.csv, histogram.png, candidates.h5, cifs/")
+
+
+def _show(summary: dict[str, Any]) -> None:
+    from mlip.cli.tables import console, print_rows
+
+    def text(value: Any) -> Any:
+        return ", ".join(f"{n:,} {what}" for what, n in value.items()) if isinstance(value, dict) else value
+
+    print_rows(console(), "screening", [(key.replace("_", " "), text(value)) for key, value in summary.items()])

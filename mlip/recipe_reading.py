@@ -1,0 +1,99 @@
+"""Recipes: a YAML file and values from the command line, checked against a pydantic section before anything runs.
+
+An unknown key or a value of the wrong type is one line that names the key, the nearest known one and the file.
+"""
+
+import difflib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar, get_args
+
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from pydantic import BaseModel, ValidationError
+from yaml import YAMLError
+
+from mlip.errors import MlipError
+
+Schema = TypeVar("Schema", bound=BaseModel)
+
+
+def read_recipe(path: str | Path, schema: type[Schema], overrides: Sequence[str] = ()) -> Schema:
+    """The recipe in the YAML file `path`; `overrides` are `key.key=value`, applied last.
+
+    Raises:
+        MlipError: no such file, no YAML, an unknown key, a value that the schema refuses.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise MlipError("no such recipe", where=str(path), fix="give the path of a YAML file, see recipes/")
+    try:
+        written = OmegaConf.load(path)
+    except (YAMLError, OmegaConfBaseException, UnicodeDecodeError) as error:
+        raise MlipError(f"not readable as YAML: {_one_line(error)}", where=str(path)) from None
+    given = _parse_overrides(overrides)
+    if not isinstance(written, DictConfig):
+        raise MlipError(f"a recipe is a mapping with the keys {', '.join(schema.model_fields)}", where=str(path))
+    try:
+        values = OmegaConf.to_container(OmegaConf.merge(written, given), resolve=True)
+    except OmegaConfBaseException as error:
+        raise MlipError(_one_line(error), where=str(path)) from None
+    return _checked(schema, values, where=str(path), given=OmegaConf.to_container(given))
+
+
+def _parse_overrides(overrides: Sequence[str]) -> DictConfig:
+    for item in overrides:
+        if "=" not in item:
+            raise MlipError(f"cannot read {item!r}", where="command line", fix="write key.key=value")
+    try:
+        return OmegaConf.from_dotlist(list(overrides))
+    except (YAMLError, OmegaConfBaseException) as error:
+        raise MlipError(_one_line(error), where="command line") from None
+
+
+def _checked(schema: type[Schema], values: Any, *, where: str, given: Any) -> Schema:
+    try:
+        return schema.model_validate(values)
+    except ValidationError as error:
+        # A misspelt key is also a missing one: the unknown name is what helps.
+        first = min(error.errors(include_url=False), key=lambda e: e["type"] != "extra_forbidden")
+    loc = first["loc"]
+    key = ".".join(map(str, loc))
+    where = "command line" if _is_set(given, loc) else where
+    if first["type"] == "extra_forbidden":
+        raise MlipError(f"unknown key {key}", where=where, fix=_suggestion(loc, _section(schema, loc)))
+    if first["type"] == "missing":
+        raise MlipError(f"{key} is missing", where=where)
+    message = first["msg"].removeprefix("Value error, ")
+    if isinstance(first["input"], dict):  # a rule between keys: the message names them
+        raise MlipError(": ".join(filter(None, (key, message))), where=where)
+    raise MlipError(f"{key}: {message[0].lower()}{message[1:]}, not {first['input']!r}", where=where)
+
+
+def _section(schema: type[BaseModel], loc: tuple) -> type[BaseModel]:
+    """The section whose keys the last element of `loc` should have been among."""
+    for name in loc[:-1]:
+        annotation = schema.model_fields[name].annotation
+        parts = (annotation, *get_args(annotation))  # also of X | None
+        schema = next(part for part in parts if isinstance(part, type) and issubclass(part, BaseModel))
+    return schema
+
+
+def _suggestion(loc: tuple, section: type[BaseModel]) -> str:
+    known = list(section.model_fields)
+    near = difflib.get_close_matches(str(loc[-1]), known, n=1, cutoff=0.5)
+    if near:
+        return f"did you mean {'.'.join([*map(str, loc[:-1]), near[0]])}?"
+    return f"known: {', '.join(known)}"
+
+
+def _is_set(values: Any, loc: tuple) -> bool:
+    for name in loc:
+        if not isinstance(values, Mapping) or name not in values:
+            return False
+        values = values[name]
+    return bool(loc)
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())

@@ -1,0 +1,1 @@
+"""Screening: prototypes x elements, judged by a property model before anything is relaxed."""

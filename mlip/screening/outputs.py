@@ -1,0 +1,116 @@
+"""What a round leaves: the list of candidates, the histogram of predicted distances, a store and CIF files."""
+
+import csv
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TextIO
+
+import ase.io
+import numpy as np
+from ase import Atoms
+from jaxtyping import Int
+
+from mlip.data.records import Frame, Trajectory
+from mlip.data.writer import StoreWriter, partial_path, put_in_place
+from mlip.screening.plan import Kept, Plan
+from mlip.screening.screener import EDGES
+
+_RELAXED = ("converged", "max_steps")
+"""Reasons with which a relaxation leaves a structure."""
+
+
+def write_list(path: Path, kept: Sequence[Kept]) -> None:
+    """CSV, the lowest predicted distance first."""
+
+    def write(file: TextIO) -> None:
+        rows = csv.writer(file)
+        rows.writerow(("rank", "candidate", "formula", "prototype", "space_group", "predicted_e_above_hull"))
+        for rank, one in enumerate(kept, start=1):
+            prototype = one.prototype
+            rows.writerow(
+                (rank, one.number, _formula(one), prototype.name, prototype.space_group, f"{one.distance:.6f}")
+            )
+
+    _write_text(path, write)
+
+
+def write_histogram(folder: Path, histogram: Int[np.ndarray, "sites bins"], below: float) -> None:
+    """Predicted distances to the hull, a line for each number of elements: histogram.csv and histogram.png."""
+    counted = [n for n in range(1, len(histogram) + 1) if histogram[n - 1].any()]
+
+    def write(file: TextIO) -> None:
+        rows = csv.writer(file)
+        rows.writerow(("from_ev_per_atom", "to_ev_per_atom", *(f"{n}_elements" for n in counted)))
+        rows.writerows(zip(EDGES[:-1], EDGES[1:], *(histogram[n - 1] for n in counted), strict=True))
+
+    _write_text(folder / "histogram.csv", write)
+    _plot(folder / "histogram.png", {n: histogram[n - 1] for n in counted}, below)
+
+
+def _plot(path: Path, histograms: Mapping[int, Int[np.ndarray, " bins"]], below: float) -> None:
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(5.2, 3.2), layout="constrained")
+    axes = figure.subplots()
+    for n, counts in histograms.items():
+        axes.stairs(counts, EDGES, label=f"{n} elements ({counts.sum():,})")
+    axes.axvline(below, color="black", linewidth=0.7, linestyle=":", label="cutoff")
+    occupied = np.flatnonzero(sum(histograms.values(), np.zeros(len(EDGES) - 1, int)))
+    if len(occupied):
+        axes.set_xlim(EDGES[occupied[0]], EDGES[occupied[-1] + 1])
+        axes.set_yscale("log")
+    axes.set(xlabel="predicted distance to the hull, eV/atom", ylabel=f"candidates a {EDGES[1] - EDGES[0]:.2f} eV/atom")
+    axes.legend(fontsize="x-small", frameon=False)
+    partial = partial_path(path)
+    figure.savefig(partial, dpi=150, format="png")
+    put_in_place(partial, path)
+
+
+def write_structures(
+    folder: Path, kept: Sequence[Kept], relaxed: Mapping[int, Mapping[str, Any]] | None, plan: Plan
+) -> int:
+    """candidates.h5 and cifs/, relaxed where there are relaxations; returns how many.
+
+    A candidate whose relaxation failed is in neither: its record says why.
+    """
+    cifs = folder / "cifs"
+    cifs.mkdir(exist_ok=True)
+    potential = plan.recipe.relax and plan.recipe.relax.potential.stem
+    functional = f"surrogate-{potential}" if potential else plan.model.metadata.functional
+    n_written = 0
+    with StoreWriter(folder / "candidates.h5", {"screening": plan.recipe.model_dump(mode="json")}) as store:
+        for rank, one in enumerate(kept, start=1):
+            record = relaxed and relaxed[one.number]
+            if record and record["reason"] not in _RELAXED:
+                continue
+            atoms = _relaxed(record) if record else one.atoms
+            energy = record["energy"] if record else float("nan")
+            properties = {
+                "predicted_e_above_hull": one.distance,
+                "prototype": one.prototype.name,
+                "spg": float(one.prototype.space_group),
+            }
+            trajectory = Trajectory(f"candidate-{one.number}", (_frame(atoms, energy),), functional, 3, properties)
+            store.add(trajectory, "test")
+            ase.io.write(cifs / f"{rank:06d}-{_formula(one)}.cif", atoms)
+            n_written += 1
+    return n_written
+
+
+def _relaxed(record: Mapping[str, Any]) -> Atoms:
+    return Atoms(record["numbers"], record["positions"], cell=record["cell"], pbc=record["pbc"])
+
+
+def _frame(atoms: Atoms, energy: float) -> Frame:
+    return Frame(atoms.numbers.astype(np.int16), atoms.positions, atoms.cell.array, atoms.pbc, energy)
+
+
+def _formula(one: Kept) -> str:
+    return one.atoms.get_chemical_formula(mode="metal", empirical=True)
+
+
+def _write_text(path: Path, write: Callable[[TextIO], None]) -> None:
+    partial = partial_path(path)
+    with partial.open("w", newline="") as file:
+        write(file)
+    put_in_place(partial, path)

@@ -1,0 +1,94 @@
+"""What a screening recipe asks for, read and checked before anything is predicted."""
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from ase import Atoms
+
+from mlip.errors import MlipError
+from mlip.property_model import PropertyModel
+from mlip.screening.best import Best
+from mlip.screening.candidates import Candidates
+from mlip.screening.prototypes import PrototypeSet, ScreeningPrototype, read_prototypes
+from mlip.screening.recipe import ScreeningRecipe
+from mlip.screening.rules import Rules
+from mlip.screening.substitution import substituted
+
+_PREDICTED = "e_above_hull"
+
+
+@dataclass(frozen=True)
+class Kept:
+    """A candidate that stays."""
+
+    number: int
+    """Among the round's candidates."""
+    prototype: ScreeningPrototype
+    atoms: Atoms
+    """As substituted."""
+    distance: float
+    """Predicted, to the hull, eV/atom."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A round that can begin."""
+
+    recipe: ScreeningRecipe
+    model: PropertyModel
+    prototypes: PrototypeSet
+    candidates: Candidates
+    rules: Rules
+
+    @property
+    def protocol(self) -> dict[str, Any]:
+        """What two starts must share to be one round."""
+        prototypes = hashlib.sha256()
+        for prototype in self.prototypes.prototypes:
+            atoms = prototype.atoms
+            for part in (atoms.numbers.astype("<i8"), atoms.cell.array, atoms.positions, prototype.orders):
+                prototypes.update(np.ascontiguousarray(part).tobytes())
+        return {
+            "model": hashlib.sha256(self.recipe.model.read_bytes()).hexdigest(),
+            "prototypes": prototypes.hexdigest(),
+            "elements": self.candidates.elements.tolist(),
+            "rules": self.recipe.rules.model_dump(),
+            "keep": self.recipe.keep.model_dump(),
+        }
+
+    def kept(self, best: Best) -> Iterator[Kept]:
+        """The candidates that stay, by rising distance."""
+        for number, distance in zip(best.candidates.tolist(), best.distances.tolist(), strict=True):
+            place = self.candidates.prototype_of(number)
+            prototype = self.candidates.prototypes[place]
+            (elements,) = self.candidates.numbers(place, np.array([number]))
+            yield Kept(number, prototype, substituted(prototype, elements), distance)
+
+
+def plan_round(recipe: ScreeningRecipe) -> Plan:
+    """Read model and prototypes, and count the candidates.
+
+    Raises:
+        MlipError: a file that is not there or is something else, elements that the model does not know, `smact` is
+            asked for and not installed.
+    """
+    model = PropertyModel.load(recipe.model)
+    if model.metadata.property != _PREDICTED:
+        raise MlipError(f"predicts {model.metadata.property}, not {_PREDICTED}", where=str(recipe.model))
+    known = set(model.elements)
+    if unknown := [symbol for symbol in recipe.elements.symbols if symbol not in known]:
+        rest = ",".join(symbol for symbol in recipe.elements.symbols if symbol in known)
+        raise MlipError(
+            f"the model does not know {', '.join(unknown)}", where="elements", fix=f"elements.among=[{rest}]"
+        )
+    if recipe.relax is not None and not recipe.relax.potential.is_file():
+        raise MlipError("no such potential", where=f"relax.potential: {recipe.relax.potential}")
+    config = model.config
+    prototypes = read_prototypes(
+        recipe.prototypes, n_neighbors=config.n_neighbors, cutoff=config.cutoff, tolerance=config.shell_tolerance
+    )
+    candidates = Candidates(prototypes.prototypes, recipe.elements.symbols)
+    return Plan(recipe, model, prototypes, candidates, Rules(recipe.rules, candidates.elements))

@@ -1,0 +1,48 @@
+"""Predictions of one prototype with many assignments, in batches of one shape, the device kept busy."""
+
+from collections.abc import Iterator
+
+import jax
+import numpy as np
+from jaxtyping import Array, Float, Int
+
+from mlip.graph.prototype import Prototype
+from mlip.property_model import PropertyModel, evaluate
+from mlip.runtime import set_up_jax
+
+_BATCH_SLOTS = {"cpu": 4_000}
+"""By backend: about how many edges, their empty slots included, go through the device together. Larger batches do not
+fit into the caches of a CPU."""
+_BATCH_SLOTS_OF_ACCELERATORS = 64_000
+_SMALLEST, _LARGEST = 16, 2048
+"""Crystals."""
+
+
+class Predictor:
+    """A property model with its parameters on the device."""
+
+    def __init__(self, model: PropertyModel):
+        set_up_jax()
+        self._model = model
+        self._params = model.cast("float32")
+        self._slots = _BATCH_SLOTS.get(jax.default_backend(), _BATCH_SLOTS_OF_ACCELERATORS)
+
+    def predict(self, prototype: Prototype, numbers: Int[np.ndarray, "k sites"]) -> Float[np.ndarray, " k"]:
+        """The property of the prototype with these atomic numbers on its sites, in its unit."""
+        outputs = list(self._outputs(prototype, numbers))
+        metadata = self._model.metadata
+        values = np.concatenate([np.asarray(output)[:, 0] for output in outputs])[: len(numbers)] if outputs else []
+        return np.asarray(values, float) * metadata.std + metadata.mean
+
+    def _outputs(self, prototype: Prototype, numbers: Int[np.ndarray, "k sites"]) -> Iterator[Float[Array, "c 2"]]:
+        """Sent off without waiting: the host makes the next batch meanwhile. The last one is filled up."""
+        size = self._batch_size(prototype)
+        for start in range(0, len(numbers), size):
+            chosen = numbers[start : start + size]
+            filling = np.repeat(chosen[-1:], size - len(chosen), axis=0)
+            yield evaluate(self._model.model, self._params, prototype.batch(np.concatenate([chosen, filling])))
+
+    def _batch_size(self, prototype: Prototype) -> int:
+        """A power of two, so that few shapes are compiled."""
+        fits = self._slots // prototype.senders.size
+        return int(np.clip(1 << max(fits, 1).bit_length() - 1, _SMALLEST, _LARGEST))

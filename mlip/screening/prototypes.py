@@ -1,0 +1,197 @@
+"""Prototypes: the crystals whose elements a round replaces, from a store, a folder of CIF files, or AFLOW's set.
+
+Each is brought to its primitive cell and made exactly symmetric, so that equal neighbours are in one shell.
+"""
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import ase.io
+import numpy as np
+import spglib
+from ase import Atoms
+from jaxtyping import Int
+
+from mlip.data import Frame, Store
+from mlip.errors import MlipError
+from mlip.graph.prototype import Prototype
+from mlip.screening.assignments import distinct_orders
+from mlip.screening.recipe import PrototypesRecipe
+from mlip.screening.site_symmetry import SYMMETRY_TOLERANCE, site_symmetries
+
+AFLOW = "aflow"
+
+
+@dataclass(frozen=True, eq=False)
+class ScreeningPrototype:
+    """A crystal without its elements."""
+
+    name: str
+    """The material's id, the file's name, or AFLOW's label."""
+    atoms: Atoms
+    """Primitive and exactly symmetric, with the elements of the source."""
+    space_group: int
+    site_of_atom: Int[np.ndarray, " n"]
+    """Atoms of one element are one site; sites are numbered as they first appear."""
+    atoms_of_site: Int[np.ndarray, " sites"]
+    orders: Int[np.ndarray, "o sites"]
+    """Of elements on sites, without those that a symmetry makes equal."""
+    graph: Prototype
+
+    @property
+    def n_sites(self) -> int:
+        return len(self.atoms_of_site)
+
+
+@dataclass(frozen=True)
+class PrototypeSet:
+    prototypes: tuple[ScreeningPrototype, ...]
+    skipped: Counter[str]
+    """Why structures of the source are no prototypes of the round -> how many."""
+
+
+def read_prototypes(recipe: PrototypesRecipe, *, n_neighbors: int, cutoff: float, tolerance: float) -> PrototypeSet:
+    """The prototypes of a round, in the order of their source.
+
+    Of a store's materials that have the same space group and Wyckoff positions the first one counts: they are one
+    prototype with other elements. The structures of a folder and of AFLOW's set have been chosen, and all count.
+
+    Args:
+        n_neighbors, cutoff, tolerance: of the model's graphs.
+
+    Raises:
+        MlipError: no such source, a file that cannot be read, or no prototype in it.
+    """
+    found, skipped, seen = [], Counter(), set()
+    for name, atoms in _structures(recipe.source, skipped):
+        try:
+            prototype, key = _prototype(name, atoms, recipe, n_neighbors, cutoff, tolerance)
+        except _Unsuitable as reason:
+            skipped[str(reason)] += 1
+            continue
+        if key in seen and _is_store(recipe.source):
+            skipped["prototype of an earlier material"] += 1
+            continue
+        seen.add(key)
+        found.append(prototype)
+    if not found:
+        why = ", ".join(f"{count} {reason}" for reason, count in skipped.most_common())
+        raise MlipError(f"holds no prototype of this round: {why or 'it is empty'}", where=str(recipe.source))
+    return PrototypeSet(tuple(found), skipped)
+
+
+class _Unsuitable(Exception):  # noqa: N818 -- an answer, not an error
+    """Why a structure is no prototype of the round."""
+
+
+def _structures(source: Path, skipped: Counter[str]) -> Iterator[tuple[str, Atoms]]:
+    if str(source) == AFLOW:
+        yield from _aflow(skipped)
+    elif source.is_dir() and any(source.glob("*.cif")):
+        for path in sorted(source.glob("*.cif")):
+            yield path.stem, _read_cif(path)
+    elif source.exists():
+        with Store(source) as store:
+            for material in store.materials():
+                if material.dimensionality != 3:
+                    skipped["layer or chain"] += 1
+                    continue
+                yield material.id, _atoms(store.frame(material.frames[-1]))
+    else:
+        raise MlipError(
+            "no such file or folder", where=f"prototypes.source: {source}", fix="a store, a folder of CIFs, or aflow"
+        )
+
+
+def _is_store(source: Path) -> bool:
+    return source.exists() and not any(source.glob("*.cif"))
+
+
+def _atoms(frame: Frame) -> Atoms:
+    return Atoms(frame.numbers, frame.positions, cell=frame.cell, pbc=frame.pbc)
+
+
+def _read_cif(path: Path) -> Atoms:
+    try:
+        return ase.io.read(path, format="cif", fractional_occupancies=False)
+    except Exception as error:  # ASE's parser lets through whatever it stumbles on
+        raise MlipError(f"ASE cannot read it ({type(error).__name__}: {error})", where=str(path)) from None
+
+
+def _aflow(skipped: Counter[str]) -> Iterator[tuple[str, Atoms]]:
+    from pymatgen.analysis.prototypes import AFLOW_PROTOTYPE_LIBRARY
+    from pymatgen.io.ase import AseAtomsAdaptor
+
+    names: Counter[str] = Counter()
+    for entry in AFLOW_PROTOTYPE_LIBRARY:
+        structure, label = entry["snl"].structure, entry["tags"]["aflow"]
+        names[label] += 1
+        if not structure.is_ordered:
+            skipped["disordered"] += 1
+            continue
+        # A label may have several entries, with other free parameters.
+        name = label if names[label] == 1 else f"{label}-{names[label]}"
+        yield name, Atoms(AseAtomsAdaptor.get_atoms(structure, msonable=False))
+
+
+def _prototype(
+    name: str, atoms: Atoms, recipe: PrototypesRecipe, n_neighbors: int, cutoff: float, tolerance: float
+) -> tuple[ScreeningPrototype, tuple]:
+    """With what tells it from others of a store.
+
+    Raises:
+        _Unsuitable: it is no prototype of the round.
+    """
+    if len(np.unique(atoms.numbers)) not in recipe.sites:
+        raise _Unsuitable("other number of elements")
+    if not atoms.pbc.all() or not np.isfinite(atoms.positions).all() or atoms.cell.rank < 3:
+        raise _Unsuitable("not periodic in three directions")
+    primitive = _primitive(atoms)
+    if len(primitive) > recipe.max_atoms:
+        raise _Unsuitable("too many atoms")
+    dataset = spglib.get_symmetry_dataset(_as_cell(primitive), symprec=SYMMETRY_TOLERANCE)
+    if dataset is None:
+        raise _Unsuitable("no symmetry found")
+    try:
+        graph = Prototype.of(primitive, n_neighbors, cutoff=cutoff, tolerance=tolerance)
+    except MlipError as error:
+        raise _Unsuitable("too few neighbours" if "neighbours within" in error.what else error.what) from None
+    _, first, labels = np.unique(primitive.numbers, return_index=True, return_inverse=True)
+    site_of_atom = np.argsort(np.argsort(first))[labels]  # numbered as `Prototype` does
+    prototype = ScreeningPrototype(
+        name=name,
+        atoms=primitive,
+        space_group=int(dataset.number),
+        site_of_atom=site_of_atom,
+        atoms_of_site=np.bincount(site_of_atom),
+        orders=distinct_orders(site_symmetries(primitive, site_of_atom)),
+        graph=graph,
+    )
+    return prototype, _wyckoff_key(dataset.number, dataset.wyckoffs, dataset.equivalent_atoms, site_of_atom)
+
+
+def _primitive(atoms: Atoms) -> Atoms:
+    found = spglib.standardize_cell(_as_cell(atoms), to_primitive=True, no_idealize=False, symprec=SYMMETRY_TOLERANCE)
+    if found is None:
+        raise _Unsuitable("no symmetry found")
+    cell, positions, numbers = found
+    return Atoms(numbers, scaled_positions=positions, cell=cell, pbc=True)
+
+
+def _as_cell(atoms: Atoms) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    return atoms.cell.array, atoms.get_scaled_positions(), atoms.numbers
+
+
+def _wyckoff_key(number: int, letters: list[str], orbits: np.ndarray, site_of_atom: np.ndarray) -> tuple:
+    """The space group and the letters of each site's orbits, whatever the elements and the choice of the origin."""
+    from pymatgen.analysis.prototypes import WYCKOFF_POSITION_RELAB_DICT
+
+    heads = np.unique(orbits)  # an atom for each orbit
+    by_site = [[letters[k] for k in heads if site_of_atom[k] == site] for site in range(site_of_atom.max() + 1)]
+
+    def relabelled(choice: dict[int, str]) -> tuple:
+        return tuple(sorted(tuple(sorted("".join(of_site).translate(choice))) for of_site in by_site))
+
+    return number, len(site_of_atom), min(map(relabelled, WYCKOFF_POSITION_RELAB_DICT[str(number)]))

@@ -1,0 +1,117 @@
+"""A screening recipe: everything that decides a round."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from ase.data import chemical_symbols
+from omegaconf import OmegaConf
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, model_validator
+
+MAX_SITES = 6
+"""Different elements of a prototype: with 83 elements and 6 sites there are 2.5e11 assignments."""
+
+ELEMENTS = tuple(
+    symbol
+    for symbol in chemical_symbols[1:95]
+    if symbol not in ("He", "Ne", "Ar", "Kr", "Xe", "Rn", "Po", "At", "Fr", "Ra", "Pm")
+)
+"""83: H to Pu, as ALEXANDRIA's crystals have them (no noble gas, no Po, At, Fr, Ra), without promethium."""
+
+
+def _are_symbols(symbols: tuple[str, ...]) -> tuple[str, ...]:
+    if strangers := sorted(set(symbols) - set(chemical_symbols[1:])):
+        raise ValueError(f"no elements: {', '.join(strangers)}")
+    return symbols
+
+
+Symbols = Annotated[tuple[str, ...], AfterValidator(_are_symbols)]
+SiteCount = Annotated[int, Field(ge=1, le=MAX_SITES)]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class PrototypesRecipe(_Section):
+    """Crystals whose elements are replaced."""
+
+    source: Path
+    """A store, a folder of CIF files, or `aflow`: pymatgen's set of AFLOW prototypes."""
+    sites: tuple[SiteCount, ...] = (2, 3)
+    """Of how many different elements a prototype is."""
+    max_atoms: PositiveInt = 20
+    """In its primitive cell."""
+
+
+class ElementsRecipe(_Section):
+    """What takes their places."""
+
+    among: Symbols = ELEMENTS
+    exclude: Symbols = ()
+
+    @property
+    def symbols(self) -> tuple[str, ...]:
+        """By atomic number."""
+        return tuple(s for s in chemical_symbols[1:] if s in self.among and s not in self.exclude)
+
+
+class RulesRecipe(_Section):
+    """Chemistry that candidates must obey before they are predicted (extra `screening`)."""
+
+    charge_neutral: bool = False
+    """Some choice of oxidation states of ICSD 2024 (`smact`) is neutral."""
+    pauling: bool = False
+    """In one of those choices the cations are less electronegative than the anions."""
+    alloys: bool = True
+    """Candidates of metals only obey."""
+
+    @model_validator(mode="after")
+    def _pauling_needs_charges(self):
+        if self.pauling and not self.charge_neutral:
+            raise ValueError("pauling is a rule on neutral choices of charges: set charge_neutral too")
+        return self
+
+
+class KeepRecipe(_Section):
+    """Which candidates stay: of each composition the best one."""
+
+    below: float
+    """Predicted distance to the hull, eV/atom."""
+    at_most: PositiveInt | None = None
+    """The so many lowest; null = all."""
+
+
+class RelaxRecipe(_Section):
+    """How those that stay are relaxed."""
+
+    potential: Path
+    fmax: PositiveFloat = 0.05
+    steps: PositiveInt = 500
+    symmetry: bool = True
+    """Keep the prototype's space group."""
+    dtype: Literal["float32", "float64"] = "float32"
+
+
+class ScreeningRecipe(_Section):
+    """One round of screening."""
+
+    model: Path
+    """Property model that predicts e_above_hull."""
+    prototypes: PrototypesRecipe
+    elements: ElementsRecipe = ElementsRecipe()
+    rules: RulesRecipe = RulesRecipe()
+    keep: KeepRecipe
+    relax: RelaxRecipe | None = None
+    """null = candidates are written as substituted."""
+    out: Path
+
+    @model_validator(mode="after")
+    def _elements_suffice(self):
+        n = len(self.elements.symbols)
+        if not self.prototypes.sites or n < max(self.prototypes.sites):
+            raise ValueError(f"{n} elements do not suffice for prototypes.sites {list(self.prototypes.sites)}")
+        return self
+
+    def save(self, path: Path) -> None:
+        """Write as YAML that reads back to an equal recipe."""
+        path.write_text(OmegaConf.to_yaml(OmegaConf.create(self.model_dump(mode="json"))))

@@ -1,0 +1,130 @@
+"""A round of screening: all candidates predicted, of each composition the best kept, these relaxed and written.
+
+The folder of a round: recipe.yaml; round.npz, how far it has come; candidates.csv, histogram.csv and histogram.png;
+relaxations.jsonl; candidates.h5, a store, and cifs/. A round that was killed goes on where it stopped when it is
+started again.
+"""
+
+import resource
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from mlip.screening.best import Best
+from mlip.screening.candidates import Block
+from mlip.screening.checkpoint import RoundState
+from mlip.screening.cluster import screened_on_cluster
+from mlip.screening.outputs import write_histogram, write_list, write_structures
+from mlip.screening.plan import Plan, plan_round
+from mlip.screening.recipe import ScreeningRecipe
+from mlip.screening.relaxed import relax_kept
+from mlip.screening.screener import Screened, Screener
+
+_CHECKPOINT_SECONDS = 30.0
+
+
+def run_round(
+    recipe: ScreeningRecipe,
+    *,
+    cluster: str | None = None,
+    progress: bool = True,
+    checkpoint_seconds: float = _CHECKPOINT_SECONDS,
+) -> dict[str, Any]:
+    """Screen, relax and write; goes on with the round that is in the folder.
+
+    Args:
+        cluster: for the predictions, as `mlip.cluster` names them, a device a worker; None: this process.
+        checkpoint_seconds: at most so much work is lost when the process is killed.
+
+    Returns:
+        counts, times and rates of the round.
+
+    Raises:
+        MlipError: what `plan_round` raises; the folder has another round.
+    """
+    plan = plan_round(recipe)
+    folder = recipe.out
+    folder.mkdir(parents=True, exist_ok=True)
+    state = _state(plan)
+    recipe.save(folder / "recipe.yaml")
+    _screen(plan, state, cluster, progress, checkpoint_seconds)
+    kept = list(plan.kept(state.best))
+    write_list(folder / "candidates.csv", kept)
+    write_histogram(folder, state.histogram, recipe.keep.below)
+    relaxed = None
+    if recipe.relax is not None:
+        relaxed = relax_kept(recipe.relax, kept, folder / "relaxations.jsonl", progress=progress)
+    n_written = write_structures(folder, kept, relaxed, plan)
+    return {
+        **describe_plan(plan),
+        **_counts(plan, state),
+        "relaxations": dict(Counter(record["reason"] for record in (relaxed or {}).values()).most_common()),
+        "written": n_written,
+        "peak_memory_mb": round(_peak_memory_mb()),
+    }
+
+
+def _state(plan: Plan) -> RoundState:
+    path, at_most = plan.recipe.out / "round.npz", plan.recipe.keep.at_most
+    return RoundState.load(path, plan.protocol, at_most) if path.exists() else RoundState(Best(at_most))
+
+
+def _screen(plan: Plan, state: RoundState, cluster: str | None, progress: bool, checkpoint_seconds: float) -> None:
+    """Bring the state to the end of the candidates; it is on disk from time to time, and at last."""
+    path, protocol = plan.recipe.out / "round.npz", plan.protocol
+    before, begun = state.seconds, time.monotonic()
+    saved = begun
+    with _bar(progress) as bar:
+        task = bar.add_task("screening", total=len(plan.candidates), completed=state.cursor)
+        judged = _screened_here if cluster is None else screened_on_cluster
+        for block, screened in judged(plan, state.cursor, cluster):
+            state.add(screened, block.stop)
+            bar.update(task, completed=state.cursor)
+            state.seconds = before + time.monotonic() - begun
+            if time.monotonic() - saved >= checkpoint_seconds:
+                state.save(path, protocol)
+                saved = time.monotonic()
+    state.save(path, protocol)
+
+
+def _screened_here(plan: Plan, start: int, _: None) -> Iterator[tuple[Block, Screened]]:
+    screener = Screener(plan.model, plan.candidates, plan.rules, plan.recipe.keep.below)
+    for block in plan.candidates.blocks(start):
+        yield block, screener.screen(block)
+
+
+def _bar(shown: bool) -> Progress:
+    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+    return Progress(*columns, console=Console(stderr=True), disable=not shown)
+
+
+def describe_plan(plan: Plan) -> dict[str, Any]:
+    """What would be screened."""
+    return {
+        "prototypes": len(plan.prototypes.prototypes),
+        "skipped_structures": dict(plan.prototypes.skipped.most_common()),
+        "elements": len(plan.candidates.elements),
+        "candidates": len(plan.candidates),
+    }
+
+
+def _counts(plan: Plan, state: RoundState) -> dict[str, Any]:
+    return {
+        "predicted": state.n_allowed,
+        "not_finite": state.n_not_finite,
+        "below_cutoff": state.n_below,
+        "kept": len(state.best.candidates),
+        "seconds": round(state.seconds, 2),
+        "per_second": round(len(plan.candidates) / state.seconds, 1) if state.seconds else None,
+    }
+
+
+def _peak_memory_mb() -> float:
+    """Of this process."""
+    unit = 1 if sys.platform == "darwin" else 1024  # bytes there, else KiB
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6

@@ -1,0 +1,67 @@
+"""A block of candidates -> what is to be known of it: counts, a histogram, and those that may stay."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from mlip.property_model import PropertyModel
+from mlip.screening.candidates import Block, Candidates
+from mlip.screening.prediction import Predictor
+from mlip.screening.recipe import MAX_SITES
+from mlip.screening.rules import Rules
+
+EDGES = np.round(np.arange(-1.0, 4.0 + 1e-9, 0.02), 2)
+"""Of the histogram's bins, eV/atom; what lies beyond is counted in the outermost ones."""
+
+
+@dataclass(frozen=True)
+class Screened:
+    """Of a block."""
+
+    n_allowed: int
+    """By the rules; these are predicted."""
+    n_not_finite: int
+    histogram: Int[np.ndarray, "sites bins"]
+    """Predicted distances by the number of elements, from 1."""
+    compositions: Int[np.ndarray, " k"]
+    """Of those below the cutoff; their numbers and distances (eV/atom) likewise."""
+    candidates: Int[np.ndarray, " k"]
+    distances: Float[np.ndarray, " k"]
+
+
+class Screener:
+    """Judges blocks, here or on a worker."""
+
+    def __init__(self, model: PropertyModel, candidates: Candidates, rules: Rules, below: float):
+        self._candidates, self._rules, self._below = candidates, rules, below
+        self._predictor = Predictor(model)
+
+    def screen(self, block: Block) -> Screened:
+        prototype = self._candidates.prototypes[block.prototype]
+        candidates = np.arange(block.start, block.stop)
+        numbers = self._candidates.numbers(block.prototype, candidates)
+        allowed = self._rules.allow(numbers, prototype.atoms_of_site)
+        candidates, numbers = candidates[allowed], numbers[allowed]
+        distances = self._predictor.predict(prototype.graph, numbers)
+        finite = np.isfinite(distances)
+        stay = finite & (distances < self._below)
+        return Screened(
+            n_allowed=len(candidates),
+            n_not_finite=int((~finite).sum()),
+            histogram=_histogram(distances[finite], prototype.n_sites),
+            compositions=self._candidates.compositions(block.prototype, candidates[stay]),
+            candidates=candidates[stay],
+            distances=distances[stay],
+        )
+
+
+def empty_histogram() -> Int[np.ndarray, "sites bins"]:
+    return np.zeros((MAX_SITES, len(EDGES) - 1), np.int64)
+
+
+def _histogram(distances: Float[np.ndarray, " k"], n_sites: int) -> Int[np.ndarray, "sites bins"]:
+    histogram = empty_histogram()
+    inside = np.clip(distances, EDGES[0], EDGES[-1])
+    histogram[n_sites - 1] = np.histogram(inside, EDGES)[0]
+    return histogram

@@ -1,0 +1,94 @@
+"""What is refused before anything is computed."""
+
+from pathlib import Path
+
+import pytest
+from textbook import write_folder
+
+from mlip.errors import MlipError
+from mlip.property_model import PropertyModel
+from mlip.recipe_reading import read_recipe
+from mlip.screening.plan import plan_round
+from mlip.screening.recipe import ELEMENTS, ScreeningRecipe
+from mlip.screening.round import describe_plan
+from tests.conftest import REPOSITORY
+
+RECIPE = REPOSITORY / "recipes" / "screening" / "ternaries.yaml"
+
+
+def read(*overrides: str) -> ScreeningRecipe:
+    return read_recipe(RECIPE, ScreeningRecipe, overrides)
+
+
+def test_there_are_83_elements():
+    assert len(set(ELEMENTS)) == 83
+
+
+def test_a_recipe_reads_back_as_written(tmp_path):
+    recipe = read("relax=null", "elements.among=[Li,O,Cl]")
+    recipe.save(tmp_path / "recipe.yaml")
+    assert read_recipe(tmp_path / "recipe.yaml", ScreeningRecipe) == recipe
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("keep.bellow=0.1", r"command line: unknown key keep\.bellow \(did you mean keep\.below\?\)"),
+        ("relax.potentail=x", r"unknown key relax\.potentail \(did you mean relax\.potential\?\)"),
+        ("keep.below=low", r"keep\.below: input should be a valid number.*not 'low'"),
+        ("prototypes.sites=[7]", r"prototypes\.sites\.0: .*less than or equal to 6"),
+        ("prototypes.sites=[]", "elements do not suffice|prototypes.sites"),
+        ("elements.exclude=[Xx]", r"elements\.exclude: no elements: Xx"),
+        ("elements.among=[Li,O]", r"2 elements do not suffice for prototypes\.sites \[2, 3\]"),
+        ("rules.pauling=true", "set charge_neutral too"),
+        ("keep", "cannot read 'keep'"),
+    ],
+)
+def test_a_recipe_that_makes_no_sense_is_one_line(override, message):
+    with pytest.raises(MlipError, match=message) as error:
+        read(override)
+    assert "\n" not in str(error.value)
+
+
+def test_no_recipe_and_no_yaml_are_one_line(tmp_path):
+    with pytest.raises(MlipError, match="no such recipe"):
+        read_recipe(tmp_path / "none.yaml", ScreeningRecipe)
+    (tmp_path / "list.yaml").write_text("- a\n- b\n")
+    with pytest.raises(MlipError, match="a recipe is a mapping with the keys model, prototypes"):
+        read_recipe(tmp_path / "list.yaml", ScreeningRecipe)
+
+
+def plan(model: Path, folder: Path, **changes):
+    recipe = ScreeningRecipe(model=model, prototypes={"source": folder}, keep={"below": 0.1}, out=folder / "out")
+    return plan_round(recipe.model_copy(update=changes))
+
+
+@pytest.fixture
+def folder(tmp_path) -> Path:
+    return write_folder(tmp_path / "cifs", "rocksalt")
+
+
+def test_what_would_be_screened_is_counted_without_a_trace(model, folder):
+    counted = describe_plan(plan(model, folder))
+    assert counted["candidates"] == 83 * 82 // 2
+    assert not (folder / "out").exists()
+
+
+def test_a_model_of_another_property_or_of_fewer_elements_is_refused(tiny_cgat, tmp_path, folder):
+    def saved(**changes) -> Path:
+        metadata = tiny_cgat.metadata.model_copy(update=changes)
+        return PropertyModel(tiny_cgat.config, tiny_cgat.params, metadata).save(tmp_path / "other.safetensors")
+
+    with pytest.raises(MlipError, match="predicts volume, not e_above_hull"):
+        plan(saved(property="volume"), folder)
+    with pytest.raises(MlipError, match=r"the model does not know H, Be.*elements\.among=\[Li,O\]"):
+        plan(saved(elements=["Li", "O"]), folder)
+
+
+def test_files_that_are_not_there_are_named(model, folder):
+    from mlip.screening.recipe import RelaxRecipe
+
+    with pytest.raises(MlipError, match=r"relax\.potential: .*none\.safetensors: no such potential"):
+        plan(model, folder, relax=RelaxRecipe(potential=folder / "none.safetensors"))
+    with pytest.raises(MlipError, match=r"none\.safetensors"):
+        plan(folder / "none.safetensors", folder)
