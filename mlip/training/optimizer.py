@@ -10,6 +10,7 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from jaxtyping import Array, Float, PyTree
 
 from mlip.errors import MlipError
+from mlip.training.amsgrad import scale_by_amsgrad
 from mlip.training.recipe import TrainRecipe
 
 
@@ -28,7 +29,7 @@ def make_optimizer(recipe: TrainRecipe, params: PyTree) -> optax.GradientTransfo
     steps = [optax.clip_by_global_norm(recipe.clip_norm)] if recipe.clip_norm else []
     if decay and recipe.optimizer != "adamw":
         steps.append(decay)
-    steps.append(optax.scale_by_amsgrad() if recipe.optimizer == "amsgrad" else optax.scale_by_adam())
+    steps.append(scale_by_amsgrad() if recipe.optimizer == "amsgrad" else optax.scale_by_adam())
     if decay and recipe.optimizer == "adamw":
         steps.append(decay)
     chain = optax.chain(*steps)

@@ -37,6 +37,19 @@ def test_weight_decay_of_adam_is_part_of_the_gradient(name):
     assert jnp.allclose(direction["a"], 1.0, rtol=1e-4)  # Adam's first step has the sign of the gradient
 
 
+def test_amsgrad_is_that_of_pytorch():
+    """Positions after every fifth of 20 steps of torch 2.13's `Adam(amsgrad=True)`. A first gradient larger than
+    all others slows the steps after it less than where means are corrected before their largest is taken."""
+    params = {"a": jnp.zeros(())}
+    optimizer = make_optimizer(recipe(optimizer="amsgrad", clip_norm=None), params)
+    state, found = optimizer.init(params), []
+    for gradient in (3.0, -0.5, 0.2, 0.1, 0.1) * 4:
+        direction, state = optimizer.update({"a": jnp.float32(gradient)}, state, params)
+        params = descend(params, direction, jnp.float32(0.01))
+        found.append(float(params["a"]))
+    assert found[4::5] == pytest.approx([-0.02739749, -0.04912425, -0.07011691, -0.09088656], rel=1e-5)
+
+
 def test_only_the_named_parameters_decay():
     params = {"block": {"kernel": jnp.ones(2), "bias": jnp.ones(2)}, "scale": jnp.ones(1)}
     optimizer = make_optimizer(
