@@ -3,10 +3,11 @@ each compression does to speed and size.
 
     python benchmarks/store.py [--frames 1000000] [--index-frames 100000000] [--out benchmarks/results/store.json]
 
-Frames are of real size (crystals of 1 to 40 atoms, 8.6 in the mean) with random positions, forces and stresses, the
-hardest there is to compress; energies, offsets and numbers compress as real ones do. The index of 10^8 frames is whole
-(offsets, materials, splits are written for every frame); its payload is absent: columns that were never written take no
-space, and read as NaN. Compressions other than h5py's own come from hdf5plugin, if it is installed.
+Some ten minutes, and 2 GB of disk. Frames are of real size (crystals of 1 to 40 atoms, 8.6 in the mean) with random
+positions, forces and stresses, the hardest there is to compress; energies, offsets and numbers compress as real ones
+do. The index of 10^8 frames is whole (offsets, materials, splits are written for every frame); its payload is absent:
+columns that were never written take no space, and read as NaN. Compressions other than h5py's own come from hdf5plugin,
+if it is installed. Beside the JSON of `--out` goes a table in Markdown.
 """
 
 import argparse
@@ -18,7 +19,7 @@ import os
 import platform
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
@@ -27,7 +28,7 @@ import h5py
 import numpy as np
 
 from mlip.data import Frame, Store, StoreWriter, Trajectory, writer
-from mlip.data.store import BLOCK
+from mlip.data.shard import BLOCK
 
 # Registers its filters with HDF5, in every process that is to read them.
 hdf5plugin = importlib.import_module("hdf5plugin") if importlib.util.find_spec("hdf5plugin") else None
@@ -92,24 +93,44 @@ def compressed_by(options: dict) -> Iterator[None]:
 
 
 def measure_filter(path: Path, n_frames: int, options: dict, n_reads: int, processes: list[int]) -> dict:
-    start = time.perf_counter()
+    start, cpu = time.perf_counter(), time.process_time()
     with compressed_by(options), StoreWriter(path) as opened:
         for trajectory in trajectories(n_frames):
             opened.add(trajectory, "train")
-    written = time.perf_counter() - start
+    written, cpu = time.perf_counter() - start, time.process_time() - cpu
     result = {
         "mb_per_million_frames": round(path.stat().st_size / n_frames),  # bytes a frame = MB a million
+        "compression_ratio": round(plain_bytes(path) / path.stat().st_size, 3),
         "frames_written_per_s": round(n_frames / written),
-        "frames_in_order_per_s": round(sequential_rate(path)),
+        "frames_written_per_s_of_cpu": round(n_frames / cpu),
+        **in_a_new_process(read_in_order, path),
     }
     return result | {f"random_frames_per_s_{n}_processes": round(random_rate(path, n_reads, n)) for n in processes}
 
 
-def sequential_rate(path: Path) -> float:
+def plain_bytes(path: Path) -> int:
+    """Of all columns, uncompressed."""
+    sizes = []
+    with h5py.File(path) as file:
+        file.visititems(lambda _, item: sizes.append(item.nbytes) if isinstance(item, h5py.Dataset) else None)
+    return sum(sizes)
+
+
+def in_a_new_process(function: Callable[[Path], dict], path: Path) -> dict:
+    """Where memory shows what the function needs of it."""
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        return pool.apply(function, (path,))
+
+
+def read_in_order(path: Path) -> dict:
+    before, start, cpu = resident_mb(), time.perf_counter(), time.process_time()
     with Store(path) as store:
-        start = time.perf_counter()
         n_frames = sum(len(block["size"]) for block in store.blocks(COLUMNS))
-        return n_frames / (time.perf_counter() - start)
+    return {
+        "frames_in_order_per_s": round(n_frames / (time.perf_counter() - start)),
+        "frames_in_order_per_s_of_cpu": round(n_frames / (time.process_time() - cpu)),
+        "resident_growth_mb": round(resident_mb() - before),
+    }
 
 
 def random_rate(path: Path, n_reads: int, n_processes: int) -> float:
@@ -132,34 +153,33 @@ def write_index(path: Path, n_frames: int) -> None:
     """A store of that many frames without payload: a real store, whose columns are then lengthened."""
     with StoreWriter(path) as opened:
         opened.add(next(trajectories(FRAMES_A_MATERIAL)), "train")
+    n_materials = n_frames // FRAMES_A_MATERIAL
     rng = np.random.default_rng(0)
     with h5py.File(path, "r+") as file:
-        sizes = rng.integers(1, 17, n_frames)
-        offsets = np.concatenate([[0], np.cumsum(sizes)])
         for name, column in file["frames"].items():
             column.resize(n_frames + (name == "atom_offset"), axis=0)
+        n_atoms = 0
+        for start in range(0, n_frames, BLOCK * 16):
+            rows = slice(start, min(start + BLOCK * 16, n_frames))
+            ends = n_atoms + np.cumsum(rng.integers(1, 17, rows.stop - rows.start))
+            file["frames/atom_offset"][rows.start + 1 : rows.stop + 1] = ends
+            file["frames/material"][rows] = np.arange(rows.start, rows.stop) // FRAMES_A_MATERIAL
+            file["frames/split"][rows] = 0
+            n_atoms = int(ends[-1])
         for column in file["atoms"].values():
-            column.resize(int(offsets[-1]), axis=0)
-        n_materials = n_frames // FRAMES_A_MATERIAL
+            column.resize(n_atoms, axis=0)
         for name in ("dimensionality", "split", "frame_offset", "id", "formula", "functional"):
             file[f"materials/{name}"].resize(n_materials + (name == "frame_offset"), axis=0)
         for group in ("numbers", "texts"):
             for column in file[f"materials/{group}"].values():
                 column.resize(n_materials, axis=0)
-        for start in range(0, n_frames, BLOCK * 16):
-            rows = slice(start, min(start + BLOCK * 16, n_frames))
-            file["frames/atom_offset"][rows] = offsets[rows]
-            file["frames/material"][rows] = np.arange(rows.start, rows.stop) // FRAMES_A_MATERIAL
-            file["frames/split"][rows] = 0
-        file["frames/atom_offset"][-1] = offsets[-1]
         file["materials/frame_offset"][:] = np.arange(n_materials + 1) * FRAMES_A_MATERIAL
         file["materials/dimensionality"][:] = 3
 
 
 def measure_index(path: Path, n_frames: int) -> dict:
     write_index(path, n_frames)
-    with multiprocessing.get_context("spawn").Pool(1) as pool:
-        return {"file_mb": round(path.stat().st_size / 1e6)} | pool.apply(open_index, (path,))
+    return {"file_mb": round(path.stat().st_size / 1e6)} | in_a_new_process(open_index, path)
 
 
 def open_index(path: Path) -> dict:
@@ -181,6 +201,36 @@ def open_index(path: Path) -> dict:
 
 def resident_mb() -> float:
     return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 1e6
+
+
+def as_markdown(report: dict) -> str:
+    """What was found, as a table: a column a store."""
+    index, found = report["index"], dict(report["compressions"])
+    n_frames = found.pop("frames")
+    stores = {f"{name}, {n_frames:,} frames": figures for name, figures in found.items()}
+    stores[f"the store's own, {report['store']['frames']:,} frames"] = report["store"]
+    measures = [name for name in report["store"] if name != "frames"]
+    header = ["", *stores]
+    rows = [[name.replace("_", " "), *(figures[name] for figures in stores.values())] for name in measures]
+    lines = ["| " + " | ".join(map(str, line)) + " |" for line in (header, ["---"] * len(header), *rows)]
+    versions = ", ".join(f"{name} {version}" for name, version in report["versions"].items())
+    return "\n".join(
+        [
+            "# What a store costs",
+            "",
+            f"{report['date']}, {report['machine']}, load {report['load_average_at_start']} at the start; {versions}.",
+            "By `python benchmarks/store.py`, whose docstring tells of the frames; to make them is part of writing.",
+            "",
+            f"An index of {index['frames']:,} frames, {index['file_mb']} MB: opened in {index['seconds_to_open']} s, "
+            f"memory grows by {index['resident_growth_mb']} MB, a frame is looked up in "
+            f"{index['ms_to_look_up_a_frame']} ms.",
+            "",
+            "Every store has Fletcher32's checksums, and all but the uncompressed shuffle bytes.",
+            "",
+            *lines,
+            "",
+        ]
+    )
 
 
 def main() -> None:
@@ -213,6 +263,7 @@ def main() -> None:
     print(json.dumps(report, indent=2))
     if options.out:
         options.out.write_text(json.dumps(report, indent=2) + "\n")
+        options.out.with_suffix(".md").write_text(as_markdown(report))
 
 
 if __name__ == "__main__":

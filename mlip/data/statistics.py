@@ -50,33 +50,24 @@ def compute_statistics(store: Store, split: str | None = "train", functional: st
     Raises:
         MlipError: there are none.
     """
-    sums = _Sums()
+    sums = StatisticsSums()
     for block in store.blocks(("frames/energy", "atoms/number", "atoms/force"), split, functional):
         sums.add(**block)
     if not sums.n_frames:
         of_functional = f" of the functional {functional}" if functional else ""
         raise MlipError(f"no frame{of_functional} in the split {split!r}", where=str(store.path))
-    present = np.flatnonzero(sums.counts)
-    reference = sums.reference_energies(present)
-    return Statistics(
-        reference_energies={chemical_symbols[z]: float(e) for z, e in zip(present, reference, strict=True)},
-        n_frames=sums.n_frames,
-        n_atoms=int(sums.counts.sum()),
-        elements=[chemical_symbols[z] for z in present],
-        force_rms=float(np.sqrt(sums.force_squares / sums.n_forces)) if sums.n_forces else float("nan"),
-        energy_rms_per_atom=sums.energy_rms_per_atom(present, reference),
-    )
+    return sums.statistics()
 
 
-class _Sums:
-    """What the pass adds up."""
+class StatisticsSums:
+    """What a pass adds up."""
 
     def __init__(self) -> None:
-        self.n_frames = self.n_energies = self.n_forces = 0
-        self.counts = np.zeros(_N_ELEMENTS, dtype=np.int64)
-        self.total = _NormalEquations()
-        self.per_atom = _NormalEquations()
-        self.force_squares = 0.0
+        self.n_frames = self._n_energies = self._n_forces = 0
+        self._counts = np.zeros(_N_ELEMENTS, dtype=np.int64)
+        self._total = _NormalEquations()
+        self._per_atom = _NormalEquations()
+        self._force_squares = 0.0
 
     def add(
         self,
@@ -85,29 +76,43 @@ class _Sums:
         force: Float[np.ndarray, "n 3"],
         size: Int[np.ndarray, " k"],
     ) -> None:
+        """A block of frames. Energies are eV per cell, forces eV/A; `size`: atoms of each frame."""
         k = len(energy)
         cells = np.repeat(np.arange(k), size) * _N_ELEMENTS + number
         composition = np.bincount(cells, minlength=k * _N_ELEMENTS).reshape(k, _N_ELEMENTS)
         self.n_frames += k
-        self.counts += composition.sum(axis=0)
+        self._counts += composition.sum(axis=0)
         known = np.isfinite(energy)
-        self.n_energies += int(known.sum())
+        self._n_energies += int(known.sum())
         rows, energies, sizes = composition[known].astype(np.float64), energy[known], size[known]
-        self.total.add(rows, energies)
-        self.per_atom.add(rows / sizes[:, None], energies / sizes)
+        self._total.add(rows, energies)
+        self._per_atom.add(rows / sizes[:, None], energies / sizes)
         components = force[np.isfinite(force)].astype(np.float64)
-        self.n_forces += components.size
-        self.force_squares += float(components @ components)
+        self._n_forces += components.size
+        self._force_squares += float(components @ components)
 
-    def reference_energies(self, elements: Int[np.ndarray, " e"]) -> Float[np.ndarray, " e"]:
-        if not self.n_energies:
+    def statistics(self) -> Statistics:
+        """Of all that was added."""
+        present = np.flatnonzero(self._counts)
+        reference = self._reference_energies(present)
+        return Statistics(
+            reference_energies={chemical_symbols[z]: float(e) for z, e in zip(present, reference, strict=True)},
+            n_frames=self.n_frames,
+            n_atoms=int(self._counts.sum()),
+            elements=[chemical_symbols[z] for z in present],
+            force_rms=float(np.sqrt(self._force_squares / self._n_forces)) if self._n_forces else float("nan"),
+            energy_rms_per_atom=self._energy_rms_per_atom(present, reference),
+        )
+
+    def _reference_energies(self, elements: Int[np.ndarray, " e"]) -> Float[np.ndarray, " e"]:
+        if not self._n_energies:
             return np.full(len(elements), np.nan)
-        return self.total.solution(elements)
+        return self._total.solution(elements)
 
-    def energy_rms_per_atom(self, elements: Int[np.ndarray, " e"], reference: Float[np.ndarray, " e"]) -> float:
-        if not self.n_energies:
+    def _energy_rms_per_atom(self, elements: Int[np.ndarray, " e"], reference: Float[np.ndarray, " e"]) -> float:
+        if not self._n_energies:
             return float("nan")
-        return float(np.sqrt(self.per_atom.residual_square(elements, reference) / self.n_energies))
+        return float(np.sqrt(self._per_atom.residual_square(elements, reference) / self._n_energies))
 
 
 class _NormalEquations:

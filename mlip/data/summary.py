@@ -6,6 +6,7 @@ elements, sizes, neighbours. Memory holds a block of frames and a sample of them
 
 import hashlib
 import json
+from collections import Counter
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from ase.neighborlist import primitive_neighbor_list
 from jaxtyping import Float, Int
 
 from mlip.data.schema import FILE_CHECKSUM_BYTES
-from mlip.data.statistics import compute_statistics
+from mlip.data.statistics import StatisticsSums
 from mlip.data.store import Store, shard_paths
 from mlip.data.writer import partial_path, put_in_place
 
@@ -110,9 +111,11 @@ def fingerprint_of(path: Path) -> str:
 
 def compute_summary(store: Store, cutoff: float = 5.0) -> Summary:
     """The summary of a store's frames, all splits together."""
-    names = sorted({material.functional for material in store.materials()})
+    n_frames: Counter[str] = Counter()
+    for material in store.materials():
+        n_frames[material.functional] += len(material.frames)
     counts = _Counts()
-    functionals = {name: _of_functional(store, name, counts) for name in names}
+    functionals = {name: _of_functional(store, name, n, counts) for name, n in sorted(n_frames.items())}
     return Summary(
         fingerprint=fingerprint_of(store.path),
         version=SUMMARY_VERSION,
@@ -151,22 +154,24 @@ class _Range:
             self.ends = [min(ends), max(ends)]
 
 
-def _of_functional(store: Store, name: str, counts: _Counts) -> OfFunctional:
-    statistics = compute_statistics(store, None, name)
+def _of_functional(store: Store, name: str, n_frames: int, counts: _Counts) -> OfFunctional:
+    sums = StatisticsSums()
     energy, force, stress = _Range(), _Range(), _Range()
-    stride = max(1, statistics.n_frames // _SAMPLE)
+    stride = max(1, n_frames // _SAMPLE)
     rows, energies = [], []
     columns = ("frames/energy", "frames/stress", "atoms/number", "atoms/force")
     for block in store.blocks(columns, None, name):
+        stress.add(block.pop("stress"))
+        sums.add(**block)
         size = block["size"]
         composition = _composition(block["number"], size)
         counts.add(composition, size)
         energy.add(block["energy"] / size)
         force.add(block["force"])
-        stress.add(block["stress"])
         known = np.flatnonzero(np.isfinite(block["energy"]))[::stride]
         rows.append(composition[known])
         energies.append(block["energy"][known])
+    statistics = sums.statistics()
     return OfFunctional(
         n_frames=statistics.n_frames,
         n_atoms=statistics.n_atoms,

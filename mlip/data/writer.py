@@ -50,10 +50,11 @@ times slower, and the file 2 % smaller."""
 
 FILTERS = {"compression": "gzip", "compression_opts": 1, "shuffle": True, "fletcher32": True}
 """gzip, for its output depends on its input alone: h5py's lzf compresses with whatever its hash table holds at the
-begin, so that the same frames made other bytes now and then. A frame of random digits takes 340 bytes so, 375 by lzf,
-464 as it is; higher levels save 1 % more, Zstd nothing, and it would ask every reader for a plug-in
-(`benchmarks/store.py`). Fletcher32 makes HDF5 refuse an altered chunk whenever it is read, not only when `mlip data
-check` runs."""
+begin, so that the same frames made other bytes now and then. A frame of random digits takes 345 bytes so, 380 by lzf,
+469 as it is; level 4 saves 1 % more. Zstd takes 345, too, and reads in order 1.8 times as fast, which nobody would
+notice (gzip: 300,000 frames/s and core), but would ask every reader for a plug-in; Blosc2 is no better in chunks as
+small as these (`benchmarks/store.py`, `benchmarks/results/store.md`). Fletcher32 makes HDF5 refuse an altered chunk
+whenever it is read, not only when `mlip data check` runs."""
 
 
 class StoreWriter:

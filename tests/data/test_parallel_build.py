@@ -174,6 +174,33 @@ def wait_for_end(pids: set[int]) -> None:
         time.sleep(0.05)
 
 
+PEAK = """
+    import re
+    import sys
+    from pathlib import Path
+    from mlip.data.build import BuildSettings, build
+
+    if __name__ == "__main__":
+        build([Path(sys.argv[1])], Path(sys.argv[2]), BuildSettings(subsample=0.01))
+        print(int(re.search(r"VmHWM:\\s*(\\d+) kB", Path("/proc/self/status").read_text())[1]) / 1e3)
+"""
+
+
+@pytest.mark.slow
+def test_memory_does_not_grow_with_the_source(tmp_path):
+    (tmp_path / "peak.py").write_text(textwrap.dedent(PEAK))
+    material = json.dumps(runs(np.random.default_rng(0)))
+    peaks = []
+    for n_materials in (1000, 5000):
+        source = tmp_path / f"pbe_{n_materials:04d}.json"
+        source.write_text("{" + ",".join(f'"agm{k:09d}": {material}' for k in range(n_materials)) + "}")
+        command = [sys.executable, str(tmp_path / "peak.py"), str(source), str(tmp_path / f"{n_materials}.h5")]
+        peaks.append(float(subprocess.run(command, capture_output=True, text=True, check=True).stdout))
+    assert source.stat().st_size > 100e6
+    assert peaks[1] - peaks[0] < 20  # MB
+    assert peaks[1] < 300
+
+
 def test_parts_of_other_settings_are_not_mixed_in(source, tmp_path):
     out = tmp_path / "store.h5"
     truncated = tmp_path / "pbe_9999.json"

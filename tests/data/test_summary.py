@@ -73,6 +73,20 @@ def test_robust_reference_energies_are_not_pulled_by_outliers():
     assert np.abs(plain - [-1.5, -2.5]).min() > 1.0
 
 
+def test_one_pass_reads_every_frame_once(store, monkeypatch):
+    n_read = Counter()
+    blocks = Store.blocks
+
+    def counted(self, *choice):
+        for block in blocks(self, *choice):
+            n_read["frames"] += len(block["size"])
+            yield block
+
+    monkeypatch.setattr(Store, "blocks", counted)
+    compute_summary(store)
+    assert n_read["frames"] == len(store)
+
+
 def test_it_is_computed_once_and_again_for_another_store(store, monkeypatch):
     calls = Counter()
     compute = summary.compute_summary
