@@ -16,6 +16,10 @@ import jraph
 import numpy as np
 from jaxtyping import Bool, Int
 
+_MIXED = 0.2
+"""Standard deviation of the logarithm of the sizes that `deal` mixes: batches are as random as can be, and hardly less
+equal, as each still gets one structure of about every size."""
+
 
 class Shape(NamedTuple):
     """The array sizes of a padded batch, the padding included."""
@@ -56,7 +60,7 @@ class ShapeLadder:
         loads = []
         for _ in range(12):
             sample = sizes[rng.choice(len(sizes), n_graphs, replace=n_graphs > len(sizes))]
-            loads += [sample[batch].sum(0) for batch in deal(sample, n_batches)]
+            loads += [sample[batch].sum(0) for batch in deal(sample, n_batches, rng)]
         quantiles = np.ceil(1.01 * np.quantile(loads, [0.98, 0.8, 0.5], axis=0)).astype(int).tolist()
         rungs = [Shape(nodes + 1, max(edges, 1), math.ceil(n_graphs / n_batches) + 1) for nodes, edges in quantiles]
         kept = rungs[:1]
@@ -248,17 +252,29 @@ def _groups_within(members: np.ndarray, sizes: np.ndarray, budget: np.ndarray) -
         n_groups += 1 + n_groups // 50
 
 
-def deal(sizes: Int[np.ndarray, "k 2"], n_batches: int) -> list[Int[np.ndarray, " b"]]:
+def deal(
+    sizes: Int[np.ndarray, "k 2"], n_batches: int, rng: np.random.Generator | None = None
+) -> list[Int[np.ndarray, " b"]]:
     """Structures dealt out to `n_batches` of equal count (to one) and nearly equal atoms and edges.
+
+    Args:
+        rng: decides who goes with whom among structures of about the same size. Without it the same structures give
+            the same batches in whatever order they come.
 
     Returns:
         For every batch the indices of its structures, ascending.
     """
     places, n_larger = divmod(len(sizes), n_batches)
-    return _spread(sizes, n_batches, places, n_larger)
+    return _spread(sizes, n_batches, places, n_larger, rng)
 
 
-def _spread(sizes: Int[np.ndarray, "k 2"], n_batches: int, places: float, n_larger: int) -> list[np.ndarray]:
+def _spread(
+    sizes: Int[np.ndarray, "k 2"],
+    n_batches: int,
+    places: float,
+    n_larger: int,
+    rng: np.random.Generator | None = None,
+) -> list[np.ndarray]:
     """Structures largest first, each to the batch with the least of what the structure has most of.
 
     That is the batch whose atoms and edges have the smallest scalar product with the structure's, each as a
@@ -268,11 +284,12 @@ def _spread(sizes: Int[np.ndarray, "k 2"], n_batches: int, places: float, n_larg
         places: structures that a batch may have; `n_larger` of the batches one more.
     """
     shares = sizes / np.maximum(sizes.sum(0), 1)
+    largeness = shares.sum(1) if rng is None else shares.sum(1) * np.exp(_MIXED * rng.normal(size=len(sizes)))
     loads = np.zeros((n_batches, 2))
     counts = np.zeros(n_batches, np.int64)
     closed = np.zeros(n_batches)
     batches: list[list[int]] = [[] for _ in range(n_batches)]
-    for index in np.argsort(-shares.sum(1), kind="stable"):
+    for index in np.argsort(-largeness, kind="stable"):
         batch = int((loads @ shares[index] + closed).argmin())
         batches[batch].append(int(index))
         loads[batch] += shares[index]

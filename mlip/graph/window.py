@@ -31,12 +31,15 @@ class BatchMaker:
     ladder: ShapeLadder
     n_devices: int
 
-    def __call__(self, indices: Int[np.ndarray, " w"], n_steps: int) -> list[jraph.GraphsTuple]:
+    def __call__(
+        self, indices: Int[np.ndarray, " w"], n_steps: int, rng: np.random.Generator | None = None
+    ) -> list[jraph.GraphsTuple]:
+        """`rng` as of `deal`."""
         graphs = self.build_graphs(indices)
         sizes = graph_sizes(graphs)
         return [
             self._batch(graphs, sizes, parts)
-            for parts in _steps(deal(sizes, n_steps * self.n_devices), sizes, self.n_devices)
+            for parts in _steps(deal(sizes, n_steps * self.n_devices, rng), sizes, self.n_devices)
         ]
 
     def _batch(self, graphs, sizes, parts) -> jraph.GraphsTuple:
@@ -67,8 +70,9 @@ class TrainingWindow:
     def __call__(self, number: int) -> list[jraph.GraphsTuple]:
         epoch, window = divmod(int(number), self.windows.n_windows)
         first, last, n_steps = self.windows.share(window)
-        places = first + np.random.default_rng((self.seed, epoch, first)).permutation(last - first)
-        return self.make_batches(self.order.frames(epoch, places), n_steps)
+        rng = np.random.default_rng((self.seed, epoch, first))
+        places = first + rng.permutation(last - first)
+        return self.make_batches(self.order.frames(epoch, places), n_steps, rng)
 
 
 @dataclass(frozen=True)

@@ -152,10 +152,25 @@ def test_dealing_gives_every_structure_once_and_batches_of_equal_count(n, n_batc
 
 def test_dealt_batches_are_nearly_equal_in_atoms_and_edges():
     sizes = crystal_sizes(2048)
-    totals = np.array([sizes[batch].sum(0) for batch in deal(sizes, 64)])
-    assert (totals.max(0) / totals.mean(0) < 1.03).all()
+    for rng, unequal in ((None, 1.03), (np.random.default_rng(0), 1.06)):
+        totals = np.array([sizes[batch].sum(0) for batch in deal(sizes, 64, rng)])
+        assert (totals.max(0) / totals.mean(0) < unequal).all()
     in_order = sizes.reshape(64, 32, 2).sum(1)
     assert (in_order.max(0) / in_order.mean(0) > 1.3).all()  # what it would be without
+
+
+@pytest.mark.parametrize("n", [88, 2048])
+def test_who_is_dealt_with_whom_is_as_random_as_can_be(n):
+    """Else a run whose epochs are one window each learns from the same batches over and over."""
+    sizes, rng = crystal_sizes(n), np.random.default_rng(0)
+    first, second = (company(deal(sizes, n // 4, rng)) for _ in range(2))
+    assert len(first & second) / len(first) < 3 * 3 / (n - 1) + 0.01  # 3 / (n - 1) of random batches
+    assert company(deal(sizes, n // 4)) == company(deal(sizes, n // 4))
+
+
+def company(batches) -> set[tuple[int, int]]:
+    """Pairs that share a batch."""
+    return {(int(a), int(b)) for batch in batches for a in batch for b in batch if a < b}
 
 
 @pytest.mark.parametrize("graphs_per_batch", [32, 128])
@@ -163,10 +178,10 @@ def test_training_batches_have_few_shapes_and_less_than_a_tenth_of_padding(graph
     sizes = crystal_sizes(20_000)
     n_batches = 2048 // graphs_per_batch
     ladder = ShapeLadder.from_sizes(sizes, 2048, n_batches)
-    used, slots = [], np.zeros(2)
+    used, slots, rng = [], np.zeros(2), np.random.default_rng(0)
     for start in range(0, 9 * 2048, 2048):
         window = sizes[start : start + 2048]
-        for batch in deal(window, n_batches):
+        for batch in deal(window, n_batches, rng):
             n_node, n_edge = window[batch].sum(0).tolist()
             shape = ladder.smallest(n_node + 1, n_edge, len(batch) + 1)
             used.append(shape)
