@@ -236,6 +236,9 @@ class Recipe(_Section):
             return self
         if self.loss != LossRecipe() or self.data.replay is not None:
             raise ValueError("loss and data.replay are for potentials; a property has property.loss")
+        stage_two = self.stage_two
+        if stage_two is not None and (stage_two.energy, stage_two.forces, stage_two.stress) != (None, None, None):
+            raise ValueError("stage_two has weights of a potential's loss, and a property is learned")
         takes_vectors, has_file = self.model.element_vectors == "fixed", self.property.element_vectors is not None
         if (has_file and not takes_vectors) or (takes_vectors and not has_file and self.init_from is None):
             raise ValueError("property.element_vectors, a file, and model.element_vectors: fixed go together")

@@ -20,12 +20,10 @@ from pydantic import BaseModel
 from mlip.data import Store
 from mlip.data.element_vectors import read_element_vectors
 from mlip.errors import MlipError
+from mlip.evaluation.property_errors import label_of
 from mlip.graph.shells import shell_graph
 from mlip.property_model import PropertyModel
 from mlip.training.recipe import PropertyRecipe, Recipe
-
-_OF_CELL = ("volume",)
-"""Properties that a store has for the cell, and a network learns for an atom."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -115,8 +113,11 @@ def open_property_dataset(
     formulas: dict[int, str] = {}
     functionals: set[str] = set()
     for material in store.materials():
-        frame, value = material.frames[-1], material.properties.get(wanted.name)
-        if material.split not in frames or (value := _of_atom(wanted, value, store, frame, left_out)) is None:
+        if material.split not in frames:
+            continue
+        frame, value = material.frames[-1], label_of(store, material, wanted.name)
+        if why := _why_not(wanted, value):
+            left_out[why] += 1
             continue
         values[frame], formulas[frame] = value, material.formula
         frames[material.split].append(frame)
@@ -140,17 +141,13 @@ def open_property_dataset(
     )
 
 
-def _of_atom(wanted: PropertyRecipe, value, store: Store, frame: int, left_out: Counter[str]) -> float | None:
-    """The value as it is learned; None, and counted, where it is not known or not wanted."""
-    if not isinstance(value, float | int) or not np.isfinite(value):
-        left_out[f"{wanted.name} is not known"] += 1
-        return None
-    if wanted.name in _OF_CELL:
-        value /= int(store.n_atoms_of(np.array([frame]))[0])
+def _why_not(wanted: PropertyRecipe, value: float | None) -> str | None:
+    """Why a material is left out; None if it is not."""
+    if value is None:
+        return f"{wanted.name} is not known"
     if wanted.largest is not None and value > wanted.largest:
-        left_out[f"{wanted.name} > {wanted.largest:g}"] += 1
-        return None
-    return float(value)
+        return f"{wanted.name} > {wanted.largest:g}"
+    return None
 
 
 def _scale(values, wanted: PropertyRecipe, store, start, recipe: Recipe, remembered) -> tuple[float, float]:

@@ -12,7 +12,9 @@ from mlip.data.element_vectors import read_element_vectors, vectors_by_number
 from mlip.property_model import PropertyMetadata, PropertyModel, evaluate, init_parameters
 from mlip.training.properties.dataset import PropertyDataset, PropertyGraphBuilder, open_property_dataset
 from mlip.training.properties.loss import ROBUST, property_counts, property_terms
+from mlip.training.properties.report import report_predictions
 from mlip.training.quantity import Quantity
+from mlip.training.report.predictions import PredictionReport
 from mlip.training.run_folder import RunFolder
 from mlip.training.task import Task
 from mlip.training.terms import Counts, Terms
@@ -51,6 +53,9 @@ class PropertyTask(Task):
     def terms(self, params: PyTree, graph: GraphsTuple, scale: Float[Array, ""]) -> Terms:
         outputs = evaluate(self.network, params, graph)
         return property_terms(outputs, graph, self.recipe.property.loss, scale)
+
+    def report_predictions(self, model: PropertyModel, store: Store, at_most: int) -> PredictionReport | None:
+        return report_predictions(model, store, largest=self.recipe.property.largest, at_most=at_most)
 
     def export(self, params: PyTree, data: PropertyDataset, provenance: dict[str, Any]) -> PropertyModel:
         metadata = PropertyMetadata(

@@ -1,20 +1,28 @@
 """CGAT learns a property by the trainer of the potentials: it beats each composition's mean, resumes, transfers."""
 
 import json
+import re
+import shutil
+from io import StringIO
 
 import numpy as np
 import pytest
 from ase import Atoms
 from ase.build import bulk
 from ase.calculators.emt import EMT
+from rich.console import Console
 
 from mlip.data import Frame, Store, StoreWriter, Trajectory
 from mlip.errors import MlipError
 from mlip.property_model import PropertyModel
+from mlip.training.live_table import RunDisplay
 from mlip.training.log import read_metrics
 from mlip.training.loop import train
 from mlip.training.properties.dataset import open_property_dataset
 from mlip.training.recipe_file import load_recipe
+from mlip.training.report.write import write_report
+from mlip.training.sweep import TABLE, plan_sweep, run_sweep, table_of
+from mlip.training.tasks import task_of
 
 RECIPE = """
 data: {store: STORE, workers: 0}
@@ -129,6 +137,44 @@ def test_validation_errors_are_in_the_propertys_unit(trained, store):
     assert best["loss"] == pytest.approx(best["property_mae"] / model.metadata.std, rel=1e-3)
 
 
+def test_the_report_of_a_run_has_the_errors_of_its_model(trained, store, tmp_path):
+    made, model = trained
+    said = write_report(made.out, tmp_path / "report.html")
+    atoms, energies, _ = crystals(store, "val")
+    assert said.startswith(f"the model on {len(atoms)} of {len(atoms)} validation materials")
+    text = (tmp_path / "report.html").read_text()
+    for heading in ("Parity", "Errors by element", "Worst materials", "e_form MAE", "trained on surrogate labels"):
+        assert heading in text
+    row = re.search(r"<td[^>]*>validation</td>(.*?)</tr>", text)[1]
+    mae = float(re.findall(r"<td>(.*?)</td>", row)[1])
+    assert mae == pytest.approx(np.abs(model.predict(atoms) - energies).mean(), rel=1e-3)  # four digits
+
+
+def test_a_sweep_tells_the_errors_of_the_property(trained, recipe, tmp_path):
+    made, _ = trained
+    (tmp_path / "sweep.yaml").write_text("train.seed: [0]")
+    runs = plan_sweep(made.out.with_name("recipe.yaml"), [f"out={tmp_path / 'sweep'}"], tmp_path / "sweep.yaml")
+    shutil.copytree(made.out, tmp_path / "sweep" / "seed=0")  # done before: it is taken as it is
+    (result,) = run_sweep(runs)
+    best = min(read_metrics(made.out, "validation"), key=lambda record: record["loss"])
+    assert result.validation == {key: best[key] for key in ("step", "loss", "property_mae")}
+    header, (row,) = table_of(runs, [result])
+    assert header == ("train.seed", "step", "loss", "MAE")
+    assert row == (0, best["step"], best["loss"], f"{best['property_mae']:.4g}")
+    assert "property_mae" in (tmp_path / "sweep" / TABLE).read_text()
+
+
+def test_whoever_watches_sees_the_error_of_the_property(recipe):
+    display = RunDisplay(90, task_of(recipe("unused")).quantities)
+    display.update("train", 9, {"loss": 0.31, "loss_property": 0.31, "property_mae": 0.01234})
+    assert "step 9/90  loss 0.31  MAE 0.01234  " in display.line()
+    console = Console(width=80, record=True, file=StringIO())
+    console.print(display)
+    heading, training, *_ = console.export_text().splitlines()
+    assert heading.split() == ["loss", "MAE", "at", "step"]
+    assert training.split() == ["training", "0.31", "0.01234", "9"]
+
+
 def test_a_resumed_run_ends_with_the_same_parameters(recipe):
     whole = PropertyModel.load(train(recipe("whole", "train.epochs=2", "train.checkpoint_every=3"), quiet=True))
     halves = recipe("halves", "train.epochs=2", "train.checkpoint_every=3")
@@ -192,7 +238,8 @@ def test_given_vectors_of_elements_stay_as_they_are(recipe, tmp_path):
     [
         (["property=null"], "cgat needs the section property"),
         (["property.name=band_gap"], "0 training materials with band_gap"),
-        (["loss.energy=2"], "loss and data.replay are for potentials"),
+        (["loss.energy=2"], "are for potentials; a property has property.loss"),
+        (["stage_two={after_epoch: 2, energy: 10}"], "stage_two has weights of a potential's loss"),
         (["model.element_vectors=fixed"], "go together"),
         (["property.nam=e_form"], "unknown key property.nam"),
     ],

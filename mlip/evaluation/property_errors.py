@@ -1,0 +1,125 @@
+"""How well a property model knows the materials of a store, beside the best that a constant can do."""
+
+from collections import Counter
+from dataclasses import dataclass
+
+import numpy as np
+from ase.formula import Formula
+from jaxtyping import Float
+
+from mlip.data import Frame, Store
+from mlip.data.store import Material
+from mlip.errors import MlipError
+from mlip.evaluation.split_errors import evenly_chosen
+from mlip.graph.shells import shell_graph
+from mlip.property_model import PropertyModel
+
+OF_CELL = ("volume",)
+"""Properties that a store has for the cell, and a network learns for an atom."""
+
+
+@dataclass(frozen=True)
+class PropertyErrors:
+    """Materials of a split with label and prediction, in the property's unit."""
+
+    n_materials: int
+    """Of the split, that have the property; those compared may be fewer."""
+    ids: list[str]
+    formulas: list[str]
+    labels: Float[np.ndarray, " k"]
+    predicted: Float[np.ndarray, " k"]
+    left_out: Counter[str]
+    """Why no prediction can be made -> of how many materials."""
+
+    @property
+    def errors(self) -> Float[np.ndarray, " k"]:
+        """Predicted minus label."""
+        return self.predicted - self.labels
+
+    @property
+    def mae(self) -> float:
+        return float(np.abs(self.errors).mean())
+
+    @property
+    def rmse(self) -> float:
+        return float(np.sqrt((self.errors**2).mean()))
+
+    @property
+    def median(self) -> float:
+        """Of the absolute errors."""
+        return float(np.median(np.abs(self.errors)))
+
+    @property
+    def mae_of_median(self) -> float:
+        """Of the median of the labels as the prediction for all: no constant has a smaller one."""
+        return float(np.abs(self.labels - np.median(self.labels)).mean())
+
+    @property
+    def of_elements(self) -> dict[str, tuple[int, float]]:
+        """Symbol -> materials that contain it, and their MAE."""
+        errors: dict[str, list[float]] = {}
+        for formula, error in zip(self.formulas, np.abs(self.errors), strict=True):
+            for symbol in Formula(formula).count():
+                errors.setdefault(symbol, []).append(float(error))
+        return {symbol: (len(values), float(np.mean(values))) for symbol, values in errors.items()}
+
+
+def label_of(store: Store, material: Material, name: str) -> float | None:
+    """A material's property as a network learns it; None where it is not known."""
+    value = material.properties.get(name)
+    if not isinstance(value, float | int) or not np.isfinite(value):
+        return None
+    n_atoms = int(store.n_atoms_of(np.array([material.frames[-1]]))[0]) if name in OF_CELL else 1
+    return float(value / n_atoms)
+
+
+def evaluate_property(
+    model: PropertyModel,
+    store: Store,
+    split: str | None = None,
+    *,
+    largest: float | None = None,
+    at_most: int | None = None,
+) -> PropertyErrors:
+    """Predictions for the relaxed structures, the last frames, of a split's materials (None: of all).
+
+    Args:
+        largest: materials with more are left out, as in training.
+        at_most: so many of them, evenly chosen.
+    """
+    name = model.metadata.property
+    labelled = [
+        (material, label)
+        for material in store.materials()
+        if split in (None, material.split) and (label := label_of(store, material, name)) is not None
+    ]
+    if largest is not None:
+        labelled = [(material, label) for material, label in labelled if label <= largest]
+    chosen = evenly_chosen(np.arange(len(labelled)), len(labelled) if at_most is None else at_most)
+    left_out: Counter[str] = Counter()
+    sound: list[tuple[Material, float, Frame]] = []
+    for material, label in (labelled[k] for k in chosen):
+        frame = store.frame(material.frames[-1])
+        if why := _why_not(model, frame):
+            left_out[why] += 1
+        else:
+            sound.append((material, label, frame))
+    return PropertyErrors(
+        len(labelled),
+        [material.id for material, _, _ in sound],
+        [material.formula for material, _, _ in sound],
+        np.array([label for _, label, _ in sound]),
+        model.predict([frame for _, _, frame in sound]),
+        left_out,
+    )
+
+
+def _why_not(model: PropertyModel, frame: Frame) -> str | None:
+    """Why nothing can be predicted; None if it can."""
+    config = model.config
+    try:
+        model.check_elements(frame.numbers)
+        shell_graph(frame, config.n_neighbors, cutoff=config.cutoff, tolerance=config.shell_tolerance)
+    except MlipError as error:
+        return error.what
+    return None
