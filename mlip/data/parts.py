@@ -111,7 +111,7 @@ def build_part(
     report = BuildReport()
     kinds: dict[str, str] = {}
     with (
-        _rare_garbage_collection(),
+        rare_garbage_collection(),
         process_pool(n_helpers) if n_helpers else nullcontext() as pool,
         part.list_file(folder, "skipped").open("w", encoding="utf-8") as skipped_file,
         part.list_file(folder, "findings").open("w", encoding="utf-8") as findings_file,
@@ -195,10 +195,10 @@ def _refined(
 ) -> Iterator[Refined]:
     path = Path(source.path)
     if is_alexandria(path):
-        chunks = _chunks(alexandria.material_members(path, on_bytes))
+        chunks = chunks_of(alexandria.material_members(path, on_bytes))
         if pool is not None:
             return _refined_by_helpers(chunks, source, settings, pool, n_helpers)
-        return chain.from_iterable(_refine_members(chunk, source.path, settings) for chunk in chunks)
+        return chain.from_iterable(refine_members(chunk, source.path, settings) for chunk in chunks)
     items = read_source(
         path,
         functional=settings.functional,
@@ -209,7 +209,8 @@ def _refined(
     return (refine(item, settings, source.path) for item in items)
 
 
-def _chunks(members: Iterable[Member]) -> Iterator[list[Member]]:
+def chunks_of(members: Iterable[Member]) -> Iterator[list[Member]]:
+    """Consecutive materials of some `_CHUNK_BYTES` of text together."""
     chunk: list[Member] = []
     size = 0
     for member in members:
@@ -228,15 +229,16 @@ def _refined_by_helpers(
     """In the order of the file; a few chunks a helper are under way, so that memory stays bounded."""
     under_way: deque[Future[list[Refined]]] = deque()
     for chunk in chunks:
-        under_way.append(pool.submit(_refine_members, chunk, source.path, settings))
+        under_way.append(pool.submit(refine_members, chunk, source.path, settings))
         if len(under_way) > 2 * n_helpers:
             yield from under_way.popleft().result()
     for future in under_way:
         yield from future.result()
 
 
-def _refine_members(chunk: list[Member], path: str, settings: BuildSettings) -> list[Refined]:
-    with _rare_garbage_collection():
+def refine_members(chunk: list[Member], path: str, settings: BuildSettings) -> list[Refined]:
+    """What becomes of the materials of a file of ALEXANDRIA's, whose text has been found."""
+    with rare_garbage_collection():
         items = [
             alexandria.from_member(member, Path(path), settings.functional, settings.dimensionality) for member in chunk
         ]
@@ -244,7 +246,7 @@ def _refine_members(chunk: list[Member], path: str, settings: BuildSettings) -> 
 
 
 @contextmanager
-def _rare_garbage_collection() -> Iterator[None]:
+def rare_garbage_collection() -> Iterator[None]:
     """Decoded JSON has no cycles, and to look for some in its millions of objects takes a third of the time."""
     before = gc.get_threshold()
     gc.set_threshold(1_000_000, 50, 100)
