@@ -186,6 +186,16 @@ class PropertyModel:
         return cls(config, params, metadata)
 
 
+def is_property_model(path: str | os.PathLike) -> bool:
+    """Whether a model's file is of a property model, not of a potential.
+
+    Raises:
+        MlipError: no such file, not a file of ours, written by a newer version, damaged.
+    """
+    header, _ = read_model_file(path)
+    return "property" in header.get("metadata", {})
+
+
 def init_parameters(config: BaseModel, seed: int = 0) -> Any:
     """Random parameters of a property model, float32."""
     initialise = jax.jit(build_model(config).init)  # compiled, the unused forward pass costs nothing

@@ -19,8 +19,7 @@ from mlip.benchmark.hull_references import composition_of, read_references
 from mlip.benchmark.hull_table import HullPredictions
 from mlip.data import Frame, Store
 from mlip.errors import MlipError
-from mlip.model_file import read_model_file
-from mlip.property_model import PropertyModel
+from mlip.property_model import PropertyModel, is_property_model
 from mlip.runtime import compilation_seconds
 
 DISTANCE, FORMATION_ENERGY = "e_above_hull", "e_form"
@@ -135,8 +134,7 @@ def _by_results(name: str, path: Path, source: str, judged: Judged) -> tuple[Hul
 
 
 def _by_property_model(name: str, path: Path, source: str, judged: Judged) -> tuple[HullPredictions, list[str]]:
-    header, _ = read_model_file(path)
-    if "property" not in header.get("metadata", {}):
+    if not is_property_model(path):
         raise MlipError(
             "is a potential, which relaxes first", where=str(path), fix="mlip benchmark relaxation, then its results"
         )

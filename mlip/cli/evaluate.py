@@ -1,28 +1,43 @@
-"""`mlip evaluate`: errors of a potential on labelled frames, beside trivial predictors."""
+"""`mlip evaluate`: errors of a potential on labelled frames, or of a property model on labelled materials."""
 
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import typer
 
+from mlip.errors import MlipError
+
+if TYPE_CHECKING:
+    from mlip.evaluation.property_errors import PropertyErrors
+
+_WORST_ELEMENTS = 10
+
 
 def evaluate(
-    potential: Path = typer.Argument(help="A potential (.safetensors)."),
-    data: Path = typer.Argument(help="A store, or any file that `mlip data build` reads."),
+    potential: Path = typer.Argument(help="A potential or a property model (.safetensors)."),
+    data: Path = typer.Argument(help="A store, or (of a potential) any file that `mlip data build` reads."),
     split: str = typer.Option(None, "--split", help="Of a store: train, val or test. Default: all frames."),
     functional: str = typer.Option(None, "--functional", help="Of a file that does not tell: PBE, ..."),
     head: str = typer.Option(None, "--head", help="Of a potential with several: the one to be evaluated."),
     dtype: str = typer.Option("float32", "--dtype", help="float32 or float64."),
-    elements: bool = typer.Option(False, "--elements", help="Every element, not the ten with the worst forces."),
+    elements: bool = typer.Option(False, "--elements", help="Every element, not the ten with the worst errors."),
     as_json: bool = typer.Option(False, "--json", help="Print JSON instead of the table."),
 ) -> None:
-    """Energy, force and stress errors of a potential by dimensionality, beside E0 only, F = 0 and S = 0."""
+    """Energy, force and stress errors of a potential by dimensionality, beside E0 only, F = 0 and S = 0; errors of a
+    property model beside the best constant."""
     from rich.console import Console
 
     from mlip.evaluation.error_tables import error_tables
     from mlip.evaluation.evaluate import evaluate_path
     from mlip.potential import open_potential
+    from mlip.property_model import is_property_model
 
+    if is_property_model(potential):
+        if functional is not None or head is not None:
+            raise MlipError("--functional and --head are for potentials", where=str(potential))
+        _property_model(potential, data, split, dtype, elements, as_json)
+        return
     errors = evaluate_path(open_potential(potential, head), data, split=split, functional=functional, dtype=dtype)
     if as_json:
         typer.echo(json.dumps(errors.as_json()))
@@ -30,3 +45,38 @@ def evaluate(
         name = f"{potential} ({head})" if head else potential
         title = f"{name} on {data}" + (f", {split}" if split else "")
         Console().print(*error_tables(errors, title, all_elements=elements))
+
+
+def _property_model(path: Path, data: Path, split: str | None, dtype: str, all_elements: bool, as_json: bool) -> None:
+    from mlip.data import Store
+    from mlip.evaluation.evaluate import is_store
+    from mlip.evaluation.property_errors import evaluate_property
+    from mlip.property_model import PropertyModel
+
+    model = PropertyModel.load(path)
+    name = model.metadata.property
+    if not is_store(data):
+        raise MlipError("a property model is evaluated on a store", where=str(data), fix="mlip data build")
+    with Store(data) as store:
+        errors = evaluate_property(model, store, split, dtype=dtype)
+    if not errors.ids:
+        why = "".join(f"; {count} left out: {reason}" for reason, count in errors.left_out.items())
+        raise MlipError(f"no material with {name} to compare with{why}", where=str(data))
+    if as_json:
+        typer.echo(json.dumps({"property": name, **errors.as_json()}))
+    else:
+        _print(errors, f"{name} of {path} on {data}" + (f", {split}" if split else ""), all_elements)
+
+
+def _print(errors: "PropertyErrors", title: str, all_elements: bool) -> None:
+    from mlip.cli.tables import console, print_table
+
+    out = console()
+    row = (f"{len(errors.ids):,}", errors.mae, errors.rmse, errors.median, errors.mae_of_median)
+    print_table(out, title, ("materials", "MAE", "RMSE", "median error", "best constant"), [row])
+    worst = sorted(errors.of_elements.items(), key=lambda item: -item[1][1])
+    shown = worst if all_elements else worst[:_WORST_ELEMENTS]
+    which = "" if len(shown) == len(worst) else f": the {len(shown)} of {len(worst)} with the largest (all: --elements)"
+    print_table(out, f"By element{which}", ("", "materials", "MAE"), [(symbol, *known) for symbol, known in shown])
+    for reason, count in errors.left_out.items():
+        out.print(f"{count} left out: {reason}", highlight=False, markup=False)

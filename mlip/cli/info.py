@@ -48,11 +48,9 @@ def _installation() -> dict:
 
 
 def _model(path: Path) -> dict:
-    from mlip.model_file import read_model_file
+    from mlip.property_model import is_property_model
 
-    header, _ = read_model_file(path)
-    is_property_model = "property" in header.get("metadata", {})
-    return _property_model(path) if is_property_model else _potential(path)
+    return _property_model(path) if is_property_model(path) else _potential(path)
 
 
 def _property_model(path: Path) -> dict:

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from ase.formula import Formula
@@ -63,6 +64,20 @@ class PropertyErrors:
                 errors.setdefault(symbol, []).append(float(error))
         return {symbol: (len(values), float(np.mean(values))) for symbol, values in errors.items()}
 
+    def as_json(self) -> dict[str, Any]:
+        """The numbers, for a program."""
+        return {
+            "n_materials": len(self.ids),
+            "mae": self.mae,
+            "rmse": self.rmse,
+            "median_error": self.median,
+            "mae_of_median": self.mae_of_median,
+            "elements": {
+                symbol: {"n_materials": count, "mae": mae} for symbol, (count, mae) in sorted(self.of_elements.items())
+            },
+            "left_out": dict(self.left_out),
+        }
+
 
 def label_of(store: Store, material: Material, name: str) -> float | None:
     """A material's property as a network learns it; None where it is not known."""
@@ -80,6 +95,7 @@ def evaluate_property(
     *,
     largest: float | None = None,
     at_most: int | None = None,
+    dtype: str = "float32",
 ) -> PropertyErrors:
     """Predictions for the relaxed structures, the last frames, of a split's materials (None: of all).
 
@@ -109,7 +125,7 @@ def evaluate_property(
         [material.id for material, _, _ in sound],
         [material.formula for material, _, _ in sound],
         np.array([label for _, label, _ in sound]),
-        model.predict([frame for _, _, frame in sound]),
+        model.predict([frame for _, _, frame in sound], dtype=dtype),
         left_out,
     )
 

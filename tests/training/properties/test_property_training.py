@@ -7,11 +7,14 @@ from io import StringIO
 
 import numpy as np
 import pytest
+import typer
 from ase import Atoms
 from ase.build import bulk
 from ase.calculators.emt import EMT
 from rich.console import Console
+from typer.testing import CliRunner
 
+from mlip.cli.evaluate import evaluate
 from mlip.data import Frame, Store, StoreWriter, Trajectory
 from mlip.errors import MlipError
 from mlip.property_model import PropertyModel
@@ -148,6 +151,23 @@ def test_the_report_of_a_run_has_the_errors_of_its_model(trained, store, tmp_pat
     row = re.search(r"<td[^>]*>validation</td>(.*?)</tr>", text)[1]
     mae = float(re.findall(r"<td>(.*?)</td>", row)[1])
     assert mae == pytest.approx(np.abs(model.predict(atoms) - energies).mean(), rel=1e-3)  # four digits
+
+
+def test_evaluate_prints_the_errors_beside_the_best_constant(trained, store):
+    made, model = trained
+    arguments = [str(made.out / "model.safetensors"), str(store), "--split", "test"]
+    app = typer.Typer()
+    app.command()(evaluate)
+    printed = CliRunner().invoke(app, [*arguments, "--json"], catch_exceptions=False).output
+    atoms, energies, _ = crystals(store, "test")
+    known = json.loads(printed)
+    assert (known["property"], known["n_materials"]) == ("e_form", len(atoms))
+    assert known["mae"] == pytest.approx(np.abs(model.predict(atoms) - energies).mean(), rel=1e-4)
+    table = CliRunner().invoke(app, arguments, catch_exceptions=False).output
+    assert "best constant" in table
+    assert "By element" in table
+    with pytest.raises(MlipError, match="are for potentials"):
+        CliRunner().invoke(app, [*arguments, "--head", "PBE"], catch_exceptions=False)
 
 
 def test_a_sweep_tells_the_errors_of_the_property(trained, recipe, tmp_path):
