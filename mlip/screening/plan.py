@@ -1,7 +1,7 @@
 """What a screening recipe asks for, read and checked before anything is predicted."""
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,6 +9,7 @@ import numpy as np
 from ase import Atoms
 
 from mlip.errors import MlipError
+from mlip.potential import open_potential
 from mlip.property_model import PropertyModel
 from mlip.screening.best import Best
 from mlip.screening.candidates import Candidates
@@ -78,17 +79,21 @@ def plan_round(recipe: ScreeningRecipe) -> Plan:
     model = PropertyModel.load(recipe.model)
     if model.metadata.property != _PREDICTED:
         raise MlipError(f"predicts {model.metadata.property}, not {_PREDICTED}", where=str(recipe.model))
-    known = set(model.elements)
-    if unknown := [symbol for symbol in recipe.elements.symbols if symbol not in known]:
-        rest = ",".join(symbol for symbol in recipe.elements.symbols if symbol in known)
-        raise MlipError(
-            f"the model does not know {', '.join(unknown)}", where="elements", fix=f"elements.among=[{rest}]"
-        )
-    if recipe.relax is not None and not recipe.relax.potential.is_file():
-        raise MlipError("no such potential", where=f"relax.potential: {recipe.relax.potential}")
+    _check_elements(recipe, model.elements, f"model: {recipe.model}")
+    if recipe.relax is not None:  # not only when all has been predicted
+        potential = recipe.relax.potential
+        _check_elements(recipe, open_potential(potential).elements, f"relax.potential: {potential}")
+    if recipe.out.exists() and not recipe.out.is_dir():
+        raise MlipError("out is a file, not a folder", where=str(recipe.out), fix="set out=FOLDER")
     config = model.config
     prototypes = read_prototypes(
         recipe.prototypes, n_neighbors=config.n_neighbors, cutoff=config.cutoff, tolerance=config.shell_tolerance
     )
     candidates = Candidates(prototypes.prototypes, recipe.elements.symbols)
     return Plan(recipe, model, prototypes, candidates, Rules(recipe.rules, candidates.elements))
+
+
+def _check_elements(recipe: ScreeningRecipe, known: Sequence[str], where: str) -> None:
+    if unknown := [symbol for symbol in recipe.elements.symbols if symbol not in known]:
+        excluded = ",".join([*recipe.elements.exclude, *unknown])
+        raise MlipError(f"does not know {', '.join(unknown)}", where=where, fix=f"elements.exclude=[{excluded}]")

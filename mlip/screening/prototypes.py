@@ -91,7 +91,11 @@ def _structures(source: Path, skipped: Counter[str]) -> Iterator[tuple[str, Atom
         yield from _aflow(skipped)
     elif source.is_dir() and any(source.glob("*.cif")):
         for path in sorted(source.glob("*.cif")):
-            yield path.stem, _read_cif(path)
+            atoms = _read_cif(path)
+            if _is_disordered(atoms):
+                skipped["disordered"] += 1
+                continue
+            yield path.stem, atoms
     elif source.exists():
         with Store(source) as store:
             for material in store.materials():
@@ -115,9 +119,15 @@ def _atoms(frame: Frame) -> Atoms:
 
 def _read_cif(path: Path) -> Atoms:
     try:
-        return ase.io.read(path, format="cif", fractional_occupancies=False)
+        return ase.io.read(path, format="cif", fractional_occupancies=True)
     except Exception as error:  # ASE's parser lets through whatever it stumbles on
         raise MlipError(f"ASE cannot read it ({type(error).__name__}: {error})", where=str(path)) from None
+
+
+def _is_disordered(atoms: Atoms) -> bool:
+    """Whether a place is shared, or not always taken."""
+    shares = [share for place in atoms.info.get("occupancy", {}).values() for share in place.values()]
+    return any(share < 1 for share in shares)
 
 
 def _aflow(skipped: Counter[str]) -> Iterator[tuple[str, Atoms]]:
@@ -146,7 +156,9 @@ def _prototype(
     """
     if len(np.unique(atoms.numbers)) not in recipe.sites:
         raise _Unsuitable("other number of elements")
-    if not atoms.pbc.all() or not np.isfinite(atoms.positions).all() or atoms.cell.rank < 3:
+    if not (np.isfinite(atoms.positions).all() and np.isfinite(atoms.cell.array).all()):
+        raise _Unsuitable("positions or cell not finite")
+    if not atoms.pbc.all() or not abs(atoms.cell.volume) > 0:
         raise _Unsuitable("not periodic in three directions")
     primitive = _primitive(atoms)
     if len(primitive) > recipe.max_atoms:
