@@ -7,7 +7,6 @@ disorder, unknown element) is a `MalformedError`, which readers turn into a `Ski
 import math
 import sys
 from collections.abc import Sequence
-from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -199,8 +198,8 @@ def array(values: Any, shape: tuple[int, ...]) -> Float[np.ndarray, "..."] | Non
 
 
 def is_number(value: Any) -> bool:
-    """A finite one, that float64 can hold."""
-    return isinstance(value, Real) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
+    """A finite one, that float64 can hold; `value` is of JSON."""
+    return isinstance(value, float | int) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
 
 
 def get(mapping: Any, key: str, where: str) -> Any:

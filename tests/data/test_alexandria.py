@@ -42,6 +42,18 @@ def test_entries_carry_structure_labels_and_scalar_properties(fixtures):
     assert first.frame.magmoms.shape == (3,)
 
 
+def test_a_fault_after_a_stress_of_nan_is_told_at_its_place(write_paths, structure):
+    stress = [[NAN] * 3] * 3
+    entry = {"energy": -7.0, "data": {"mat_id": "agm1", "stress": stress}, "structure": structure.as_dict(), "end": "x"}
+    path = write_paths({"entries": [entry]}, "pbe_0000.json")
+    text = path.read_text()
+    assert text.count("NaN") == 9
+    fault = text.index('"x"')
+    path.write_text(text.replace('"x"', ","))
+    with pytest.raises(MlipError, match=f"at byte {fault:,}"):
+        list(alexandria.read(path))
+
+
 def test_paths_are_read_as_the_frames_they_were_made_from(fixtures):
     items = list(alexandria.read(fixtures / "fixture_geo_opt_paths_pbe.json.bz2"))
     paths = {item.material_id: item for item in items if isinstance(item, Trajectory)}
