@@ -24,7 +24,7 @@ from mlip.training.monitor import Monitor, SentStep
 from mlip.training.provenance import provenance_of
 from mlip.training.quantity import describe, errors_of
 from mlip.training.recipe import Recipe
-from mlip.training.report.plots import plot_learning_curves
+from mlip.training.report.curves import plot_learning_curves
 from mlip.training.run_folder import RunFolder, open_run_folder, store_fingerprint
 from mlip.training.schedule import Improvement, Plan
 from mlip.training.step import TrainState, initial_state, make_train_step, make_validation_step

@@ -12,7 +12,7 @@ from mlip.report.chart import Series, chart, side_by_side
 from mlip.report.facts import facts
 from mlip.report.table import table
 from mlip.report.tabs import tabs
-from mlip.training.report.plots import Curves, curves_of
+from mlip.training.report.curves import Curves, curves_of
 from mlip.training.report.predictions import COLOURS
 from mlip.training.report.records import Record, RunRecords
 
