@@ -28,8 +28,8 @@ from ase.io import iread
 from mlip.data import Frame, Store, StoreWriter, Trajectory
 from mlip.data.writer import CHUNK_BYTES, FILTERS
 from mlip.graph.graph_builder import GraphBuilder
-from mlip.graph.loader import BLOCK, TrainingLoader
-from mlip.graph.order import EpochOrder, Source
+from mlip.graph.loader import TrainingLoader
+from mlip.graph.order import BLOCK, EpochOrder, Source
 from mlip.graph.small_crystals import Structures, small_crystal_neighbors
 from mlip.graph.window import WINDOW
 

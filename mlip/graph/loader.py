@@ -19,35 +19,13 @@ from jaxtyping import Int
 from mlip.errors import MlipError
 from mlip.graph import window
 from mlip.graph.batching import Padding, Shape, ShapeLadder, nothing_like, shape_of
-from mlip.graph.graph_builder import BuildsGraphs, GraphBuilder
-from mlip.graph.order import EpochOrder, Source, Windows
+from mlip.graph.graph_builder import BuildsGraphs
+from mlip.graph.order import BLOCK, EpochOrder, Source, Windows
 from mlip.graph.prefetch import Gather, alone, batches_of, prefetched
 from mlip.graph.window import BatchMaker, EvaluationWindow, TrainingWindow, measure_sizes, to_be_counted
 
-BLOCK = 16
-"""Frames, neighbours in the store, that are read together when an epoch is shuffled: reading then takes a tenth of the
-time of single frames (`benchmarks/loader.py`), and a batch of 128 has about one frame of each block of its window."""
-
 _ENDLESS = 1 << 40
 """Windows of a run."""
-
-
-@dataclass(frozen=True)
-class _OneByOne:
-    """A builder that takes one index at a time, as one that takes many."""
-
-    build_graph: Any
-
-    @property
-    def store(self):
-        return self.build_graph.store
-
-    def __call__(self, indices):
-        return [self.build_graph(int(index)) for index in indices]
-
-
-def _many(build_graphs):
-    return build_graphs if isinstance(build_graphs, GraphBuilder) else _OneByOne(build_graphs)
 
 
 class BatchStatistics(NamedTuple):
@@ -126,7 +104,6 @@ class TrainingLoader:
         process_count: int = 1,
         gather: Gather = alone,
     ):
-        build_graphs = _many(build_graphs)
         sources = [Source(frames, 1.0)] if isinstance(frames, np.ndarray) else frames
         if not all(len(source.indices) for source in sources):
             raise MlipError("no frames to train on", where=str(build_graphs.store.path))
@@ -239,7 +216,6 @@ class EvaluationLoader:
     ):
         indices = np.asarray(indices, dtype=np.int64)
         self._n_workers, self._gather = n_workers, gather
-        build_graphs = _many(build_graphs)
         n_shares = process_count * n_devices
         windows = _windows(len(indices), max(1, batch_size // n_shares) * n_shares, process_index, process_count)
         self._n_steps = windows.steps_per_epoch

@@ -13,6 +13,10 @@ from jaxtyping import Float, Int
 
 from mlip.graph.shuffle import shuffled_blocks
 
+BLOCK = 16
+"""Frames, neighbours in the store, that are read together when an epoch is shuffled: reading then takes a tenth of the
+time of single frames (`benchmarks/results/loader.md`), and a batch of 128 seldom has two of one block."""
+
 
 class FrameRuns:
     """Ascending frame indices as runs of consecutive ones: of 10^8 frames split by material, some MB.

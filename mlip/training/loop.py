@@ -27,6 +27,7 @@ from mlip.training.recipe import Recipe
 from mlip.training.report.curves import plot_learning_curves
 from mlip.training.run_folder import RunFolder, open_run_folder, store_fingerprint
 from mlip.training.schedule import Improvement, Plan
+from mlip.training.sources import describe_sources, training_sources
 from mlip.training.step import TrainState, initial_state, make_train_step, make_validation_step
 from mlip.training.task import Task, TrainingData
 from mlip.training.tasks import task_of
@@ -79,13 +80,14 @@ class Run:
         self.store, self.folder, self.written = store, folder, recipe
         task = task_of(recipe)
         self.start = task.starting_model()
-        with Store(recipe.data.store) as main:
+        with Store(*recipe.data.stores) as main:
             self.data = task.open_data(main, self.start, folder)
             self.recipe = complete_recipe(recipe, main, self.data, remembered=folder and folder.model)
         self.task = replace(task, recipe=self.recipe)
         check_elements(self.recipe.model, self.data.elements)
         check_validation(recipe, self.data)
-        self.batches = training_batches(self.task, store, self.data)
+        self.sources = training_sources(recipe.data, store, self.data.train)
+        self.batches = training_batches(self.task, store, self.data, self.sources)
         self.validation = validation_batches(self.task, store, self.data)
         self.plan = Plan(self.task, self.batches.steps_per_epoch)
         self.fresh = new_state(self.task, None if self.start is None else self.start.params)
@@ -110,6 +112,7 @@ class Run:
         parts = f" in {recipe.train.accumulate} parts" if recipe.train.accumulate > 1 else ""
         return [
             self.data.describe(),
+            *describe_sources(self.sources),
             *describe_measured(self.written, recipe),
             f"{recipe.model.model} with {n_parameters:,} parameters on {parallel.describe_devices()}; "
             f"{recipe.train.epochs} epochs of {plan.steps_per_epoch} steps of "
@@ -201,7 +204,7 @@ class Run:
         model = task.export(best_state.average, self.data, provenance)
         model.save(path)
         plot_learning_curves(self.folder.path, task.quantities)
-        with Store(self.recipe.data.store) as main:
+        with Store(*self.recipe.data.stores) as main:
             task.draw(self.folder, model, main, log)
         log.say(f"{task.noun} of step {best}: {path}")
 
@@ -219,9 +222,9 @@ def open_log(run: Run, *, quiet: bool) -> RunLog:
 
 
 def open_store(recipe: Recipe) -> Store:
-    """The frames of a run: the recipe's store, and behind it what is replayed."""
+    """The frames of a run: the recipe's stores, and behind them what is replayed."""
     replay = recipe.data.replay
-    return Store(recipe.data.store, *([] if replay is None else [replay.store]))
+    return Store(*recipe.data.stores, *([] if replay is None else [replay.store]))
 
 
 def new_state(task: Task, params: PyTree | None = None) -> TrainState:
@@ -256,7 +259,7 @@ def check_validation(recipe: Recipe, data: TrainingData) -> None:
         if is_asked and not len(data.validation):
             raise MlipError(
                 f"{what} needs validation frames, and the store has none",
-                where=str(recipe.data.store),
+                where=str(recipe.data.stores[0]),
                 fix="build it with a validation share: --split 0.9,0.05,0.05",
             )
 

@@ -18,6 +18,7 @@ from pydantic import (
     model_validator,
 )
 
+from mlip.graph.order import BLOCK
 from mlip.models import property_model_names
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
@@ -35,15 +36,87 @@ class ReplayRecipe(_Section):
     """Of an epoch's frames that come from it: drawn by the seed, once for the run."""
 
 
+class WeightsRecipe(_Section):
+    """Shares of an epoch. One of the keys says what a source is; in YAML a list alone is a weight for each store."""
+
+    store: tuple[PositiveFloat, ...] | None = None
+    """In the order of `data.store`."""
+    functional: dict[str, PositiveFloat] | None = None
+    dimensionality: dict[int, PositiveFloat] | None = None
+    """Of materials: 3, 2 or 1."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _list_alone(cls, values: Any) -> Any:
+        return {"store": values} if isinstance(values, list | tuple) else values
+
+    @model_validator(mode="after")
+    def _one_key_is_set(self):
+        if sum(weights is not None for _, weights in self) != 1:
+            raise ValueError("weights are for one of store, functional, dimensionality")
+        return self
+
+    @property
+    def chosen(self) -> tuple[str, tuple[float, ...] | dict[Any, float]]:
+        """The key that is set, and its value."""
+        return next((kind, weights) for kind, weights in self if weights is not None)
+
+
+class EnergyScaleRecipe(_Section):
+    """What is measured on the training frames where it is not given."""
+
+    reference_energies: dict[str, float] | None = None
+    """Symbol -> eV, e.g. of isolated atoms; those of elements that the training frames lack are not used. By default
+    the least-squares fit."""
+    scale: PositiveFloat | None = None
+    """eV a unit of the model's output; by default the root mean square force component."""
+
+
+class StatisticsRecipe(EnergyScaleRecipe):
+    of_functional: dict[str, EnergyScaleRecipe] = {}
+    """For the heads of a model that has several."""
+
+    def of_head(self, name: str) -> EnergyScaleRecipe:
+        """What is given for a head."""
+        return self.of_functional.get(name, self)
+
+    @property
+    def is_given(self) -> bool:
+        """Whether there is anything."""
+        return self != StatisticsRecipe()
+
+
 class DataRecipe(_Section):
     """Where the frames come from."""
 
-    store: Path
-    """What `mlip data build` made: a file or a folder of shards; relative to the working directory."""
+    store: Path | tuple[Path, ...]
+    """What `mlip data build` made: a file or a folder of shards, or a list of such; relative to the working
+    directory."""
+    weights: WeightsRecipe | None = None
+    """An epoch has as many training frames as there are. Without weights it is each of them once; with weights each
+    source has its share, and goes on where the last epoch ended: no frame comes again before all of its source have."""
+    shuffle_block: PositiveInt = BLOCK
+    """Frames, neighbours in the store, that are read together and mixed with other such blocks; more of them on a file
+    system that is slow at reading here and there, 1 = each frame by itself."""
     workers: NonNegativeInt = 1
     """Processes that build graphs while the device works; 0 = in the training process."""
     replay: ReplayRecipe | None = None
     """Frames that a potential has learnt from before, mixed in so that it forgets less."""
+    statistics: StatisticsRecipe = StatisticsRecipe()
+    """The energy scale, where it is not to be measured. (Mean neighbours are the model's: `model.mean_neighbours`.)"""
+
+    @property
+    def stores(self) -> tuple[Path, ...]:
+        """Whether the recipe names one or several."""
+        return (self.store,) if isinstance(self.store, Path) else self.store
+
+    @model_validator(mode="after")
+    def _options_fit_each_other(self):
+        if not self.stores:
+            raise ValueError("data.store is an empty list")
+        if self.weights is not None and self.replay is not None:
+            raise ValueError("data.weights and data.replay exclude each other: name the second store in data.store")
+        return self
 
 
 class TermFactors(_Section):
@@ -224,6 +297,8 @@ class Recipe(_Section):
             raise ValueError(f"stage_two.after_epoch is {stage_two.after_epoch}, of train.epochs {epochs}")
         if self.data.replay is not None and self.init_from is None:
             raise ValueError("data.replay is for a potential that training starts from: set init_from")
+        if self.data.statistics.is_given and self.init_from is not None:
+            raise ValueError("data.statistics and init_from exclude each other: the potential has an energy scale")
         return self
 
     @model_validator(mode="after")
@@ -234,8 +309,8 @@ class Recipe(_Section):
             raise ValueError(f"{self.model.model} {needs}")
         if self.property is None:
             return self
-        if self.loss != LossRecipe() or self.data.replay is not None:
-            raise ValueError("loss and data.replay are for potentials; a property has property.loss")
+        if self.loss != LossRecipe() or self.data.replay is not None or self.data.statistics.is_given:
+            raise ValueError("loss, data.replay and data.statistics are for potentials; a property has property.loss")
         stage_two = self.stage_two
         if stage_two is not None and (stage_two.energy, stage_two.forces, stage_two.stress) != (None, None, None):
             raise ValueError("stage_two has weights of a potential's loss, and a property is learned")

@@ -27,10 +27,10 @@ def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
         MlipError: for anything in it that cannot be run as written.
     """
     recipe = read_recipe(path, overrides)
-    stores = {"data.store": recipe.data.store}
+    stores = [("data.store", store) for store in recipe.data.stores]
     if recipe.data.replay is not None:
-        stores["data.replay.store"] = recipe.data.replay.store
-    for key, store in stores.items():
+        stores.append(("data.replay.store", recipe.data.replay.store))
+    for key, store in stores:
         if not store.exists():
             raise MlipError(
                 f"{key}: no such file or folder: {store}",

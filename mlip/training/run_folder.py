@@ -125,7 +125,7 @@ def _check_same_store(recipe: Recipe, folder: RunFolder, fingerprint: str) -> No
     if old != fingerprint:
         raise MlipError(
             f"not the store of this run: its content had the fingerprint {old} and now has {fingerprint}",
-            where=str(recipe.data.store),
+            where=str(recipe.data.stores[0]),
             fix="resume with the store as it was, or set out=ANOTHER",
         )
 

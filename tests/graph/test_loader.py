@@ -1,7 +1,9 @@
 """The loader: every frame once an epoch, nothing mixed up, the same batches again after a resume."""
 
+import gc
 import json
 import threading
+import tracemalloc
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice, pairwise
 
@@ -265,6 +267,19 @@ def test_worker_processes_give_the_batches_that_threads_give(store):
         [batch for batch, _ in islice(by_threads, 14)],
     )
     by_workers.close()
+
+
+def test_memory_does_not_grow_with_the_epochs(store):
+    loader, held = training_loader(store), []
+    tracemalloc.start()
+    for _ in range(6):
+        for _ in range(loader.steps_per_epoch):
+            next(loader)
+        gc.collect()
+        held.append(tracemalloc.get_traced_memory()[0])
+    tracemalloc.stop()
+    loader.close()
+    assert max(held[3:]) < max(held[:3]) + 200_000  # prefetched windows come and go: one has 150 kB
 
 
 def broken_store(path, at: int) -> Store:

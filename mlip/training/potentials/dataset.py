@@ -19,7 +19,9 @@ from mlip.data import Store
 from mlip.data.statistics import Statistics, compute_statistics
 from mlip.errors import MlipError
 from mlip.potential import Head, energies_by_z
-from mlip.training.recipe import LossRecipe, TermFactors
+from mlip.training.recipe import EnergyScaleRecipe, LossRecipe, StatisticsRecipe, TermFactors
+
+_NOTHING_GIVEN = StatisticsRecipe()
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,18 +98,29 @@ def energy_scale(known: Statistics) -> float:
     return 1.0
 
 
-def open_dataset(store: Store, heads: Sequence[str] = ("default",), remembered: Path | None = None) -> Dataset:
+def open_dataset(
+    store: Store,
+    heads: Sequence[str] = ("default",),
+    remembered: Path | None = None,
+    given: StatisticsRecipe = _NOTHING_GIVEN,
+) -> Dataset:
     """The training and validation frames of a store.
 
     Args:
         heads: of the model. One head takes all frames; of several each takes those of the functional that it is
             named after.
         remembered: file that keeps the statistics, so that a resumed run has the very same reference energies.
+        given: what takes the place of measured reference energies and scales.
 
     Raises:
-        MlipError: no training frames, or not one energy among them, for a head; a functional without a head.
+        MlipError: no training frames, or not one energy among them, for a head; a functional without a head; given
+            reference energies that lack an element.
     """
     functionals = Counter(material.functional for material in store.materials())
+    if strangers := sorted(set(given.of_functional) - set(heads)):
+        raise MlipError(
+            f"data.statistics.of_functional names {', '.join(strangers)}, the model has the heads {', '.join(heads)}"
+        )
     if len(heads) == 1:
         functional_of, head_of_material = {heads[0]: None}, None
     else:
@@ -128,8 +141,8 @@ def open_dataset(store: Store, heads: Sequence[str] = ("default",), remembered: 
         statistics=statistics,
         heads={
             name: Head(
-                reference_energies=known.reference_energies,
-                scale=energy_scale(known),
+                reference_energies=_reference_energies(known, given.of_head(name), store),
+                scale=given.of_head(name).scale or energy_scale(known),
                 functional=functional if head_of_material is None else name,
             )
             for name, known in statistics.items()
@@ -139,7 +152,20 @@ def open_dataset(store: Store, heads: Sequence[str] = ("default",), remembered: 
         validation=validation,
         n_left_out=len(store.indices("val")) - len(validation),
         functionals=dict(functionals),
+        notes=("energy scale: as data.statistics gives it",) if given.is_given else (),
     )
+
+
+def _reference_energies(known: Statistics, given: EnergyScaleRecipe, store: Store) -> dict[str, float]:
+    """Symbol -> eV, of the elements of the training frames."""
+    if given.reference_energies is None:
+        return known.reference_energies
+    if lacking := [symbol for symbol in known.elements if symbol not in given.reference_energies]:
+        raise MlipError(
+            f"data.statistics.reference_energies lacks {', '.join(lacking)} of the training frames",
+            where=str(store.path),
+        )
+    return {symbol: given.reference_energies[symbol] for symbol in known.elements}
 
 
 def head_of_each_material(store: Store, heads: Sequence[str], functionals: Iterable[str]) -> Int[np.ndarray, " m"]:

@@ -46,7 +46,12 @@ class PotentialTask(Task):
         return init_params(self.recipe.model, self.recipe.train.seed)
 
     def open_data(self, store: Store, start: Potential | None, folder: RunFolder | None) -> Dataset:
-        data = open_dataset(store, heads_of(self.recipe.model), remembered=folder and folder.statistics)
+        data = open_dataset(
+            store,
+            heads_of(self.recipe.model),
+            remembered=folder and folder.statistics,
+            given=self.recipe.data.statistics,
+        )
         if start is not None:
             data = take_over_energies(data, self.recipe, start, store, remembered=folder and folder.heads)
         if self.recipe.data.replay is not None:

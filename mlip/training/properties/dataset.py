@@ -79,7 +79,10 @@ class PropertyGraphBuilder:
     """Of each frame of the store."""
     dtype: type = np.float32
 
-    def __call__(self, index: int) -> jraph.GraphsTuple:
+    def __call__(self, indices: Int[np.ndarray, " k"]) -> list[jraph.GraphsTuple]:
+        return [self._graph(int(index)) for index in indices]
+
+    def _graph(self, index: int) -> jraph.GraphsTuple:
         config = self.config
         try:
             graph = shell_graph(

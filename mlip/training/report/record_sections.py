@@ -33,7 +33,7 @@ def summary_section(run: RunRecords) -> str:
     known = {
         "model": recipe.model.model,
         "cutoff": f"{recipe.model.cutoff} Å",
-        "store": str(recipe.data.store),
+        "store": ", ".join(map(str, recipe.data.stores)),
         "epochs": f"{train.epochs}, batches of {train.batch_size}",
         "learning rate": f"{train.learning_rate:g}",
         "steps done": f"{run.last_step:,}",

@@ -71,14 +71,16 @@ class RunRecords:
         Raises:
             MlipError: not there, or not the one.
         """
-        path = self.recipe.data.store if path is None else path
-        if not path.exists():
-            raise MlipError("the run's store is not here", where=str(path), fix="say where it is: --store PATH")
-        store = Store(path)
+        paths = self.recipe.data.stores if path is None else (path,)
+        for path in paths:
+            if not path.exists():
+                raise MlipError("the run's store is not here", where=str(path), fix="say where it is: --store PATH")
+        store = Store(*paths)
         known = self.folder.store_fingerprint
         if known.exists() and known.read_text().strip() != store_fingerprint(store):
             store.close()
-            raise MlipError("not the store of this run: its content is another", where=str(path), fix="--store PATH")
+            where = ", ".join(map(str, paths))
+            raise MlipError("not the store of this run: its content is another", where=where, fix="--store PATH")
         return store
 
 

@@ -8,7 +8,8 @@ import mlip
 from mlip.data import Frame, Store, StoreWriter, Trajectory
 from mlip.errors import MlipError
 from mlip.evaluation.evaluate import evaluate, store_frames
-from mlip.graph.loader import EvaluationLoader, GraphBuilder
+from mlip.graph.graph_builder import GraphBuilder
+from mlip.graph.loader import EvaluationLoader
 from mlip.training.loop import train
 from mlip.training.potentials.dataset import open_dataset
 from mlip.training.recipe_file import load_recipe
