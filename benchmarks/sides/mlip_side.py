@@ -19,7 +19,8 @@ from protocol import Job, serve, versions
 
 import mlip.potential
 from mlip.data import Frame, Store, StoreWriter, Trajectory
-from mlip.graph.loader import GraphBuilder, TrainingLoader
+from mlip.graph.graph_builder import GraphBuilder
+from mlip.graph.loader import TrainingLoader
 from mlip.potential import Potential, evaluate_batch
 from mlip.runtime import set_up_jax
 from mlip.training import parallel
