@@ -109,7 +109,7 @@ def round_command(model: Path, potential: Path | None, out: Path) -> list[str]:
         ase.io.write(folder / f"{name}.cif", crystal)
     command = [sys.executable, "-m", "mlip.cli", "screen", str(RECIPES / "screening" / "ternaries.yaml"), "--json"]
     values = [f"model={model}", f"prototypes.source={folder}", "elements.exclude=[]", f"out={out / 'round'}"]
-    values += ["keep.below=0.5", "keep.at_most=100"]
+    values += ["keep.below=0.05", "keep.at_most=100"]
     return command + values + ["relax=null" if potential is None else f"relax.potential={potential}"]
 
 
@@ -145,8 +145,8 @@ its distances show the machinery at work, not which crystals are stable.
 | --- | ---: |
 | candidates | {candidates:,} |
 | seconds of predicting | {seconds} |
-| candidates a second | {per_second:,} |
-| below 0.5 eV/atom | {below_cutoff:,} |
+| candidates a second | {per_second:,.0f} |
+| below 0.05 eV/atom | {below_cutoff:,} |
 | kept (best of a composition, at most 100) | {kept} |
 | relaxed | {relaxed} |
 | wall time, compilation, one kill -9, relaxation and files included, s | {wall_seconds} |

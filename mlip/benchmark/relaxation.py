@@ -18,9 +18,7 @@ from typing import Any
 import numpy as np
 from ase import Atoms
 
-from mlip.benchmark.cluster import relax_on_cluster
 from mlip.benchmark.comparison import PotentialResults
-from mlip.benchmark.cost import timed
 from mlip.benchmark.reference import Reference
 from mlip.data import Store
 from mlip.data.outliers import END_REMOVED
@@ -28,6 +26,8 @@ from mlip.errors import MlipError
 from mlip.potential import Potential, open_potential
 from mlip.relaxation import RelaxResult, Statistics, check_options, relaxations
 from mlip.relaxation.cell import Along
+from mlip.relaxation.cluster import relax_on_cluster
+from mlip.relaxation.cost import timed
 from mlip.relaxation.queue import progress_bar
 from mlip.relaxation.results_file import ResultsFile
 

@@ -16,7 +16,8 @@ def screen(
         bool, typer.Option("--dry-run", help="Read model and prototypes, count the candidates, write nothing.")
     ] = False,
     cluster: Annotated[
-        str | None, typer.Option(help="Predict on Dask: tcp://HOST:PORT, slurm:JOBS,cores=16,..., or local:N.")
+        str | None,
+        typer.Option(help="Predict and relax on Dask: tcp://HOST:PORT, slurm:JOBS,cores=16,..., or local:N."),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON.")] = False,
 ) -> None:

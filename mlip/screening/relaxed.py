@@ -1,21 +1,28 @@
 """The candidates that stay, relaxed with a potential. Each has its record as soon as it ends."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from ase import Atoms
 
-from mlip.relaxation import relaxations
+from mlip.relaxation import RelaxResult, Statistics, relaxations
+from mlip.relaxation.cluster import relax_on_cluster
 from mlip.relaxation.queue import progress_bar
 from mlip.relaxation.results_file import ResultsFile
 from mlip.screening.plan import Kept
 from mlip.screening.recipe import RelaxRecipe
 
 
-def relax_kept(recipe: RelaxRecipe, kept: Sequence[Kept], path: Path, *, progress: bool) -> dict[int, dict[str, Any]]:
+def relax_kept(
+    recipe: RelaxRecipe, kept: Sequence[Kept], path: Path, *, cluster: str | None, progress: bool
+) -> dict[int, dict[str, Any]]:
     """The record of each relaxation by the candidate's number; those that `path` has are not repeated.
+
+    Args:
+        cluster: as `mlip.cluster` names them, a device a worker; None: this process.
 
     Raises:
         MlipError: no potential, or `path` has relaxations of other candidates, potential or options.
@@ -32,7 +39,18 @@ def relax_kept(recipe: RelaxRecipe, kept: Sequence[Kept], path: Path, *, progres
         missing = [candidate for candidate in kept if candidate.number not in done]
         with progress_bar(progress) as bar:
             task = bar.add_task("relaxing", total=len(kept), completed=len(done))
-            for index, result in relaxations([one.atoms for one in missing], recipe.potential, **options):
+            for index, result in _ended([one.atoms for one in missing], recipe.potential, options, cluster):
                 results.append({"candidate": missing[index].number, **result.as_record()})
                 bar.advance(task)
         return {record["candidate"]: record for record in results.records}
+
+
+def _ended(
+    structures: list[Atoms], potential: Path, options: dict[str, Any], cluster: str | None
+) -> Iterator[tuple[int, RelaxResult]]:
+    if cluster is None or not structures:
+        yield from relaxations(structures, potential, **options)
+        return
+    cells = ["auto"] * len(structures)
+    for index, result, _ in relax_on_cluster(structures, cells, potential, options, cluster, Statistics()):
+        yield index, result

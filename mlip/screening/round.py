@@ -38,7 +38,7 @@ def run_round(
     """Screen, relax and write; goes on with the round that is in the folder.
 
     Args:
-        cluster: for the predictions, as `mlip.cluster` names them, a device a worker; None: this process.
+        cluster: as `mlip.cluster` names them, a device a worker; None: this process.
         checkpoint_seconds: at most so much work is lost when the process is killed.
 
     Returns:
@@ -58,7 +58,7 @@ def run_round(
     write_histogram(folder, state.histogram, recipe.keep.below)
     relaxed = None
     if recipe.relax is not None:
-        relaxed = relax_kept(recipe.relax, kept, folder / "relaxations.jsonl", progress=progress)
+        relaxed = relax_kept(recipe.relax, kept, folder / "relaxations.jsonl", cluster=cluster, progress=progress)
     n_written = write_structures(folder, kept, relaxed, plan)
     return {
         **describe_plan(plan),

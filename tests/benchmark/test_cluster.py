@@ -74,8 +74,7 @@ def kill_with(workers):
             name = "killer"
 
             def setup(self, worker):
-                from mlip.benchmark import cluster_worker
-                from mlip.relaxation import relaxations
+                from mlip.relaxation import cluster_worker, relaxations
 
                 def deadly(structures, *arguments, **options):
                     for ended in relaxations(structures, *arguments, **options):
@@ -88,8 +87,7 @@ def kill_with(workers):
                 cluster_worker.relaxations = deadly
 
             def teardown(self, worker):
-                from mlip.benchmark import cluster_worker
-                from mlip.relaxation import relaxations
+                from mlip.relaxation import cluster_worker, relaxations
 
                 cluster_worker.relaxations = relaxations
 

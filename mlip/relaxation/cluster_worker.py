@@ -1,4 +1,4 @@
-"""What runs on the workers of `mlip.benchmark.cluster`. Imports Dask: import it where Dask is known to be there."""
+"""What runs on the workers of `mlip.relaxation.cluster`. Imports Dask: import it where Dask is known to be there."""
 
 import tempfile
 from functools import cached_property
@@ -10,11 +10,11 @@ from ase import Atoms
 from distributed import Worker, WorkerPlugin, get_worker
 
 from mlip import __version__
-from mlip.benchmark.cost import timed
 from mlip.errors import MlipError
 from mlip.potential import Potential
 from mlip.relaxation import RelaxResult, Statistics, relaxations
 from mlip.relaxation.cell import CellChoice
+from mlip.relaxation.cost import timed
 
 Ended = list[tuple[int, RelaxResult, float]]
 """Index, result and seconds of each structure of a chunk."""

@@ -24,7 +24,7 @@ from mlip.relaxation.structure import give_up
 if TYPE_CHECKING:
     from distributed import Future
 
-    from mlip.benchmark.cluster_worker import Ended
+    from mlip.relaxation.cluster_worker import Ended
 
 _MAX_CHUNK = 256
 """Structures: enough to fill a device."""
@@ -53,7 +53,7 @@ def relax_on_cluster(
     with cluster_client(cluster) as client:
         from distributed import KilledWorker, as_completed
 
-        from mlip.benchmark.cluster_worker import PotentialOnWorker, relax_chunk
+        from mlip.relaxation.cluster_worker import PotentialOnWorker, relax_chunk
 
         client.wait_for_workers(1)
         client.register_plugin(PotentialOnWorker(Path(potential_path).read_bytes()), name=PotentialOnWorker.name)

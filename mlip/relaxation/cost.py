@@ -2,7 +2,8 @@
 
 from collections.abc import Iterator
 
-from mlip.relaxation import RelaxResult, Statistics
+from mlip.relaxation.result import RelaxResult
+from mlip.relaxation.statistics import Statistics
 
 
 def timed(ended: Iterator[tuple[int, RelaxResult]], statistics: Statistics) -> Iterator[tuple[int, RelaxResult, float]]:
