@@ -5,9 +5,11 @@ from functools import partial
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 from ase.build import bulk
 
+from mlip.data import Frame
 from mlip.graph.batching import Shape, pad_batch
 from mlip.graph.crystal import crystal_graph
 from mlip.models import build_model, example_batch
@@ -15,6 +17,12 @@ from mlip.models.m3gnet import M3GNetConfig
 from mlip.models.mace import MACEConfig
 from mlip.potential import energies_forces_stress, init_params
 from mlip.property_model import evaluate
+from mlip.training import parallel
+from mlip.training.loop import new_state
+from mlip.training.recipe import Recipe, TrainRecipe
+from mlip.training.schedule import Plan
+from mlip.training.step import make_train_step, make_validation_step
+from mlip.training.tasks import task_of
 
 FULL = "precision = [HIGHEST, HIGHEST]"
 LESS = {"tf32": "precision = [HIGH, HIGH]", "bf16": "lhs_precision_type = bf16, rhs_precision_type = bf16"}
@@ -26,7 +34,8 @@ CONFIGS = {
 
 def products(function, *arguments) -> list[str]:
     """The lines of the matrix products in the program for a GPU."""
-    lowered = jax.jit(function).trace(*arguments).lower(lowering_platforms=("cuda",))
+    traceable = function if hasattr(function, "trace") else jax.jit(function)
+    lowered = traceable.trace(*arguments).lower(lowering_platforms=("cuda",))
     return [line for line in lowered.as_text().splitlines() if "stablehlo.dot_general" in line]
 
 
@@ -75,3 +84,29 @@ def test_products_of_a_property_model_are_made_in_full_by_default(tiny_cgat):
     assert all(FULL in product for product in found)
     found = products(partial(evaluate, tiny_cgat.model, products="tf32"), *arguments)
     assert all(LESS["tf32"] in product for product in found)
+
+
+@pytest.mark.parametrize("precision", ["highest", "tf32"])
+def test_a_recipe_decides_on_training_steps_and_never_on_validation(precision):
+    train = {"epochs": 1, "batch_size": 1, "learning_rate": 1e-3, "matmul_precision": precision}
+    task = task_of(Recipe(data={"store": "."}, model=CONFIGS["m3gnet"], train=train, out="."))
+    state, scale = parallel.replicate(new_state(task)), parallel.replicate(np.float32(1.0))
+    batch = jax.tree.map(lambda array: np.stack([array] * parallel.n_devices()), labelled_batch())
+    steps = products(make_train_step(task), state, batch, scale, Plan(task, 1).knobs(1))
+    assert any(LESS.get(precision, FULL) in product for product in steps)
+    assert all((FULL in product) or (precision != "highest" and LESS[precision] in product) for product in steps)
+    validation = products(make_validation_step(task), state.average, batch, scale)
+    assert validation
+    assert all(FULL in product for product in validation)
+
+
+def labelled_batch():
+    atoms = bulk("Si")
+    frame = Frame(atoms.numbers, atoms.positions, atoms.cell[:], atoms.pbc, -9.0, np.zeros((2, 3)), np.zeros(6))
+    graph = crystal_graph(frame, CONFIGS["m3gnet"].cutoff, reference_energies=np.zeros(119))
+    return pad_batch([graph], Shape(3, len(graph.senders) + 5, 2))
+
+
+def test_rough_products_are_for_float32():
+    with pytest.raises(ValueError, match="matmul_precision tf32 is for precision float32"):
+        TrainRecipe(epochs=1, batch_size=1, learning_rate=1e-3, precision="float64", matmul_precision="tf32")

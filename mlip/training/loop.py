@@ -13,7 +13,7 @@ from mlip.data import Store
 from mlip.errors import MlipError
 from mlip.graph.loader import BatchStatistics, TrainingLoader
 from mlip.models import check_elements
-from mlip.runtime import precision_scope, set_up_jax
+from mlip.runtime import ProductPrecision, precision_scope, set_up_jax
 from mlip.training import parallel, processes
 from mlip.training.batches import training_batches, validation_batches
 from mlip.training.checkpoint import Checkpoints
@@ -119,6 +119,7 @@ class Run:
             f"{recipe.train.batch_size} structures{parts}"
             + (f", stage two after epoch {recipe.stage_two.after_epoch}" if recipe.stage_two else "")
             + (f"; resumed after step {self.done} of {plan.n_steps}" if self.done else ""),
+            *describe_products(recipe.train.matmul_precision),
         ]
 
     def take_steps(self, checkpoints: Checkpoints, monitor: Monitor, log: RunLog) -> None:
@@ -243,6 +244,14 @@ def timed_next(batches: TrainingLoader) -> tuple[GraphsTuple, BatchStatistics, f
     """(batch, its statistics, seconds until it was there)."""
     start = time.perf_counter()
     return *next(batches), time.perf_counter() - start
+
+
+def describe_products(precision: ProductPrecision) -> list[str]:
+    """A line, where a recipe asks for less than full precision."""
+    if precision == "highest":
+        return []
+    on_cpu = ": without effect on a CPU, which makes them in full" if jax.default_backend() == "cpu" else ""
+    return [f"matrix products of training steps in {precision}{on_cpu}"]
 
 
 def is_due(step: int, every: int | None) -> bool:

@@ -20,6 +20,7 @@ from pydantic import (
 
 from mlip.graph.order import BLOCK
 from mlip.models import property_model_names
+from mlip.runtime import ProductPrecision
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 
@@ -222,6 +223,9 @@ class TrainRecipe(_Section):
     """Validations of the last stage without a better loss after which the run ends."""
     seed: int = 0
     precision: Literal["float32", "float64"] = "float32"
+    matmul_precision: ProductPrecision = "highest"
+    """Of the matrix products of training steps: tf32 and bf16 are faster and rougher where a GPU has units for them,
+    without effect on a CPU. Bonds' basis functions, validation and the potential in use are always in full."""
     validate_every: PositiveInt = 1
     """Epochs."""
     checkpoint_every: PositiveInt | None = None
@@ -230,6 +234,12 @@ class TrainRecipe(_Section):
     """How many of the last checkpoints stay; the best one stays anyway."""
     max_skipped: Fraction = 0.05
     """Share of an epoch's steps, rounded up, that may be skipped as not finite; one more stops the run."""
+
+    @model_validator(mode="after")
+    def _products_are_of_float32(self):
+        if self.precision == "float64" and self.matmul_precision != "highest":
+            raise ValueError(f"matmul_precision {self.matmul_precision} is for precision float32")
+        return self
 
     @model_validator(mode="after")
     def _parts_are_equal(self):

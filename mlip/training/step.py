@@ -87,7 +87,7 @@ def _counts(batch: GraphsTuple, task: Task) -> Counts:
 
 def _loss(task: Task, scale, counts: Counts, knobs: Knobs, params: PyTree, graph: GraphsTuple):
     """This device's part of the loss, with each structure's and the (penalty, absolute error) of the terms."""
-    terms = task.terms(params, graph, scale)
+    terms = task.terms(params, graph, scale, task.recipe.train.matmul_precision)
     losses = structure_losses(terms, counts, knobs.weights)
     return losses.sum(), (losses, {name: (term.penalty.sum(), term.absolute_error) for name, term in terms.items()})
 

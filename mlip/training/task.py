@@ -20,6 +20,7 @@ from mlip.data import Store
 from mlip.errors import MlipError
 from mlip.graph.graph_builder import BuildsGraphs
 from mlip.models import build_model
+from mlip.runtime import ProductPrecision
 from mlip.training.log import RunLog
 from mlip.training.quantity import Quantity
 from mlip.training.recipe import Recipe
@@ -124,8 +125,14 @@ class Task(ABC):
         """How many labels of each term a batch holds."""
 
     @abstractmethod
-    def terms(self, params: PyTree, graph: GraphsTuple, scale: Float[Array, "*h"]) -> Terms:
-        """The terms of the loss over a batch; pure, and differentiable with respect to `params`."""
+    def terms(
+        self, params: PyTree, graph: GraphsTuple, scale: Float[Array, "*h"], products: ProductPrecision = "highest"
+    ) -> Terms:
+        """The terms of the loss over a batch; pure, and differentiable with respect to `params`.
+
+        Args:
+            products: precision of the network's matrix products.
+        """
 
     @abstractmethod
     def export(self, params: PyTree, data: TrainingData, provenance: dict[str, Any]) -> TrainedModel:

@@ -11,12 +11,13 @@ from mlip.data import Store
 from mlip.graph.graph_builder import GraphBuilder
 from mlip.models import heads_of
 from mlip.potential import Potential, PotentialMetadata, energies_forces_stress, init_params
+from mlip.runtime import ProductPrecision
 from mlip.training.log import RunLog
 from mlip.training.potentials.dataset import Dataset, factors_of_materials, open_dataset
 from mlip.training.potentials.loss import QUANTITIES, graph_of_node, label_counts, loss_terms
 from mlip.training.potentials.parity import draw_parity
-from mlip.training.potentials.transfer import add_replay, take_over_energies
 from mlip.training.potentials.report import report_predictions
+from mlip.training.potentials.transfer import add_replay, take_over_energies
 from mlip.training.quantity import Quantity
 from mlip.training.report.predictions import PredictionReport
 from mlip.training.run_folder import RunFolder
@@ -67,8 +68,11 @@ class PotentialTask(Task):
     def label_counts(self, graph: GraphsTuple) -> Counts:
         return label_counts(graph)
 
-    def terms(self, params: PyTree, graph: GraphsTuple, scale: Float[Array, "*h"]) -> Terms:
-        prediction = energies_forces_stress(self.network, params, graph, scale_of_nodes(scale, graph), shift=0.0)
+    def terms(
+        self, params: PyTree, graph: GraphsTuple, scale: Float[Array, "*h"], products: ProductPrecision = "highest"
+    ) -> Terms:
+        scale = scale_of_nodes(scale, graph)
+        prediction = energies_forces_stress(self.network, params, graph, scale, shift=0.0, products=products)
         return loss_terms(prediction, graph, self.recipe.loss)
 
     def export(self, params: PyTree, data: Dataset, provenance: dict[str, Any]) -> Potential:

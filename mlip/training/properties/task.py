@@ -10,6 +10,7 @@ from jraph import GraphsTuple
 from mlip.data import Store
 from mlip.data.element_vectors import read_element_vectors, vectors_by_number
 from mlip.property_model import PropertyMetadata, PropertyModel, evaluate, init_parameters
+from mlip.runtime import ProductPrecision
 from mlip.training.properties.dataset import PropertyDataset, PropertyGraphBuilder, open_property_dataset
 from mlip.training.properties.loss import ROBUST, property_counts, property_terms
 from mlip.training.properties.report import report_predictions
@@ -50,8 +51,10 @@ class PropertyTask(Task):
     def label_counts(self, graph: GraphsTuple) -> Counts:
         return property_counts(graph)
 
-    def terms(self, params: PyTree, graph: GraphsTuple, scale: Float[Array, ""]) -> Terms:
-        outputs = evaluate(self.network, params, graph)
+    def terms(
+        self, params: PyTree, graph: GraphsTuple, scale: Float[Array, ""], products: ProductPrecision = "highest"
+    ) -> Terms:
+        outputs = evaluate(self.network, params, graph, products=products)
         return property_terms(outputs, graph, self.recipe.property.loss, scale)
 
     def report_predictions(self, model: PropertyModel, store: Store, at_most: int) -> PredictionReport | None:
