@@ -70,7 +70,8 @@ def _warnings(run: RunRecords) -> str:
 
 
 def learning_curves(run: RunRecords) -> str:
-    """Losses and errors of training and validation against the step, on logarithmic axes."""
+    """Losses and errors of training and validation against the step, on logarithmic axes. A loss below zero, which pays
+    for an uncertainty, has a linear one."""
     curves = curves_of(run.task.quantities)
     panels = {
         "linear in steps": _charts(run, curves, is_log=True),
@@ -146,7 +147,8 @@ def _charts(run: RunRecords, curves: Curves, *, is_log: bool = False, is_log_ste
         ]
         if series:
             x = Axis.spanning("step", [one.x for one in series], is_log=is_log_step)
-            y = Axis.spanning(label, [one.y for one in series], is_log=is_log)
+            has_log = is_log and not any((one.y < 0).any() for one in series)
+            y = Axis.spanning(label, [one.y for one in series], is_log=has_log)
             parts.append(chart(series, x, y, label.partition(",")[0], guides=_stages(run)))
     return side_by_side(parts)
 
