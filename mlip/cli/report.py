@@ -9,9 +9,7 @@ def report(
     run: Path = typer.Argument(help="The folder of a run, finished or not."),
     out: Path = typer.Option(None, "--out", help="The HTML file. Default: report.html in the run folder."),
     store: Path = typer.Option(None, "--store", help="Where the run's store is, if not where its recipe says."),
-    frames: int = typer.Option(
-        2000, "--frames", min=1, help="Evaluate at most so many of each split."
-    ),
+    frames: int = typer.Option(2000, "--frames", min=1, help="Evaluate at most so many of each split."),
 ) -> None:
     """Write a run's report: learning curves, parity, errors by element, worst materials; one file, no network."""
     from rich.console import Console
