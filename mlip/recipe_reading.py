@@ -24,6 +24,18 @@ def read_recipe(path: str | Path, schema: type[Schema], overrides: Sequence[str]
     Raises:
         MlipError: no such file, no YAML, an unknown key, a value that the schema refuses.
     """
+    values, given = read_values(path, schema, overrides)
+    return checked(schema, values, where=str(path), given=given)
+
+
+def read_values(
+    path: str | Path, schema: type[BaseModel], overrides: Sequence[str] = ()
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What a YAML file and the command line say, not checked yet, and what the command line alone says.
+
+    Raises:
+        MlipError: no such file, no YAML, no mapping.
+    """
     path = Path(path)
     if not path.is_file():
         raise MlipError("no such recipe", where=str(path), fix="give the path of a YAML file, see recipes/")
@@ -38,7 +50,7 @@ def read_recipe(path: str | Path, schema: type[Schema], overrides: Sequence[str]
         values = OmegaConf.to_container(OmegaConf.merge(written, given), resolve=True)
     except OmegaConfBaseException as error:
         raise MlipError(_one_line(error), where=str(path)) from None
-    return _checked(schema, values, where=str(path), given=OmegaConf.to_container(given))
+    return values, OmegaConf.to_container(given)
 
 
 def _parse_overrides(overrides: Sequence[str]) -> DictConfig:
@@ -51,17 +63,25 @@ def _parse_overrides(overrides: Sequence[str]) -> DictConfig:
         raise MlipError(_one_line(error), where="command line") from None
 
 
-def _checked(schema: type[Schema], values: Any, *, where: str, given: Any) -> Schema:
+def checked(schema: type[Schema], values: Any, *, where: str, given: Any, section: tuple[str, ...] = ()) -> Schema:
+    """
+    Args:
+        given: values that came from the command line: errors in these name it, others `where`.
+        section: of the recipe, if `values` are one's.
+
+    Raises:
+        MlipError: the schema refuses a value.
+    """
     try:
         return schema.model_validate(values)
     except ValidationError as error:
         # A misspelt key is also a missing one: the unknown name is what helps.
         first = min(error.errors(include_url=False), key=lambda e: e["type"] != "extra_forbidden")
-    loc = first["loc"]
+    loc = (*section, *first["loc"])
     key = ".".join(map(str, loc))
     where = "command line" if _is_set(given, loc) else where
     if first["type"] == "extra_forbidden":
-        raise MlipError(f"unknown key {key}", where=where, fix=_suggestion(loc, _section(schema, loc)))
+        raise MlipError(f"unknown key {key}", where=where, fix=_suggestion(loc, _section(schema, first["loc"])))
     if first["type"] == "missing":
         raise MlipError(f"{key} is missing", where=where)
     message = first["msg"].removeprefix("Value error, ")
@@ -73,10 +93,15 @@ def _checked(schema: type[Schema], values: Any, *, where: str, given: Any) -> Sc
 def _section(schema: type[BaseModel], loc: tuple) -> type[BaseModel]:
     """The section whose keys the last element of `loc` should have been among."""
     for name in loc[:-1]:
-        annotation = schema.model_fields[name].annotation
-        parts = (annotation, *get_args(annotation))  # also of X | None
-        schema = next(part for part in parts if isinstance(part, type) and issubclass(part, BaseModel))
+        if name in schema.model_fields:  # otherwise it is a key of a mapping from names to sections
+            schema = _class_in(schema.model_fields[name].annotation)
     return schema
+
+
+def _class_in(annotation: Any) -> type[BaseModel]:
+    """The schema of a section, also of X | None and of dict[str, X]."""
+    parts = (annotation, *get_args(annotation))
+    return next(part for part in parts if isinstance(part, type) and issubclass(part, BaseModel))
 
 
 def _suggestion(loc: tuple, section: type[BaseModel]) -> str:
