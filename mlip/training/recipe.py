@@ -273,9 +273,9 @@ class InitRecipe(_Section):
     reference_energies: Literal["refit", "keep"] = "refit"
     """refit: the potential's own, plus the least-squares fit of its errors on the training set to compositions;
     keep: the potential's own."""
-    scale: Literal["refit", "keep"] = "keep"
-    """The unit of the model's output (of a property also its mean): the potential's own, or (refit) that of the
-    training set."""
+    scale: Literal["refit", "keep"] | None = None
+    """The unit of the model's output (of a property also its mean): the model's own, or (refit) that of the training
+    set. By default the own one is kept, unless it is another property's."""
 
     @model_validator(mode="before")
     @classmethod

@@ -140,7 +140,7 @@ def open_property_dataset(
         elements,
         dict(left_out),
         "+".join(sorted(functionals)),
-        () if start is None else (f"from {recipe.init_from.potential}",),
+        () if start is None else (_origin(recipe, start),),
     )
 
 
@@ -164,11 +164,23 @@ def _scale(values, wanted: PropertyRecipe, store, start, recipe: Recipe, remembe
             fix="property.name: a scalar of the store, see `mlip data info`",
         )
     mean, std = float(values.mean()), float(values.std(ddof=1))
-    if start is not None and recipe.init_from.scale == "keep":
+    if start is not None and _keeps_scale(recipe, start):
         mean, std = start.metadata.mean, start.metadata.std
     if remembered is not None:
         remembered.write_text(json.dumps({"mean": mean, "std": std}))
     return mean, std
+
+
+def _keeps_scale(recipe: Recipe, start: PropertyModel) -> bool:
+    """By default, if the property is the same: another one's unit and mean say nothing of this one's."""
+    if recipe.init_from.scale is None:
+        return start.metadata.property == recipe.property.name
+    return recipe.init_from.scale == "keep"
+
+
+def _origin(recipe: Recipe, start: PropertyModel) -> str:
+    whose = f"the model's, of {start.metadata.property}" if _keeps_scale(recipe, start) else "the training set's"
+    return f"from {recipe.init_from.potential}: mean and standard deviation are {whose}"
 
 
 def _elements(recipe: Recipe, formulas: dict[int, str], train: list[int], start: PropertyModel | None) -> list[str]:

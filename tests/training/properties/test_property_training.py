@@ -71,7 +71,8 @@ def store(tmp_path_factory):
                     energy = energy_an_atom(atoms) - (pure[first] + pure[second]) / 2
                     frame = Frame(atoms.numbers.astype(np.int16), atoms.positions, atoms.cell.array, atoms.pbc)
                     name = f"{first}{second}-{structure}"
-                    writer.add(Trajectory(name, [frame], "EMT surrogate", 3, {"e_form": energy}), split)
+                    properties = {"e_form": energy, "volume": atoms.get_volume()}
+                    writer.add(Trajectory(name, [frame], "EMT surrogate", 3, properties), split)
         heavy = Trajectory("unbound", [frame], "EMT surrogate", 3, {"e_form": 9.0})
         writer.add(heavy, "train")
         writer.add(Trajectory("unlabelled", [frame], "EMT surrogate", 3), "train")
@@ -240,6 +241,17 @@ def test_transfer_keeps_the_scale_and_frozen_parameters(trained, recipe):
     ours, theirs = flat(model.params), flat(origin.params)
     np.testing.assert_array_equal(ours["/pooling/scores/kernel"], theirs["/pooling/scores/kernel"])
     assert np.abs(ours["/output/out/kernel"] - theirs["/output/out/kernel"]).max() > 0
+
+
+@pytest.mark.parametrize(("scale", "kept"), [("null", False), ("keep", True), ("refit", False)])
+def test_another_property_has_a_scale_of_its_own_unless_it_is_to_be_kept(trained, recipe, scale, kept):
+    first, origin = trained
+    start = [f"init_from.potential={first.out / 'model.safetensors'}", f"init_from.scale={scale}"]
+    made = recipe("volumes", *start, "property.name=volume", "property.largest=null")
+    with Store(made.data.store) as store:
+        data = open_property_dataset(store, made, origin)
+    assert ((data.mean, data.std) == (origin.metadata.mean, origin.metadata.std)) == kept
+    assert ("the model's, of e_form" in data.describe()) == kept
 
 
 @pytest.mark.slow
