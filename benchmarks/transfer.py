@@ -3,7 +3,8 @@
 A published potential goes on with another functional's or dimensionality's data, and the same network starts from
 scratch there: the same frames of the new data, steps and learning rate schedule. What is forgotten is measured on
 crystals of the kind that the potential was trained on. Variants: reference energies E0 refitted or kept, lower layers
-frozen, and frames of the old kind replayed in every batch on top of the new ones.
+frozen, and frames of the old kind replayed in every batch on top of the new ones, with their labels or with what the
+potential predicted for them before: then nothing new is to be learned from them.
 
     mlip convert .../goldens/m3gnet m3gnet.safetensors
     python benchmarks/transfer.py m3gnet.safetensors .../data --out runs/transfer --report transfer.md
@@ -18,7 +19,7 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import ase.io
 from ase import Atoms
@@ -29,6 +30,7 @@ from mlip.benchmark.tables import Table
 from mlip.data import Store
 from mlip.data.build import BuildSettings, build
 from mlip.evaluation.evaluate import evaluate, store_frames
+from mlip.evaluation.relabel import relabel
 from mlip.training.loop import train
 from mlip.training.potentials.dataset import frames_of_elements
 from mlip.training.recipe import (
@@ -70,7 +72,8 @@ class Variant(NamedTuple):
     from_scratch: bool = False
     reference_energies: str = "refit"
     frozen: tuple[str, ...] = ()
-    replay: bool = False
+    replay: Literal["labels", "predictions"] | None = None
+    """What the replayed frames are labelled with."""
 
 
 def read(path: Path) -> list[Atoms]:
@@ -115,8 +118,12 @@ VARIANTS = {
     "scratch": Variant("from scratch", 1e-3, from_scratch=True),
     "refit": Variant("fine-tuned, E0 refitted", 3e-4),
     "keep": Variant("fine-tuned, E0 kept", 3e-4, reference_energies="keep"),
-    "replay": Variant("fine-tuned, E0 refitted, replay", 3e-4, replay=True),
-    "keep-replay": Variant("fine-tuned, E0 kept, replay", 3e-4, reference_energies="keep", replay=True),
+    "replay": Variant("fine-tuned, E0 refitted, replay", 3e-4, replay="labels"),
+    "keep-replay": Variant("fine-tuned, E0 kept, replay", 3e-4, reference_energies="keep", replay="labels"),
+    "recall": Variant("fine-tuned, E0 refitted, replay of its predictions", 3e-4, replay="predictions"),
+    "keep-recall": Variant(
+        "fine-tuned, E0 kept, replay of its predictions", 3e-4, reference_energies="keep", replay="predictions"
+    ),
     "frozen": Variant("fine-tuned, E0 refitted, all but the last block frozen", 3e-4, frozen=LOWER_LAYERS),
     "fast": Variant("fine-tuned, E0 refitted, learning rate 0.001", 1e-3),
 }
@@ -133,10 +140,10 @@ def store_of(name: str, frames: list[Atoms], settings: BuildSettings, out: Path)
     return path
 
 
-def recipe_of(variant: Variant, new: NewData, store: Path, old: Path, potential: Path, out: Path) -> Recipe:
+def recipe_of(variant: Variant, new: NewData, store: Path, replayed: Path | None, potential: Path, out: Path) -> Recipe:
     """A short run; Huber's loss, as a few of the old crystals have forces of tens of eV/A."""
-    batch = BATCH + REPLAYED if variant.replay else BATCH
-    replay = ReplayRecipe(store=old, share=REPLAYED / (BATCH + REPLAYED)) if variant.replay else None
+    batch = BATCH + REPLAYED if replayed else BATCH
+    replay = ReplayRecipe(store=replayed, share=REPLAYED / (BATCH + REPLAYED)) if replayed else None
     start = InitRecipe(potential=potential, reference_energies=variant.reference_energies)
     return Recipe(
         data=DataRecipe(store=store, workers=0, replay=replay),
@@ -208,7 +215,11 @@ def main() -> None:
 
     old_settings = BuildSettings(fractions=(0.6, 0.1, 0.3), functional="PBE")
     old = store_of("old", crystals(options.data), old_settings, options.out)
-    published = mlip.load(options.potential)
+    published, recalled = mlip.load(options.potential), options.out / "stores" / "recalled.h5"
+    if not recalled.exists():
+        with Store(old) as opened:
+            relabel(published, opened, recalled)
+    replayed = {"labels": old, "predictions": recalled, None: None}
     tables = []
     for name in options.new:
         new = NEW[name]
@@ -217,7 +228,8 @@ def main() -> None:
         rows = [{"variant": "before", "new": errors_of(published, store), "old": errors_of(published, old)}]
         for variant in options.variants:
             out = options.out / f"{name}-{variant}"
-            recipe = recipe_of(VARIANTS[variant], new, store, old, options.potential, out)
+            chosen = VARIANTS[variant]
+            recipe = recipe_of(chosen, new, store, replayed[chosen.replay], options.potential, out)
             rows.append(measure(variant, recipe, store, old))
             print(*row_of(rows[-1]), flush=True)
         with Store(store) as opened_new, Store(old) as opened_old:

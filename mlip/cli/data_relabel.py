@@ -1,0 +1,32 @@
+"""`mlip data relabel`: a store with a potential's predictions for labels."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mlip.cli.tables import console
+
+
+def relabel(
+    potential: Annotated[Path, typer.Argument(help="A potential file.")],
+    store: Annotated[Path, typer.Argument(help="A store file, or a folder of them.")],
+    out: Annotated[Path, typer.Option(help="The new store, *.h5.")],
+    head: Annotated[str | None, typer.Option(help="Of a potential with several: PBE, ...")] = None,
+    dtype: Annotated[str, typer.Option(help="float32 or float64.")] = "float32",
+) -> None:
+    """Put a potential's energies, forces and stresses in place of a store's.
+
+    Frames to replay while the potential is trained on other data (data.replay.store): it unlearns less of what it
+    predicts for them, and has nothing else to learn from them.
+    """
+    from mlip.data.store import Store
+    from mlip.evaluation.relabel import relabel as relabel_store
+    from mlip.potential import open_potential
+
+    loaded = open_potential(potential, head)
+    provenance = {"potential": potential.name, "store": store.name}
+    with Store(store) as opened, console(stderr=True).status("predicting"):
+        counts = relabel_store(loaded, opened, out, provenance=provenance, dtype=dtype)
+    left_out = f", {counts['left_out']:,} materials of other elements left out" if counts["left_out"] else ""
+    print(f"{out}: {counts['materials']:,} materials, {counts['frames']:,} frames{left_out}")

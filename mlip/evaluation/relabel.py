@@ -1,0 +1,78 @@
+"""A store's frames with a potential's predictions for labels: what it knew, to be replayed while it learns else."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from ase.formula import Formula
+
+from mlip.data import Store, StoreWriter, Trajectory
+from mlip.data.records import Frame
+from mlip.data.store import Material
+from mlip.errors import MlipError
+from mlip.potential import Potential
+
+_CHUNK = 1024
+"""Frames that are predicted together, about."""
+
+
+def relabel(
+    potential: Potential, store: Store, out: Path, *, provenance: dict[str, Any] | None = None, dtype: str = "float32"
+) -> dict[str, int]:
+    """Write a store of the same frames, splits and functionals, with predicted energies, forces and stresses.
+
+    Scalar properties are kept, magnetic moments are not: they belong to the labels that were there. Materials with
+    elements that the potential does not know are left out.
+
+    Args:
+        provenance: recorded in the new store's metadata.
+
+    Returns:
+        counts: materials, frames, left_out (materials).
+
+    Raises:
+        MlipError: `out` is part of `store`, or no material is left.
+    """
+    if out.resolve() in {shard.path.resolve() for shard in store.shards}:
+        raise MlipError("would replace the store that is read", where=str(out), fix="--out ANOTHER.h5")
+    known = set(potential.elements)
+    counts = {"materials": 0, "frames": 0, "left_out": 0}
+    with StoreWriter(out, {"relabelled": provenance or {}}) as writer:
+        for materials in _chunks(store, known, counts):
+            frames = [store.frame(k) for material in materials for k in material.frames]
+            predicted = iter(_labelled(potential, frames, dtype))
+            for material in materials:
+                own = [next(predicted) for _ in material.frames]
+                writer.add(
+                    Trajectory(material.id, own, material.functional, material.dimensionality, material.properties),
+                    material.split,
+                )
+                counts["materials"] += 1
+                counts["frames"] += len(own)
+        if not counts["materials"]:
+            raise MlipError("no material of elements that the potential knows", where=str(store.path))
+    return counts
+
+
+def _chunks(store: Store, known: set[str], counts: dict[str, int]) -> Iterator[list[Material]]:
+    """Whole materials of known elements, so many that their frames fill a chunk."""
+    chunk, n_frames = [], 0
+    for material in store.materials():
+        if not set(Formula(material.formula).count()) <= known:
+            counts["left_out"] += 1
+            continue
+        chunk.append(material)
+        n_frames += len(material.frames)
+        if n_frames >= _CHUNK:
+            yield chunk
+            chunk, n_frames = [], 0
+    if chunk:
+        yield chunk
+
+
+def _labelled(potential: Potential, frames: list[Frame], dtype: str) -> list[Frame]:
+    return [
+        replace(frame, energy=found["energy"], forces=found["forces"], stress=found["stress"], magmoms=None)
+        for frame, found in zip(frames, potential.predict(frames, dtype=dtype), strict=True)
+    ]
