@@ -29,11 +29,13 @@ from mlip.data import Frame, Store, StoreWriter, Trajectory
 from mlip.data.writer import CHUNK_BYTES, FILTERS
 from mlip.graph.graph_builder import GraphBuilder
 from mlip.graph.loader import TrainingLoader
-from mlip.graph.order import BLOCK, EpochOrder, Source
+from mlip.graph.order import EpochOrder, Source
 from mlip.graph.small_crystals import Structures, small_crystal_neighbors
 from mlip.graph.window import WINDOW
 
 CUTOFF = 5.0
+BLOCK = 16
+"""Frames that stay together where nothing else is said."""
 BATCH_SIZE = 128
 
 
@@ -89,7 +91,7 @@ def measure(store: Store, n_workers: int, rounds: int, seconds: float) -> dict:
     """The loader as training uses it."""
     start = time.perf_counter()
     builder = GraphBuilder(store, CUTOFF, np.zeros(119))
-    loader = TrainingLoader(builder, store.indices(), batch_size=BATCH_SIZE, n_workers=n_workers)
+    loader = TrainingLoader(builder, store.indices(), batch_size=BATCH_SIZE, block=BLOCK, n_workers=n_workers)
     ready = time.perf_counter()
     for _ in islice(loader, 64):  # threads or processes are up, buffers full
         pass

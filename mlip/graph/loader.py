@@ -20,7 +20,7 @@ from mlip.errors import MlipError
 from mlip.graph import window
 from mlip.graph.batching import Padding, Shape, ShapeLadder, nothing_like, shape_of
 from mlip.graph.graph_builder import BuildsGraphs
-from mlip.graph.order import BLOCK, EpochOrder, Source, Windows
+from mlip.graph.order import EpochOrder, Source, Windows
 from mlip.graph.prefetch import Gather, alone, batches_of, prefetched
 from mlip.graph.window import BatchMaker, EvaluationWindow, TrainingWindow, measure_sizes, to_be_counted
 
@@ -98,7 +98,7 @@ class TrainingLoader:
         batch_size: int,
         n_devices: int = 1,
         seed: int = 0,
-        block: int = BLOCK,
+        block: int = 1,
         n_workers: int = 0,
         process_index: int = 0,
         process_count: int = 1,

@@ -1,6 +1,6 @@
 """In which order a run sees its frames: a pure function of the seed and the place in the run, in O(1) memory.
 
-Frames are shuffled in blocks of neighbours, which a store reads at once; the loader mixes the blocks of a window.
+Frames may be shuffled in blocks of neighbours, which a store reads at once; the loader mixes the blocks of a window.
 Sources may have shares: then each is gone through without repetition, again and again, at a pace of its own.
 """
 
@@ -12,10 +12,6 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from mlip.graph.shuffle import shuffled_blocks
-
-BLOCK = 16
-"""Frames, neighbours in the store, that are read together when an epoch is shuffled: reading then takes a tenth of the
-time of single frames (`benchmarks/results/loader.md`), and a batch of 128 seldom has two of one block."""
 
 
 class FrameRuns:

@@ -18,7 +18,6 @@ from pydantic import (
     model_validator,
 )
 
-from mlip.graph.order import BLOCK
 from mlip.models import property_model_names
 from mlip.runtime import ProductPrecision
 
@@ -96,9 +95,10 @@ class DataRecipe(_Section):
     weights: WeightsRecipe | None = None
     """An epoch has as many training frames as there are. Without weights it is each of them once; with weights each
     source has its share, and goes on where the last epoch ended: no frame comes again before all of its source have."""
-    shuffle_block: PositiveInt = BLOCK
-    """Frames, neighbours in the store, that are read together and mixed with other such blocks; more of them on a file
-    system that is slow at reading here and there, 1 = each frame by itself."""
+    shuffle_block: PositiveInt = 1
+    """Frames, neighbours in the store, that are read together and mixed with other such blocks. More than one are for
+    stores far larger than memory and file systems that are slow at reading here and there: they are read faster, but
+    frames of one path come close together in an epoch, which small data are learnt worse from."""
     workers: NonNegativeInt = 1
     """Processes that build graphs while the device works; 0 = in the training process."""
     replay: ReplayRecipe | None = None
