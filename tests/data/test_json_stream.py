@@ -4,13 +4,13 @@ import bz2
 import gzip
 import json
 import math
-import tracemalloc
 
 import pytest
 
 from mlip.data import json_stream, streams
 from mlip.data.json_stream import members
 from mlip.errors import MlipError
+from tests.clean_process import with_peak_memory
 
 
 @pytest.fixture
@@ -97,15 +97,16 @@ def test_a_value_without_end_is_given_up_before_memory_is(write, monkeypatch):
         list(members(write('{"a": [' + "1, " * 10_000)))
 
 
-def test_memory_holds_a_member_and_not_the_file(tmp_path, monkeypatch):
-    monkeypatch.setattr(streams, "BLOCK_BYTES", 1 << 16)
+def count_in_small_blocks(path) -> int:
+    streams.BLOCK_BYTES = 1 << 16
+    return sum(1 for _ in members(path))
+
+
+def test_memory_holds_a_member_and_not_the_file(tmp_path):
     path = tmp_path / "large.json.gz"
     member = json.dumps([[0.123456789] * 3] * 300)  # 12 kB
     with gzip.open(path, "wt", compresslevel=1) as stream:
         stream.write("{" + ",".join(f'"m{k}": {member}' for k in range(1000)) + "}")  # 12 MB
-    tracemalloc.start()
-    count = sum(1 for _ in members(path))
-    peak = tracemalloc.get_traced_memory()[1]
-    tracemalloc.stop()
+    count, peak = with_peak_memory(count_in_small_blocks, path)
     assert count == 1000
     assert peak < 1.5e6  # a few blocks of 64 kB, as bytes and as text, and one member
