@@ -66,8 +66,7 @@ class _Tally:
 class TrainingLoader:
     """Endless iterator over (batch, BatchStatistics): epochs, each with every frame exactly once, reshuffled.
 
-    Of sources with weights, an epoch has as many frames as they have together, each source its share of them: see
-    `EpochOrder`.
+    Of several sources each has its share of an epoch by its weight: see `EpochOrder`.
 
     A batch's arrays have a leading axis of this process's devices, all of one shape. Where frames don't fill
     the last steps of an epoch, its last window's structures are spread evenly over them, so no step is tiny.
@@ -80,6 +79,7 @@ class TrainingLoader:
         build_graphs: the graphs of frames of the store; what it raises is raised while iterating.
         frames: the frames to learn from, by their index in the store; or several sources of them.
         batch_size: structures a step, over all devices of all processes.
+        n_frames: of an epoch; by default as many as the sources have together.
         n_devices: of this process.
         seed: of the shuffle; 32 bits.
         block: frames, neighbours in the store, that are read together and then mixed with other such blocks.
@@ -96,6 +96,7 @@ class TrainingLoader:
         frames: Int[np.ndarray, " k"] | Sequence[Source],
         *,
         batch_size: int,
+        n_frames: int | None = None,
         n_devices: int = 1,
         seed: int = 0,
         block: int = 1,
@@ -114,7 +115,7 @@ class TrainingLoader:
             )
         self._gather = gather
         self._n_workers = n_workers
-        order = EpochOrder(sources, seed=seed, block=block)
+        order = EpochOrder(sources, seed=seed, n_frames=n_frames, block=block)
         self._windows = _windows(order.n_frames, batch_size, process_index, process_count)
         self.steps_per_epoch = self._windows.steps_per_epoch
 

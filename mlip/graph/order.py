@@ -48,17 +48,18 @@ class Source(NamedTuple):
 class EpochOrder:
     """The frames of each epoch in their order.
 
-    An epoch has as many frames as there are. Of a single source it has every frame exactly once. Of several each has
-    its share, the same number in every epoch: it goes on through the source where the last epoch ended, and no frame
-    comes again before all of its source have come.
+    Of a single source an epoch has every frame exactly once. Of several each has its share, the same number in every
+    epoch: it goes on through the source where the last epoch ended, and no frame comes again before all of its source
+    have come.
 
     Args:
+        n_frames: of an epoch; by default as many as there are.
         block: frames that stay together, neighbours in the source; 1 = each goes its own way.
     """
 
-    def __init__(self, sources: Sequence[Source], *, seed: int, block: int = 1):
+    def __init__(self, sources: Sequence[Source], *, seed: int, n_frames: int | None = None, block: int = 1):
         self._runs = [FrameRuns(source.indices) for source in sources]
-        self.n_frames = sum(map(len, self._runs))
+        self.n_frames = sum(map(len, self._runs)) if n_frames is None else n_frames
         """Of an epoch."""
         self.counts = _apportioned(self.n_frames, np.array([source.weight for source in sources], np.float64))
         """How many of them are from each source."""

@@ -1,24 +1,24 @@
 """The streams of batches that a run goes through, on all devices and processes."""
 
-from collections.abc import Hashable
 from typing import Any
 
 from mlip.data import Store
 from mlip.graph.loader import EvaluationLoader, TrainingLoader
-from mlip.graph.order import Source
 from mlip.training import parallel, processes
+from mlip.training.sources import Epoch
 from mlip.training.task import Task, TrainingData
 
 
-def training_batches(task: Task, store: Store, data: TrainingData, sources: dict[Hashable, Source]) -> TrainingLoader:
+def training_batches(task: Task, store: Store, data: TrainingData, epoch: Epoch) -> TrainingLoader:
     """The endless, shuffled, resumable stream of training batches."""
     recipe, options = task.recipe, _sharing()
     # The parts that a device goes through one after another are to the loader as many devices.
     options["n_devices"] *= recipe.train.accumulate
     return TrainingLoader(
         task.graph_builder(store, data),
-        list(sources.values()),
+        list(epoch.sources.values()),
         batch_size=recipe.train.batch_size,
+        n_frames=epoch.n_frames,
         seed=recipe.train.seed,
         block=recipe.data.shuffle_block,
         n_workers=recipe.data.workers,

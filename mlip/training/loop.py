@@ -27,7 +27,7 @@ from mlip.training.recipe import Recipe
 from mlip.training.report.curves import plot_learning_curves
 from mlip.training.run_folder import RunFolder, open_run_folder, store_fingerprint
 from mlip.training.schedule import Improvement, Plan
-from mlip.training.sources import describe_sources, training_sources
+from mlip.training.sources import describe_epoch, epoch_of
 from mlip.training.step import TrainState, initial_state, make_train_step, make_validation_step
 from mlip.training.task import Task, TrainingData
 from mlip.training.tasks import task_of
@@ -86,8 +86,8 @@ class Run:
         self.task = replace(task, recipe=self.recipe)
         check_elements(self.recipe.model, self.data.elements)
         check_validation(recipe, self.data)
-        self.sources = training_sources(recipe.data, store, self.data.train)
-        self.batches = training_batches(self.task, store, self.data, self.sources)
+        self.epoch = epoch_of(recipe.data, store, self.data)
+        self.batches = training_batches(self.task, store, self.data, self.epoch)
         self.validation = validation_batches(self.task, store, self.data)
         self.plan = Plan(self.task, self.batches.steps_per_epoch)
         self.fresh = new_state(self.task, None if self.start is None else self.start.params)
@@ -112,7 +112,7 @@ class Run:
         parts = f" in {recipe.train.accumulate} parts" if recipe.train.accumulate > 1 else ""
         return [
             self.data.describe(),
-            *describe_sources(self.sources),
+            *describe_epoch(self.epoch),
             *describe_measured(self.written, recipe),
             f"{recipe.model.model} with {n_parameters:,} parameters on {parallel.describe_devices()}; "
             f"{recipe.train.epochs} epochs of {plan.steps_per_epoch} steps of "

@@ -33,7 +33,7 @@ class ReplayRecipe(_Section):
 
     store: Path
     share: Annotated[float, Field(gt=0, lt=1)]
-    """Of an epoch's frames that come from it: drawn by the seed, once for the run."""
+    """Of an epoch's frames that come from it: others in each epoch, until all have been there."""
 
 
 class WeightsRecipe(_Section):

@@ -1,6 +1,8 @@
-"""The sources of an epoch: training frames by store, functional or dimensionality, each with its weight."""
+"""What an epoch consists of: training frames by store, functional or dimensionality, each with its weight, and what is
+replayed beside them."""
 
 from collections.abc import Hashable, Sequence
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Int
@@ -9,20 +11,37 @@ from mlip.data import Store
 from mlip.errors import MlipError
 from mlip.graph.order import EpochOrder, Source
 from mlip.training.recipe import DataRecipe
+from mlip.training.task import TrainingData
 
 
-def training_sources(recipe: DataRecipe, store: Store, frames: Int[np.ndarray, " k"]) -> dict[Hashable, Source]:
-    """Name -> frames and weight of each source; a single one, if the recipe has no weights.
+class Epoch(NamedTuple):
+    sources: dict[Hashable, Source]
+    """By their names."""
+    n_frames: int
+    """Of all of them together."""
+
+
+def epoch_of(recipe: DataRecipe, store: Store, data: TrainingData) -> Epoch:
+    """What an epoch consists of: each training frame once, if the recipe has neither weights nor replay.
 
     Args:
         store: of the recipe's stores, one behind the other.
-        frames: for training, by their index there.
 
     Raises:
         MlipError: frames of a source without a weight, a weight without frames, more or fewer weights than stores.
     """
-    if recipe.weights is None:
-        return {"all": Source(frames, 1.0)}
+    n_frames = len(data.train)
+    if recipe.weights is not None:
+        return Epoch(_weighted(recipe, store, data.train), n_frames)
+    if not len(data.replayed):
+        return Epoch({"all": Source(data.train, 1.0)}, n_frames)
+    n_replayed = max(1, round(n_frames * recipe.replay.share / (1 - recipe.replay.share)))
+    new = Source(data.train, n_frames)
+    sources = {"training set": new, f"replay of {recipe.replay.store}": Source(data.replayed, n_replayed)}
+    return Epoch(sources, n_frames + n_replayed)
+
+
+def _weighted(recipe: DataRecipe, store: Store, frames: Int[np.ndarray, " k"]) -> dict[Hashable, Source]:
     kind, weights = recipe.weights.chosen
     if kind == "store":
         if len(weights) != len(recipe.stores):
@@ -58,13 +77,13 @@ def _repeated(stores: Sequence) -> Int[np.ndarray, " m"]:
     return np.repeat(np.arange(len(counts)), counts)
 
 
-def describe_sources(sources: dict[Hashable, Source]) -> list[str]:
-    """Lines for whoever starts a run: what a weight comes to."""
-    if len(sources) == 1:
+def describe_epoch(epoch: Epoch) -> list[str]:
+    """Lines for whoever starts a run: what weights and shares come to."""
+    if len(epoch.sources) == 1:
         return []
-    order = EpochOrder(list(sources.values()), seed=0)
+    order = EpochOrder(list(epoch.sources.values()), seed=0, n_frames=epoch.n_frames)
     return [
         f"{name}: {count:,} frames an epoch ({count / order.n_frames:.1%}), each of its {len(source.indices):,} seen "
         f"{count / len(source.indices):.2g} times"
-        for (name, source), count in zip(sources.items(), order.counts.tolist(), strict=True)
+        for (name, source), count in zip(epoch.sources.items(), order.counts.tolist(), strict=True)
     ]

@@ -33,6 +33,8 @@ class TrainingData(Protocol):
     """What a run learns from; indices are those of its store's frames."""
 
     train: Int[ndarray, " k"]
+    replayed: Int[ndarray, " r"]
+    """Some of these come along in each epoch, as the recipe says. May be empty."""
     validation: Int[ndarray, " v"]
     """May be empty."""
 

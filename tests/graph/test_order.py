@@ -79,6 +79,19 @@ def test_ten_million_frames_of_whole_materials_take_little_memory():
     assert len(pickle.dumps(order)) < 0.03 * indices.nbytes
 
 
+def test_an_epoch_may_be_longer_than_its_sources_or_shorter():
+    for n_frames in (10, 2000):
+        order = EpochOrder(SOURCES, seed=0, n_frames=n_frames)
+        assert len(epoch(order, 0)) == order.n_frames == n_frames == order.counts.sum()
+    replay = [Source(np.arange(24), 24), Source(np.arange(100, 140), 8)]
+    order, replayed = EpochOrder(replay, seed=0, n_frames=32), []
+    for number in range(5):
+        found = np.array(epoch(order, number))
+        assert sorted(found[found < 100].tolist()) == list(range(24))
+        replayed += found[found >= 100].tolist()
+    assert sorted(replayed) == list(range(100, 140))  # all of them, before one comes again
+
+
 @pytest.mark.parametrize("process_count", [1, 2, 3, 4])
 @pytest.mark.parametrize("n_frames", [1, 2, 11, 12, 13, 95, 96, 97, 250])
 def test_processes_share_every_place_in_equally_many_steps(n_frames, process_count):

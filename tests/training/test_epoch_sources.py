@@ -6,8 +6,9 @@ import pytest
 from mlip.data import Store, StoreWriter, Trajectory
 from mlip.errors import MlipError
 from mlip.training.loop import open_store
+from mlip.training.potentials.dataset import open_dataset
 from mlip.training.recipe_file import read_recipe
-from mlip.training.sources import describe_sources, training_sources
+from mlip.training.sources import describe_epoch, epoch_of
 from tests.emt_world import emt_frames, write_store
 
 
@@ -24,14 +25,14 @@ def two_stores(tmp_path_factory):
 
 
 @pytest.fixture
-def sources(tiny_recipe, two_stores):
-    """A function: weights as on the command line -> sources of both stores' training frames."""
+def epoch(tiny_recipe, two_stores):
+    """A function: weights as on the command line -> what an epoch of both stores' training frames consists of."""
 
     def make(weights: str):
         stores = f"data.store=[{two_stores / 'first.h5'},{two_stores / 'second.h5'}]"
         recipe = tiny_recipe(stores, weights)
         with open_store(recipe) as store:
-            return training_sources(recipe.data, store, store.indices("train"))
+            return epoch_of(recipe.data, store, open_dataset(store))
 
     return make
 
@@ -45,17 +46,18 @@ def sources(tiny_recipe, two_stores):
         ("data.weights=null", [(32, 1)]),
     ],
 )
-def test_a_source_is_a_store_or_a_functional_or_a_dimensionality(sources, weights, shares):
-    found = list(sources(weights).values())
+def test_a_source_is_a_store_or_a_functional_or_a_dimensionality(epoch, weights, shares):
+    found = list(epoch(weights).sources.values())
+    assert epoch(weights).n_frames == 32
     assert [(len(source.indices), source.weight) for source in found] == shares
     assert sorted(np.concatenate([source.indices for source in found]).tolist()) == list(range(32))
 
 
-def test_a_run_says_how_often_frames_are_seen(sources):
-    first, second = describe_sources(sources("data.weights=[1,3]"))
+def test_a_run_says_how_often_frames_are_seen(epoch):
+    first, second = describe_epoch(epoch("data.weights=[1,3]"))
     assert first.endswith("first.h5: 8 frames an epoch (25.0%), each of its 24 seen 0.33 times")
     assert second.endswith("second.h5: 24 frames an epoch (75.0%), each of its 8 seen 3 times")
-    assert describe_sources(sources("data.weights=null")) == []
+    assert describe_epoch(epoch("data.weights=null")) == []
 
 
 @pytest.mark.parametrize(
@@ -66,9 +68,9 @@ def test_a_run_says_how_often_frames_are_seen(sources):
         ("data.weights={dimensionality: {3: 1, 2: 1, 1: 1}}", "dimensionality 1 has no training frames"),
     ],
 )
-def test_weights_that_fit_no_frames_are_refused(sources, weights, message):
+def test_weights_that_fit_no_frames_are_refused(epoch, weights, message):
     with pytest.raises(MlipError, match=message):
-        sources(weights)
+        epoch(weights)
 
 
 def test_a_written_recipe_is_read_back_with_its_weights(tiny_recipe, two_stores, tmp_path):

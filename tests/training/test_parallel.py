@@ -31,7 +31,7 @@ from mlip.training.batches import training_batches
 from mlip.training.loop import new_state
 from mlip.training.recipe_file import load_recipe
 from mlip.training.schedule import Plan
-from mlip.training.sources import training_sources
+from mlip.training.sources import epoch_of
 from mlip.training.step import make_train_step
 from mlip.training.tasks import task_of
 
@@ -41,7 +41,7 @@ recipe = load_recipe(path, ["train.clip_norm=null", *overrides])
 with processes.joined(coordinator, int(count), int(index)), Store(recipe.data.store) as store:
     data = open_dataset(store)
     task = task_of(recipe)
-    batch, _ = next(training_batches(task, store, data, training_sources(recipe.data, store, data.train)))
+    batch, _ = next(training_batches(task, store, data, epoch_of(recipe.data, store, data)))
     state = new_state(task)
     step = make_train_step(task)
     batch = parallel.cut(batch, recipe.train.accumulate)

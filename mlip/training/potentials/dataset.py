@@ -8,7 +8,7 @@ several heads learns several functionals at once, each on its own energy scale.
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -41,10 +41,10 @@ class Dataset:
     """Validation frames with an element that the training split lacks."""
     functionals: dict[str, int]
     """Functional -> number of materials, in the whole store."""
-    n_replayed: int = 0
-    """The last ones of `train`, from another store."""
+    replayed: Int[np.ndarray, " r"] = field(default_factory=lambda: np.empty(0, np.int64))
+    """Of another store, behind the first: what the potential may learn again, to forget less."""
     notes: tuple[str, ...] = ()
-    """Lines about where energy scales and replayed frames are from."""
+    """Lines about where energy scales are from."""
 
     @property
     def elements(self) -> list[str]:
@@ -72,7 +72,7 @@ class Dataset:
         """A few lines for whoever starts a run."""
         n_atoms = sum(known.n_atoms for known in self.statistics.values())
         lines = [
-            f"train {len(self.train) - self.n_replayed:,} frames ({n_atoms:,} atoms, {len(self.elements)} elements), "
+            f"train {len(self.train):,} frames ({n_atoms:,} atoms, {len(self.elements)} elements), "
             f"validation {len(self.validation):,} frames, functional {self.functional}"
         ]
         is_mixture = self.head_of_material is None and len(self.functionals) > 1

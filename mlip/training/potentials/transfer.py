@@ -28,7 +28,7 @@ def take_over_energies(
     """The data set on the potential's energy scale, adjusted as `init_from` says.
 
     Args:
-        store: of the training frames, without those that are replayed.
+        store: of the training frames; what is replayed has one of its own.
         remembered: file that keeps the result, so that a resumed run has the very same energies.
     """
     if remembered is not None and remembered.exists():
@@ -101,15 +101,4 @@ def add_replay(data: Dataset, recipe: Recipe, n_frames: int) -> Dataset:
             heads = np.concatenate([heads, head_of_each_material(store, heads_of(recipe.model), functionals)])
     if not len(known):
         raise MlipError("no training frame of elements that the potential knows", where=str(replay.store))
-    wanted = round(len(data.train) * replay.share / (1 - replay.share))
-    chosen = np.sort(np.random.default_rng(recipe.train.seed).permutation(known)[: max(wanted, 1)])
-    note = f"{len(chosen):,} of {len(known):,} frames of {replay.store} are replayed in each epoch"
-    if len(chosen) < wanted:
-        note += f": all that there are, fewer than data.replay.share = {replay.share:g} asks for"
-    return replace(
-        data,
-        train=np.concatenate([data.train, chosen + n_frames]),
-        head_of_material=heads,
-        n_replayed=len(chosen),
-        notes=(*data.notes, note),
-    )
+    return replace(data, replayed=known + n_frames, head_of_material=heads)

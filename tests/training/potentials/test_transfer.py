@@ -1,6 +1,7 @@
 """Going on from a potential: nothing of it is lost on the way, and what is adjusted is said."""
 
 from dataclasses import replace
+from itertools import islice
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from mlip.evaluation.evaluate import evaluate, store_frames
 from mlip.training.log import read_metrics
 from mlip.training.loop import Run, open_store, train
 from mlip.training.recipe_file import load_recipe
+from mlip.training.sources import describe_epoch
 from tests.emt_world import TINY_RECIPE, emt_frames, write_store
 
 OFFSETS = {"Cu": -1.5, "Al": 0.5, "Ni": 2.0, "Ag": 0.0}
@@ -93,6 +95,11 @@ def test_another_network_than_the_recipes_is_refused(world):
         train(recipe, quiet=True)
 
 
+def frames_of_an_epoch(batches):
+    frames = np.concatenate([batch.globals["frame"].ravel() for batch, _ in islice(batches, batches.steps_per_epoch)])
+    return frames[frames >= 0]
+
+
 def test_replayed_frames_are_their_share_of_an_epoch_and_keep_old_elements_alive(world, tmp_path, emt_store):
     copper = write_store(tmp_path / "copper.h5", emt_frames(40, seed=3, symbols=("Cu",)))
     recipe = world(
@@ -105,12 +112,17 @@ def test_replayed_frames_are_their_share_of_an_epoch_and_keep_old_elements_alive
     )
     with open_store(recipe) as store:
         run = Run(recipe, store)
-        assert len(run.data.train) == 24 + 8  # 8 of 32 are a quarter
-        assert run.data.n_replayed == 8
-        numbers = [store.frame(int(k)).numbers for k in run.data.train]
-        assert all((z == 29).all() for z in numbers[:24])
-        assert not all((z == 29).all() for z in numbers[24:])
-        assert len(run.data.validation) == 8
+        n_new, n_old = len(run.data.train), len(run.data.replayed)
+        assert (n_new, n_old, len(run.data.validation)) == (24, 44, 8)
+        assert run.epoch.n_frames == 24 + 8  # 8 of 32 are a quarter
+        epochs = [frames_of_an_epoch(run.batches) for _ in range(6)]
+        assert describe_epoch(run.epoch)[1].endswith("8 frames an epoch (25.0%), each of its 44 seen 0.18 times")
+        n_first = Store(copper).n_frames
+    for frames in epochs:
+        assert sorted(frames[frames < n_first].tolist()) == run.data.train.tolist()
+    replayed = [frames[frames >= n_first] for frames in epochs]
+    assert len(set(np.concatenate(replayed[:5]).tolist())) == 5 * 8  # others in each epoch
+    assert set(np.concatenate(replayed).tolist()) == set(run.data.replayed.tolist())
     potential = mlip.load(train(recipe, quiet=True))
     assert set(potential.elements) == {"Cu", "Al", "Ni", "Ag"}
 
