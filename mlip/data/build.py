@@ -6,7 +6,6 @@ The parts become one file, `--out store.h5`, or are the shards of a folder, `--o
 wants to copy them once more. The bytes do not depend on the number of processes.
 """
 
-import fcntl
 import json
 import os
 import shutil
@@ -17,7 +16,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 from mlip import __version__
 from mlip.data.optimade import fetch_pages, is_query, query_of
@@ -39,6 +38,7 @@ from mlip.data.store import Store
 from mlip.data.workers import process_pool
 from mlip.data.writer import StoreWriter, partial_path, put_in_place
 from mlip.errors import MlipError
+from mlip.one_writer import one_writer
 
 __all__ = ["BuildReport", "BuildSettings", "build"]
 
@@ -208,7 +208,8 @@ def _parts_folder(out: Path, parts: list[Part], settings: BuildSettings) -> Iter
     )
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
-        with _locked(out):
+        refusal = MlipError("another build writes this store now", where=f"--out {out}")
+        with one_writer(out.with_name(f".{out.name}.lock"), refusal):
             plan_file = folder / ".plan.json"
             if not plan_file.exists() or plan_file.read_text() != plan:
                 shutil.rmtree(folder, ignore_errors=True)
@@ -222,33 +223,6 @@ def _parts_folder(out: Path, parts: list[Part], settings: BuildSettings) -> Iter
                 raise
     except PermissionError as error:
         raise MlipError(f"cannot write here ({error})", where=str(out.parent)) from None
-
-
-@contextmanager
-def _locked(out: Path) -> Iterator[None]:
-    """One build at a time writes a store. The system takes the lock from a process that dies."""
-    path = out.with_name(f".{out.name}.lock")
-    while True:
-        with path.open("w") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise MlipError("another build writes this store now", where=f"--out {out}") from None
-            if not _is_at(file, path):
-                continue  # a build that ended in between has removed it: it is no lock to anybody else
-            try:
-                yield
-            finally:
-                path.unlink(missing_ok=True)
-            return
-
-
-def _is_at(file: TextIO, path: Path) -> bool:
-    """Whether the open file is still the one of that name."""
-    try:
-        return os.path.samestat(os.fstat(file.fileno()), path.stat())
-    except FileNotFoundError:
-        return False
 
 
 def _account(parts: list[Part], folder: Path) -> tuple[BuildReport, str | None]:

@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import TextIO
 
 import numpy as np
 from ase import Atoms
@@ -24,6 +25,7 @@ from jaxtyping import Float
 from mlip.data.alexandria_export import PathWriter, calculations_as_dicts, compact_json
 from mlip.data.records import Frame, Trajectory
 from mlip.errors import MlipError
+from mlip.one_writer import claim
 
 FUNCTIONAL = "surrogate"
 """What a calculator's energies are said to be of: its own surface, not DFT."""
@@ -263,10 +265,13 @@ def label(
         on_path: called with id and reason of every structure, whether labelled now or found in the journal.
 
     Raises:
-        MlipError: the journal was written with other settings.
+        MlipError: the journal was written with other settings, or another process appends to it.
     """
-    done = _open_journal(Path(journal), settings)
+    journal = Path(journal)
+    journal.parent.mkdir(parents=True, exist_ok=True)
     with open(journal, "a", encoding="utf-8") as stream:
+        claim(stream, MlipError("another process appends to it now", where=str(journal)))
+        done = _go_on(journal, stream, settings)
         for material_id, atoms in structures:
             if material_id not in done:
                 path = label_structure(material_id, atoms, calculator, settings)
@@ -289,20 +294,15 @@ def _journal_line(path: LabelledPath) -> str:
     return compact_json(record) + "\n"
 
 
-def _open_journal(journal: Path, settings: LabelSettings) -> dict[str, str]:
-    """Reasons by id of what the journal holds. Makes it if absent; cuts a line that a kill left half."""
-    if not journal.exists():
-        journal.parent.mkdir(parents=True, exist_ok=True)
-        journal.write_text(compact_json({"settings": asdict(settings)}) + "\n", encoding="utf-8")
+def _go_on(journal: Path, stream: TextIO, settings: LabelSettings) -> dict[str, str]:
+    """Reasons by id of what the journal holds. Begins it if it is empty; cuts a line that a kill left half."""
+    with open(journal, "rb") as lines:
+        complete = sum(len(line) for line in lines if line.endswith(b"\n"))
+    os.truncate(journal, complete)
+    if not complete:
+        stream.write(compact_json({"settings": asdict(settings)}) + "\n")
+        stream.flush()
         return {}
-    with open(journal, "r+b") as stream:
-        size = 0
-        for line in stream:
-            size += len(line) if line.endswith(b"\n") else 0
-        stream.truncate(size)
-    if size == 0:
-        journal.unlink()
-        return _open_journal(journal, settings)
     _check_settings(journal, settings)
     return {record["id"]: record["reason"] for record in read_journal(journal)}
 

@@ -12,6 +12,7 @@ from types import TracebackType
 from typing import Any
 
 from mlip.errors import MlipError
+from mlip.one_writer import claim
 
 FORMAT_VERSION = 1
 _SYNC_EVERY = 1.0
@@ -35,23 +36,31 @@ class ResultsFile:
         protocol: what makes results comparable: potential, store, settings. JSON-able.
 
     Raises:
-        MlipError: the file holds results of another protocol.
+        MlipError: the file holds results of another protocol, or another process appends to it.
     """
 
     def __init__(self, path: str | os.PathLike, protocol: dict[str, Any]):
         self.path = Path(path)
         self.records: list[dict[str, Any]] = []
-        header = {"mlip_results": FORMAT_VERSION, **json.loads(json.dumps(protocol))}
-        if self.path.exists() and self.path.stat().st_size:
+        self._synced = 0.0
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        self._file = self.path.open("a")
+        try:
+            claim(self._file, MlipError("another process appends to it now", where=str(self.path)))
+            self._go_on({"mlip_results": FORMAT_VERSION, **json.loads(json.dumps(protocol))})
+        except BaseException:
+            self._file.close()
+            raise
+
+    def _go_on(self, header: dict[str, Any]) -> None:
+        """Where an earlier process stopped; from the beginning, if it left no record."""
+        if self.path.stat().st_size:
             found, self.records, complete = _read(self.path)
             if self.records:
                 _check_same(header, found, self.path)
             os.truncate(self.path, complete if self.records else 0)
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        self._file = self.path.open("a")
         if not self.records:
             self._write(header)
-        self._synced = 0.0
 
     def append(self, record: dict[str, Any]) -> None:
         self.records.append(record)

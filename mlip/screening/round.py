@@ -15,6 +15,8 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from mlip.errors import MlipError
+from mlip.one_writer import one_writer
 from mlip.screening.best import Best
 from mlip.screening.candidates import Block
 from mlip.screening.checkpoint import RoundState
@@ -45,11 +47,16 @@ def run_round(
         counts, times and rates of the round.
 
     Raises:
-        MlipError: what `plan_round` raises; the folder has another round.
+        MlipError: what `plan_round` raises; the folder has another round, or another process screens there.
     """
     plan = plan_round(recipe)
-    folder = recipe.out
-    folder.mkdir(parents=True, exist_ok=True)
+    recipe.out.mkdir(parents=True, exist_ok=True)
+    with one_writer(recipe.out / ".lock", MlipError("another process screens here now", where=str(recipe.out))):
+        return _run(plan, cluster, progress, checkpoint_seconds)
+
+
+def _run(plan: Plan, cluster: str | None, progress: bool, checkpoint_seconds: float) -> dict[str, Any]:
+    recipe, folder = plan.recipe, plan.recipe.out
     state = _state(plan)
     recipe.save(folder / "recipe.yaml")
     _screen(plan, state, cluster, progress, checkpoint_seconds)

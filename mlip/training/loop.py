@@ -1,6 +1,7 @@
 """The story of a run: recipe in, model out."""
 
 import time
+from contextlib import ExitStack
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -48,8 +49,13 @@ def train(recipe: Recipe, *, resume: bool = False, quiet: bool = False) -> Path:
     with open_store(recipe) as store:
         fingerprint = store_fingerprint(store)
     processes.check_same(recipe=recipe.fingerprint(), store=fingerprint, number_of_devices=parallel.n_devices())
-    processes.from_first(lambda: str(open_run_folder(recipe, fingerprint, resume=resume).path))
     folder = RunFolder(recipe.out)
+    with ExitStack() as held:
+        processes.from_first(lambda: str(held.enter_context(open_run_folder(recipe, fingerprint, resume=resume)).path))
+        return _train(recipe, folder, started=started, resume=resume, quiet=quiet)
+
+
+def _train(recipe: Recipe, folder: RunFolder, *, started: float, resume: bool, quiet: bool) -> Path:
     with (
         precision_scope(recipe.train.precision),
         open_store(recipe) as store,

@@ -2,13 +2,15 @@
 
 import hashlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from mlip.data import Store
 from mlip.errors import MlipError
+from mlip.one_writer import one_writer
 from mlip.training.recipe import Recipe
 from mlip.training.recipe_file import read_recipe
 
@@ -62,15 +64,27 @@ class RunFolder:
         return self.checkpoints.is_dir() and any(p.name.isdigit() for p in self.checkpoints.iterdir())
 
 
-def open_run_folder(recipe: Recipe, store_fingerprint: str, *, resume: bool) -> RunFolder:
-    """Make the run folder, or enter it again, and write the resolved recipe into it.
+@contextmanager
+def open_run_folder(recipe: Recipe, store_fingerprint: str, *, resume: bool) -> Iterator[RunFolder]:
+    """Make the run folder, or enter it again, and write the resolved recipe into it; within the context no other
+    process enters it.
 
     Raises:
-        MlipError: it holds a run and `resume` is false; or the run there had another recipe or other data.
+        MlipError: it holds a run and `resume` is false; the run there had another recipe or other data; another process
+            trains there.
     """
-    folder = RunFolder(recipe.out)
-    if recipe.out.exists() and not recipe.out.is_dir():
-        raise MlipError("out is a file, not a folder", where=str(recipe.out), fix="set out=FOLDER")
+    out = recipe.out
+    if out.exists() and not out.is_dir():
+        raise MlipError("out is a file, not a folder", where=str(out), fix="set out=FOLDER")
+    out.mkdir(parents=True, exist_ok=True)
+    refusal = MlipError("another process trains into this folder now", where=str(out), fix="set out=ANOTHER")
+    with one_writer(out / ".lock", refusal):
+        folder = RunFolder(out)
+        _enter(folder, recipe, store_fingerprint, resume)
+        yield folder
+
+
+def _enter(folder: RunFolder, recipe: Recipe, store_fingerprint: str, resume: bool) -> None:
     if folder.has_checkpoints():
         if not resume:
             raise MlipError(
@@ -83,10 +97,8 @@ def open_run_folder(recipe: Recipe, store_fingerprint: str, *, resume: bool) -> 
     else:  # a run that died before its first checkpoint leaves nothing to go on with
         for measured in (folder.statistics, folder.heads, folder.model):
             measured.unlink(missing_ok=True)
-    recipe.out.mkdir(parents=True, exist_ok=True)
     _write_whole(folder.recipe, recipe.save)
     _write_whole(folder.store_fingerprint, lambda path: path.write_text(store_fingerprint + "\n"))
-    return folder
 
 
 def store_fingerprint(store: Store) -> str:

@@ -237,6 +237,17 @@ def test_a_journal_of_other_settings_is_not_continued(tmp_path):
         label([], EMT(), tmp_path / "journal.jsonl", LabelSettings("emt", steps=100, fmax=0.1))
 
 
+def test_two_processes_do_not_append_to_one_journal(tmp_path):
+    journal = tmp_path / "journal.jsonl"
+
+    def second(*_) -> None:
+        with pytest.raises(MlipError, match="another process appends to it"):
+            label([], EMT(), journal, SETTINGS)
+
+    label([("cu", off_equilibrium(seed=0))], EMT(), journal, SETTINGS, on_path=second)
+    assert [record["id"] for record in read_journal(journal)] == ["cu"]
+
+
 def test_failed_paths_are_counted_and_not_exported(tmp_path):
     journal, out = tmp_path / "journal.jsonl", tmp_path / "paths.json"
     short = LabelSettings("emt", steps=2, fmax=0.05)

@@ -19,6 +19,7 @@ from textbook import crystals, write_folder
 from mlip.data import Store
 from mlip.errors import MlipError
 from mlip.models.m3gnet import M3GNetConfig
+from mlip.one_writer import one_writer
 from mlip.potential import Potential, PotentialMetadata, init_params
 from mlip.property_model import PropertyModel
 from mlip.relaxation.results_file import read_results
@@ -194,6 +195,11 @@ def test_another_recipe_is_not_mixed_into_a_round(recipe, undisturbed):
     other = recipe.model_copy(update={"keep": recipe.keep.model_copy(update={"below": 0.1})})
     with pytest.raises(MlipError, match=f"{recipe.out}: holds a round with other keep"):
         run_round(other, progress=False)
+
+
+def test_two_processes_do_not_screen_into_one_folder(recipe, undisturbed):
+    with one_writer(recipe.out / ".lock", MlipError("no")), pytest.raises(MlipError, match="another process screens"):
+        run_round(recipe, progress=False)
 
 
 def test_a_damaged_checkpoint_is_told_and_not_begun_again_in_silence(recipe, undisturbed, tmp_path):

@@ -1,0 +1,60 @@
+"""One process at a time writes a file or into a folder, by a lock that the system takes from a process that dies."""
+
+import errno
+import fcntl
+import os
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
+
+from mlip.errors import MlipError
+
+_HAS_NO_LOCKS = {errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP}
+"""What file systems say that have none, as Lustre may be mounted."""
+
+
+@contextmanager
+def one_writer(lock: Path, refusal: MlipError) -> Iterator[None]:
+    """Within it this process alone holds the lock, a file that is there as long; its folder must exist.
+
+    Raises:
+        MlipError: `refusal`, as another holds it.
+    """
+    while True:
+        with lock.open("w") as file:
+            claim(file, refusal)
+            if not _is_at(file, lock):
+                continue  # one that ended in between has removed it: it is no lock to anybody else
+            try:
+                yield
+            finally:
+                lock.unlink(missing_ok=True)
+            return
+
+
+def claim(file: IO, refusal: MlipError) -> None:
+    """Lock an open file until it is closed. Where the file system has no locks, a warning says so.
+
+    Raises:
+        MlipError: `refusal`, as it is locked.
+    """
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise refusal from None
+    except OSError as error:
+        if error.errno not in _HAS_NO_LOCKS:
+            raise
+        warnings.warn(
+            f"{file.name}: this file system has no locks; take care that nothing else writes here", stacklevel=3
+        )
+
+
+def _is_at(file: IO, path: Path) -> bool:
+    """Whether the open file is still the one of that name."""
+    try:
+        return os.path.samestat(os.fstat(file.fileno()), path.stat())
+    except FileNotFoundError:
+        return False
