@@ -162,10 +162,19 @@ class PropertyRecipe(_Section):
     """A scalar of the store's materials: e_above_hull, e_form, volume (learned for an atom), ..."""
     largest: float | None = None
     """Materials with more are left out: 8 eV/atom in CGAT's data."""
+    mean: float | None = None
+    """With `std`, in the property's unit: the scale on which it is learned; by default that of the training set."""
+    std: PositiveFloat | None = None
     loss: PropertyLoss = "mae"
     """Of the normalised property; the robust ones train an uncertainty as well."""
     element_vectors: Path | None = None
     """JSON of the elements' vectors, such as matscholar's, for a model with `element_vectors: fixed`."""
+
+    @model_validator(mode="after")
+    def _a_scale_is_two_numbers(self):
+        if (self.mean is None) != (self.std is None):
+            raise ValueError("mean and std go together: give both or neither")
+        return self
 
 
 class ScheduleRecipe(_Section):

@@ -133,16 +133,16 @@ def open_property_dataset(
     if strangers := len(frames["val"]) - len(validation):
         left_out["validation: elements that the training set lacks"] = strangers
     return PropertyDataset(
-        wanted.name,
-        mean,
-        std,
-        values,
-        np.array(frames["train"], np.int64),
-        np.array(validation, np.int64),
-        elements,
-        dict(left_out),
-        "+".join(sorted(functionals)),
-        () if start is None else (_origin(recipe, start),),
+        property=wanted.name,
+        mean=mean,
+        std=std,
+        values=values,
+        train=np.array(frames["train"], np.int64),
+        validation=np.array(validation, np.int64),
+        elements=elements,
+        left_out=dict(left_out),
+        functional="+".join(sorted(functionals)),
+        notes=_origin(recipe, start),
     )
 
 
@@ -156,6 +156,8 @@ def _why_not(wanted: PropertyRecipe, value: float | None) -> str | None:
 
 
 def _scale(values, wanted: PropertyRecipe, store, start, recipe: Recipe, remembered) -> tuple[float, float]:
+    if wanted.mean is not None:
+        return wanted.mean, wanted.std
     if remembered is not None and remembered.exists():
         known = json.loads(remembered.read_text())
         return known["mean"], known["std"]
@@ -180,9 +182,14 @@ def _keeps_scale(recipe: Recipe, start: PropertyModel) -> bool:
     return recipe.init_from.scale == "keep"
 
 
-def _origin(recipe: Recipe, start: PropertyModel) -> str:
+def _origin(recipe: Recipe, start: PropertyModel | None) -> tuple[str, ...]:
+    """A line about where mean and standard deviation are from, unless it is the training set."""
+    if recipe.property.mean is not None:
+        return ("mean and standard deviation: as property.mean and property.std give them",)
+    if start is None:
+        return ()
     whose = f"the model's, of {start.metadata.property}" if _keeps_scale(recipe, start) else "the training set's"
-    return f"from {recipe.init_from.potential}: mean and standard deviation are {whose}"
+    return (f"from {recipe.init_from.potential}: mean and standard deviation are {whose}",)
 
 
 def _elements(recipe: Recipe, formulas: dict[int, str], train: list[int], start: PropertyModel | None) -> list[str]:

@@ -254,6 +254,18 @@ def test_another_property_has_a_scale_of_its_own_unless_it_is_to_be_kept(trained
     assert ("the model's, of e_form" in data.describe()) == kept
 
 
+def test_a_scale_that_the_recipe_gives_is_that_of_the_model(trained, recipe, tmp_path):
+    first, origin = trained
+    given = ["property.mean=-0.25", "property.std=2.5"]
+    for start in ([], [f"init_from={first.out / 'model.safetensors'}"]):
+        made = recipe("given", *start, *given)
+        with Store(made.data.store) as store:
+            data = open_property_dataset(store, made, origin if start else None, tmp_path / "statistics.json")
+        assert (data.mean, data.std) == (-0.25, 2.5)
+        np.testing.assert_array_equal(data.normalised[data.train], (data.values[data.train] + 0.25) / 2.5)
+        assert "as property.mean and property.std give them" in data.describe()
+
+
 @pytest.mark.slow
 def test_given_vectors_of_elements_stay_as_they_are(recipe, tmp_path):
     vectors = {symbol: np.random.default_rng(k).normal(size=8).tolist() for k, symbol in enumerate([*METALS, "Fe"])}
@@ -273,6 +285,8 @@ def test_given_vectors_of_elements_stay_as_they_are(recipe, tmp_path):
         (["loss.energy=2"], "are for potentials; a property has property.loss"),
         (["stage_two={after_epoch: 2, energy: 10}"], "stage_two has weights of a potential's loss"),
         (["model.element_vectors=fixed"], "go together"),
+        (["property.mean=0.5"], "mean and std go together"),
+        (["property.mean=0", "property.std=0"], "property.std"),
         (["property.nam=e_form"], "unknown key property.nam"),
     ],
 )
