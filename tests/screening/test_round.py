@@ -25,6 +25,7 @@ from mlip.property_model import PropertyModel
 from mlip.relaxation.results_file import read_results
 from mlip.screening.recipe import ScreeningRecipe
 from mlip.screening.round import run_round
+from tests.conftest import REPOSITORY
 
 SYMBOLS = ("Li", "O", "Na", "Cl", "K", "Mg")
 NAMES = ("cesiumchloride", "perovskite", "rocksalt")
@@ -151,8 +152,8 @@ def test_a_round_killed_with_signal_9_loses_no_candidate_and_repeats_none(recipe
     killed = into(recipe, tmp_path / "killed")
     killed.save(tmp_path / "recipe.yaml")
     for place, call in (("block", 3), ("relaxation", 3)):
-        command = [sys.executable, dying_round.__file__, tmp_path / "recipe.yaml", place, str(call)]
-        died = subprocess.run(command, capture_output=True, text=True)
+        command = [sys.executable, "-m", "tests.screening.dying_round", tmp_path / "recipe.yaml", place, str(call)]
+        died = subprocess.run(command, capture_output=True, text=True, cwd=REPOSITORY)
         assert died.returncode == -signal.SIGKILL, died.stderr
         assert not (killed.out / "candidates.h5").exists()
     _, before = read_results(killed.out / "relaxations.jsonl")
