@@ -21,6 +21,25 @@ from torch_sim.autobatching import InFlightAutoBatcher
 from torch_sim.models.mace import MaceModel
 
 _STEPS_BETWEEN_SWAPS = 5
+_NO_LIMIT = 10**9
+
+
+class PatientAutoBatcher(InFlightAutoBatcher):
+    """With a number of steps for each structure.
+
+    `torch_sim.optimize` 0.3.0 counts `max_steps` over the whole run: once so many are over, it swaps after every single
+    step, and the structures that come then have a fifth of the steps. So it gets no limit, and the batcher this one.
+    """
+
+    steps: int
+
+    @property
+    def max_attempts(self) -> int:
+        return self.steps // _STEPS_BETWEEN_SWAPS
+
+    @max_attempts.setter
+    def max_attempts(self, _: int) -> None:
+        """`optimize` sets it by its own limit."""
 
 
 def relax(model: MaceModel, structures: str, fmax: float, steps: int, atoms_at_once: int) -> Job:
@@ -44,13 +63,15 @@ def relax(model: MaceModel, structures: str, fmax: float, steps: int, atoms_at_o
 
 
 def _relax(model: MaceModel, crystals, fmax: float, steps: int, atoms_at_once: int):
+    batcher = PatientAutoBatcher(model=model, memory_scales_with="n_atoms", max_memory_scaler=atoms_at_once)
+    batcher.steps = steps
     return torch_sim.optimize(
         system=crystals,
         model=model,
         optimizer=torch_sim.frechet_cell_fire,
         convergence_fn=torch_sim.generate_force_convergence_fn(fmax),
-        autobatcher=InFlightAutoBatcher(model=model, memory_scales_with="n_atoms", max_memory_scaler=atoms_at_once),
-        max_steps=steps,
+        autobatcher=batcher,
+        max_steps=_NO_LIMIT,
         steps_between_swaps=_STEPS_BETWEEN_SWAPS,
     )
 
