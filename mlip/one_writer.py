@@ -20,10 +20,10 @@ def one_writer(lock: Path, refusal: MlipError) -> Iterator[None]:
     """Within it this process alone holds the lock, a file that is there as long; its folder must exist.
 
     Raises:
-        MlipError: `refusal`, as another holds it.
+        MlipError: `refusal`, as another holds it; or nobody may write there.
     """
     while True:
-        with lock.open("w") as file:
+        with _opened(lock) as file:
             claim(file, refusal)
             if not _is_at(file, lock):
                 continue  # one that ended in between has removed it: it is no lock to anybody else
@@ -42,7 +42,7 @@ def claim(file: IO, refusal: MlipError) -> None:
     """
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
+    except (BlockingIOError, PermissionError):  # the latter from some network file systems
         raise refusal from None
     except OSError as error:
         if error.errno not in _HAS_NO_LOCKS:
@@ -50,6 +50,13 @@ def claim(file: IO, refusal: MlipError) -> None:
         warnings.warn(
             f"{file.name}: this file system has no locks; take care that nothing else writes here", stacklevel=3
         )
+
+
+def _opened(lock: Path) -> IO:
+    try:
+        return lock.open("w")
+    except OSError as error:
+        raise MlipError(f"cannot write here ({error.strerror})", where=str(lock.parent)) from None
 
 
 def _is_at(file: IO, path: Path) -> bool:

@@ -60,6 +60,14 @@ def test_a_file_system_without_locks_is_told_of_and_no_obstacle(tmp_path, monkey
         claim(file, REFUSAL)
 
 
+def test_where_nobody_may_write_is_one_line(tmp_path):
+    with (
+        pytest.raises(MlipError, match=r"missing: cannot write here \(No such file"),
+        one_writer(tmp_path / "missing" / ".lock", REFUSAL),
+    ):
+        pass
+
+
 def test_two_processes_do_not_append_to_one_results_file(tmp_path):
     path = tmp_path / "results.jsonl"
     with ResultsFile(path, {"fmax": 0.1}) as results:

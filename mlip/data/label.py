@@ -294,16 +294,25 @@ def _journal_line(path: LabelledPath) -> str:
     return compact_json(record) + "\n"
 
 
+_BEGIN = b'{"settings":'
+"""Of a journal."""
+
+
 def _go_on(journal: Path, stream: TextIO, settings: LabelSettings) -> dict[str, str]:
     """Reasons by id of what the journal holds. Begins it if it is empty; cuts a line that a kill left half."""
     with open(journal, "rb") as lines:
+        begin = lines.read(len(_BEGIN))
+        lines.seek(0)
         complete = sum(len(line) for line in lines if line.endswith(b"\n"))
-    os.truncate(journal, complete)
-    if not complete:
+    if not _BEGIN.startswith(begin):
+        raise MlipError("is no journal of `mlip label`", where=str(journal), fix="choose another name for the output")
+    if complete:
+        _check_settings(journal, settings)
+        os.truncate(journal, complete)
+    else:
+        os.truncate(journal, 0)
         stream.write(compact_json({"settings": asdict(settings)}) + "\n")
         stream.flush()
-        return {}
-    _check_settings(journal, settings)
     return {record["id"]: record["reason"] for record in read_journal(journal)}
 
 

@@ -7,5 +7,9 @@ from jaxtyping import Int
 def rows_of(places: Int[np.ndarray, " k"], sizes: Int[np.ndarray, " n"]) -> Int[np.ndarray, " r"]:
     """The rows that belong to the owners at `places`, one owner after another; owner i has sizes[i] rows."""
     wanted = sizes[places]
-    first = np.cumsum(sizes)[places] - wanted
-    return np.repeat(first - (np.cumsum(wanted) - wanted), wanted) + np.arange(wanted.sum())
+    return rows_from((np.cumsum(sizes) - sizes)[places], wanted)
+
+
+def rows_from(first: Int[np.ndarray, " k"], sizes: Int[np.ndarray, " k"]) -> Int[np.ndarray, " r"]:
+    """first[0], first[0] + 1, ..., sizes[0] of them, then those from first[1] on, and so forth."""
+    return np.repeat(first - (np.cumsum(sizes) - sizes), sizes) + np.arange(sizes.sum())

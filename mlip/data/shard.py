@@ -1,4 +1,4 @@
-"""One file of a store: validated on opening, its columns read in blocks of rows.
+"""One file of a store: validated on opening, its columns read in runs of rows.
 
 What HDF5 or a checksum finds damaged is an `MlipError` that names the file.
 """
@@ -6,6 +6,7 @@ What HDF5 or a checksum finds damaged is an `MlipError` that names the file.
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import h5py
 import numpy as np
 from jaxtyping import Bool, Int
 
-from mlip.data.ragged import rows_of
+from mlip.data.ragged import rows_from
 from mlip.data.records import Frame
 from mlip.data.schema import (
     ATOM_COLUMNS,
@@ -36,6 +37,18 @@ MAX_ATOMS_PER_FRAME = 1_000_000
 
 MAX_CHUNK_BYTES = 1 << 26
 """To read one frame is to decompress one chunk a column; chunks this large would fill the memory."""
+
+GAP_BYTES = 1 << 13
+"""Of a column: they take longer to read than to begin another read."""
+
+RUN_BYTES = 1 << 22
+"""Of a column: about as many are read at once."""
+
+_MAX_SLOTS = 1 << 16
+"""Of a column's chunks in memory; each takes 8 bytes."""
+
+_FIRST_OUT = 0.75
+"""HDF5's default preference for chunks that have been read to the end, where room is needed."""
 
 BLOCK = 1 << 16
 """Rows of a per-frame column that are read at once when a whole column is gone through."""
@@ -141,9 +154,28 @@ class Shard:
             raise self.damaged(f"column {path} is missing")
         if dataset.dtype != np.dtype(dtype) or dataset.ndim != 1 + len(shape) or dataset.shape[1:] != shape:
             raise self.damaged(f"column {path} is {dataset.dtype}{list(dataset.shape)}")
+        if dataset.chunks and dataset.chunks[1:] != shape:
+            raise self.damaged(f"column {path} has chunks of parts of rows")
         if dataset.chunks and np.prod(dataset.chunks) * dataset.dtype.itemsize > MAX_CHUNK_BYTES:
             raise self.damaged(f"column {path} has chunks of {dataset.chunks} rows")
         return dataset.asstr() if dtype == "O" else dataset
+
+    @property
+    def unpacked_bytes(self) -> int:
+        """Of all columns of frames and atoms."""
+        return sum(_unpacked_bytes(self._columns[column.path]) for column in (*FRAME_COLUMNS, *ATOM_COLUMNS))
+
+    def keep_in_memory(self) -> None:
+        """Keep all of the columns of frames and atoms that is read: then it is unpacked once. Of other columns HDF5
+        keeps the last few chunks."""
+        for column in (*FRAME_COLUMNS, *ATOM_COLUMNS):
+            dataset = self._columns.pop(column.path)
+            access = h5py.h5p.create(h5py.h5p.DATASET_ACCESS)
+            if dataset.chunks is not None:
+                n_chunks = -(-len(dataset) // dataset.chunks[0])
+                access.set_chunk_cache(min(max(n_chunks, 1), _MAX_SLOTS), _unpacked_bytes(dataset), _FIRST_OUT)
+            del dataset  # or the one that is opened next would share its cache
+            self._columns[column.path] = h5py.Dataset(h5py.h5d.open(self.file.id, column.path.encode(), access))
 
     def damaged(self, what: str) -> MlipError:
         return MlipError(f"damaged store: {what}", where=str(self.path), fix="build or copy it again")
@@ -183,25 +215,48 @@ class Shard:
             ionic_step=int(self.read("frames/ionic_step", k)),
         )
 
-    def block(
-        self, columns: Sequence[str], start: int, stop: int, places: Int[np.ndarray, " k"] | None = None
-    ) -> dict[str, np.ndarray]:
-        """Columns of the frames start..stop - 1, and their sizes; of those at `places` among them, if given."""
-        offsets = self.read("frames/atom_offset", slice(start, stop + 1))
-        size = np.diff(offsets)
-        if (size < 0).any() or not 0 <= offsets[0] <= offsets[-1] <= self.n_atoms:
-            raise self.damaged(f"the atom offsets of frames {start} to {stop} are not ascending")
-        if size.max(initial=0) > MAX_ATOMS_PER_FRAME:
-            raise self.damaged(f"frame {start + int(size.argmax())} claims {size.max()} atoms")
-        block = {"size": size}
+    def gather(self, columns: Sequence[str], frames: Int[np.ndarray, " k"]) -> dict[str, np.ndarray]:
+        """Columns of the frames, which ascend, by their last name, and "size": the number of atoms of each frame."""
+        first, stop = self._atoms_of(frames)
+        gathered = {"size": stop - first}
         for path in columns:
-            rows = slice(start, stop) if path.startswith("frames/") else slice(offsets[0], offsets[-1])
-            block[path.split("/")[1]] = self.read(path, rows)
-        if places is None or np.array_equal(places, np.arange(stop - start)):
-            return block
-        atoms = rows_of(places, size)
-        rows = {path.split("/")[1]: atoms for path in columns if path.startswith("atoms/")}
-        return {name: values[rows.get(name, places)] for name, values in block.items()}
+            rows = (frames, frames + 1) if path.startswith("frames/") else (first, stop)
+            gathered[path.split("/")[1]] = self._runs(path, *rows)
+        return gathered
+
+    def n_atoms_of(self, frames: Int[np.ndarray, " k"]) -> Int[np.ndarray, " k"]:
+        """Of the frames, which ascend."""
+        first, stop = self._atoms_of(frames)
+        return stop - first
+
+    def _atoms_of(self, frames: Int[np.ndarray, " k"]) -> tuple[np.ndarray, np.ndarray]:
+        """The first atom of each frame and the one after its last."""
+        first, stop = self._runs("frames/atom_offset", frames, frames + 2).reshape(-1, 2).T
+        inside = (first >= 0) & (first <= stop) & (stop <= self.n_atoms)
+        disjoint = (first[1:] >= stop[:-1]) | (np.diff(frames) == 0)
+        if not (inside.all() and disjoint.all()):
+            raise self.damaged(f"the atom offsets of frames {frames[0]} to {frames[-1]} are not ascending")
+        sizes = stop - first
+        if sizes.max(initial=0) > MAX_ATOMS_PER_FRAME:
+            raise self.damaged(f"frame {frames[sizes.argmax()]} claims {sizes.max()} atoms")
+        return first, stop
+
+    def _runs(self, path: str, first: Int[np.ndarray, " k"], stop: Int[np.ndarray, " k"]) -> np.ndarray:
+        """The rows first[0]..stop[0] - 1 of a column, then those from first[1] on, and so forth; `first` and `stop`
+        ascend. What lies near each other is read at once."""
+        dataset = self._columns[path]
+        if not len(first):
+            return self.read(path, slice(0, 0))
+        row_bytes = dataset.dtype.itemsize * int(np.prod(dataset.shape[1:]))
+        is_cut = (first[1:] - stop[:-1] > GAP_BYTES // row_bytes) | (np.diff(stop // (RUN_BYTES // row_bytes)) > 0)
+        cuts = [0, *(np.flatnonzero(is_cut) + 1).tolist(), len(first)]
+        found = []
+        for begin, end in pairwise(cuts):
+            begins, ends = first[begin:end], stop[begin:end]
+            rows = self.read(path, slice(begins[0], ends[-1]))
+            is_all = len(begins) == 1 or (begins[1:] == ends[:-1]).all()
+            found.append(rows if is_all else rows[rows_from(begins - begins[0], ends - begins)])
+        return np.concatenate(found)
 
     def material(self, m: int, first_frame: int) -> Material:
         return next(self._materials(m, m + 1, first_frame))
@@ -251,6 +306,13 @@ class Choice:
                 self._materials[shard.path] = shard.read("materials/functional", slice(None)) == self._functional
             inside &= self._materials[shard.path][shard.read("frames/material", slice(start, stop))]
         return inside
+
+
+def _unpacked_bytes(dataset: h5py.Dataset) -> int:
+    """Of whole chunks."""
+    if dataset.chunks is None:
+        return 0
+    return -(-len(dataset) // dataset.chunks[0]) * int(np.prod(dataset.chunks)) * dataset.dtype.itemsize
 
 
 def _known(label: np.ndarray) -> np.ndarray | None:

@@ -18,14 +18,12 @@ from mlip.data.ragged import rows_of
 from mlip.data.records import Frame, Trajectory
 from mlip.data.shard import BLOCK, Choice, Material, Shard, shard_paths
 
-WIDE_GAP = 1 << 10
-"""Rows of a column that take longer to read than to begin another read."""
-
-NARROW_GAP = 32
-"""Frames whose atoms take longer to read than to begin another read of all columns."""
-
 BLOCK_FRAMES = 1 << 12
 """Frames whose atoms are read at once."""
+
+KEPT_BYTES = 1 << 27
+"""A store of no more, unpacked, stays in the memory of each process that reads it, as far as it is read. Random frames
+are then read several times as fast."""
 
 
 class Store:
@@ -53,6 +51,9 @@ class Store:
 
     def _open(self) -> None:
         self._shards = [Shard(file) for path in (self.path, *self._more) for file in shard_paths(path)]
+        if sum(shard.unpacked_bytes for shard in self._shards) <= KEPT_BYTES:
+            for shard in self._shards:
+                shard.keep_in_memory()
         self._pid = os.getpid()
 
     def close(self) -> None:
@@ -136,14 +137,16 @@ class Store:
         return np.concatenate(found).astype(np.int64) if found else np.empty(0, np.int64)
 
     def n_atoms_of(self, indices: Sequence[int] | Int[np.ndarray, " k"]) -> Int[np.ndarray, " k"]:
-        """Atoms in each of the given frames, int32. Reads only the parts of the offsets that it needs."""
+        """Atoms in each of the given frames, int32. Reads only the parts of the offsets that it needs.
+
+        Raises:
+            IndexError: a frame that is not there.
+            MlipError: a file is damaged at these frames.
+        """
         order, ascending = self._ascending(indices)
         sizes = np.empty(order.shape, dtype=np.int32)
-        for first, last in self._runs(ascending, WIDE_GAP):
-            s, start = self._shard_of(int(ascending[first]), self._frame_starts, "frame")
-            local = ascending[first:last] - self._frame_starts[s]
-            offsets = self.shards[s].read("frames/atom_offset", slice(start, int(local[-1]) + 2))
-            sizes[order[first:last]] = np.diff(offsets)[local - start]
+        for s, mine in self._by_shard(ascending):
+            sizes[order[mine]] = self.shards[s].n_atoms_of(ascending[mine] - self._frame_starts[s])
         return sizes
 
     def gather(self, columns: Sequence[str], indices: Int[np.ndarray, " k"]) -> dict[str, np.ndarray]:
@@ -163,17 +166,15 @@ class Store:
             MlipError: a file is damaged at these frames.
         """
         order, ascending = self._ascending(indices)
-        blocks = []
-        for first, last in self._runs(ascending, NARROW_GAP):
-            s, start = self._shard_of(int(ascending[first]), self._frame_starts, "frame")
-            places = ascending[first:last] - (self._frame_starts[s] + start)
-            block = self.shards[s].block(columns, start, start + int(places[-1]) + 1, places)
-            if "material" in block:
-                block["material"] = block["material"] + self._material_starts[s]
-            blocks.append(block)
-        if not blocks:
-            return self.shards[0].block(columns, 0, 0)
-        found = {name: np.concatenate([block[name] for block in blocks]) for name in blocks[0]}
+        parts = []
+        for s, mine in self._by_shard(ascending):
+            part = self.shards[s].gather(columns, ascending[mine] - self._frame_starts[s])
+            if "material" in part:
+                part["material"] = part["material"] + self._material_starts[s]
+            parts.append(part)
+        if not parts:
+            return self.shards[0].gather(columns, ascending)
+        found = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
         rank = np.argsort(order)
         atoms = rows_of(rank, found["size"])
         is_of_atoms = {path.split("/")[1]: path.startswith("atoms/") for path in columns}
@@ -187,14 +188,12 @@ class Store:
         order = np.argsort(indices, kind="stable")
         return order, indices[order]
 
-    def _runs(self, ascending: Int[np.ndarray, " k"], gap: int) -> Iterator[tuple[int, int]]:
-        """Where to cut ascending frame indices for reading: at gaps wider than `gap`, every `BLOCK` frames, and
-        where a new shard begins."""
-        if not ascending.size:
-            return
-        shard = np.searchsorted(self._frame_starts, ascending, side="right")
-        is_cut = (np.diff(ascending) > gap) | (np.diff(ascending // BLOCK) > 0) | (np.diff(shard) > 0)
-        yield from pairwise([0, *(np.flatnonzero(is_cut) + 1).tolist(), len(ascending)])
+    def _by_shard(self, ascending: Int[np.ndarray, " k"]) -> Iterator[tuple[int, slice]]:
+        """Shards, and where in ascending frame indices their frames are; without those that have none."""
+        cuts = np.searchsorted(ascending, self._frame_starts)
+        for s, (begin, end) in enumerate(pairwise(cuts.tolist())):
+            if begin < end:
+                yield s, slice(begin, end)
 
     def blocks(
         self, columns: Sequence[str], split: str | None = None, functional: str | None = None
@@ -212,9 +211,11 @@ class Store:
         for shard in self.shards:
             for start in range(0, shard.n_frames, BLOCK_FRAMES):
                 stop = min(start + BLOCK_FRAMES, shard.n_frames)
-                places = None if chosen.is_all else np.flatnonzero(chosen.frames(shard, start, stop))
-                if places is None or len(places):
-                    yield shard.block(columns, start, stop, places)
+                frames = np.arange(start, stop)
+                if not chosen.is_all:
+                    frames = frames[chosen.frames(shard, start, stop)]
+                if len(frames):
+                    yield shard.gather(columns, frames)
 
     def _shard_of(self, index: int, starts: list[int], what: str) -> tuple[int, int]:
         if not 0 <= index < starts[-1]:

@@ -64,7 +64,8 @@ class _Tally:
 
 
 class TrainingLoader:
-    """Endless iterator over (batch, BatchStatistics): epochs, each with every frame exactly once, reshuffled.
+    """Endless iterator over (batch, BatchStatistics): epochs, each with every frame exactly once unless told otherwise,
+    reshuffled.
 
     Of several sources each has its share of an epoch by its weight: see `EpochOrder`.
 

@@ -48,9 +48,9 @@ class Source(NamedTuple):
 class EpochOrder:
     """The frames of each epoch in their order.
 
-    Of a single source an epoch has every frame exactly once. Of several each has its share, the same number in every
-    epoch: it goes on through the source where the last epoch ended, and no frame comes again before all of its source
-    have come.
+    By default an epoch of a single source has every frame exactly once. Of several each has its share, the same number
+    in every epoch: it goes on through the source where the last epoch ended, and no frame comes again before all of
+    its source have come.
 
     Args:
         n_frames: of an epoch; by default as many as there are.

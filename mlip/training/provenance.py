@@ -17,6 +17,7 @@ def provenance_of(
         "recipe_fingerprint": recipe.fingerprint(),
         "store_fingerprint": store_fingerprint(store),
         "training_frames": len(data.train),
+        **({"replayed_from": len(data.replayed)} if len(data.replayed) else {}),
         "step": step,
     }
     if start is not None:

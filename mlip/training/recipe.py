@@ -10,6 +10,7 @@ from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
+    FiniteFloat,
     NonNegativeFloat,
     NonNegativeInt,
     PositiveFloat,
@@ -162,9 +163,9 @@ class PropertyRecipe(_Section):
     """A scalar of the store's materials: e_above_hull, e_form, volume (learned for an atom), ..."""
     largest: float | None = None
     """Materials with more are left out: 8 eV/atom in CGAT's data."""
-    mean: float | None = None
+    mean: FiniteFloat | None = None
     """With `std`, in the property's unit: the scale on which it is learned; by default that of the training set."""
-    std: PositiveFloat | None = None
+    std: Annotated[FiniteFloat, Field(gt=0)] | None = None
     loss: PropertyLoss = "mae"
     """Of the normalised property; the robust ones train an uncertainty as well."""
     element_vectors: Path | None = None
@@ -333,6 +334,8 @@ class Recipe(_Section):
         stage_two = self.stage_two
         if stage_two is not None and (stage_two.energy, stage_two.forces, stage_two.stress) != (None, None, None):
             raise ValueError("stage_two has weights of a potential's loss, and a property is learned")
+        if self.property.mean is not None and self.init_from is not None and self.init_from.scale is not None:
+            raise ValueError("property.mean and property.std exclude init_from.scale: they are the scale")
         takes_vectors, has_file = self.model.element_vectors == "fixed", self.property.element_vectors is not None
         if (has_file and not takes_vectors) or (takes_vectors and not has_file and self.init_from is None):
             raise ValueError("property.element_vectors, a file, and model.element_vectors: fixed go together")

@@ -238,14 +238,25 @@ def test_a_journal_of_other_settings_is_not_continued(tmp_path):
 
 
 def test_two_processes_do_not_append_to_one_journal(tmp_path):
-    journal = tmp_path / "journal.jsonl"
+    journal, refused = tmp_path / "journal.jsonl", []
 
     def second(*_) -> None:
         with pytest.raises(MlipError, match="another process appends to it"):
             label([], EMT(), journal, SETTINGS)
+        refused.append(True)
 
     label([("cu", off_equilibrium(seed=0))], EMT(), journal, SETTINGS, on_path=second)
+    assert refused == [True]
     assert [record["id"] for record in read_journal(journal)] == ["cu"]
+
+
+@pytest.mark.parametrize("content", ["notes, without an end of line", "1 2 3\n4 5 6\n", '{"mlip_results": 1}\n'])
+def test_a_file_that_is_no_journal_is_left_as_it_is(tmp_path, content):
+    journal = tmp_path / "journal.jsonl"
+    journal.write_text(content)
+    with pytest.raises(MlipError, match="is no journal"):
+        label([], EMT(), journal, SETTINGS)
+    assert journal.read_text() == content
 
 
 def test_failed_paths_are_counted_and_not_exported(tmp_path):

@@ -130,10 +130,10 @@ def test_indices_of_the_splits_partition_the_frames(path, materials):
             store.indices("validation")
 
 
-@pytest.mark.parametrize("wide", [1, 5, 1000])
-def test_sizes_are_known_without_reading_atoms(path, materials, monkeypatch, wide):
-    monkeypatch.setattr("mlip.data.store.BLOCK", 7)
-    monkeypatch.setattr("mlip.data.store.WIDE_GAP", wide)
+@pytest.mark.parametrize("gap", [1, 40, 1 << 13])
+def test_sizes_are_known_without_reading_atoms(path, materials, monkeypatch, gap):
+    monkeypatch.setattr("mlip.data.shard.GAP_BYTES", gap)
+    monkeypatch.setattr("mlip.data.shard.RUN_BYTES", 100 * gap)
     sizes = np.array([len(frame) for trajectory, _ in materials for frame in trajectory.frames])
     indices = np.random.default_rng(2).integers(0, len(sizes), 500)
     with Store(path) as store:
@@ -146,9 +146,12 @@ def test_sizes_are_known_without_reading_atoms(path, materials, monkeypatch, wid
             store.n_atoms_of([len(sizes)])
 
 
-@pytest.mark.parametrize("gap", [0, 3, 1000])
-def test_columns_of_any_frames_in_any_order_are_those_of_the_frames(tmp_path, materials, monkeypatch, gap):
-    monkeypatch.setattr("mlip.data.store.NARROW_GAP", gap)
+@pytest.mark.parametrize(("gap", "run"), [(0, 72), (0, 1 << 22), (200, 1000), (1 << 13, 1 << 22)])
+@pytest.mark.parametrize("kept", [0, 1 << 27])
+def test_columns_of_any_frames_in_any_order_are_those_of_the_frames(tmp_path, materials, monkeypatch, gap, run, kept):
+    monkeypatch.setattr("mlip.data.shard.GAP_BYTES", gap)
+    monkeypatch.setattr("mlip.data.shard.RUN_BYTES", run)
+    monkeypatch.setattr("mlip.data.store.KEPT_BYTES", kept)
     for s, (start, stop) in enumerate(pairwise([0, 1, 20, 60])):
         write(tmp_path / f"{s}.h5", materials[start:stop])
     columns = ("frames/cell", "frames/energy", "frames/material", "atoms/number", "atoms/position")
@@ -164,6 +167,24 @@ def test_columns_of_any_frames_in_any_order_are_those_of_the_frames(tmp_path, ma
             np.testing.assert_array_equal(found["number"], numbers)
             positions = [position for frame in frames for position in frame.positions]
             np.testing.assert_array_equal(found["position"], np.reshape(positions, (-1, 3)))
+
+
+def test_a_small_store_is_kept_in_memory_and_a_large_one_is_not(path, materials, monkeypatch):
+    def cache_of(store: Store, column: str) -> int:
+        return store.shards[0][column].id.get_access_plist().get_chunk_cache()[1]
+
+    with Store(path) as store:
+        n_bytes = store.shards[0].unpacked_bytes
+        assert sum(cache_of(store, name) for name in ("atoms/position", "atoms/force", "atoms/magmom")) < n_bytes
+        for name in ("atoms/position", "frames/cell"):
+            assert cache_of(store, name) >= store.shards[0][name].nbytes
+        read = store.gather(("atoms/position",), store.indices())
+    monkeypatch.setattr("mlip.data.store.KEPT_BYTES", n_bytes - 1)
+    with Store(path) as store:
+        default = h5py.h5p.create(h5py.h5p.DATASET_ACCESS).get_chunk_cache()[1]
+        assert cache_of(store, "atoms/position") == default
+        again = store.gather(("atoms/position",), store.indices())
+    np.testing.assert_array_equal(read["position"], again["position"])
 
 
 @pytest.mark.parametrize("index", [-1, 10**9])
@@ -366,6 +387,26 @@ def test_a_frame_that_claims_atoms_beyond_the_file_is_damage(path):
         file["frames/atom_offset"][4] = 10**12
     with Store(path) as store, pytest.raises(MlipError, match="frame 4 claims atoms"):
         store.frame(4)
+
+
+@pytest.mark.parametrize("offsets", [[0, 9, 1, 9, 2, 9], [0, 2**62, -(2**62) - 1], [5, 3, 8], [-1, 2]])
+def test_frames_that_claim_the_atoms_of_others_are_damage(path, offsets):
+    with h5py.File(path, "r+") as file:
+        file["frames/atom_offset"][: len(offsets)] = offsets
+    frames = np.arange(0, len(offsets) - 1, 2)
+    with Store(path) as store:
+        for read in (lambda: store.gather(("atoms/position",), frames), lambda: store.n_atoms_of(frames)):
+            with pytest.raises(MlipError, match=r"not ascending|claims"):
+                read()
+
+
+def test_chunks_of_parts_of_rows_are_damage(path):
+    with h5py.File(path, "r+") as file:
+        positions = file["atoms/position"][:]
+        del file["atoms/position"]
+        file.create_dataset("atoms/position", data=positions, chunks=(4, 2))
+    with pytest.raises(MlipError, match="atoms/position has chunks of parts of rows"):
+        Store(path)
 
 
 # --- size

@@ -287,6 +287,11 @@ def test_given_vectors_of_elements_stay_as_they_are(recipe, tmp_path):
         (["model.element_vectors=fixed"], "go together"),
         (["property.mean=0.5"], "mean and std go together"),
         (["property.mean=0", "property.std=0"], "property.std"),
+        (["property.mean=.inf", "property.std=1"], "property.mean"),
+        (
+            ["property.mean=0", "property.std=1", "init_from={potential: x.safetensors, scale: keep}"],
+            "exclude init_from.scale",
+        ),
         (["property.nam=e_form"], "unknown key property.nam"),
     ],
 )
