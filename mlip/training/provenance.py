@@ -17,9 +17,10 @@ def provenance_of(
         "recipe_fingerprint": recipe.fingerprint(),
         "store_fingerprint": store_fingerprint(store),
         "training_frames": len(data.train),
-        **({"replayed_from": len(data.replayed)} if len(data.replayed) else {}),
         "step": step,
     }
+    if recipe.data.replay is not None:
+        provenance["replayed_from_frames"] = len(data.replayed)
     if start is not None:
         provenance["init_from"] = start.metadata.provenance
     if "surrogate" in data.functional.lower():

@@ -11,7 +11,7 @@ from mlip.data import Store
 from mlip.errors import MlipError
 from mlip.graph.order import EpochOrder, Source
 from mlip.training.recipe import DataRecipe
-from mlip.training.task import TrainingData
+from mlip.training.task import ReplayingData, TrainingData
 
 
 class Epoch(NamedTuple):
@@ -21,7 +21,7 @@ class Epoch(NamedTuple):
     """Of all of them together."""
 
 
-def epoch_of(recipe: DataRecipe, store: Store, data: TrainingData) -> Epoch:
+def epoch_of(recipe: DataRecipe, store: Store, data: TrainingData | ReplayingData) -> Epoch:
     """What an epoch consists of: each training frame once, if the recipe has neither weights nor replay.
 
     Args:
@@ -33,7 +33,7 @@ def epoch_of(recipe: DataRecipe, store: Store, data: TrainingData) -> Epoch:
     n_frames = len(data.train)
     if recipe.weights is not None:
         return Epoch(_weighted(recipe, store, data.train), n_frames)
-    if not len(data.replayed):
+    if recipe.replay is None:
         return Epoch({"all": Source(data.train, 1.0)}, n_frames)
     n_replayed = max(1, round(n_frames * recipe.replay.share / (1 - recipe.replay.share)))
     new = Source(data.train, n_frames)

@@ -33,8 +33,6 @@ class TrainingData(Protocol):
     """What a run learns from; indices are those of its store's frames."""
 
     train: Int[ndarray, " k"]
-    replayed: Int[ndarray, " r"]
-    """Some of these come along in each epoch, as the recipe says. May be empty."""
     validation: Int[ndarray, " v"]
     """May be empty."""
 
@@ -52,6 +50,13 @@ class TrainingData(Protocol):
 
     def describe(self) -> str:
         """A few lines for whoever starts a run."""
+
+
+class ReplayingData(TrainingData, Protocol):
+    """Of a task whose recipes may have `data.replay`."""
+
+    replayed: Int[ndarray, " r"]
+    """Some of these come along in each epoch, as the recipe says."""
 
 
 class Metadata(Protocol):

@@ -6,7 +6,7 @@ units of its standard deviation, both of the training split.
 
 import json
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
@@ -44,8 +44,6 @@ class PropertyDataset:
     """Why materials were left out -> how many."""
     functional: str
     """One name; of a mixture all of them, joined by '+'."""
-    replayed: Int[np.ndarray, " r"] = field(default_factory=lambda: np.empty(0, np.int64))
-    """None: what is replayed are frames for potentials."""
     notes: tuple[str, ...] = ()
 
     @property

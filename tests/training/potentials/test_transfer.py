@@ -124,6 +124,7 @@ def test_replayed_frames_are_their_share_of_an_epoch_and_keep_old_elements_alive
     assert len(set(np.concatenate(replayed[:5]).tolist())) == 5 * 8  # others in each epoch
     assert set(np.concatenate(replayed).tolist()) == set(run.data.replayed.tolist())
     potential = mlip.load(train(recipe, quiet=True))
+    assert potential.metadata.provenance["replayed_from_frames"] == 44
     assert set(potential.elements) == {"Cu", "Al", "Ni", "Ag"}
 
 
