@@ -140,7 +140,7 @@ class LossRecipe(_Section):
     forces: NonNegativeFloat = 1.0
     """Weight of the force components, eV/A."""
     stress: NonNegativeFloat = 0.1
-    """Weight of the six Voigt components, in `stress_unit`."""
+    """Weight of the tensor's nine components, in `stress_unit`."""
     stress_unit: Literal["GPa", "eV/A^3"] = "GPa"
     """The M3GNet weights 1, 1, 0.1 are for GPa; MACE's are for eV/A^3, 160 times smaller numbers."""
     of_functional: dict[str, TermFactors] = {}

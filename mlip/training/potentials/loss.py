@@ -20,6 +20,10 @@ QUANTITIES = (
 )
 """Terms in eV/atom, eV/A and GPa; records in meV/atom, eV/A and GPa."""
 
+_OF_NINE = (2 / 3, 2 / 3, 2 / 3, 4 / 3, 4 / 3, 4 / 3)
+"""What a component xx yy zz yz xz xy counts for, so that the mean over six is that over the tensor's nine, as in the
+losses of M3GNet, matgl and MACE: squared errors then do not depend on the axes."""
+
 
 def penalty_function(kind: str, delta: float) -> Callable[[Float[Array, "..."]], Float[Array, "..."]]:
     """residual -> penalty: MSE r^2, MAE |r|, or Huber's r^2 / 2 up to |r| = delta and then the tangent."""
@@ -63,7 +67,7 @@ def label_counts(graph: GraphsTuple) -> Counts:
 
 
 def loss_terms(prediction, graph: GraphsTuple, recipe: LossRecipe) -> Terms:
-    """The three terms of a batch: energy per atom, force components, stress components.
+    """The three terms of a batch: energy per atom, force components, the stress tensor's nine components.
 
     Args:
         prediction: has energy (g,) eV, forces (n, 3) eV/A and stress (g, 6) eV/A^3.
@@ -81,11 +85,12 @@ def loss_terms(prediction, graph: GraphsTuple, recipe: LossRecipe) -> Terms:
     forces = residual("forces", prediction.forces, graph.nodes["forces"])
     stress = residual("stress", prediction.stress, graph.globals["stress"])
     in_stress_unit = EV_PER_A3_IN_GPA if recipe.stress_unit == "GPa" else 1.0
+    of_nine = jnp.array(_OF_NINE, stress.dtype)
     of_atoms = jnp.where(known["forces"], penalty(forces), 0.0).sum(axis=1)
     penalties = {
         "energy": jnp.where(known["energy"], penalty(energy), 0.0),
         "forces": jax.ops.segment_sum(of_atoms, graph_of_node(graph), len(graph.n_node), indices_are_sorted=True),
-        "stress": jnp.where(known["stress"], penalty(stress * in_stress_unit), 0.0).sum(axis=1),
+        "stress": jnp.where(known["stress"], of_nine * penalty(stress * in_stress_unit), 0.0).sum(axis=1),
     }
     if "factors" in graph.globals:
         factors = graph.globals["factors"]

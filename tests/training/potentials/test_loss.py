@@ -72,6 +72,28 @@ def test_huber_is_continuous_and_smooth_at_its_threshold():
     assert huber(jnp.float32(-3.0)) == pytest.approx(delta * (3 - delta / 2))
 
 
+def nine(stress):
+    """xx yy zz yz xz xy -> 3 x 3."""
+    return stress[:, np.array([[0, 5, 4], [5, 1, 3], [4, 3, 2]])]
+
+
+def test_squared_errors_of_stress_do_not_depend_on_the_axes():
+    rotation, _ = np.linalg.qr(np.random.default_rng(1).normal(size=(3, 3)))
+    n_node = [2, 3]
+    labels = random_labels(n_node)
+    predicted = prediction_for(batch_of(*labels, n_node))
+
+    def loss_along(axes: np.ndarray) -> float:
+        def turned(stress):
+            return (axes @ nine(stress) @ axes.T)[:, [0, 1, 2, 1, 0, 0], [0, 1, 2, 2, 2, 1]]
+
+        graph = batch_of(*labels[:2], turned(labels[2]), n_node)
+        recipe = LossRecipe(kind="mse", energy=0, forces=0, stress=1)
+        return float(loss_of(predicted._replace(stress=turned(predicted.stress)), graph, recipe))
+
+    assert loss_along(rotation) == pytest.approx(loss_along(np.eye(3)), rel=1e-5)
+
+
 @pytest.mark.parametrize("kind", ["huber", "mse", "mae"])
 def test_the_loss_is_the_weighted_mean_over_the_labels(kind):
     n_node = [2, 3]
@@ -84,7 +106,7 @@ def test_the_loss_is_the_weighted_mean_over_the_labels(kind):
     expected = (
         2 * np.mean(penalty((predicted.energy[:2] - energy) / atoms))
         + 3 * np.mean(penalty(predicted.forces[:5] - forces))
-        + 0.1 * np.mean(penalty((predicted.stress[:2] - stress) * EV_PER_A3_IN_GPA))
+        + 0.1 * np.mean(penalty((nine(predicted.stress[:2]) - nine(stress)) * EV_PER_A3_IN_GPA))
     )
     assert loss_of(predicted, graph, recipe) == pytest.approx(float(expected), rel=1e-5)
 
