@@ -41,8 +41,8 @@ def train(recipe: Recipe, *, resume: bool = False, quiet: bool = False) -> Path:
     Within `processes.joined` all processes call this alike, and the first one writes.
 
     Raises:
-        MlipError: the run folder holds a run and `resume` is false; the data do not fit the recipe; too many
-            steps were not finite.
+        MlipError: the run folder holds a run and `resume` is false, or another process trains into it; the data do not
+            fit the recipe; too many steps were not finite.
     """
     started = time.perf_counter()
     set_up_jax()
