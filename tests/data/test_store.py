@@ -432,8 +432,8 @@ def test_a_hundred_million_frames_open_at_once_in_little_memory(tmp_path):
         file["frames/atom_offset"][-3:] = [0, 0, len(file["atoms/number"])]
         file["materials/frame_offset"][:] = [0, n]
     seconds, grown = in_clean_process(open_and_read_the_last_frame, path, n)
-    assert grown < 50_000
-    assert seconds < 5  # 0.02 s on an idle core
+    assert grown < 50_000  # kB
+    assert seconds < 1.0  # 0.02 on an idle core
 
 
 def test_a_store_is_opened_any_number_of_times(tmp_path, materials):

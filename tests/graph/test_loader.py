@@ -3,6 +3,7 @@
 import gc
 import json
 import threading
+import tracemalloc
 import weakref
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice, pairwise
@@ -20,6 +21,7 @@ from mlip.graph.crystal import crystal_graph
 from mlip.graph.graph_builder import GraphBuilder
 from mlip.graph.loader import EvaluationLoader, TrainingLoader
 from mlip.graph.order import Source
+from tests.clean_process import with_peak_memory
 
 CUTOFF = 4.0
 N_FRAMES = 150
@@ -277,6 +279,23 @@ def test_batches_that_were_taken_are_let_go(store):
     held = sum(senders() is not None for senders in given)
     loader.close()
     assert held <= window.WINDOW // 12  # those of one window
+
+
+def held_after(path, *epochs: int) -> list[int]:
+    """Bytes that a loader's process holds after so many epochs more."""
+    window.WINDOW, window._SAMPLE = 48, 64
+    loader, held = training_loader(Store(path)), []
+    for n in epochs:
+        for _ in range(n * loader.steps_per_epoch):
+            next(loader)
+        gc.collect()
+        held.append(tracemalloc.get_traced_memory()[0])
+    return held
+
+
+def test_memory_does_not_grow_with_the_epochs(store):
+    (early, late), _ = with_peak_memory(held_after, store.path, 3, 40)
+    assert late < early + 1_000_000  # prefetched windows of 150 kB come and go; the batches of 40 epochs have 8 MB
 
 
 def broken_store(path, at: int) -> Store:

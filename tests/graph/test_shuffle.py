@@ -58,7 +58,7 @@ def test_a_window_of_a_hundred_million_takes_no_more_than_itself():
     n = 10**8
     (found, seconds), peak = with_peak_memory(last_places, n)
     assert peak < 2_000_000
-    assert seconds < 5  # 0.01 s on an idle core; a table of all places takes longer
+    assert seconds < 0.5  # 0.01 on an idle core; a table of all places takes longer
     assert len(set(found.tolist())) == 2048
     assert found.min() >= 0
     assert found.max() < n
