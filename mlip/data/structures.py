@@ -1,0 +1,91 @@
+"""What users hand in as structures -> a list of ASE Atoms, at every door alike: `predict`, `relax`, calculators, files.
+
+One structure or any iterable of them; ASE Atoms, pymatgen Structures and Molecules, our Frames. A crystal with partly
+occupied sites is not a structure but a family of them, and is refused with the site named.
+"""
+
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+from ase import Atoms
+
+from mlip.data.records import Frame
+from mlip.errors import MlipError
+
+_FULL = 1 - 1e-3
+"""Occupancy from which a site counts as full: files round."""
+
+
+def as_structures(structures: Any) -> list[Atoms]:
+    """The structures as ASE Atoms, in their order; Atoms are passed through as they are, and nothing is modified.
+
+    Args:
+        structures: one Atoms, Frame, pymatgen Structure or Molecule, or an iterable of them.
+
+    Raises:
+        MlipError: something else, or a partly occupied site; names the structure by its place.
+    """
+    if isinstance(structures, Atoms | Frame) or _is_of_pymatgen(structures):
+        return [_as_atoms(structures, None)]
+    if isinstance(structures, str | bytes) or not isinstance(structures, Iterable):
+        raise MlipError(
+            f"no structure: {type(structures).__name__}", fix="give ASE Atoms or pymatgen Structures, one or many"
+        )
+    return [_as_atoms(one, f"structure {index}") for index, one in enumerate(structures)]
+
+
+def _as_atoms(structure: Any, where: str | None) -> Atoms:
+    if isinstance(structure, Atoms):
+        check_occupancies(structure, where)
+        return structure
+    if isinstance(structure, Frame):
+        return Atoms(structure.numbers, structure.positions, cell=structure.cell, pbc=structure.pbc)
+    if _is_of_pymatgen(structure):
+        return _from_pymatgen(structure, where)
+    raise MlipError(
+        f"no structure: {type(structure).__name__}", where=where, fix="give ASE Atoms or pymatgen Structures"
+    )
+
+
+def _is_of_pymatgen(structure: Any) -> bool:
+    """Whether it is one of pymatgen's collections of sites, without importing pymatgen."""
+    return any(cls.__name__ == "SiteCollection" for cls in type(structure).__mro__)
+
+
+def _from_pymatgen(structure: Any, where: str | None) -> Atoms:
+    from pymatgen.io.ase import AseAtomsAdaptor
+
+    for index, site in enumerate(structure):
+        if not site.is_ordered:
+            raise partly_occupied(f"site {index} ({site.species_string})", where)
+    return Atoms(AseAtomsAdaptor.get_atoms(structure, msonable=False))
+
+
+def check_occupancies(atoms: Atoms, where: str | None = None) -> None:
+    """Refuse what ASE makes of a file with partly occupied sites: it keeps the most frequent element of each, as if the
+    site were full, and says so in `atoms.info["occupancy"]` only.
+
+    Raises:
+        MlipError: naming the first such site.
+    """
+    occupancies = atoms.info.get("occupancy")
+    if not isinstance(occupancies, dict):
+        return
+    kinds = atoms.arrays.get("spacegroup_kinds")
+    for kind, species in occupancies.items():
+        if not isinstance(species, dict):
+            continue
+        if len(species) > 1 or sum(species.values()) < _FULL:
+            told = ", ".join(f"{symbol} {share:g}" for symbol, share in species.items())
+            sites = [] if kinds is None else np.flatnonzero(kinds == int(kind))
+            raise partly_occupied(f"site {sites[0] if len(sites) else kind} ({told})", where)
+
+
+def partly_occupied(site: str, where: str | None) -> MlipError:
+    """The error of a crystal that has a partly occupied site."""
+    return MlipError(
+        f"{site} is partly occupied, which is no single crystal",
+        where=where,
+        fix="make an ordered supercell first, e.g. with pymatgen's OrderDisorderedStructureTransformation",
+    )
