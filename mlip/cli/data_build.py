@@ -21,7 +21,7 @@ def build(
         list[str],
         typer.Argument(
             help="Files or folders: ALEXANDRIA's and MPtrj's json(.bz2), extxyz(.gz), ASE databases (.db, .aselmdb), "
-            "vasprun.xml; or optimade://pbe?filter=nelements=2"
+            "vasprun.xml, OUTCAR; or optimade://pbe?filter=nelements=2"
         ),
     ],
     out: Annotated[Path, typer.Option(help="The store: a file *.h5, or the name of a folder of shards.")],

@@ -35,7 +35,7 @@ from mlip.data.records import Skipped
 from mlip.data.refine import BuildSettings
 from mlip.data.report import BuildReport
 from mlip.data.schema import FORMAT_VERSION
-from mlip.data.sink import NO_ROOM, cannot_write
+from mlip.data.sink import NO_ROOM, cannot_write, writing_to
 from mlip.data.sources import NOT_READ
 from mlip.data.store import Store
 from mlip.data.workers import process_pool
@@ -121,10 +121,8 @@ def build(
 
 def _check_place(out: Path) -> None:
     """Refuse a place that no store can have, before anything is read."""
-    try:
+    with writing_to(out):
         exists, is_folder = out.exists(), out.is_dir()
-    except OSError as error:
-        raise cannot_write(out, error) from None
     if out.suffix != ".h5" and exists:
         raise MlipError("exists already", where=f"--out {out}", fix="remove it, or name a new folder (or a file *.h5)")
     if out.suffix and (out.suffix != ".h5" or is_folder):
@@ -224,10 +222,8 @@ def _parts_folder(out: Path, parts: list[Part], settings: BuildSettings) -> Iter
             "parts": [asdict(part) for part in parts],
         }
     )
-    try:
+    with writing_to(out):
         out.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise cannot_write(out, error) from None
     try:
         refusal = MlipError("another build writes this store now", where=f"--out {out}")
         with one_writer(out.with_name(f".{out.name}.lock"), refusal):

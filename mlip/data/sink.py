@@ -8,6 +8,8 @@ memory, where HDF5 may read them again and close in peace; the writer asks `chec
 import errno
 import io
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from mlip.errors import MlipError
@@ -98,6 +100,19 @@ class Sink(io.RawIOBase):
     def _size(self) -> int:
         ends = (place + len(data) for place, data in self._in_memory)
         return max(os.fstat(self._file.fileno()).st_size, *ends, 0)
+
+
+@contextmanager
+def writing_to(path: Path) -> Iterator[None]:
+    """Where files and folders are made.
+
+    Raises:
+        MlipError: there is no such place, it is the property of others, or the disk is full.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise cannot_write(path, error) from None
 
 
 def cannot_write(path: Path, error: OSError) -> MlipError:
