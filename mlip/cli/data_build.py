@@ -1,5 +1,6 @@
 """`mlip data build`: sources -> store, on all cores or a cluster, with an account of every frame."""
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -20,7 +21,7 @@ def build(
         list[str],
         typer.Argument(
             help="Files or folders: ALEXANDRIA's and MPtrj's json(.bz2), extxyz(.gz), ASE databases (.db, .aselmdb), "
-            "vasprun.xml; or optimade://pbe?filter=nelements=2"
+            "vasprun.xml, OUTCAR; or optimade://pbe?filter=nelements=2"
         ),
     ],
     out: Annotated[Path, typer.Option(help="The store: a file *.h5, or the name of a folder of shards.")],
@@ -55,7 +56,10 @@ def build(
     """Read relaxation paths, sub-sample, filter and split them, and write a store.
 
     The store appears when it is complete. A build that was killed goes on where it was when it is repeated. Materials
-    that cannot be used are counted, and listed in OUT.skipped.jsonl; suspicious labels in OUT.findings.jsonl.
+    that cannot be used, and files that cannot be read or hold none, are counted, and listed in OUT.skipped.jsonl;
+    suspicious labels in OUT.findings.jsonl.
+
+    Exit status: 0, or 1 if the store was built but a file failed, or 2 if nothing was built.
     """
     from mlip.data.build import BuildSettings
     from mlip.data.workers import n_cores
@@ -69,6 +73,17 @@ def build(
         print(json.dumps({"store": str(out), **report.as_dict()}))
     else:
         _print_build(out, settings, report, skipped)
+    if report.failed_sources:
+        _tell_failed(out, report, to_stderr=as_json)
+        raise typer.Exit(1)
+
+
+def _tell_failed(out: Path, report: "BuildReport", to_stderr: bool) -> None:
+    """The last line of a build that some source did not do its part for."""
+    reasons = ", ".join(f"{n} x {reason}" for reason, n in report.failed_sources.most_common())
+    n_failed = sum(report.failed_sources.values())
+    line = f"built, but {n_failed} of {report.sources} sources failed ({reasons}); see {_list_of(out, 'skipped')}"
+    print(line, file=sys.stderr if to_stderr else None)
 
 
 def _fractions(text: str) -> tuple[float, ...]:
@@ -127,6 +142,8 @@ def _print_build(out: Path, settings: "BuildSettings", report: "BuildReport", sk
     print_rows(screen, "Sets (materials)", report.sets.items())
     print_rows(screen, "Kept frames with", report.labels.items())
     _print_findings(screen, out, report)
+    if report.ignored_files:
+        print_rows(screen, "Files that no reader takes", report.ignored_files.most_common())
     if skipped:
         _print_skipped(screen, out, report, skipped)
 
@@ -148,7 +165,7 @@ def _print_findings(screen, out: Path, report: "BuildReport") -> None:
 
 
 def _print_skipped(screen, out: Path, report: "BuildReport", skipped: "list[Skipped]") -> None:
-    print_rows(screen, "Skipped materials", report.skipped_materials.most_common())
+    print_rows(screen, "Skipped materials and sources", report.skipped_materials.most_common())
     for one in skipped:
         print(f"skipped {one.material_id}: {one.reason} ({one.detail})")
     print(f"all {sum(report.skipped_materials.values())} are listed in {_list_of(out, 'skipped')}")

@@ -85,7 +85,8 @@ def from_member(
     """The material that a member of a file is.
 
     Raises:
-        MlipError: the member is not JSON, or no name tells the functional.
+        NotJsonError: the member is not JSON; those after it may be.
+        MlipError: no name tells the functional.
     """
     functional = functional or functional_by_name(path)
     is_entry = member.key == "entries"

@@ -6,6 +6,7 @@ The parts become one file, `--out store.h5`, or are the shards of a folder, `--o
 wants to copy them once more. The bytes do not depend on the number of processes.
 """
 
+import errno
 import json
 import os
 import shutil
@@ -34,6 +35,8 @@ from mlip.data.records import Skipped
 from mlip.data.refine import BuildSettings
 from mlip.data.report import BuildReport
 from mlip.data.schema import FORMAT_VERSION
+from mlip.data.sink import NO_ROOM, cannot_write, writing_to
+from mlip.data.sources import NOT_READ
 from mlip.data.store import Store
 from mlip.data.workers import process_pool
 from mlip.data.writer import StoreWriter, partial_path, put_in_place
@@ -44,6 +47,8 @@ __all__ = ["BuildReport", "BuildSettings", "build"]
 
 LISTS = ("skipped", "findings")
 """Of a build, beside its store: materials that could not be used, and what is suspicious about those that were."""
+
+_OF_THE_DISK = (*NO_ROOM, errno.EACCES, errno.EPERM, errno.EROFS, errno.EIO, errno.ENAMETOOLONG, errno.ENOTDIR)
 
 _POLL_SECONDS = 0.5
 
@@ -70,6 +75,9 @@ def build(
     """Build a store. It appears, complete, at the end; a killed build leaves what was there before, and goes on where
     it was when it is repeated.
 
+    A source that cannot be read to its end, or that gives no material, does not end the build: it is listed as skipped
+    with what was wrong, and the materials before the fault are kept.
+
     Skipped materials are listed in `OUT.skipped.jsonl`, suspicious ones in `OUT.findings.jsonl` (of a folder,
     `OUT/skipped.jsonl` and `OUT/findings.jsonl`), one JSON object a line, if there are any.
 
@@ -80,13 +88,11 @@ def build(
         cluster: a Dask cluster (`mlip.cluster`) that does it instead.
 
     Raises:
-        MlipError: a source cannot be read to its end, nothing is left to store, or another build writes this store.
+        MlipError: no source can be read, nothing is left to store, the store cannot be written (no such place, a full
+            disk), or another build writes it.
     """
     settings = settings or BuildSettings()
-    if out.suffix != ".h5" and out.exists():
-        raise MlipError("exists already", where=f"--out {out}", fix="remove it, or name a new folder (or a file *.h5)")
-    if out.suffix and (out.suffix != ".h5" or out.is_dir()):
-        raise MlipError("a store is a file named *.h5, or a folder without a suffix", where=f"--out {out}")
+    _check_place(out)
     pages = out.with_name(f".{out.name}.optimade")
     files = [fetch_pages(query_of(one), pages) if is_query(one) else Path(one) for one in map(str, sources)]
     parts = plan_parts(files, part_bytes)
@@ -104,13 +110,23 @@ def build(
             for part in missing:
                 build_part(part, folder, settings, n_workers - 1, progress.of_part(part))
         report, kind = _account(parts, folder)
+        _check_sources(parts, folder, report)
         if not sum(report.frames_kept.values()):
-            for part in parts:
-                part.store_file(folder).unlink()
+            _forget(parts, folder)
             raise MlipError("nothing is left to store", where=", ".join(map(str, sources)), fix=_what_happened(report))
         _put_together(parts, folder, out, settings, part_metadata(parts, report, kind), on_skipped)
     shutil.rmtree(pages, ignore_errors=True)
     return report
+
+
+def _check_place(out: Path) -> None:
+    """Refuse a place that no store can have, before anything is read."""
+    with writing_to(out):
+        exists, is_folder = out.exists(), out.is_dir()
+    if out.suffix != ".h5" and exists:
+        raise MlipError("exists already", where=f"--out {out}", fix="remove it, or name a new folder (or a file *.h5)")
+    if out.suffix and (out.suffix != ".h5" or is_folder):
+        raise MlipError("a store is a file named *.h5, or a folder without a suffix", where=f"--out {out}")
 
 
 class _Progress:
@@ -206,23 +222,26 @@ def _parts_folder(out: Path, parts: list[Part], settings: BuildSettings) -> Iter
             "parts": [asdict(part) for part in parts],
         }
     )
-    try:
+    with writing_to(out):
         out.parent.mkdir(parents=True, exist_ok=True)
+    try:
         refusal = MlipError("another build writes this store now", where=f"--out {out}")
         with one_writer(out.with_name(f".{out.name}.lock"), refusal):
             plan_file = folder / ".plan.json"
-            if not plan_file.exists() or plan_file.read_text() != plan:
-                shutil.rmtree(folder, ignore_errors=True)
-                folder.mkdir()
-                plan_file.write_text(plan)
             try:
+                if not plan_file.exists() or plan_file.read_text() != plan:
+                    shutil.rmtree(folder, ignore_errors=True)
+                    folder.mkdir()
+                    plan_file.write_text(plan)
                 yield folder
             except BaseException:
                 if not any(part.store_file(folder).exists() for part in parts):
                     shutil.rmtree(folder, ignore_errors=True)  # nothing to resume
                 raise
-    except PermissionError as error:
-        raise MlipError(f"cannot write here ({error})", where=str(out.parent)) from None
+    except OSError as error:
+        if error.errno not in _OF_THE_DISK:
+            raise
+        raise cannot_write(out, error) from None
 
 
 def _account(parts: list[Part], folder: Path) -> tuple[BuildReport, str | None]:
@@ -236,6 +255,23 @@ def _account(parts: list[Part], folder: Path) -> tuple[BuildReport, str | None]:
             kinds.setdefault(kind, part.sources[0].path)
             check_one_kind(kinds)
     return report, next(iter(kinds), None)
+
+
+def _check_sources(parts: list[Part], folder: Path, report: BuildReport) -> None:
+    """Refuse a build of which no source could be read to its end, with the first one's fault."""
+    if report.failed_sources[NOT_READ] < report.sources:
+        return
+    skipped = (json.loads(line) for part in parts for line in part.list_file(folder, "skipped").open(encoding="utf-8"))
+    first = next(one for one in skipped if one["reason"] == NOT_READ)
+    _forget(parts, folder)
+    several = f"; nor could the other {report.sources - 1} sources be read" if report.sources > 1 else ""
+    raise MlipError(f"{first['detail']}{several}", where=first["source"])
+
+
+def _forget(parts: list[Part], folder: Path) -> None:
+    """So that the next attempt reads the sources again."""
+    for part in parts:
+        part.store_file(folder).unlink()
 
 
 def _put_together(

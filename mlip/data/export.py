@@ -8,9 +8,11 @@ Units are the store's and ASE's: eV, A, eV/A, eV/A^3 with tension positive. A la
 for magnetic moments in the LMDB, whose reader asks for them: NaN. The file appears when it is complete.
 """
 
+import errno
 import gzip
 import pickle
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,7 @@ from ase.db import connect
 from ase.io.extxyz import write_extxyz
 
 from mlip.data.records import Frame
+from mlip.data.sink import cannot_write
 from mlip.data.store import Material, Store
 from mlip.data.writer import partial_path, put_in_place
 from mlip.errors import MlipError
@@ -39,10 +42,10 @@ def export(store: Store, out: Path, split: str | None = None, on_frame: OnFrame 
     """Write the frames of a split (None: all) in the order of the store; returns how many.
 
     Raises:
-        MlipError: the format is none of the above, its package is not installed, or there is no frame to write.
+        MlipError: the format is none of the above, its package is not installed, there is no frame to write, or the
+            file cannot be written (no such place, a full disk).
     """
     write = _writer_of(out)
-    out.parent.mkdir(parents=True, exist_ok=True)
     partial = partial_path(out)
     n_frames = 0
 
@@ -58,14 +61,35 @@ def export(store: Store, out: Path, split: str | None = None, on_frame: OnFrame 
                     on_frame(n_frames)
 
     try:
+        out.parent.mkdir(parents=True, exist_ok=True)
         write(counted(), partial, out.name)
         if not n_frames:
             raise MlipError(f"no frame in the split {split!r}", where=str(store.path))
         put_in_place(partial, out)
+    except OSError as error:
+        raise cannot_write(out, error) from None
     finally:
-        for left in (partial, partial.with_name(f"{partial.name}-lock")):
-            left.unlink(missing_ok=True)
+        _remove(partial)
     return n_frames
+
+
+def _remove(partial: Path) -> None:
+    """What an export that failed has left, the files of the data bases' own among it."""
+    for end in ("", "-lock", "-journal", ".lock"):
+        with suppress(OSError):  # a place that cannot be made holds nothing
+            partial.with_name(f"{partial.name}{end}").unlink()
+
+
+@contextmanager
+def _errors_of(package: str) -> Iterator[None]:
+    """An error of a data base's own kind as the OSError that it stands for: the databases have no other trouble with a
+    file that they have just made than the disk."""
+    try:
+        yield
+    except Exception as error:
+        if type(error).__module__.partition(".")[0] != package:
+            raise
+        raise OSError(errno.EIO, str(error)) from None
 
 
 _Frames = Iterator[tuple[Material, Frame]]
@@ -104,7 +128,7 @@ def _write_database(frames: _Frames, path: Path, name: str) -> None:
         database = connect(path, type=name.rpartition(".")[2].lower(), append=False)
     except ImportError as error:
         raise _not_installed(error) from None
-    with database:
+    with _errors_of("lmdb" if name.lower().endswith(".aselmdb") else "sqlite3"), database:
         for material, frame in frames:
             pairs = _where_from(material, frame)
             # ids may look like numbers, which ASE's key-value pairs must not
@@ -118,15 +142,14 @@ def _write_matsciml(frames: _Frames, path: Path, name: str) -> None:
         import lmdb
     except ImportError as error:
         raise _not_installed(error) from None
-    environment = lmdb.open(str(path), map_size=_LARGEST_LMDB, subdir=False, meminit=False)
-    transaction = environment.begin(write=True)
-    for k, (material, frame) in enumerate(frames):
-        transaction.put(str(k).encode("ascii"), pickle.dumps(_matsciml_sample(material, frame), protocol=4))
-        if k % _FRAMES_PER_COMMIT == _FRAMES_PER_COMMIT - 1:
-            transaction.commit()
-            transaction = environment.begin(write=True)
-    transaction.commit()
-    environment.close()
+    with _errors_of("lmdb"), lmdb.open(str(path), map_size=_LARGEST_LMDB, subdir=False, meminit=False) as environment:
+        transaction = environment.begin(write=True)
+        for k, (material, frame) in enumerate(frames):
+            transaction.put(str(k).encode("ascii"), pickle.dumps(_matsciml_sample(material, frame), protocol=4))
+            if k % _FRAMES_PER_COMMIT == _FRAMES_PER_COMMIT - 1:
+                transaction.commit()
+                transaction = environment.begin(write=True)
+        transaction.commit()
 
 
 def _matsciml_sample(material: Material, frame: Frame) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from mlip.data.download import TIMEOUT, check_content, download
 from mlip.data.manifest import Manifest, RemoteFile, plain_name
+from mlip.data.sink import writing_to
 from mlip.errors import MlipError
 
 SUMS = "SHA256SUMS"
@@ -56,7 +57,8 @@ def fetch(
     if not files:
         raise MlipError("no file of the data set has such a name", where=f"--only {only}")
     fetched = Fetched(out / manifest.folder)
-    fetched.folder.mkdir(parents=True, exist_ok=True)
+    with writing_to(fetched.folder):
+        fetched.folder.mkdir(parents=True, exist_ok=True)
     sums = _Sums(fetched.folder / SUMS)
     missing = []
     for file in files:

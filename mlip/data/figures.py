@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 from ase.data import chemical_symbols
 
+from mlip.data.sink import writing_to
 from mlip.data.subsample_study import CutoffResult
 
 _NOBLE = (0, 2, 10, 18, 36, 54, 86, 118)
@@ -54,7 +55,8 @@ def plot_elements(frames: Mapping[str, int], path: Path, title: str) -> None:
     axes.set(xlim=(0.8, 19.2), ylim=(-9.3, 0.2), aspect="equal", title=title)
     axes.axis("off")
     figure.colorbar(ScalarMappable(norm, colours), ax=axes, label="frames", shrink=0.7)
-    figure.savefig(path, dpi=150)
+    with writing_to(path):
+        figure.savefig(path, dpi=150)
 
 
 def plot_cutoffs(results: Sequence[CutoffResult], path: Path, unit: str) -> None:
@@ -73,7 +75,8 @@ def plot_cutoffs(results: Sequence[CutoffResult], path: Path, unit: str) -> None
     axes.set_xlim(left=-0.2 * smallest)
     axes.set(xlabel=f"cutoff ({unit})", ylabel="frames a material", ylim=(0, None))
     axes.legend()
-    figure.savefig(path, dpi=150)
+    with writing_to(path):
+        figure.savefig(path, dpi=150)
 
 
 def _short(n: int) -> str:

@@ -1,5 +1,8 @@
 """A large JSON object, member by member: memory holds one member, not the file.
 
+Several objects after one another (JSON lines, files put together by `cat`) are read as if they were one. Whatever else
+follows an object is an error: nothing of a file is left out in silence.
+
 A scanner over bytes finds where each member ends by counting brackets outside strings, block by block; only then
 is a member decoded, which other processes may do. msgspec decodes; it refuses the bare `NaN` of ALEXANDRIA's files
 (as ijson and simdjson do), and such a member goes to Python's own decoder, which takes it and is three times slower.
@@ -34,6 +37,10 @@ _DEEPEST = 2
 _SCALAR = re.compile(rb'"(?:[^"\\]|\\.)*"|[^\s,:\[\]{}"]+', re.DOTALL)
 
 
+class NotJsonError(MlipError):
+    """A member, which its brackets delimit, is no JSON within them."""
+
+
 class Member(NamedTuple):
     """A member of the object, or an item of its list "entries", not yet decoded."""
 
@@ -46,7 +53,7 @@ class Member(NamedTuple):
 
 
 def members(path: Path, on_bytes: OnBytes | None = None) -> Iterator[tuple[str, Any]]:
-    """(key, value) of the JSON object in a file; for a member `"entries": [...]`, ("entries", item) for each
+    """(key, value) of the JSON objects in a file; for a member `"entries": [...]`, ("entries", item) for each
     item of the list.
 
     Raises:
@@ -63,7 +70,13 @@ def raw_members(path: Path, on_bytes: OnBytes | None = None) -> Iterator[Member]
         MlipError: unreadable or truncated file, or no JSON object; what is wrong within a member, `decoded` finds.
     """
     window = _Window(path, on_bytes)
-    window.expect(b"{", "a JSON object")
+    yield from _members_of_object(window, "a JSON object")
+    while not window.is_at_end():
+        yield from _members_of_object(window, "another JSON object or the end")
+
+
+def _members_of_object(window: "_Window", what: str) -> Iterator[Member]:
+    window.expect(b"{", what)
     while window.peek() != b"}":
         key = window.key()
         window.expect(b":", "':' after a key")
@@ -73,6 +86,7 @@ def raw_members(path: Path, on_bytes: OnBytes | None = None) -> Iterator[Member]
             yield window.member(key, depth=1)
             window.last = key
         window.comma_before(b"}")
+    window.expect(b"}", "the object's end")
 
 
 def _items(window: "_Window") -> Iterator[Member]:
@@ -89,7 +103,7 @@ def decoded(member: Member, path: Path) -> Any:
     """The value of a member.
 
     Raises:
-        MlipError: it is not JSON.
+        NotJsonError: it is not JSON.
     """
     try:
         return msgspec.json.decode(member.text)
@@ -103,7 +117,8 @@ def decoded(member: Member, path: Path) -> Any:
         at, why = member.position + error.start, f"not UTF-8 text: {error.reason}"
     except (ValueError, RecursionError) as error:
         at, why = member.position, str(error)
-    raise _error(path, f"not JSON ({why})", at, member.after)
+    error = _error(path, f"not JSON ({why})", at, member.after)
+    raise NotJsonError(error.what, where=error.where)
 
 
 def _entry_id(text: bytes) -> str:
@@ -149,13 +164,17 @@ class _Window:
 
     def peek(self) -> bytes:
         """The next character that is not white space."""
+        if self.is_at_end():
+            raise self._error("the JSON text ends early", fix="a truncated file? fetch or copy it again")
+        return self._text[self._at : self._at + 1]
+
+    def is_at_end(self) -> bool:
+        """Whether nothing but white space is left."""
         while True:
             while (character := self._text[self._at : self._at + 1]) and character in b" \t\r\n":
                 self._at += 1
-            if character:
-                return character
-            if self._ended:
-                raise self._error("the JSON text ends early", fix="a truncated file? fetch or copy it again")
+            if character or self._ended:
+                return not character
             self._extend()
 
     def expect(self, character: bytes, what: str) -> None:

@@ -24,6 +24,7 @@ from jaxtyping import Float
 
 from mlip.data.alexandria_export import PathWriter, calculations_as_dicts, compact_json
 from mlip.data.records import Frame, Trajectory
+from mlip.data.sink import writing_to
 from mlip.errors import MlipError
 from mlip.one_writer import claim
 
@@ -268,8 +269,10 @@ def label(
         MlipError: the journal was written with other settings, or another process appends to it.
     """
     journal = Path(journal)
-    journal.parent.mkdir(parents=True, exist_ok=True)
-    with open(journal, "a", encoding="utf-8") as stream:
+    with writing_to(journal):
+        journal.parent.mkdir(parents=True, exist_ok=True)
+        opened = open(journal, "a", encoding="utf-8")  # noqa: SIM115 (closed below)
+    with opened as stream:
         claim(stream, MlipError("another process appends to it now", where=str(journal)))
         done = _go_on(journal, stream, settings)
         for material_id, atoms in structures:

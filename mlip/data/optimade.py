@@ -29,6 +29,7 @@ from mlip.data.alexandria import scalar_properties
 from mlip.data.naming import dimensionality_by_id, functional_by_name
 from mlip.data.pymatgen_json import array, is_number, stress_of
 from mlip.data.records import Entry, Frame, MalformedError, Skipped
+from mlip.data.sink import writing_to
 from mlip.data.streams import OnBytes, read_blocks
 from mlip.data.writer import partial_path, put_in_place
 from mlip.errors import MlipError
@@ -107,7 +108,8 @@ def fetch_pages(query: Query, folder: Path, on_page: OnPage | None = None) -> Pa
         MlipError: the client is not installed, or the server refuses or fails again and again.
     """
     pages = folder / query.slug
-    pages.mkdir(parents=True, exist_ok=True)
+    with writing_to(pages):
+        pages.mkdir(parents=True, exist_ok=True)
     number, n_here, url = _last_page(pages)
     while number == 0 or url is not None:
         answer = _ask(query, url)

@@ -7,21 +7,30 @@ was killed goes on with the parts that are missing. A part's store file appears 
 import gc
 import json
 import os
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures import BrokenExecutor, Future, ProcessPoolExecutor
 from contextlib import contextmanager, nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from mlip import __version__
 from mlip.data import alexandria
-from mlip.data.json_stream import Member
-from mlip.data.refine import BuildSettings, Refined, refine
+from mlip.data.json_stream import Member, NotJsonError
+from mlip.data.records import Entry, Skipped, Trajectory
+from mlip.data.refine import BuildSettings, Refined, refine, refused
 from mlip.data.report import BuildReport
-from mlip.data.sources import is_alexandria, read_source, source_names
+from mlip.data.sources import (
+    NO_MATERIAL,
+    NOT_READ,
+    ignored_files,
+    is_alexandria,
+    read_past_faults,
+    read_source,
+    source_names,
+)
 from mlip.data.store import Store
 from mlip.data.streams import OnBytes
 from mlip.data.workers import process_pool
@@ -37,6 +46,9 @@ instruction cache is warm then (a tenth of the time)."""
 
 _WORTH_HELP = 1 << 22
 """Bytes of a part that take longer to read than processes take to start."""
+
+NO_USABLE = "no material that can be used"
+"""Why a source failed whose every material was skipped."""
 
 PATHS, ENTRIES = "relaxation paths", "bulk entries"
 """Kinds of content. Their energies come from different calculations: a store has one kind."""
@@ -59,6 +71,8 @@ class Part:
 
     index: int
     sources: tuple[Source, ...]
+    ignored_files: dict[str, int] = field(default_factory=dict)
+    """Suffix -> files beside all sources of the build that no reader takes: the first part accounts for them."""
 
     @property
     def name(self) -> str:
@@ -83,15 +97,16 @@ def plan_parts(sources: Sequence[Path], part_bytes: int = PART_BYTES) -> list[Pa
         MlipError: see `mlip.data.sources.source_names`.
     """
     parts: list[list[Source]] = []
-    size = part_bytes
+    size = 0
     for path, name in source_names(sources).items():
         stat = path.stat()
-        if size + stat.st_size > part_bytes:
+        if not parts or size + stat.st_size > part_bytes:
             parts.append([])
             size = 0
         parts[-1].append(Source(str(path.absolute()), name, stat.st_size, stat.st_mtime_ns))
         size += stat.st_size
-    return [Part(index, tuple(members)) for index, members in enumerate(parts)]
+    ignored = ignored_files(sources)
+    return [Part(index, tuple(members), {} if index else ignored) for index, members in enumerate(parts)]
 
 
 def build_part(
@@ -104,11 +119,11 @@ def build_part(
         on_bytes: told how many bytes of the part's files are done.
 
     Raises:
-        MlipError: a file cannot be read to its end, or holds bulk entries while another holds paths.
+        MlipError: a file holds bulk entries while another holds paths, or the disk is full.
     """
     if part.n_bytes < _WORTH_HELP:
         n_helpers = 0
-    report = BuildReport()
+    report = BuildReport(ignored_files=Counter(part.ignored_files))
     kinds: dict[str, str] = {}
     with (
         rare_garbage_collection(),
@@ -121,7 +136,7 @@ def build_part(
             report.add(refined.report)
             if refined.skipped:
                 print(_as_line(refined.skipped), file=skipped_file)
-            else:
+            if refined.report.materials_read:
                 kinds.setdefault(ENTRIES if refined.is_entry else PATHS, source.path)
                 check_one_kind(kinds)
             for finding in refined.findings:
@@ -184,10 +199,25 @@ def _all_refined(
             if on_bytes:
                 on_bytes(done + n)
 
-        for one in _refined(source, settings, pool, n_helpers, on_bytes_of_file):
+        for one in _accounted(_refined(source, settings, pool, n_helpers, on_bytes_of_file), source):
             yield source, one
         done += source.n_bytes
         on_bytes_of_file(0, done)
+
+
+def _accounted(materials: Iterator[Refined], source: Source) -> Iterator[Refined]:
+    """What became of a source's materials, and last of all of the source."""
+    n_items, is_any_usable, fault = 0, False, None
+    for one in read_past_faults(materials, Path(source.path), source.name, refused):
+        n_items += 1
+        is_any_usable |= one.report.materials_read > 0
+        if one.skipped and one.skipped.reason in (NOT_READ, NO_MATERIAL):
+            fault = one.skipped.reason
+        yield one
+    if fault is None and n_items and not is_any_usable:
+        fault = NO_USABLE
+    report = BuildReport(sources=1, failed_sources=Counter([fault] if fault else []))
+    yield Refined(source.name, None, "", report, [])
 
 
 def _refined(
@@ -197,8 +227,10 @@ def _refined(
     if is_alexandria(path):
         chunks = chunks_of(alexandria.material_members(path, on_bytes))
         if pool is not None:
-            return _refined_by_helpers(chunks, source, settings, pool, n_helpers)
-        return chain.from_iterable(refine_members(chunk, source.path, settings) for chunk in chunks)
+            yield from _refined_by_helpers(chunks, source, settings, pool, n_helpers)
+        else:
+            yield from chain.from_iterable(refine_members(chunk, source.path, settings) for chunk in chunks)
+        return
     items = read_source(
         path,
         functional=settings.functional,
@@ -206,43 +238,64 @@ def _refined(
         on_bytes=on_bytes,
         name=source.name,
     )
-    return (refine(item, settings, source.path) for item in items)
+    for item in items:
+        yield refine(item, settings, source.path)
 
 
 def chunks_of(members: Iterable[Member]) -> Iterator[list[Member]]:
-    """Consecutive materials of some `_CHUNK_BYTES` of text together."""
+    """Consecutive materials of some `_CHUNK_BYTES` of text together, and before a fault of the file those before it."""
     chunk: list[Member] = []
     size = 0
-    for member in members:
-        chunk.append(member)
-        size += len(member.text)
-        if size >= _CHUNK_BYTES:
-            yield chunk
-            chunk, size = [], 0
+    fault: Exception | None = None
+    try:
+        for member in members:
+            chunk.append(member)
+            size += len(member.text)
+            if size >= _CHUNK_BYTES:
+                yield chunk
+                chunk, size = [], 0
+    except Exception as error:
+        fault = error
     if chunk:
         yield chunk
+    if fault is not None:
+        raise fault
 
 
 def _refined_by_helpers(
     chunks: Iterator[list[Member]], source: Source, settings: BuildSettings, pool: ProcessPoolExecutor, n_helpers: int
 ) -> Iterator[Refined]:
-    """In the order of the file; a few chunks a helper are under way, so that memory stays bounded."""
+    """In the order of the file; a few chunks a helper are under way, so that memory stays bounded. What is under way
+    when the file turns out to be faulty comes before the fault."""
     under_way: deque[Future[list[Refined]]] = deque()
-    for chunk in chunks:
-        under_way.append(pool.submit(refine_members, chunk, source.path, settings))
-        if len(under_way) > 2 * n_helpers:
-            yield from under_way.popleft().result()
+    fault: Exception | None = None
+    try:
+        for chunk in chunks:
+            under_way.append(pool.submit(refine_members, chunk, source.path, settings))
+            if len(under_way) > 2 * n_helpers:
+                yield from under_way.popleft().result()
+    except BrokenExecutor:
+        raise
+    except Exception as error:
+        fault = error
     for future in under_way:
         yield from future.result()
+    if fault is not None:
+        raise fault
 
 
 def refine_members(chunk: list[Member], path: str, settings: BuildSettings) -> list[Refined]:
     """What becomes of the materials of a file of ALEXANDRIA's, whose text has been found."""
     with rare_garbage_collection():
-        items = [
-            alexandria.from_member(member, Path(path), settings.functional, settings.dimensionality) for member in chunk
-        ]
+        items = [_material(member, path, settings) for member in chunk]
         return [refine(item, settings, path) for item in items]
+
+
+def _material(member: Member, path: str, settings: BuildSettings) -> Trajectory | Entry | Skipped:
+    try:
+        return alexandria.from_member(member, Path(path), settings.functional, settings.dimensionality)
+    except NotJsonError as error:
+        return Skipped(member.key, "not JSON", error.what, path)
 
 
 @contextmanager

@@ -78,15 +78,16 @@ def refine(item: Trajectory | Entry | Skipped, settings: BuildSettings, source: 
     """
     is_entry = isinstance(item, Entry)
     if isinstance(item, Skipped):
-        return _refused(item)
+        return refused(item)
     trajectory = item.as_trajectory() if is_entry else item
     try:
         return _refine(trajectory, settings)._replace(is_entry=is_entry)
     except MalformedError as fault:
-        return _refused(fault.as_skipped(item.material_id, source))._replace(is_entry=is_entry)
+        return refused(fault.as_skipped(item.material_id, source))._replace(is_entry=is_entry)
 
 
-def _refused(skipped: Skipped) -> Refined:
+def refused(skipped: Skipped) -> Refined:
+    """What a skipped material, or source, comes to: a record and its count."""
     report = BuildReport()
     report.skipped_materials[skipped.reason] += 1
     return Refined(skipped.material_id, None, "", report, [], skipped)

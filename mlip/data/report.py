@@ -10,11 +10,17 @@ from typing import Any
 class BuildReport:
     """Counts that add up over materials, parts and machines. frames_read = frames_kept + all that was left out."""
 
+    sources: int = 0
+    """Files that were to be read."""
+    failed_sources: Counter[str] = field(default_factory=Counter)
+    """Reason -> files that could not be read to their end, or gave no material that can be used."""
+    ignored_files: Counter[str] = field(default_factory=Counter)
+    """Suffix -> files of the given folders that no reader takes."""
     materials_read: int = 0
     """Skipped ones not counted."""
     frames_read: int = 0
     skipped_materials: Counter[str] = field(default_factory=Counter)
-    """Reason -> materials that could not be used."""
+    """Reason -> entries of the list of what was skipped: materials that could not be used, sources that failed."""
     dropped_frames: Counter[str] = field(default_factory=Counter)
     """Reason -> steps that could not be used, or that a path rule removed."""
     frames_subsampled_away: int = 0

@@ -1,13 +1,21 @@
 """Paths and folders -> source files -> materials: which reader reads what."""
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import BrokenExecutor
 from pathlib import Path
+from typing import TypeVar
 
-from mlip.data import alexandria, ase_files, optimade, vasp
+from mlip.data import alexandria, ase_files, optimade, outcar, vasp
 from mlip.data.records import Entry, Skipped, Trajectory
 from mlip.data.streams import OnBytes
 from mlip.errors import MlipError
+
+NOT_READ = "source cannot be read to its end"
+NO_MATERIAL = "source without a material"
+"""Why a source, not one of its materials, is skipped."""
+
+_T = TypeVar("_T")
 
 _ALEXANDRIA = (".json", ".json.bz2", ".json.gz")
 _STORE = (".h5", ".hdf5")
@@ -29,7 +37,7 @@ def source_files(paths: Iterable[Path]) -> list[Path]:
     for path in paths:
         if not path.exists():
             raise MlipError("no such file or folder", where=str(path))
-        found = _files_of_folder(path) if path.is_dir() else [path]
+        found = _sources_of_folder(path) if path.is_dir() else [path]
         files |= {file.resolve(): file for file in found if file.resolve() not in files}
     for file in files.values():
         if file.suffix in _STORE:
@@ -63,17 +71,42 @@ def _n_parts_within(folders: list[Path], file: Path) -> int:
     return next((len(file.relative_to(folder).parts) for folder in folders if file.is_relative_to(folder)), 1)
 
 
+def ignored_files(paths: Iterable[Path]) -> dict[str, int]:
+    """Files of the given folders that no reader takes, hidden ones apart: suffix, or "no suffix" -> how many."""
+    folders = [path for path in paths if path.is_dir()]
+    taken = {file.resolve() for folder in folders for file in _sources_of_folder(folder)}
+    files = {file.resolve() for folder in folders for file in _files_of_folder(folder)}
+    return dict(sorted(Counter(_suffix(file) for file in files - taken).items()))
+
+
+def _suffix(file: Path) -> str:
+    suffixes = [suffix.lower() for suffix in file.suffixes]
+    packed = suffixes[-2:] if suffixes and suffixes[-1] in (".gz", ".bz2", ".xz", ".zst") else suffixes[-1:]
+    return "".join(packed) or "no suffix"
+
+
 def _files_of_folder(folder: Path) -> list[Path]:
-    found = sorted(
-        path for path in folder.rglob("*") if path.is_file() and not path.name.startswith(".") and _is_source(path)
-    )
+    return sorted(path for path in folder.rglob("*") if path.is_file() and not path.name.startswith("."))
+
+
+def _sources_of_folder(folder: Path) -> list[Path]:
+    files = _files_of_folder(folder)
+    runs = {_run_of(path) for path in files if vasp.is_vasprun(path)}
+    found = [path for path in files if _is_source(path) or (outcar.is_outcar(path) and _run_of(path) not in runs)]
     if not found:
+        others = ", ".join(f"{n} x {suffix}" for suffix, n in sorted(Counter(map(_suffix, files)).items()))
         raise MlipError(
-            "the folder holds nothing to read",
+            "the folder holds nothing to read" + (f", but {others}" if others else ""),
             where=str(folder),
-            fix=f"files named *{', *'.join(_ENDINGS)}, vasprun.xml",
+            fix=f"files named *{', *'.join(_ENDINGS)}, vasprun.xml, OUTCAR",
         )
     return found
+
+
+def _run_of(path: Path) -> tuple[Path, str]:
+    """The run that a vasprun.xml or an OUTCAR is of. Of a run that has both, a folder gives its vasprun.xml: more
+    decimals, and nothing that had to be taken from text."""
+    return path.parent, vasp.run_of(path.name)
 
 
 def is_alexandria(path: Path) -> bool:
@@ -99,7 +132,8 @@ def read_source(
         name: what `source_names` calls the file, for the ids of materials that the file gives none.
 
     Raises:
-        MlipError: see the readers: `alexandria`, `optimade`, `vasp` and `ase_files` of `mlip.data`.
+        MlipError: see the readers: `alexandria`, `optimade`, `vasp`, `outcar` and `ase_files` of
+            `mlip.data`.
     """
     options = {"functional": functional, "dimensionality": dimensionality, "on_bytes": on_bytes}
     if is_alexandria(path):
@@ -108,4 +142,41 @@ def read_source(
         return optimade.read(path, **options)
     if vasp.is_vasprun(path):
         return vasp.read(path, **options, name=name)
+    if outcar.is_outcar(path):
+        return outcar.read(path, **options, name=name)
     return ase_files.read(path, **options, name=name)
+
+
+def read_past_faults(items: Iterator[_T], path: Path, name: str, as_item: Callable[[Skipped], _T]) -> Iterator[_T]:
+    """The items of a source; if reading ends with an error, or gives none, a record of that in their place.
+
+    One file among many must not end a build, whatever its reader stumbles on: also errors of the packages that
+    readers use, which come in all kinds.
+
+    Args:
+        items: what reads the source.
+        name: what `source_names` calls it.
+        as_item: the record as an item.
+
+    Raises:
+        BrokenExecutor, MemoryError: not the source's fault.
+    """
+    n_items = 0
+    try:
+        if not path.stat().st_size:
+            yield as_item(Skipped(name, NO_MATERIAL, "0 bytes", str(path)))
+            return
+        for item in items:
+            n_items += 1
+            yield item
+    except (BrokenExecutor, MemoryError):
+        raise
+    except MlipError as error:
+        yield as_item(Skipped(name, NOT_READ, str(error).removeprefix(f"{path}: "), str(path)))
+        return
+    except Exception as error:
+        what = f"{type(error).__name__}: {error}".splitlines()[0]
+        yield as_item(Skipped(name, NOT_READ, what, str(path)))
+        return
+    if not n_items and not optimade.is_page(path):  # an answer's last page may be empty
+        yield as_item(Skipped(name, NO_MATERIAL, "its reader found none", str(path)))

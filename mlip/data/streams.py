@@ -27,9 +27,7 @@ def read_blocks(path: Path, on_bytes: OnBytes | None = None) -> Iterator[bytes]:
     """
     try:
         with path.open("rb") as raw:
-            stream = _decompressed(raw)
-            # read1 gives what is there already: of a truncated file, all that can be had before the error.
-            while block := stream.read1(BLOCK_BYTES):
+            for block in _decompressed(raw):
                 yield block
                 if on_bytes:
                     on_bytes(raw.tell())
@@ -41,13 +39,13 @@ def read_blocks(path: Path, on_bytes: OnBytes | None = None) -> Iterator[bytes]:
         raise MlipError(f"cannot be read ({error.strerror or error})", where=str(path)) from None
 
 
-def read_text(path: Path, on_bytes: OnBytes | None = None) -> Iterator[str]:
-    """The same as UTF-8 text.
+def read_text(path: Path, on_bytes: OnBytes | None = None, encoding: str = "utf-8-sig") -> Iterator[str]:
+    """The same as text.
 
     Raises:
-        MlipError: as `read_blocks`; or the bytes are not UTF-8.
+        MlipError: as `read_blocks`; or the bytes are not of the encoding, UTF-8 if no other is named.
     """
-    decoder = codecs.getincrementaldecoder("utf-8-sig")()
+    decoder = codecs.getincrementaldecoder(encoding)()
     try:
         for block in read_blocks(path, on_bytes):
             yield decoder.decode(block)
@@ -56,10 +54,10 @@ def read_text(path: Path, on_bytes: OnBytes | None = None) -> Iterator[str]:
         raise MlipError(f"not UTF-8 text ({error.reason})", where=str(path)) from None
 
 
-def read_lines(path: Path, on_bytes: OnBytes | None = None) -> Iterator[str]:
+def read_lines(path: Path, on_bytes: OnBytes | None = None, encoding: str = "utf-8-sig") -> Iterator[str]:
     """The same as lines, each with its line end."""
     rest = ""
-    for text in read_text(path, on_bytes):
+    for text in read_text(path, on_bytes, encoding):
         *lines, rest = (rest + text).split("\n")
         for line in lines:
             yield line + "\n"
@@ -67,11 +65,30 @@ def read_lines(path: Path, on_bytes: OnBytes | None = None) -> Iterator[str]:
         yield rest
 
 
-def _decompressed(raw: BinaryIO) -> BinaryIO:
+def _decompressed(raw: BinaryIO) -> Iterator[bytes]:
     magic = raw.read(3)
     raw.seek(0)
     if magic == b"BZh":
-        return bz2.BZ2File(raw)
-    if magic[:2] == b"\x1f\x8b":
-        return gzip.GzipFile(fileobj=raw)
-    return raw
+        yield from _from_bz2(raw)
+        return
+    stream = gzip.GzipFile(fileobj=raw) if magic[:2] == b"\x1f\x8b" else raw
+    # read1 gives what is there already: of a truncated file, all that can be had before the error.
+    while block := stream.read1(BLOCK_BYTES):
+        yield block
+
+
+def _from_bz2(raw: BinaryIO) -> Iterator[bytes]:
+    """All bz2 streams of a file, one after another. `bz2.BZ2File` takes whatever follows the first for the file's end
+    if it is no further stream, and says nothing."""
+    stream = bz2.BZ2Decompressor()
+    while True:
+        if not stream.eof:
+            data = raw.read(BLOCK_BYTES) if stream.needs_input else b""
+            if stream.needs_input and not data:
+                raise EOFError
+        elif data := stream.unused_data or raw.read(BLOCK_BYTES):
+            stream = bz2.BZ2Decompressor()
+        else:
+            return
+        if block := stream.decompress(data, BLOCK_BYTES):
+            yield block

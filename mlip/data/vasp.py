@@ -1,10 +1,11 @@
-"""VASP runs: vasprun.xml (.gz, .bz2), through pymatgen.
+"""VASP runs: vasprun.xml (.gz, .bz2), through pymatgen. `mlip.data.outcar` reads the same runs' OUTCARs alike.
 
 The label is the energy at sigma -> 0, as ALEXANDRIA's and the Materials Project's. In the last energy block of an ionic
 step VASP's tags lie (the slot `e_wo_entrp` holds that energy, `e_0_energy` the entropy's term), so it is taken from
-the ionic step's free energy and the last electronic step: e_fr + (e_0 - e_fr of the electronic step). Forces and stress
-are those of VASP, kB with VASP's sign converted here. A step whose electrons did not converge within NELM is dropped
-and counted; a run that was killed gives the steps that it wrote.
+the ionic step's free energy and the last electronic step: e_fr + (e_0 - e_fr of the electronic step). The dispersion
+energy of IVDW is in the former alone. Forces and stress are those of VASP, kB with VASP's sign converted here. A step
+whose electrons did not converge within NELM is dropped and counted; a run that was killed gives the steps that it
+wrote.
 """
 
 import re
@@ -16,10 +17,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mlip.data.naming import functional_by_file_name
 from mlip.data.pymatgen_json import NO_ENERGY, NO_FORCES
 from mlip.data.records import Frame, Skipped, Trajectory
-from mlip.data.streams import OnBytes
+from mlip.data.streams import OnBytes, read_blocks
+from mlip.data.vasp_functional import functional_of_run
 from mlip.errors import MlipError
 from mlip.units import stress_from_vasp
 
@@ -27,10 +28,11 @@ if TYPE_CHECKING:
     from pymatgen.io.vasp import Vasprun
 
 NOT_CONVERGED = "electronic steps not converged"
+NO_STEP = "no usable step"
 
 _NAME = re.compile(r"vasprun[^/]*\.xml(\.[^/.]+)?(\.gz|\.bz2)?", re.IGNORECASE)
-_OF_THE_POTCAR = ("GGA", "LDA", "unknown")
-"""What pymatgen calls runs whose INCAR names no functional."""
+_ENERGY_DIGIT = 2e-6
+"""eV; energies are written with 8 decimals, or 6."""
 
 
 def is_vasprun(path: Path) -> bool:
@@ -56,8 +58,11 @@ def read(
     Raises:
         MlipError: not a vasprun.xml, or nothing tells the functional.
     """
+    own_id = material_id(name or path.name)
     run = _parsed(path)
-    material_id = _material_id(name or path.name)
+    if run is None:
+        yield Skipped(own_id, NO_STEP, "killed before its first ionic step was done", str(path))
+        return
     dropped: Counter[str] = Counter()
     frames = []
     for step, content in enumerate(run.ionic_steps):
@@ -70,12 +75,13 @@ def read(
         on_bytes(path.stat().st_size)
     if not frames:
         detail = ", ".join(f"{n} x {reason}" for reason, n in dropped.items()) or "no step at all"
-        yield Skipped(material_id, "no usable step", detail, str(path))
+        yield Skipped(own_id, NO_STEP, detail, str(path))
         return
-    yield Trajectory(material_id, frames, functional or _functional(run, path), dimensionality or 3, {}, dropped)
+    yield Trajectory(own_id, frames, functional or _functional(run, path), dimensionality or 3, {}, dropped)
 
 
-def _parsed(path: Path) -> "Vasprun":
+def _parsed(path: Path) -> "Vasprun | None":
+    """None: the run ended before its first ionic step did."""
     from pymatgen.io.vasp import Vasprun
 
     try:
@@ -85,25 +91,45 @@ def _parsed(path: Path) -> "Vasprun":
                 path, parse_dos=False, parse_eigen=False, parse_potcar_file=False, exception_on_bad_xml=False
             )
     except Exception as error:  # pymatgen's parser lets through whatever it stumbles on
+        if not _holds_a_step(path):
+            return None
         why = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise MlipError(f"not a vasprun.xml that pymatgen reads ({why})", where=str(path)) from None
 
 
-def _material_id(name: str) -> str:
+def _holds_a_step(path: Path) -> bool:
+    """Whether a file that cannot be parsed is something else than the begin of a vasprun.xml.
+
+    Raises:
+        MlipError: the file cannot be read.
+    """
+    text = b""
+    is_run = False
+    for block in read_blocks(path):
+        text = text[-100:] + block
+        is_run = is_run or b"<modeling>" in text
+        if b"</calculation>" in text:
+            return True
+    return not is_run
+
+
+def material_id(name: str) -> str:
+    """What a run is called: by its folder, and by what its vasprun.xml's or OUTCAR's name has beside that word."""
     folder, _, file = name.rpartition("/")
-    number = re.sub(r"^vasprun[._-]?|\.?xml|\.gz$|\.bz2$", "", file, flags=re.IGNORECASE).strip("._-")
-    return "/".join(part for part in (folder, number) if part) or "vasprun"
+    known = [part for part in (folder, run_of(file)) if part]
+    return "/".join(known) or ("OUTCAR" if "outcar" in file.lower() else "vasprun")
+
+
+def run_of(file: str) -> str:
+    """Which of its folder's runs a vasprun.xml or an OUTCAR is of, by its name: "relax1" of OUTCAR.relax1.gz."""
+    return re.sub(r"vasprun|outcar|\.?xml|\.gz$|\.bz2$", "", file, flags=re.IGNORECASE).strip("._-")
 
 
 def _functional(run: "Vasprun", path: Path) -> str:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        name, plus, hubbard = run.run_type.partition("+")
-    if name not in _OF_THE_POTCAR:
-        return run.run_type
-    if all(symbol.startswith("PAW_PBE") for symbol in run.potcar_symbols):
-        return f"PBE{plus}{hubbard}"
-    return functional_by_file_name(path)
+    """The INCAR's tags before those that VASP took itself: both are written."""
+    tags = dict(run.parameters) | dict(run.incar)
+    version = getattr(run, "vasp_version", None)
+    return functional_of_run(tags, list(run.potcar_symbols), version, path)
 
 
 def _frame(step: dict[str, Any], index: int, most_electronic_steps: int) -> Frame | str:
@@ -132,9 +158,19 @@ def _frame(step: dict[str, Any], index: int, most_electronic_steps: int) -> Fram
 
 
 def _energy(step: dict[str, Any], electronic: list[dict[str, float]]) -> float:
-    """At sigma -> 0. The last electronic step is the one whose free energy is the ionic step's: linear response
-    (DFPT) writes further ones after it."""
+    """At sigma -> 0. The last step of the self-consistent loop need not be the last that is written: linear response
+    (DFPT) appends its own. It is the last one that has the ionic step's free energy, or the ionic step's difference
+    between its energies: with a dispersion correction the free energies differ by that, which need not be small."""
     free = step.get("e_fr_energy", np.nan)
     known = [one for one in electronic if {"e_fr_energy", "e_0_energy"} <= one.keys()]
-    last = min(known, key=lambda one: abs(one["e_fr_energy"] - free), default={})
-    return float(free + last.get("e_0_energy", np.nan) - last.get("e_fr_energy", np.nan))
+    if not known:
+        return np.nan
+    named = [step[slot] - free for slot in ("e_0_energy", "e_wo_entrp") if slot in step]
+
+    def belongs(one: dict[str, float]) -> bool:
+        extrapolated = one["e_0_energy"] - one["e_fr_energy"]
+        differences = (one["e_fr_energy"] - free, *(extrapolated - difference for difference in named))
+        return any(abs(difference) < _ENERGY_DIGIT for difference in differences)
+
+    last = next(filter(belongs, reversed(known)), known[-1])
+    return float(free + last["e_0_energy"] - last["e_fr_energy"])

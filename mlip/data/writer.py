@@ -36,6 +36,7 @@ from mlip.data.schema import (
     file_checksum,
     split_code,
 )
+from mlip.data.sink import Sink, cannot_write
 from mlip.data.store import BLOCK, Shard
 from mlip.errors import MlipError
 from mlip.units import UNITS
@@ -66,7 +67,7 @@ class StoreWriter:
         settings: what the data went through (sub-sampling, outlier rules, split), recorded as metadata.
 
     Raises:
-        MlipError: the folder cannot be written to.
+        MlipError: the folder cannot be written to, or the disk is full (then or later).
     """
 
     def __init__(self, path: str | os.PathLike[str], settings: Mapping[str, Any] | None = None):
@@ -87,10 +88,13 @@ class StoreWriter:
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             remove_dead_partials(self.path)
-            # Format 1.10 has checksums on HDF5's own structures, and one index entry a chunk.
-            self._file = h5py.File(self._partial, "w", libver=("v110", "v110"), userblock_size=FILE_CHECKSUM_BYTES)
+            self._sink = Sink(self._partial)
         except OSError as error:
-            raise MlipError(f"cannot write here ({error})", where=str(self.path.parent)) from None
+            raise MlipError(
+                f"cannot write here ({error.strerror or error})", where=str(self.path.parent), fix="name another place"
+            ) from None
+        # Format 1.10 has checksums on HDF5's own structures, and one index entry a chunk.
+        self._file = h5py.File(self._sink, "w", libver=("v110", "v110"), userblock_size=FILE_CHECKSUM_BYTES)
         self._checksums: dict[str, Checksum] = {}
         for column in (*FRAME_COLUMNS, *ATOM_COLUMNS, *MATERIAL_COLUMNS, *OFFSETS):
             self._create(column.path, np.dtype(column.dtype), column.shape, column.fill)
@@ -154,6 +158,7 @@ class StoreWriter:
                 self._append_texts(f"materials/{name}", list(shard.read(f"materials/{name}", rows)))
         for group, kind in ((NUMBERS, Real), (TEXTS, str)):
             self._add_properties(shard, group, kind)
+        self._check_disk()
         self.n_frames += shard.n_frames
         self.n_atoms += shard.n_atoms
         self.n_materials += shard.n_materials
@@ -177,6 +182,13 @@ class StoreWriter:
         self._append_frames()
         self._append_materials()
         self._start_block()
+        self._check_disk()
+
+    def _check_disk(self) -> None:
+        try:
+            self._sink.check()
+        except OSError as error:
+            raise cannot_write(self.path, error) from None
 
     def _append_frames(self) -> None:
         frames = self._frames
@@ -258,6 +270,8 @@ class StoreWriter:
         self._file.attrs["format"] = FORMAT
         self._file.attrs["format_version"] = FORMAT_VERSION
         self._file.close()
+        self._check_disk()
+        self._sink.close()
         with self._partial.open("r+b") as file:
             file.write(file_checksum(self._partial))
         put_in_place(self._partial, self.path)
@@ -265,6 +279,7 @@ class StoreWriter:
     def abort(self) -> None:
         """Forget what was written; the target stays as it was."""
         self._file.close()
+        self._sink.close()
         self._partial.unlink(missing_ok=True)
 
     def __enter__(self) -> "StoreWriter":

@@ -128,3 +128,23 @@ def test_cutoffs_that_are_no_numbers_are_one_clear_line(source):
     result = run("info", source, "--subsample", "a,b")
     assert isinstance(result.exception, MlipError)
     assert "--subsample" in str(result.exception)
+
+
+def test_a_build_that_left_sources_out_says_so_last_and_by_its_exit_status(source, tmp_path):
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    (folder / "pbe_good.json.bz2").write_bytes(source.read_bytes())
+    (folder / "pbe_cut.json.bz2").write_bytes(source.read_bytes()[:300])
+    (folder / "pbe_none.json").write_text("{}")
+    (folder / "notes.txt").touch()
+    result = run("build", folder, "--out", tmp_path / "s.h5")
+    assert result.exit_code == 1, result.output
+    assert result.output.splitlines()[-1].startswith("built, but 2 of 3 sources failed (1 x source ")
+    for text in ("skipped pbe_none.json: source without a material", ".txt", "Files that no reader takes"):
+        assert text in result.output
+    as_json = run("build", folder, "--out", tmp_path / "s.h5", "--json")
+    assert as_json.exit_code == 1
+    report = json.loads(as_json.stdout)
+    assert (report["sources"], sum(report["failed_sources"].values())) == (3, 2)
+    assert report["ignored_files"] == {".txt": 1}
+    assert "2 of 3 sources failed" in as_json.stderr

@@ -14,10 +14,13 @@ from ase.build import bulk
 from ase.calculators.singlepoint import SinglePointCalculator
 from ase.io import write
 
-from mlip.data import Store
+from mlip.data import Store, parts
 from mlip.data.build import BuildSettings, build
 from mlip.data.outliers import END_REMOVED
+from mlip.data.parts import NO_USABLE
+from mlip.data.sources import NO_MATERIAL, NOT_READ
 from mlip.data.split import assign_split
+from mlip.data.vasp import NO_STEP
 from mlip.errors import MlipError
 
 
@@ -193,3 +196,122 @@ def test_a_build_killed_at_any_moment_leaves_the_old_store(write_paths, make_run
         child.stdout.close()
         with Store(target) as opened:
             assert opened.n_materials in (1, 60)  # the old one, or a complete new one
+
+
+def skipped_by_name(store) -> dict[str, dict]:
+    lines = store.with_name(f"{store.name}.skipped.jsonl").read_text().splitlines()
+    return {one["material_id"]: one for one in map(json.loads, lines)}
+
+
+@pytest.fixture
+def folder(write_paths, make_run, make_step, tmp_path):
+    """A folder of two sound files, among which sources of all kinds that cannot be read, or hold nothing."""
+    source = tmp_path / "data"
+    source.mkdir()
+    for name in ("pbe_0.json", "pbe_1.json"):
+        made = write_paths({f"of {name}": [make_run(make_step())]}, name)
+        made.rename(source / name)
+    good = (source / "pbe_0.json").read_text()
+    for name, text in {
+        "0_empty.extxyz": "",
+        "cut_pbe.json": good[: len(good) // 2],
+        "late_pbe.json": good.replace("of pbe_0.json", "before") + "and more",
+        "none_pbe.json": "{}",
+        "job/vasprun.xml": "<modeling><generator>",
+        "job2/vasprun.xml": "no run at all",
+        "killed/OUTCAR": " vasp.6.3.0 20Jan22 complex\n",
+        "words/OUTCAR": "no run at all",
+        "a.cif": "data_x\n_cell_length_a 3\n",
+        "b.traj": "what",
+        "c.db": "what",
+        "notes.TXT": "",
+        "job/INCAR": "",
+        "sums.dat.gz": "",
+    }.items():
+        (source / name).parent.mkdir(exist_ok=True)
+        (source / name).write_text(text)
+    return source
+
+
+def test_sources_that_fail_are_listed_and_the_others_go_on(folder, tmp_path):
+    store = tmp_path / "s.h5"
+    report = build([folder], store, BuildSettings(functional="PBE"))
+    skipped = skipped_by_name(store)
+    assert {name: one["reason"] for name, one in skipped.items()} == {
+        "0_empty.extxyz": NO_MATERIAL,
+        "cut_pbe.json": NOT_READ,
+        "late_pbe.json": NOT_READ,
+        "none_pbe.json": NO_MATERIAL,
+        "job": NO_STEP,
+        "job2/vasprun.xml": NOT_READ,
+        "killed": NO_STEP,
+        "words/OUTCAR": NOT_READ,
+        "a.cif": NO_MATERIAL,
+        "b.traj": NOT_READ,
+        "c.db": NOT_READ,
+    }
+    assert skipped["cut_pbe.json"]["source"] == str(folder / "cut_pbe.json")
+    assert "ends early" in skipped["cut_pbe.json"]["detail"]
+    assert "\n" not in "".join(one["detail"] for one in skipped.values())
+    assert report.sources == 13
+    assert report.failed_sources == {NOT_READ: 6, NO_MATERIAL: 3, NO_USABLE: 2}
+    assert report.ignored_files == {".txt": 1, "no suffix": 1, ".dat.gz": 1}
+    with Store(store) as opened:
+        assert {m.id for m in opened.materials()} == {"before", "of pbe_0.json", "of pbe_1.json"}
+        assert opened.metadata["build"] == json.loads(json.dumps(report.as_dict()))
+
+
+def test_parts_and_processes_make_the_same_of_sources_that_fail(folder, tmp_path):
+    sources = sorted(folder.glob("*.json"))
+    made = []
+    for name, options in (("a.h5", {}), ("b.h5", {"part_bytes": 1, "n_workers": 2})):
+        report = build(sources, tmp_path / name, BuildSettings(functional="PBE"), **options)
+        made.append((report.as_dict(), (tmp_path / f"{name}.skipped.jsonl").read_bytes()))
+    assert made[0] == made[1]
+
+
+def test_an_error_of_any_kind_in_one_file_is_that_files(write_paths, make_run, make_step, tmp_path, monkeypatch):
+    paths = [write_paths({f"m{k}": [make_run(make_step())]}, f"pbe_{k}.json") for k in range(3)]
+    read = parts.alexandria.material_members
+
+    def stumbling(path, on_bytes):
+        if path == paths[1]:
+            raise ZeroDivisionError("of a package")
+        return read(path, on_bytes)
+
+    monkeypatch.setattr(parts.alexandria, "material_members", stumbling)
+    report = build(paths, tmp_path / "s.h5")
+    assert report.failed_sources == {NOT_READ: 1}
+    assert skipped_by_name(tmp_path / "s.h5")["pbe_1.json"]["detail"] == "ZeroDivisionError: of a package"
+
+
+def test_a_material_that_is_no_json_is_one_material(write_paths, make_run, make_step, tmp_path):
+    path = write_paths({f"m{k}": [make_run(make_step(-27.0 - k))] for k in range(3)}, "pbe.json")
+    path.write_text(path.read_text().replace("-28.0", "-28.0.0"))
+    report = build([path], tmp_path / "s.h5")
+    assert (report.materials_read, report.skipped_materials, report.failed_sources) == (2, {"not JSON": 1}, {})
+    assert "at byte" in skipped_by_name(tmp_path / "s.h5")["m1"]["detail"]
+
+
+def test_a_build_of_which_no_source_is_readable_is_an_error_that_reads_them_again(folder, tmp_path):
+    sources = [folder / name for name in ("late_pbe.json", "cut_pbe.json", "b.traj")]
+    for _ in range(2):
+        with pytest.raises(
+            MlipError, match=r"late_pbe.json: expected another JSON object.*at byte.*the other 2 sources"
+        ):
+            build(sources, tmp_path / "s.h5", BuildSettings(functional="PBE"))
+    assert [path.name for path in tmp_path.glob("*.h5*")] == []
+
+
+def test_sources_without_any_material_are_nothing_to_store(tmp_path):
+    (tmp_path / "a.extxyz").touch()
+    (tmp_path / "b_pbe.json").write_text("{}")
+    with pytest.raises(MlipError, match=rf"nothing is left to store .2 x {NO_MATERIAL}"):
+        build([tmp_path], tmp_path / "s.h5", BuildSettings(functional="PBE"))
+
+
+def test_an_empty_folder_tells_what_it_holds_instead(tmp_path):
+    for name in ("a.txt", "b.txt", "INCAR"):
+        (tmp_path / name).touch()
+    with pytest.raises(MlipError, match=r"nothing to read, but 2 x \.txt, 1 x no suffix"):
+        build([tmp_path], tmp_path / "s.h5")

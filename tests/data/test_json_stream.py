@@ -110,3 +110,47 @@ def test_memory_holds_a_member_and_not_the_file(tmp_path):
     count, peak = with_peak_memory(count_in_small_blocks, path)
     assert count == 1000
     assert peak < 1.5e6  # a few blocks of 64 kB, as bytes and as text, and one member
+
+
+OBJECTS = [{"a": [1, {"b": "}{"}]}, {}, {"entries": [{"entry_id": "x"}, 2]}, {"c": None}]
+
+
+def packed_apart(compress):
+    return lambda texts: b"".join(compress(text.encode()) for text in texts)
+
+
+@pytest.mark.parametrize("block", [1, 11, 1 << 20])
+@pytest.mark.parametrize(
+    "join",
+    [
+        lambda texts: "\n".join(texts).encode(),
+        lambda texts: "".join(texts).encode(),
+        lambda texts: "\r\n \t\n".join([*texts, ""]).encode(),
+        packed_apart(bz2.compress),
+        packed_apart(gzip.compress),
+        lambda texts: bz2.compress("\n".join(texts).encode()),
+    ],
+    ids=["lines", "concatenated", "white space", "bz2 streams", "gzip streams", "lines in bz2"],
+)
+def test_objects_after_one_another_are_read_as_one(write, monkeypatch, block, join):
+    monkeypatch.setattr(streams, "BLOCK_BYTES", block)
+    path = write(join([json.dumps(one) for one in OBJECTS]))
+    assert list(members(path)) == [("a", [1, {"b": "}{"}]), ("entries", {"entry_id": "x"}), ("entries", 2), ("c", None)]
+
+
+@pytest.mark.parametrize("rest", ["anything", ", {}", "[1]", "}", "\0", '"text"', "7"])
+def test_whatever_else_follows_an_object_is_an_error_at_its_place(write, rest):
+    with pytest.raises(MlipError, match=r"another JSON object or the end, found .* at byte 9; last complete.*: a"):
+        list(members(write('{"a": 1} ' + rest)))
+
+
+def test_a_second_object_that_is_cut_short_is_an_error(write):
+    with pytest.raises(MlipError, match=r"ends early.*last complete material: a"):
+        list(members(write('{"a": 1}\n{"b": ')))
+
+
+@pytest.mark.parametrize("compress", [bz2.compress, gzip.compress])
+def test_text_after_the_compressed_data_is_not_left_out_in_silence(write, compress):
+    path = write(compress(b'{"a": 1}') + b'{"b": 2} as it came')
+    with pytest.raises(MlipError, match="cannot be read"):
+        list(members(path))

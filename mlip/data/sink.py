@@ -1,0 +1,121 @@
+"""The file below HDF5's feet: a full disk becomes an error of ours, and HDF5 never hears of it.
+
+HDF5 cannot live with a write that fails: it keeps what it could not write, tries again when objects are freed, and ends
+the process with a segmentation fault. So it writes through this file. From the first write that fails on, bytes go to
+memory, where HDF5 may read them again and close in peace; the writer asks `check` after each block, and gives up.
+"""
+
+import errno
+import io
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from mlip.errors import MlipError
+
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+"""Errors that mean: the disk is full, the user's share of it is, or the file is larger than it may be."""
+
+
+class Sink(io.RawIOBase):
+    """A new file for `h5py.File(sink, "w")`.
+
+    Raises:
+        OSError: it cannot be made.
+    """
+
+    def __init__(self, path: Path):
+        super().__init__()
+        self._file = open(path, "w+b", buffering=0)  # noqa: SIM115 (`close` closes it)
+        self._position = 0
+        self._error: OSError | None = None
+        self._in_memory: list[tuple[int, bytes]] = []
+        """What could not be written: place and bytes, in the order of writing."""
+
+    def check(self) -> None:
+        """
+        Raises:
+            OSError: a write has failed.
+        """
+        if self._error is not None:
+            raise self._error
+
+    def write(self, data) -> int:
+        data = memoryview(data).cast("B")
+        done = 0
+        while self._error is None and done < len(data):
+            try:
+                done += os.pwrite(self._file.fileno(), data[done:], self._position + done)
+            except OSError as error:
+                self._error = error
+        if done < len(data):
+            self._in_memory.append((self._position + done, bytes(data[done:])))
+        self._position += len(data)
+        return len(data)
+
+    def readinto(self, buffer) -> int:
+        view = memoryview(buffer).cast("B")
+        begin, end = self._position, min(self._position + len(view), self._size())
+        found = os.pread(self._file.fileno(), max(0, end - begin), begin)
+        view[: max(0, end - begin)] = found.ljust(max(0, end - begin), b"\0")
+        for place, data in self._in_memory:
+            first, last = max(begin, place), min(end, place + len(data))
+            if first < last:
+                view[first - begin : last - begin] = data[first - place : last - place]
+        self._position = max(begin, end)
+        return max(0, end - begin)
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        origin = {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self._size()}[whence]
+        self._position = origin + offset
+        return self._position
+
+    def tell(self) -> int:
+        return self._position
+
+    def truncate(self, size: int | None = None) -> int:
+        size = self._position if size is None else size
+        if self._error is None:
+            try:
+                self._file.truncate(size)
+            except OSError as error:
+                self._error = error
+        return size
+
+    def close(self) -> None:
+        if not self.closed:
+            self._file.close()
+        super().close()
+
+    def readable(self) -> bool:
+        return True
+
+    def writable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def _size(self) -> int:
+        ends = (place + len(data) for place, data in self._in_memory)
+        return max(os.fstat(self._file.fileno()).st_size, *ends, 0)
+
+
+@contextmanager
+def writing_to(path: Path) -> Iterator[None]:
+    """Where files and folders are made.
+
+    Raises:
+        MlipError: there is no such place, it is the property of others, or the disk is full.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise cannot_write(path, error) from None
+
+
+def cannot_write(path: Path, error: OSError) -> MlipError:
+    """The one line that says why a file is not there."""
+    fix = "make room, or name another place" if error.errno in (*NO_ROOM, errno.EIO) else "name another place"
+    return MlipError(f"cannot be written ({error.strerror or error})", where=str(path), fix=fix)
