@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mlip.data.naming import functional_by_file_name
+from mlip.data.naming import functional_by_file_name, settled_functional
 from mlip.data.pymatgen_json import NO_ENERGY, NO_FORCES
-from mlip.data.records import Frame, Skipped, Trajectory
+from mlip.data.records import Frame, MalformedError, Skipped, Trajectory
 from mlip.data.streams import OnBytes
 from mlip.errors import MlipError
 from mlip.units import stress_from_vasp
@@ -49,7 +49,7 @@ def read(
     """The relaxation (or the single step) of a run, as one material.
 
     Args:
-        functional: None = what the INCAR says, else the POTCARs.
+        functional: of a run whose INCAR and POTCARs do not tell it.
         dimensionality: None = 3.
         name: what the file is called among the sources: the material's id is its folder, or its own name.
 
@@ -72,7 +72,12 @@ def read(
         detail = ", ".join(f"{n} x {reason}" for reason, n in dropped.items()) or "no step at all"
         yield Skipped(material_id, "no usable step", detail, str(path))
         return
-    yield Trajectory(material_id, frames, functional or _functional(run, path), dimensionality or 3, {}, dropped)
+    try:
+        settled = settled_functional(functional, _functional(run), path, functional_by_file_name)
+    except MalformedError as fault:
+        yield fault.as_skipped(material_id, str(path))
+        return
+    yield Trajectory(material_id, frames, settled, dimensionality or 3, {}, dropped)
 
 
 def _parsed(path: Path) -> "Vasprun":
@@ -95,7 +100,8 @@ def _material_id(name: str) -> str:
     return "/".join(part for part in (folder, number) if part) or "vasprun"
 
 
-def _functional(run: "Vasprun", path: Path) -> str:
+def _functional(run: "Vasprun") -> str | None:
+    """What the INCAR says, else the POTCARs; None: neither tells."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         name, plus, hubbard = run.run_type.partition("+")
@@ -103,7 +109,7 @@ def _functional(run: "Vasprun", path: Path) -> str:
         return run.run_type
     if all(symbol.startswith("PAW_PBE") for symbol in run.potcar_symbols):
         return f"PBE{plus}{hubbard}"
-    return functional_by_file_name(path)
+    return None
 
 
 def _frame(step: dict[str, Any], index: int, most_electronic_steps: int) -> Frame | str:
