@@ -157,6 +157,7 @@ def _outlier_rows(names: str, report: "BuildReport") -> list[tuple[str, int, int
 
 def _print_findings(screen, out: Path, report: "BuildReport") -> None:
     rows = [(check, report.finding_materials[check], n) for check, n in report.finding_frames.most_common()]
+    rows += [("forces compared with finite differences", report.forces_checked_materials, None)]
     rows += [("stress compared with finite differences", report.stress_checked_materials, None)]
     print_table(screen, "Checks (what they find is kept)", ("", "materials", "frames"), rows)
     if report.finding_frames:

@@ -137,12 +137,12 @@ class _Lines:
             return MalformedError("the file ends within this frame", f"{where}: a truncated file?")
         if any(line.strip().isdecimal() for line in text[2:]):
             return MalformedError(
-                "not extended XYZ", f"{where}: fewer lines than the {n_atoms} atoms that it announces"
+                "not extended XYZ", f"{where}: fewer lines than its {n_atoms} atoms"
             )
         behind = self.take(1)
         self.put_back(behind)
         if behind and behind[0].strip() and not behind[0].strip().isdecimal():
-            return MalformedError("not extended XYZ", f"{where}: more lines than the {n_atoms} atoms that it announces")
+            return MalformedError("not extended XYZ", f"{where}: more lines than its {n_atoms} atoms")
         return None
 
 

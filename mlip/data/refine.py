@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, NamedTuple
 
 from mlip.data.outliers import remove_outliers, remove_path_outliers, rules_named
-from mlip.data.quality import Finding, check_structures, findings, stress_findings
+from mlip.data.quality import Finding, check_structures, findings, finite_difference_findings
 from mlip.data.records import Entry, MalformedError, Skipped, Trajectory
 from mlip.data.report import BuildReport
 from mlip.data.split import FRACTIONS, assign_split, check_fractions
@@ -113,9 +113,10 @@ def _refine(read: Trajectory, settings: BuildSettings) -> Refined:
         return Refined(read.material_id, None, "", report, [])
     split = assign_split(read.material_id, settings.seed, settings.fractions)
     _count_kept(kept, split, report)
-    can_tell, of_stress = stress_findings(read)
-    found = [*findings(read, kept), *of_stress, *_remarked(read)]
-    report.stress_checked_materials = int(can_tell)
+    tells_of_forces, tells_of_stress, of_path = finite_difference_findings(read)
+    found = [*findings(read, kept), *of_path, *_remarked(read)]
+    report.forces_checked_materials = int(tells_of_forces)
+    report.stress_checked_materials = int(tells_of_stress)
     _count_findings(found, report)
     return Refined(read.material_id, kept, split, report, found)
 
