@@ -136,9 +136,7 @@ class _Lines:
         if len(text) < 2 + n_atoms or (n_atoms and not text[-1].strip()):
             return MalformedError("the file ends within this frame", f"{where}: a truncated file?")
         if any(line.strip().isdecimal() for line in text[2:]):
-            return MalformedError(
-                "not extended XYZ", f"{where}: fewer lines than its {n_atoms} atoms"
-            )
+            return MalformedError("not extended XYZ", f"{where}: fewer lines than its {n_atoms} atoms")
         behind = self.take(1)
         self.put_back(behind)
         if behind and behind[0].strip() and not behind[0].strip().isdecimal():
