@@ -40,7 +40,8 @@ def build(
     split: Annotated[str, typer.Option(help="Shares of train, val, test.")] = "0.9,0.05,0.05",
     seed: Annotated[int, typer.Option(help="Seed of the split, which goes by material id.")] = 0,
     functional: Annotated[
-        str | None, typer.Option(help="PBE, PBEsol, SCAN, ...  [default: what file or folder say]")
+        str | None,
+        typer.Option(help="PBE, PBEsol, ... of data that do not tell theirs.  [default: what file or folder say]"),
     ] = None,
     dimensionality: Annotated[
         int | None, typer.Option(min=1, max=3, help="1, 2 or 3.  [default: what ids and files say]")
@@ -50,6 +51,13 @@ def build(
     ] = None,
     cluster: Annotated[
         str | None, typer.Option(help="Dask instead: tcp://HOST:PORT, slurm:JOBS,cores=16,memory=64GB, or local:N.")
+    ] = None,
+    keys: Annotated[
+        str | None,
+        typer.Option(
+            help="Labels under other names than ASE's, of extxyz and databases: energy=REF_energy,forces=dft_forces,"
+            "stress=..., virial=... (= -stress x volume), magmoms=..."
+        ),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of tables.")] = False,
 ) -> None:
@@ -62,15 +70,20 @@ def build(
     Exit status: 0, or 1 if the store was built but a file failed, or 2 if nothing was built.
     """
     from mlip.data.build import BuildSettings
+    from mlip.data.labels import parsed_keys
+    from mlip.data.split import empty_splits
     from mlip.data.workers import n_cores
 
-    settings = BuildSettings(subsample, per_atom, outliers, _fractions(split), seed, functional, dimensionality)
+    settings = BuildSettings(
+        subsample, per_atom, outliers, _fractions(split), seed, functional, dimensionality, parsed_keys(keys)
+    )
     skipped: list[Skipped] = []
     report = _build_with_progress(sources, out, settings, skipped, workers or n_cores(), cluster, hidden=as_json)
     if as_json:
         import json
 
-        print(json.dumps({"store": str(out), **report.as_dict()}))
+        empty = empty_splits(report.frames_kept, settings.fractions)
+        print(json.dumps({"store": str(out), **report.as_dict(), "empty_splits": empty}))
     else:
         _print_build(out, settings, report, skipped)
     if report.failed_sources:
@@ -128,6 +141,7 @@ def _build_with_progress(
 
 def _print_build(out: Path, settings: "BuildSettings", report: "BuildReport", skipped: "list[Skipped]") -> None:
     from mlip.data.schema import SPLITS
+    from mlip.data.split import empty_splits
 
     n_kept = sum(report.frames_kept.values())
     unit = "eV/atom" if settings.per_atom else "eV per cell"
@@ -141,6 +155,8 @@ def _print_build(out: Path, settings: "BuildSettings", report: "BuildReport", sk
     print_table(screen, str(out), ("", "materials", "frames"), rows)
     print_rows(screen, "Sets (materials)", report.sets.items())
     print_rows(screen, "Kept frames with", report.labels.items())
+    for line in empty_splits(report.frames_kept, settings.fractions):
+        screen.print(line, highlight=False, markup=False)
     _print_findings(screen, out, report)
     if report.ignored_files:
         print_rows(screen, "Files that no reader takes", report.ignored_files.most_common())
@@ -158,6 +174,7 @@ def _outlier_rows(names: str, report: "BuildReport") -> list[tuple[str, int, int
 
 def _print_findings(screen, out: Path, report: "BuildReport") -> None:
     rows = [(check, report.finding_materials[check], n) for check, n in report.finding_frames.most_common()]
+    rows += [("forces compared with finite differences", report.forces_checked_materials, None)]
     rows += [("stress compared with finite differences", report.stress_checked_materials, None)]
     print_table(screen, "Checks (what they find is kept)", ("", "materials", "frames"), rows)
     if report.finding_frames:

@@ -56,7 +56,8 @@ def info(
         import json
         from dataclasses import asdict
 
-        print(json.dumps({"store": str(source), "counts": counts, "shards": metadata, "statistics": asdict(summary)}))
+        about = {"counts": counts, "shards": metadata, "empty_splits": _empty_splits(metadata)}
+        print(json.dumps({"store": str(source), **about, "statistics": asdict(summary)}))
         return
     _print_store(source, counts, metadata)
     _print_summary(summary)
@@ -67,10 +68,21 @@ def _print_store(source: Path, counts: dict[str, int], metadata: dict[str, dict]
     print_rows(screen, str(source), counts.items())
     for title, key in _BUILD_COUNTS:
         print_rows(screen, title, _summed(shard.get("build", {}).get(key, {}) for shard in metadata.values()))
+    for line in _empty_splits(metadata):
+        screen.print(line, highlight=False, markup=False)
     for settings in _distinct(shard["settings"] for shard in metadata.values()):
         print_rows(screen, "Settings", settings.items())
     for units in _distinct(shard["units"] for shard in metadata.values()):
         print_rows(screen, "Units", units.items())
+
+
+def _empty_splits(metadata: dict[str, dict]) -> list[str]:
+    """Splits that a build was to fill and that are empty; nothing of stores that no build has made."""
+    from mlip.data.split import empty_splits
+
+    frames = dict(_summed(shard.get("build", {}).get("frames_kept", {}) for shard in metadata.values()))
+    fractions = [shard["settings"].get("fractions") for shard in metadata.values()]
+    return empty_splits(frames, fractions[0]) if frames and fractions[0] else []
 
 
 def _print_summary(summary: "Summary") -> None:

@@ -19,6 +19,7 @@ def evaluate(
     data: Path = typer.Argument(help="A store, or (of a potential) any file that `mlip data build` reads."),
     split: str = typer.Option(None, "--split", help="Of a store: train, val or test. Default: all frames."),
     functional: str = typer.Option(None, "--functional", help="Of a file that does not tell: PBE, ..."),
+    keys: str = typer.Option(None, "--keys", help="Labels of a file under other names: energy=REF_energy,forces=..."),
     head: str = typer.Option(None, "--head", help="Of a potential with several: the one to be evaluated."),
     dtype: str = typer.Option("float32", "--dtype", help="float32 or float64."),
     elements: bool = typer.Option(False, "--elements", help="Every element, not the ten with the worst errors."),
@@ -28,6 +29,7 @@ def evaluate(
     property model beside the best constant."""
     from rich.console import Console
 
+    from mlip.data.labels import parsed_keys
     from mlip.evaluation.error_tables import error_tables
     from mlip.evaluation.evaluate import evaluate_path
     from mlip.potential import open_potential
@@ -38,7 +40,9 @@ def evaluate(
             raise MlipError("--functional and --head are for potentials", where=str(potential))
         _property_model(potential, data, split, dtype, elements, as_json)
         return
-    errors = evaluate_path(open_potential(potential, head), data, split=split, functional=functional, dtype=dtype)
+    errors = evaluate_path(
+        open_potential(potential, head), data, split=split, functional=functional, keys=parsed_keys(keys), dtype=dtype
+    )
     if as_json:
         typer.echo(json.dumps(errors.as_json()))
     else:

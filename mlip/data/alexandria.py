@@ -22,12 +22,13 @@ import numpy as np
 
 from mlip.data.json_stream import Member, decoded, raw_members
 from mlip.data.mptrj import trajectory_from_frames
-from mlip.data.naming import dimensionality_by_name, functional_by_name
+from mlip.data.naming import dimensionality_by_name, functional_by_name, settled_functional
 from mlip.data.pymatgen_json import (
     SpeciesBefore,
     array,
     geometry,
     get,
+    heavy_hydrogen_remark,
     is_number,
     labelled_frame,
     site_properties,
@@ -57,14 +58,14 @@ def read(
     """The materials of a file in its order, streaming; which of the two layouts it has is seen on the way.
 
     Args:
-        functional: of all materials; None = as the file's or its folder's name says.
+        functional: of all materials if neither the file's nor its folder's name tells it; None = as these say.
         dimensionality: 1, 2 or 3 of all materials; None = as id or name say (`mlip.data.naming`).
 
     Raises:
         MlipError: unreadable or truncated file (with the last complete material), not the layout, or a
             functional that no name tells.
     """
-    functional = functional or functional_by_name(path)
+    settled_functional(None, functional, path, functional_by_name)  # before anything is read: does anything tell it?
     for member in material_members(path, on_bytes):
         yield from_member(member, path, functional, dimensionality)
 
@@ -88,8 +89,11 @@ def from_member(
         NotJsonError: the member is not JSON; those after it may be.
         MlipError: no name tells the functional.
     """
-    functional = functional or functional_by_name(path)
     is_entry = member.key == "entries"
+    try:
+        functional = settled_functional(functional, None, path, functional_by_name)
+    except MalformedError as fault:
+        return fault.as_skipped(_entry_id(decoded(member, path)) if is_entry else member.key, str(path))
     if is_entry:
         member = member._replace(text=member.text.replace(_NAN_STRESS, _NULL_STRESS))
     else:
@@ -118,6 +122,7 @@ def trajectory_from_runs(material_id: str, runs: Any, functional: str, dimension
     frames: list[Frame] = []
     dropped: Counter[str] = Counter()
     species = SpeciesBefore()
+    heavy: list[str] = []
     for calculation, run in enumerate(typed(runs, list, "the material")):
         for ionic_step, step in enumerate(typed(get(run, "steps", f"run {calculation}"), list, "steps")):
             where = f"run {calculation} step {ionic_step}"
@@ -140,10 +145,12 @@ def trajectory_from_runs(material_id: str, runs: Any, functional: str, dimension
                 frames.pop()
                 dropped[RESTART] += 1
             frames.append(frame)
+            if species.is_heavy_hydrogen:
+                heavy.append(frame.name)
     if not frames:
         found = ", ".join(f"{count} x {reason}" for reason, count in dropped.items()) or "no step at all"
         raise MalformedError("no usable step", found)
-    return Trajectory(material_id, frames, functional, dimensionality, {}, dropped)
+    return Trajectory(material_id, frames, functional, dimensionality, {}, dropped, heavy_hydrogen_remark(heavy))
 
 
 def entry_from_dict(entry: Any, functional: str, dimensionality: int) -> Entry:
@@ -154,7 +161,8 @@ def entry_from_dict(entry: Any, functional: str, dimensionality: int) -> Entry:
     """
     data = typed(get(entry, "data", "entry"), dict, "data")
     structure = get(entry, "structure", "entry")
-    found = geometry(structure, "structure", SpeciesBefore())
+    species = SpeciesBefore()
+    found = geometry(structure, "structure", species)
     energy = entry.get("energy", data.get("energy_total"))
     if not is_number(energy):
         raise MalformedError("no energy", f"energy is {energy!r}")
@@ -167,7 +175,8 @@ def entry_from_dict(entry: Any, functional: str, dimensionality: int) -> Entry:
         magmoms=array(site_properties(structure, "magmom"), (n,)),
     )
     properties = scalar_properties(data) | {"volume": float(abs(np.linalg.det(frame.cell)))}
-    return Entry(_entry_id(entry), frame, functional, dimensionality, properties)
+    heavy = heavy_hydrogen_remark([frame.name] if species.is_heavy_hydrogen else [])
+    return Entry(_entry_id(entry), frame, functional, dimensionality, properties, heavy)
 
 
 def scalar_properties(data: Mapping[str, Any]) -> dict[str, float | str]:

@@ -1,24 +1,21 @@
 """extxyz, ASE databases and whatever else `ase.io.iread` reads, as trajectories.
 
-Consecutive frames with the same material id and composition are one trajectory. The id is the first of
-`ID_KEYS` that `atoms.info` (a database row's key-value pairs) has. Consecutive frames without an id are one
-trajectory as long as they have the same elements in the same order: steps of a relaxation or of MD, which must
-not be torn apart between training and test data. Its id is the source's name, and from the second such material
-of the file on a number: `run1/OUTCAR`, `run1/OUTCAR-000001`.
+Frames with the same material id, functional and composition are one trajectory, wherever they are in the file: those
+of a shuffled file are gathered, which holds them in memory until the last of them has been read. The id is the first
+of `ID_KEYS` that `atoms.info` (a database row's key-value pairs) has; a second composition of an id has its formula
+behind the id. Consecutive frames without an id are one trajectory as long as they have the same elements in the same
+order: steps of a relaxation or of MD, which must not be torn apart between training and test data. Its id is the
+source's name, and from the second such material of the file on a number: `run1/OUTCAR`, `run1/OUTCAR-000001`.
 
 Energies: the label is ASE's `energy`, in VASP's files the energy at sigma -> 0 that ALEXANDRIA and the
 Materials Project publish. Forces and stress differentiate `free_energy`; in metals the two differ by some
-meV/atom. A frame that has a free energy only is not used, lest the two be mixed. Other labels that are missing,
-or NaN, stay missing. Frames with labels that cannot be (a wrong shape, infinities) are dropped and counted, and
-the material is `Skipped` if no frame is left; a fault of a structure skips the material.
+meV/atom. A frame that has a free energy only is not used, lest the two be mixed. `mlip.data.labels` says which labels
+are usable. A frame that cannot be used is dropped and counted, and the material is `Skipped` if no frame is left.
 """
 
-import math
 import re
-from collections import Counter
-from collections.abc import Iterator
-from io import StringIO
-from itertools import groupby
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -26,34 +23,53 @@ import numpy as np
 from ase import Atoms
 from ase.db import connect
 from ase.io import iread
-from ase.io.extxyz import read_xyz
 
 from mlip.data.alexandria import scalar_properties
-from mlip.data.naming import dimensionality_by_id, functional_by_file_name
+from mlip.data.extxyz import EXTXYZ, frame_blocks, ids_of_blocks
+from mlip.data.labels import Keys, labels_of, unread_labels, why_without_energy
+from mlip.data.naming import dimensionality_by_id, functional_by_file_name, settled_functional
+from mlip.data.quality import check_structure, check_structures
 from mlip.data.records import Frame, MalformedError, Skipped, Trajectory
-from mlip.data.streams import OnBytes, read_lines
+from mlip.data.streams import OnBytes
+from mlip.data.structures import DEUTERIUM, check_occupancies, has_heavy_hydrogen
 from mlip.errors import MlipError
 
 ID_KEYS = ("material_id", "mat_id", "alexandria_id", "mptrj_traj_id", "run_id", "sid")
 """`sid` is that of OMat24's and sAlex's databases."""
 
-_EXTXYZ = (".extxyz", ".xyz", ".extxyz.gz", ".xyz.gz", ".extxyz.bz2", ".xyz.bz2")
-_PROPERTIES = ("e_form", "e_above_hull", "band_gap_ind", "band_gap_dir", "total_mag", "dos_ef", "spg")
+FUNCTIONAL_KEYS = ("functional", "xc_functional", "xc")
+"""Keys of `atoms.info` that state the functional."""
 
+_PROPERTIES = ("e_form", "e_above_hull", "band_gap_ind", "band_gap_dir", "total_mag", "dos_ef", "spg")
 
 _SUFFIXES = re.compile(r"(\.[a-z]\w*)?(\.gz|\.bz2)?$", re.IGNORECASE)
 """Of a file's name: its format and how it is packed."""
 
+_MOST_STEPS = 2**31
+"""Numbers of runs and steps are kept as int32."""
+
 
 class _Located(NamedTuple):
-    """A structure and where it is in the file."""
+    """A structure, or why there is none, and where it is in the file."""
 
-    atoms: Atoms
+    atoms: Atoms | MalformedError
     index: int
+    last: int
+    """Index of the last frame that has the same id."""
 
 
-class _BadLabelError(MalformedError):
-    """The structure is sound, and what was computed for it is not."""
+class _Group(NamedTuple):
+    """What frames of one material have in common."""
+
+    own_id: str | None
+    functional: str
+    numbers: bytes
+    """Of the atoms: sorted if there is an id, else in their order."""
+
+
+def stem_of(name: str) -> str:
+    """What materials of a file are called that have no id: the file's name without format and packing."""
+    return _SUFFIXES.sub("", name)
 
 
 def read(
@@ -63,63 +79,120 @@ def read(
     dimensionality: int | None = None,
     on_bytes: OnBytes | None = None,
     name: str | None = None,
+    stem: str | None = None,
+    keys: Keys | None = None,
 ) -> Iterator[Trajectory | Skipped]:
-    """The materials of a file in its order; extxyz (.gz, .bz2) and databases are streamed.
+    """The materials of a file, in the order of their last frames; extxyz (.gz, .bz2) and databases are streamed.
 
     Args:
-        functional: of all materials; None = `info["functional"]`, else as the file's name says.
+        functional: of materials whose frames state none; None = as the file's name says.
         dimensionality: 1, 2 or 3 of all; None = `info["dimensionality"]`, else by the number of periodic
             directions, else, if there are three, as the frame's id says, else 3.
         name: what the file is called among the sources, for the ids of materials that have none; None = its name.
+        stem: the same without its format; None = what `stem_of` makes of the name.
+        keys: of labels that the file has under other names than ASE's (`mlip.data.labels`).
 
     Raises:
-        MlipError: unreadable or truncated file (with the frame), or a functional that nothing tells.
+        MlipError: unreadable file, or a functional that nothing tells.
     """
-    located = (_Located(atoms, index) for index, atoms in enumerate(_structures(path, on_bytes)))
-    name, n_nameless = _SUFFIXES.sub("", name or path.name), 0
-    for (own_id, _), group in groupby(located, key=lambda one: _identity(one.atoms)):
-        material_id = own_id or (f"{name}-{n_nameless:06d}" if n_nameless else name)
-        n_nameless += own_id is None
-        members = list(group)
+    stem, n_nameless = stem or stem_of(name or path.name), 0
+    compositions: dict[tuple[str, str], int] = {}
+    for members in _materials(_located(path, on_bytes)):
+        first = members[0].atoms
+        if isinstance(first, MalformedError):
+            yield first.as_skipped(f"{stem}: frame {members[0].index}", str(path))
+            continue
+        group = _group(first)
+        if group.own_id is None:
+            material_id = f"{stem}-{n_nameless:06d}" if n_nameless else stem
+            n_nameless += 1
+        elif compositions.setdefault((group.own_id, group.functional), hash(group.numbers)) == hash(group.numbers):
+            material_id = group.own_id
+        else:
+            material_id = f"{group.own_id}-{first.symbols.get_chemical_formula()}"
         try:
-            yield _trajectory(material_id, members, path, functional, dimensionality)
+            yield _trajectory(material_id, members, path, functional, dimensionality, keys or {})
         except MalformedError as fault:
             yield fault.as_skipped(material_id, str(path))
 
 
-def _structures(path: Path, on_bytes: OnBytes | None) -> Iterator[Atoms]:
-    if path.name.lower().endswith(_EXTXYZ):
-        return _extxyz(path, on_bytes)
-    if path.suffix.lower() in (".db", ".aselmdb"):
-        return _database(path)
-    return _any_format(path)
+def _materials(located: Iterable[_Located]) -> Iterator[list[_Located]]:
+    """Frames by material. Those with an id wait for the last of theirs; a fault is a list of its own."""
+    waiting: defaultdict[str, list[_Located]] = defaultdict(list)
+    nameless: list[_Located] = []
+    for one in located:
+        if isinstance(one.atoms, MalformedError):
+            yield [one]
+            continue
+        group = _group(one.atoms)
+        if nameless and (group.own_id is not None or group != _group(nameless[-1].atoms)):
+            yield nameless
+            nameless = []
+        if group.own_id is None:
+            nameless.append(one)
+            continue
+        waiting[group.own_id].append(one)
+        if one.index >= one.last:
+            yield from _gathered(waiting.pop(group.own_id))
+    if nameless:
+        yield nameless
+    for members in waiting.values():
+        yield from _gathered(members)
 
 
-def _extxyz(path: Path, on_bytes: OnBytes | None) -> Iterator[Atoms]:
-    """Frame by frame. ASE's own reader seeks to each frame, which in a .gz means to decompress from the start
-    (20 to 300 times slower), so it is given one frame's text at a time."""
-    lines = read_lines(path, on_bytes)
-    for index, header in enumerate(line for line in lines if line.strip()):
-        where = f"{path}: frame {index}"
-        if not header.strip().isdigit():
-            raise MlipError(f"a number of atoms expected, found {header.strip()[:40]!r}", where=where)
-        text = [header, *(next(lines, "") for _ in range(1 + int(header)))]
-        if not text[-1].strip():
-            raise MlipError("the file ends within this frame", where=where, fix="a truncated file?")
-        try:
-            yield next(read_xyz(StringIO("".join(text)), 0))
-        except Exception as error:  # ASE's parser lets through whatever numpy and it stumble on
-            raise MlipError(f"not extended XYZ ({error})", where=where) from None
+def _gathered(members: list[_Located]) -> Iterator[list[_Located]]:
+    """The frames of an id, by functional and composition. Steps that other materials' frames lay between are put in
+    the order of their numbers, if all have one."""
+    parts: defaultdict[_Group, list[_Located]] = defaultdict(list)
+    for one in members:
+        parts[_group(one.atoms)].append(one)
+    is_torn = members[-1].index - members[0].index >= len(members)
+    for part in parts.values():
+        if is_torn and all("ionic_step" in one.atoms.info for one in part):
+            part.sort(key=lambda one: (_count(one.atoms, "calculation", 0), _count(one.atoms, "ionic_step", one.index)))
+        yield part
 
 
-def _database(path: Path) -> Iterator[Atoms]:
+def _located(path: Path, on_bytes: OnBytes | None) -> Iterator[_Located]:
+    if path.name.lower().endswith(EXTXYZ):
+        yield from _extxyz(path, on_bytes)
+        return
+    read_all = _database if path.suffix.lower() in (".db", ".aselmdb") else _any_format
+    last = _last_of_ids(read_all(path))
+    for index, atoms in enumerate(read_all(path)):
+        yield _Located(atoms, index, last.get(_id_of(atoms), index))
+
+
+def _last_of_ids(structures: Iterator[Atoms | MalformedError]) -> dict[str | None, int]:
+    """Where the last frame of each id is; nothing of files whose first frame has none, which need no second reading."""
+    last: dict[str | None, int] = {}
+    for index, atoms in enumerate(structures):
+        if (own_id := _id_of(atoms)) is None and not last:
+            break
+        last[own_id] = index
+    structures.close()
+    return last
+
+
+def _extxyz(path: Path, on_bytes: OnBytes | None) -> Iterator[_Located]:
+    last = {own_id: index for index, own_id in ids_of_blocks(path, ID_KEYS)}
+    fault: MalformedError | None = None
+    n_sound = 0
+    for block in frame_blocks(path, on_bytes):
+        atoms = block.atoms()
+        if isinstance(atoms, MalformedError):
+            fault = fault or atoms
+        else:
+            n_sound += 1
+        yield _Located(atoms, block.index, last.get(block.own_id(ID_KEYS), block.index))
+    if fault and not n_sound:
+        raise MlipError(fault.reason, where=f"{path}: {fault.detail}", fix="an extended XYZ file?")
+
+
+def _database(path: Path) -> Iterator[Atoms | MalformedError]:
     try:
         for row in connect(path).select():
-            atoms = row.toatoms()
-            atoms.info |= {
-                key: row.data[key] for key in (*ID_KEYS, *_PROPERTIES) if key in row.data
-            } | row.key_value_pairs
-            yield atoms
+            yield _of_row(row)
     except ImportError as error:  # .aselmdb
         raise MlipError(
             f"ASE needs another package for this database ({error})",
@@ -130,9 +203,20 @@ def _database(path: Path) -> Iterator[Atoms]:
         raise MlipError(f"not an ASE database ({error})", where=str(path)) from None
 
 
+def _of_row(row: Any) -> Atoms | MalformedError:
+    try:
+        atoms = row.toatoms()
+        kept = (*ID_KEYS, *FUNCTIONAL_KEYS, *_PROPERTIES)
+        atoms.info |= {key: row.data[key] for key in kept if key in row.data} | row.key_value_pairs
+    except Exception as error:  # whatever ASE stumbles on
+        return MalformedError("unreadable row of the database", f"row {row.get('id')}: {error}")
+    return atoms
+
+
 def _any_format(path: Path) -> Iterator[Atoms]:
     try:
-        yield from iread(path, index=":")
+        # ASE takes a name's @ for its slice, and only a file of that very name comes here.
+        yield from iread(path, index=":", do_not_split_by_at_sign=True)
     except Exception as error:  # each of ASE's readers fails in its own way
         raise MlipError(
             f"ASE cannot read it ({str(error) or type(error).__name__})",
@@ -142,14 +226,27 @@ def _any_format(path: Path) -> Iterator[Atoms]:
 
 
 def _own_id(atoms: Atoms) -> str | None:
-    return next((str(atoms.info[key]) for key in ID_KEYS if key in atoms.info), None)
+    return next((str(atoms.info[key]) for key in ID_KEYS if _is_told(atoms.info.get(key))), None)
 
 
-def _identity(atoms: Atoms) -> tuple[str | None, bytes]:
-    """What all frames of a material have in common: id and composition, or the elements in their order."""
+def _id_of(atoms: Atoms | MalformedError) -> str | None:
+    return _own_id(atoms) if isinstance(atoms, Atoms) else None
+
+
+def _is_told(value: Any) -> bool:
+    """Whether a key of `info` has a value; ASE reads a key without one as True."""
+    return value is not None and not isinstance(value, bool | np.bool_) and str(value).strip() not in ("", "None")
+
+
+def _stated_functional(atoms: Atoms) -> str:
+    found = (str(atoms.info[key]) for key in FUNCTIONAL_KEYS if _is_told(atoms.info.get(key)))
+    return next(found, "")
+
+
+def _group(atoms: Atoms) -> _Group:
     own_id = _own_id(atoms)
     numbers = atoms.numbers if own_id is None else np.sort(atoms.numbers)
-    return own_id, numbers.tobytes()
+    return _Group(own_id, _stated_functional(atoms), numbers.tobytes())
 
 
 def _trajectory(
@@ -158,24 +255,49 @@ def _trajectory(
     path: Path,
     functional: str | None,
     dimensionality: int | None,
+    keys: Keys,
 ) -> Trajectory:
-    info = members[0].atoms.info
+    first = members[0].atoms
+    settled = settled_functional(functional, _stated_functional(first), path, functional_by_file_name)
+    remarks: defaultdict[str, list[str]] = defaultdict(list)
     frames, faults = [], []
     for step, one in enumerate(members):
         try:
-            frames.append(_frame(one.atoms, step, f"frame {one.index}"))
-        except _BadLabelError as fault:
+            frames.append(_frame(one.atoms, step, f"frame {one.index}", keys, remarks))
+        except MalformedError as fault:
             faults.append(fault)
+    frames, unsound = _sound(frames)
+    faults += unsound
     if not frames:
         raise faults[0]
+    if all(np.isnan(frame.energy) for frame in frames) and (why := why_without_energy(first, keys)):
+        raise MalformedError(why, f"frame {members[0].index}")
     return Trajectory(
         material_id,
         frames,
-        functional or str(info.get("functional") or functional_by_file_name(path)),
-        dimensionality or _dimensionality(members[0].atoms),
-        scalar_properties({key: info[key] for key in _PROPERTIES if key in info}),
+        settled,
+        dimensionality or _dimensionality(first),
+        scalar_properties({key: first.info[key] for key in _PROPERTIES if key in first.info}),
         Counter(fault.reason for fault in faults),
+        dict(remarks),
     )
+
+
+def _sound(frames: list[Frame]) -> tuple[list[Frame], list[MalformedError]]:
+    """The frames that neighbour lists can be made of, and what is wrong with the others."""
+    try:
+        check_structures(frames)
+        return frames, []
+    except MalformedError:
+        pass
+    sound, faults = [], []
+    for frame in frames:
+        try:
+            check_structure(frame)
+            sound.append(frame)
+        except MalformedError as fault:
+            faults.append(fault)
+    return sound, faults
 
 
 def _dimensionality(atoms: Atoms) -> int:
@@ -190,47 +312,53 @@ def _dimensionality(atoms: Atoms) -> int:
     return dimensionality_by_id(_own_id(atoms) or "") or 3
 
 
-def _frame(atoms: Atoms, step: int, where: str) -> Frame:
-    n = len(atoms)
-    if n == 0:
+def _frame(atoms: Atoms, step: int, where: str, keys: Keys, remarks: defaultdict[str, list[str]]) -> Frame:
+    check_sites(atoms, where)
+    labels = labels_of(atoms, keys, where)
+    frame = Frame(
+        numbers=atoms.numbers.astype(np.int16),
+        positions=labels.length * np.array(atoms.positions, dtype=np.float64),
+        cell=labels.length * np.array(atoms.cell.array, dtype=np.float64),
+        pbc=np.array(atoms.pbc, dtype=bool),
+        energy=labels.energy,
+        forces=labels.forces,
+        stress=labels.stress,
+        magmoms=labels.magmoms,
+        calculation=_count(atoms, "calculation", 0),
+        ionic_step=_count(atoms, "ionic_step", step),
+    )
+    told = list(labels.lost)
+    if labels.forces is None or labels.stress is None:
+        told += unread_labels(atoms, keys)
+    if has_heavy_hydrogen(atoms):
+        told.append(DEUTERIUM)
+    for remark in told:
+        remarks[remark].append(frame.name)
+    return frame
+
+
+def check_sites(atoms: Atoms, where: str) -> None:
+    """Refuse what is no structure.
+
+    Raises:
+        MalformedError: no sites, coordinates that are not finite, an unknown element, a partly occupied site.
+    """
+    if len(atoms) == 0:
         raise MalformedError("no sites", where)
     if not np.isfinite(atoms.positions).all() or not np.isfinite(atoms.cell.array).all():
         raise MalformedError("bad coordinates", f"{where}: not finite")
     if atoms.numbers.min() < 1:
         raise MalformedError("unknown element", where)
-    labels = dict(atoms.calc.results) if atoms.calc is not None else {}
-    if "energy" not in labels and "free_energy" in labels:
-        raise _BadLabelError("free energy without energy", where)
-    return Frame(
-        numbers=atoms.numbers.astype(np.int16),
-        positions=np.array(atoms.positions, dtype=np.float64),
-        cell=np.array(atoms.cell.array, dtype=np.float64),
-        pbc=np.array(atoms.pbc, dtype=bool),
-        energy=_energy(labels.get("energy"), where),
-        forces=_label(labels.get("forces"), (n, 3), "forces", where),
-        stress=_label(labels.get("stress"), (6,), "stress", where),
-        magmoms=_label(labels.get("magmoms"), (n,), "magmoms", where),
-        calculation=int(atoms.info.get("calculation", 0)),
-        ionic_step=int(atoms.info.get("ionic_step", step)),
-    )
+    try:
+        check_occupancies(atoms)
+    except MlipError as error:
+        raise MalformedError("partly occupied site", f"{where}: {error}") from None
 
 
-def _energy(value: Any, where: str) -> float:
-    """NaN where there is none; an energy that is given, but not a finite number, is a fault."""
-    if value is None:
-        return float("nan")
-    if not math.isfinite(value):
-        raise _BadLabelError("no energy", f"{where}: energy is {value}")
-    return float(value)
-
-
-def _label(values: Any, shape: tuple[int, ...], name: str, where: str) -> np.ndarray | None:
-    """float64, NaN where missing."""
-    if values is None:
-        return None
-    array = np.asarray(values, dtype=np.float64)
-    if array.shape != shape:
-        raise _BadLabelError(f"{name} of a wrong shape", f"{where}: {array.shape}, not {shape}")
-    if np.isinf(array).any():
-        raise _BadLabelError(f"infinite {name}", where)
-    return array
+def _count(atoms: Atoms, key: str, default: int) -> int:
+    """A number of a run or step; a value that is none, such as `calculation=PBE`, is the user's own key."""
+    value = np.asarray(atoms.info.get(key, default))
+    if value.size != 1 or value.dtype.kind not in "iuf":
+        return default
+    number = float(value.item())
+    return int(number) if number.is_integer() and 0 <= number < _MOST_STEPS else default

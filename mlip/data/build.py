@@ -10,19 +10,23 @@ import errno
 import json
 import os
 import shutil
+from bisect import bisect_right
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import wait
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict
+from itertools import accumulate
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
 from mlip import __version__
+from mlip.data.naming import CONTRADICTION
 from mlip.data.optimade import fetch_pages, is_query, query_of
 from mlip.data.parts import (
     PART_BYTES,
+    BuiltPart,
     Part,
     build_part,
     build_part_elsewhere,
@@ -38,6 +42,7 @@ from mlip.data.schema import FORMAT_VERSION
 from mlip.data.sink import NO_ROOM, cannot_write, writing_to
 from mlip.data.sources import NOT_READ
 from mlip.data.store import Store
+from mlip.data.unique_ids import repeated_ids
 from mlip.data.workers import process_pool
 from mlip.data.writer import StoreWriter, partial_path, put_in_place
 from mlip.errors import MlipError
@@ -109,12 +114,14 @@ def build(
         else:
             for part in missing:
                 build_part(part, folder, settings, n_workers - 1, progress.of_part(part))
-        report, kind = _account(parts, folder)
-        _check_sources(parts, folder, report)
-        if not sum(report.frames_kept.values()):
+        report, kind, n_stored = _account(parts, folder)
+        try:
+            _check(report, parts, folder, n_stored, settings, ", ".join(map(str, sources)))
+        except MlipError:
             _forget(parts, folder)
-            raise MlipError("nothing is left to store", where=", ".join(map(str, sources)), fix=_what_happened(report))
-        _put_together(parts, folder, out, settings, part_metadata(parts, report, kind), on_skipped)
+            raise
+        metadata = part_metadata(parts, report, kind, n_stored)
+        _put_together(parts, folder, out, settings, metadata, on_skipped)
     shutil.rmtree(pages, ignore_errors=True)
     return report
 
@@ -244,28 +251,95 @@ def _parts_folder(out: Path, parts: list[Part], settings: BuildSettings) -> Iter
         raise cannot_write(out, error) from None
 
 
-def _account(parts: list[Part], folder: Path) -> tuple[BuildReport, str | None]:
+def _account(parts: list[Part], folder: Path) -> BuiltPart:
     """Of all parts together."""
     report = BuildReport()
     kinds: dict[str, str] = {}
+    n_stored: dict[str, int] = {}
     for part in parts:
-        of_part, kind = read_part(part, folder)
-        report.add(of_part)
-        if kind:
-            kinds.setdefault(kind, part.sources[0].path)
+        of_part = read_part(part, folder)
+        report.add(of_part.report)
+        n_stored |= of_part.n_stored
+        if of_part.kind:
+            kinds.setdefault(of_part.kind, part.sources[0].path)
             check_one_kind(kinds)
-    return report, next(iter(kinds), None)
+    return BuiltPart(report, next(iter(kinds), None), n_stored)
+
+
+def _check(
+    report: BuildReport,
+    parts: list[Part],
+    folder: Path,
+    n_stored: dict[str, int],
+    settings: BuildSettings,
+    sources: str,
+) -> None:
+    """Refuse what must not become a store.
+
+    Raises:
+        MlipError: no source could be read, materials state another functional than the user, an id occurs twice, or
+            nothing is left.
+    """
+    _check_sources(parts, folder, report)
+    _check_functionals(report, parts, folder, settings)
+    if not sum(report.frames_kept.values()):
+        raise MlipError("nothing is left to store", where=sources, fix=_what_happened(report, parts, folder))
+    _check_ids(parts, folder, n_stored)
+
+
+def _check_functionals(report: BuildReport, parts: list[Part], folder: Path, settings: BuildSettings) -> None:
+    others = {
+        reason.rpartition(": ")[2]: n
+        for reason, n in report.skipped_materials.items()
+        if reason.startswith(CONTRADICTION)
+    }
+    if not others:
+        return
+    told = ", ".join(f"{n} of {name}" for name, n in sorted(others.items()))
+    n_other, n_agreeing = sum(others.values()), sum(report.materials_kept.values())
+    first = next(one for one in _skipped(parts, folder) if one.reason.startswith(CONTRADICTION))
+    raise MlipError(
+        f"--functional {settings.functional} contradicts {n_other} materials: {told} (as they or their files' names "
+        f"say); the other {n_agreeing} state {settings.functional} or nothing",
+        where=f"{first.source}: {first.material_id}",
+        fix="--functional only fills what is unstated: leave it out, or build them apart",
+    )
+
+
+def _skipped(parts: list[Part], folder: Path) -> Iterator[Skipped]:
+    """The materials that parts could not use."""
+    for part in parts:
+        with part.list_file(folder, "skipped").open(encoding="utf-8") as stream:
+            for line in stream:
+                yield Skipped(**json.loads(line))
+
+
+def _check_ids(parts: list[Part], folder: Path, n_stored: dict[str, int]) -> None:
+    with ExitStack() as stack:
+        shards = []
+        for part in parts:
+            (shard,) = stack.enter_context(Store(part.store_file(folder))).shards
+            names = [source.name for source in part.sources]
+            ends = list(accumulate(n_stored[name] for name in names))
+            shards.append((shard, lambda place, names=names, ends=ends: names[bisect_right(ends, place)]))
+        repeated = repeated_ids(shards)
+    if not repeated:
+        return
+    one = repeated[0]
+    more = f", as {len(repeated) - 1} further ids do" if len(repeated) > 1 else ""
+    raise MlipError(
+        f"the id {one.material_id!r} ({one.functional}) occurs in {one.first} and again in {one.second}{more}",
+        fix="leave one of the sources out, or give the materials ids of their own",
+    )
 
 
 def _check_sources(parts: list[Part], folder: Path, report: BuildReport) -> None:
     """Refuse a build of which no source could be read to its end, with the first one's fault."""
     if report.failed_sources[NOT_READ] < report.sources:
         return
-    skipped = (json.loads(line) for part in parts for line in part.list_file(folder, "skipped").open(encoding="utf-8"))
-    first = next(one for one in skipped if one["reason"] == NOT_READ)
-    _forget(parts, folder)
+    first = next(one for one in _skipped(parts, folder) if one.reason == NOT_READ)
     several = f"; nor could the other {report.sources - 1} sources be read" if report.sources > 1 else ""
-    raise MlipError(f"{first['detail']}{several}", where=first["source"])
+    raise MlipError(f"{first.detail}{several}", where=first.source)
 
 
 def _forget(parts: list[Part], folder: Path) -> None:
@@ -328,7 +402,8 @@ def _join_lists(lists: list[Path], target: Path) -> None:
             partial.unlink()
 
 
-def _what_happened(report: BuildReport) -> str:
+def _what_happened(report: BuildReport, parts: list[Part], folder: Path) -> str:
     reasons = Counter(report.skipped_materials) + report.outlier_frames
     counts = ", ".join(f"{n} x {reason}" for reason, n in reasons.most_common())
-    return counts or "the sources hold no material"
+    first = next(_skipped(parts, folder), None)
+    return f"{counts}; first {first.material_id}: {first.detail}" if first else counts or "the sources hold no material"

@@ -6,6 +6,7 @@ if it is, the columns against one another, for a writer may err.
 
 import json
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,7 +15,11 @@ import numpy as np
 
 from mlip.data.schema import FILE_CHECKSUM_BYTES, SPLITS, Checksum, file_checksum
 from mlip.data.store import BLOCK, Shard, shard_paths
+from mlip.data.unique_ids import repeated_ids
 from mlip.errors import MlipError
+
+_MOST_IDS = 10
+"""Of repeated ids that are told."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,18 +41,37 @@ def find_problems(path: Path, on_column: OnColumn | None = None) -> Iterator[Pro
     Raises:
         MlipError: there is no such store.
     """
+    is_sound = True
     for file in shard_paths(path):
-        try:
-            shard = Shard(file)
-        except MlipError as error:
-            yield Problem(str(file), "", error.what)
-            continue
-        with shard:
-            if _is_as_written(file):
-                yield from _contradictions(shard)
-            else:
-                elsewhere = Problem(str(file), "", "was altered, though in no column")
-                yield from list(_altered_columns(shard, on_column)) or [elsewhere]
+        for problem in _problems_of(file, on_column):
+            is_sound = False
+            yield problem
+    if is_sound:
+        yield from _repeated_ids(path)
+
+
+def _problems_of(file: Path, on_column: OnColumn | None) -> Iterator[Problem]:
+    try:
+        shard = Shard(file)
+    except MlipError as error:
+        yield Problem(str(file), "", error.what)
+        return
+    with shard:
+        if _is_as_written(file):
+            yield from _contradictions(shard)
+        else:
+            elsewhere = Problem(str(file), "", "was altered, though in no column")
+            yield from list(_altered_columns(shard, on_column)) or [elsewhere]
+
+
+def _repeated_ids(path: Path) -> Iterator[Problem]:
+    """Materials that have the id and the functional of another one: results that go by id are of one of them."""
+    with ExitStack() as stack:
+        shards = [stack.enter_context(Shard(file)) for file in shard_paths(path)]
+        named = [(shard, lambda place, shard=shard: f"{shard.path}, material {place}") for shard in shards]
+        for one in repeated_ids(named)[:_MOST_IDS]:
+            what = f"{one.material_id!r} ({one.functional}) occurs twice: in {one.first} and in {one.second}"
+            yield Problem(one.second.rpartition(",")[0], "materials/id", what)
 
 
 def _is_as_written(file: Path) -> bool:

@@ -25,6 +25,7 @@ from jaxtyping import Float
 from mlip.data.alexandria_export import PathWriter, calculations_as_dicts, compact_json
 from mlip.data.records import Frame, Trajectory
 from mlip.data.sink import writing_to
+from mlip.data.structures import check_occupancies
 from mlip.errors import MlipError
 from mlip.one_writer import claim
 
@@ -111,7 +112,7 @@ def read_structures(sources: Iterable[str | Path]) -> Iterator[tuple[str, Atoms]
 
 def _iread(source: Path) -> Iterator[Atoms]:
     try:
-        yield from iread(str(source), index=":")
+        yield from iread(str(source), index=":", do_not_split_by_at_sign=True)
     except Exception as error:  # each of ASE's hundred readers fails in its own way
         raise MlipError(f"ASE cannot read it: {error}", where=str(source)) from error
 
@@ -159,6 +160,7 @@ def label_structure(
     frames: list[Frame] = []
     message, fmax, reason = "", float("nan"), "error"
     try:
+        check_occupancies(atoms)
         copy, dimensionality = standard_setting(atoms, settings.dimensionality)
         copy.calc = calculator
         reason, fmax = _relax(copy, dimensionality, settings, frames)

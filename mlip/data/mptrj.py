@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from mlip.data.pymatgen_json import SpeciesBefore, get, is_number, labelled_frame
+from mlip.data.pymatgen_json import SpeciesBefore, get, heavy_hydrogen_remark, is_number, labelled_frame
 from mlip.data.records import Frame, MalformedError, Trajectory
 
 _FRAME_ID = re.compile(r"-(\d+)-(\d+)$")
@@ -33,6 +33,7 @@ def trajectory_from_frames(
     kept: list[Frame] = []
     dropped: Counter[str] = Counter()
     species = SpeciesBefore()
+    heavy: list[str] = []
     corrections = set()
     for calculation, ionic_step, frame_id in sorted(map(_place, frames)):
         step = frames[frame_id]
@@ -53,12 +54,15 @@ def trajectory_from_frames(
         if kept and not np.array_equal(np.sort(frame.numbers), np.sort(kept[0].numbers)):
             raise MalformedError("composition changes along the path", frame_id)
         kept.append(frame)
+        if species.is_heavy_hydrogen:
+            heavy.append(frame.name)
         if is_number(corrected := step.get("corrected_total_energy")):
             corrections.add(round(corrected - frame.energy, 6))
     if not kept:
         raise MalformedError("no usable step", ", ".join(f"{n} x {reason}" for reason, n in dropped.items()) or "none")
     properties = {"mp_correction": corrections.pop()} if len(corrections) == 1 else {}
-    return Trajectory(material_id, kept, functional, dimensionality, properties, dropped)
+    remarks = heavy_hydrogen_remark(heavy)
+    return Trajectory(material_id, kept, functional, dimensionality, properties, dropped, remarks)
 
 
 def _place(frame_id: str) -> tuple[int, int, str]:

@@ -9,9 +9,13 @@ its set, if that is named as a whole like one of ALEXANDRIA's.
 """
 
 import re
+from collections.abc import Callable
+from functools import lru_cache
 from pathlib import Path
 
+from mlip.data.records import MalformedError
 from mlip.errors import MlipError
+from mlip.functionals import UNKNOWN, canonical_functional, relation_of_functionals
 
 _FUNCTIONALS = {
     "surrogate": "surrogate",
@@ -32,6 +36,71 @@ _WITHIN_SET = re.compile(r"\d{4}\.\d{2}\.\d{2}|geo_opt_paths")
 
 _ALEXANDRIA_ID = re.compile(r"agm(\d)?\d{9}")
 _ID_DIMENSION = re.compile(r"(?:^|[^a-z0-9])(?:fix|sur)?([123])d(?:$|[^a-z0-9])")
+
+
+CONTRADICTION = "states another functional than --functional"
+"""How reasons begin for which a material is refused whose functional is not the one that the user gives."""
+
+_REFINEMENT = re.compile(r"\+.*|u|d[234].*|ts|mbd.*")
+"""What may follow a functional's canonical name and is more than a file's name tells: PBE+U, PBE-D3."""
+
+
+def settled_functional(given: str | None, stated: str | None, path: Path, by_name: Callable[[Path], str]) -> str:
+    """What a material was computed with: what it states itself, else what the user gives, else what a name tells.
+
+    The user's word fills what is unstated, and only that: it never relabels.
+
+    Args:
+        given: the user's `--functional`; None: nothing.
+        stated: what the data say; None, empty or 'unknown': nothing.
+        by_name: `functional_by_name` or `functional_by_file_name`, for data that state nothing.
+
+    Raises:
+        MalformedError: what is stated, or a name tells, is not what the user gives (`CONTRADICTION`).
+        MlipError: nothing tells it.
+    """
+    stated = (stated or "").strip()
+    if canonical_functional(stated) in ("", UNKNOWN):
+        if given is None:
+            return _told_by_name(path, by_name)
+        if (told := _perhaps_told_by_name(path, by_name)) and not _is_refinement(given, told):
+            raise _contradiction(given, told, "the name of the file or of its folder")
+        return given
+    if (
+        given is not None
+        and relation_of_functionals(given, stated) == "different"
+        and not _are_surrogates(given, stated)
+    ):
+        raise _contradiction(given, stated, "the data")
+    return stated
+
+
+@lru_cache(maxsize=256)
+def _told_by_name(path: Path, by_name: Callable[[Path], str]) -> str:
+    return by_name(path)
+
+
+@lru_cache(maxsize=256)
+def _perhaps_told_by_name(path: Path, by_name: Callable[[Path], str]) -> str | None:
+    try:
+        return by_name(path)
+    except MlipError:
+        return None
+
+
+def _is_refinement(given: str, told: str) -> bool:
+    """Whether what is given is what a name tells, or says more: a name has no word for PBE+U or PBE-D3."""
+    rest = canonical_functional(given).removeprefix(canonical_functional(told))
+    is_longer = rest != canonical_functional(given)
+    return _are_surrogates(given, told) or (is_longer and (not rest or _REFINEMENT.fullmatch(rest) is not None))
+
+
+def _are_surrogates(given: str, told: str) -> bool:
+    return "surrogate" in given.casefold() and "surrogate" in told.casefold()
+
+
+def _contradiction(given: str, told: str, teller: str) -> MalformedError:
+    return MalformedError(f"{CONTRADICTION} {given}: {told}", f"{teller} says {told}")
 
 
 def functional_by_name(path: Path) -> str:

@@ -26,11 +26,12 @@ import numpy as np
 from ase.data import atomic_numbers
 
 from mlip.data.alexandria import scalar_properties
-from mlip.data.naming import dimensionality_by_id, functional_by_name
+from mlip.data.naming import dimensionality_by_id, functional_by_name, settled_functional
 from mlip.data.pymatgen_json import array, is_number, stress_of
 from mlip.data.records import Entry, Frame, MalformedError, Skipped
 from mlip.data.sink import writing_to
 from mlip.data.streams import OnBytes, read_blocks
+from mlip.data.structures import FULL
 from mlip.data.writer import partial_path, put_in_place
 from mlip.errors import MlipError
 
@@ -207,7 +208,7 @@ def read(
     """The structures of a page.
 
     Args:
-        functional: of all; None = ALEXANDRIA's field `xc_functional`, else as the folder's name says.
+        functional: of those that have no field `xc_functional`; None = as the folder's name says.
         dimensionality: of all; None = as the id says, else the number of periodic directions.
 
     Raises:
@@ -253,7 +254,7 @@ def _entry(
     return Entry(
         material_id,
         frame,
-        functional or _functional(own.get("xc_functional"), path),
+        settled_functional(functional, _functional(own.get("xc_functional")), path, functional_by_name),
         dimensionality or dimensionality_by_id(material_id) or int(pbc.sum()),
         properties,
     )
@@ -266,6 +267,8 @@ def _atomic_numbers(attributes: dict[str, Any]) -> list[int]:
         symbols = species.get("chemical_symbols") or []
         if len(symbols) != 1:
             raise MalformedError("disordered site", f"species {species.get('name')} is {symbols}")
+        if sum(filter(is_number, species.get("concentration") or [1.0])) < FULL:
+            raise MalformedError("partly occupied site", f"species {species.get('name')} is {species['concentration']}")
         elements[species.get("name")] = symbols[0]
     found = [elements.get(name, name) for name in attributes.get("species_at_sites") or []]
     unknown = next((symbol for symbol in found if not atomic_numbers.get(symbol)), None)
@@ -274,8 +277,9 @@ def _atomic_numbers(attributes: dict[str, Any]) -> list[int]:
     return [atomic_numbers[symbol] for symbol in found]
 
 
-def _functional(told: Any, path: Path) -> str:
-    for name in ("PBEsol", "R2SCAN", "SCAN", "PBE"):
-        if isinstance(told, str) and name.lower() in told.lower():
-            return name
-    return functional_by_name(path)
+def _functional(told: Any) -> str | None:
+    """What ALEXANDRIA's field says: one of its names, or another as it stands (PBE+U)."""
+    if not isinstance(told, str):
+        return None
+    words = re.split(r"[^a-z0-9+]+", told.lower())
+    return next((name for name in ("PBEsol", "R2SCAN", "SCAN", "PBE") if name.lower() in words), told)

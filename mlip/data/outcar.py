@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 from ase.data import atomic_numbers
 
+from mlip.data.naming import functional_by_file_name, settled_functional
 from mlip.data.pymatgen_json import NO_ENERGY, NO_FORCES
 from mlip.data.records import Frame, MalformedError, Skipped, Trajectory
 from mlip.data.restarts import RESTART, is_same_geometry
@@ -96,10 +97,11 @@ def _trajectory(
     frames, dropped = _path_of(runs)
     if not frames:
         raise MalformedError(NO_STEP, ", ".join(f"{n} x {why}" for why, n in dropped.items()) or "no step at all")
-    names = dict.fromkeys([functional] if functional else [run.functional(path) for run in runs if run.frames])
+    names = dict.fromkeys(run.functional() for run in runs if run.frames)
     if len(names) > 1:
-        raise MalformedError("several functionals in one file", ", ".join(names))
-    return Trajectory(own_id, frames, next(iter(names)), dimensionality or 3, {}, dropped)
+        raise MalformedError("several functionals in one file", ", ".join(map(str, names)))
+    settled = settled_functional(functional, next(iter(names)), path, functional_by_file_name)
+    return Trajectory(own_id, frames, settled, dimensionality or 3, {}, dropped)
 
 
 @dataclass(slots=True)
@@ -150,8 +152,8 @@ class _Run:
             raise MalformedError("species are not told", f"{len(elements)} POTCARs, ions per type {self.counts}")
         return np.repeat(np.array(elements, dtype=np.int16), self.counts)
 
-    def functional(self, path: Path) -> str:
-        return functional_of_run(self.tags, self.species(), self.version, path)
+    def functional(self) -> str | None:
+        return functional_of_run(self.tags, self.species(), self.version)
 
 
 @dataclass(slots=True)

@@ -8,13 +8,13 @@ import gc
 import json
 import os
 from collections import Counter, deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import BrokenExecutor, Future, ProcessPoolExecutor
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from mlip import __version__
 from mlip.data import alexandria
@@ -30,6 +30,7 @@ from mlip.data.sources import (
     read_past_faults,
     read_source,
     source_names,
+    source_stems,
 )
 from mlip.data.store import Store
 from mlip.data.streams import OnBytes
@@ -61,6 +62,8 @@ class Source:
     path: str
     name: str
     """What the store calls it."""
+    stem: str
+    """What its materials without an id are called."""
     n_bytes: int
     modified_ns: int
 
@@ -98,12 +101,14 @@ def plan_parts(sources: Sequence[Path], part_bytes: int = PART_BYTES) -> list[Pa
     """
     parts: list[list[Source]] = []
     size = 0
-    for path, name in source_names(sources).items():
+    names = source_names(sources)
+    stems = source_stems(names.values())
+    for path, name in names.items():
         stat = path.stat()
         if not parts or size + stat.st_size > part_bytes:
             parts.append([])
             size = 0
-        parts[-1].append(Source(str(path.absolute()), name, stat.st_size, stat.st_mtime_ns))
+        parts[-1].append(Source(str(path.absolute()), name, stems[name], stat.st_size, stat.st_mtime_ns))
         size += stat.st_size
     ignored = ignored_files(sources)
     return [Part(index, tuple(members), {} if index else ignored) for index, members in enumerate(parts)]
@@ -125,6 +130,7 @@ def build_part(
         n_helpers = 0
     report = BuildReport(ignored_files=Counter(part.ignored_files))
     kinds: dict[str, str] = {}
+    n_stored: Counter[str] = Counter()
     with (
         rare_garbage_collection(),
         process_pool(n_helpers) if n_helpers else nullcontext() as pool,
@@ -144,23 +150,45 @@ def build_part(
                 print(json.dumps(line), file=findings_file)
             if refined.kept is not None:
                 writer.add(refined.kept, refined.split)
-        writer.metadata |= part_metadata([part], report, next(iter(kinds), None))
+                n_stored[source.name] += 1
+        writer.metadata |= part_metadata([part], report, next(iter(kinds), None), n_stored)
         for file in (skipped_file, findings_file):
             file.flush()
             os.fsync(file.fileno())
 
 
-def part_metadata(parts: Sequence[Part], report: BuildReport, kind: str | None) -> dict[str, Any]:
-    """What a store file records of its build."""
-    sources = [{"name": source.name, "bytes": source.n_bytes} for part in parts for source in part.sources]
+def part_metadata(
+    parts: Sequence[Part], report: BuildReport, kind: str | None, n_stored: Mapping[str, int]
+) -> dict[str, Any]:
+    """What a store file records of its build.
+
+    Args:
+        n_stored: materials that the store has of each source, by its name.
+    """
+    sources = [
+        {"name": source.name, "bytes": source.n_bytes, "materials": n_stored.get(source.name, 0)}
+        for part in parts
+        for source in part.sources
+    ]
     return {"sources": sources, "build": report.as_dict(), "kind": kind}
 
 
-def read_part(part: Part, folder: Path) -> tuple[BuildReport, str | None]:
-    """What a part that is done holds: its account, and which kind of data."""
+class BuiltPart(NamedTuple):
+    """What a part that is done holds."""
+
+    report: BuildReport
+    kind: str | None
+    """Which kind of data."""
+    n_stored: dict[str, int]
+    """Materials of each source, by its name, in the order of the store file."""
+
+
+def read_part(part: Part, folder: Path) -> BuiltPart:
+    """What the store file of a part says of itself."""
     with Store(part.store_file(folder)) as store:
         metadata = store.metadata
-    return BuildReport.from_dict(metadata["build"]), metadata["kind"]
+    n_stored = {source["name"]: source["materials"] for source in metadata["sources"]}
+    return BuiltPart(BuildReport.from_dict(metadata["build"]), metadata["kind"], n_stored)
 
 
 def check_one_kind(kinds: dict[str, str]) -> None:
@@ -237,6 +265,8 @@ def _refined(
         dimensionality=settings.dimensionality,
         on_bytes=on_bytes,
         name=source.name,
+        stem=source.stem,
+        keys=settings.keys,
     )
     for item in items:
         yield refine(item, settings, source.path)

@@ -14,6 +14,7 @@ from ase.data import atomic_numbers
 from jaxtyping import Float, Int
 
 from mlip.data.records import Frame, MalformedError
+from mlip.data.structures import DEUTERIUM, HEAVY_HYDROGEN
 from mlip.units import stress_from_vasp
 
 NO_ENERGY = "step without energy"
@@ -98,11 +99,14 @@ class SpeciesBefore:
     def __init__(self) -> None:
         self._species: list[Any] = []
         self._numbers = np.zeros(0, np.int16)
+        self.is_heavy_hydrogen = False
+        """Whether there is deuterium or tritium among the species."""
 
     def numbers(self, sites: list[Any], where: str) -> Int[np.ndarray, " n"]:
         species = [site.get("species") if isinstance(site, dict) else None for site in sites]
         if species != self._species:
             self._numbers = np.array([_number_at(site, where) for site in sites], dtype=np.int16)
+            self.is_heavy_hydrogen = any(one[0].get("element") in HEAVY_HYDROGEN for one in species)
             self._species = species
         return self._numbers
 
@@ -152,7 +156,7 @@ def _number_at(site: Any, where: str) -> int:
 
 
 def atomic_number(species: Any, where: str) -> int:
-    """Of a site, from what its structure says of its species.
+    """Of a site, from what its structure says of its species; deuterium and tritium are hydrogen.
 
     Raises:
         MalformedError: it is not one known element.
@@ -161,10 +165,15 @@ def atomic_number(species: Any, where: str) -> int:
     if len(species) != 1 or get(species[0], "occu", where) != 1:
         raise MalformedError("disordered site", f"{where}: {species}")
     symbol = typed(get(species[0], "element", where), str, f"{where}: element")
-    number = atomic_numbers.get(symbol, 0)
+    number = atomic_numbers.get("H" if symbol in HEAVY_HYDROGEN else symbol, 0)
     if not number:
         raise MalformedError("unknown element", f"{where}: {symbol!r}")
     return number
+
+
+def heavy_hydrogen_remark(frames: Sequence[str]) -> dict[str, Sequence[str]]:
+    """The remark of a trajectory with deuterium or tritium in the frames of these names."""
+    return {DEUTERIUM: frames} if frames else {}
 
 
 def site_properties(structure: Any, name: str) -> list[Any] | None:

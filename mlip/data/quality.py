@@ -1,13 +1,14 @@
 """What may be wrong with a structure or its labels: found at the build, and reported by id.
 
 Faults that make a structure useless refuse the material (`check_structures`). What is merely suspicious is kept and
-listed (`findings`): labels that are missing, forces that do not sum to zero, energies that jump, and stresses that
-contradict the path's own energies. The last is a finite-difference check: between neighbouring steps of one DFT run
-the energy changes by the work of forces and stress,
+listed (`findings`): labels that are missing, forces that do not sum to zero or are absurdly large, energies that jump,
+and forces and stresses that contradict the path's own energies. The last is a finite-difference check: between
+neighbouring steps of one DFT run the energy changes by the work of forces and stress,
 
     dE = -sum_i F_i . (ds_i h) + V sigma : eps,      h' = h (1 + eps),
 
-with F, sigma, V and h the means of the two steps (trapezoid rule) and ds the change of fractional coordinates.
+with F, sigma, V and h the means of the two steps (trapezoid rule) and ds the change of fractional coordinates. Where no
+path tells of the stress (single frames), its size is looked at.
 """
 
 import math
@@ -17,12 +18,12 @@ from typing import NamedTuple
 
 import numpy as np
 from ase.geometry import complete_cell
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from scipy.spatial import cKDTree
 
 from mlip.data.records import Frame, MalformedError, Trajectory
 from mlip.data.stacked import StackedFrames, column, energies_per_atom
-from mlip.units import VOIGT
+from mlip.units import EV_PER_A3_IN_GPA, VOIGT
 
 _FLATTEST = 0.1
 """A; the smallest singular value that the periodic lattice vectors of a crystal may have."""
@@ -39,15 +40,39 @@ NET_FORCE = 0.002
 ENERGY_JUMP = 0.5
 """eV/atom between neighbouring steps of one run. Of 3,300 steps of relaxations one in a thousand has more."""
 
+ABSURD_FORCE = 50.0
+"""eV/A; the largest that the paper's rules let pass. Of 4,300 frames of relaxations two have more, with 16,000 eV/A."""
+
+ABSURD_STRESS = 50.0
+"""GPa; the least of the paper's limits. The median over relaxations is 0.2 to 2 GPa, over MD 2 to 10 GPa, and of
+stresses in kB that are taken for eV/A^3 some 600 GPa."""
+
 _LEAST_WORK = 0.002
-"""eV/atom; root mean square of the stress's work along a path, below which rounding and k-points hide its sign."""
+"""eV/atom; root mean square of a label's work along a path, below which rounding and k-points hide its sign."""
+
+_LONGEST_MOVE = 0.5
+"""A; the trapezoid rule holds for steps in which no atom moves farther."""
+
+_LEAST_SHARE_NEAR = 0.75
+"""Of a path's steps; of fewer, what is left are structures beside each other and no path."""
+
+_MOST_OF_FORCES = 5.0
+"""Root mean square of the forces' work over that of the stress's, above which errors of the former hide the latter:
+3 in relaxations, 13 in sets of displaced atoms."""
+
+_SAME_CELL = 1e-6
+"""A."""
 
 _CORRELATED = 0.9
-"""Of energy changes and the stress's work (cosine); below, something else than the stress moves the energy."""
+"""Of energy changes and a label's work (cosine); below, something else than the label moves the energy."""
 
 NO_ENERGY, NO_FORCES, NO_STRESS = "energy is missing", "forces are missing", "stress is missing"
 UNBALANCED = f"forces do not sum to zero (> {NET_FORCE:g} eV/A an atom)"
 JUMP = f"energy jumps by > {ENERGY_JUMP:g} eV/atom within a run"
+LARGE_FORCE = f"force component > {ABSURD_FORCE:g} eV/A"
+LARGE_STRESS = f"stress > {ABSURD_STRESS:g} GPa (median), far beyond relaxations: kB or GPa taken for eV/A^3?"
+FORCES_WRONG_SIGN = "forces have the wrong sign against finite differences of the energy"
+FORCES_WRONG_SIZE = "forces differ from finite differences of the energy more than fivefold"
 WRONG_SIGN = "stress has the wrong sign against finite differences of the energy"
 WRONG_SIZE = "stress differs from finite differences of the energy more than fivefold"
 
@@ -141,6 +166,7 @@ def findings(read: Trajectory, kept: Trajectory) -> Iterator[Finding]:
     """
     yield from _missing_labels(kept)
     yield from _unbalanced_forces(kept)
+    yield from _absurd_forces(kept)
     yield from _energy_jumps(read)
 
 
@@ -168,6 +194,19 @@ def _unbalanced_forces(kept: Trajectory) -> Iterator[Finding]:
     yield from _above(net, NET_FORCE, UNBALANCED, with_forces)
 
 
+def _absurd_forces(kept: Trajectory) -> Iterator[Finding]:
+    with_forces = _with_labels(kept.frames, "forces")
+    if len(with_forces):
+        yield from _above(_largest(with_forces, "forces"), ABSURD_FORCE, LARGE_FORCE, with_forces)
+
+
+def _largest(frames: Sequence[Frame], label: str) -> Float[np.ndarray, " k"]:
+    """Size of the largest component of each frame's label; 0 where it is NaN throughout."""
+    if isinstance(frames, StackedFrames):
+        return np.abs(column(frames, label)).reshape(len(frames), -1).max(axis=1)
+    return np.array([np.nan_to_num(np.abs(getattr(frame, label))).max() for frame in frames])
+
+
 def _energy_jumps(read: Trajectory) -> Iterator[Finding]:
     runs = column(read.frames, "calculation")
     jumps = np.where(runs[1:] == runs[:-1], np.abs(np.diff(energies_per_atom(read.frames))), 0.0)
@@ -181,22 +220,68 @@ def _above(values: Float[np.ndarray, " k"], limit: float, check: str, frames: Se
         yield Finding(check, int(above.sum()), frames[worst].name, round(float(values[worst]), 6))
 
 
-def stress_findings(read: Trajectory) -> tuple[bool, list[Finding]]:
-    """Whether the path could tell, and what it tells of its stresses."""
-    slope = stress_against_energy(read)
-    if slope is None:
-        return False, []
-    if 1 / 5 < slope < 5:
-        return True, []
-    check = WRONG_SIGN if slope < 0 else WRONG_SIZE
-    return True, [Finding(check, len(read.frames), "the whole path", round(slope, 4))]
+def finite_difference_findings(read: Trajectory) -> tuple[bool, bool, list[Finding]]:
+    """Whether the path could tell of its forces, whether of its stresses, and what it tells of them. Stresses that no
+    path tells of are suspicious if they are absurdly large."""
+    of_forces = forces_against_energy(read)
+    of_stress = stress_against_energy(read, 1.0 if of_forces is None else of_forces)
+    found = [*_judged(of_forces, FORCES_WRONG_SIGN, FORCES_WRONG_SIZE, read)]
+    found += _absurd_stress(read) if of_stress is None else _judged(of_stress, WRONG_SIGN, WRONG_SIZE, read)
+    return of_forces is not None, of_stress is not None, found
 
 
-def stress_against_energy(read: Trajectory) -> float | None:
+def _judged(slope: float | None, wrong_sign: str, wrong_size: str, read: Trajectory) -> Iterator[Finding]:
+    if slope is not None and not 1 / 5 < slope < 5:
+        check = wrong_sign if slope < 0 else wrong_size
+        yield Finding(check, len(read.frames), "the whole path", round(slope, 4))
+
+
+def _absurd_stress(read: Trajectory) -> Iterator[Finding]:
+    with_stress = _with_labels(read.frames, "stress")
+    if not len(with_stress):
+        return
+    sizes = EV_PER_A3_IN_GPA * _largest(with_stress, "stress")
+    if np.median(sizes) > ABSURD_STRESS:
+        worst = int(np.argmax(sizes))
+        yield Finding(LARGE_STRESS, len(with_stress), with_stress[worst].name, round(float(sizes[worst]), 3))
+
+
+def forces_against_energy(read: Trajectory) -> float | None:
+    """Slope of a path's energy changes against the work of its forces: 1 where they agree, -1 where the forces have the
+    wrong sign; None where atoms move too little or too far, or labels are missing, to tell.
+
+    The part of the energy that goes with the stress's work is taken out first, whatever the sign of the stress.
+    """
+    frames = _with_labels(read.frames, "forces")
+    if len(frames) < 3 or not _are_alike(frames):
+        return None
+    n_atoms = len(frames[0])
+    of_cell = _work_of_cell(frames)
+    if of_cell is None:
+        return None
+    work, moved = _work_of_forces(frames)
+    if not (np.abs(work) >= _LEAST_WORK * n_atoms).any():
+        return None  # nor is the root mean square of any of the steps
+    change = np.diff(column(frames, "energy"))
+    is_step = _is_step(frames, change, moved) & np.isfinite(work) & np.isfinite(of_cell)
+    change, work, of_cell = change[is_step], work[is_step], of_cell[is_step]
+    if len(work) < 3:
+        return None
+    square = of_cell @ of_cell
+    if square > 0:
+        change, work = (values - (values @ of_cell) / square * of_cell for values in (change, work))
+    return _slope(change, work, n_atoms)
+
+
+def stress_against_energy(read: Trajectory, of_forces: float = 1.0) -> float | None:
     """Slope of a path's energy changes against the work of its stresses: 1 where they agree, -1 where the stress
     has the wrong sign; None where cells change too little, or labels are missing, to tell.
 
-    Steps of more than `ENERGY_JUMP` are left out, and frames that are not periodic along all three vectors.
+    Left out are steps of more than `ENERGY_JUMP` or `_LONGEST_MOVE`, and frames that are not periodic along all three
+    vectors.
+
+    Args:
+        of_forces: the same slope of the forces, whose work is taken out first.
     """
     frames = _with_labels(read.frames, "forces", "stress")
     if len(frames) < 3 or not _are_alike(frames) or not frames[0].pbc.all():
@@ -205,14 +290,32 @@ def stress_against_energy(read: Trajectory) -> float | None:
     work = _work_of_stress(frames)
     if not (np.abs(work) >= _LEAST_WORK * n_atoms).any():
         return None  # nor is the root mean square of any of the steps
-    rest = np.diff(column(frames, "energy")) - _work_of_forces(frames)
+    of_atoms, moved = _work_of_forces(frames)
+    rest = np.diff(column(frames, "energy")) - of_forces * of_atoms
+    is_step = _is_step(frames, rest, moved) & np.isfinite(work)
+    rest, work, of_atoms = rest[is_step], work[is_step], of_atoms[is_step]
+    if of_atoms @ of_atoms > _MOST_OF_FORCES**2 * (work @ work):
+        return None
+    return _slope(rest, work, n_atoms)
+
+
+def _is_step(
+    frames: Sequence[Frame], change: Float[np.ndarray, " k-1"], moved: Float[np.ndarray, "k-1 n 3"]
+) -> Bool[np.ndarray, " k-1"]:
+    """Whether neighbours are of one run, near each other (A), and differ in energy by no jump (eV)."""
     runs = column(frames, "calculation")
-    is_step = (runs[1:] == runs[:-1]) & (np.abs(rest) < ENERGY_JUMP * n_atoms) & np.isfinite(work)
-    rest, work = rest[is_step], work[is_step]
+    is_near = np.linalg.norm(moved, axis=2).max(axis=1) < _LONGEST_MOVE
+    if is_near.mean() < _LEAST_SHARE_NEAR:
+        return np.zeros_like(is_near)
+    return (runs[1:] == runs[:-1]) & (np.abs(change) < ENERGY_JUMP * len(frames[0])) & is_near
+
+
+def _slope(change: Float[np.ndarray, " j"], work: Float[np.ndarray, " j"], n_atoms: int) -> float | None:
+    """Of energy changes against work, eV; None where there is too little work, or it is not what moves the energy."""
     if len(work) < 2 or np.sqrt(np.mean(work**2)) < _LEAST_WORK * n_atoms:
         return None
-    both = float(rest @ work)
-    if abs(both) < _CORRELATED * np.sqrt((rest @ rest) * (work @ work)):
+    both = float(change @ work)
+    if abs(both) < _CORRELATED * np.sqrt((change @ change) * (work @ work)):
         return None
     return both / float(work @ work)
 
@@ -224,6 +327,15 @@ def _with_labels(frames: Sequence[Frame], *labels: str) -> Sequence[Frame]:
     return [frame for frame in frames if all(getattr(frame, label) is not None for label in labels)]
 
 
+def _work_of_cell(frames: Sequence[Frame]) -> Float[np.ndarray, " k-1"] | None:
+    """`_work_of_stress`, or 0 if the cell stays as it is; None if it changes, and the work is not known."""
+    cells = column(frames, "cell")
+    if np.abs(cells - cells[0]).max() < _SAME_CELL:
+        return np.zeros(len(frames) - 1)
+    is_known = frames[0].pbc.all() and len(_with_labels(frames, "stress")) == len(frames)
+    return _work_of_stress(frames) if is_known else None
+
+
 def _work_of_stress(frames: Sequence[Frame]) -> Float[np.ndarray, " k-1"]:
     """Between neighbours, eV."""
     cells = column(frames, "cell")
@@ -233,13 +345,15 @@ def _work_of_stress(frames: Sequence[Frame]) -> Float[np.ndarray, " k-1"]:
     return np.abs(np.linalg.det(cell)) * np.einsum("kv,kv->k", stress, _voigt_strains(strain))
 
 
-def _work_of_forces(frames: Sequence[Frame]) -> Float[np.ndarray, " k-1"]:
-    """Between neighbours, eV."""
-    cells = column(frames, "cell")
+def _work_of_forces(frames: Sequence[Frame]) -> tuple[Float[np.ndarray, " k-1"], Float[np.ndarray, "k-1 n 3"]]:
+    """Between neighbours: the work, eV, and what the atoms move by beside their cell, A."""
+    cells, pbc = column(frames, "cell"), frames[0].pbc
+    if not pbc.all():
+        cells = np.array([complete_cell(np.where(pbc[:, None], cell, 0.0)) for cell in cells])
     fractions = column(frames, "positions") @ np.linalg.inv(cells)
     moved = np.diff(fractions, axis=0)
-    moved -= np.round(moved)
-    return -np.einsum("kia,kia->k", _means(column(frames, "forces")), moved @ _means(cells))
+    moved = (moved - np.where(pbc, np.round(moved), 0.0)) @ _means(cells)
+    return -np.einsum("kia,kia->k", _means(column(frames, "forces")), moved), moved
 
 
 def _voigt_strains(strain: Float[np.ndarray, "k 3 3"]) -> Float[np.ndarray, "k 6"]:

@@ -57,6 +57,8 @@ class Trajectory:
     """Scalars of the material: e_form, e_above_hull, band_gap_ind, spg, prototype_id, ..."""
     dropped: Mapping[str, int] = field(default_factory=dict)
     """Steps of the source that are not among the frames: reason -> how many."""
+    remarks: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    """What the reader tells, such as labels that it could not use: remark -> names of the frames."""
 
     @property
     def n_read(self) -> int:
@@ -74,9 +76,18 @@ class Entry:
     functional: str
     dimensionality: int
     properties: Mapping[str, float | str] = field(default_factory=dict)
+    remarks: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    """As a trajectory's."""
 
     def as_trajectory(self) -> Trajectory:
-        return Trajectory(self.material_id, (self.frame,), self.functional, self.dimensionality, self.properties)
+        return Trajectory(
+            self.material_id,
+            (self.frame,),
+            self.functional,
+            self.dimensionality,
+            self.properties,
+            remarks=self.remarks,
+        )
 
 
 @dataclass(frozen=True, slots=True)

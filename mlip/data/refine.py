@@ -4,12 +4,12 @@ A pure function of the material and the settings, so that any process on any mac
 """
 
 import math
-from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field
 from typing import Any, NamedTuple
 
 from mlip.data.outliers import remove_outliers, remove_path_outliers, rules_named
-from mlip.data.quality import Finding, check_structures, findings, stress_findings
+from mlip.data.quality import Finding, check_structures, findings, finite_difference_findings
 from mlip.data.records import Entry, MalformedError, Skipped, Trajectory
 from mlip.data.report import BuildReport
 from mlip.data.split import FRACTIONS, assign_split, check_fractions
@@ -40,9 +40,11 @@ class BuildSettings:
     seed: int = 0
     """Of the split."""
     functional: str | None = None
-    """Of all sources; None: what each says."""
+    """Of materials that state none; None: what each source says."""
     dimensionality: int | None = None
     """Of all sources; None: what each says."""
+    keys: Mapping[str, str] = field(default_factory=dict)
+    """Labels that ASE's files have under other names than ASE's: label -> key (`mlip.data.labels`)."""
 
     def __post_init__(self) -> None:
         kept_steps([0.0], self.subsample)
@@ -112,19 +114,26 @@ def _refine(read: Trajectory, settings: BuildSettings) -> Refined:
         return Refined(read.material_id, None, "", report, [])
     split = assign_split(read.material_id, settings.seed, settings.fractions)
     _count_kept(kept, split, report)
-    can_tell, of_stress = stress_findings(read)
-    found = [*findings(read, kept), *of_stress]
-    report.stress_checked_materials = int(can_tell)
+    tells_of_forces, tells_of_stress, of_path = finite_difference_findings(read)
+    found = [*findings(read, kept), *of_path, *_remarked(read)]
+    report.forces_checked_materials = int(tells_of_forces)
+    report.stress_checked_materials = int(tells_of_stress)
     _count_findings(found, report)
     return Refined(read.material_id, kept, split, report, found)
+
+
+def _remarked(read: Trajectory) -> Iterator[Finding]:
+    """What the reader remarks."""
+    for remark, frames in read.remarks.items():
+        yield Finding(remark, len(frames), frames[0])
 
 
 def _count_kept(kept: Trajectory, split: str, report: BuildReport) -> None:
     report.materials_kept[split] += 1
     report.frames_kept[split] += len(kept.frames)
     report.sets[f"{kept.functional} {kept.dimensionality}D"] += 1
-    for label, field in _LABELS.items():
-        report.labels[label] += n_labelled(kept.frames, field)
+    for label, name in _LABELS.items():
+        report.labels[label] += n_labelled(kept.frames, name)
 
 
 def _count_findings(found: Iterable[Finding], report: BuildReport) -> None:

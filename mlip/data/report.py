@@ -42,6 +42,8 @@ class BuildReport:
     """What a check of `mlip.data.quality` found -> frames, which are kept."""
     finding_materials: Counter[str] = field(default_factory=Counter)
     """The same -> materials."""
+    forces_checked_materials: int = 0
+    """Materials on whose paths the forces could be compared with finite differences."""
     stress_checked_materials: int = 0
     """Materials on whose paths the stress could be compared with finite differences."""
 

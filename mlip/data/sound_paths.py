@@ -18,6 +18,7 @@ from mlip.data.pymatgen_json import atomic_number, determinant
 from mlip.data.records import MalformedError, Trajectory
 from mlip.data.restarts import RESTART, is_same_geometry
 from mlip.data.stacked import StackedFrames
+from mlip.data.structures import HEAVY_HYDROGEN
 from mlip.units import stress_from_vasp
 
 _Row = tuple[float, float, float]
@@ -116,9 +117,11 @@ def _common_numbers(steps: Sequence[_Step]) -> Int[np.ndarray, " n"] | None:
         return None
     sites = msgspec.json.decode(b"[" + text + b"]")
     try:
-        return np.array([atomic_number(species, "") for species in sites], dtype=np.int16)
+        numbers = np.array([atomic_number(species, "") for species in sites], dtype=np.int16)
     except MalformedError:
         return None
+    is_heavy_hydrogen = any(species[0]["element"] in HEAVY_HYDROGEN for species in sites)
+    return None if is_heavy_hydrogen else numbers  # the general reader remarks it
 
 
 def _common_pbc(steps: Sequence[_Step]) -> Bool[np.ndarray, "3"] | None:

@@ -1,7 +1,7 @@
 """Paths and folders -> source files -> materials: which reader reads what."""
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import BrokenExecutor
 from pathlib import Path
 from typing import TypeVar
@@ -66,6 +66,14 @@ def source_names(paths: Iterable[Path]) -> dict[Path, str]:
             lengths[file] += 1
 
 
+def source_stems(names: Iterable[str]) -> dict[str, str]:
+    """For each name of a source what its materials without an id are called: the name without the file's format, but
+    for names that only differ in it (`OUTCAR.a`, `OUTCAR.b`)."""
+    stems = {name: ase_files.stem_of(name) for name in names}
+    uses = Counter(stems.values())
+    return {name: stem if uses[stem] == 1 else name for name, stem in stems.items()}
+
+
 def _n_parts_within(folders: list[Path], file: Path) -> int:
     """Of the file's path, how many parts lie within the first folder that holds it; 1 if none does."""
     return next((len(file.relative_to(folder).parts) for folder in folders if file.is_relative_to(folder)), 1)
@@ -125,11 +133,16 @@ def read_source(
     dimensionality: int | None = None,
     on_bytes: OnBytes | None = None,
     name: str | None = None,
+    stem: str | None = None,
+    keys: Mapping[str, str] | None = None,
 ) -> Iterator[Trajectory | Entry | Skipped]:
     """The materials of a file, streaming.
 
     Args:
+        functional: of materials that state none; one that states another is `Skipped` (`mlip.data.naming`).
         name: what `source_names` calls the file, for the ids of materials that the file gives none.
+        stem: the same as `source_stems` has it.
+        keys: of ASE's files: labels that they have under other names than ASE's (`mlip.data.labels`).
 
     Raises:
         MlipError: see the readers: `alexandria`, `optimade`, `vasp`, `outcar` and `ase_files` of
@@ -144,7 +157,7 @@ def read_source(
         return vasp.read(path, **options, name=name)
     if outcar.is_outcar(path):
         return outcar.read(path, **options, name=name)
-    return ase_files.read(path, **options, name=name)
+    return ase_files.read(path, **options, name=name, stem=stem, keys=keys)
 
 
 def read_past_faults(items: Iterator[_T], path: Path, name: str, as_item: Callable[[Skipped], _T]) -> Iterator[_T]:

@@ -5,7 +5,7 @@ that are added later leave every earlier material where it was.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from hashlib import blake2b
 
 from mlip.data.schema import SPLITS
@@ -32,6 +32,20 @@ def assign_split(material_id: str, seed: int, fractions: Sequence[float] = FRACT
     if position < test:
         return "test"
     return "val" if position < test + val else "train"
+
+
+def empty_splits(frames: Mapping[str, int], fractions: Sequence[float]) -> list[str]:
+    """A sentence for each split that was asked for and got no frame: few materials fall as they fall.
+
+    Args:
+        frames: split -> frames that it has.
+    """
+    return [
+        f"{split}: no frame, though {share:g} of the materials were asked for; "
+        "few materials: another --split or --seed gives it some"
+        for split, share in zip(SPLITS, fractions, strict=True)
+        if share > 0 and not frames.get(split)
+    ]
 
 
 def check_fractions(fractions: Sequence[float]) -> None:

@@ -1,6 +1,5 @@
 """Frames of the same atoms as a few large arrays: what costs microseconds a frame costs them once a path."""
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import overload
@@ -87,8 +86,8 @@ def chosen(frames: Sequence[Frame], indices: Int[np.ndarray, " j"]) -> Sequence[
 
 
 def n_labelled(frames: Sequence[Frame], field: str) -> int:
-    """How many of the frames have that label."""
+    """How many of the frames have that label; one that is NaN throughout is none."""
     if isinstance(frames, StackedFrames):
         return 0 if getattr(frames, field) is None else len(frames)
     labels = (getattr(frame, field) for frame in frames)
-    return sum(label is not None and not (isinstance(label, float) and math.isnan(label)) for label in labels)
+    return sum(label is not None and not np.isnan(label).all() for label in labels)

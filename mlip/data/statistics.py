@@ -5,12 +5,13 @@ need not learn. The pass keeps the normal equations only (119 x 119), whatever t
 """
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 
 import numpy as np
 from ase.data import chemical_symbols
 from jaxtyping import Float, Int
 
+from mlip.data.force_scale import ForceSums
 from mlip.data.store import Store
 from mlip.errors import MlipError
 
@@ -35,13 +36,21 @@ class Statistics:
     """Root mean square of the force components, eV/A; NaN without forces."""
     energy_rms_per_atom: float
     """Root mean square of (E - sum E0) / n_atoms over frames, eV/atom; NaN without energies."""
+    robust_force_rms: float = float("nan")
+    """`force_rms` without frames of absurd forces (`mlip.data.force_scale`): the same number if there are none; NaN in
+    statistics of before it was known."""
+    n_absurd_forces: int = 0
+    """Frames of absurd forces."""
+    absurd_frames: list[tuple[int, float]] = field(default_factory=list)
+    """The worst of them: index in the store, and largest component, eV/A."""
 
     def to_json(self) -> str:
         return json.dumps(asdict(self))
 
     @classmethod
     def from_json(cls, text: str) -> "Statistics":
-        return cls(**json.loads(text))
+        values = json.loads(text)
+        return cls(**values | {"absurd_frames": [tuple(frame) for frame in values.get("absurd_frames", ())]})
 
 
 def compute_statistics(store: Store, split: str | None = "train", functional: str | None = None) -> Statistics:
@@ -56,18 +65,22 @@ def compute_statistics(store: Store, split: str | None = "train", functional: st
     if not sums.n_frames:
         of_functional = f" of the functional {functional}" if functional else ""
         raise MlipError(f"no frame{of_functional} in the split {split!r}", where=str(store.path))
-    return sums.statistics()
+    found = sums.statistics()
+    if not found.n_absurd_forces:
+        return found
+    indices = store.indices(split, functional)
+    return replace(found, absurd_frames=[(int(indices[k]), largest) for k, largest in found.absurd_frames])
 
 
 class StatisticsSums:
     """What a pass adds up."""
 
     def __init__(self) -> None:
-        self.n_frames = self._n_energies = self._n_forces = 0
+        self.n_frames = self._n_energies = 0
         self._counts = np.zeros(_N_ELEMENTS, dtype=np.int64)
         self._total = _NormalEquations()
         self._per_atom = _NormalEquations()
-        self._force_squares = 0.0
+        self._forces = ForceSums()
 
     def add(
         self,
@@ -87,12 +100,11 @@ class StatisticsSums:
         rows, energies, sizes = composition[known].astype(np.float64), energy[known], size[known]
         self._total.add(rows, energies)
         self._per_atom.add(rows / sizes[:, None], energies / sizes)
-        components = force[np.isfinite(force)].astype(np.float64)
-        self._n_forces += components.size
-        self._force_squares += float(components @ components)
+        self._forces.add(force, size)
 
     def statistics(self) -> Statistics:
-        """Of all that was added."""
+        """Of all that was added; frames are numbered as they came."""
+        forces = self._forces.scale()
         present = np.flatnonzero(self._counts)
         reference = self._reference_energies(present)
         return Statistics(
@@ -100,8 +112,11 @@ class StatisticsSums:
             n_frames=self.n_frames,
             n_atoms=int(self._counts.sum()),
             elements=[chemical_symbols[z] for z in present],
-            force_rms=float(np.sqrt(self._force_squares / self._n_forces)) if self._n_forces else float("nan"),
+            force_rms=forces.rms,
             energy_rms_per_atom=self._energy_rms_per_atom(present, reference),
+            robust_force_rms=forces.robust_rms,
+            n_absurd_forces=forces.n_absurd,
+            absurd_frames=[tuple(frame) for frame in forces.absurd],
         )
 
     def _reference_energies(self, elements: Int[np.ndarray, " e"]) -> Float[np.ndarray, " e"]:

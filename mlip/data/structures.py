@@ -13,8 +13,17 @@ from ase import Atoms
 from mlip.data.records import Frame
 from mlip.errors import MlipError
 
-_FULL = 1 - 1e-3
+FULL = 1 - 1e-3
 """Occupancy from which a site counts as full: files round."""
+
+HEAVY_HYDROGEN = ("D", "T")
+"""Symbols of isotopes that files have in the place of H: to a potential they are hydrogen."""
+
+DEUTERIUM = "deuterium or tritium is taken as hydrogen"
+"""What a build says of materials that have it."""
+
+_LEAST_HEAVY = 1.9
+"""Atomic mass from which a hydrogen atom is one of its isotopes."""
 
 
 def as_structures(structures: Any) -> list[Atoms]:
@@ -69,6 +78,7 @@ def check_occupancies(atoms: Atoms, where: str | None = None) -> None:
     Raises:
         MlipError: naming the first such site.
     """
+    _check_occupancy_column(atoms, where)
     occupancies = atoms.info.get("occupancy")
     if not isinstance(occupancies, dict):
         return
@@ -76,10 +86,30 @@ def check_occupancies(atoms: Atoms, where: str | None = None) -> None:
     for kind, species in occupancies.items():
         if not isinstance(species, dict):
             continue
-        if len(species) > 1 or sum(species.values()) < _FULL:
-            told = ", ".join(f"{symbol} {share:g}" for symbol, share in species.items())
+        if len(species) > 1 or sum(map(_share, species.values())) < FULL:
+            told = ", ".join(f"{symbol} {share}" for symbol, share in species.items())
             sites = [] if kinds is None else np.flatnonzero(kinds == int(kind))
             raise partly_occupied(f"site {sites[0] if len(sites) else kind} ({told})", where)
+
+
+def _check_occupancy_column(atoms: Atoms, where: str | None) -> None:
+    """The same of files that give each atom an occupancy, such as PDB's."""
+    column = atoms.arrays.get("occupancy")
+    if column is None or column.ndim != 1 or column.dtype.kind not in "iuf":
+        return
+    if (partly := np.flatnonzero(column < FULL)).size:
+        first = int(partly[0])
+        raise partly_occupied(f"site {first} ({atoms.symbols[first]} {column[first]:g})", where)
+
+
+def _share(share: Any) -> float:
+    """An occupancy of a CIF; one that is not told ("?", ".") is 1 by the format's definition."""
+    return float(share) if isinstance(share, int | float) else 1.0
+
+
+def has_heavy_hydrogen(atoms: Atoms) -> bool:
+    """Whether ASE read deuterium or tritium as hydrogen: their mass is what is left of them."""
+    return "masses" in atoms.arrays and bool((atoms.arrays["masses"][atoms.numbers == 1] > _LEAST_HEAVY).any())
 
 
 def partly_occupied(site: str, where: str | None) -> MlipError:

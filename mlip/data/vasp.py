@@ -17,8 +17,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from mlip.data.naming import functional_by_file_name, settled_functional
 from mlip.data.pymatgen_json import NO_ENERGY, NO_FORCES
-from mlip.data.records import Frame, Skipped, Trajectory
+from mlip.data.records import Frame, MalformedError, Skipped, Trajectory
 from mlip.data.streams import OnBytes, read_blocks
 from mlip.data.vasp_functional import functional_of_run
 from mlip.errors import MlipError
@@ -51,7 +52,7 @@ def read(
     """The relaxation (or the single step) of a run, as one material.
 
     Args:
-        functional: None = what the INCAR says, else the POTCARs.
+        functional: of a run whose INCAR and POTCARs do not tell it.
         dimensionality: None = 3.
         name: what the file is called among the sources: the material's id is its folder, or its own name.
 
@@ -77,7 +78,12 @@ def read(
         detail = ", ".join(f"{n} x {reason}" for reason, n in dropped.items()) or "no step at all"
         yield Skipped(own_id, NO_STEP, detail, str(path))
         return
-    yield Trajectory(own_id, frames, functional or _functional(run, path), dimensionality or 3, {}, dropped)
+    try:
+        settled = settled_functional(functional, _functional(run), path, functional_by_file_name)
+    except MalformedError as fault:
+        yield fault.as_skipped(own_id, str(path))
+        return
+    yield Trajectory(own_id, frames, settled, dimensionality or 3, {}, dropped)
 
 
 def _parsed(path: Path) -> "Vasprun | None":
@@ -125,11 +131,11 @@ def run_of(file: str) -> str:
     return re.sub(r"vasprun|outcar|\.?xml|\.gz$|\.bz2$", "", file, flags=re.IGNORECASE).strip("._-")
 
 
-def _functional(run: "Vasprun", path: Path) -> str:
-    """The INCAR's tags before those that VASP took itself: both are written."""
+def _functional(run: "Vasprun") -> str | None:
+    """The INCAR's tags before those that VASP took itself: both are written. None: nothing tells."""
     tags = dict(run.parameters) | dict(run.incar)
     version = getattr(run, "vasp_version", None)
-    return functional_of_run(tags, list(run.potcar_symbols), version, path)
+    return functional_of_run(tags, list(run.potcar_symbols), version)
 
 
 def _frame(step: dict[str, Any], index: int, most_electronic_steps: int) -> Frame | str:

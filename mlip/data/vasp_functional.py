@@ -8,10 +8,7 @@ What the tags do not tell for certain is named unknown with the tag's value, so 
 
 import re
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
-
-from mlip.data.naming import functional_by_file_name
 
 TAGS = (
     *("GGA", "METAGGA", "LIBXC1", "LIBXC2", "LHFCALC", "AEXX", "HFSCREEN"),
@@ -71,21 +68,18 @@ _NOT_SET = ("", "--", "NONE", "F", "FALSE")
 """What tags of names hold where they name nothing."""
 
 
-def functional_of_run(
-    tags: Mapping[str, Any], potcars: Sequence[str], version: str | None = None, path: Path | None = None
-) -> str:
-    """
+def functional_of_run(tags: Mapping[str, Any], potcars: Sequence[str], version: str | None = None) -> str | None:
+    """The functional's name; None where neither tags nor pseudopotentials tell it.
+
     Args:
         tags: those of `TAGS` that are known (others are ignored), as texts, numbers or bools; case is ignored.
         potcars: titles of the pseudopotentials ("PAW_PBE Cu 22Jun2005"), which tell what the tags leave to them.
         version: of VASP, "6.3.0".
-        path: the file, whose name is the last to tell.
-
-    Raises:
-        MlipError: nothing tells.
     """
     tags = {tag.upper(): value for tag, value in tags.items()}
-    name = _exchange_and_correlation(tags, potcars, path)
+    name = _exchange_and_correlation(tags, potcars)
+    if name is None:
+        return None
     if _is_set(tags.get("LDAU")):
         name += "+U"
     if _is_set(tags.get("LUSE_VDW")) and not _nonlocal_functional(tags):
@@ -93,13 +87,13 @@ def functional_of_run(
     return name + _dispersion(tags, version)
 
 
-def _exchange_and_correlation(tags: Mapping[str, Any], potcars: Sequence[str], path: Path | None) -> str:
+def _exchange_and_correlation(tags: Mapping[str, Any], potcars: Sequence[str]) -> str | None:
     if _is_set(tags.get("LHFCALC")):
-        return _hybrid(tags, potcars, path)
-    return _nonlocal_functional(tags) or _semilocal(tags, potcars, path)
+        return _hybrid(tags, potcars)
+    return _nonlocal_functional(tags) or _semilocal(tags, potcars)
 
 
-def _semilocal(tags: Mapping[str, Any], potcars: Sequence[str], path: Path | None) -> str:
+def _semilocal(tags: Mapping[str, Any], potcars: Sequence[str]) -> str | None:
     meta, gga = _name(tags.get("METAGGA")), _name(tags.get("GGA"))
     if "LIBXC" in (meta, gga):
         return f"libxc({','.join(str(tags.get(tag, '?')).strip() for tag in ('LIBXC1', 'LIBXC2'))})"
@@ -109,7 +103,7 @@ def _semilocal(tags: Mapping[str, Any], potcars: Sequence[str], path: Path | Non
         return _GGA.get(gga, gga)
     if potcars and all(title.startswith("PAW_PBE") for title in potcars):
         return "PBE"
-    return functional_by_file_name(path or Path())
+    return None
 
 
 def _nonlocal_functional(tags: Mapping[str, Any]) -> str | None:
@@ -123,9 +117,9 @@ def _nonlocal_functional(tags: Mapping[str, Any]) -> str | None:
     return _WITH_NONLOCAL_CORRELATION.get(gga)
 
 
-def _hybrid(tags: Mapping[str, Any], potcars: Sequence[str], path: Path | None) -> str:
+def _hybrid(tags: Mapping[str, Any], potcars: Sequence[str]) -> str | None:
     """By the share of exact exchange and the screening; where they are not a named functional's, with both."""
-    base = _semilocal(tags, potcars, path)
+    base = _semilocal(tags, potcars) or "unknown"
     share, screening = _number(tags.get("AEXX"), 0.25), _number(tags.get("HFSCREEN"), 0.0)
     named = None
     if share == 1.0 and not screening:

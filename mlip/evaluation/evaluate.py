@@ -4,12 +4,13 @@ Public sets are often relaxed structures, where F = 0 beats good models: a mean 
 trivial baseline. These are the sum of reference energies (E0), no forces, no stress.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from mlip.data import Store
+from mlip.data.naming import CONTRADICTION
 from mlip.data.records import Entry, Skipped
 from mlip.data.sources import read_source, source_files
 from mlip.errors import MlipError
@@ -119,12 +120,14 @@ def evaluate_path(
     *,
     split: str | None = None,
     functional: str | None = None,
+    keys: Mapping[str, str] | None = None,
     dtype: str = "float32",
 ) -> Errors:
     """Errors on a store (or one split of it), or on any file or folder that the readers take.
 
     Args:
         functional: of a file that does not tell it.
+        keys: of a file: labels that it has under other names than ASE's (`mlip.data.labels`).
 
     Raises:
         MlipError: nothing there, not readable, no frame left, or a split of what is not a store.
@@ -135,7 +138,9 @@ def evaluate_path(
     if split is not None:
         raise MlipError("only a store has splits", where=str(data), fix="leave out --split")
     errors = Errors()
-    return evaluate(potential, source_frames(data, functional, errors), dtype=dtype, errors=errors, where=str(data))
+    return evaluate(
+        potential, source_frames(data, functional, errors, keys), dtype=dtype, errors=errors, where=str(data)
+    )
 
 
 def is_store(path: Path) -> bool:
@@ -145,11 +150,19 @@ def is_store(path: Path) -> bool:
     return path.suffix in (".h5", ".hdf5")
 
 
-def source_frames(path: Path, functional: str | None, errors: Errors) -> Iterator[LabelledFrame]:
-    """The frames of a file or folder, streaming; materials that cannot be used are counted in `errors`."""
+def source_frames(
+    path: Path, functional: str | None, errors: Errors, keys: Mapping[str, str] | None = None
+) -> Iterator[LabelledFrame]:
+    """The frames of a file or folder, streaming; materials that cannot be used are counted in `errors`.
+
+    Raises:
+        MlipError: a material states another functional than the one given.
+    """
     for file in source_files([path]):
-        for material in read_source(file, functional=functional):
+        for material in read_source(file, functional=functional, keys=keys):
             if isinstance(material, Skipped):
+                if material.reason.startswith(CONTRADICTION):
+                    raise MlipError(material.reason, where=f"{file}: {material.material_id}", fix="leave it out")
                 errors.leave_out(material.reason)
                 continue
             if isinstance(material, Entry):

@@ -15,6 +15,7 @@ from ase import Atoms
 from jaxtyping import Int
 
 from mlip.data import Frame, Store
+from mlip.data.structures import check_occupancies
 from mlip.errors import MlipError
 from mlip.graph.prototype import Prototype
 from mlip.screening.assignments import distinct_orders
@@ -92,7 +93,9 @@ def _structures(source: Path, skipped: Counter[str]) -> Iterator[tuple[str, Atom
     elif source.is_dir() and any(source.glob("*.cif")):
         for path in sorted(source.glob("*.cif")):
             atoms = _read_cif(path)
-            if _is_disordered(atoms):
+            try:
+                check_occupancies(atoms)
+            except MlipError:
                 skipped["disordered"] += 1
                 continue
             yield path.stem, atoms
@@ -122,12 +125,6 @@ def _read_cif(path: Path) -> Atoms:
         return ase.io.read(path, format="cif", fractional_occupancies=True)
     except Exception as error:  # ASE's parser lets through whatever it stumbles on
         raise MlipError(f"ASE cannot read it ({type(error).__name__}: {error})", where=str(path)) from None
-
-
-def _is_disordered(atoms: Atoms) -> bool:
-    """Whether a place is shared, or not always taken."""
-    shares = [share for place in atoms.info.get("occupancy", {}).values() for share in place.values()]
-    return any(share < 1 for share in shares)
 
 
 def _aflow(skipped: Counter[str]) -> Iterator[tuple[str, Atoms]]:

@@ -8,6 +8,7 @@ import pytest
 from typer.testing import CliRunner
 
 from mlip.cli.data import app
+from mlip.data import Store
 from mlip.errors import MlipError
 
 runner = CliRunner()
@@ -148,3 +149,33 @@ def test_a_build_that_left_sources_out_says_so_last_and_by_its_exit_status(sourc
     assert (report["sources"], sum(report["failed_sources"].values())) == (3, 2)
     assert report["ignored_files"] == {".txt": 1}
     assert "2 of 3 sources failed" in as_json.stderr
+
+
+@pytest.fixture
+def few_frames(tmp_path):
+    """Three materials with labels under keys of their own."""
+    frame = (
+        '1\nLattice="3 0 0 0 3 0 0 0 3" Properties=species:S:1:pos:R:3:dft_forces:R:3 material_id=m{k} '
+        "REF_energy=-3.{k}\nCu 0 0 0 0 0 0\n"
+    )
+    path = tmp_path / "few.extxyz"
+    path.write_text("".join(frame.format(k=k) for k in range(3)))
+    return path
+
+
+def test_labels_under_other_keys_are_built_where_the_user_says_so_and_else_asked_for(few_frames, tmp_path):
+    arguments = ("build", few_frames, "--out", tmp_path / "s.h5", "--functional", "PBE", "--split", "1,0,0")
+    refused = run(*arguments)
+    assert isinstance(refused.exception, MlipError)
+    assert "keys seen: info: material_id, REF_energy; arrays: dft_forces" in str(refused.exception)
+    result = run(*arguments, "--keys", "energy=REF_energy,forces=dft_forces", "--json")
+    assert json.loads(result.stdout)["labels"] == {"energy": 3, "forces": 3, "stress": 0, "magnetic moments": 0}
+    with Store(tmp_path / "s.h5") as store:
+        assert [frame.energy for frame in map(store.frame, range(3))] == [-3.0, -3.1, -3.2]
+
+
+def test_an_empty_validation_set_is_told_at_the_build_and_by_info(few_frames, tmp_path):
+    result = run("build", few_frames, "--out", tmp_path / "s.h5", "--functional", "PBE", "--keys", "energy=REF_energy")
+    for output in (result.output, run("info", tmp_path / "s.h5").output):
+        assert "val: no frame, though 0.05 of the materials were asked for" in output
+    assert len(json.loads(run("info", tmp_path / "s.h5", "--json").stdout)["empty_splits"]) == 2

@@ -1,5 +1,7 @@
 """`mlip data check` finds what was altered and names it."""
 
+from dataclasses import replace
+
 import h5py
 import numpy as np
 import pytest
@@ -102,3 +104,16 @@ def test_a_store_written_wrong_contradicts_itself(tmp_path, make_trajectory):
         writer.add(make_trajectory("m", numbers=(11, 0)), "train")
         writer.add(make_trajectory("n", cell=cell), "train")
     assert {problem.column for problem in find_problems(path)} == {"atoms/number", "frames/cell"}
+
+
+def test_an_id_that_two_materials_of_one_functional_have_is_a_fault(tmp_path, make_trajectory):
+    folder = tmp_path / "store"
+    for shard, functionals in enumerate((("PBE", "PBEsol"), ("PBE",))):
+        with StoreWriter(folder / f"{shard}.h5") as writer:
+            for functional in functionals:
+                writer.add(replace(make_trajectory("twin"), functional=functional), "train")
+    (problem,) = find_problems(folder)
+    assert problem.column == "materials/id"
+    assert "'twin' (PBE) occurs twice: in" in problem.what
+    assert "0.h5, material 0 and in" in problem.what
+    assert "1.h5, material 0" in problem.what

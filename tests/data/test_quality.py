@@ -10,7 +10,11 @@ from ase.calculators.emt import EMT
 from mlip.data.quality import (
     COINCIDENT,
     ENERGY_JUMP,
+    FORCES_WRONG_SIGN,
+    FORCES_WRONG_SIZE,
     JUMP,
+    LARGE_FORCE,
+    LARGE_STRESS,
     NO_ENERGY,
     NO_FORCES,
     NO_STRESS,
@@ -21,8 +25,9 @@ from mlip.data.quality import (
     check_structures,
     coincident_atoms,
     findings,
+    finite_difference_findings,
+    forces_against_energy,
     stress_against_energy,
-    stress_findings,
 )
 from mlip.data.records import Frame, MalformedError, Skipped, Trajectory
 from mlip.data.sources import read_source
@@ -109,7 +114,7 @@ def test_stress_agrees_with_finite_differences_of_the_energy():
     ("factor", "check"), [(1.0, None), (-1.0, WRONG_SIGN), (160.2, WRONG_SIZE), (0.1, WRONG_SIZE), (-10.0, WRONG_SIGN)]
 )
 def test_a_stress_of_wrong_sign_or_unit_is_found(factor, check):
-    can_tell, found = stress_findings(copper_path(factor))
+    _, can_tell, found = finite_difference_findings(copper_path(factor))
     assert can_tell
     assert [finding.check for finding in found] == ([] if check is None else [check])
 
@@ -117,14 +122,90 @@ def test_a_stress_of_wrong_sign_or_unit_is_found(factor, check):
 def test_a_path_at_one_volume_tells_nothing_of_its_stress():
     path = copper_path()
     still = replace(path, frames=[replace(frame, cell=path.frames[0].cell) for frame in path.frames])
-    assert stress_findings(still) == (False, [])
+    _, can_tell, found = finite_difference_findings(still)
+    assert (can_tell, found) == (False, [])
 
 
-def test_no_real_relaxation_has_a_stress_of_wrong_sign(shared):
+def rattled_path(force_factor=1.0, stress_factor=1.0, strain=0.0, pbc=True) -> Trajectory:
+    """Copper whose atoms swing, in a cell that stays or changes a little."""
+    frames = []
+    start = bulk("Cu", cubic=True) * (2, 1, 1)
+    shift = np.random.default_rng(3).normal(0, 0.2, (len(start), 3))
+    for k in range(7):
+        atoms = start.copy()
+        atoms.set_cell(atoms.cell[:] * (1 + strain * np.sin(k)), scale_atoms=True)
+        atoms.positions += np.cos(0.6 * k) * shift
+        atoms.pbc = pbc
+        atoms.calc = EMT()
+        frames.append(
+            Frame(
+                atoms.numbers.astype(np.int16),
+                atoms.positions,
+                atoms.cell.array,
+                atoms.pbc,
+                energy=atoms.get_potential_energy(),
+                forces=force_factor * atoms.get_forces(),
+                stress=stress_factor * atoms.get_stress() if all(atoms.pbc) else None,
+                ionic_step=k,
+            )
+        )
+    return Trajectory("Cu", frames, "EMT", 3)
+
+
+@pytest.mark.parametrize(
+    ("factor", "check"),
+    [(1.0, None), (-1.0, FORCES_WRONG_SIGN), (51.4, FORCES_WRONG_SIZE), (0.043, FORCES_WRONG_SIZE)],
+)
+@pytest.mark.parametrize("path", [{}, {"strain": 0.01}, {"strain": 0.01, "stress_factor": -1.0}, {"pbc": (1, 1, 0)}])
+def test_forces_of_wrong_sign_or_unit_are_found_whatever_the_stress(path, factor, check):
+    can_tell, _, found = finite_difference_findings(rattled_path(factor, **path))
+    assert can_tell
+    assert [finding.check for finding in found if "forces" in finding.check] == ([] if check is None else [check])
+
+
+def test_a_stress_of_wrong_sign_is_found_beside_forces_of_wrong_sign():
+    _, _, found = finite_difference_findings(rattled_path(-1.0, -1.0, strain=0.03))
+    assert [finding.check for finding in found] == [FORCES_WRONG_SIGN, WRONG_SIGN]
+
+
+def test_structures_that_are_no_steps_of_one_another_tell_nothing_of_their_forces():
+    path = rattled_path(-1.0)
+    far = [replace(f, positions=f.positions + k * np.eye(len(f), 3)) for k, f in enumerate(path.frames)]
+    assert forces_against_energy(replace(path, frames=far)) is None
+
+
+def test_real_relaxations_contradict_neither_their_forces_nor_their_stress(shared):
     paths = read_source(shared / "data" / "trajectories" / "pbe_relaxations.extxyz.gz")
-    results = [stress_findings(path) for path in paths if not isinstance(path, Skipped)]
-    assert sum(can_tell for can_tell, _ in results) >= 10
-    assert not any(found for _, found in results)
+    results = [finite_difference_findings(path) for path in paths if not isinstance(path, Skipped)]
+    assert sum(of_forces for of_forces, _, _ in results) >= 15
+    assert sum(of_stress for _, of_stress, _ in results) >= 10
+    assert not any(found for _, _, found in results)
+
+
+def test_real_relaxations_whose_forces_are_turned_around_are_found(shared):
+    paths = read_source(shared / "data" / "lowdim" / "pbe_2d_relaxations_mech2d.extxyz.gz")
+    n_found = n_told = 0
+    for path in paths:
+        turned = replace(path, frames=[replace(frame, forces=-frame.forces) for frame in path.frames])
+        tells, _, found = finite_difference_findings(turned)
+        n_told += tells
+        n_found += FORCES_WRONG_SIGN in [finding.check for finding in found]
+    assert n_found == n_told >= 20
+
+
+@pytest.mark.parametrize(("gigapascal", "n"), [(9.0, 0), (-600.0, 1)])
+def test_stresses_of_single_frames_are_suspicious_if_they_are_absurd(gigapascal, n):
+    frame = replace(rattled_path().frames[0], stress=np.array([gigapascal / 160.21766, 0, 0, 0, 0, 0]))
+    _, _, found = finite_difference_findings(Trajectory("x", [frame], "PBE", 3))
+    assert [finding.check for finding in found] == n * [LARGE_STRESS]
+
+
+def test_a_force_beyond_all_relaxations_is_found_with_its_size():
+    frames = list(rattled_path().frames)
+    frames[3] = replace(frames[3], forces=1e5 * np.array([[1, 1, 1], [-1, -1, -1]] * 4))
+    path = Trajectory("x", frames, "PBE", 3)
+    (found,) = findings(path, path)
+    assert (found.check, found.frames, found.where, found.value) == (LARGE_FORCE, 1, "run 0 step 3", 1e5)
 
 
 def test_an_energy_that_jumps_within_a_run_is_found_where_it_does():

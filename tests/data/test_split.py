@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from mlip.data.split import assign_split
+from mlip.data.split import assign_split, empty_splits
 from mlip.errors import MlipError
 
 IDS = [f"agm{k:09d}" for k in range(20_000)]
@@ -58,3 +58,9 @@ def test_everything_can_go_to_one_split():
 def test_shares_that_do_not_add_up_are_refused(fractions):
     with pytest.raises(MlipError, match="three shares"):
         assign_split("agm1", 0, fractions)
+
+
+def test_a_split_that_was_asked_for_and_is_empty_is_told():
+    (line,) = empty_splits({"train": 12, "test": 1}, (0.9, 0.05, 0.05))
+    assert line.startswith("val: no frame, though 0.05 of the materials were asked for")
+    assert empty_splits({"train": 12}, (1, 0, 0)) == []

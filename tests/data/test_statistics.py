@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 
 from mlip.data import Frame, Store, StoreWriter, Trajectory
+from mlip.data.force_scale import ForceSums
+from mlip.data.sources import read_source
 from mlip.data.statistics import Statistics, compute_statistics
 from mlip.errors import MlipError
 
@@ -94,3 +96,48 @@ def test_they_survive_json(write):
     statistics = compute_statistics(write(mixtures(5)))
     assert Statistics.from_json(statistics.to_json()) == statistics
     assert json.loads(statistics.to_json())["elements"] == statistics.elements
+
+
+def pulled(k, n_atoms, size):
+    """A frame of hydrogen with forces of a normal distribution of this width, eV/A."""
+    return frame([1] * n_atoms, -3.0 * n_atoms, np.random.default_rng(k).normal(size=(n_atoms, 3)) * size)
+
+
+@pytest.mark.parametrize("n_sound", [19, 800])
+def test_a_few_absurd_frames_do_not_make_the_scale_and_are_named(write, monkeypatch, n_sound):
+    monkeypatch.setattr("mlip.data.store.BLOCK_FRAMES", 7)
+    frames = [pulled(k, 4, 0.5) for k in range(n_sound)]
+    sound = compute_statistics(write(frames))
+    frames.insert(3, pulled(99, 4, 1e5))
+    frames.insert(11, pulled(98, 4, 900.0))
+    splits = ["val"] + ["train"] * (len(frames) - 1)
+    statistics = compute_statistics(write(frames, splits))
+    assert statistics.force_rms > 1000
+    assert statistics.robust_force_rms == pytest.approx(sound.robust_force_rms, rel=0.05)
+    assert statistics.n_absurd_forces == 2
+    assert [k for k, _ in statistics.absurd_frames] == [3, 11]
+    assert statistics.absurd_frames[0][1] == pytest.approx(np.abs(frames[3].forces).max(), rel=1e-6)
+    assert Statistics.from_json(statistics.to_json()) == statistics
+
+
+def test_sound_forces_keep_their_root_mean_square_to_the_last_digit(write):
+    tails = [pulled(k, 4, 0.01) for k in range(60)] + [pulled(k, 4, 0.6) for k in range(9)] + [pulled(1, 4, 8.0)]
+    for frames in (tails, [pulled(1, 4, 300.0)], [pulled(k, 2, 0.0) for k in range(4)], mixtures(30)):
+        statistics = compute_statistics(write(frames))
+        assert statistics.robust_force_rms == statistics.force_rms
+        assert (statistics.n_absurd_forces, statistics.absurd_frames) == (0, [])
+
+
+def test_real_relaxations_are_sound_but_for_the_outlier_that_is_known(shared):
+    """The same set with two further frames had a root mean square of 258 instead of 0.49 eV/A."""
+    sums, n_frames = ForceSums(), 0
+    for name, n_absurd in (("pbe_relaxations", 0), ("pbe_relaxations_outliers", 1)):
+        for path in read_source(shared / "data" / "trajectories" / f"{name}.extxyz.gz"):
+            for one in path.frames:
+                sums.add(one.forces, np.array([len(one)]))
+                n_frames += 1
+        found = sums.scale()
+        assert found.robust_rms == pytest.approx(0.489, abs=0.001)
+        assert (found.robust_rms == found.rms, found.n_absurd) == (n_absurd == 0, n_absurd)
+    assert found.rms == pytest.approx(258.5, abs=0.1)
+    assert [frame.index for frame in found.absurd] == [n_frames - 2]

@@ -2,12 +2,13 @@
 
 What a model learns are interaction energies: total energies minus reference energies fitted to the training
 split. Its output is in units of the root mean square force component of that split, because forces set the
-curvature that a potential must get right; without force labels, of the root mean square energy an atom. A model with
-several heads learns several functionals at once, each on its own energy scale.
+curvature that a potential must get right (without the few frames whose absurd forces would make it: these are named);
+without force labels, of the root mean square energy an atom. A model with several heads learns several functionals at
+once, each on its own energy scale.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from mlip.potential import Head, energies_by_z
 from mlip.training.recipe import EnergyScaleRecipe, LossRecipe, StatisticsRecipe, TermFactors
 
 _NOTHING_GIVEN = StatisticsRecipe()
+_NAMED_FRAMES = 5
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,7 +94,7 @@ class Dataset:
 
 def energy_scale(known: Statistics) -> float:
     """eV a unit of the model's output."""
-    for scale in (known.force_rms, known.energy_rms_per_atom):
+    for scale in (known.robust_force_rms, known.force_rms, known.energy_rms_per_atom):
         if np.isfinite(scale) and scale > 0:
             return scale
     return 1.0
@@ -152,7 +154,30 @@ def open_dataset(
         validation=validation,
         n_left_out=len(store.indices("val")) - len(validation),
         functionals=dict(functionals),
-        notes=("energy scale: as data.statistics gives it",) if given.is_given else (),
+        notes=tuple(_notes(statistics, given, store)),
+    )
+
+
+def _notes(statistics: dict[str, Statistics], given: StatisticsRecipe, store: Store) -> Iterator[str]:
+    if given.is_given:
+        yield "energy scale: as data.statistics gives it"
+    for name, known in statistics.items():
+        if known.n_absurd_forces:
+            of_head = f"{name}: " if len(statistics) > 1 else ""
+            yield f"warning: {of_head}{absurd_forces(known, store)}"
+
+
+def absurd_forces(known: Statistics, store: Store) -> str:
+    """Which frames of a training set are left out of its energy scale for their forces, and what to do about them."""
+    told = [
+        f"frame {frame} ({store.material(store.material_of(frame)).id}, {largest:,.0f} eV/Å)"
+        for frame, largest in known.absurd_frames[:_NAMED_FRAMES]
+    ]
+    more = f" and {known.n_absurd_forces - len(told)} more" if known.n_absurd_forces > len(told) else ""
+    return (
+        f"absurd forces in {', '.join(told)}{more}: left out of the energy scale, which would be {known.force_rms:.3g} "
+        f"instead of {known.robust_force_rms:.3g} eV; they are still trained on "
+        "(mlip data build --outliers pbesol leaves out forces above 50 eV/Å)"
     )
 
 

@@ -1,8 +1,9 @@
 """Energy scales that a recipe gives take the place of measured ones, for each head its own."""
 
+import numpy as np
 import pytest
 
-from mlip.data import Store
+from mlip.data import Frame, Store, StoreWriter, Trajectory
 from mlip.errors import MlipError
 from mlip.training.potentials.dataset import open_dataset
 from mlip.training.recipe import StatisticsRecipe
@@ -18,6 +19,22 @@ def test_given_values_are_used_for_the_elements_of_the_training_frames(emt_store
         assert head.reference_energies == {symbol: ENERGIES[symbol] for symbol in data.statistics["default"].elements}
         assert "Xe" not in data.elements
         assert "energy scale: as data.statistics gives it" in data.describe()
+
+
+def test_frames_of_absurd_forces_are_left_out_of_the_scale_and_named(tmp_path):
+    pull = np.array([[1.0, 1, 1], [-1, -1, -1]])
+    with StoreWriter(tmp_path / "s.h5") as writer:
+        for k in range(20):
+            size = 1e5 if k == 3 else 0.5
+            positions = np.array([[0.0, 0, 0], [0, 0, 2.5]])
+            frame = Frame(
+                np.array([29, 29], np.int16), positions, np.eye(3) * 5, np.ones(3, bool), -7.0, size * pull, np.zeros(6)
+            )
+            writer.add(Trajectory(f"m{k}", [frame], "PBE", 3), "train")
+    with Store(tmp_path / "s.h5") as store:
+        data = open_dataset(store)
+    assert data.heads["default"].scale == 0.5
+    assert "warning: absurd forces in frame 3 (m3, 100,000 eV/Å): left out of the energy scale" in data.describe()
 
 
 def test_what_is_not_given_is_measured(emt_store):
