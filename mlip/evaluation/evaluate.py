@@ -9,16 +9,22 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from mlip.data import Store
 from mlip.data.records import Entry, Skipped
 from mlip.data.sources import read_source, source_files
+from mlip.data.store import Material
 from mlip.errors import MlipError
 from mlip.evaluation.comparison import Comparison, LabelledFrame, compare
 from mlip.evaluation.frame_errors import Errors
+from mlip.functionals import check_functionals
 from mlip.graph.crystal import crystal_graph
 from mlip.potential import Potential
 from mlip.runtime import precision_scope
 
+UNLABELLED = "neither energy nor forces nor stress is known"
+"""Why a frame is not compared: it has no label."""
 _CHUNK = 1024  # frames held in memory at once
 _REASONS = 3  # for leaving frames out, in an error
 
@@ -45,7 +51,8 @@ def evaluate(
         for _, comparison in compared(potential, frames, errors=errors, dtype=dtype):
             errors.add(comparison)
     if not errors.n_frames:
-        fix = "check the file, --split, or the potential's elements"
+        is_bare = set(errors.left_out) == {UNLABELLED}
+        fix = "label the frames first" if is_bare else "check the file, --split, or the potential's elements"
         raise MlipError(f"no labelled frame to compare with{_why_left_out(errors)}", where=where, fix=fix)
     return errors
 
@@ -62,10 +69,10 @@ def compared(
     potential: Potential, frames: Iterable[LabelledFrame], *, errors: Errors, dtype: str = "float32"
 ) -> Iterator[tuple[list[LabelledFrame], Comparison]]:
     """Frames with their labels and predictions, a chunk at a time; those that no prediction can be made for are left
-    out and counted in `errors`. Within a chunk they are sorted by size."""
+    out and counted in `errors`, as are those without a label. Within a chunk they are sorted by size."""
     frames = iter(frames)
     while chunk := list(islice(frames, _CHUNK)):
-        known = [item for item in chunk if _is_known(potential, item, errors)]
+        known = [item for item in chunk if _is_labelled(item, errors) and _is_known(potential, item, errors)]
         # Neighbours in size share a batch: less padding.
         known.sort(key=lambda item: len(item.frame))
         items, predictions = _predictions(potential, known, dtype, errors)
@@ -96,6 +103,14 @@ def _has_graph(potential: Potential, item: LabelledFrame, errors: Errors) -> boo
     return True
 
 
+def _is_labelled(item: LabelledFrame, errors: Errors) -> bool:
+    frame = item.frame
+    is_labelled = not np.isnan(frame.energy) or frame.forces is not None or frame.stress is not None
+    if not is_labelled:
+        errors.leave_out(UNLABELLED)
+    return is_labelled
+
+
 def _is_known(potential: Potential, item: LabelledFrame, errors: Errors) -> bool:
     try:
         potential.check_elements(item.frame.numbers)
@@ -107,10 +122,16 @@ def _is_known(potential: Potential, item: LabelledFrame, errors: Errors) -> bool
 
 def store_frames(store: Store, split: str | None, functional: str | None = None) -> Iterator[LabelledFrame]:
     """The frames of a split and of a functional (None: of all), in order."""
+    for material in chosen_materials(store, split, functional):
+        for k in material.frames:
+            yield LabelledFrame(store.frame(k), material.id, material.dimensionality, material.functional)
+
+
+def chosen_materials(store: Store, split: str | None, functional: str | None = None) -> Iterator[Material]:
+    """The materials of a split and of a functional (None: of all), in order."""
     for material in store.materials():
         if split in (None, material.split) and functional in (None, material.functional):
-            for k in material.frames:
-                yield LabelledFrame(store.frame(k), material.id, material.dimensionality, material.functional)
+            yield material
 
 
 def evaluate_path(
@@ -120,22 +141,53 @@ def evaluate_path(
     split: str | None = None,
     functional: str | None = None,
     dtype: str = "float32",
+    allow_functional_mismatch: bool = False,
 ) -> Errors:
     """Errors on a store (or one split of it), or on any file or folder that the readers take.
 
     Args:
-        functional: of a file that does not tell it.
+        functional: of a file that does not tell it; of a store only the frames of this one.
+        allow_functional_mismatch: the labels may be of another functional than the potential.
 
     Raises:
-        MlipError: nothing there, not readable, no frame left, or a split of what is not a store.
+        MlipError: nothing there, not readable, no frame left, labels of another functional, or a split of what is not
+            a store.
     """
+    options = {"where": str(data), "allowed": allow_functional_mismatch}
+    errors = Errors()
     if is_store(data):
         with Store(data) as store:
-            return evaluate(potential, store_frames(store, split), dtype=dtype, where=str(data))
+            frames = store_frames(store, split, functional)
+            chosen = {material.functional for material in chosen_materials(store, split, functional)}
+            errors.functional_note = _functional_note(potential, chosen, **options)
+            return evaluate(potential, frames, dtype=dtype, errors=errors, where=str(data))
     if split is not None:
         raise MlipError("only a store has splits", where=str(data), fix="leave out --split")
-    errors = Errors()
-    return evaluate(potential, source_frames(data, functional, errors), dtype=dtype, errors=errors, where=str(data))
+    frames = _of_known_functional(potential, source_frames(data, functional, errors), errors, **options)
+    return evaluate(potential, frames, dtype=dtype, errors=errors, where=str(data))
+
+
+def _of_known_functional(
+    potential: Potential, frames: Iterable[LabelledFrame], errors: Errors, **options: Any
+) -> Iterator[LabelledFrame]:
+    """The frames, each functional compared with the potential's when it comes up."""
+    seen: set[str] = set()
+    for item in frames:
+        if item.functional not in seen:
+            seen.add(item.functional)
+            errors.functional_note = _functional_note(potential, seen, **options)
+        yield item
+
+
+def _functional_note(potential: Potential, functionals: set[str], *, where: str, allowed: bool) -> str | None:
+    return check_functionals(
+        potential.metadata.functional,
+        functionals,
+        of_ours="the potential",
+        of_theirs="the labels",
+        where=where,
+        allowed=allowed,
+    )
 
 
 def is_store(path: Path) -> bool:
