@@ -15,6 +15,8 @@ UNKNOWN = "unknown"
 """Name of a functional that nothing tells."""
 _JOIN = " | "
 _IGNORED = re.compile(r"[\s_\-]")
+_WITH_U = re.compile(r"_U$")
+"""How some databases write the run type GGA+U."""
 
 Relation = Literal["same", "unknown", "different"]
 
@@ -44,9 +46,10 @@ def functional_of_run_type(run_type: object, functional: str = UNKNOWN) -> str:
     """
     if not isinstance(run_type, str) or not run_type.strip():
         return functional
-    name, plus, hubbard = run_type.strip().partition("+")
+    run_type = _WITH_U.sub("+U", run_type.strip())
+    name, plus, hubbard = run_type.partition("+")
     if name.upper() != "GGA":
-        return run_type.strip()
+        return run_type
     known = "PBE" if canonical_functional(functional) in (UNKNOWN, "") else functional
     return known if not plus or known.upper().endswith("+U") else f"{known}+{hubbard}"
 

@@ -29,6 +29,7 @@ def test_names_mean_the_same_whatever_their_case_and_a_mixture_has_each_of_its_m
         ("GGA", "unknown", "PBE"),
         ("GGA+U", "unknown", "PBE+U"),
         ("GGA+U", "PBE", "PBE+U"),
+        ("GGA_U", "PBE", "PBE+U"),
         ("GGA+U", "PBE+U", "PBE+U"),
         ("GGA", "PBEsol", "PBEsol"),
         ("R2SCAN", "PBE", "R2SCAN"),
