@@ -74,8 +74,8 @@ def _other_measures(rows: Iterable[ErrorRow]) -> Table:
         "S median\nGPa",
         "S RMSE\nGPa",
         title="In other measures",
-        caption="mean: signed; offsets: MAE when a constant for each element has been fitted to the errors; "
-        "by frame: mean of the frames' MAE",
+        caption="mean: signed, potential minus label; offsets: MAE when a constant for each element has been fitted to "
+        "the errors; by frame: mean of the frames' MAE",
     )
     for row in rows:
         table.add_row(
@@ -123,7 +123,8 @@ def _element_table(rows: Sequence[ElementRow], all_elements: bool) -> Table:
         "F MAE\neV/Å",
         "F = 0\neV/Å",
         title=title,
-        caption="E MAE: of the frames that contain it; E offset: the constant fitted to the errors",
+        caption="E MAE: of the frames that contain it; E offset: the constant fitted to the errors, potential minus "
+        "label",
     )
     for row in rows:
         table.add_row(
