@@ -129,8 +129,8 @@ class Labelled(NamedTuple):
 
 def labelled(path: Path, split: str, target: str) -> Labelled:
     with Store(path) as store:
-        found = [material for material in store.materials() if material.split == split]
-        frames = [store.frame(material.frames[-1]) for material in found]
+        found = [m for m in store.materials() if m.split == split and m.relaxed is not None]
+        frames = [store.relaxed_frame(material) for material in found]
     sizes = [len(frame.numbers) if target == "volume" else 1 for frame in frames]
     labels = [material.properties[target] / size for material, size in zip(found, sizes, strict=True)]
     fractions = np.array([np.bincount(f.numbers, minlength=119) / len(f.numbers) for f in frames])

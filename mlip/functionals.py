@@ -15,6 +15,8 @@ UNKNOWN = "unknown"
 """Name of a functional that nothing tells."""
 _JOIN = " | "
 _IGNORED = re.compile(r"[\s_\-]")
+_WITH_U = re.compile(r"_U$")
+"""How some databases write the run type GGA+U."""
 
 Relation = Literal["same", "unknown", "different"]
 
@@ -34,12 +36,31 @@ def canonical_functional(name: str) -> str:
     return _IGNORED.sub("", name).casefold()
 
 
+def functional_of_run_type(run_type: object, functional: str = UNKNOWN) -> str:
+    """The functional that pymatgen's run type of a calculation means: GGA is the functional itself (PBE where nothing
+    else is known), GGA+U that with Hubbard corrections, and any other run type its own name.
+
+    Args:
+        run_type: of a computed entry; anything but a text tells nothing.
+        functional: as the file or the store has it.
+    """
+    if not isinstance(run_type, str) or not run_type.strip():
+        return functional
+    run_type = _WITH_U.sub("+U", run_type.strip())
+    name, plus, hubbard = run_type.partition("+")
+    if name.upper() != "GGA":
+        return run_type
+    known = "PBE" if canonical_functional(functional) in (UNKNOWN, "") else functional
+    return known if not plus or known.upper().endswith("+U") else f"{known}+{hubbard}"
+
+
 def relation_of_functionals(first: str, second: str) -> Relation:
-    """Whether two names mean the same functional; "unknown" if either says that it does not know."""
-    first, second = canonical_functional(first), canonical_functional(second)
-    if UNKNOWN in (first, second) or "" in (first, second):
+    """Whether two names mean the same functional; "unknown" if either says that it does not know. A joined name is the
+    same as each of those that it joins."""
+    firsts, seconds = ({canonical_functional(part) for part in split_functionals(name)} for name in (first, second))
+    if {UNKNOWN, ""} & (firsts | seconds):
         return "unknown"
-    return "same" if first == second else "different"
+    return "same" if firsts <= seconds or seconds <= firsts else "different"
 
 
 def check_functionals(

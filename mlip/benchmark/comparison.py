@@ -1,8 +1,10 @@
 """Several results files side by side: which potential each belongs to, and whether they can be compared."""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, reduce
+from operator import and_
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ from mlip.benchmark.summary import (
     summarise_distribution,
 )
 from mlip.errors import MlipError
+from mlip.functionals import UNKNOWN, check_functionals, join_functionals
 from mlip.relaxation.results_file import read_results
 
 _SETTINGS = ("start", "symmetry", "fmax", "steps", "dtype")
@@ -33,6 +36,18 @@ class PotentialResults:
     def functionals(self) -> set[str]:
         """Of the references."""
         return {record["functional"] for record in self.records}
+
+    @property
+    def potential_functional(self) -> str:
+        """The potential's; unknown where the records, of an early mlip, do not say."""
+        return join_functionals(sorted({record.get("potential_functional", UNKNOWN) for record in self.records}))
+
+    @property
+    def functional_note(self) -> str | None:
+        """A sentence if potential and references are not known to be of one functional."""
+        return check_functionals(
+            self.potential_functional, self.functionals, of_ours=self.name, of_theirs="its references", allowed=True
+        )
 
     @cached_property
     def summaries(self) -> list[Summary]:
@@ -72,7 +87,7 @@ def load_results(sources: Sequence[str]) -> list[PotentialResults]:
         results = found.setdefault(name, PotentialResults(name, potential["sha256"]))
         if results.sha256 != potential["sha256"]:
             raise MlipError(f"two potentials are called '{name}'", where=str(path), fix="name them: NAME=PATH")
-        _check_new(results, header, path)
+        _check_new(results, header, records, path)
         results.headers.append(header)
         results.records += records
     return list(found.values())
@@ -83,10 +98,21 @@ def _split_name(source: str) -> tuple[str, Path]:
     return (name, Path(path)) if equals and not Path(source).exists() else ("", Path(source))
 
 
-def _check_new(results: PotentialResults, header: dict[str, Any], path: Path) -> None:
+def _check_new(results: PotentialResults, header: dict[str, Any], records: list[dict[str, Any]], path: Path) -> None:
     for other in results.headers:
-        if other["store"] == header["store"]:
+        if _content(other) == _content(header):
             raise MlipError(f"results of '{results.name}' on the same store a second time", where=str(path))
+    # Ids may occur twice in one store, whose materials have numbers, too; but not in two stores.
+    counts = Counter((record["id"], record.get("material")) for record in records)
+    before = {record["id"] for record in results.records}
+    if twice := [name for (name, _), count in counts.items() if name in before or count > 1]:
+        told = ", ".join(twice[:3]) + (", ..." if len(twice) > 3 else "")
+        raise MlipError(f"results of '{results.name}' have materials twice: {told}", where=str(path))
+
+
+def _content(header: dict[str, Any]) -> Any:
+    """What tells the store of a results file from others: its content, or what early files have."""
+    return header["store"].get("content_sha256") or header["store"]
 
 
 def differences(potentials: Sequence[PotentialResults]) -> list[str]:
@@ -96,14 +122,15 @@ def differences(potentials: Sequence[PotentialResults]) -> list[str]:
         values = {potential.name: potential.setting(key) for potential in potentials}
         if len(set(values.values())) > 1:
             lines.append(f"{key}: " + ", ".join(f"{value} for {name}" for name, value in values.items()))
-    ids: dict[int, dict[str, set[str]]] = {}
+    ids: dict[int, dict[str, Counter[str]]] = {}
     for potential in potentials:
         for dimensionality, records in by_dimensionality(potential.records).items():
-            ids.setdefault(dimensionality, {})[potential.name] = {record["id"] for record in records}
+            ids.setdefault(dimensionality, {})[potential.name] = Counter(r["id"] for r in records)
     for dimensionality, of_potential in sorted(ids.items(), reverse=True):
-        if len(set(map(frozenset, of_potential.values()))) > 1:
-            shared = len(set.intersection(*of_potential.values()))
-            counts = ", ".join(f"{len(materials)} for {name}" for name, materials in of_potential.items())
+        first, *others = of_potential.values()
+        if any(materials != first for materials in others):
+            shared = reduce(and_, others, first).total()
+            counts = ", ".join(f"{materials.total()} for {name}" for name, materials in of_potential.items())
             lines.append(f"not the same {dimensionality}D materials: {counts}; {shared} in common")
     return lines
 

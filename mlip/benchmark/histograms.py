@@ -1,5 +1,6 @@
 """Figure 7 of "Improving machine-learning models in materials science through large datasets": histograms of the
-relative volume error and of the energy error, a panel for each dimensionality, a line for each potential.
+relative volume error and of the energy error, a panel for each dimensionality, a line for each potential. Every
+relaxation that did not fail is in a bin, outliers in the outermost.
 """
 
 from collections.abc import Callable, Sequence
@@ -12,23 +13,24 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from mlip.benchmark.comparison import PotentialResults
-from mlip.benchmark.metrics import ENERGY_OUTLIER, VOLUME_OUTLIER
 from mlip.benchmark.summary import Record, energy_error, relative_volume_error
 from mlip.report.axis import Axis
+from mlip.report.bins import Bins
 from mlip.report.chart import Series, chart, side_by_side
 
 _BINS = 41
+"""Between the two outermost bins."""
 _SHARE = "materials, %"
-_SIGN = "(potential - reference)"  # the energy table's ME has the paper's, the opposite one
+_SIGN = "(potential - reference)"
 
 
 @dataclass(frozen=True)
 class Distribution:
-    """How an error is distributed among the materials of one dimensionality."""
+    """How an error is distributed among the materials of one dimensionality that were relaxed."""
 
     dimensionality: int
-    edges: Float[np.ndarray, " b+1"]
-    """Of the bins, in the error's unit."""
+    bins: Bins
+    """In the error's unit."""
     shares: dict[str, Float[np.ndarray, " b"]]
     """Potential, with its number of materials -> % of them in each bin."""
 
@@ -40,8 +42,6 @@ class ErrorKind:
     """With the unit."""
     of: Callable[[Record], float]
     """NaN for a failure."""
-    outlier: float
-    """Larger errors are not drawn."""
 
     def distributions(self, potentials: Sequence[PotentialResults]) -> list[Distribution]:
         """By falling dimensionality."""
@@ -50,24 +50,19 @@ class ErrorKind:
 
     def _distribution(self, potentials: Sequence[PotentialResults], dimensionality: int) -> Distribution:
         errors = {p.name: self._errors(p.records, dimensionality) for p in potentials}
-        together = np.abs(np.concatenate([[], *errors.values()]))
-        # The tails beyond would flatten the rest.
-        width = max(np.quantile(together, 0.99), 1e-3) if len(together) else 1e-3
-        edges = np.linspace(-width, width, _BINS + 1)
-        shares = {
-            f"{name} ({len(values)})": 100 * np.histogram(values, edges)[0] / max(len(values), 1)
-            for name, values in errors.items()
-        }
-        return Distribution(dimensionality, edges, shares)
+        bins = Bins.around_zero(errors.values(), _BINS)
+        shares = {f"{name} ({bins.count(values)})": bins.shares(values) for name, values in errors.items()}
+        return Distribution(dimensionality, bins, shares)
 
     def _errors(self, records: list[Record], dimensionality: int) -> Float[np.ndarray, " k"]:
+        """Of all that did not fail, outliers included."""
         errors = np.array([self.of(r) for r in records if r["dimensionality"] == dimensionality], dtype=np.float64)
-        return errors[np.abs(errors) <= self.outlier]  # NaN, a failure, is not
+        return errors[np.isfinite(errors)]
 
 
 KINDS = (
-    ErrorKind("volume", "relative volume error, %", relative_volume_error, 100 * VOLUME_OUTLIER),
-    ErrorKind("energy", "energy error, eV/atom", energy_error, ENERGY_OUTLIER),
+    ErrorKind("volume", "relative volume error, %", relative_volume_error),
+    ErrorKind("energy", "energy error, eV/atom", energy_error),
 )
 
 
@@ -88,26 +83,30 @@ def error_charts(potentials: Sequence[PotentialResults]) -> str:
 
 
 def _chart(kind: ErrorKind, distribution: Distribution) -> str:
-    edges, shares = distribution.edges, distribution.shares
-    middles = (edges[1:] + edges[:-1]) / 2
-    series = [Series(name, middles, values, "bars", colour) for colour, (name, values) in enumerate(shares.items(), 1)]
+    bins, shares = distribution.bins, distribution.shares
+    series = [
+        Series(name, bins.middles, values, "bars", colour) for colour, (name, values) in enumerate(shares.items(), 1)
+    ]
     highest = max(values.max() for values in shares.values()) or 1.0
-    x = Axis(f"{kind.label} {_SIGN}", edges[0], edges[-1])
-    return chart(series, x, Axis(_SHARE, 0.0, 1.05 * highest), f"{kind.name} errors, {distribution.dimensionality}D")
+    x = Axis(f"{kind.label} {_SIGN}", bins.edges[0], bins.edges[-1])
+    caption = f"{kind.name} errors, {distribution.dimensionality}D ({bins.note})"
+    return chart(series, x, Axis(_SHARE, 0.0, 1.05 * highest), caption)
 
 
 def _figure(kind: ErrorKind, distributions: Sequence[Distribution]) -> Figure:
-    figure = Figure(figsize=(max(3.4 * len(distributions), 4.5), 2.8), layout="constrained")
+    figure = Figure(figsize=(max(3.4 * len(distributions), 4.5), 3.0), layout="constrained")
     panels = figure.subplots(1, len(distributions), squeeze=False)[0]
     for panel, distribution in zip(panels, distributions, strict=True):
         _draw(panel, distribution)
-        panel.set(title=f"{distribution.dimensionality}D", xlabel=f"{kind.label}\n{_SIGN}")
+        panel.set(title=f"{distribution.dimensionality}D", xlabel=f"{kind.label}\n{_SIGN}\n{distribution.bins.note}")
     panels[0].set_ylabel(_SHARE)
     return figure
 
 
 def _draw(panel: Axes, distribution: Distribution) -> None:
     for name, shares in distribution.shares.items():
-        panel.stairs(shares, distribution.edges, label=name)
+        panel.stairs(shares, distribution.bins.edges, label=name)
     panel.axvline(0, color="black", linewidth=0.7)
+    for place in (-distribution.bins.reach, distribution.bins.reach):
+        panel.axvline(place, color="black", linewidth=0.5, linestyle=":")
     panel.legend(fontsize="x-small", frameon=False)

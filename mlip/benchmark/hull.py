@@ -94,8 +94,8 @@ class Hulls:
     """The convex hulls of a set of reference phases; those of systems that were asked for are remembered.
 
     Args:
-        references: any number; of each composition the lowest counts. Where energies are formation energies and
-            elements are not among them, the elements are at 0.
+        references: any number; of each composition the lowest counts. Where energies are formation energies, each
+            element has a phase at 0, by their definition: those among the references may be metastable.
         are_formation_energies: see above.
     """
 
@@ -165,11 +165,11 @@ class Hulls:
         return np.concatenate([*fractions, x]), np.concatenate([*energies, e])
 
     def _own(self, system: System) -> tuple[Float[np.ndarray, "p e"], Float[np.ndarray, " p"]]:
-        rows = self._rows.get(system)
-        if rows is None:
-            is_pure = len(system) == 1  # at 0: otherwise an element without phases has been refused
-            return np.ones((int(is_pure), len(system))), np.zeros(int(is_pure))
-        return self._references.fractions[rows, : len(system)], self._references.energies[rows]
+        rows = self._rows.get(system, np.empty(0, int))
+        x, e = self._references.fractions[rows, : len(system)], self._references.energies[rows]
+        if self._elements_at_zero and len(system) == 1:
+            return np.append(x, [[1.0]], axis=0), np.append(e, 0.0)
+        return x, e
 
     def _stable_in(self, system: System) -> tuple[Float[np.ndarray, "p e"], Float[np.ndarray, " p"]]:
         """Stable phases that have all elements of the system."""

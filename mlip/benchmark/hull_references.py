@@ -1,13 +1,15 @@
 """Reference phases of a hull from files: a store, ALEXANDRIA's or pymatgen's computed entries, or formation energies.
 
-All phases of a hull must have energies of one kind and one level of theory. Energies are totals, with corrections where
-entries have them; or formation energies, where there are no others.
+All phases of a hull have energies of one kind and one level of theory (`mlip.benchmark.hull_energies`). Energies are
+totals, with corrections where entries have them; or formation energies, where there are no others.
 """
 
+import bz2
 import gzip
 import json
-from collections import defaultdict
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,41 +17,89 @@ import numpy as np
 from ase.data import chemical_symbols
 
 from mlip.benchmark.hull import Hulls, Phases
+from mlip.benchmark.hull_energies import Energies, check_levels
 from mlip.data import Store
 from mlip.data.json_stream import members
+from mlip.data.naming import functional_by_name
+from mlip.data.schema import CORRECTION
+from mlip.data.store import Material
 from mlip.errors import MlipError
+from mlip.functionals import UNKNOWN, functional_of_run_type
 
 _LAYOUTS = "a store, JSON of entries (composition, energy) or of phases (composition, e_form)"
-Phase = tuple[dict[str, float], float]
-"""Composition, eV/atom."""
 
 
-class References(NamedTuple):
-    hulls: Hulls
+class Phase(NamedTuple):
+    """A phase as its source has it."""
+
+    composition: dict[str, float]
+    energy: float
+    """eV/atom, without correction."""
+    correction: float = float("nan")
+    """eV/atom; NaN where nothing states whether there is one."""
+    level: str = UNKNOWN
+    """Functional, with Hubbard corrections where a run type tells."""
+    is_formation_energy: bool = False
+
+
+@dataclass(frozen=True, eq=False)
+class References:
+    """The phases of a hull, all with energies of one kind."""
+
+    compositions: list[dict[str, float]]
+    energies: Energies
     are_formation_energies: bool
-    n_phases: int
+    where: str
+    """The sources, for messages."""
+    note: str | None = None
+    """What is to be said of their levels of theory."""
+
+    @property
+    def n_phases(self) -> int:
+        return len(self.compositions)
+
+    @cached_property
+    def hulls(self) -> Hulls:
+        """With the corrections that are stated."""
+        return self._hulls(self.energies.corrected)
+
+    @cached_property
+    def uncorrected_hulls(self) -> Hulls:
+        """Of the energies as they were computed."""
+        return self._hulls(self.energies.uncorrected)
+
+    def _hulls(self, energies: np.ndarray) -> Hulls:
+        phases = Phases.of(self.compositions, energies)
+        return Hulls(phases, are_formation_energies=self.are_formation_energies)
 
 
-def read_references(sources: Sequence[Path]) -> References:
+def read_references(sources: Sequence[Path], *, allow_functional_mismatch: bool = False) -> References:
     """
     Args:
         sources: stores, JSON files (also .gz, .bz2), or folders of either.
+        allow_functional_mismatch: mix phases of several functionals or run types.
 
     Raises:
-        MlipError: no such file, none of the layouts, total and formation energies side by side.
+        MlipError: no such file, none of the layouts, total and formation energies side by side, several functionals
+            or run types.
     """
-    found: dict[bool, list[Phase]] = defaultdict(list)
-    for source in sources:
-        for path in _files(source):
-            for phase, is_formation_energy in _phases_in(path):
-                found[is_formation_energy].append(phase)
-    if len(found) != 1:
-        what = "total and formation energies side by side" if found else "no reference phases"
-        raise MlipError(what, where=", ".join(map(str, sources)), fix=_LAYOUTS)
-    ((are_formation_energies, phases),) = found.items()
-    compositions, energies = zip(*phases, strict=True)
-    hulls = Hulls(Phases.of(compositions, np.array(energies)), are_formation_energies=are_formation_energies)
-    return References(hulls, are_formation_energies, len(phases))
+    phases = [phase for source in sources for path in _files(source) for phase in _phases_in(path)]
+    kinds, where = {phase.is_formation_energy for phase in phases}, ", ".join(map(str, sources))
+    if len(kinds) != 1:
+        what = "total and formation energies side by side" if kinds else "no reference phases"
+        raise MlipError(what, where=where, fix=_LAYOUTS)
+    compositions, energies, corrections, levels, _ = map(list, zip(*phases, strict=True))
+    columns = Energies(
+        np.array(energies), np.array(corrections), levels, np.array([len(each) > 1 for each in compositions])
+    )
+    (are_formation_energies,) = kinds
+    note = check_levels(
+        columns,
+        corrected=not np.isnan(columns.corrections).any(),
+        allowed=allow_functional_mismatch,
+        where=where,
+    )
+    return References(compositions, columns, are_formation_energies, where, note)
 
 
 def composition_of(numbers: np.ndarray) -> dict[str, float]:
@@ -66,44 +116,72 @@ def _files(source: Path) -> list[Path]:
     return sorted(path for path in source.iterdir() if ".json" in path.suffixes)
 
 
-def _phases_in(path: Path) -> Iterator[tuple[Phase, bool]]:
-    """Phases, and whether their energies are formation energies."""
+def _phases_in(path: Path) -> Iterator[Phase]:
     if path.is_dir() or path.suffix == ".h5":
         yield from _of_store(path)
         return
+    functional = _functional_of_file(path)
     for place, item in enumerate(_items(path)):
         try:
-            yield _of_record(item)
+            yield _of_record(item, functional)
         except (KeyError, TypeError, ValueError, AttributeError, ZeroDivisionError):
             raise MlipError("has no composition with an energy", where=f"{path}: phase {place}", fix=_LAYOUTS) from None
 
 
-def _of_store(path: Path) -> Iterator[tuple[Phase, bool]]:
-    """Relaxed structures with their energies; of materials without one there is nothing to say."""
+def _of_store(path: Path) -> Iterator[Phase]:
+    """Relaxed structures with their energies; of materials without either there is nothing to say."""
     with Store(path) as store:
         for material in store.materials():
-            frame = store.frame(material.frames[-1])
-            if np.isfinite(frame.energy):
-                yield (composition_of(frame.numbers), frame.energy / len(frame)), False
+            frame = store.relaxed_frame(material)
+            if frame is not None and np.isfinite(frame.energy):
+                n = len(frame)
+                composition, correction = composition_of(frame.numbers), correction_of(material) / n
+                yield Phase(composition, frame.energy / n, correction, level_of(material))
+
+
+def correction_of(material: Material) -> float:
+    """What its source adds to the energy of a store's material, eV per cell; NaN where it does not say."""
+    return float(material.properties.get(CORRECTION, material.properties.get("mp_correction", np.nan)))
+
+
+def level_of(material: Material) -> str:
+    """The functional of a store's material, with Hubbard corrections where its run type tells."""
+    return functional_of_run_type(material.properties.get("run_type"), material.functional)
+
+
+def _functional_of_file(path: Path) -> str:
+    """As the names of ALEXANDRIA's files and folders tell it."""
+    try:
+        return functional_by_name(path)
+    except MlipError:
+        return UNKNOWN
 
 
 def _items(path: Path) -> Iterator[Any]:
     """Of a list, or of the list "entries" of an object, which is read item by item."""
-    with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
-        is_list = path.suffix != ".bz2" and file.read(64).lstrip()[:1] == b"["
+    opener = {".gz": gzip.open, ".bz2": bz2.open}.get(path.suffix, open)
+    with opener(path, "rb") as file:
+        try:
+            is_list = file.read(64).lstrip()[:1] == b"["
+        except (OSError, EOFError):  # damaged: the streaming reader says so
+            is_list = False
         if is_list:
             file.seek(0)
             try:
                 yield from json.load(file)
-            except ValueError:
+            except (ValueError, OSError, EOFError):
                 raise MlipError("is not JSON", where=str(path), fix=_LAYOUTS) from None
             return
     yield from (value for key, value in members(path) if key == "entries")
 
 
-def _of_record(item: Any) -> tuple[Phase, bool]:
+def _of_record(item: Any, functional: str) -> Phase:
     composition = {str(symbol): float(amount) for symbol, amount in item["composition"].items()}
+    parameters, data = item.get("parameters") or {}, item.get("data") or {}
+    level = functional_of_run_type(parameters.get("run_type") or data.get("run_type"), functional)
     if "energy" in item:
-        total = float(item["energy"]) + float(item.get("correction") or 0.0)
-        return (composition, total / sum(composition.values())), False
-    return (composition, float(item["e_form"])), True
+        n = sum(composition.values())
+        # An entry without the key has no correction: that is how pymatgen reads it.
+        return Phase(composition, float(item["energy"]) / n, float(item.get("correction") or 0.0) / n, level)
+    # Formation energies of GGA and GGA+U are on one scale already.
+    return Phase(composition, float(item["e_form"]), 0.0, level.removesuffix("+U"), is_formation_energy=True)

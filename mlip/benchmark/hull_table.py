@@ -34,6 +34,9 @@ class HullErrors:
     """A row of the table. What has no prediction counts as not stable, and in no average; NaN when nothing is left."""
 
     n: int
+    """All materials whose distance is known."""
+    n_averaged: int
+    """Those with a prediction."""
     failed_percent: float
     mad: float
     """Median of the absolute error, eV/atom."""
@@ -69,6 +72,7 @@ def hull_errors(
     error = error[np.isfinite(error)]
     return HullErrors(
         len(reference),
+        len(error),
         100 * float(np.isnan(predicted).mean()) if len(reference) else float("nan"),
         float(np.median(error)) if len(error) else float("nan"),
         float(error.mean()) if len(error) else float("nan"),
@@ -95,18 +99,19 @@ def hull_table(models: Sequence[HullPredictions], notes: Sequence[str] = (), wit
             Estimate(getattr(errors, field), digits, intervals.get(field, Interval(np.nan, np.nan)))
             for field, (_, digits) in _COLUMNS.items()
         )
-        rows.append((model.name, *cells, str(errors.n), Estimate(model.seconds, 4)))
+        rows.append((model.name, *cells, str(errors.n_averaged), str(errors.n), Estimate(model.seconds, 4)))
     for name, numbers in published.HULL.items() if with_paper else ():
         cells = (numbers.get(field, "-") for field in _COLUMNS)
-        rows.append((f"{name} (paper)", *cells, "-", numbers["seconds"]))
+        rows.append((f"{name} (paper)", *cells, "-", "-", numbers["seconds"]))
     return Table(
         "hull",
         "Distance to the convex hull",
-        ("potential", *(column for column, _ in _COLUMNS.values()), "materials", "s each"),
+        ("potential", *(column for column, _ in _COLUMNS.values()), "materials", "of", "s each"),
         tuple(rows),
         (
             "MAD: median absolute error. P, R, F1: precision, recall and their harmonic mean for phases at most 0 and "
-            f"{NEARLY_STABLE} eV/atom above the hull.",
+            f"{NEARLY_STABLE} eV/atom above the hull. 'materials' are those that MAD and MAE are of, 'of' all that are "
+            "judged: what failed counts as not stable.",
             f"Intervals: 95 %, a bootstrap over materials ({RESAMPLES} samples, fixed seed); failed: Wilson's score.",
             *notes,
             *([f"(paper): {published.CITATION}."] if with_paper else []),

@@ -45,7 +45,7 @@ def intervals_95(
     return {
         name: wilson(value, shares[name]) if name in shares else _percentiles([s[name] for s in samples])
         for name, value in found.items()
-        if name != "n"
+        if not name.startswith("n_") and name != "n"
     }
 
 

@@ -11,26 +11,37 @@ VOLUME_OUTLIER = 1.0
 """Relative volume error beyond which a relaxation is an outlier."""
 ENERGY_OUTLIER = 1.5
 """eV/atom."""
+CONVENTIONS = {
+    "error": "potential - reference",
+    "percentage": "error / reference",
+    "volume_outlier_percent": 100 * VOLUME_OUTLIER,
+    "energy_outlier_ev_per_atom": ENERGY_OUTLIER,
+    "averages": "without failures and outliers",
+}
+"""What a program must know to read an `ErrorSummary`."""
 
 
 @dataclass(frozen=True)
 class ErrorSummary:
-    """One row of Table 3 or 4. Averages leave out failed relaxations and outliers; NaN when nothing is left."""
+    """One row of Table 3 or 4. Averages leave out failed relaxations and outliers; NaN when nothing is left. Errors are
+    potential minus reference."""
 
     n: int
     """All relaxations with a reference value."""
+    n_averaged: int
+    """Those that did not fail and are no outliers."""
     failed_percent: float
     """Of all."""
     outlier_percent: float
     """Of those that did not fail."""
     mean_error: float
-    """Signed, DFT minus potential; A^3/atom or eV/atom."""
+    """Signed; A^3/atom or eV/atom."""
     mpe: float
-    """Mean percentage error, (potential - DFT) / DFT."""
+    """Mean percentage error, of the reference: too high an energy is a negative share of a negative energy."""
     mape: float
     """Mean absolute percentage error."""
     mae: float
-    """A^3/atom or eV/atom."""
+    """Without outliers, A^3/atom or eV/atom."""
 
     def as_record(self) -> dict[str, float | int | None]:
         return {key: None if np.isnan(value) else value for key, value in asdict(self).items()}
@@ -42,12 +53,14 @@ class EnergyDistribution:
 
     n: int
     """All relaxations with a reference energy."""
+    n_averaged: int
+    """Those that did not fail."""
     failed_percent: float
     """Of all."""
     mae: float
-    """eV/atom."""
+    """With outliers, eV/atom."""
     rmse: float
-    """eV/atom."""
+    """With outliers, eV/atom."""
     outlier_percent: float
     """Of those that did not fail."""
     rmse_without_outliers: float
@@ -84,6 +97,7 @@ def energy_distribution(
     is_outlier = error > ENERGY_OUTLIER
     return EnergyDistribution(
         n=int(is_known.sum()),
+        n_averaged=len(error),
         failed_percent=_percent(is_known & ~is_relaxed, is_known),
         mae=_mean(error),
         rmse=_rms(error),
@@ -103,9 +117,10 @@ def _summarise(predicted, reference, is_outlier) -> ErrorSummary:
     relative = 100 * error / reference[counts]
     return ErrorSummary(
         n=int(is_known.sum()),
+        n_averaged=int(counts.sum()),
         failed_percent=_percent(has_failed, is_known),
         outlier_percent=_percent(is_outlier & is_relaxed, is_relaxed),
-        mean_error=_mean(-error),
+        mean_error=_mean(error),
         mpe=_mean(relative),
         mape=_mean(np.abs(relative)),
         mae=_mean(np.abs(error)),

@@ -1,6 +1,7 @@
 """Tables 3, 4 and 6 of "Improving machine-learning models in materials science through large datasets", from the
 results of any number of potentials: the paper's columns first, then what it left out: the number of materials, steps,
-seconds and reasons of failure, and an interval for each number.
+seconds and reasons of failure, and an interval for each number. Errors are potential minus reference; the paper's own
+rows keep the paper's sign, and the title says so.
 """
 
 from collections.abc import Sequence
@@ -8,17 +9,17 @@ from collections.abc import Sequence
 from mlip.benchmark import published
 from mlip.benchmark.comparison import PotentialResults, differences, source_of_reference
 from mlip.benchmark.intervals import RESAMPLES, Interval
-from mlip.benchmark.metrics import EnergyDistribution, ErrorSummary
+from mlip.benchmark.metrics import ENERGY_OUTLIER, VOLUME_OUTLIER, EnergyDistribution, ErrorSummary
 from mlip.benchmark.summary import Cost, Summary
 from mlip.benchmark.tables import Cell, Estimate, Table
 
-_COST_COLUMNS = ("materials", "steps", "s each", "not converged")
+_COST_COLUMNS = ("materials", "of", "steps", "s each", "not converged")
 _VOLUME = {
     "failed_percent": ("Failed %", 2),
     "outlier_percent": ("Outliers %", 2),
     "mpe": ("MPE %", 2),
     "mape": ("MAPE %", 2),
-    "mae": ("MAE Å³/atom", 3),
+    "mae": ("MAE without outliers Å³/atom", 3),
 }
 """Table 3: field -> column and digits."""
 _ENERGY = {
@@ -27,19 +28,34 @@ _ENERGY = {
     "mean_error": ("ME eV/atom", 4),
     "mpe": ("MPE %", 2),
     "mape": ("MAPE %", 2),
-    "mae": ("MAE eV/atom", 4),
+    "mae": ("MAE without outliers eV/atom", 4),
 }
-"""Table 4. The paper's column MPE holds mean signed errors in eV/atom, DFT minus potential (here ME)."""
+"""Table 4. The paper's column MPE holds mean signed errors in eV/atom, DFT minus potential: ME with the other sign."""
 _DISTRIBUTION = {
     "failed_percent": ("Failed %", 2),
-    "mae": ("MAE eV/atom", 4),
-    "rmse": ("RMSE eV/atom", 4),
+    "mae": ("MAE with outliers eV/atom", 4),
+    "rmse": ("RMSE with outliers eV/atom", 4),
     "outlier_percent": ("Outliers %", 2),
-    "rmse_without_outliers": ("RMSE without", 4),
-    "p90": ("90th percentile", 4),
-    "median": ("Median AE", 4),
+    "rmse_without_outliers": ("RMSE without outliers eV/atom", 4),
+    "p90": ("90th percentile of AE eV/atom", 4),
+    "median": ("Median AE eV/atom", 4),
 }
 """Table 6."""
+_COUNTS = "'materials' are those that the averages are of, 'of' all with a reference"
+_VOLUME_NOTE = (
+    f"Errors: potential minus reference. Outliers: |dV| > {100 * VOLUME_OUTLIER:g} % of the reference, shares of what "
+    f"did not fail; averages are without failures and outliers; {_COUNTS}."
+)
+_ENERGY_NOTE = (
+    "Errors: potential minus reference; percentages are of the reference, so a negative energy turns their sign. "
+    f"Outliers: |dE| > {ENERGY_OUTLIER:g} eV/atom, shares of what did not fail; averages are without failures and "
+    f"outliers; {_COUNTS}."
+)
+_DISTRIBUTION_NOTE = (
+    f"Outliers: |dE| > {ENERGY_OUTLIER:g} eV/atom, shares of what did not fail; averages are with outliers unless the "
+    f"column says otherwise; {_COUNTS}."
+)
+_PAPERS_SIGN = "ME of (paper): DFT minus potential, the paper's own sign"
 _INTERVALS_NOTE = (
     f"Intervals: 95 %; averages by a bootstrap over materials ({RESAMPLES} samples, fixed seed), "
     "shares by Wilson's score."
@@ -53,7 +69,7 @@ def volume_table(potentials: Sequence[PotentialResults], with_paper: bool = Fals
         f"Effective volume after relaxation, against {_reference(potentials)}",
         ("", "potential", *(column for column, _ in _VOLUME.values()), *_COST_COLUMNS),
         _rows(potentials, _volume_cells, published.VOLUME if with_paper else {}, list(_VOLUME)),
-        _notes(potentials, with_paper),
+        (_VOLUME_NOTE, *_notes(potentials, with_paper)),
     )
 
 
@@ -61,10 +77,11 @@ def energy_table(potentials: Sequence[PotentialResults], with_paper: bool = Fals
     """Table 4: errors of the relaxed energies, by dimensionality and potential."""
     return Table(
         "energy",
-        f"Energy after relaxation, against {_reference(potentials)} (ME: reference minus potential)",
+        f"Energy after relaxation, against {_reference(potentials)} (errors: potential minus reference"
+        f"{'; ' + _PAPERS_SIGN if with_paper else ''})",
         ("", "potential", *(column for column, _ in _ENERGY.values()), *_COST_COLUMNS),
         _rows(potentials, _energy_cells, published.ENERGY if with_paper else {}, list(_ENERGY)),
-        _notes(potentials, with_paper),
+        (_ENERGY_NOTE, *_notes(potentials, with_paper)),
     )
 
 
@@ -77,7 +94,7 @@ def pbesol_table(potentials: Sequence[PotentialResults]) -> Table:
             potential.name,
             *_estimates(summary.energy, summary.energy_intervals, _DISTRIBUTION),
             Estimate(summary.volume_mae, 3),
-            *_cost_cells(summary.energy.n, summary.cost),
+            *_cost_cells(summary.energy, summary.cost),
         )
         for potential in potentials
         for summary in potential.distributions
@@ -86,23 +103,23 @@ def pbesol_table(potentials: Sequence[PotentialResults]) -> Table:
     return Table(
         "pbesol",
         f"Energy errors after relaxation, eV/atom, against {_reference(potentials)}",
-        ("", "potential", *columns, "Volume MAE Å³/atom", *_COST_COLUMNS),
+        ("", "potential", *columns, "Volume MAE with outliers Å³/atom", *_COST_COLUMNS),
         tuple(sorted(rows, key=lambda row: row[0], reverse=True)),  # stable: potentials in their order
-        (*_protocols(potentials), *_notes(potentials, with_paper=False)),
+        (*_protocols(potentials), _DISTRIBUTION_NOTE, *_notes(potentials, with_paper=False)),
     )
 
 
 def _volume_cells(summary: Summary) -> tuple[Cell, ...]:
     return (
         *_estimates(summary.volume, summary.volume_intervals, _VOLUME),
-        *_cost_cells(summary.volume.n, summary.cost),
+        *_cost_cells(summary.volume, summary.cost),
     )
 
 
 def _energy_cells(summary: Summary) -> tuple[Cell, ...]:
     return (
         *_estimates(summary.energy, summary.energy_intervals, _ENERGY),
-        *_cost_cells(summary.energy.n, summary.cost),
+        *_cost_cells(summary.energy, summary.cost),
     )
 
 
@@ -126,9 +143,9 @@ def _estimates(
     return tuple(Estimate(getattr(errors, name), digits, intervals[name]) for name, (_, digits) in columns.items())
 
 
-def _cost_cells(n: int, cost: Cost) -> tuple[Cell, ...]:
+def _cost_cells(errors: ErrorSummary | EnergyDistribution, cost: Cost) -> tuple[Cell, ...]:
     reasons = ", ".join(f"{count} {reason}" for reason, count in cost.reasons.items() if reason != "converged")
-    return str(n), Estimate(cost.steps, 1), Estimate(cost.seconds, 3), reasons or "-"
+    return str(errors.n_averaged), str(errors.n), Estimate(cost.steps, 1), Estimate(cost.seconds, 3), reasons or "-"
 
 
 def _reference(potentials: Sequence[PotentialResults]) -> str:
@@ -155,6 +172,7 @@ def _protocol(potential: PotentialResults) -> str:
 def _notes(potentials: Sequence[PotentialResults], with_paper: bool) -> tuple[str, ...]:
     return (
         _INTERVALS_NOTE,
+        *(f"{note[0].upper()}{note[1:]}." for p in potentials if (note := p.functional_note)),
         *(f"Not alike: {line}." for line in differences(potentials)),
         *([f"(paper): {published.CITATION}."] if with_paper else []),
     )

@@ -2,7 +2,7 @@
 beside ours: J. Schmidt et al., Materials Today Physics 48, 101560 (2024).
 
 As printed there; a number that is not here is not at hand. In Table 4 its column "MPE" holds mean signed errors in
-eV/atom, DFT minus potential, and is our ME.
+eV/atom, DFT minus potential: our ME with the other sign.
 """
 
 CITATION = (

@@ -13,6 +13,7 @@ from jaxtyping import Bool
 from mlip.benchmark.volume import crystal_directions, effective_volume
 from mlip.data import Frame, Store
 from mlip.data.store import Material
+from mlip.errors import MlipError
 from mlip.relaxation import RelaxResult
 
 _DIGITS = 6
@@ -39,9 +40,15 @@ class Reference:
 
     @classmethod
     def read(cls, store: Store, k: int, start: str) -> "Reference":
-        """Of the store's material k; `start`: "last" or "first" frame of its path."""
+        """Of the store's material k; `start`: its relaxed structure ("last") or the "first" frame of its path.
+
+        Raises:
+            MlipError: the store has no relaxed structure of it; its periodicity does not fit its dimensionality.
+        """
         material: Material = store.material(k)
-        frame = store.frame(material.frames[-1])
+        frame = store.relaxed_frame(material)
+        if frame is None:
+            raise MlipError(f"no relaxed structure to compare with: {material.why_not_relaxed}", where=material.id)
         relaxed = _atoms(frame)
         return cls(
             material=k,

@@ -21,8 +21,8 @@ from ase import Atoms
 from mlip.benchmark.comparison import PotentialResults
 from mlip.benchmark.reference import Reference
 from mlip.data import Store
-from mlip.data.outliers import END_REMOVED
 from mlip.errors import MlipError
+from mlip.functionals import check_functionals
 from mlip.potential import Potential, open_potential
 from mlip.relaxation import RelaxResult, Statistics, check_options, relaxations
 from mlip.relaxation.cell import Along
@@ -59,6 +59,7 @@ class BenchmarkRun:
             "materials": len(self.records),
             "left_out": self.left_out,
             "added": self.n_added,
+            "functional_note": self.results.functional_note,
             "reasons": dict(Counter(r["reason"] for r in self.records).most_common()),
             "mean_force_calls": float(np.mean([r["n_steps"] + 1 for r in relaxed])) if relaxed else None,
             "seconds_per_structure": self.statistics.seconds / self.n_added if self.n_added else None,
@@ -78,7 +79,7 @@ class BenchmarkRun:
                 f"the device stood idle for {100 * cost.idle_fraction:.0f} % of the time"
             )
         for why, ids in self.left_out.items():
-            lines.append(f"{len(ids)} materials left out, {why}: " + ", ".join(ids))
+            lines.append(f"{len(ids)} materials left out ({why}): " + ", ".join(ids))
         return lines
 
 
@@ -94,18 +95,20 @@ def run_relaxation_benchmark(
     symmetry: bool = False,
     dtype: str = "float32",
     cluster: str | None = None,
+    allow_functional_mismatch: bool = False,
     progress: bool = True,
 ) -> BenchmarkRun:
     """Relax the materials of a split and append a record of each to OUT/results.jsonl; done ones are skipped.
 
     Args:
-        start: "last" or "first" frame of each path; the reference is always the last.
+        start: "last" (the relaxed structure) or "first" frame of each path; the reference is always relaxed.
         symmetry: keep the space group of each structure.
         cluster: a Dask scheduler's address, or "local:N" for N worker processes here; by default this process.
+        allow_functional_mismatch: the references may be of another functional than the potential; tables say so.
 
     Raises:
-        MlipError: an option out of range; a split that is unknown or has no materials; OUT has results of another
-            potential, store or protocol; no such cluster.
+        MlipError: references of another functional; an option out of range; a split that is unknown or has no
+            materials; OUT has results of another potential, store or protocol; no such cluster.
     """
     for name, value, known in (("split", split, SPLITS), ("start", start, STARTS)):
         if value not in known:
@@ -116,6 +119,14 @@ def run_relaxation_benchmark(
         chosen, left_out = _choose(store, split, start)
         if not chosen:
             raise MlipError(f"no materials in split {split!r}", where=str(store_path), fix="try --split all")
+        check_functionals(
+            potential.metadata.functional,
+            {store.material(k).functional for k in chosen},
+            of_ours="the potential",
+            of_theirs="the references",
+            where=str(store_path),
+            allowed=allow_functional_mismatch,
+        )
         settings = {"fmax": fmax, "steps": steps, "symmetry": symmetry, "dtype": dtype}
         protocol = _protocol(potential_path, store, split, start, settings)
         with ResultsFile(Path(out) / "results.jsonl", protocol) as results:
@@ -129,7 +140,8 @@ def run_relaxation_benchmark(
             with progress_bar(progress) as bar:
                 task = bar.add_task("relaxing", total=len(done) + len(references), completed=len(done))
                 for index, result, seconds in ended:
-                    results.append(references[index].record(result, seconds))
+                    record = references[index].record(result, seconds)
+                    results.append(record | {"potential_functional": potential.metadata.functional})
                     bar.advance(task)
     return run
 
@@ -141,8 +153,8 @@ def _choose(store: Store, split: str, start: str) -> tuple[list[int], dict[str, 
     for k, material in enumerate(store.materials()):
         if split not in ("all", material.split):
             continue
-        if END_REMOVED in material.properties:
-            left_out.setdefault("an outlier rule having removed their relaxed structure", []).append(material.id)
+        if material.why_not_relaxed is not None:
+            left_out.setdefault(material.why_not_relaxed, []).append(material.id)
         elif start == "first" and len(material.frames) == 1:
             left_out.setdefault("having a relaxed structure only", []).append(material.id)
         else:
@@ -175,17 +187,9 @@ def _protocol(potential_path, store: Store, split, start, settings: dict[str, An
             "name": store.path.name,
             "materials": store.n_materials,
             "frames": store.n_frames,
-            "content_sha256": _content_hash(store),
+            "content_sha256": store.content_sha256,
         },
         "split": split,
         "start": start,
         **settings,
     }
-
-
-def _content_hash(store: Store) -> str:
-    """Hash of the checksums that the store's files carry of each column and of the metadata."""
-    content = hashlib.sha256()
-    for shard in store.shards:
-        content.update(shard.file["checksums"].asstr()[()].encode())
-    return content.hexdigest()

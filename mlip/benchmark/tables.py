@@ -168,6 +168,7 @@ def _as_json(cell: Cell) -> Any:
 
 
 def _latex(text: str) -> str:
-    for plain, command in (("%", r"\%"), ("_", r"\_"), ("Å", r"\AA{}"), ("³", "$^3$"), ("&", r"\&"), ("#", r"\#")):
+    signs = ("%", r"\%"), ("_", r"\_"), ("Å", r"\AA{}"), ("³", "$^3$"), ("&", r"\&"), ("#", r"\#")
+    for plain, command in (*signs, ("|", "$|$"), ("<", "$<$"), (">", "$>$")):  # others in LaTeX's text fonts
         text = text.replace(plain, command)
     return text

@@ -33,7 +33,9 @@ def relaxation(
     store: Annotated[Path, typer.Argument(help="The store whose materials are relaxed.")],
     out: Annotated[Path, typer.Option(help="Folder for results.jsonl, tables and plots; a killed run goes on.")],
     split: Annotated[str, typer.Option(help="train, val, test or all.")] = "test",
-    start: Annotated[str, typer.Option(help="Start from the 'last' or the 'first' frame of each path.")] = "last",
+    start: Annotated[
+        str, typer.Option(help="Start from each path's relaxed structure ('last'), or its 'first'.")
+    ] = "last",
     fmax: Annotated[float, typer.Option(help="Converged below this force, eV/A.")] = 0.05,
     steps: Annotated[int, typer.Option(help="At most so many steps.")] = 500,
     symmetry: Annotated[bool, typer.Option("--symmetry", help="Keep the space group of each structure.")] = False,
@@ -42,6 +44,10 @@ def relaxation(
         str | None,
         typer.Option(help="Relax on Dask workers: a scheduler's address, or local:N for N worker processes here."),
     ] = None,
+    allow_functional_mismatch: Annotated[
+        bool,
+        typer.Option("--allow-functional-mismatch", help="References may be of another functional; the tables say so."),
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Relax every material of a split; volume and energy errors by dimensionality.
@@ -51,6 +57,7 @@ def relaxation(
     from rich.console import Console
 
     from mlip.benchmark.histograms import plot_errors
+    from mlip.benchmark.metrics import CONVENTIONS
     from mlip.benchmark.paper_tables import energy_table, volume_table
     from mlip.benchmark.relaxation import run_relaxation_benchmark
     from mlip.benchmark.report import write_report
@@ -66,6 +73,7 @@ def relaxation(
         symmetry=symmetry,
         dtype=dtype,
         cluster=cluster,
+        allow_functional_mismatch=allow_functional_mismatch,
         progress=not as_json,
     )
     tables = volume_table([run.results]), energy_table([run.results])
@@ -74,7 +82,7 @@ def relaxation(
     plot_errors([run.results], out)
     write_report([run.results], tables, out / "report.html")
     rows = {f"{summary.dimensionality}D": summary.as_record() for summary in run.results.summaries}
-    answer = {"tables": rows, "run": run.summary()}
+    answer = {"tables": rows, "conventions": CONVENTIONS, "run": run.summary()}
     (out / "summary.json").write_text(json.dumps(answer, indent=1) + "\n")
     if as_json:
         print(json.dumps(answer))

@@ -18,11 +18,16 @@ def evaluate(
     potential: Path = typer.Argument(help="A potential or a property model (.safetensors)."),
     data: Path = typer.Argument(help="A store, or (of a potential) any file that `mlip data build` reads."),
     split: str = typer.Option(None, "--split", help="Of a store: train, val or test. Default: all frames."),
-    functional: str = typer.Option(None, "--functional", help="Of a file that does not tell: PBE, ..."),
+    functional: str = typer.Option(
+        None, "--functional", help="Of a file that does not tell; of a store: these frames alone."
+    ),
     keys: str = typer.Option(None, "--keys", help="Labels of a file under other names: energy=REF_energy,forces=..."),
     head: str = typer.Option(None, "--head", help="Of a potential with several: the one to be evaluated."),
     dtype: str = typer.Option("float32", "--dtype", help="float32 or float64."),
     elements: bool = typer.Option(False, "--elements", help="Every element, not the ten with the worst errors."),
+    allow_functional_mismatch: bool = typer.Option(
+        False, "--allow-functional-mismatch", help="Compare with labels of another functional; the table says so."
+    ),
     as_json: bool = typer.Option(False, "--json", help="Print JSON instead of the table."),
 ) -> None:
     """Energy, force and stress errors of a potential by dimensionality, beside E0 only, F = 0 and S = 0; errors of a
@@ -38,10 +43,16 @@ def evaluate(
     if is_property_model(potential):
         if functional is not None or head is not None:
             raise MlipError("--functional and --head are for potentials", where=str(potential))
-        _property_model(potential, data, split, dtype, elements, as_json)
+        _property_model(potential, data, split, dtype, elements, as_json, allow_functional_mismatch)
         return
     errors = evaluate_path(
-        open_potential(potential, head), data, split=split, functional=functional, keys=parsed_keys(keys), dtype=dtype
+        open_potential(potential, head),
+        data,
+        split=split,
+        functional=functional,
+        keys=parsed_keys(keys),
+        dtype=dtype,
+        allow_functional_mismatch=allow_functional_mismatch,
     )
     if as_json:
         typer.echo(json.dumps(errors.as_json()))
@@ -51,7 +62,9 @@ def evaluate(
         Console().print(*error_tables(errors, title, all_elements=elements))
 
 
-def _property_model(path: Path, data: Path, split: str | None, dtype: str, all_elements: bool, as_json: bool) -> None:
+def _property_model(
+    path: Path, data: Path, split: str | None, dtype: str, all_elements: bool, as_json: bool, allowed: bool
+) -> None:
     from mlip.data import Store
     from mlip.evaluation.evaluate import is_store
     from mlip.evaluation.property_errors import evaluate_property
@@ -62,7 +75,7 @@ def _property_model(path: Path, data: Path, split: str | None, dtype: str, all_e
     if not is_store(data):
         raise MlipError("a property model is evaluated on a store", where=str(data), fix="mlip data build")
     with Store(data) as store:
-        errors = evaluate_property(model, store, split, dtype=dtype)
+        errors = evaluate_property(model, store, split, dtype=dtype, allow_functional_mismatch=allowed)
     if not errors.ids:
         why = "".join(f"; {count} left out: {reason}" for reason, count in errors.left_out.items())
         raise MlipError(f"no material with {name} to compare with{why}", where=str(data))
@@ -82,5 +95,7 @@ def _print(errors: "PropertyErrors", title: str, all_elements: bool) -> None:
     shown = worst if all_elements else worst[:_WORST_ELEMENTS]
     which = "" if len(shown) == len(worst) else f": the {len(shown)} of {len(worst)} with the largest (all: --elements)"
     print_table(out, f"By element{which}", ("", "materials", "MAE"), [(symbol, *known) for symbol, known in shown])
+    if errors.functional_note:
+        out.print(errors.functional_note, highlight=False, markup=False)
     for reason, count in errors.left_out.items():
         out.print(f"{count} left out: {reason}", highlight=False, markup=False)

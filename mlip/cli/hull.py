@@ -26,6 +26,13 @@ def hull(
     split: Annotated[str, typer.Option(help="train, val, test or all.")] = "test",
     out: Annotated[Path | None, typer.Option(help="Folder to write the table to, as Markdown, CSV and LaTeX.")] = None,
     with_paper: Annotated[bool, typer.Option("--with-paper", help="The paper's own rows beside.")] = False,
+    allow_functional_mismatch: Annotated[
+        bool,
+        typer.Option(
+            "--allow-functional-mismatch",
+            help="Models, materials and references may be of several functionals or run types; the table says so.",
+        ),
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print numbers as JSON.")] = False,
 ) -> None:
     """Table 5 of the paper: errors of the distance to the hull, time, and which stable materials are found."""
@@ -33,5 +40,7 @@ def hull(
     from mlip.benchmark.hull_table import hull_table
     from mlip.cli.benchmark import show_table
 
-    predictions, notes = run_hull_benchmark(store, models, split=split, references=references or ())
+    predictions, notes = run_hull_benchmark(
+        store, models, split=split, references=references or (), allow_functional_mismatch=allow_functional_mismatch
+    )
     show_table(hull_table(predictions, notes, with_paper), out, as_json)

@@ -19,6 +19,13 @@ def screen(
         str | None,
         typer.Option(help="Predict and relax on Dask: tcp://HOST:PORT, slurm:JOBS,cores=16,..., or local:N."),
     ] = None,
+    allow_functional_mismatch: Annotated[
+        bool,
+        typer.Option(
+            "--allow-functional-mismatch",
+            help="Model, potential and the prototypes' store may be of several functionals; the summary says so.",
+        ),
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON.")] = False,
 ) -> None:
     """Put elements on prototypes, predict distances to the hull, keep the best of each composition, relax it.
@@ -31,8 +38,11 @@ def screen(
     from mlip.screening.round import describe_plan, run_round
 
     resolved = read_recipe(recipe, ScreeningRecipe, overrides or ())
+    allowed = {"allow_functional_mismatch": allow_functional_mismatch}
     summary = (
-        describe_plan(plan_round(resolved)) if dry_run else run_round(resolved, cluster=cluster, progress=not as_json)
+        describe_plan(plan_round(resolved, **allowed))
+        if dry_run
+        else run_round(resolved, cluster=cluster, progress=not as_json, **allowed)
     )
     if as_json:
         import json
@@ -50,4 +60,5 @@ def _show(summary: dict[str, Any]) -> None:
     def text(value: Any) -> Any:
         return ", ".join(f"{n:,} {what}" for what, n in value.items()) if isinstance(value, dict) else value
 
-    print_rows(console(), "screening", [(key.replace("_", " "), text(value)) for key, value in summary.items()])
+    rows = [(key.replace("_", " "), text(value)) for key, value in summary.items() if value is not None]
+    print_rows(console(), "screening", rows)

@@ -37,6 +37,7 @@ from mlip.data.pymatgen_json import (
 )
 from mlip.data.records import Entry, Frame, MalformedError, Skipped, Trajectory
 from mlip.data.restarts import RESTART, is_same_geometry
+from mlip.data.schema import CORRECTION, END_REMOVED
 from mlip.data.sound_paths import sound_path
 from mlip.data.streams import OnBytes
 
@@ -123,6 +124,7 @@ def trajectory_from_runs(material_id: str, runs: Any, functional: str, dimension
     dropped: Counter[str] = Counter()
     species = SpeciesBefore()
     heavy: list[str] = []
+    lost_end = False
     for calculation, run in enumerate(typed(runs, list, "the material")):
         for ionic_step, step in enumerate(typed(get(run, "steps", f"run {calculation}"), list, "steps")):
             where = f"run {calculation} step {ionic_step}"
@@ -136,7 +138,8 @@ def trajectory_from_runs(material_id: str, runs: Any, functional: str, dimension
                 where=where,
                 species=species,
             )
-            if isinstance(frame, str):
+            lost_end = isinstance(frame, str)
+            if lost_end:
                 dropped[frame] += 1
                 continue
             if frames and not _is_same_composition(frame, frames[0]):
@@ -150,7 +153,9 @@ def trajectory_from_runs(material_id: str, runs: Any, functional: str, dimension
     if not frames:
         found = ", ".join(f"{count} x {reason}" for reason, count in dropped.items()) or "no step at all"
         raise MalformedError("no usable step", found)
-    return Trajectory(material_id, frames, functional, dimensionality, {}, dropped, heavy_hydrogen_remark(heavy))
+    properties = {END_REMOVED: 1.0} if lost_end else {}
+    heavy_remark = heavy_hydrogen_remark(heavy)
+    return Trajectory(material_id, frames, functional, dimensionality, properties, dropped, heavy_remark)
 
 
 def entry_from_dict(entry: Any, functional: str, dimensionality: int) -> Entry:
@@ -174,9 +179,22 @@ def entry_from_dict(entry: Any, functional: str, dimensionality: int) -> Entry:
         stress=stress_of(data.get("stress")),
         magmoms=array(site_properties(structure, "magmom"), (n,)),
     )
-    properties = scalar_properties(data) | {"volume": float(abs(np.linalg.det(frame.cell)))}
+    properties = scalar_properties(data) | _level_of_theory(entry)
+    properties["volume"] = float(abs(np.linalg.det(frame.cell)))
     heavy = heavy_hydrogen_remark([frame.name] if species.is_heavy_hydrogen else [])
     return Entry(_entry_id(entry), frame, functional, dimensionality, properties, heavy)
+
+
+def _level_of_theory(entry: Mapping[str, Any]) -> dict[str, float | str]:
+    """The entry's run type, such as GGA+U, and the correction of its energy, eV per cell, where it states them. The
+    frame's energy is without the correction."""
+    found: dict[str, float | str] = {}
+    parameters = entry.get("parameters")
+    if isinstance(parameters, dict) and isinstance(run_type := parameters.get("run_type"), str) and run_type:
+        found["run_type"] = run_type
+    if is_number(correction := entry.get("correction")):
+        found[CORRECTION] = float(correction)
+    return found
 
 
 def scalar_properties(data: Mapping[str, Any]) -> dict[str, float | str]:

@@ -15,6 +15,7 @@ from ase.geometry import get_distances, minkowski_reduce
 from jaxtyping import Bool
 
 from mlip.data.records import Frame, Trajectory
+from mlip.data.schema import END_REMOVED
 from mlip.data.stacked import StackedFrames, chosen, column, energies_per_atom
 from mlip.errors import MlipError
 from mlip.units import kilobar_to_ev_per_a3
@@ -106,10 +107,6 @@ RULE_SETS: dict[str, tuple[Rule | PathRule, ...]] = {
 }
 """By name: the paper's filters of its 2D and its PBEsol data; the rules of paths (of real relaxations no restart jumps
 by more than 0.012 eV/atom; LeMaterial's reader, too, drops steps 1 eV/atom above the end); and no filter."""
-
-
-END_REMOVED = "path_end_removed"
-"""Property of a material whose relaxed structure was an outlier: 1."""
 
 
 def rules_named(names: str) -> tuple[Rule | PathRule, ...]:

@@ -19,6 +19,12 @@ FORMAT_VERSION = 1
 SPLITS = ("train", "val", "test")
 """A split is stored as its place in this tuple."""
 
+END_REMOVED = "path_end_removed"
+"""Property of a material whose path has lost its end, the relaxed structure: 1."""
+
+CORRECTION = "correction"
+"""Property of a material from a computed entry: what its source adds to the energy, eV per cell."""
+
 
 def split_code(split: str) -> int:
     """The number that stands for a split in the store."""

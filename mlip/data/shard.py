@@ -18,6 +18,7 @@ from mlip.data.ragged import rows_from
 from mlip.data.records import Frame
 from mlip.data.schema import (
     ATOM_COLUMNS,
+    END_REMOVED,
     FORMAT,
     FORMAT_VERSION,
     FRAME_COLUMNS,
@@ -68,6 +69,19 @@ class Material:
     """'train', 'val' or 'test'."""
     frames: range
     """Its frames' indices in the store."""
+
+    @property
+    def relaxed(self) -> int | None:
+        """Index of the frame that is its relaxed structure, the end of its path; None if `why_not_relaxed` says why
+        there is none."""
+        return self.frames[-1] if self.why_not_relaxed is None else None
+
+    @property
+    def why_not_relaxed(self) -> str | None:
+        """Why no frame is its relaxed structure; None if one is."""
+        if END_REMOVED in self.properties:
+            return "their relaxed structure was removed (an outlier, or without labels)"
+        return None if self.frames else "they have no frame"
 
 
 def shard_paths(path: Path) -> list[Path]:
@@ -189,6 +203,14 @@ class Shard:
             return json.loads(self.file["metadata"].asstr()[()])
         except (KeyError, ValueError, OSError) as error:
             raise self.damaged(f"its metadata cannot be read ({_reason(error)})") from None
+
+    @property
+    def checksums(self) -> str:
+        """JSON: the checksum of each column and of the metadata."""
+        try:
+            return self.file["checksums"].asstr()[()]
+        except (KeyError, ValueError, OSError) as error:
+            raise self.damaged(f"its checksums cannot be read ({_reason(error)})") from None
 
     def read(self, path: str, rows: int | slice) -> Any:
         """Rows of a column; what HDF5's checksums find damaged is an MlipError."""

@@ -4,6 +4,7 @@ Columnar with ragged offsets (`mlip.data.schema`), so that opening reads no per-
 one contiguous read a column. Written by `StoreWriter` (`mlip.data.writer`), which is atomic.
 """
 
+import hashlib
 import os
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
@@ -92,6 +93,18 @@ class Store:
             return {shard.path.name: shard.metadata for shard in self.shards}
         return self.shards[0].metadata
 
+    @property
+    def content_sha256(self) -> str:
+        """Checksum of what the store holds, its columns and metadata; names and places of its files are no part of it.
+
+        Raises:
+            MlipError: a file's record of checksums cannot be read.
+        """
+        content = hashlib.sha256()
+        for shard in self.shards:
+            content.update(shard.checksums.encode())
+        return content.hexdigest()
+
     def frame(self, k: int) -> Frame:
         """Frame k; labels that are missing altogether are None, single missing values NaN.
 
@@ -116,6 +129,13 @@ class Store:
         """All materials in order, read in blocks."""
         for shard, first_frame in zip(self.shards, self._frame_starts, strict=False):
             yield from shard.materials(first_frame)
+
+    def relaxed_frame(self, material: Material) -> Frame | None:
+        """The relaxed structure of a material of this store; None where `material.why_not_relaxed` says why.
+
+        A path may have lost its end: then its last frame is not relaxed. So nothing else asks for a last frame.
+        """
+        return None if material.relaxed is None else self.frame(material.relaxed)
 
     def trajectories(self) -> Iterator[Trajectory]:
         """All materials in order with their frames, as `StoreWriter.add` takes them."""

@@ -12,14 +12,32 @@ WORST_ELEMENTS = 10
 
 
 def error_tables(errors: Errors, title: str, *, all_elements: bool = False) -> list[Table]:
-    """The first is beside trivial predictors; what was left out stands below it."""
+    """The first is beside trivial predictors; what was left out stands below it. Each says how many frames had each
+    label, unless all had all."""
     rows = errors.rows
     if len(rows) == 2:  # one dimensionality, and "all" says it again
         rows = rows[:1]
     main = _trivial_predictors(rows)
     main.title = title + (" (surrogate labels)" if errors.is_surrogate else "")
-    main.caption = "; ".join(f"{count} left out: {why}" for why, count in errors.left_out.items())
-    return [main, _other_measures(rows), _mattersim_norms(rows), _element_table(errors.elements, all_elements)]
+    left_out = [f"{count} left out: {why}" for why, count in errors.left_out.items()]
+    main.caption = "; ".join([*([errors.functional_note] if errors.functional_note else []), *left_out])
+    tables = [main, _other_measures(rows), _mattersim_norms(rows), _element_table(errors.elements, all_elements)]
+    if labels := _labels(rows):
+        for table in tables:
+            table.caption = "; ".join([str(table.caption), labels] if table.caption else [labels])
+    return tables
+
+
+def _labels(rows: Sequence[ErrorRow]) -> str | None:
+    """How many frames had each label; None if all had all."""
+    if all(row.n_frames == row.n_energies == row.n_forces == row.n_stresses for row in rows):
+        return None
+    told = (
+        f"{row.dimensionality}: of {row.n_frames:,} frames {row.n_energies:,} with energy, {row.n_forces:,} with "
+        f"forces, {row.n_stresses:,} with stress"
+        for row in rows
+    )
+    return f"labels: {'; '.join(told)}"
 
 
 def _trivial_predictors(rows: Iterable[ErrorRow]) -> Table:
@@ -56,8 +74,8 @@ def _other_measures(rows: Iterable[ErrorRow]) -> Table:
         "S median\nGPa",
         "S RMSE\nGPa",
         title="In other measures",
-        caption="mean: signed; offsets: MAE when a constant for each element has been fitted to the errors; "
-        "by frame: mean of the frames' MAE",
+        caption="mean: signed, potential minus label; offsets: MAE when a constant for each element has been fitted to "
+        "the errors; by frame: mean of the frames' MAE",
     )
     for row in rows:
         table.add_row(
@@ -105,7 +123,8 @@ def _element_table(rows: Sequence[ElementRow], all_elements: bool) -> Table:
         "F MAE\neV/Å",
         "F = 0\neV/Å",
         title=title,
-        caption="E MAE: of the frames that contain it; E offset: the constant fitted to the errors",
+        caption="E MAE: of the frames that contain it; E offset: the constant fitted to the errors, potential minus "
+        "label",
     )
     for row in rows:
         table.add_row(
@@ -131,4 +150,4 @@ def _table(*headings: str, title: str = "", caption: str = "") -> Table:
 
 
 def _texts(digits: int, *values: float) -> list[str]:
-    return [f"{value:.{digits}f}" for value in values]
+    return ["-" if value != value else f"{value:.{digits}f}" for value in values]

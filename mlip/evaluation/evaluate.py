@@ -9,17 +9,23 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from mlip.data import Store
 from mlip.data.naming import CONTRADICTION
 from mlip.data.records import Entry, Skipped
-from mlip.data.sources import read_source, source_files
+from mlip.data.sources import NO_MATERIAL, NOT_READ, read_past_faults, read_source, source_files
+from mlip.data.store import Material
 from mlip.errors import MlipError
 from mlip.evaluation.comparison import Comparison, LabelledFrame, compare
 from mlip.evaluation.frame_errors import Errors
+from mlip.functionals import check_functionals
 from mlip.graph.crystal import crystal_graph
 from mlip.potential import Potential
 from mlip.runtime import precision_scope
 
+UNLABELLED = "neither energy nor forces nor stress is known"
+"""Why a frame is not compared: it has no label."""
 _CHUNK = 1024  # frames held in memory at once
 _REASONS = 3  # for leaving frames out, in an error
 
@@ -46,7 +52,8 @@ def evaluate(
         for _, comparison in compared(potential, frames, errors=errors, dtype=dtype):
             errors.add(comparison)
     if not errors.n_frames:
-        fix = "check the file, --split, or the potential's elements"
+        is_bare = set(errors.left_out) == {UNLABELLED}
+        fix = "label the frames first" if is_bare else "check the file, --split, or the potential's elements"
         raise MlipError(f"no labelled frame to compare with{_why_left_out(errors)}", where=where, fix=fix)
     return errors
 
@@ -63,10 +70,10 @@ def compared(
     potential: Potential, frames: Iterable[LabelledFrame], *, errors: Errors, dtype: str = "float32"
 ) -> Iterator[tuple[list[LabelledFrame], Comparison]]:
     """Frames with their labels and predictions, a chunk at a time; those that no prediction can be made for are left
-    out and counted in `errors`. Within a chunk they are sorted by size."""
+    out and counted in `errors`, as are those without a label. Within a chunk they are sorted by size."""
     frames = iter(frames)
     while chunk := list(islice(frames, _CHUNK)):
-        known = [item for item in chunk if _is_known(potential, item, errors)]
+        known = [item for item in chunk if _is_labelled(item, errors) and _is_known(potential, item, errors)]
         # Neighbours in size share a batch: less padding.
         known.sort(key=lambda item: len(item.frame))
         items, predictions = _predictions(potential, known, dtype, errors)
@@ -97,6 +104,14 @@ def _has_graph(potential: Potential, item: LabelledFrame, errors: Errors) -> boo
     return True
 
 
+def _is_labelled(item: LabelledFrame, errors: Errors) -> bool:
+    frame = item.frame
+    is_labelled = not np.isnan(frame.energy) or frame.forces is not None or frame.stress is not None
+    if not is_labelled:
+        errors.leave_out(UNLABELLED)
+    return is_labelled
+
+
 def _is_known(potential: Potential, item: LabelledFrame, errors: Errors) -> bool:
     try:
         potential.check_elements(item.frame.numbers)
@@ -108,10 +123,16 @@ def _is_known(potential: Potential, item: LabelledFrame, errors: Errors) -> bool
 
 def store_frames(store: Store, split: str | None, functional: str | None = None) -> Iterator[LabelledFrame]:
     """The frames of a split and of a functional (None: of all), in order."""
+    for material in chosen_materials(store, split, functional):
+        for k in material.frames:
+            yield LabelledFrame(store.frame(k), material.id, material.dimensionality, material.functional)
+
+
+def chosen_materials(store: Store, split: str | None, functional: str | None = None) -> Iterator[Material]:
+    """The materials of a split and of a functional (None: of all), in order."""
     for material in store.materials():
         if split in (None, material.split) and functional in (None, material.functional):
-            for k in material.frames:
-                yield LabelledFrame(store.frame(k), material.id, material.dimensionality, material.functional)
+            yield material
 
 
 def evaluate_path(
@@ -122,24 +143,53 @@ def evaluate_path(
     functional: str | None = None,
     keys: Mapping[str, str] | None = None,
     dtype: str = "float32",
+    allow_functional_mismatch: bool = False,
 ) -> Errors:
     """Errors on a store (or one split of it), or on any file or folder that the readers take.
 
     Args:
-        functional: of a file that does not tell it.
+        functional: of a file that does not tell it; of a store only the frames of this one.
         keys: of a file: labels that it has under other names than ASE's (`mlip.data.labels`).
+        allow_functional_mismatch: the labels may be of another functional than the potential.
 
     Raises:
-        MlipError: nothing there, not readable, no frame left, or a split of what is not a store.
+        MlipError: nothing there, not readable, no frame left, labels of another functional, or a split of what is not
+            a store.
     """
+    options = {"where": str(data), "allowed": allow_functional_mismatch}
+    errors = Errors()
     if is_store(data):
         with Store(data) as store:
-            return evaluate(potential, store_frames(store, split), dtype=dtype, where=str(data))
+            frames = store_frames(store, split, functional)
+            chosen = {material.functional for material in chosen_materials(store, split, functional)}
+            errors.functional_note = _functional_note(potential, chosen, **options)
+            return evaluate(potential, frames, dtype=dtype, errors=errors, where=str(data))
     if split is not None:
         raise MlipError("only a store has splits", where=str(data), fix="leave out --split")
-    errors = Errors()
-    return evaluate(
-        potential, source_frames(data, functional, errors, keys), dtype=dtype, errors=errors, where=str(data)
+    frames = _of_known_functional(potential, source_frames(data, functional, errors, keys), errors, **options)
+    return evaluate(potential, frames, dtype=dtype, errors=errors, where=str(data))
+
+
+def _of_known_functional(
+    potential: Potential, frames: Iterable[LabelledFrame], errors: Errors, **options: Any
+) -> Iterator[LabelledFrame]:
+    """The frames, each functional compared with the potential's when it comes up."""
+    seen: set[str] = set()
+    for item in frames:
+        if item.functional not in seen:
+            seen.add(item.functional)
+            errors.functional_note = _functional_note(potential, seen, **options)
+        yield item
+
+
+def _functional_note(potential: Potential, functionals: set[str], *, where: str, allowed: bool) -> str | None:
+    return check_functionals(
+        potential.metadata.functional,
+        functionals,
+        of_ours="the potential",
+        of_theirs="the labels",
+        where=where,
+        allowed=allowed,
     )
 
 
@@ -153,14 +203,21 @@ def is_store(path: Path) -> bool:
 def source_frames(
     path: Path, functional: str | None, errors: Errors, keys: Mapping[str, str] | None = None
 ) -> Iterator[LabelledFrame]:
-    """The frames of a file or folder, streaming; materials that cannot be used are counted in `errors`.
+    """The frames of a file or folder, streaming; materials, and files of a folder, that cannot be used are counted in
+    `errors`.
 
     Raises:
-        MlipError: a material states another functional than the one given.
+        MlipError: a material states another functional than the one given, or `path` is a file that cannot be read.
     """
     for file in source_files([path]):
-        for material in read_source(file, functional=functional, keys=keys):
+        materials = read_source(file, functional=functional, keys=keys)
+        if path.is_dir():
+            materials = read_past_faults(materials, file, file.name, lambda skipped: skipped)
+        for material in materials:
             if isinstance(material, Skipped):
+                if material.reason in (NOT_READ, NO_MATERIAL):
+                    errors.leave_out(f"{file.name}: {material.reason}: {material.detail}")
+                    continue
                 if material.reason.startswith(CONTRADICTION):
                     raise MlipError(material.reason, where=f"{file}: {material.material_id}", fix="leave it out")
                 errors.leave_out(material.reason)

@@ -64,6 +64,10 @@ class ErrorRow:
 
     dimensionality: str
     n_frames: int
+    n_energies: int
+    """Frames whose energy is known; of forces and stresses likewise, if of any atom or component."""
+    n_forces: int
+    n_stresses: int
     energy_mae: float
     """meV/atom, as all energies."""
     energy_rmse: float
@@ -102,6 +106,8 @@ class Group:
     """Sums over the frames of one dimensionality, or of all."""
 
     n_frames: int = 0
+    n_stresses: int = 0
+    """Frames with any component."""
     energy: Mean = field(default_factory=Mean)
     energy_e0: Mean = field(default_factory=Mean)
     forces: Mean = field(default_factory=Mean)
@@ -132,11 +138,13 @@ class Group:
         self.stress_norm.add(_frobenius_norms(frames.stress.errors))
         self.stress_zero.add(frames.stress.labels)
         self.stress_norm_zero.add(_frobenius_norms(frames.stress.labels))
+        self.n_stresses += int((~np.isnan(frames.stress.labels)).any(axis=1).sum())
         known = frames.stress.known()
         self.stresses.append(np.abs(known.errors).astype(np.float32))
 
     def merge(self, other: "Group") -> None:
         self.n_frames += other.n_frames
+        self.n_stresses += other.n_stresses
         self.stresses.extend(other.stresses)
         for name, value in vars(self).items():
             if isinstance(value, Mean | EnergyErrors):
@@ -146,6 +154,9 @@ class Group:
         return ErrorRow(
             dimensionality=dimensionality,
             n_frames=self.n_frames,
+            n_energies=self.energy.count,
+            n_forces=self.forces_by_frame.count,
+            n_stresses=self.n_stresses,
             energy_mae=1000 * self.energy.mae,
             energy_rmse=1000 * self.energy.rmse,
             energy_median=1000 * self.energies.median,
@@ -174,6 +185,8 @@ class Errors:
     functionals: set[str] = field(default_factory=set)
     left_out: dict[str, int] = field(default_factory=dict)
     """Why frames or materials were not compared -> how many."""
+    functional_note: str | None = None
+    """A sentence if potential and labels are not known to be of one functional."""
     points: dict[str, list[Pair]] = field(default_factory=lambda: {"energy": [], "forces": [], "stress": []})
     """(labels, predictions) of the first frames; energies a atom without E0, eV, eV/A, GPa."""
     _groups: dict[str, Group] = field(default_factory=dict)
@@ -203,6 +216,7 @@ class Errors:
     def as_json(self) -> dict[str, Any]:
         return {
             "functionals": sorted(self.functionals),
+            "functional_note": self.functional_note,
             "rows": [_without_nan(asdict(row)) for row in self.rows],
             "elements": [_without_nan(asdict(row)) for row in self.elements],
             "left_out": self.left_out,

@@ -12,6 +12,7 @@ from mlip.data import Frame, Store
 from mlip.data.store import Material
 from mlip.errors import MlipError
 from mlip.evaluation.split_errors import evenly_chosen
+from mlip.functionals import check_functionals
 from mlip.graph.shells import shell_graph
 from mlip.property_model import PropertyModel
 
@@ -31,6 +32,8 @@ class PropertyErrors:
     predicted: Float[np.ndarray, " k"]
     left_out: Counter[str]
     """Why no prediction can be made -> of how many materials."""
+    functional_note: str | None = None
+    """A sentence if model and labels are not known to be of one functional."""
 
     @property
     def errors(self) -> Float[np.ndarray, " k"]:
@@ -76,6 +79,7 @@ class PropertyErrors:
                 symbol: {"n_materials": count, "mae": mae} for symbol, (count, mae) in sorted(self.of_elements.items())
             },
             "left_out": dict(self.left_out),
+            "functional_note": self.functional_note,
         }
 
 
@@ -84,7 +88,7 @@ def label_of(store: Store, material: Material, name: str) -> float | None:
     value = material.properties.get(name)
     if not isinstance(value, float | int) or not np.isfinite(value):
         return None
-    n_atoms = int(store.n_atoms_of(np.array([material.frames[-1]]))[0]) if name in OF_CELL else 1
+    n_atoms = int(store.n_atoms_of(np.array([material.frames[0]]))[0]) if name in OF_CELL else 1
     return float(value / n_atoms)
 
 
@@ -96,12 +100,17 @@ def evaluate_property(
     largest: float | None = None,
     at_most: int | None = None,
     dtype: str = "float32",
+    allow_functional_mismatch: bool = False,
 ) -> PropertyErrors:
-    """Predictions for the relaxed structures, the last frames, of a split's materials (None: of all).
+    """Predictions for the relaxed structures of a split's materials (None: of all).
 
     Args:
         largest: materials with more are left out, as in training.
         at_most: so many of them, evenly chosen.
+        allow_functional_mismatch: the labels may be of another functional than the model.
+
+    Raises:
+        MlipError: labels of another functional; another dtype than float32 or float64.
     """
     name = model.metadata.property
     labelled = [
@@ -111,12 +120,20 @@ def evaluate_property(
     ]
     if largest is not None:
         labelled = [(material, label) for material, label in labelled if label <= largest]
+    functional_note = check_functionals(
+        model.metadata.functional,
+        {material.functional for material, _ in labelled},
+        of_ours="the model",
+        of_theirs="the labels",
+        where=str(store.path),
+        allowed=allow_functional_mismatch,
+    )
     chosen = evenly_chosen(np.arange(len(labelled)), len(labelled) if at_most is None else at_most)
     left_out: Counter[str] = Counter()
     sound: list[tuple[Material, float, Frame]] = []
     for material, label in (labelled[k] for k in chosen):
-        frame = store.frame(material.frames[-1])
-        if why := _why_not(model, frame):
+        frame = store.relaxed_frame(material)
+        if why := material.why_not_relaxed or _why_not(model, frame):
             left_out[why] += 1
         else:
             sound.append((material, label, frame))
@@ -127,6 +144,7 @@ def evaluate_property(
         np.array([label for _, label, _ in sound]),
         model.predict([frame for _, _, frame in sound], dtype=dtype),
         left_out,
+        functional_note,
     )
 
 

@@ -11,6 +11,7 @@ from mlip.data import Store, StoreWriter, Trajectory
 from mlip.data.records import Frame
 from mlip.data.store import Material
 from mlip.errors import MlipError
+from mlip.functionals import relation_of_functionals
 from mlip.potential import Potential
 
 _CHUNK = 1024
@@ -20,7 +21,9 @@ _CHUNK = 1024
 def relabel(
     potential: Potential, store: Store, out: Path, *, provenance: dict[str, Any] | None = None, dtype: str = "float32"
 ) -> dict[str, int]:
-    """Write a store of the same frames, splits and functionals, with predicted energies, forces and stresses.
+    """Write a store of the same frames and splits, with predicted energies, forces and stresses.
+
+    Labels are of the potential's functional, where it is known, whatever those were that they replace.
 
     Scalar properties are kept, magnetic moments are not: they belong to the labels that were there. Materials with
     elements that the potential does not know are left out.
@@ -44,8 +47,9 @@ def relabel(
             predicted = iter(_labelled(potential, frames, dtype))
             for material in materials:
                 own = [next(predicted) for _ in material.frames]
+                functional = _functional_of_labels(potential, material)
                 writer.add(
-                    Trajectory(material.id, own, material.functional, material.dimensionality, material.properties),
+                    Trajectory(material.id, own, functional, material.dimensionality, material.properties),
                     material.split,
                 )
                 counts["materials"] += 1
@@ -53,6 +57,11 @@ def relabel(
         if not counts["materials"]:
             raise MlipError("no material of elements that the potential knows", where=str(store.path))
     return counts
+
+
+def _functional_of_labels(potential: Potential, material: Material) -> str:
+    relation = relation_of_functionals(potential.metadata.functional, material.functional)
+    return potential.metadata.functional if relation == "different" else material.functional
 
 
 def _chunks(store: Store, known: set[str], counts: dict[str, int]) -> Iterator[list[Material]]:

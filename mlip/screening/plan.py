@@ -1,7 +1,7 @@
 """What a screening recipe asks for, read and checked before anything is predicted."""
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Set
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,6 +9,7 @@ import numpy as np
 from ase import Atoms
 
 from mlip.errors import MlipError
+from mlip.functionals import check_functionals
 from mlip.potential import open_potential
 from mlip.property_model import PropertyModel
 from mlip.screening.best import Best
@@ -43,6 +44,8 @@ class Plan:
     prototypes: PrototypeSet
     candidates: Candidates
     rules: Rules
+    functional_notes: tuple[str, ...] = ()
+    """What is to be said of the functionals of model, potential and prototypes, if they are not all the same."""
 
     @property
     def protocol(self) -> dict[str, Any]:
@@ -69,28 +72,44 @@ class Plan:
             yield Kept(number, prototype, substituted(prototype, elements), distance)
 
 
-def plan_round(recipe: ScreeningRecipe) -> Plan:
+def plan_round(recipe: ScreeningRecipe, *, allow_functional_mismatch: bool = False) -> Plan:
     """Read model and prototypes, and count the candidates.
 
+    Args:
+        allow_functional_mismatch: model, potential and the prototypes' store may be of several functionals.
+
     Raises:
-        MlipError: a file that is not there or is something else, elements that the model does not know, `smact` is
-            asked for and not installed.
+        MlipError: functionals that differ; a file that is not there or is something else, elements that the model
+            does not know, `smact` is asked for and not installed.
     """
     model = PropertyModel.load(recipe.model)
     if model.metadata.property != _PREDICTED:
         raise MlipError(f"predicts {model.metadata.property}, not {_PREDICTED}", where=str(recipe.model))
     _check_elements(recipe, model.elements, f"model: {recipe.model}")
+    notes = []
     if recipe.relax is not None:  # not only when all has been predicted
-        potential = recipe.relax.potential
-        _check_elements(recipe, open_potential(potential).elements, f"relax.potential: {potential}")
+        where = f"relax.potential: {recipe.relax.potential}"
+        potential = open_potential(recipe.relax.potential)
+        _check_elements(recipe, potential.elements, where)
+        theirs = "the potential", {potential.metadata.functional}
+        notes.append(_compared(model, *theirs, where=where, allowed=allow_functional_mismatch))
     if recipe.out.exists() and not recipe.out.is_dir():
         raise MlipError("out is a file, not a folder", where=str(recipe.out), fix="set out=FOLDER")
     config = model.config
     prototypes = read_prototypes(
         recipe.prototypes, n_neighbors=config.n_neighbors, cutoff=config.cutoff, tolerance=config.shell_tolerance
     )
+    if prototypes.functionals:
+        theirs, where = ("the prototypes", prototypes.functionals), f"prototypes.source: {recipe.prototypes.source}"
+        notes.append(_compared(model, *theirs, where=where, allowed=allow_functional_mismatch))
     candidates = Candidates(prototypes.prototypes, recipe.elements.symbols)
-    return Plan(recipe, model, prototypes, candidates, Rules(recipe.rules, candidates.elements))
+    rules = Rules(recipe.rules, candidates.elements)
+    return Plan(recipe, model, prototypes, candidates, rules, tuple(note for note in notes if note))
+
+
+def _compared(model: PropertyModel, of_theirs: str, theirs: Set[str], *, where: str, allowed: bool) -> str | None:
+    ours = model.metadata.functional
+    return check_functionals(ours, theirs, of_ours="the model", of_theirs=of_theirs, where=where, allowed=allowed)
 
 
 def _check_elements(recipe: ScreeningRecipe, known: Sequence[str], where: str) -> None:

@@ -51,6 +51,8 @@ class PrototypeSet:
     prototypes: tuple[ScreeningPrototype, ...]
     skipped: Counter[str]
     """Why structures of the source are no prototypes of the round -> how many."""
+    functionals: frozenset[str] = frozenset()
+    """That a store's structures were relaxed with; none where the source is no store."""
 
 
 def read_prototypes(recipe: PrototypesRecipe, *, n_neighbors: int, cutoff: float, tolerance: float) -> PrototypeSet:
@@ -65,8 +67,8 @@ def read_prototypes(recipe: PrototypesRecipe, *, n_neighbors: int, cutoff: float
     Raises:
         MlipError: no such source, a file that cannot be read, or no prototype in it.
     """
-    found, skipped, seen = [], Counter(), set()
-    for name, atoms in _structures(recipe.source, skipped):
+    found, skipped, seen, functionals = [], Counter(), set(), set()
+    for name, atoms, functional in _structures(recipe.source, skipped):
         try:
             prototype, key = _prototype(name, atoms, recipe, n_neighbors, cutoff, tolerance)
         except _Unsuitable as reason:
@@ -77,17 +79,19 @@ def read_prototypes(recipe: PrototypesRecipe, *, n_neighbors: int, cutoff: float
             continue
         seen.add(key)
         found.append(prototype)
+        functionals |= {functional} - {None}
     if not found:
         why = ", ".join(f"{count} {reason}" for reason, count in skipped.most_common())
         raise MlipError(f"holds no prototype of this round: {why or 'it is empty'}", where=str(recipe.source))
-    return PrototypeSet(tuple(found), skipped)
+    return PrototypeSet(tuple(found), skipped, frozenset(functionals))
 
 
 class _Unsuitable(Exception):  # noqa: N818 -- an answer, not an error
     """Why a structure is no prototype of the round."""
 
 
-def _structures(source: Path, skipped: Counter[str]) -> Iterator[tuple[str, Atoms]]:
+def _structures(source: Path, skipped: Counter[str]) -> Iterator[tuple[str, Atoms, str | None]]:
+    """Names, structures and the functional that they were relaxed with; None where nothing says so."""
     if str(source) == AFLOW:
         yield from _aflow(skipped)
     elif source.is_dir() and any(source.glob("*.cif")):
@@ -98,14 +102,18 @@ def _structures(source: Path, skipped: Counter[str]) -> Iterator[tuple[str, Atom
             except MlipError:
                 skipped["disordered"] += 1
                 continue
-            yield path.stem, atoms
+            yield path.stem, atoms, None
     elif source.exists():
         with Store(source) as store:
             for material in store.materials():
                 if material.dimensionality != 3:
                     skipped["layer or chain"] += 1
                     continue
-                yield material.id, _atoms(store.frame(material.frames[-1]))
+                frame = store.relaxed_frame(material)
+                if frame is None:
+                    skipped["no relaxed structure"] += 1
+                    continue
+                yield material.id, _atoms(frame), material.functional
     else:
         raise MlipError(
             "no such file or folder", where=f"prototypes.source: {source}", fix="a store, a folder of CIFs, or aflow"
@@ -127,7 +135,7 @@ def _read_cif(path: Path) -> Atoms:
         raise MlipError(f"ASE cannot read it ({type(error).__name__}: {error})", where=str(path)) from None
 
 
-def _aflow(skipped: Counter[str]) -> Iterator[tuple[str, Atoms]]:
+def _aflow(skipped: Counter[str]) -> Iterator[tuple[str, Atoms, None]]:
     from pymatgen.analysis.prototypes import AFLOW_PROTOTYPE_LIBRARY
     from pymatgen.io.ase import AseAtomsAdaptor
 
@@ -140,7 +148,7 @@ def _aflow(skipped: Counter[str]) -> Iterator[tuple[str, Atoms]]:
             continue
         # A label may have several entries, with other free parameters.
         name = label if names[label] == 1 else f"{label}-{names[label]}"
-        yield name, Atoms(AseAtomsAdaptor.get_atoms(structure, msonable=False))
+        yield name, Atoms(AseAtomsAdaptor.get_atoms(structure, msonable=False)), None
 
 
 def _prototype(

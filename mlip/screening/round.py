@@ -34,6 +34,7 @@ def run_round(
     recipe: ScreeningRecipe,
     *,
     cluster: str | None = None,
+    allow_functional_mismatch: bool = False,
     progress: bool = True,
     checkpoint_seconds: float = _CHECKPOINT_SECONDS,
 ) -> dict[str, Any]:
@@ -41,6 +42,7 @@ def run_round(
 
     Args:
         cluster: as `mlip.cluster` names them, a device a worker; None: this process.
+        allow_functional_mismatch: model, potential and the prototypes' store may be of several functionals.
         checkpoint_seconds: at most so much work is lost when the process is killed.
 
     Returns:
@@ -49,7 +51,7 @@ def run_round(
     Raises:
         MlipError: what `plan_round` raises; the folder has another round, or another process screens there.
     """
-    plan = plan_round(recipe)
+    plan = plan_round(recipe, allow_functional_mismatch=allow_functional_mismatch)
     recipe.out.mkdir(parents=True, exist_ok=True)
     with one_writer(recipe.out / ".lock", MlipError("another process screens here now", where=str(recipe.out))):
         return _run(plan, cluster, progress, checkpoint_seconds)
@@ -117,6 +119,7 @@ def describe_plan(plan: Plan) -> dict[str, Any]:
         "skipped_structures": dict(plan.prototypes.skipped.most_common()),
         "elements": len(plan.candidates.elements),
         "candidates": len(plan.candidates),
+        "functional_note": "; ".join(plan.functional_notes) or None,
     }
 
 

@@ -13,7 +13,7 @@ def test_volume_errors_by_hand():
     reference = np.array([10.0, 20.0, 40.0, 10.0])
     predicted = np.array([11.0, 18.0, NAN, 21.0])  # +10 %, -10 %, failed, an outlier
     errors = volume_errors(predicted, reference, np.array([1, 2, 4, 1]))
-    assert errors.n == 4
+    assert (errors.n, errors.n_averaged) == (4, 2)
     assert errors.failed_percent == 25
     assert errors.outlier_percent == pytest.approx(100 / 3)
     assert errors.mpe == pytest.approx(0)
@@ -21,16 +21,23 @@ def test_volume_errors_by_hand():
     assert errors.mae == pytest.approx(1)
 
 
-def test_energy_errors_by_hand_with_dft_minus_potential_as_the_signed_mean():
+def test_energy_errors_by_hand_with_potential_minus_reference_as_the_signed_mean():
     reference = np.array([-10.0, -20.0, -4.0, NAN])
     predicted = np.array([-10.5, -22.0, -9.0, -1.0])  # 0.5 and 1 eV/atom too low, an outlier, no reference
     errors = energy_errors(predicted, reference, np.array([1, 2, 1, 1]))
     assert errors.n == 3
     assert errors.failed_percent == 0
     assert errors.outlier_percent == pytest.approx(100 / 3)
-    assert errors.mean_error == pytest.approx(0.75)
-    assert errors.mpe == pytest.approx(7.5)  # more negative than DFT is positive, as for volumes
+    assert errors.n_averaged == 2  # without the outlier
+    assert errors.mean_error == pytest.approx(-0.75)
+    assert errors.mpe == pytest.approx(7.5)  # shares of negative energies: too low by 5 % and 10 %
     assert errors.mae == pytest.approx(0.75)
+
+
+def test_too_large_a_volume_is_a_positive_error_in_every_measure():
+    errors = volume_errors(np.array([11.0, 12.0]), np.array([10.0, 10.0]), np.ones(2))
+    assert errors.mean_error == pytest.approx(1.5)
+    assert errors.mpe == pytest.approx(15)
 
 
 def test_a_volume_that_doubles_is_no_outlier_and_one_beyond_is():
@@ -49,6 +56,7 @@ def test_the_distribution_of_energy_errors_by_hand():
     reference = np.zeros(6)
     predicted = np.array([0.1, -0.1, 0.2, 0.2, 2.0, NAN])  # one outlier, one failure
     errors = energy_distribution(predicted, reference, np.ones(6))
+    assert (errors.n, errors.n_averaged) == (6, 5)
     assert errors.failed_percent == pytest.approx(100 / 6)
     assert errors.outlier_percent == pytest.approx(20)
     assert errors.mae == pytest.approx(0.52)  # outliers count here
@@ -102,11 +110,11 @@ def test_the_originals_records_give_the_numbers_known_for_it(shared):
     energy, dft_energy, volume, dft_volume, n_atoms = (
         np.array([r.get(key, NAN) for r in records]) for key in ("energy", "e_dft", "volume", "v_dft", "n")
     )
-    # all 1000 have MAPE 4.39 (3.98 to 4.84), MAE 0.136 (0.127 to 0.146) and ME 0.109; this is every second one
+    # all 1000 have MAPE 4.39 (3.98 to 4.84), MAE 0.136 (0.127 to 0.146) and ME -0.109; this is every second one
     volumes = volume_errors(volume, dft_volume, n_atoms)
     energies = energy_errors(energy, dft_energy, n_atoms)
     assert volumes.failed_percent == energies.failed_percent == pytest.approx(0.4)
     assert volumes.mape == pytest.approx(4.39, abs=0.65)
     assert energies.mae == pytest.approx(0.136, abs=0.015)
-    assert energies.mean_error == pytest.approx(0.109, abs=0.015)
+    assert energies.mean_error == pytest.approx(-0.109, abs=0.015)
     assert energies.mpe == pytest.approx(2.6, abs=0.3)

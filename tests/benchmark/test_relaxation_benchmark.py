@@ -10,8 +10,9 @@ from ase.build import bulk
 from ase.spacegroup import crystal
 
 from mlip.benchmark import relaxation
-from mlip.benchmark.histograms import error_charts, plot_errors
-from mlip.benchmark.paper_tables import energy_table, volume_table
+from mlip.benchmark.comparison import PotentialResults, load_results
+from mlip.benchmark.histograms import KINDS, error_charts, plot_errors
+from mlip.benchmark.paper_tables import energy_table, pbesol_table, volume_table
 from mlip.benchmark.relaxation import run_relaxation_benchmark
 from mlip.benchmark.summary import energy_error, relative_volume_error, summarise
 from mlip.data import Frame, StoreWriter, Trajectory
@@ -234,8 +235,59 @@ def test_tables_have_a_row_for_each_dimensionality_and_say_surrogate(finished, t
         assert set(table.columns) <= set(rows[0])
         assert {len(row) for row in rows} == {len(rows[0])}
     first = dict(zip(volume.columns, volume.rows[0], strict=True))
-    assert (first["materials"], first["Failed %"].text) == ("3", "33.33")
+    assert (first["materials"], first["of"], first["Failed %"].text) == ("2", "3", "33.33")
     assert "1 error" in first["not converged"]
+
+
+def test_tables_say_what_an_outlier_is(finished):
+    _, run = finished
+    assert "|dV| > 100 %" in volume_table([run.results]).notes[0]
+    for table in (energy_table([run.results]), pbesol_table([run.results])):
+        assert any("|dE| > 1.5 eV/atom" in note for note in table.notes)
+
+
+def test_the_papers_signed_error_keeps_its_sign_and_the_title_says_so(finished):
+    _, run = finished
+    ours, beside = energy_table([run.results]), energy_table([run.results], with_paper=True)
+    assert "potential minus reference" in ours.title
+    assert "paper" not in ours.title
+    assert "ME of (paper): DFT minus potential" in beside.title
+    rows = {row["potential"]: row for row in beside.as_records() if row[""] == "3D"}
+    assert rows["M3GNet (paper)"]["ME eV/atom"] == "0.10"
+
+
+def test_every_relaxed_material_is_in_a_bin_and_those_beyond_the_scale_are_counted(finished):
+    _, run = finished
+    one = next(r for r in run.records if r["id"] == "agm1") | {"n_atoms": 1, "dft_energy": 0.0}
+    errors = [*np.linspace(-0.1, 0.1, 300), 9.0, -7.0, 7.0]
+    records = [one | {"energy": float(error)} for error in errors] + [one | {"volume": None}]
+    results = PotentialResults("p", "a", run.results.headers, records)
+    (energies,) = KINDS[1].distributions([results])
+    ((name, shares),) = energies.shares.items()
+    assert name == "p (303; 1 below, 2 above)"
+    assert shares.sum() == pytest.approx(100)
+    assert (shares[0], shares[-1]) == (pytest.approx(100 / 303), pytest.approx(200 / 303))
+    assert "outermost bins: all beyond ±0.1" in error_charts([results])
+
+
+def test_references_of_another_functional_are_refused_unless_allowed_and_then_told(potential, store, tmp_path):
+    of_pbe = Potential.load(potential)
+    of_pbe = Potential(of_pbe.config, of_pbe.params, of_pbe.metadata.model_copy(update={"functional": "PBE"}))
+    path = of_pbe.save(tmp_path / "pbe.safetensors")
+    with pytest.raises(MlipError, match=r"the potential is of PBE, the references of PBE .CHGNet surrogate."):
+        run_relaxation_benchmark(path, store, tmp_path / "out", steps=0, progress=False)
+    assert not (tmp_path / "out").exists()
+    options = {"steps": 0, "allow_functional_mismatch": True, "progress": False}
+    run = run_relaxation_benchmark(path, store, tmp_path / "out", **options)
+    assert "as allowed" in run.summary()["functional_note"]
+    read_again = load_results([str(tmp_path / "out")])
+    for table in (volume_table(read_again), energy_table(read_again), pbesol_table(read_again)):
+        assert any("Functionals differ, as allowed" in note for note in table.notes)
+
+
+def test_a_potential_that_does_not_say_its_functional_is_noted(finished):
+    _, run = finished
+    assert "not compared" in run.summary()["functional_note"]
 
 
 def test_histograms_are_drawn_for_what_there_is(finished, tmp_path):

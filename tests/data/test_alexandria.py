@@ -42,6 +42,15 @@ def test_entries_carry_structure_labels_and_scalar_properties(fixtures):
     assert first.frame.magmoms.shape == (3,)
 
 
+def test_an_entry_keeps_its_correction_and_its_run_type(structure):
+    bare = {"structure": json.loads(structure.to_json()), "energy": -27.0, "data": {}}
+    corrected = bare | {"correction": -1.5, "parameters": {"run_type": "GGA+U"}}
+    entry = alexandria.entry_from_dict(corrected, "PBE", 3)
+    assert entry.frame.energy == -27.0
+    assert (entry.properties["correction"], entry.properties["run_type"]) == (-1.5, "GGA+U")
+    assert not {"correction", "run_type"} & set(alexandria.entry_from_dict(bare, "PBE", 3).properties)
+
+
 def test_a_fault_after_a_stress_of_nan_is_told_at_its_place(write_paths, structure):
     stress = [[NAN] * 3] * 3
     entry = {"energy": -7.0, "data": {"mat_id": "agm1", "stress": stress}, "structure": structure.as_dict(), "end": "x"}
@@ -178,6 +187,12 @@ def test_a_step_without_energy_or_forces_is_dropped_and_counted(write_paths, mak
     assert [frame.energy for frame in path.frames] == [-27.0, -27.2]
     assert [frame.ionic_step for frame in path.frames] == [0, 2]  # counted in the source
     assert path.dropped == {reason: 1}
+
+
+def test_a_path_whose_last_step_is_dropped_has_lost_its_relaxed_structure(write_paths, make_run, make_step):
+    bare = make_step(energy=None)
+    assert only(write_paths({"m": [make_run(make_step(), bare)]})).properties == {"path_end_removed": 1.0}
+    assert only(write_paths({"m": [make_run(bare, make_step())]})).properties == {}
 
 
 def test_a_step_without_the_key_forces_is_dropped_too(write_paths, make_run, make_step):

@@ -10,6 +10,7 @@ import sys
 import textwrap
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from itertools import pairwise
 
 import h5py
@@ -111,6 +112,29 @@ def test_materials_keep_identity_properties_and_frames(path, materials):
             assert {store.material_of(k) for k in material.frames} == {m}
             first = material.frames.stop
         assert [m.id for m in store.materials()] == [t.material_id for t, _ in materials]
+
+
+def test_the_relaxed_structure_is_the_end_of_a_path_unless_the_path_has_lost_it(tmp_path, make_trajectory):
+    whole, headless = make_trajectory("whole"), make_trajectory("headless")
+    with StoreWriter(tmp_path / "s.h5") as writer:
+        writer.add(whole, "train")
+        writer.add(replace(headless, properties={"path_end_removed": 1.0}), "train")
+    with Store(tmp_path / "s.h5") as store:
+        first, second = store.materials()
+        assert_same_frame(store.relaxed_frame(first), whole.frames[-1])
+        assert (first.relaxed, first.why_not_relaxed) == (2, None)
+        assert store.relaxed_frame(second) is None
+        assert second.relaxed is None
+        assert "relaxed structure was removed" in second.why_not_relaxed
+
+
+def test_content_is_told_whatever_the_files_are_called(tmp_path, path, materials):
+    copy, other = tmp_path / "copy.h5", tmp_path / "other" / path.name
+    copy.write_bytes(path.read_bytes())
+    other.parent.mkdir()
+    write(other, materials[1:])
+    first, second, third = (Store(each).content_sha256 for each in (path, copy, other))
+    assert first == second != third
 
 
 def test_formula_is_the_sources_or_the_reduced_one(tmp_path, make_trajectory):

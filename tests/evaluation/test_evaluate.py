@@ -12,9 +12,10 @@ from ase.io import write
 from typer.testing import CliRunner
 
 from mlip.cli import evaluate as command
-from mlip.data import Frame
+from mlip.data import Frame, StoreWriter, Trajectory
 from mlip.errors import MlipError
 from mlip.evaluation.comparison import LabelledFrame, compare
+from mlip.evaluation.error_tables import error_tables
 from mlip.evaluation.evaluate import evaluate, evaluate_path
 from mlip.evaluation.frame_errors import Errors
 from mlip.models import parse_config
@@ -139,6 +140,62 @@ def test_of_many_reasons_to_leave_frames_out_an_error_tells_three(potential):
         evaluate(potential, labelled(strangers))
 
 
+def test_frames_without_any_label_are_refused_in_a_line(potential):
+    bare = [replace(frame, energy=np.nan, forces=None, stress=None) for frame in FRAMES]
+    with pytest.raises(MlipError, match=r"no labelled frame.*6 left out: neither energy nor forces.*label the frames"):
+        evaluate(potential, labelled(bare))
+    found = evaluate(potential, labelled([*bare[:2], *FRAMES[2:]]))
+    assert found.left_out == {"neither energy nor forces nor stress is known": 2}
+    assert found.rows[-1].n_frames == 4
+
+
+def test_each_table_says_how_many_frames_had_each_label(potential, errors):
+    partly = [replace(f, forces=None, stress=None) if k < 2 else f for k, f in enumerate(FRAMES)]
+    partly[5] = replace(partly[5], energy=np.nan)
+    found = evaluate(potential, labelled(partly))
+    counts = found.rows[-1]
+    assert (counts.n_frames, counts.n_energies, counts.n_forces, counts.n_stresses) == (6, 5, 4, 4)
+    for table in error_tables(found, "title"):
+        assert "all: of 6 frames 5 with energy, 4 with forces, 4 with stress" in table.caption
+    assert not any("with forces" in str(table.caption) for table in error_tables(errors, "title"))
+
+
+def test_a_label_that_no_frame_has_is_a_dash_and_not_a_number(potential):
+    (main, *_) = error_tables(evaluate(potential, labelled([replace(f, forces=None) for f in FRAMES])), "title")
+    assert list(main.columns[6].cells) == ["-"] * 4
+
+
+@pytest.fixture(params=["a store", "a file"])
+def of_pbesol(request, tmp_path):
+    if request.param == "a store":
+        with StoreWriter(path := tmp_path / "sol.h5") as writer:
+            for k, frame in enumerate(FRAMES):
+                writer.add(Trajectory(f"m{k}", [frame], "PBE" if k == 0 else "PBEsol", 3), "train" if k else "test")
+        return path
+    images = [Atoms(f.numbers, f.positions, cell=f.cell, pbc=f.pbc) for f in FRAMES]
+    for atoms, frame in zip(images, FRAMES, strict=True):
+        atoms.calc = SinglePointCalculator(atoms, energy=frame.energy)
+    write(tmp_path / "frames_pbesol.extxyz", images)
+    return tmp_path / "frames_pbesol.extxyz"
+
+
+def test_labels_of_another_functional_are_refused_unless_allowed_and_then_told(potential, of_pbesol):
+    pbe = Potential(potential.config, potential.params, potential.metadata.model_copy(update={"functional": "PBE"}))
+    with pytest.raises(MlipError, match=r"the potential is of PBE, the labels of PBEsol .*--allow-functional-mismatch"):
+        evaluate_path(pbe, of_pbesol)
+    found = evaluate_path(pbe, of_pbesol, allow_functional_mismatch=True)
+    assert "as allowed" in found.as_json()["functional_note"]
+    assert "as allowed" in error_tables(found, "title")[0].caption
+
+
+def test_only_the_frames_that_are_chosen_must_be_of_the_potentials_functional(potential, of_pbesol):
+    if of_pbesol.suffix == ".h5":
+        pbe = Potential(potential.config, potential.params, potential.metadata.model_copy(update={"functional": "PBE"}))
+        assert evaluate_path(pbe, of_pbesol, split="test").functional_note is None
+        of_pbe = evaluate_path(pbe, of_pbesol, functional="PBE")
+        assert (of_pbe.n_frames, of_pbe.functional_note) == (1, None)
+
+
 @pytest.fixture
 def extxyz(tmp_path):
     images = []
@@ -169,6 +226,7 @@ def test_the_command_prints_json_that_a_script_can_read(potential, extxyz, tmp_p
     path = potential.save(tmp_path / "potential.safetensors")
     result = CliRunner().invoke(app, [str(path), str(extxyz), "--json"], catch_exceptions=False)
     record = json.loads(result.stdout)
+    assert "not compared" in record["functional_note"]
     assert record["rows"][-1]["n_frames"] == 6
     assert [row["element"] for row in record["elements"]] == ["Al", "Ni", "Cu"]
     table = CliRunner().invoke(app, [str(path), str(extxyz)], catch_exceptions=False).stdout

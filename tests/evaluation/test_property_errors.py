@@ -6,7 +6,9 @@ from ase import Atoms
 from ase.build import bulk
 
 from mlip.data import Frame, Store, StoreWriter, Trajectory
+from mlip.errors import MlipError
 from mlip.evaluation.property_errors import evaluate_property, label_of
+from mlip.property_model import PropertyModel
 
 CRYSTALS = {"copper": bulk("Cu"), "rock salt": bulk("NaCl", "rocksalt", a=5.6), "silicon": bulk("Si")}
 LABELS = {"copper": 0.0, "rock salt": 0.1, "silicon": 0.5}
@@ -43,6 +45,25 @@ def test_errors_are_those_of_predict_and_the_constant_is_the_median(tiny_cgat, s
     assert found.mae == pytest.approx(np.abs(predicted - labels).mean(), rel=1e-4)
     assert found.mae_of_median == pytest.approx((0.1 + 0.0 + 0.4) / 3)
     assert found.of_elements["Na"] == (1, pytest.approx(abs(predicted[1] - 0.1), rel=1e-3))
+
+
+def test_labels_of_another_functional_are_refused_unless_allowed(tiny_cgat, store):
+    metadata = tiny_cgat.metadata.model_copy(update={"functional": "PBEsol"})
+    model = PropertyModel(tiny_cgat.config, tiny_cgat.params, metadata)
+    with pytest.raises(MlipError, match="the model is of PBEsol, the labels of PBE"):
+        evaluate_property(model, store, "test")
+    assert "as allowed" in evaluate_property(model, store, "test", allow_functional_mismatch=True).functional_note
+
+
+def test_a_material_that_lost_its_relaxed_structure_is_left_out(tiny_cgat, tmp_path):
+    path = tmp_path / "headless.h5"
+    with StoreWriter(path) as writer:
+        writer.add(trajectory("whole", bulk("Cu"), e_above_hull=0.0), "test")
+        writer.add(trajectory("headless", bulk("Cu", a=5.0), e_above_hull=0.0, path_end_removed=1.0), "test")
+    with Store(path) as opened:
+        found = evaluate_property(tiny_cgat, opened, "test")
+    assert found.ids == ["whole"]
+    assert found.left_out == {"their relaxed structure was removed (an outlier, or without labels)": 1}
 
 
 def test_what_the_model_does_not_know_is_left_out_and_counted(tiny_cgat, store):

@@ -48,6 +48,17 @@ def test_frames_and_splits_stay_and_labels_are_predictions(potential, store, tmp
             np.testing.assert_allclose(frame.stress, predicted["stress"], atol=1e-5)
 
 
+def test_labels_are_of_the_potentials_functional_where_it_differs(potential, store, tmp_path):
+    """And the stores' own name stays where the potential does not know its functional."""
+    metadata = potential.metadata.model_copy(update={"functional": "PBE"})
+    for made, expected in ((Potential(potential.config, potential.params, metadata), "PBE"), (potential, None)):
+        with Store(store) as opened:
+            relabel(made, opened, tmp_path / "new.h5")
+            expected = expected or next(opened.materials()).functional
+        with Store(tmp_path / "new.h5") as new:
+            assert {material.functional for material in new.materials()} == {expected}
+
+
 def test_the_store_that_is_read_is_not_replaced(potential, store):
     with Store(store) as opened, pytest.raises(MlipError, match="would replace the store that is read"):
         relabel(potential, opened, store)

@@ -2,10 +2,14 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
-from textbook import write_folder
+from textbook import crystals, write_folder
 
+from mlip.data import Frame, StoreWriter, Trajectory
 from mlip.errors import MlipError
+from mlip.models.m3gnet import M3GNetConfig
+from mlip.potential import Potential, PotentialMetadata, init_params
 from mlip.property_model import PropertyModel
 from mlip.recipe_reading import read_recipe
 from mlip.screening.plan import plan_round
@@ -58,9 +62,9 @@ def test_no_recipe_and_no_yaml_are_one_line(tmp_path):
         read_recipe(tmp_path / "list.yaml", ScreeningRecipe)
 
 
-def plan(model: Path, folder: Path, **changes):
+def plan(model: Path, folder: Path, allowed: bool = False, **changes):
     recipe = ScreeningRecipe(model=model, prototypes={"source": folder}, keep={"below": 0.1}, out=folder / "out")
-    return plan_round(recipe.model_copy(update=changes))
+    return plan_round(recipe.model_copy(update=changes), allow_functional_mismatch=allowed)
 
 
 @pytest.fixture
@@ -83,6 +87,32 @@ def test_a_model_of_another_property_or_of_fewer_elements_is_refused(tiny_cgat, 
         plan(saved(property="volume"), folder)
     with pytest.raises(MlipError, match=r"model: .*: does not know H, Be.*elements\.exclude=\[H,Be,"):
         plan(saved(elements=["Li", "O"]), folder)
+
+
+def test_model_potential_and_prototypes_are_of_one_functional_unless_the_user_says_so(tiny_cgat, folder, tmp_path):
+    """The model is of PBE."""
+    model = tiny_cgat.save(tmp_path / "cgat.safetensors")
+    config = M3GNetConfig(units=4, n_blocks=1)
+    energies = dict.fromkeys(ELEMENTS, 0.0)
+    potentials = {
+        name: Potential(
+            config, init_params(config), PotentialMetadata(reference_energies=energies, functional=name)
+        ).save(tmp_path / f"{name}.safetensors")
+        for name in ("PBE", "PBEsol")
+    }
+    assert not plan(model, folder, relax=RelaxRecipe(potential=potentials["PBE"])).functional_notes
+    relax = RelaxRecipe(potential=potentials["PBEsol"])
+    with pytest.raises(MlipError, match="the model is of PBE, the potential of PBEsol"):
+        plan(model, folder, relax=relax)
+    allowed = plan(model, folder, True, relax=relax)
+    assert "as allowed" in describe_plan(allowed)["functional_note"]
+
+    atoms = crystals()["rocksalt"]
+    with StoreWriter(tmp_path / "sol.h5") as writer:
+        frame = Frame(atoms.numbers.astype(np.int16), atoms.positions, atoms.cell.array, atoms.pbc)
+        writer.add(Trajectory("salt", [frame], "PBEsol", 3), "train")
+    with pytest.raises(MlipError, match="the model is of PBE, the prototypes of PBEsol"):
+        plan(model, tmp_path / "sol.h5")
 
 
 def test_files_that_are_not_there_are_named(model, folder):

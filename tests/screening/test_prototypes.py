@@ -36,6 +36,18 @@ def test_noise_of_coordinates_does_not_split_shells(tmp_path):
     np.testing.assert_array_equal(noisy.graph.shells, exact.graph.shells)
 
 
+def test_a_material_that_lost_its_relaxed_structure_is_no_prototype(tmp_path):
+    salt = crystals()["rocksalt"]
+    frame = Frame(salt.numbers.astype(np.int16), salt.positions, salt.cell.array, salt.pbc)
+    with StoreWriter(tmp_path / "s.h5") as writer:
+        writer.add(Trajectory("headless", [frame], "PBE", 3, {"path_end_removed": 1.0}), "train")
+        writer.add(Trajectory("whole", [frame], "PBE", 3), "train")
+    found = read_prototypes(PrototypesRecipe(source=tmp_path / "s.h5"), **GRAPH)
+    assert [prototype.name for prototype in found.prototypes] == ["whole"]
+    assert found.skipped == {"no relaxed structure": 1}
+    assert found.functionals == {"PBE"}
+
+
 def test_a_store_gives_each_prototype_once_whatever_its_elements_and_origin(tmp_path):
     shifted = Atoms("BaTiO3", crystals()["perovskite"].positions + 1.95, cell=3.9 * np.eye(3), pbc=True)
     structures = {

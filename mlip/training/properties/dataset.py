@@ -1,6 +1,6 @@
 """The data of a property model: which materials, on which scale.
 
-A material is its relaxed structure, the last frame of its path. What a network learns is the property less its mean, in
+A material is its relaxed structure, the end of its path. What a network learns is the property less its mean, in
 units of its standard deviation, both of the training split.
 """
 
@@ -21,6 +21,7 @@ from mlip.data import Store
 from mlip.data.element_vectors import read_element_vectors
 from mlip.errors import MlipError
 from mlip.evaluation.property_errors import label_of
+from mlip.functionals import join_functionals
 from mlip.graph.shells import shell_graph
 from mlip.property_model import PropertyModel
 from mlip.training.recipe import PropertyRecipe, Recipe
@@ -43,7 +44,7 @@ class PropertyDataset:
     left_out: dict[str, int]
     """Why materials were left out -> how many."""
     functional: str
-    """One name; of a mixture all of them, joined by '+'."""
+    """One name; of a mixture all of them, as `join_functionals` joins them."""
     notes: tuple[str, ...] = ()
 
     @property
@@ -118,8 +119,8 @@ def open_property_dataset(
     for material in store.materials():
         if material.split not in frames:
             continue
-        frame, value = material.frames[-1], label_of(store, material, wanted.name)
-        if why := _why_not(wanted, value):
+        frame, value = material.relaxed, label_of(store, material, wanted.name)
+        if why := _why_not(wanted, value) or material.why_not_relaxed:
             left_out[why] += 1
             continue
         values[frame], formulas[frame] = value, material.formula
@@ -139,7 +140,7 @@ def open_property_dataset(
         validation=np.array(validation, np.int64),
         elements=elements,
         left_out=dict(left_out),
-        functional="+".join(sorted(functionals)),
+        functional=join_functionals(sorted(functionals)),
         notes=_origin(recipe, start),
     )
 

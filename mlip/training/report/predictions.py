@@ -7,6 +7,7 @@ import numpy as np
 from jaxtyping import Float
 
 from mlip.report.axis import Axis
+from mlip.report.bins import Bins
 from mlip.report.chart import Series, chart
 
 COLOURS = {"training": 0, "validation": 1, "test": 2}
@@ -16,8 +17,7 @@ POINTS = 1500
 PARITY_NOTE = f"At most {POINTS:,} points of each split are drawn, evenly chosen. Point at one to see whose it is."
 
 _BINS = 60
-_DRAWN = 0.99  # share of the errors that a histogram shows: its tails would flatten the rest
-HISTOGRAM_NOTE = f"Predicted minus reference. The {1 - _DRAWN:.0%} with the largest errors lie beyond the axis."
+HISTOGRAM_NOTE = "Predicted minus reference. The outermost bins hold all that lies beyond them."
 
 
 @dataclass(frozen=True)
@@ -50,12 +50,8 @@ def parity_chart(series: Sequence[Series], label: str, caption: str) -> str:
 
 def histogram(errors: Mapping[str, Float[np.ndarray, " k"]], label: str, caption: str) -> str:
     """Of each split's errors: predicted minus reference."""
-    width = float(np.quantile(np.abs(np.concatenate(list(errors.values()))), _DRAWN)) or 1.0
-    edges = np.linspace(-width, width, _BINS + 1)
-    middles = (edges[1:] + edges[:-1]) / 2
-    series = [
-        Series(name, middles, 100 * np.histogram(values, edges)[0] / len(values), "bars", COLOURS[name])
-        for name, values in errors.items()
-    ]
+    bins = Bins.around_zero(errors.values(), _BINS)
+    series = [Series(name, bins.middles, bins.shares(values), "bars", COLOURS[name]) for name, values in errors.items()]
     highest = max(one.y.max() for one in series)
-    return chart(series, Axis(label, -width, width), Axis("share of all, %", 0.0, 1.05 * highest or 1.0), caption)
+    x = Axis(label, bins.edges[0], bins.edges[-1])
+    return chart(series, x, Axis("share of all, %", 0.0, 1.05 * highest or 1.0), f"{caption} ({bins.note})")

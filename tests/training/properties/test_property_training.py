@@ -76,6 +76,8 @@ def store(tmp_path_factory):
         heavy = Trajectory("unbound", [frame], "EMT surrogate", 3, {"e_form": 9.0})
         writer.add(heavy, "train")
         writer.add(Trajectory("unlabelled", [frame], "EMT surrogate", 3), "train")
+        headless = {"e_form": 0.0, "path_end_removed": 1.0}
+        writer.add(Trajectory("headless", [frame], "EMT surrogate", 3, headless), "train")
     return path
 
 
@@ -100,7 +102,7 @@ def trained(recipe):
 def crystals(store, *splits) -> tuple[list[Atoms], np.ndarray, list[str]]:
     with Store(store) as opened:
         chosen = [m for m in opened.materials() if m.split in splits and abs(m.properties.get("e_form", 9)) < 2]
-        frames = [opened.frame(material.frames[-1]) for material in chosen]
+        frames = [opened.relaxed_frame(material) for material in chosen]
     atoms = [Atoms(f.numbers, f.positions, cell=f.cell, pbc=f.pbc) for f in frames]
     return atoms, np.array([m.properties["e_form"] for m in chosen]), [m.formula for m in chosen]
 
@@ -129,7 +131,11 @@ def test_the_model_says_what_it_predicts_and_on_which_scale(trained, store):
 def test_materials_above_the_limit_and_without_a_label_are_left_out_and_counted(store, recipe):
     with Store(store) as opened:
         data = open_property_dataset(opened, recipe("unused"))
-    assert data.left_out == {"e_form > 2": 1, "e_form is not known": 1}
+    assert data.left_out == {
+        "e_form > 2": 1,
+        "e_form is not known": 1,
+        "their relaxed structure was removed (an outlier, or without labels)": 1,
+    }
     assert np.isfinite(data.values[data.train]).all()
 
 
