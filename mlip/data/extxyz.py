@@ -62,7 +62,7 @@ class FrameBlock(NamedTuple):
         """The text of the first of the keys that the comment line has."""
         comment = self.lines[1] if len(self.lines) > 1 else ""
         for key in keys:
-            if found := re.search(rf"(?<!\S){key}{_VALUE}", comment):
+            if key in comment and (found := re.search(rf"(?<!\S){key}{_VALUE}", comment)):
                 return found[1].strip("\"'")
         return None
 
