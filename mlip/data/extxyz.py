@@ -9,6 +9,7 @@ import re
 from collections import deque
 from collections.abc import Iterator, Sequence
 from io import StringIO
+from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
@@ -29,6 +30,7 @@ _HIDDEN = "mlip-label-"
 _LABEL = re.compile(rf"{_QUOTED} | (?<!\S)({'|'.join(['virial', *per_config_properties])})(?=\s*=|\s|$)", re.VERBOSE)
 """Names of labels outside of quotes."""
 
+_ONLY_A_NUMBER = re.compile(r"\s*\d+\s*$").match
 _VALUE = r"\s*=\s*(\"[^\"]*\"|'[^']*'|\S+)"
 _HEAVY = re.compile(rf"^(\s*)(?:{'|'.join(HEAVY_HYDROGEN)})(?=\s)", re.MULTILINE)
 _MASS_OF_DEUTERIUM = 2.014
@@ -60,7 +62,7 @@ class FrameBlock(NamedTuple):
         """The text of the first of the keys that the comment line has."""
         comment = self.lines[1] if len(self.lines) > 1 else ""
         for key in keys:
-            if found := re.search(rf"(?<!\S){key}{_VALUE}", comment):
+            if key in comment and (found := re.search(rf"(?<!\S){key}{_VALUE}", comment)):
                 return found[1].strip("\"'")
         return None
 
@@ -108,10 +110,8 @@ class _Lines:
 
     def take(self, n: int) -> list[str]:
         """The next n lines, or as many as there are."""
-        found = []
-        while len(found) < n and (line := self._next()) is not None:
-            found.append(line)
-        return found
+        found = [self._before.popleft() for _ in range(min(n, len(self._before)))]
+        return found + list(islice(self._file, n - len(found)))
 
     def put_back(self, lines: Sequence[str]) -> None:
         self._before.extendleft(reversed(lines))
@@ -135,7 +135,7 @@ class _Lines:
         where = f"frame {index}"
         if len(text) < 2 + n_atoms or (n_atoms and not text[-1].strip()):
             return MalformedError("the file ends within this frame", f"{where}: a truncated file?")
-        if any(line.strip().isdecimal() for line in text[2:]):
+        if any(map(_ONLY_A_NUMBER, text[2:])):
             return MalformedError("not extended XYZ", f"{where}: fewer lines than its {n_atoms} atoms")
         behind = self.take(1)
         self.put_back(behind)

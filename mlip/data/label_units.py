@@ -96,7 +96,7 @@ def units_of(info: Mapping[str, Any], where: str) -> Units:
 def _stated(info: Mapping[str, Any], where: str) -> Iterator[tuple[str, tuple[str, str]]]:
     """Quantity -> the key that states its unit, and the unit."""
     for key, value in info.items():
-        if not isinstance(key, str):
+        if not isinstance(key, str) or "unit" not in key.casefold():
             continue
         if found := _UNIT_KEY.fullmatch(key):
             yield _quantity(found[1] or found[2]), (key, _text(value))

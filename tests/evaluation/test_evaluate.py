@@ -231,3 +231,26 @@ def test_the_command_prints_json_that_a_script_can_read(potential, extxyz, tmp_p
     assert [row["element"] for row in record["elements"]] == ["Al", "Ni", "Cu"]
     table = CliRunner().invoke(app, [str(path), str(extxyz)], catch_exceptions=False).stdout
     assert "E0 only" in table
+
+
+def test_labels_of_a_file_are_found_under_the_keys_that_the_user_names(potential, tmp_path):
+    frames = []
+    for frame in FRAMES:
+        atoms = Atoms(frame.numbers, frame.positions, cell=frame.cell, pbc=frame.pbc)
+        atoms.info["REF_energy"] = frame.energy
+        atoms.arrays["REF_forces"] = frame.forces
+        frames.append(atoms)
+    write(tmp_path / "pbe.extxyz", frames)
+    with pytest.raises(MlipError, match="keys seen: info: REF_energy; arrays: REF_forces"):
+        evaluate_path(potential, tmp_path / "pbe.extxyz")
+    keys = {"energy": "REF_energy", "forces": "REF_forces"}
+    found = evaluate_path(potential, tmp_path / "pbe.extxyz", keys=keys).rows[-1]
+    expected = evaluate(potential, labelled(FRAMES)).rows[-1]
+    assert found.energy_mae == pytest.approx(expected.energy_mae, rel=1e-4)
+    assert found.forces_mae == pytest.approx(expected.forces_mae, rel=1e-4)
+
+
+def test_a_functional_that_contradicts_the_files_own_is_refused(potential, tmp_path):
+    write(tmp_path / "x.extxyz", Atoms("Cu", cell=[3] * 3, pbc=True, info={"functional": "PBEsol"}))
+    with pytest.raises(MlipError, match="states another functional than --functional PBE: PBEsol"):
+        evaluate_path(potential, tmp_path / "x.extxyz", functional="PBE")
