@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from mlip.data.subsample_study import CutoffResult
     from mlip.data.summary import Summary
 
+_NAMED = 10
+"""Skipped materials that are named."""
+
 _BUILD_COUNTS = (("Sets (materials)", "sets"), ("Frames by split", "frames_kept"), ("Frames with", "labels"))
 
 
@@ -137,8 +140,9 @@ def _study(
     from mlip.data.subsample_study import study_cutoffs
 
     unit = "eV/atom" if per_atom else "eV per cell"
+    skipped: list[Skipped] = []
     with console(stderr=True).status("reading"):
-        results = study_cutoffs(_paths(source, functional), cutoffs, per_atom=per_atom)
+        results = study_cutoffs(_paths(source, functional, skipped), cutoffs, per_atom=per_atom)
     if plot:
         from mlip.data.figures import plot_cutoffs
 
@@ -148,9 +152,14 @@ def _study(
 
         rows = [{"cutoff": str(one.cutoff), "frames": one.n_kept, "per_material": one.per_material} for one in results]
         first = results[0]
-        print(json.dumps({"source": str(source), "materials": first.n_materials, "read": first.n_read, "kept": rows}))
+        counts = {"materials": first.n_materials, "read": first.n_read, "skipped": len(skipped)}
+        print(json.dumps({"source": str(source), **counts, "kept": rows}))
         return
     _print_study(source, results, unit)
+    for one in skipped[:_NAMED]:
+        print(f"skipped {one.material_id}: {one.reason} ({one.detail})")
+    if len(skipped) > _NAMED:
+        print(f"and {len(skipped) - _NAMED:,} more")
 
 
 def _print_study(source: Path, results: "list[CutoffResult]", unit: str) -> None:
@@ -159,10 +168,10 @@ def _print_study(source: Path, results: "list[CutoffResult]", unit: str) -> None
     print_table(console(), title, (f"cutoff, {unit}", "frames kept", "a material", "%"), rows)
 
 
-def _paths(source: Path, functional: str | None) -> "Iterator[Trajectory | Skipped]":
+def _paths(source: Path, functional: str | None, skipped: "list[Skipped]") -> "Iterator[Trajectory]":
     """Of a store, or of whatever a store is built from."""
-    from mlip.data.records import Entry
-    from mlip.data.sources import read_source, source_names
+    from mlip.data.records import Entry, Skipped
+    from mlip.data.sources import read_past_faults, read_source, source_names
     from mlip.data.store import Store
 
     if source.suffix == ".h5" or any(source.glob("*.h5")):
@@ -170,8 +179,12 @@ def _paths(source: Path, functional: str | None) -> "Iterator[Trajectory | Skipp
             yield from store.trajectories()
         return
     for path, name in source_names([source]).items():
-        for item in read_source(path, functional=functional, name=name):
-            yield item.as_trajectory() if isinstance(item, Entry) else item
+        items = read_source(path, functional=functional, name=name)
+        for item in read_past_faults(items, path, name, lambda one: one):
+            if isinstance(item, Skipped):
+                skipped.append(item)
+            else:
+                yield item.as_trajectory() if isinstance(item, Entry) else item
 
 
 def _summed(counts: "Iterable[dict[str, int]]") -> list[tuple[str, int]]:

@@ -37,7 +37,7 @@ from mlip.data.pymatgen_json import (
 )
 from mlip.data.records import Entry, Frame, MalformedError, Skipped, Trajectory
 from mlip.data.restarts import RESTART, is_same_geometry
-from mlip.data.schema import CORRECTION, END_REMOVED
+from mlip.data.schema import CORRECTION, end_mark
 from mlip.data.sound_paths import sound_path
 from mlip.data.streams import OnBytes
 
@@ -153,9 +153,8 @@ def trajectory_from_runs(material_id: str, runs: Any, functional: str, dimension
     if not frames:
         found = ", ".join(f"{count} x {reason}" for reason, count in dropped.items()) or "no step at all"
         raise MalformedError("no usable step", found)
-    properties = {END_REMOVED: 1.0} if lost_end else {}
     heavy_remark = heavy_hydrogen_remark(heavy)
-    return Trajectory(material_id, frames, functional, dimensionality, properties, dropped, heavy_remark)
+    return Trajectory(material_id, frames, functional, dimensionality, end_mark(lost_end), dropped, heavy_remark)
 
 
 def entry_from_dict(entry: Any, functional: str, dimensionality: int) -> Entry:

@@ -30,6 +30,7 @@ from mlip.data.labels import Keys, labels_of, unread_labels, why_without_energy
 from mlip.data.naming import dimensionality_by_id, functional_by_file_name, settled_functional
 from mlip.data.quality import check_structure, check_structures
 from mlip.data.records import Frame, MalformedError, Skipped, Trajectory
+from mlip.data.schema import end_mark
 from mlip.data.streams import OnBytes
 from mlip.data.structures import DEUTERIUM, check_occupancies, has_heavy_hydrogen
 from mlip.errors import MlipError
@@ -261,11 +262,14 @@ def _trajectory(
     settled = settled_functional(functional, _stated_functional(first), path, functional_by_file_name)
     remarks: defaultdict[str, list[str]] = defaultdict(list)
     frames, faults = [], []
+    last = None
     for step, one in enumerate(members):
         try:
-            frames.append(_frame(one.atoms, step, f"frame {one.index}", keys, remarks))
+            last = _frame(one.atoms, step, f"frame {one.index}", keys, remarks)
+            frames.append(last)
         except MalformedError as fault:
             faults.append(fault)
+            last = None
     frames, unsound = _sound(frames)
     faults += unsound
     if not frames:
@@ -277,7 +281,8 @@ def _trajectory(
         frames,
         settled,
         dimensionality or _dimensionality(first),
-        scalar_properties({key: first.info[key] for key in _PROPERTIES if key in first.info}),
+        scalar_properties({key: first.info[key] for key in _PROPERTIES if key in first.info})
+        | end_mark(all(frame is not last for frame in frames)),
         Counter(fault.reason for fault in faults),
         dict(remarks),
     )

@@ -90,31 +90,32 @@ class LabelSummary:
     """Id and message of the first path that ended in 'error'."""
 
 
-def read_structures(sources: Iterable[str | Path]) -> Iterator[tuple[str, Atoms]]:
-    """Ids and structures of whatever `ase.io.iread` reads.
+def read_structures(sources: Iterable[str | Path]) -> Iterator[tuple[str, Atoms | MlipError]]:
+    """Ids and structures of whatever `ase.io.iread` reads; what is wrong with a file in place of what it cannot give.
 
     The id is `atoms.info["material_id"]`, else the file's name with the structure's index in it.
 
     Raises:
-        MlipError: a file is absent or unreadable, or an id comes twice.
+        MlipError: a file is absent, or an id comes twice.
     """
     seen: set[str] = set()
     for source in map(Path, sources):
         if not source.is_file():
             raise MlipError("no such file", where=str(source), fix="give files that ase.io.iread reads")
         for index, atoms in enumerate(_iread(source)):
-            material_id = str(atoms.info.get("material_id", f"{source.stem}-{index:06d}"))
+            own_id = None if isinstance(atoms, MlipError) else atoms.info.get("material_id")
+            material_id = str(own_id or f"{source.stem}-{index:06d}")
             if material_id in seen:
                 raise MlipError(f"material id '{material_id}' comes twice", where=str(source))
             seen.add(material_id)
             yield material_id, atoms
 
 
-def _iread(source: Path) -> Iterator[Atoms]:
+def _iread(source: Path) -> Iterator[Atoms | MlipError]:
     try:
         yield from iread(str(source), index=":", do_not_split_by_at_sign=True)
     except Exception as error:  # each of ASE's hundred readers fails in its own way
-        raise MlipError(f"ASE cannot read it: {error}", where=str(source)) from error
+        yield MlipError(f"ASE cannot read it: {str(error) or type(error).__name__}", where=str(source))
 
 
 def standard_setting(atoms: Atoms, dimensionality: int | None = None) -> tuple[Atoms, int]:
@@ -149,13 +150,16 @@ def standard_setting(atoms: Atoms, dimensionality: int | None = None) -> tuple[A
 
 
 def label_structure(
-    material_id: str, atoms: Atoms, calculator: BaseCalculator, settings: LabelSettings
+    material_id: str, atoms: Atoms | MlipError, calculator: BaseCalculator, settings: LabelSettings
 ) -> LabelledPath:
     """Relax a copy of `atoms` and keep energy, forces and stress of every ionic step, the first included.
 
     Any exception, of the calculator or because cell or boundaries cannot be relaxed, becomes reason 'error' with
     its message: one bad structure ends only its own path.
     """
+    if isinstance(atoms, MlipError):
+        nothing = Trajectory(material_id, [], FUNCTIONAL, settings.dimensionality or 3)
+        return LabelledPath(nothing, "error", float("nan"), str(atoms))
     dimensionality = settings.dimensionality or int(atoms.pbc.sum())
     frames: list[Frame] = []
     message, fmax, reason = "", float("nan"), "error"
@@ -254,7 +258,7 @@ def _has_isolated_atom(atoms: Atoms) -> bool:
 
 
 def label(
-    structures: Iterable[tuple[str, Atoms]],
+    structures: Iterable[tuple[str, Atoms | MlipError]],
     calculator: BaseCalculator,
     journal: str | Path,
     settings: LabelSettings,
@@ -263,7 +267,7 @@ def label(
     """Label every structure whose id the journal does not hold yet, appending each as it ends.
 
     Args:
-        structures: (material id, structure) pairs.
+        structures: (material id, structure) pairs; an error in place of a structure is that material's record.
         journal: JSON lines; the first is the settings, then one line a material, flushed to the disk.
         on_path: called with id and reason of every structure, whether labelled now or found in the journal.
 

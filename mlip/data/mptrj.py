@@ -18,6 +18,7 @@ import numpy as np
 
 from mlip.data.pymatgen_json import SpeciesBefore, get, heavy_hydrogen_remark, is_number, labelled_frame
 from mlip.data.records import Frame, MalformedError, Trajectory
+from mlip.data.schema import end_mark
 
 _FRAME_ID = re.compile(r"-(\d+)-(\d+)$")
 
@@ -35,6 +36,7 @@ def trajectory_from_frames(
     species = SpeciesBefore()
     heavy: list[str] = []
     corrections = set()
+    lost_end = False
     for calculation, ionic_step, frame_id in sorted(map(_place, frames)):
         step = frames[frame_id]
         frame = labelled_frame(
@@ -48,7 +50,8 @@ def trajectory_from_frames(
             where=frame_id,
             species=species,
         )
-        if isinstance(frame, str):
+        lost_end = isinstance(frame, str)
+        if lost_end:
             dropped[frame] += 1
             continue
         if kept and not np.array_equal(np.sort(frame.numbers), np.sort(kept[0].numbers)):
@@ -60,7 +63,9 @@ def trajectory_from_frames(
             corrections.add(round(corrected - frame.energy, 6))
     if not kept:
         raise MalformedError("no usable step", ", ".join(f"{n} x {reason}" for reason, n in dropped.items()) or "none")
-    properties = {"mp_correction": corrections.pop()} if len(corrections) == 1 else {}
+    properties = end_mark(lost_end)
+    if len(corrections) == 1:
+        properties["mp_correction"] = corrections.pop()
     remarks = heavy_hydrogen_remark(heavy)
     return Trajectory(material_id, kept, functional, dimensionality, properties, dropped, remarks)
 

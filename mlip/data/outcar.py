@@ -20,6 +20,7 @@ from mlip.data.naming import functional_by_file_name, settled_functional
 from mlip.data.pymatgen_json import NO_ENERGY, NO_FORCES
 from mlip.data.records import Frame, MalformedError, Skipped, Trajectory
 from mlip.data.restarts import RESTART, is_same_geometry
+from mlip.data.schema import end_mark
 from mlip.data.streams import OnBytes, read_lines
 from mlip.data.vasp import NO_STEP, NOT_CONVERGED, material_id
 from mlip.data.vasp_functional import TAGS, functional_of_run
@@ -101,7 +102,7 @@ def _trajectory(
     if len(names) > 1:
         raise MalformedError("several functionals in one file", ", ".join(map(str, names)))
     settled = settled_functional(functional, next(iter(names)), path, functional_by_file_name)
-    return Trajectory(own_id, frames, settled, dimensionality or 3, {}, dropped)
+    return Trajectory(own_id, frames, settled, dimensionality or 3, end_mark(runs[-1].lost_end), dropped)
 
 
 @dataclass(slots=True)
@@ -126,6 +127,8 @@ class _Run:
     n_steps: int = 0
     frames: list[Frame] = field(default_factory=list)
     dropped: Counter[str] = field(default_factory=Counter)
+    lost_end: bool = False
+    """Whether the last ionic step so far gives no frame."""
 
     @property
     def n_sites(self) -> int:
@@ -140,6 +143,7 @@ class _Run:
         """Count an ionic step that gives no frame."""
         self.n_steps += 1
         self.dropped[reason] += 1
+        self.lost_end = True
 
     def numbers(self) -> np.ndarray:
         """Atomic numbers of the ions.
@@ -260,6 +264,7 @@ def _end_step(run: _Run, step: _Step, energy: float) -> None:
     else:
         run.n_steps += 1
         run.frames.append(found)
+        run.lost_end = False
 
 
 def _frame(run: _Run, step: _Step, index: int, energy: float) -> Frame | str:

@@ -22,6 +22,12 @@ SPLITS = ("train", "val", "test")
 END_REMOVED = "path_end_removed"
 """Property of a material whose path has lost its end, the relaxed structure: 1."""
 
+
+def end_mark(is_lost: bool) -> dict[str, float]:
+    """The properties that a path gets whose last step its reader could not use."""
+    return {END_REMOVED: 1.0} if is_lost else {}
+
+
 CORRECTION = "correction"
 """Property of a material from a computed entry: what its source adds to the energy, eV per cell."""
 

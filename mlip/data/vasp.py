@@ -20,6 +20,7 @@ import numpy as np
 from mlip.data.naming import functional_by_file_name, settled_functional
 from mlip.data.pymatgen_json import NO_ENERGY, NO_FORCES
 from mlip.data.records import Frame, MalformedError, Skipped, Trajectory
+from mlip.data.schema import end_mark
 from mlip.data.streams import OnBytes, read_blocks
 from mlip.data.vasp_functional import functional_of_run
 from mlip.errors import MlipError
@@ -65,13 +66,14 @@ def read(
         yield Skipped(own_id, NO_STEP, "killed before its first ionic step was done", str(path))
         return
     dropped: Counter[str] = Counter()
-    frames = []
+    frames, lost_end = [], False
     for step, content in enumerate(run.ionic_steps):
         frame = _frame(content, step, run.parameters.get("NELM", 60))
         if isinstance(frame, str):
             dropped[frame] += 1
         else:
             frames.append(frame)
+        lost_end = isinstance(frame, str)
     if on_bytes:
         on_bytes(path.stat().st_size)
     if not frames:
@@ -83,7 +85,7 @@ def read(
     except MalformedError as fault:
         yield fault.as_skipped(own_id, str(path))
         return
-    yield Trajectory(own_id, frames, settled, dimensionality or 3, {}, dropped)
+    yield Trajectory(own_id, frames, settled, dimensionality or 3, end_mark(lost_end), dropped)
 
 
 def _parsed(path: Path) -> "Vasprun | None":

@@ -231,6 +231,19 @@ def test_what_cannot_be_relaxed_is_journaled_and_the_run_goes_on(tmp_path, cell,
     assert export_journal(journal, tmp_path / "paths.json").reasons == {"error": 1, "converged": 1}
 
 
+def test_a_file_that_cannot_be_read_is_journaled_and_the_others_are_labelled(tmp_path):
+    (tmp_path / "broken.cif").write_text("data_x\n_cell_length_a 3\n")
+    write(tmp_path / "good.extxyz", bulk("Cu"))
+    found = dict(read_structures([tmp_path / "broken.cif", tmp_path / "good.extxyz"]))
+    label(found.items(), EMT(), tmp_path / "journal.jsonl", LabelSettings("emt", steps=2))
+    records = {
+        record["id"]: record for record in map(json.loads, (tmp_path / "journal.jsonl").open()) if "id" in record
+    }
+    assert records["broken-000000"]["reason"] == "error"
+    assert "broken.cif: ASE cannot read it" in records["broken-000000"]["message"]
+    assert records["good-000000"]["reason"] != "error"
+
+
 def test_a_journal_of_other_settings_is_not_continued(tmp_path):
     label([], EMT(), tmp_path / "journal.jsonl", SETTINGS)
     with pytest.raises(MlipError, match=r"another fmax .*delete the file"):

@@ -213,3 +213,10 @@ def test_dropped_steps_are_in_the_stores_account(write, tmp_path):
     with Store(tmp_path / "s.h5") as store:
         account = json.loads(json.dumps(store.metadata["build"]))
     assert (account["frames_read"], account["dropped_frames"]) == (2, {NOT_CONVERGED: 1})
+
+
+def test_a_path_whose_last_step_cannot_be_used_says_that_its_end_is_missing(write):
+    whole = only(write(header() + step(1, 2, -3.7) + step(2, 2, -3.8)))
+    assert "path_end_removed" not in whole.properties
+    cut = only(write(header() + step(1, 2, -3.7) + step(2, 60, -3.8)))
+    assert (len(cut.frames), cut.properties) == (1, {"path_end_removed": 1.0})
