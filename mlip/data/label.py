@@ -112,8 +112,13 @@ def read_structures(sources: Iterable[str | Path]) -> Iterator[tuple[str, Atoms 
 
 
 def _iread(source: Path) -> Iterator[Atoms | MlipError]:
+    n_structures = 0
     try:
-        yield from iread(str(source), index=":", do_not_split_by_at_sign=True)
+        for atoms in iread(str(source), index=":", do_not_split_by_at_sign=True):
+            n_structures += 1
+            yield atoms
+        if not n_structures:
+            yield MlipError("holds no structure", where=str(source))
     except Exception as error:  # each of ASE's hundred readers fails in its own way
         yield MlipError(f"ASE cannot read it: {str(error) or type(error).__name__}", where=str(source))
 

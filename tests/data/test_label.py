@@ -232,16 +232,16 @@ def test_what_cannot_be_relaxed_is_journaled_and_the_run_goes_on(tmp_path, cell,
 
 
 def test_a_file_that_cannot_be_read_is_journaled_and_the_others_are_labelled(tmp_path):
-    (tmp_path / "broken.cif").write_text("data_x\n_cell_length_a 3\n")
+    (tmp_path / "broken.vasp").write_text("no POSCAR\n")
+    (tmp_path / "empty.cif").write_text("data_x\n_cell_length_a 3\n")
     write(tmp_path / "good.extxyz", bulk("Cu"))
-    found = dict(read_structures([tmp_path / "broken.cif", tmp_path / "good.extxyz"]))
-    label(found.items(), EMT(), tmp_path / "journal.jsonl", LabelSettings("emt", steps=2))
-    records = {
-        record["id"]: record for record in map(json.loads, (tmp_path / "journal.jsonl").open()) if "id" in record
-    }
-    assert records["broken-000000"]["reason"] == "error"
-    assert "broken.cif: ASE cannot read it" in records["broken-000000"]["message"]
-    assert records["good-000000"]["reason"] != "error"
+    journal = tmp_path / "journal.jsonl"
+    files = [tmp_path / name for name in ("broken.vasp", "empty.cif", "good.extxyz")]
+    label(read_structures(files), EMT(), journal, SETTINGS)
+    broken, empty, good = read_journal(journal)
+    assert (broken["id"], broken["reason"], good["reason"]) == ("broken-000000", "error", "converged")
+    assert "broken.vasp: ASE cannot read it" in broken["message"]
+    assert "empty.cif: holds no structure" in empty["message"]
 
 
 def test_a_journal_of_other_settings_is_not_continued(tmp_path):
