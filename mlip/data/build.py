@@ -18,7 +18,7 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
-from mlip import __version__
+from mlip.code_version import CODE_VERSION
 from mlip.data.optimade import fetch_pages, is_query, query_of
 from mlip.data.parts import (
     PART_BYTES,
@@ -175,7 +175,7 @@ def _on_cluster(parts: list[Part], folder: Path, settings: BuildSettings, cluste
         client.wait_for_workers(1)
         order = sorted(parts, key=lambda part: -part.n_bytes)
         futures = {
-            client.submit(build_part_elsewhere, part, folder.absolute(), settings, __version__, pure=False): part
+            client.submit(build_part_elsewhere, part, folder.absolute(), settings, CODE_VERSION, pure=False): part
             for part in order
         }
         for future in as_completed(futures):
@@ -196,11 +196,11 @@ def _on_cluster(parts: list[Part], folder: Path, settings: BuildSettings, cluste
 
 @contextmanager
 def _parts_folder(out: Path, parts: list[Part], settings: BuildSettings) -> Iterator[Path]:
-    """Where the parts grow. What an earlier build left there stays if it was the same build, and else goes."""
+    """Where the parts grow. What an earlier build left there stays if that was the same build by the same code."""
     folder = out.with_name(f".{out.name}.parts")
     plan = json.dumps(
         {
-            "mlip_version": __version__,
+            "code": CODE_VERSION,
             "format_version": FORMAT_VERSION,
             "settings": settings.as_dict(),
             "parts": [asdict(part) for part in parts],
