@@ -17,6 +17,7 @@ from ase.data import chemical_symbols
 from mlip.benchmark.hull import Hulls, Phases
 from mlip.data import Store
 from mlip.data.json_stream import members
+from mlip.data.shard import is_store
 from mlip.errors import MlipError
 
 _LAYOUTS = "a store, JSON of entries (composition, energy) or of phases (composition, e_form)"
@@ -61,14 +62,14 @@ def composition_of(numbers: np.ndarray) -> dict[str, float]:
 def _files(source: Path) -> list[Path]:
     if not source.exists():
         raise MlipError("no such file or folder", where=str(source))
-    if source.is_file() or any(source.glob("*.h5")):
+    if source.is_file() or is_store(source):
         return [source]
     return sorted(path for path in source.iterdir() if ".json" in path.suffixes)
 
 
 def _phases_in(path: Path) -> Iterator[tuple[Phase, bool]]:
     """Phases, and whether their energies are formation energies."""
-    if path.is_dir() or path.suffix == ".h5":
+    if is_store(path):
         yield from _of_store(path)
         return
     for place, item in enumerate(_items(path)):

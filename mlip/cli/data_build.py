@@ -155,4 +155,6 @@ def _print_skipped(screen, out: Path, report: "BuildReport", skipped: "list[Skip
 
 
 def _list_of(out: Path, kind: str) -> str:
-    return f"{out}.{kind}.jsonl" if out.suffix == ".h5" else f"{out}/{kind}.jsonl"
+    from mlip.data.shard import is_store_file
+
+    return f"{out}.{kind}.jsonl" if is_store_file(out) else f"{out}/{kind}.jsonl"

@@ -150,10 +150,11 @@ def _print_study(source: Path, results: "list[CutoffResult]", unit: str) -> None
 def _paths(source: Path, functional: str | None) -> "Iterator[Trajectory | Skipped]":
     """Of a store, or of whatever a store is built from."""
     from mlip.data.records import Entry
+    from mlip.data.shard import is_store
     from mlip.data.sources import read_source, source_names
     from mlip.data.store import Store
 
-    if source.suffix == ".h5" or any(source.glob("*.h5")):
+    if is_store(source):
         with Store(source) as store:
             yield from store.trajectories()
         return

@@ -61,11 +61,11 @@ def load_calculator(name: str) -> "BaseCalculator":
     """The ASE calculator that `--calculator` names.
 
     Raises:
-        MlipError: chgnet is not installed, there is no such file, module or factory.
+        MlipError: chgnet is not installed, there is no such file, module or factory, or a file that is no potential.
     """
     if name == "chgnet":
         return _load_chgnet()
-    if Path(name).is_file():
+    if Path(name).exists() or "://" in name or name.endswith(".safetensors"):
         from mlip.calculator import MLIPCalculator
 
         return MLIPCalculator(name)

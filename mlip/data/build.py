@@ -34,6 +34,7 @@ from mlip.data.records import Skipped
 from mlip.data.refine import BuildSettings
 from mlip.data.report import BuildReport
 from mlip.data.schema import FORMAT_VERSION
+from mlip.data.shard import is_store_file
 from mlip.data.store import Store
 from mlip.data.workers import process_pool
 from mlip.data.writer import StoreWriter, partial_path, put_in_place
@@ -83,9 +84,9 @@ def build(
         MlipError: a source cannot be read to its end, nothing is left to store, or another build writes this store.
     """
     settings = settings or BuildSettings()
-    if out.suffix != ".h5" and out.exists():
+    if not is_store_file(out) and out.exists():
         raise MlipError("exists already", where=f"--out {out}", fix="remove it, or name a new folder (or a file *.h5)")
-    if out.suffix and (out.suffix != ".h5" or out.is_dir()):
+    if out.suffix and (not is_store_file(out) or out.is_dir()):
         raise MlipError("a store is a file named *.h5, or a folder without a suffix", where=f"--out {out}")
     pages = out.with_name(f".{out.name}.optimade")
     files = [fetch_pages(query_of(one), pages) if is_query(one) else Path(one) for one in map(str, sources)]
@@ -247,7 +248,7 @@ def _put_together(
     on_skipped: OnSkipped | None,
 ) -> None:
     """The parts as the store, in its place, and their lists beside it."""
-    is_file = out.suffix == ".h5"
+    is_file = is_store_file(out)
     for kind in LISTS:
         target = out.with_name(f"{out.name}.{kind}.jsonl") if is_file else folder / f"{kind}.jsonl"
         _join_lists([part.list_file(folder, kind) for part in parts], target)

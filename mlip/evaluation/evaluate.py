@@ -11,6 +11,7 @@ from typing import Any
 
 from mlip.data import Store
 from mlip.data.records import Entry, Skipped
+from mlip.data.shard import is_store
 from mlip.data.sources import read_source, source_files
 from mlip.errors import MlipError
 from mlip.evaluation.comparison import Comparison, LabelledFrame, compare
@@ -136,13 +137,6 @@ def evaluate_path(
         raise MlipError("only a store has splits", where=str(data), fix="leave out --split")
     errors = Errors()
     return evaluate(potential, source_frames(data, functional, errors), dtype=dtype, errors=errors, where=str(data))
-
-
-def is_store(path: Path) -> bool:
-    """Whether `path` is what `mlip data build` writes rather than a source of it."""
-    if path.is_dir():
-        return any(path.glob("*.h5"))
-    return path.suffix in (".h5", ".hdf5")
 
 
 def source_frames(path: Path, functional: str | None, errors: Errors) -> Iterator[LabelledFrame]:
