@@ -50,6 +50,7 @@ def build(
     cluster: Annotated[
         str | None, typer.Option(help="Dask instead: tcp://HOST:PORT, slurm:JOBS,cores=16,memory=64GB, or local:N.")
     ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace a store file that exists.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of tables.")] = False,
 ) -> None:
     """Read relaxation paths, sub-sample, filter and split them, and write a store.
@@ -58,8 +59,12 @@ def build(
     that cannot be used are counted, and listed in OUT.skipped.jsonl; suspicious labels in OUT.findings.jsonl.
     """
     from mlip.data.build import BuildSettings
+    from mlip.data.shard import is_store_file
     from mlip.data.workers import n_cores
+    from mlip.output_paths import check_new
 
+    if is_store_file(out):
+        check_new(out, force=force)
     settings = BuildSettings(subsample, per_atom, outliers, _fractions(split), seed, functional, dimensionality)
     skipped: list[Skipped] = []
     report = _build_with_progress(sources, out, settings, skipped, workers or n_cores(), cluster, hidden=as_json)

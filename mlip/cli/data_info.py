@@ -32,12 +32,17 @@ def info(
     plot: Annotated[
         Path | None, typer.Option(help="Write a figure here: elements of a store, or frames kept against the cutoff.")
     ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace the figure if it exists.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of tables.")] = False,
 ) -> None:
     """Show what a store holds, how it was built, and the statistics of its frames; or what cutoffs would keep.
 
     Statistics are computed once, and kept beside the store with a fingerprint of it.
     """
+    if plot is not None:
+        from mlip.output_paths import check_new
+
+        check_new(plot, force=force)
     if subsample is not None:
         _study(source, _cutoffs(subsample), per_atom, functional, plot, as_json)
         return
