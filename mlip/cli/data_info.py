@@ -55,7 +55,9 @@ def info(
         summary = summary_of(opened, cutoff)
     if plot:
         from mlip.data.figures import plot_elements
+        from mlip.output_paths import make_folder
 
+        make_folder(plot.parent)
         plot_elements(summary.frames_with_element, plot, f"{source.name}: {counts['frames']:,} frames")
     if as_json:
         import json
@@ -134,7 +136,9 @@ def _study(
         results = study_cutoffs(_paths(source, functional), cutoffs, per_atom=per_atom)
     if plot:
         from mlip.data.figures import plot_cutoffs
+        from mlip.output_paths import make_folder
 
+        make_folder(plot.parent)
         plot_cutoffs(results, plot, unit)
     if as_json:
         import json

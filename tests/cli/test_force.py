@@ -105,6 +105,9 @@ def test_a_place_below_a_file_is_one_line_that_names_the_file(tmp_path, path):
     (tmp_path / "file").write_text("")
     with pytest.raises(MlipError, match=rf"cannot be made: {tmp_path}/file is a file, not a folder"):
         check_new(tmp_path / path, force=False)
+    assert sorted(tmp_path.iterdir()) == [tmp_path / "file"]
+    check_new(tmp_path / "new" / "out.h5", force=False)
+    assert not (tmp_path / "new").exists()
     with pytest.raises(MlipError, match="is a folder"):
         check_new(tmp_path, force=True)
 
