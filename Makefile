@@ -24,7 +24,7 @@ $(INSTALLED): pyproject.toml
 
 quickstart: $(INSTALLED)  ## train on the bundled surrogate paths, relax held-out crystals, print the tables (OUT=quickstart)
 	@mkdir -p $(OUT) && rm -rf $(OUT)/run $(OUT)/benchmark
-	$(BIN)/mlip data build $(DATA) --out $(OUT)/store.h5 --functional surrogate-CHGNet-0.3.0 --subsample 0.05 --per-atom --outliers pbesol --split 0.85,0.05,0.10
+	$(BIN)/mlip data build $(DATA) --out $(OUT)/store.h5 --functional surrogate-CHGNet-0.3.0 --subsample 0.05 --per-atom --outliers pbesol --split 0.85,0.05,0.10 --force
 	$(BIN)/mlip train recipes/quickstart.yaml data.store=$(OUT)/store.h5 out=$(OUT)/run
 	$(BIN)/mlip evaluate $(OUT)/run/potential.safetensors $(OUT)/store.h5 --split test
 	$(BIN)/mlip benchmark relaxation $(OUT)/run/potential.safetensors $(OUT)/store.h5 --split test --out $(OUT)/benchmark

@@ -131,6 +131,12 @@ def measure(name: str, n: int, sides: dict[str, Side], vectors: np.ndarray, fold
     return record
 
 
+def faults(records: list[dict[str, Any]]) -> list[str]:
+    """Where the sides computed different things, or one failed."""
+    found = [(record["prototype"], name, time) for record in records for name, time in record["times"].items()]
+    return [f"{prototype}: {name}: {time['error']}" for prototype, name, time in found if "error" in time]
+
+
 def show(records: list[dict[str, Any]], console: Console) -> None:
     table = Table(title="Predictions a second", title_justify="left")
     for heading in (
@@ -148,18 +154,19 @@ def show(records: list[dict[str, Any]], console: Console) -> None:
         table.add_column(heading, justify="left" if heading == "prototype" else "right")
     for record in records:
         if "per_second" not in record:
-            console.print(record["prototype"], record["times"], markup=False)
             continue
         rates, faster = record["per_second"], record["times_faster"]
         cells = (rates[OURS], rates[RELEASED], faster[RELEASED], rates[LEAN], faster[LEAN])
         cells += (rates["predict_prototype"], rates["predict"])
         table.add_row(record["prototype"], str(record["atoms"]), str(record["crystals"]), *map(str, cells))
     console.print(table)
+    for fault in faults(records):
+        console.print(f"FAULT {fault}", markup=False)
     if any(time.get("cores_busy_elsewhere", 0) > QUIET for record in records for time in record["times"].values()):
         console.print("[bold]Not to be trusted[/]: other processes ran meanwhile")
 
 
-def main() -> None:
+def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--peer-python", required=True, help="of an environment with PyTorch")
     parser.add_argument("--threads", type=int, default=2)
@@ -191,7 +198,8 @@ def main() -> None:
     show(report["cases"], console)
     if options.out:
         options.out.write_text(json.dumps(report, indent=1) + "\n")
+    return int(bool(faults(report["cases"])))
 
 
 if __name__ == "__main__":
-    main()
+    raise SystemExit(main())

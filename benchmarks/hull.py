@@ -21,6 +21,8 @@ from pymatgen.core import Composition, Element
 
 from mlip.benchmark.hull import MAX_ELEMENTS, Hulls, Phases
 
+TOLERANCE = 1e-9
+"""eV/atom, to pymatgen's distances."""
 SHARES = {2: 0.06, 3: 0.74, 4: 0.20}
 """Of phases with so many elements."""
 REACTIVE = [z for z in range(1, 95) if z not in (2, 10, 18, 36, 54, 84, 85, 86, 87, 88)]
@@ -73,7 +75,7 @@ def entry(phases: Phases, k: int) -> PDEntry:
     return PDEntry(Composition(amounts), phases.energies[k])
 
 
-def main() -> None:
+def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--references", type=int, default=4_500_000)
     parser.add_argument("--candidates", type=int, default=100_000)
@@ -108,7 +110,11 @@ def main() -> None:
     print(json.dumps(figures, indent=1))
     if options.out:
         options.out.write_text(json.dumps(figures, indent=1) + "\n")
+    if not (difference := np.abs(distances[rows] - theirs).max()) < TOLERANCE:
+        print(f"FAULT distances differ from pymatgen's by {difference:.1g} eV/atom")
+        return 1
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    raise SystemExit(main())

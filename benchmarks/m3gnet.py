@@ -56,7 +56,7 @@ TOLERANCES = {
     "stress": 1e-4,  # eV/A^3
     "energy_mae": 1e-3,  # relatively, as all below: of a training step
     "forces_mae": 1e-3,
-    "gradient_norm": 1e-2,  # peers count the stress's off-diagonal components twice
+    "gradient_norm": 1e-2,  # of sums over all parameters in single precision
 }
 
 

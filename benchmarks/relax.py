@@ -80,6 +80,18 @@ def agreement(mine: dict[str, Any], theirs: dict[str, Any], n_atoms: np.ndarray)
     }
 
 
+def faults(runs: list[dict[str, Any]]) -> list[str]:
+    """Runs whose sides, with the same weights, ended in other minima. Single crystals may: the median must not."""
+    found = []
+    for run in runs:
+        gap = run["agreement"]["median_gap_ev_atom"]
+        if gap is None:
+            found.append(f"{run['options']}: no crystal converged on both sides")
+        elif not gap < SAME_MINIMUM:
+            found.append(f"{run['options']}: energies differ by {gap} eV/atom in the median")
+    return found
+
+
 def measure(options: argparse.Namespace, console: Console) -> dict[str, Any]:
     pin(options.threads)
     peer_threads = options.peer_threads or options.threads
@@ -136,7 +148,7 @@ def race(ours: Side, peer: Side, path: Path, n_atoms: np.ndarray, choice: dict[s
     return record
 
 
-def main() -> None:
+def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, help="crystals at their minimum, anything ASE reads")
     parser.add_argument("--weights", required=True, help="our potential")
@@ -155,7 +167,11 @@ def main() -> None:
     if options.out:
         options.out.parent.mkdir(parents=True, exist_ok=True)
         options.out.write_text(json.dumps(report, indent=1) + "\n")
+    found = faults(report["runs"])
+    for fault in found:
+        print(f"FAULT {fault}")
+    return int(bool(found))
 
 
 if __name__ == "__main__":
-    main()
+    raise SystemExit(main())

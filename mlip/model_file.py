@@ -1,8 +1,14 @@
-"""The file of a model: safetensors, with config and metadata as JSON in the header. Written atomically, no pickle."""
+"""The file of a model: safetensors, with config and metadata as JSON in the header. Written atomically, no pickle.
+
+Beside the JSON stands a checksum of it and of all tensors: a number that was altered on a disk or in a transfer would
+otherwise give other energies without a word.
+"""
 
 import json
 import os
 import tempfile
+from collections.abc import Mapping
+from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +19,10 @@ from safetensors.numpy import save
 
 from mlip import __version__
 from mlip.errors import MlipError
+from mlip.mistaken_paths import mistaken
 
 FORMAT_VERSION = 1
-_HEADER_KEY = "mlip"
+_HEADER_KEY, _CHECKSUM_KEY = "mlip", "mlip_checksum"
 
 
 def write_model_file(path: str | os.PathLike, header: dict[str, Any], params: Any) -> Path:
@@ -23,7 +30,8 @@ def write_model_file(path: str | os.PathLike, header: dict[str, Any], params: An
     path = Path(path)
     # safetensors writes the memory as it lies: a transposed view would come back scrambled.
     tensors = {".".join(key): np.asarray(leaf, order="C") for key, leaf in flatten_dict(params).items()}
-    data = save(tensors, metadata={_HEADER_KEY: json.dumps({"format_version": FORMAT_VERSION, **header})})
+    text = json.dumps({"format_version": FORMAT_VERSION, **header})
+    data = save(tensors, metadata={_HEADER_KEY: text, _CHECKSUM_KEY: checksum_of(text, tensors)})
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
@@ -43,26 +51,45 @@ def read_model_file(path: str | os.PathLike) -> tuple[dict[str, Any], Any]:
     """Header and parameters.
 
     Raises:
-        MlipError: no such file, not a file of ours, written by a newer version, damaged.
+        MlipError: no such file, not a file of ours (and what it is instead), written by a newer version, damaged.
     """
     path = Path(path)
     if not path.is_file():
-        raise MlipError("no such potential", where=str(path), fix="give a .safetensors file")
+        raise mistaken(path) or MlipError("no such potential", where=str(path), fix="give a .safetensors file")
     try:
         with safe_open(path, framework="numpy") as file:
-            text = (file.metadata() or {}).get(_HEADER_KEY)
+            texts = file.metadata() or {}
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a mapping)
     except (SafetensorError, OSError) as error:
-        raise MlipError(
+        raise mistaken(path) or MlipError(
             f"cannot be read as safetensors: {error}",
             where=str(path),
             fix="a potential is what `mlip train` or `mlip convert` wrote; stores: `mlip data info`",
         ) from None
+    text = texts.get(_HEADER_KEY)
     if text is None:
         raise MlipError(
             "has no mlip header: not a potential", where=str(path), fix="convert it: mlip convert SOURCE OUT"
         )
-    return _parsed(text, str(path)), unflatten_dict({tuple(key.split(".")): value for key, value in tensors.items()})
+    header = _parsed(text, str(path))
+    # Files that were written before there were checksums have none.
+    if _CHECKSUM_KEY in texts and texts[_CHECKSUM_KEY] != checksum_of(text, tensors):
+        raise MlipError(
+            "was altered since it was written: its checksum is another one",
+            where=str(path),
+            fix="copy, fetch or export it again",
+        )
+    return header, unflatten_dict({tuple(key.split(".")): value for key, value in tensors.items()})
+
+
+def checksum_of(text: str, tensors: Mapping[str, np.ndarray]) -> str:
+    """A hash of the header's JSON, and of names, types, shapes and bytes of all tensors, sorted by name."""
+    found = blake2b(text.encode(), digest_size=16)
+    for name in sorted(tensors):
+        tensor = np.ascontiguousarray(tensors[name])
+        found.update(f"\n{name} {tensor.dtype.str} {tensors[name].shape}\n".encode())
+        found.update(tensor.reshape(-1).view(np.uint8))
+    return found.hexdigest()
 
 
 def _parsed(text: str, where: str) -> dict[str, Any]:

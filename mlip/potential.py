@@ -134,7 +134,7 @@ class PotentialMetadata(Head):
     provenance: dict[str, Any] = Field(default_factory=dict)
     """Where parameters and data came from: recipe, store, source checkpoint, citations."""
     precision: str = "float32"
-    """Precision of the matrix products it was trained with."""
+    """Precision of the matrix products it was trained with: float32, float64, tf32 or bf16, as its recipe asked for."""
     mlip_version: str = __version__
 
     @classmethod

@@ -46,6 +46,8 @@ class PropertyMetadata(BaseModel):
     knows_uncertainty: bool = False
     """Its loss was one that trains the second output, the logarithm of an uncertainty."""
     provenance: dict[str, Any] = Field(default_factory=dict)
+    precision: str = "unknown"
+    """Precision of the matrix products it was trained with: float32, float64, tf32 or bf16."""
     mlip_version: str = __version__
 
     @field_validator("elements")

@@ -22,6 +22,7 @@ from mlip.data import Store
 from mlip.data.json_stream import members
 from mlip.data.naming import functional_by_name
 from mlip.data.schema import CORRECTION
+from mlip.data.shard import is_store
 from mlip.data.store import Material
 from mlip.errors import MlipError
 from mlip.functionals import UNKNOWN, functional_of_run_type
@@ -111,13 +112,13 @@ def composition_of(numbers: np.ndarray) -> dict[str, float]:
 def _files(source: Path) -> list[Path]:
     if not source.exists():
         raise MlipError("no such file or folder", where=str(source))
-    if source.is_file() or any(source.glob("*.h5")):
+    if source.is_file() or is_store(source):
         return [source]
     return sorted(path for path in source.iterdir() if ".json" in path.suffixes)
 
 
 def _phases_in(path: Path) -> Iterator[Phase]:
-    if path.is_dir() or path.suffix == ".h5":
+    if is_store(path):
         yield from _of_store(path)
         return
     functional = _functional_of_file(path)

@@ -11,6 +11,18 @@ import typer
 from mlip.errors import MlipError
 
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_NO_PATH = (
+    errno.EACCES,
+    errno.EEXIST,
+    errno.EISDIR,
+    errno.ENAMETOOLONG,
+    errno.ENOENT,
+    errno.ENOTDIR,
+    errno.EPERM,
+    errno.EROFS,
+)
+"""A path of the user's that cannot be what a command needs it to be."""
+_RESUMABLE = ("data build", "data fetch", "data label", "relax", "screen", "benchmark relaxation")
 
 app = typer.Typer(
     name="mlip",
@@ -23,10 +35,11 @@ app = typer.Typer(
 
 
 def _register() -> None:
-    from mlip.cli import benchmark, convert, data, evaluate, info, relax, report, screen, train
+    from mlip.cli import benchmark, convert, data, evaluate, export, info, relax, report, screen, train
 
     app.add_typer(data.app, name="data")
     app.command("train")(train.train)
+    app.command("export")(export.export)
     app.command("report")(report.report)
     app.command("evaluate")(evaluate.evaluate)
     app.command("relax")(relax.relax)
@@ -44,14 +57,35 @@ def main() -> None:
     except MlipError as error:
         print(f"mlip: error: {error}", file=sys.stderr)
         sys.exit(2)
-    except KeyboardInterrupt:
-        print("mlip: interrupted", file=sys.stderr)
-        sys.exit(130)
+    except SystemExit as end:
+        if (interrupt := _interrupt_behind(end)) is not None:
+            what = interrupt or _how_to_go_on(sys.argv[1:])
+            print(f"mlip: interrupted{what and ': '}{what}", file=sys.stderr)
+            sys.exit(130)
+        raise
     except BrokenPipeError:  # `mlip ... | head`
         sys.stderr.close()
         sys.exit(141)
     except OSError as error:
-        if error.errno not in _NO_ROOM:
+        if error.errno not in _NO_ROOM and not (error.filename and error.errno in _NO_PATH):
             raise
-        print(f"mlip: error: cannot write {error.filename or 'a file'}: {error.strerror}", file=sys.stderr)
+        doing = "write" if error.errno in _NO_ROOM else "open"
+        print(f"mlip: error: cannot {doing} {error.filename or 'a file'}: {error.strerror}", file=sys.stderr)
         sys.exit(2)
+
+
+def _interrupt_behind(end: BaseException | None) -> str | None:
+    """What the KeyboardInterrupt says that typer has turned into an exit; None where there was none."""
+    while end is not None:
+        if isinstance(end, KeyboardInterrupt):
+            return str(end)
+        end = end.__cause__ or end.__context__
+    return None
+
+
+def _how_to_go_on(arguments: list[str]) -> str:
+    """Of commands that keep what they have done."""
+    command = " ".join(word for word in arguments[:2] if not word.startswith("-"))
+    if command.startswith(_RESUMABLE):
+        return "the same command goes on where it was"
+    return ""

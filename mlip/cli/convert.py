@@ -42,11 +42,13 @@ def convert(
     predicts: Annotated[
         str | None, typer.Option(help="cgat: the property that it was trained on; by default e_above_hull.")
     ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace the file OUT if it exists.")] = False,
 ) -> None:
     """Convert a published checkpoint into a potential (or a property model), or back."""
     from mlip.convert import convert as read_checkpoint
     from mlip.convert import export
     from mlip.errors import MlipError
+    from mlip.output_paths import check_new
     from mlip.potential import Potential
 
     if to is not None:
@@ -56,10 +58,11 @@ def convert(
                 "checkpoint; --to writes one"
             )
         potential = Potential.load(source, head=head)
-        export(potential, to, out)
+        export(potential, to, out, force=force)
     else:
         if out.is_dir():
             raise MlipError("is a folder", where=str(out), fix="the potential is one file: OUT.safetensors")
+        check_new(out, force=force)
         if head is not None and source.suffix == ".safetensors":
             potential = Potential.load(source)
         else:

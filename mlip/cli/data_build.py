@@ -59,6 +59,7 @@ def build(
             "stress=..., virial=... (= -stress x volume), magmoms=..."
         ),
     ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace a store file that exists.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of tables.")] = False,
 ) -> None:
     """Read relaxation paths, sub-sample, filter and split them, and write a store.
@@ -71,9 +72,13 @@ def build(
     """
     from mlip.data.build import BuildSettings
     from mlip.data.labels import parsed_keys
+    from mlip.data.shard import is_store_file
     from mlip.data.split import empty_splits
     from mlip.data.workers import n_cores
+    from mlip.output_paths import check_new
 
+    if is_store_file(out):
+        check_new(out, force=force)
     settings = BuildSettings(
         subsample, per_atom, outliers, _fractions(split), seed, functional, dimensionality, parsed_keys(keys)
     )
@@ -189,4 +194,6 @@ def _print_skipped(screen, out: Path, report: "BuildReport", skipped: "list[Skip
 
 
 def _list_of(out: Path, kind: str) -> str:
-    return f"{out}.{kind}.jsonl" if out.suffix == ".h5" else f"{out}/{kind}.jsonl"
+    from mlip.data.shard import is_store_file
+
+    return f"{out}.{kind}.jsonl" if is_store_file(out) else f"{out}/{kind}.jsonl"

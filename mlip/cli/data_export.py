@@ -14,6 +14,7 @@ def export(
         Path, typer.Argument(help="*.extxyz(.gz), an ASE database *.db or *.aselmdb, or matsciml's *.lmdb.")
     ],
     split: Annotated[str | None, typer.Option(help="train, val or test.  [default: all]")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace OUT if it exists.")] = False,
 ) -> None:
     """Write a store's frames for other programs, in ASE's units and signs."""
     from rich.progress import Progress
@@ -21,7 +22,9 @@ def export(
     from mlip.data.export import export as export_frames
     from mlip.data.schema import split_code
     from mlip.data.store import Store
+    from mlip.output_paths import check_new
 
+    check_new(out, force=force)
     if split is not None:
         split_code(split)
     with Store(store) as opened, Progress(console=console(stderr=True), transient=True) as bar:

@@ -35,12 +35,17 @@ def info(
     plot: Annotated[
         Path | None, typer.Option(help="Write a figure here: elements of a store, or frames kept against the cutoff.")
     ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace the figure if it exists.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of tables.")] = False,
 ) -> None:
     """Show what a store holds, how it was built, and the statistics of its frames; or what cutoffs would keep.
 
     Statistics are computed once, and kept beside the store with a fingerprint of it.
     """
+    if plot is not None:
+        from mlip.output_paths import check_new
+
+        check_new(plot, force=force)
     if subsample is not None:
         _study(source, _cutoffs(subsample), per_atom, functional, plot, as_json)
         return
@@ -53,7 +58,9 @@ def info(
         summary = summary_of(opened, cutoff)
     if plot:
         from mlip.data.figures import plot_elements
+        from mlip.output_paths import make_folder
 
+        make_folder(plot.parent)
         plot_elements(summary.frames_with_element, plot, f"{source.name}: {counts['frames']:,} frames")
     if as_json:
         import json
@@ -145,7 +152,9 @@ def _study(
         results = study_cutoffs(_paths(source, functional, skipped), cutoffs, per_atom=per_atom)
     if plot:
         from mlip.data.figures import plot_cutoffs
+        from mlip.output_paths import make_folder
 
+        make_folder(plot.parent)
         plot_cutoffs(results, plot, unit)
     if as_json:
         import json
@@ -171,10 +180,11 @@ def _print_study(source: Path, results: "list[CutoffResult]", unit: str) -> None
 def _paths(source: Path, functional: str | None, skipped: "list[Skipped]") -> "Iterator[Trajectory]":
     """Of a store, or of whatever a store is built from."""
     from mlip.data.records import Entry, Skipped
+    from mlip.data.shard import is_store
     from mlip.data.sources import read_past_faults, read_source, source_names
     from mlip.data.store import Store
 
-    if source.suffix == ".h5" or any(source.glob("*.h5")):
+    if is_store(source):
         with Store(source) as store:
             yield from store.trajectories()
         return

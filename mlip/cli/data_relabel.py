@@ -14,6 +14,7 @@ def relabel(
     out: Annotated[Path, typer.Option(help="The new store, *.h5.")],
     head: Annotated[str | None, typer.Option(help="Of a potential with several: PBE, ...")] = None,
     dtype: Annotated[str, typer.Option(help="float32 or float64.")] = "float32",
+    force: Annotated[bool, typer.Option("--force", help="Replace OUT if it exists.")] = False,
 ) -> None:
     """Put a potential's energies, forces and stresses in place of a store's.
 
@@ -22,8 +23,10 @@ def relabel(
     """
     from mlip.data.store import Store
     from mlip.evaluation.relabel import relabel as relabel_store
+    from mlip.output_paths import check_new
     from mlip.potential import open_potential
 
+    check_new(out, force=force)
     loaded = open_potential(potential, head)
     provenance = {"potential": potential.name, "store": store.name}
     with Store(store) as opened, console(stderr=True).status("predicting"):

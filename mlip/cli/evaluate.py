@@ -66,7 +66,7 @@ def _property_model(
     path: Path, data: Path, split: str | None, dtype: str, all_elements: bool, as_json: bool, allowed: bool
 ) -> None:
     from mlip.data import Store
-    from mlip.evaluation.evaluate import is_store
+    from mlip.data.shard import is_store
     from mlip.evaluation.property_errors import evaluate_property
     from mlip.property_model import PropertyModel
 

@@ -66,6 +66,7 @@ def _property_model(path: Path) -> dict:
         "elements": " ".join(model.elements),
         "functional": metadata.functional,
         "mean, standard deviation": [metadata.mean, metadata.std],
+        "precision": metadata.precision,
         "provenance": metadata.provenance,
         "written by mlip": metadata.mlip_version,
     }

@@ -33,6 +33,7 @@ def label(
     converged_only: Annotated[
         bool, typer.Option("--converged-only", help="Leave out paths that ran out of steps.")
     ] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace OUT if it is of another command.")] = False,
     json_output: Annotated[bool, typer.Option("--json", help="Print the counts as JSON.")] = False,
 ) -> None:
     """Relax structures with an ASE calculator and keep every step as training data.
@@ -43,12 +44,14 @@ def label(
         raise MlipError("not a .json or .json.bz2 file", where=f"--out {out}")
     from mlip.data.label import LabelSettings, export_journal, read_structures
     from mlip.data.label import label as label_structures
+    from mlip.output_paths import check_new
 
+    journal = out.with_name(f"{out.name}.journal.jsonl")
+    check_new(out, force=force or journal.exists())
     queue = list(read_structures(structures))
     if not queue:
         raise MlipError("holds no structure", where=", ".join(map(str, structures)))
     settings = LabelSettings(calculator, steps, fmax, dimensionality)
-    journal = out.with_name(f"{out.name}.journal.jsonl")
     with _progress(len(queue), hidden=json_output) as advance:
         label_structures(queue, load_calculator(calculator), journal, settings, on_path=advance)
     summary = export_journal(journal, out, converged_only)
@@ -61,11 +64,11 @@ def load_calculator(name: str) -> "BaseCalculator":
     """The ASE calculator that `--calculator` names.
 
     Raises:
-        MlipError: chgnet is not installed, there is no such file, module or factory.
+        MlipError: chgnet is not installed, there is no such file, module or factory, or a file that is no potential.
     """
     if name == "chgnet":
         return _load_chgnet()
-    if Path(name).is_file():
+    if Path(name).exists() or "://" in name or name.endswith(".safetensors"):
         from mlip.calculator import MLIPCalculator
 
         return MLIPCalculator(name)

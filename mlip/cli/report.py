@@ -10,13 +10,19 @@ def report(
     out: Path = typer.Option(None, "--out", help="The HTML file. Default: report.html in the run folder."),
     store: Path = typer.Option(None, "--store", help="Where the run's store is, if not where its recipe says."),
     frames: int = typer.Option(2000, "--frames", min=1, help="Evaluate at most so many of each split."),
+    force: bool = typer.Option(False, "--force", help="Replace the file that --out names if it exists."),
 ) -> None:
     """Write a run's report: learning curves, parity, errors by element, worst materials; one file, no network."""
     from rich.console import Console
 
+    from mlip.output_paths import check_new, make_folder
+    from mlip.training.report.records import open_run
     from mlip.training.report.write import write_report
 
+    open_run(run)
+    check_new(out or run / "report.html", force=force or out is None)  # the run's own page is made again at will
     out = run / "report.html" if out is None else out
+    make_folder(out.parent)
     with Console(stderr=True).status("evaluating what the run has learnt"):
         evaluated = write_report(run, out, store=store, at_most=frames)
     typer.echo(f"{out}: {evaluated or 'no errors: the run has not ended, or has no frames to compare with'}")

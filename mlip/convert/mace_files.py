@@ -7,7 +7,7 @@ what `mlip.models.mace` does not have is refused by name.
 
 import re
 import zipfile
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -106,7 +106,7 @@ def read_module(source: Path, trust_pickle: bool) -> SavedModel:
     except Exception as error:  # whatever mace-torch's classes raise on the attributes of another release
         reason = " ".join(str(error).split()) or type(error).__name__
         raise MlipError(f"cannot be loaded by this mace-torch: {reason}", where=where) from None
-    _check_parts(module, where)
+    _told("its kind", lambda: _check_parts(module, where), where)
     arrays = {name: tensor.detach().numpy() for name, tensor in module.state_dict().items()}
     return SavedModel(where, f"mace-torch {source.name}", _values(module, where), _without_constants(arrays))
 
@@ -138,32 +138,56 @@ def _check_parts(module: Any, where: str) -> None:
 
 
 def _values(module: Any, where: str) -> dict[str, Any]:
-    """What the state dict does not tell."""
-    radial, first, readout = module.radial_embedding, module.interactions[0], module.readouts[-1]
-    heads = list(getattr(module, "heads", None) or ["default"])
-    is_deep = hasattr(readout, "hidden_irreps")
-    return {
-        "model": type(module).__name__,
-        "hidden": str(module.products[0].linear.irreps_out),
-        "first": type(first).__name__,
-        "inter": _one("interaction blocks", (type(block).__name__ for block in module.interactions[1:]), where),
-        "r_max": _decimal(module.r_max),
-        "num_bessel": len(getattr(radial.bessel_fn, "bessel_weights", ())),
-        "radial_type": _name_of_class(radial.bessel_fn),
-        "distance_transform": _name_of_class(getattr(radial, "distance_transform", None)),
-        "p": int(radial.cutoff_fn.p),
-        "max_ell": first.edge_attrs_irreps.lmax,
-        "corr": _one(
-            "correlations", (len(part.weights) + 1 for block in module.products for part in _contractions(block)), where
+    """What the state dict does not tell.
+
+    Raises:
+        MlipError: naming what the module does not have, or has as None, and mace-torch's models have.
+    """
+
+    def heads() -> list[str]:
+        return list(getattr(module, "heads", None) or ["default"])
+
+    def is_deep() -> bool:
+        return hasattr(module.readouts[-1], "hidden_irreps")
+
+    tell: dict[str, Callable[[], Any]] = {
+        "model": lambda: type(module).__name__,
+        "hidden": lambda: str(module.products[0].linear.irreps_out),
+        "first": lambda: type(module.interactions[0]).__name__,
+        "inter": lambda: _one("interaction blocks", [type(block).__name__ for block in module.interactions[1:]], where),
+        "r_max": lambda: _decimal(module.r_max),
+        "num_bessel": lambda: len(getattr(module.radial_embedding.bessel_fn, "bessel_weights", ())),
+        "radial_type": lambda: _name_of_class(module.radial_embedding.bessel_fn),
+        "distance_transform": lambda: _name_of_class(getattr(module.radial_embedding, "distance_transform", None)),
+        "p": lambda: int(module.radial_embedding.cutoff_fn.p),
+        "max_ell": lambda: module.interactions[0].edge_attrs_irreps.lmax,
+        "corr": lambda: _one(
+            "correlations", [len(part.weights) + 1 for block in module.products for part in _contractions(block)], where
         ),
-        "nint": len(module.interactions),
-        "radial_MLP": list(first.conv_tp_weights.hs[1:-1]),
-        "avgn": _one("avg_num_neighbors", (float(block.avg_num_neighbors) for block in module.interactions), where),
-        "gate": _gate(readout, where) if is_deep else "silu",
-        "MLP": f"{readout.hidden_irreps.dim // len(heads)}x0e" if is_deep else "16x0e",
-        "pair_repulsion": hasattr(module, "pair_repulsion_fn"),
+        "nint": lambda: len(module.interactions),
+        "radial_MLP": lambda: list(module.interactions[0].conv_tp_weights.hs[1:-1]),
+        "avgn": lambda: _one(
+            "avg_num_neighbors", [float(block.avg_num_neighbors) for block in module.interactions], where
+        ),
+        "gate": lambda: _gate(module.readouts[-1], where) if is_deep() else "silu",
+        "MLP": lambda: f"{module.readouts[-1].hidden_irreps.dim // len(heads())}x0e" if is_deep() else "16x0e",
+        "pair_repulsion": lambda: getattr(module, "pair_repulsion_fn", None) is not None,
         "heads": heads,
     }
+    return {name: _told(name, value, where) for name, value in tell.items()}
+
+
+def _told(name: str, value: Callable[[], Any], where: str) -> Any:
+    """One of the values, of a module that may be made otherwise than mace-torch makes them."""
+    try:
+        return value()
+    except (AttributeError, TypeError, IndexError, KeyError, ValueError) as error:
+        reason = " ".join(str(error).split())
+        raise MlipError(
+            f"{name} cannot be told from the module ({reason})",
+            where=where,
+            fix="only models as mace-torch makes and trains them are read",
+        ) from None
 
 
 def _contractions(product: Any) -> Iterable[Any]:
@@ -189,8 +213,10 @@ def _name_of_class(part: Any) -> str:
 
 
 def _gate(readout: Any, where: str) -> str:
-    """Of the last readout; e3nn scales it by a constant that it samples."""
+    """Of the last readout, "None" where it has none; e3nn scales it by a constant that it samples."""
     activation = readout.non_linearity.acts[0]
+    if activation is None:
+        return "None"
     name = getattr(activation.f, "__name__", type(activation.f).__name__)
     if name == "silu" and not np.isclose(activation.cst, SILU_NORM, rtol=1e-6):
         raise MlipError(f"silu is scaled by {activation.cst}, not by {SILU_NORM}", where=where)

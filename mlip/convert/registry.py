@@ -46,15 +46,21 @@ def convert(
     raise MlipError("is no checkpoint that mlip can convert", where=str(source), fix=f"known: {known}")
 
 
-def export(potential: Potential, to: str, out: str | Path) -> Path:
-    """Write a potential for another code; nothing is overwritten.
+def export(potential: Potential, to: str, out: str | Path, *, force: bool = False) -> Path:
+    """Write a potential for another code; nothing is overwritten unasked.
 
     Args:
         to: "matgl", whose models are folders, or "mace", whose models are files.
+        force: a file at `out` is replaced; a folder never is.
 
     Raises:
         MlipError: an unknown code, or a potential that it cannot represent.
     """
     if to not in _WRITERS:
         raise MlipError(f"there is no format {to!r}", fix=f"known: {', '.join(_WRITERS)}")
-    return _WRITERS[to](potential, Path(out))
+    out, write = Path(out), _WRITERS[to]
+    if not (force and out.is_file()):
+        return write(potential, out)
+    new = write(potential, out.with_name(f".{out.name}.new"))
+    out.unlink()
+    return new.rename(out)

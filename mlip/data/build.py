@@ -21,7 +21,7 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
-from mlip import __version__
+from mlip.code_version import CODE_VERSION
 from mlip.data.naming import CONTRADICTION
 from mlip.data.optimade import fetch_pages, is_query, query_of
 from mlip.data.parts import (
@@ -39,6 +39,7 @@ from mlip.data.records import Skipped
 from mlip.data.refine import BuildSettings
 from mlip.data.report import BuildReport
 from mlip.data.schema import FORMAT_VERSION
+from mlip.data.shard import is_store_file
 from mlip.data.sink import NO_ROOM, cannot_write, writing_to
 from mlip.data.sources import NOT_READ
 from mlip.data.store import Store
@@ -130,9 +131,9 @@ def _check_place(out: Path) -> None:
     """Refuse a place that no store can have, before anything is read."""
     with writing_to(out):
         exists, is_folder = out.exists(), out.is_dir()
-    if out.suffix != ".h5" and exists:
+    if not is_store_file(out) and exists:
         raise MlipError("exists already", where=f"--out {out}", fix="remove it, or name a new folder (or a file *.h5)")
-    if out.suffix and (out.suffix != ".h5" or is_folder):
+    if out.suffix and (not is_store_file(out) or is_folder):
         raise MlipError("a store is a file named *.h5, or a folder without a suffix", where=f"--out {out}")
 
 
@@ -198,7 +199,7 @@ def _on_cluster(parts: list[Part], folder: Path, settings: BuildSettings, cluste
         client.wait_for_workers(1)
         order = sorted(parts, key=lambda part: -part.n_bytes)
         futures = {
-            client.submit(build_part_elsewhere, part, folder.absolute(), settings, __version__, pure=False): part
+            client.submit(build_part_elsewhere, part, folder.absolute(), settings, CODE_VERSION, pure=False): part
             for part in order
         }
         for future in as_completed(futures):
@@ -219,11 +220,11 @@ def _on_cluster(parts: list[Part], folder: Path, settings: BuildSettings, cluste
 
 @contextmanager
 def _parts_folder(out: Path, parts: list[Part], settings: BuildSettings) -> Iterator[Path]:
-    """Where the parts grow. What an earlier build left there stays if it was the same build, and else goes."""
+    """Where the parts grow. What an earlier build left there stays if that was the same build by the same code."""
     folder = out.with_name(f".{out.name}.parts")
     plan = json.dumps(
         {
-            "mlip_version": __version__,
+            "code": CODE_VERSION,
             "format_version": FORMAT_VERSION,
             "settings": settings.as_dict(),
             "parts": [asdict(part) for part in parts],
@@ -357,7 +358,7 @@ def _put_together(
     on_skipped: OnSkipped | None,
 ) -> None:
     """The parts as the store, in its place, and their lists beside it."""
-    is_file = out.suffix == ".h5"
+    is_file = is_store_file(out)
     for kind in LISTS:
         target = out.with_name(f"{out.name}.{kind}.jsonl") if is_file else folder / f"{kind}.jsonl"
         _join_lists([part.list_file(folder, kind) for part in parts], target)

@@ -16,7 +16,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from mlip import __version__
+from mlip.code_version import check_same_code
 from mlip.data import alexandria
 from mlip.data.json_stream import Member, NotJsonError
 from mlip.data.records import Entry, Skipped, Trajectory
@@ -205,10 +205,9 @@ def build_part_elsewhere(part: Part, folder: Path, settings: BuildSettings, vers
     """`build_part` on another machine.
 
     Raises:
-        MlipError: it has another version of mlip, or sees other files than the machine that planned the build.
+        MlipError: it runs other code, or sees other files than the machine that planned the build.
     """
-    if version != __version__:
-        raise MlipError(f"a worker has mlip {__version__}, this process {version}", where="--cluster")
+    check_same_code(version)
     missing = [path for path in (str(folder), *(s.path for s in part.sources)) if not os.path.exists(path)]
     if missing:
         raise MlipError(

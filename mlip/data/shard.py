@@ -84,10 +84,27 @@ class Material:
         return None if self.frames else "they have no frame"
 
 
+_SUFFIXES = (".h5", ".hdf5")
+
+
+def is_store_file(path: Path) -> bool:
+    """Whether a path is called as the file of a store is, `*.h5` or `*.hdf5`."""
+    return path.suffix.lower() in _SUFFIXES
+
+
+def is_store(path: Path) -> bool:
+    """Whether `path` is called as what `mlip data build` writes: such a file, or a folder that holds some."""
+    return bool(_in_folder(path)) if path.is_dir() else is_store_file(path)
+
+
+def _in_folder(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.iterdir() if is_store_file(path) and not path.name.startswith("."))
+
+
 def shard_paths(path: Path) -> list[Path]:
-    """The files of a store: itself, or a folder's `*.h5` sorted by name."""
+    """The files of a store: itself, or those of a folder sorted by name."""
     if path.is_dir():
-        paths = sorted(p for p in path.glob("*.h5") if not p.name.startswith("."))
+        paths = _in_folder(path)
         if not paths:
             raise MlipError("the folder holds no store (*.h5)", where=str(path), fix="run `mlip data build`")
         return paths

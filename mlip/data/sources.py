@@ -8,6 +8,7 @@ from typing import TypeVar
 
 from mlip.data import alexandria, ase_files, optimade, outcar, vasp
 from mlip.data.records import Entry, Skipped, Trajectory
+from mlip.data.shard import is_store_file
 from mlip.data.streams import OnBytes
 from mlip.errors import MlipError
 
@@ -18,7 +19,6 @@ NO_MATERIAL = "source without a material"
 _T = TypeVar("_T")
 
 _ALEXANDRIA = (".json", ".json.bz2", ".json.gz")
-_STORE = (".h5", ".hdf5")
 _ENDINGS = (
     *_ALEXANDRIA,
     *(f"{ending}{packed}" for ending in (".extxyz", ".xyz") for packed in ("", ".gz", ".bz2")),
@@ -40,7 +40,7 @@ def source_files(paths: Iterable[Path]) -> list[Path]:
         found = _sources_of_folder(path) if path.is_dir() else [path]
         files |= {file.resolve(): file for file in found if file.resolve() not in files}
     for file in files.values():
-        if file.suffix in _STORE:
+        if is_store_file(file):
             raise MlipError("a store is what is built, not a source", where=str(file), fix="give its sources")
     return list(files.values())
 

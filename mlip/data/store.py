@@ -34,7 +34,7 @@ class Store:
     files), and may be read from several threads.
 
     Args:
-        path: a store file, or a folder whose `*.h5` files (sorted by name) are read as one store.
+        path: a store file, or a folder whose `*.h5` and `*.hdf5` files (sorted by name) are read as one store.
         more: further ones, whose frames and materials follow.
 
     Raises:
@@ -88,8 +88,11 @@ class Store:
 
     @property
     def metadata(self) -> dict[str, Any]:
-        """Format version, units and signs, build settings and counts; of a folder: {file name: ...}."""
-        if self.path.is_dir() or self._more:
+        """Format version, units and signs, build settings and counts; of a folder {file name: ...}, of several stores
+        {path: ...}."""
+        if self._more:
+            return {str(shard.path): shard.metadata for shard in self.shards}
+        if self.path.is_dir():
             return {shard.path.name: shard.metadata for shard in self.shards}
         return self.shards[0].metadata
 

@@ -14,6 +14,7 @@ import numpy as np
 from mlip.data import Store
 from mlip.data.naming import CONTRADICTION
 from mlip.data.records import Entry, Skipped
+from mlip.data.shard import is_store
 from mlip.data.sources import NO_MATERIAL, NOT_READ, read_past_faults, read_source, source_files
 from mlip.data.store import Material
 from mlip.errors import MlipError
@@ -191,13 +192,6 @@ def _functional_note(potential: Potential, functionals: set[str], *, where: str,
         where=where,
         allowed=allowed,
     )
-
-
-def is_store(path: Path) -> bool:
-    """Whether `path` is what `mlip data build` writes rather than a source of it."""
-    if path.is_dir():
-        return any(path.glob("*.h5"))
-    return path.suffix in (".h5", ".hdf5")
 
 
 def source_frames(

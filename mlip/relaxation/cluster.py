@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 from ase import Atoms
 
-from mlip import __version__
 from mlip.cluster import cluster_client
+from mlip.code_version import CODE_VERSION
 from mlip.errors import MlipError
 from mlip.relaxation import RelaxResult, Statistics
 from mlip.relaxation.cell import CellChoice
@@ -48,7 +48,7 @@ def relax_on_cluster(
         statistics: the workers' are added to it.
 
     Raises:
-        MlipError: Dask is not installed, no scheduler at that address, workers with another version of mlip.
+        MlipError: Dask is not installed, no scheduler at that address, workers with other code.
     """
     with cluster_client(cluster) as client:
         from distributed import KilledWorker, as_completed
@@ -56,11 +56,12 @@ def relax_on_cluster(
         from mlip.relaxation.cluster_worker import PotentialOnWorker, relax_chunk
 
         client.wait_for_workers(1)
-        client.register_plugin(PotentialOnWorker(Path(potential_path).read_bytes()), name=PotentialOnWorker.name)
+        potential = PotentialOnWorker(Path(potential_path).read_bytes())
+        client.register_plugin(potential)
 
         def submit(chunk: list[int]) -> "Future":
             picked = [structures[k] for k in chunk], [cells[k] for k in chunk]
-            return client.submit(relax_chunk, chunk, *picked, settings, __version__, pure=False)
+            return client.submit(relax_chunk, chunk, *picked, settings, CODE_VERSION, potential.name, pure=False)
 
         chunks = {submit(chunk): chunk for chunk in _chunks(structures, len(client.nthreads()))}
         for future in as_completed(chunks):

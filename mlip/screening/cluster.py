@@ -7,8 +7,8 @@ from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import CancelledError
 
-from mlip import __version__
 from mlip.cluster import cluster_client
+from mlip.code_version import CODE_VERSION
 from mlip.errors import MlipError
 from mlip.screening.candidates import Block
 from mlip.screening.plan import Plan
@@ -25,7 +25,7 @@ def screened_on_cluster(plan: Plan, start: int, cluster: str) -> Iterator[tuple[
         cluster: as `mlip.cluster` names them.
 
     Raises:
-        MlipError: Dask is not installed, no scheduler at that address, workers with another version of mlip, or a
+        MlipError: Dask is not installed, no scheduler at that address, workers with other code, or a
             block that kills each worker.
     """
     with cluster_client(cluster) as client:
@@ -35,14 +35,14 @@ def screened_on_cluster(plan: Plan, start: int, cluster: str) -> Iterator[tuple[
 
         client.wait_for_workers(1)
         plugin = ScreenerOnWorker(plan.recipe.model.read_bytes(), plan.candidates, plan.rules, plan.recipe.keep.below)
-        client.register_plugin(plugin, name=ScreenerOnWorker.name)
+        client.register_plugin(plugin)
         blocks, sent = plan.candidates.blocks(start), deque()
 
         def send() -> None:
             while len(sent) < _BLOCKS_PER_WORKER * max(len(client.nthreads()), 1):
                 if (block := next(blocks, None)) is None:
                     return
-                sent.append((block, client.submit(screen_block, block, __version__, pure=False)))
+                sent.append((block, client.submit(screen_block, block, CODE_VERSION, plugin.name, pure=False)))
 
         send()
         while sent:

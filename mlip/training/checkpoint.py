@@ -21,23 +21,30 @@ from mlip.training.step import TrainState
 
 
 class Checkpoints:
-    """The checkpoints in one folder. Saving returns before the files are written; `close` waits for them."""
+    """The checkpoints in one folder. Saving returns before the files are written; `close` waits for them.
 
-    def __init__(self, folder: Path, *, keep: int = 2):
+    Args:
+        keep: how many of the last ones stay.
+        read_only: of a run that may be under way elsewhere: nothing is written, and nothing that is half written goes.
+    """
+
+    def __init__(self, folder: Path, *, keep: int = 2, read_only: bool = False):
         best = policies.BestN(get_metric_fn=_loss, reverse=True, n=1, keep_checkpoints_without_metrics=False)
         self.folder = Path(folder).resolve()
         self._manager = None
         if not processes.is_first():
             return
         logging.getLogger("absl").addFilter(_is_not_of_orbax)
-        self.folder.mkdir(parents=True, exist_ok=True)
+        if not read_only:
+            self.folder.mkdir(parents=True, exist_ok=True)
         self._manager = ocp.CheckpointManager(
             self.folder,
             options=ocp.CheckpointManagerOptions(
                 preservation_policy=policies.AnyPreservationPolicy([policies.LatestN(keep), best]),
                 best_fn=_loss,
                 best_mode="min",
-                cleanup_tmp_directories=True,
+                cleanup_tmp_directories=not read_only,
+                read_only=read_only,
                 create=False,  # Orbax makes no folder for a part of the processes
                 multiprocessing_options=ocp.options.MultiprocessingOptions(active_processes={0}),
             ),

@@ -3,20 +3,20 @@ a terminal a live table, in a log file a line a minute.
 """
 
 import json
-import logging
 import math
 import os
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 
 from rich.console import Console
 from rich.live import Live
-from tensorboardX import SummaryWriter
 
+from mlip.errors import MlipError
 from mlip.training.live_table import RunDisplay
 from mlip.training.quantity import Quantity
+from mlip.training.tensorboard import EventFile
 from mlip.training.weights_and_biases import WeightsAndBiases
 
 METRICS = "metrics.jsonl"
@@ -33,7 +33,7 @@ class RunLog:
         wandb_project: records go to this project of Weights & Biases as well.
 
     Raises:
-        MlipError: Weights & Biases is asked for and not there.
+        MlipError: Weights & Biases is asked for and not there; from any method, the disk is full.
     """
 
     def __init__(
@@ -46,13 +46,13 @@ class RunLog:
         quiet: bool = False,
         wandb_project: str | None = None,
     ):
-        logging.getLogger("tensorboardX").setLevel(logging.ERROR)
+        self._folder = folder
         self._wandb = WeightsAndBiases(folder, wandb_project, resumed_from) if wandb_project else None
         path = folder / METRICS
-        drop_after(path, resumed_from)
-        self._file = path.open("a")
-        # A full queue would wait for ever for a thread that a full disk has ended: it has no limit.
-        self._board = SummaryWriter(str(folder / "tensorboard"), purge_step=resumed_from + 1, max_queue=0)
+        with self._writing():
+            drop_after(path, resumed_from)
+            self._file = path.open("a")
+            self._board = EventFile(folder / "tensorboard", first_step=resumed_from + 1)
         self._console = Console(quiet=quiet, highlight=False, markup=False)
         self._display = RunDisplay(n_steps, quantities, resumed_from)
         self._live = Live(self._display, console=self._console, transient=True, refresh_per_second=2)
@@ -65,8 +65,10 @@ class RunLog:
 
     def __exit__(self, error: type[BaseException] | None, *_) -> None:
         self._live.stop()
-        self._file.close()
-        self._board.close()
+        with suppress(MlipError if error else ()):  # of two errors the first one tells what happened
+            for output in (self._file, self._board):
+                with self._writing():
+                    output.close()
         if self._wandb is not None:
             self._wandb.close(failed=error is not None)
 
@@ -81,16 +83,28 @@ class RunLog:
         A value that is not a finite number becomes null: NaN is no JSON.
         """
         values = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in values.items()}
-        self._file.write(json.dumps({"kind": kind, "step": step, **values}, allow_nan=False) + "\n")
-        self._file.flush()
         numbers = {name: value for name, value in values.items() if isinstance(value, int | float)}
-        for name, value in numbers.items():
-            self._board.add_scalar(f"{kind}/{name}", value, step)
+        with self._writing():
+            self._file.write(json.dumps({"kind": kind, "step": step, **values}, allow_nan=False) + "\n")
+            self._file.flush()
+            for name, value in numbers.items():
+                self._board.add_scalar(f"{kind}/{name}", value, step)
         if self._wandb is not None:
             self._wandb.write(kind, step, numbers)
         self._display.update(kind, step, values)
         if kind == "train" and not self._live.is_started and self._is_line_due():
             self.say(self._display.line())
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise MlipError(
+                f"cannot write the log: {error.strerror}",
+                where=str(self._folder),
+                fix="make room, then go on with --resume",
+            ) from None
 
     def _is_line_due(self) -> bool:
         return time.monotonic() - self._last_line >= _SECONDS_A_LINE

@@ -30,7 +30,7 @@ from mlip.training.run_folder import RunFolder, open_run_folder, store_fingerpri
 from mlip.training.schedule import Improvement, Plan
 from mlip.training.sources import describe_epoch, epoch_of
 from mlip.training.step import TrainState, initial_state, make_train_step, make_validation_step
-from mlip.training.task import Task, TrainingData
+from mlip.training.task import Task, TrainedModel, TrainingData
 from mlip.training.tasks import task_of
 from mlip.training.terms import add_terms
 
@@ -52,7 +52,21 @@ def train(recipe: Recipe, *, resume: bool = False, quiet: bool = False) -> Path:
     folder = RunFolder(recipe.out)
     with ExitStack() as held:
         processes.from_first(lambda: str(held.enter_context(open_run_folder(recipe, fingerprint, resume=resume)).path))
-        return _train(recipe, folder, started=started, resume=resume, quiet=quiet)
+        try:
+            return _train(recipe, folder, started=started, resume=resume, quiet=quiet)
+        except KeyboardInterrupt as interrupt:
+            raise KeyboardInterrupt(" ".join(filter(None, (str(interrupt), how_to_go_on(folder))))) from None
+
+
+def how_to_go_on(folder: RunFolder) -> str:
+    """What an interrupted run has left, and the commands that use it."""
+    last = folder.last_checkpoint()
+    if last is None:
+        return f"{folder.path} has no checkpoint yet; the same command begins again"
+    return (
+        f"{folder.path} has a checkpoint of step {last}. Go on: the same command with --resume. The best state so far: "
+        f"mlip export {folder.path}"
+    )
 
 
 def _train(recipe: Recipe, folder: RunFolder, *, started: float, resume: bool, quiet: bool) -> Path:
@@ -70,8 +84,12 @@ def _train(recipe: Recipe, folder: RunFolder, *, started: float, resume: bool, q
                 log.say(line)
             hard_examples = HardExamples(folder.path, store, resumed_from=run.done)
             monitor = Monitor(run.plan, store, log, hard_examples, started=started, state=run.monitored)
-            run.take_steps(checkpoints, monitor, log)
-            run.finish(checkpoints, log)
+            run.note_changed_epochs(log)
+            try:
+                run.take_steps(checkpoints, monitor, log)
+                run.finish(checkpoints, log)
+            except KeyboardInterrupt:
+                raise KeyboardInterrupt(f"after step {run.done} of {run.plan.n_steps};") from None
     return folder.path / run.task.file_name
 
 
@@ -84,12 +102,8 @@ class Run:
 
     def __init__(self, recipe: Recipe, store: Store, folder: RunFolder | None = None):
         self.store, self.folder, self.written = store, folder, recipe
-        task = task_of(recipe)
-        self.start = task.starting_model()
-        with Store(*recipe.data.stores) as main:
-            self.data = task.open_data(main, self.start, folder)
-            self.recipe = complete_recipe(recipe, main, self.data, remembered=folder and folder.model)
-        self.task = replace(task, recipe=self.recipe)
+        self.task, self.start, self.data = prepare(recipe, folder)
+        self.recipe = self.task.recipe
         check_elements(self.recipe.model, self.data.elements)
         check_validation(recipe, self.data)
         self.epoch = epoch_of(recipe.data, store, self.data)
@@ -98,18 +112,32 @@ class Run:
         self.plan = Plan(self.task, self.batches.steps_per_epoch)
         self.fresh = new_state(self.task, None if self.start is None else self.start.params)
         self.state, self.done, self.improvement, self.monitored = self.fresh, 0, Improvement(), None
+        self.epochs_before = recipe.train.epochs
+        """Of the life of the run that left the checkpoint."""
         self.train_step, self.validation_step = make_train_step(self.task), make_validation_step(self.task)
         self.scale = parallel.replicate(np.asarray(self.data.scale, recipe.train.precision))
 
     def restore(self, checkpoints: Checkpoints) -> None:
-        """Go on from the last checkpoint, if there is one."""
+        """Go on from the last checkpoint, if there is one.
+
+        Raises:
+            MlipError: the run has done more epochs than the recipe has now.
+        """
         if checkpoints.last_step is None:
             return
         self.done = checkpoints.last_step
+        if self.done > self.plan.n_steps:
+            now, epoch = self.recipe.train.epochs, self.plan.epoch_of(self.done)
+            raise MlipError(
+                f"train.epochs is {now} now, and the run is in epoch {epoch} already",
+                where=str(self.folder.path),
+                fix=f"train.epochs={epoch} or more; the best state so far: mlip export {self.folder.path}",
+            )
         self.state, progress = checkpoints.restore(self.fresh)
         self.batches.set_state(progress["batches"])
         self.monitored = progress["monitor"]
         self.improvement = Improvement(**progress["improvement"])
+        self.epochs_before = progress.get("epochs", self.epochs_before)
 
     def describe(self) -> list[str]:
         """Lines for whoever starts the run."""
@@ -126,7 +154,29 @@ class Run:
             + (f", stage two after epoch {recipe.stage_two.after_epoch}" if recipe.stage_two else "")
             + (f"; resumed after step {self.done} of {plan.n_steps}" if self.done else ""),
             *describe_products(recipe.train.matmul_precision),
+            *([] if len(self.data.validation) else ["warning: no validation frames: the last step will be exported"]),
         ]
+
+    def note_changed_epochs(self, log: RunLog) -> None:
+        """Say, and write into the run's log, that a resumed run is to be longer or shorter than it was."""
+        before, now = self.epochs_before, self.recipe.train.epochs
+        if before == now:
+            return
+        log.write("epochs", self.done, {"before": before, "now": now})
+        changed = f"train.epochs was {before} and is {now} from step {self.done + 1} on"
+        if not self.plan.depends_on_epochs:
+            log.say(f"{changed}; the learning rate's schedule does not depend on it")
+            return
+        train = self.recipe.train.model_copy(update={"epochs": before})
+        old = Plan(
+            replace(self.task, recipe=self.recipe.model_copy(update={"train": train})), self.plan.steps_per_epoch
+        )
+        factor, step = self.improvement.plateau_factor, self.done + 1
+        rates = [f"{plan.learning_rate(min(step, plan.n_steps), factor):.3g}" for plan in (old, self.plan)]
+        log.say(
+            f"{changed}; the {train.schedule.kind} schedule is computed anew for that end: the learning rate goes from "
+            f"{rates[0]} to {rates[1]}, and the result is not that of an undisturbed run of {now} epochs"
+        )
 
     def take_steps(self, checkpoints: Checkpoints, monitor: Monitor, log: RunLog) -> None:
         """All steps that are left, with their validations and checkpoints."""
@@ -157,7 +207,7 @@ class Run:
 
     def _end_epoch(self, checkpoints: Checkpoints, monitor: Monitor, log: RunLog) -> None:
         epoch = self.plan.epoch_of(self.done)
-        health, loss = f"epoch {epoch:4d}  {monitor.end_epoch()}", None
+        health, loss = f"epoch {epoch:4d}  {monitor.end_epoch()}  training loss {monitor.epoch_loss:.4g}", None
         with monitor.paused():
             if has_validation(self.data, self.recipe, epoch):
                 errors = self._validate(epoch)
@@ -192,6 +242,7 @@ class Run:
             "batches": self.batches.get_state(),
             "monitor": monitor.get_state(),
             "improvement": asdict(self.improvement),
+            "epochs": self.recipe.train.epochs,
         }
         stage = self.plan.stage_of(self.plan.epoch_of(self.done))
         checkpoints.save(self.done, parallel.fetch(self.state), progress, loss, stage)
@@ -207,13 +258,30 @@ class Run:
         if not processes.is_first():
             return
         task, path = self.task, self.folder.path / self.task.file_name
-        provenance = provenance_of(self.recipe, self.store, self.data, best, self.start)
+        provenance = provenance_of(self.recipe, self.store, self.data, best, self.start, self.folder)
         model = task.export(best_state.average, self.data, provenance)
         model.save(path)
         plot_learning_curves(self.folder.path, task.quantities)
         with Store(*self.recipe.data.stores) as main:
             task.draw(self.folder, model, main, log)
         log.say(f"{task.noun} of step {best}: {path}")
+
+
+def prepare(recipe: Recipe, folder: RunFolder | None) -> tuple[Task, TrainedModel | None, TrainingData]:
+    """The task with its complete recipe, the model that training starts from, and the data.
+
+    Args:
+        folder: remembers what was measured on the data; None measures it anew and writes nothing.
+
+    Raises:
+        MlipError: the data do not fit the recipe, or the model to start from is not there.
+    """
+    task = task_of(recipe)
+    start = task.starting_model()
+    with Store(*recipe.data.stores) as main:
+        data = task.open_data(main, start, folder)
+        complete = complete_recipe(recipe, main, data, remembered=folder and folder.model)
+    return replace(task, recipe=complete), start, data
 
 
 def open_log(run: Run, *, quiet: bool) -> RunLog:

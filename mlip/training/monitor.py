@@ -26,7 +26,7 @@ from mlip.training.log import RunLog
 from mlip.training.quantity import errors_of
 from mlip.training.schedule import Plan
 from mlip.training.step import StepReport
-from mlip.training.terms import Sums, add_terms
+from mlip.training.terms import Sums, add_terms, weighted_mean
 
 _WINDOW = 20  # steps that a "train" record averages over
 _NAMED = 20  # frames that a message names
@@ -107,6 +107,8 @@ class Monitor:
         self._last_step, self._learning_rate = 0, math.nan
         self._shapes: set[Shape] = set()
         self._recent, self._epoch = _Average(), _Average()
+        self.epoch_loss = math.nan
+        """Mean training loss of the last epoch, as far as this life of the run has seen it."""
 
     def add(self, sent: SentStep) -> None:
         """Take note of a step that was just sent to the device, and read the report of the one before.
@@ -135,7 +137,8 @@ class Monitor:
         """Read all reports of the epoch, begin the next one, and tell in a line how this one went."""
         self.flush()
         self._write()
-        values, self._epoch = self._epoch.values(), _Average()
+        terms, values, self._epoch = self._epoch.terms, self._epoch.values(), _Average()
+        self.epoch_loss = float(weighted_mean(terms, self._weights())) if terms else math.nan
         self._skipped_in_epoch.clear()
         return (
             f"{values['structures_per_second']:,.0f} structures/s, data wait {values['data_wait_share']:.0%}, "

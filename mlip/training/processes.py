@@ -255,7 +255,7 @@ def _stop_all(error: BaseException, watch: _Watch) -> NoReturn:
     if isinstance(error, MlipError):
         line, status = f"{error}", 2
     elif isinstance(error, KeyboardInterrupt):
-        line, status = "interrupted", 130
+        line, status = f"interrupted: {error}".removesuffix(": "), 130
     else:
         traceback.print_exception(error)
         line, status = f"{type(error).__name__}: {error}", 1

@@ -3,15 +3,20 @@
 from typing import Any
 
 from mlip.data import Store
+from mlip.training.log import read_metrics
 from mlip.training.recipe import Recipe
-from mlip.training.run_folder import store_fingerprint
+from mlip.training.run_folder import RunFolder, store_fingerprint
 from mlip.training.task import TrainedModel, TrainingData
 
 
 def provenance_of(
-    recipe: Recipe, store: Store, data: TrainingData, step: int, start: TrainedModel | None
+    recipe: Recipe, store: Store, data: TrainingData, step: int, start: TrainedModel | None, folder: RunFolder
 ) -> dict[str, Any]:
-    """JSON, of the model after `step`."""
+    """JSON, of the model after `step`.
+
+    Args:
+        folder: of the run.
+    """
     provenance = {
         "recipe": recipe.model_dump(mode="json", exclude={"out"}),
         "recipe_fingerprint": recipe.fingerprint(),
@@ -21,6 +26,8 @@ def provenance_of(
     }
     if recipe.data.replay is not None:
         provenance["replayed_from_frames"] = len(data.replayed)
+    if changed := read_metrics(folder.path, "epochs"):
+        provenance["epochs_changed"] = [[record["step"], record["before"], record["now"]] for record in changed]
     if start is not None:
         provenance["init_from"] = start.metadata.provenance
     if "surrogate" in data.functional.lower():

@@ -245,6 +245,11 @@ class TrainRecipe(_Section):
     max_skipped: Fraction = 0.05
     """Share of an epoch's steps, rounded up, that may be skipped as not finite; one more stops the run."""
 
+    @property
+    def product_precision(self) -> str:
+        """Of the matrix products of training steps, in a word: float32, float64, tf32 or bf16."""
+        return self.precision if self.matmul_precision == "highest" else self.matmul_precision
+
     @model_validator(mode="after")
     def _products_are_of_float32(self):
         if self.precision == "float64" and self.matmul_precision != "highest":

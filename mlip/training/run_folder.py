@@ -11,6 +11,7 @@ from typing import Any
 from mlip.data import Store
 from mlip.errors import MlipError
 from mlip.one_writer import one_writer
+from mlip.output_paths import make_folder
 from mlip.training.recipe import Recipe
 from mlip.training.recipe_file import read_recipe
 
@@ -25,6 +26,8 @@ _MAY_CHANGE = {
     ("wandb_project",),
 }
 """Keys that do not touch the result: a resumed run may have other values of them."""
+_EPOCHS = ("train", "epochs")
+"""Key that a resumed run may change aloud: it is longer or shorter from there on (`loop.Run`)."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +64,12 @@ class RunFolder:
         return self.path / "checkpoints"
 
     def has_checkpoints(self) -> bool:
-        return self.checkpoints.is_dir() and any(p.name.isdigit() for p in self.checkpoints.iterdir())
+        return self.last_checkpoint() is not None
+
+    def last_checkpoint(self) -> int | None:
+        """Steps that the newest checkpoint has behind it; None where there is none."""
+        names = [path.name for path in self.checkpoints.iterdir()] if self.checkpoints.is_dir() else []
+        return max((int(name) for name in names if name.isdigit()), default=None)
 
 
 @contextmanager
@@ -74,9 +82,7 @@ def open_run_folder(recipe: Recipe, store_fingerprint: str, *, resume: bool) -> 
             trains there.
     """
     out = recipe.out
-    if out.exists() and not out.is_dir():
-        raise MlipError("out is a file, not a folder", where=str(out), fix="set out=FOLDER")
-    out.mkdir(parents=True, exist_ok=True)
+    make_folder(out)
     refusal = MlipError("another process trains into this folder now", where=str(out), fix="set out=ANOTHER")
     with one_writer(out / ".lock", refusal):
         folder = RunFolder(out)
@@ -92,8 +98,8 @@ def _enter(folder: RunFolder, recipe: Recipe, store_fingerprint: str, resume: bo
                 where=str(recipe.out),
                 fix="go on with --resume, or set out=ANOTHER",
             )
-        check_same_recipe(recipe, folder)
-        _check_same_store(recipe, folder, store_fingerprint)
+        check_same_recipe(recipe, folder, epochs_may_differ=True)
+        check_same_store(recipe, folder, store_fingerprint)
     else:  # a run that died before its first checkpoint leaves nothing to go on with
         for measured in (folder.statistics, folder.heads, folder.model):
             measured.unlink(missing_ok=True)
@@ -114,24 +120,33 @@ def _write_whole(path: Path, write: Callable[[Path], object]) -> None:
     os.replace(temporary, path)
 
 
-def check_same_recipe(recipe: Recipe, folder: RunFolder) -> None:
+def check_same_recipe(recipe: Recipe, folder: RunFolder, *, epochs_may_differ: bool = False) -> None:
     """
     Raises:
-        MlipError: the run in the folder had another one.
+        MlipError: the run in the folder had another one; names every key that differs.
     """
     old = _flatten(read_recipe(folder.recipe).model_dump(mode="json"))
     new = _flatten(recipe.model_dump(mode="json"))
-    for key in sorted(old.keys() | new.keys()):
-        if key[0] != "out" and key not in _MAY_CHANGE and old.get(key) != new.get(key):
-            raise MlipError(
-                f"{'.'.join(key)} was {old.get(key)} and is now {new.get(key)}: not the same run",
-                where=str(folder.recipe),
-                fix="resume with the recipe as it was, or set out=ANOTHER",
-            )
+    may_change = _MAY_CHANGE | ({_EPOCHS} if epochs_may_differ else set())
+    differing = [
+        f"{'.'.join(key)} was {old.get(key)} and is now {new.get(key)}"
+        for key in sorted(old.keys() | new.keys())
+        if key[0] != "out" and key not in may_change and old.get(key) != new.get(key)
+    ]
+    if differing:
+        raise MlipError(
+            f"{', '.join(differing)}: not the same run",
+            where=str(folder.recipe),
+            fix="resume with the recipe as it was, or set out=ANOTHER",
+        )
 
 
-def _check_same_store(recipe: Recipe, folder: RunFolder, fingerprint: str) -> None:
-    """A store may have moved; the loader's place in it and the reference energies hold for its content only."""
+def check_same_store(recipe: Recipe, folder: RunFolder, fingerprint: str) -> None:
+    """A store may have moved; the loader's place in it and the reference energies hold for its content only.
+
+    Raises:
+        MlipError: it is not the store of the run in the folder.
+    """
     path = folder.store_fingerprint
     old = path.read_text().strip() if path.exists() else "unknown"
     if old != fingerprint:

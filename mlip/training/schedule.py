@@ -100,6 +100,14 @@ class Plan:
         epoch = self.epoch_of(step) - 1
         return train.learning_rate * _fraction_of_peak(schedule, done, epoch, plateau_factor)
 
+    @property
+    def depends_on_epochs(self) -> bool:
+        """Whether `train.epochs` moves the learning rate before the end, so that another number of them changes the
+        steps still to come."""
+        stage_two = self.recipe.stage_two
+        ends = stage_two is not None and stage_two.learning_rate is not None
+        return self.recipe.train.schedule.kind in ("cosine", "exponential") and not ends
+
     def average_decay(self, step: int) -> float:
         """Of an exponential average it grows as n / (9 + n) up to its value, so that a short run does not average in
         its random start. Of stochastic weight averaging it is 1 but for the ends of epochs: the plain mean of these."""

@@ -7,17 +7,21 @@ recipe's `out`, which is resumed or, when it is done, left alone if the sweep is
 import csv
 import itertools
 import os
+import traceback
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import CancelledError
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from mlip.cluster import cluster_client
+from mlip.code_version import CODE_VERSION, check_same_code
 from mlip.errors import MlipError
+from mlip.output_paths import make_folder
 from mlip.training.log import read_metrics
 from mlip.training.loop import train
 from mlip.training.recipe import Recipe
@@ -25,6 +29,9 @@ from mlip.training.recipe_file import load_recipe
 from mlip.training.run_folder import RunFolder, check_same_recipe
 from mlip.training.task import Task
 from mlip.training.tasks import task_of
+
+if TYPE_CHECKING:
+    from distributed import Future
 
 TABLE = "sweep.csv"
 _MOST = 1_000
@@ -74,12 +81,21 @@ def run_sweep(
     Args:
         cluster: as `mlip.cluster` names them, a device a worker; None: this process.
         report: told of each run as it ends.
+
+    Raises:
+        MlipError: nothing can be written there, or the scheduler is gone.
     """
     results: list[SweepResult] = []
-    for result in _results(runs, cluster):
-        results.append(result)
-        _write_table(runs[0].recipe.out.parent / TABLE, results, _columns(task_of(runs[0].recipe)))
-        report(result)
+    out = runs[0].recipe.out.parent
+    make_folder(out)
+    try:
+        for result in _results(runs, cluster):
+            results.append(result)
+            _write_table(out / TABLE, results, _columns(task_of(runs[0].recipe)))
+            report(result)
+    except KeyboardInterrupt:
+        done = f"{len(results)} of {len(runs)} runs of {out} have ended"
+        raise KeyboardInterrupt(f"{done}; the same command goes on where it was") from None
     return results
 
 
@@ -90,22 +106,69 @@ def _results(runs: Sequence[SweepRun], cluster: str | None) -> Iterator[SweepRes
     with cluster_client(cluster) as client:
         from distributed import as_completed
 
-        futures = [client.submit(_run_one, run, quiet=True, pure=False) for run in runs]
+        def submit(run: SweepRun) -> "Future":
+            return client.submit(_run_on_worker, run, CODE_VERSION, pure=False)
+
+        futures, accused = {submit(run): run for run in runs}, []
         for future in as_completed(futures):
-            yield future.result()
+            if (result := _result_of(future, futures[future])) is None:
+                accused.append(futures[future])
+            else:
+                yield result
+        for run in accused:  # a worker that dies takes along what else it was given: each goes once more, by itself
+            yield _result_of(submit(run), run) or SweepResult(run.values, {}, "its worker was killed each time")
+
+
+def _result_of(future: "Future", run: SweepRun) -> SweepResult | None:
+    """What came of a run on a worker; None where every worker died that had it.
+
+    Raises:
+        MlipError: the scheduler is gone.
+    """
+    from distributed import KilledWorker
+
+    try:
+        return future.result()
+    except KilledWorker:
+        return None
+    except CancelledError:
+        raise MlipError(
+            "the Dask scheduler is gone", where="--cluster", fix="repeat the command: it goes on where it was"
+        ) from None
+    except Exception as error:  # of Dask, or of what it could not send back: this run's alone
+        return SweepResult(run.values, {}, _reason(error))
+
+
+def _run_on_worker(run: SweepRun, version: str) -> SweepResult:
+    check_same_code(version)
+    return _run_one(run, quiet=True)
 
 
 def _run_one(run: SweepRun, quiet: bool = False) -> SweepResult:
-    folder, task = RunFolder(run.recipe.out), task_of(run.recipe)
-    exported = folder.path / task.file_name
+    folder = RunFolder(run.recipe.out)
     try:
-        if exported.exists():
+        task = task_of(run.recipe)
+        if folder.has_checkpoints() or (folder.path / task.file_name).exists():
             check_same_recipe(run.recipe, folder)
-        else:
+        if not _is_done(folder, task):
             train(run.recipe, resume=folder.has_checkpoints(), quiet=quiet)
         return SweepResult(run.values, _validation(folder, task))
-    except MlipError as error:
-        return SweepResult(run.values, {}, str(error))
+    except Exception as error:  # whatever it is, it is this run's: the others go on
+        if not isinstance(error, MlipError):
+            traceback.print_exception(error)
+        return SweepResult(run.values, {}, _reason(error))
+
+
+def _reason(error: Exception) -> str:
+    """One line."""
+    what = " ".join(str(error).split())
+    return what if isinstance(error, MlipError) else f"{type(error).__name__}: {what}".removesuffix(": ")
+
+
+def _is_done(folder: RunFolder, task: Task) -> bool:
+    """Whether the run has ended; `mlip export` leaves a model before that, too."""
+    path = folder.path / task.file_name
+    return path.exists() and "exported_after_step" not in task.load(path).metadata.provenance
 
 
 def _validation(folder: RunFolder, task: Task) -> dict[str, float]:

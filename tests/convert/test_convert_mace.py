@@ -127,6 +127,7 @@ def test_elements_that_a_head_does_not_know_have_no_energy_there(mace_torch, tmp
     ("options", "words"),
     [
         ({"gate": "tanh"}, "gate = 'tanh' is not implemented"),
+        ({"gate": None}, "gate = 'None' is not implemented"),
         ({"radial_type": "chebyshev"}, "radial_type = 'ChebychevBasis' is not implemented"),
         ({"distance_transform": "Soft"}, "distance_transform = 'softtransform' is not implemented"),
         ({"correlation": [1, 2]}, "layers with different correlations (1, 2)"),
@@ -141,10 +142,24 @@ def test_elements_that_a_head_does_not_know_have_no_energy_there(mace_torch, tmp
 def test_what_is_not_implemented_is_refused_by_name(mace_torch, tmp_path, options, words):
     import torch
 
-    if "gate" in options:
+    if options.get("gate"):
         options = {"gate": torch.tanh}
     path = save_module(mace_module(**SMALLEST | options), tmp_path / "their.model")
     assert words in mistake(path)
+
+
+@pytest.mark.parametrize(
+    ("break_it", "words"),
+    [
+        (lambda module: delattr(module.radial_embedding, "cutoff_fn"), "p cannot be told from the module"),
+        (lambda module: setattr(module.interactions[0], "avg_num_neighbors", None), "avgn cannot be told"),
+        (lambda module: setattr(module, "readouts", None), "its kind cannot be told"),
+    ],
+)
+def test_a_module_that_lacks_what_it_should_have_is_refused_by_name(mace_torch, tmp_path, break_it, words):
+    module = mace_module(**SMALLEST)
+    break_it(module)
+    assert words in mistake(save_module(module, tmp_path / "their.model"))
 
 
 def test_layers_that_count_neighbours_differently_are_refused(mace_torch, tmp_path):

@@ -19,6 +19,7 @@ import pytest
 
 from mlip.data import Frame, Store, StoreWriter, Trajectory, writer
 from mlip.data.schema import FORMAT_VERSION
+from mlip.data.shard import is_store
 from mlip.errors import MlipError
 from tests.clean_process import in_clean_process
 
@@ -470,3 +471,30 @@ def test_a_store_is_opened_any_number_of_times(tmp_path, materials):
         assert [material.id for material in first.materials()] == expected
     with Store(path) as again:
         assert [material.id for material in again.materials()] == expected
+
+
+def test_two_stores_with_one_file_name_keep_their_metadata_apart(tmp_path):
+    for name, cutoff in (("a", 0.01), ("b", 0.02)):
+        with StoreWriter(tmp_path / name / "store.h5", {"subsample": cutoff}) as writer:
+            writer.add(Trajectory(name, [Frame(*one_atom())], "PBE", 3), "train")
+    with Store(tmp_path / "a" / "store.h5", tmp_path / "b" / "store.h5") as both:
+        assert {path: known["settings"]["subsample"] for path, known in both.metadata.items()} == {
+            str(tmp_path / "a" / "store.h5"): 0.01,
+            str(tmp_path / "b" / "store.h5"): 0.02,
+        }
+
+
+@pytest.mark.parametrize("ending", ["h5", "hdf5", "H5"])
+def test_a_store_is_known_by_either_ending_alone_and_in_a_folder(tmp_path, ending):
+    path = tmp_path / "folder" / f"store.{ending}"
+    with StoreWriter(path) as writer:
+        writer.add(Trajectory("m", [Frame(*one_atom())], "PBE", 3), "train")
+    assert is_store(path)
+    assert is_store(path.parent)
+    assert len(Store(path.parent)) == len(Store(path)) == 1
+    assert not is_store(tmp_path)
+    assert not is_store(tmp_path / "store.extxyz")
+
+
+def one_atom() -> tuple:
+    return np.array([29], np.int16), np.zeros((1, 3)), np.eye(3) * 3.6, np.ones(3, bool), -3.7

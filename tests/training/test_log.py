@@ -1,13 +1,16 @@
 """What a run says while it lasts, on a terminal, in a log file, and to Weights & Biases."""
 
+import errno
 import os
 import pty
 import re
+import struct
 import subprocess
 import sys
 from importlib.util import find_spec
 
 import pytest
+from tensorboardX.proto.event_pb2 import Event
 
 from mlip.errors import MlipError
 from mlip.training import log as log_module
@@ -130,3 +133,52 @@ def test_weights_and_biases_gets_the_records_without_a_network_and_a_resumed_run
     (name,) = {run.rpartition("-")[2] for run in runs}
     assert name == (tmp_path / "wandb_id").read_text().strip()
     assert any(path.stat().st_size for path in tmp_path.glob("wandb/offline-run-*/*.wandb"))
+
+
+@pytest.mark.parametrize("part", ["metrics.jsonl", "tensorboard"])
+def test_a_full_disk_is_one_line_from_the_thread_that_trains(tmp_path, monkeypatch, capfd, part):
+    def full(*_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    log = RunLog(tmp_path, n_steps=40, quantities=QUANTITIES, quiet=True)
+    if part == "tensorboard":
+        monkeypatch.setattr(log._board._writer._py_recordio_writer._writer, "write", full, raising=False)
+    else:
+        monkeypatch.setattr(log, "_file", FullFile())
+    with pytest.raises(MlipError, match="cannot write the log: No space left on device") as error, log:
+        log.write("train", 20, TRAIN)
+    assert "make room, then go on with --resume" in str(error.value)
+    assert capfd.readouterr() == ("", "")
+
+
+class FullFile:
+    """On a full disk: neither writing nor closing goes well."""
+
+    def write(self, text: str) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    close = flush = lambda self: self.write("")
+
+
+def test_tensorboard_reads_what_was_written_and_forgets_steps_that_are_done_again(tmp_path):
+    for resumed_from in (0, 10):
+        with RunLog(tmp_path, n_steps=40, quantities=QUANTITIES, quiet=True, resumed_from=resumed_from) as log:
+            log.write("train", resumed_from + 10, TRAIN)
+    events = [event for path in sorted((tmp_path / "tensorboard").iterdir()) for event in read_events(path)]
+    losses = [
+        (event.step, value.simple_value)
+        for event in events
+        for value in event.summary.value
+        if value.tag == "train/loss"
+    ]
+    assert losses == [(10, pytest.approx(0.0123)), (20, pytest.approx(0.0123))]
+    assert [event.step for event in events if event.HasField("session_log")] == [1, 11]
+
+
+def read_events(path):
+    """The events of a TFRecord file: length, its checksum, event, its checksum."""
+    content, place = path.read_bytes(), 0
+    while place < len(content):
+        (length,) = struct.unpack_from("Q", content, place)
+        yield Event.FromString(content[place + 12 : place + 12 + length])
+        place += 12 + length + 4

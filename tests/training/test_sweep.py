@@ -1,11 +1,16 @@
 """A sweep is one run for each combination, and one table, whatever happens to single runs."""
 
 import csv
+import os
+import signal
 
 import pytest
 
+import mlip
 from mlip.errors import MlipError
-from mlip.training.sweep import TABLE, plan_sweep, run_sweep
+from mlip.training import sweep
+from mlip.training.export import export_run
+from mlip.training.sweep import TABLE, SweepResult, plan_sweep, run_sweep
 from tests.emt_world import TINY_RECIPE
 
 
@@ -17,9 +22,9 @@ def recipe(tmp_path, emt_store):
 
 
 def plan(recipe, text, *overrides):
-    sweep = recipe.with_name("sweep.yaml")
-    sweep.write_text(text)
-    return plan_sweep(recipe, overrides, sweep)
+    path = recipe.with_name("sweep.yaml")
+    path.write_text(text)
+    return plan_sweep(recipe, overrides, path)
 
 
 def table(recipe) -> list[dict]:
@@ -77,3 +82,67 @@ def test_runs_go_side_by_side_on_workers(recipe):
     results = run_sweep(runs, cluster="local:2")
     assert sorted(result.values["train.seed"] for result in results) == [0, 1]
     assert all(result.validation["loss"] > 0 for result in results)
+
+
+def test_a_run_that_raises_anything_is_a_record_and_the_others_go_on(recipe, monkeypatch):
+    runs = plan(recipe, "train.seed: [0, 1, 2]", "train.epochs=1")
+    trained = sweep.train
+
+    def failing(of, **options):
+        if of.train.seed == 1:
+            raise ZeroDivisionError("in the\nmidst")
+        if of.train.seed == 0:
+            raise MemoryError
+        return trained(of, **options)
+
+    monkeypatch.setattr(sweep, "train", failing)
+    results = run_sweep(runs)
+    assert [result.error for result in results] == ["MemoryError", "ZeroDivisionError: in the midst", ""]
+    assert [row["error"] for row in table(recipe)] == [result.error for result in results]
+    assert results[2].validation["loss"] > 0
+
+
+def test_a_sweep_into_a_place_that_cannot_be_made_is_one_line(recipe):
+    (recipe.parent / "out").write_text("a file")
+    with pytest.raises(MlipError, match="is a file, not a folder"):
+        run_sweep(plan(recipe, "train.seed: [0, 1]"))
+
+
+def test_a_model_that_was_exported_before_the_end_is_not_taken_for_a_run_that_has_ended(recipe):
+    (run,) = plan(recipe, "train.seed: [3]", "train.epochs=1")
+    run_sweep([run])
+    path = export_run(run.recipe.out, run.recipe.out / "potential.safetensors").path
+    assert mlip.load(path).metadata.provenance["exported_after_step"] == 6
+    (again,) = run_sweep([run])
+    assert not again.error
+    assert "exported_after_step" not in mlip.load(path).metadata.provenance
+
+
+def test_a_run_that_kills_its_worker_is_a_record_and_the_others_go_on(recipe):
+    dask, distributed = pytest.importorskip("dask"), pytest.importorskip("distributed")
+
+    class Deadly(distributed.WorkerPlugin):
+        """Runs of seed 1 kill the process that they are in; the others end at once."""
+
+        name = "deadly"
+
+        def setup(self, worker):
+            def run_one(run, quiet=False):
+                if run.values["train.seed"] == 1:
+                    os.kill(os.getpid(), signal.SIGKILL)
+                return SweepResult(run.values, {"loss": 1.0})
+
+            sweep._run_one = run_one
+
+    runs = plan(recipe, "train.seed: [0, 1, 2, 3]", "train.epochs=1")
+    with (
+        dask.config.set({"distributed.scheduler.allowed-failures": 0}),
+        distributed.LocalCluster(
+            n_workers=1, threads_per_worker=1, processes=True, dashboard_address=None, memory_limit=0
+        ) as local,
+        distributed.Client(local) as client,
+    ):
+        client.register_plugin(Deadly())
+        results = run_sweep(runs, cluster=local.scheduler_address)
+    errors = {result.values["train.seed"]: result.error for result in results}
+    assert errors == {0: "", 1: "its worker was killed each time", 2: "", 3: ""}

@@ -76,7 +76,7 @@ class PotentialTask(Task):
         return loss_terms(prediction, graph, self.recipe.loss)
 
     def export(self, params: PyTree, data: Dataset, provenance: dict[str, Any]) -> Potential:
-        precision = self.recipe.train.precision
+        precision = self.recipe.train.product_precision
         metadata = PotentialMetadata.of_heads(data.heads, provenance=provenance, precision=precision)
         return Potential(self.recipe.model, params, metadata)
 

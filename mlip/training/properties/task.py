@@ -69,5 +69,6 @@ class PropertyTask(Task):
             functional=data.functional,
             knows_uncertainty=self.recipe.property.loss in ROBUST,
             provenance=provenance,
+            precision=self.recipe.train.product_precision,
         )
         return PropertyModel(self.recipe.model, params, metadata)

@@ -1,0 +1,25 @@
+"""`mlip export`: the best state of a training run as a model, at any time."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def export(
+    run: Annotated[Path, typer.Argument(help="The folder of a run: ended, stopped, or under way.")],
+    out: Annotated[
+        Path | None, typer.Argument(help="The model's file.  [default: potential.safetensors (or model.) in RUN]")
+    ] = None,
+    store: Annotated[Path | None, typer.Option(help="Where the run's store is, if not where its recipe says.")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace OUT if it exists.")] = False,
+) -> None:
+    """Export the best state so far of a training run, by the validation loss, as a potential or a property model."""
+    from mlip.output_paths import check_new
+    from mlip.training.export import export_run, model_path
+
+    out = out or model_path(run)
+    check_new(out, force=force)
+    exported = export_run(run, out, store=store)
+    which = "the best" if exported.is_best else "the last: no validation loss was finite"
+    print(f"{exported.noun} of step {exported.step} ({which} of {exported.last_step} steps so far): {exported.path}")
