@@ -1,9 +1,21 @@
 """`mlip relax`: structures in files, relaxed."""
 
+from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+
+_FEW = 40
+"""So many structures are all in the table; of more only those that failed."""
+
+
+class Format(StrEnum):
+    """What relaxed structures are written as."""
+
+    extxyz = "extxyz"
+    cif = "cif"
+    vasp = "vasp"
 
 
 def relax(
@@ -11,32 +23,57 @@ def relax(
     files: Annotated[list[Path], typer.Argument(help="Files that ASE reads: CIF, POSCAR, extxyz, db, ...")],
     out: Annotated[Path, typer.Option(help="Folder for relaxed.extxyz and results.jsonl.")],
     fmax: Annotated[float, typer.Option(help="Converged below this force, eV/A.")] = 0.05,
+    smax: Annotated[
+        float | None,
+        typer.Option(
+            help="... and below this residual stress, GPa. By default ASE's criterion alone: fmax.", metavar="GPA"
+        ),
+    ] = None,
     steps: Annotated[int, typer.Option(help="At most so many steps.")] = 500,
     cell: Annotated[
-        str, typer.Option(help="auto (periodic directions), all, none, or a Voigt mask such as 110001.")
+        str,
+        typer.Option(help="auto (periodic directions), hydrostatic (volume only), all, none, or a Voigt mask: 110001."),
     ] = "auto",
     symmetry: Annotated[bool, typer.Option("--symmetry", help="Keep each space group (found within 0.01 A).")] = False,
     pressure_gpa: Annotated[float, typer.Option(help="Relax to the least E + p V at this pressure, GPa.")] = 0.0,
     constant_volume: Annotated[
         bool, typer.Option("--constant-volume", help="Relax the shape of the cell, not its volume.")
     ] = False,
-    min_distance: Annotated[float, typer.Option(help="Atoms closer than this have collapsed, A.")] = 0.5,
+    min_distance: Annotated[
+        float | None,
+        typer.Option(help="Atoms closer than this have collapsed, A. By default relative to their covalent radii."),
+    ] = None,
     max_strain: Annotated[float, typer.Option(help="A larger logarithmic strain is an explosion.")] = 1.0,
     dtype: Annotated[str, typer.Option(help="float32 or float64.")] = "float32",
+    formats: Annotated[
+        list[Format],
+        typer.Option("--format", help="cif, vasp: also a file for each structure that has not failed. Repeatable."),
+    ] = [Format.extxyz],  # noqa: B006 (typer's)
+    trajectory: Annotated[
+        bool, typer.Option("--trajectory", help="Write every step of each to trajectories/; takes longer.")
+    ] = False,
+    force: Annotated[bool, typer.Option("--force", help="Begin anew in a folder that has results.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print a summary as JSON.")] = False,
 ) -> None:
     """Relax structures; a run that was killed goes on where it stopped when it is started again.
 
-    Each has a record in results.jsonl as soon as it ends; in the end all are in relaxed.extxyz, in order. Exit
-    status 0 when every structure has its record; the records say which relaxations failed, and why.
+    Each has a record in results.jsonl as soon as it ends; in the end all are in relaxed.extxyz, in order, with what we
+    add to their info under mlip_.... A file or frame that cannot be read, or relaxed, has its record with the reason,
+    and the others go on.
+
+    Exit status 0 when every structure converged or used up its steps (max_steps); 1 when one failed: could not be read
+    or written, or ended by a guard (collapsed, exploded, isolated, non_finite) or an error; 2 when nothing was done.
     """
-    from mlip.relaxation.files import parse_cell_choice, relax_files
+    from mlip.relaxation.files import USABLE, parse_cell_choice, relax_files
 
     summary = relax_files(
         potential,
         files,
         out,
+        formats=[kind.value for kind in formats],
+        force=force,
         fmax=fmax,
+        smax_gpa=smax,
         steps=steps,
         cell=parse_cell_choice(cell),
         symmetry=symmetry,
@@ -45,13 +82,47 @@ def relax(
         min_distance=min_distance,
         max_strain=max_strain,
         dtype=dtype,
+        trajectory=trajectory,
         progress=not as_json,
     )
+    rows = summary.pop("rows")
+    failed = [row for row in rows if row["reason"] not in USABLE]
     if as_json:
         import json
 
-        print(json.dumps(summary))
-        return
+        print(json.dumps(summary | {"failed": failed}))
+    else:
+        _print(summary, rows if len(rows) <= _FEW else failed, out)
+    if failed or summary["not_written"]:
+        raise typer.Exit(1)
+
+
+def _print(summary: dict[str, Any], rows: list[dict[str, Any]], out: Path) -> None:
+    import sys
+
+    from rich.console import Console
+
+    from mlip.cli.tables import print_table
+
+    console = Console(width=None if sys.stdout.isatty() else 160)  # a log is as wide as it has to be
+    if rows:
+        header = ("structure", "formula", "reason", "steps", "dE eV/atom", "dV %", "fmax eV/A", "stress GPa")
+        print_table(console, "", header, [_cells(row) for row in rows])
+    for row in rows:
+        if row["message"]:
+            print(f"{_place(row)}: {row['reason']}: {row['message']}")
+    for fault in summary["not_written"]:
+        print(f"not written: {fault}")
+    print(f"{out / 'relaxed.extxyz'}, {out / 'results.jsonl'}")
     reasons = ", ".join(f"{count} {reason}" for reason, count in summary["reasons"].items())
     print(f"{summary['structures']} structures ({summary['relaxed_now']} relaxed now): {reasons}")
-    print(f"{out / 'relaxed.extxyz'}, {out / 'results.jsonl'}")
+
+
+def _cells(row: dict[str, Any]) -> tuple[str, ...]:
+    formats = {"energy_change": "+.4f", "volume_change": "+.2f", "fmax": ".4f", "stress": ".3f"}
+    numbers = ("-" if row[key] is None else format(row[key], kind) for key, kind in formats.items())
+    return Path(_place(row)).name, row["formula"], row["reason"], str(row["steps"]), *numbers
+
+
+def _place(row: dict[str, Any]) -> str:
+    return row["file"] if not row["frame"] else f"{row['file']}@{row['frame']}"

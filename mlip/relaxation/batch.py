@@ -16,7 +16,8 @@ from flax import linen as nn
 from jaxtyping import Array, Bool, Float, Int
 
 from mlip.potential import energies_forces_stress
-from mlip.relaxation.cell import cell_forces, expm
+from mlip.relaxation.cell import cell_forces, expm, inverse_transpose, project, tensor_from_voigt
+from mlip.relaxation.constraints import AllowedMotions
 from mlip.relaxation.fire import FireState, fire_step
 from mlip.relaxation.result import Reason
 from mlip.relaxation.symmetry import OrbitMaps
@@ -59,20 +60,25 @@ class Fixed(NamedTuple):
     """False for atoms held by a constraint."""
     had_neighbours: Bool[Array, " n"]
     """At the start of the relaxation."""
+    radii: Float[Array, " n"]
+    """Covalent radii, A."""
+    collapsed_volume: Float[Array, " g"]
+    """A cell with less has collapsed, A^3."""
     list_displacements: Float[Array, "n 3"]
     """`State.displacements` when the neighbour list was made."""
     list_inverse_deformation: Float[Array, "g 3 3"]
     """Inverse of `State.deformation` then."""
     symmetry: OrbitMaps | None = None
-    """Where a structure of the job has a symmetry to keep. Without it another program is compiled, which has no
-    trace of symmetry."""
+    """Where a structure of the job has a symmetry or directions to keep, as has `allowed`. Without them another program
+    is compiled, which has no trace of either."""
+    allowed: AllowedMotions | None = None
 
 
 NODE, GRAPH = "node", "graph"
 _FIRE_AXES = FireState(NODE, GRAPH, GRAPH, GRAPH, GRAPH, GRAPH)
 STATE_AXES = State(NODE, GRAPH, GRAPH, _FIRE_AXES, GRAPH, GRAPH, GRAPH, GRAPH, GRAPH, NODE, GRAPH)
-FIXED_AXES = Fixed(NODE, GRAPH, GRAPH, NODE, NODE, NODE, GRAPH)
-FIXED_AXES_WITH_SYMMETRY = FIXED_AXES._replace(symmetry=OrbitMaps(NODE, NODE))
+FIXED_AXES = Fixed(NODE, GRAPH, GRAPH, NODE, NODE, NODE, GRAPH, NODE, GRAPH)
+FIXED_AXES_WITH_MAPS = FIXED_AXES._replace(symmetry=OrbitMaps(NODE, NODE), allowed=AllowedMotions(NODE, NODE))
 
 
 class Limits(NamedTuple):
@@ -92,6 +98,10 @@ class Limits(NamedTuple):
     """Of the logarithmic strain's components; more is an explosion."""
     pressure: float
     """eV/A^3."""
+    min_approach: float = 0.0
+    """Between atoms, as a share of the sum of their covalent radii; closer is a collapse."""
+    smax: float = float("inf")
+    """Converged if no component of the residual stress is larger, of the strains that may occur; eV/A^3."""
 
 
 def stack(axes: NamedTuple, members: list[NamedTuple], n_node: int, n_graph: int) -> NamedTuple:
@@ -147,8 +157,13 @@ def advance(
         placed = _place(graph, state, fixed, graph_of_node)
         evaluation = energies_forces_stress(model, params, placed, scale, shift)
 
-        forces = jnp.einsum("ni,nij->nj", evaluation.forces, state.deformation[graph_of_node])
+        forces = evaluation.forces
+        if fixed.allowed is not None:
+            forces = _along(fixed.allowed.cartesian, forces)
+        forces = jnp.einsum("ni,nij->nj", forces, state.deformation[graph_of_node])
         forces = jnp.where(fixed.is_free[:, None], forces, 0)
+        if fixed.allowed is not None:
+            forces = _along(fixed.allowed.scaled, forces)
         if fixed.symmetry is not None:
             forces = _symmetric(forces, fixed.symmetry, (jnp.cumsum(graph.n_node) - graph.n_node)[graph_of_node])
         on_cell = cell_forces(
@@ -167,11 +182,14 @@ def advance(
 
         fire, moves, cell_moves = fire_step(state.fire, forces, on_cell, graph_of_node, is_moving(state))
         log_deformation = state.log_deformation + cell_moves / n_atoms[:, None, None]
+        deformation = expm(log_deformation)
+        if fixed.allowed is not None:
+            moves = _allowed_moves(moves, deformation, fixed.allowed, graph_of_node)
         moved = state._replace(
             fire=fire,
             displacements=state.displacements + moves,
             log_deformation=log_deformation,
-            deformation=expm(log_deformation),
+            deformation=deformation,
         )
         exhausted = _list_is_exhausted(moved, fixed, limits, graph_of_node)
         return moved._replace(needs_list=state.needs_list | (is_moving(moved) & exhausted)), iteration + 1
@@ -199,6 +217,18 @@ def _symmetric(forces, symmetry: OrbitMaps, first_atom: Int[Array, " n"]) -> Flo
     orbit = first_atom + symmetry.orbit
     on_orbit = jax.ops.segment_sum(jnp.einsum("nji,nj->ni", symmetry.matrices, forces), orbit, len(forces))
     return jnp.einsum("nij,nj->ni", symmetry.matrices, on_orbit[orbit])
+
+
+def _along(projections: Float[Array, "n 3 3"], vectors: Float[Array, "n 3"]) -> Float[Array, "n 3"]:
+    return jnp.einsum("nij,nj->ni", projections, vectors)
+
+
+def _allowed_moves(moves, deformation, allowed: AllowedMotions, graph_of_node) -> Float[Array, "n 3"]:
+    """What is left of moves of undeformed positions, in ASE's order: first the cell takes the atoms along, then each
+    is moved as far as its constraints let it."""
+    forward, back = deformation[graph_of_node], inverse_transpose(deformation).mT[graph_of_node]
+    stepped = _along(forward, _along(allowed.scaled, moves))
+    return _along(back, _along(allowed.cartesian, stepped))
 
 
 def _volume(cell: Float[Array, "g 3 3"]) -> Float[Array, " g"]:
@@ -231,16 +261,25 @@ def _judge(state, placed, fixed, limits, forces, on_cell, graph_of_node) -> Int[
     n_graphs = len(on_cell)
     per_graph = partial(jax.ops.segment_sum, segment_ids=graph_of_node, num_segments=n_graphs, indices_are_sorted=True)
     size = per_graph(jnp.sum(forces * forces, axis=-1)) + jnp.sum(on_cell * on_cell, axis=(-2, -1))
-    nearest = _nearest_neighbour(placed, graph_of_node)
-    closest = jax.ops.segment_min(nearest, graph_of_node, n_graphs, indices_are_sorted=True)
+    nearest, approach = _nearest_neighbour(placed, fixed.radii, graph_of_node)
+    closest = partial(jax.ops.segment_min, segment_ids=graph_of_node, num_segments=n_graphs, indices_are_sorted=True)
+    closest_distance, closest_approach = closest(nearest), closest(approach)
     n_lost = per_graph((fixed.had_neighbours & (nearest > limits.cutoff)).astype(jnp.int32))
+    n_bonded = per_graph(fixed.had_neighbours.astype(jnp.int32))
     strain = jnp.max(jnp.abs(state.log_deformation), axis=(-2, -1))
+    is_inert = per_graph(jnp.sum(jnp.abs(state.forces), axis=-1)) + jnp.sum(jnp.abs(state.stress), axis=-1) == 0
+    is_collapsed = (closest_distance < limits.min_distance) | (closest_approach < limits.min_approach)
+    is_collapsed |= _volume(placed.globals["cell"]) < fixed.collapsed_volume
+    is_relaxed = (state.fmax < limits.fmax) & (_residual_stress(state, fixed, limits) <= limits.smax)
     verdicts = (
         (~jnp.isfinite(size + state.energy), Reason.NON_FINITE),
         (strain > limits.max_strain, Reason.EXPLODED),
-        (closest < limits.min_distance, Reason.COLLAPSED),
-        (n_lost > 0, Reason.ISOLATED),
-        (state.fmax < limits.fmax, Reason.CONVERGED),
+        (is_collapsed, Reason.COLLAPSED),
+        ((n_lost > 0) | (n_bonded == 0), Reason.ISOLATED),
+        # Atoms so close that the potential saturates feel nothing, nor do atoms at the very edge of its reach.
+        (is_inert & (closest_approach < 1), Reason.COLLAPSED),
+        (is_inert, Reason.ISOLATED),
+        (is_relaxed, Reason.CONVERGED),
         (state.fire.n_steps >= limits.steps, Reason.MAX_STEPS),
     )
     conditions, reasons = zip(*verdicts, strict=True)
@@ -248,16 +287,24 @@ def _judge(state, placed, fixed, limits, forces, on_cell, graph_of_node) -> Int[
     return jnp.select(conditions, codes, jnp.asarray(Reason.RUNNING, state.reason.dtype))
 
 
-def _nearest_neighbour(placed: jraph.GraphsTuple, graph_of_node) -> Float[Array, " n"]:
-    """Distance of each atom's nearest neighbour, A; infinite where it has none in the list."""
-    positions, receivers = placed.nodes["positions"], placed.receivers
+def _residual_stress(state: State, fixed: Fixed, limits: Limits) -> Float[Array, " g"]:
+    """Largest component of stress plus pressure, of the strains that may occur; eV/A^3."""
+    residual = tensor_from_voigt(state.stress) + limits.pressure * jnp.eye(3, dtype=state.stress.dtype)
+    return jnp.max(jnp.abs(project(fixed.strain_freedom, residual)), axis=(-2, -1))
+
+
+def _nearest_neighbour(
+    placed: jraph.GraphsTuple, radii, graph_of_node
+) -> tuple[Float[Array, " n"], Float[Array, " n"]]:
+    """The least distance to a neighbour, A, and the least as a share of the sum of both radii, of each atom; infinite
+    where it has none in the list."""
+    positions, senders, receivers = placed.nodes["positions"], placed.senders, placed.receivers
     cells = placed.globals["cell"][graph_of_node[receivers]]
     shifts = jnp.einsum("ei,eij->ej", placed.edges["shifts"].astype(positions.dtype), cells)
-    vectors = positions[placed.senders] + shifts - positions[receivers]
-    squares = jax.ops.segment_min(
-        jnp.sum(vectors * vectors, axis=-1), receivers, len(positions), indices_are_sorted=True
-    )
-    return jnp.sqrt(squares)
+    vectors = positions[senders] + shifts - positions[receivers]
+    squares, sums = jnp.sum(vectors * vectors, axis=-1), radii[senders] + radii[receivers]
+    least = partial(jax.ops.segment_min, segment_ids=receivers, num_segments=len(positions), indices_are_sorted=True)
+    return jnp.sqrt(least(squares)), jnp.sqrt(least(squares / jnp.where(sums > 0, sums * sums, 1)))
 
 
 def _list_is_exhausted(state: State, fixed: Fixed, limits: Limits, graph_of_node) -> Bool[Array, " g"]:

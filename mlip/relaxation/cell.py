@@ -9,7 +9,9 @@ that with respect to F by the adjoint of exp's Frechet derivative (Higham, Funct
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
+from numbers import Number
 from typing import Literal
 
 import jax.numpy as jnp
@@ -27,8 +29,10 @@ class Along:
     directions: tuple[bool, bool, bool]
 
 
-CellChoice = Literal["auto"] | bool | Along | Bool[np.ndarray, "6"] | Bool[np.ndarray, "3 3"]
-"""Which strain components may relax: the periodic directions, all, none, some directions, or a mask as ASE has it."""
+HYDROSTATIC = "hydrostatic"
+CellChoice = Literal["auto", "hydrostatic"] | bool | Along | Bool[np.ndarray, "6"] | Bool[np.ndarray, "3 3"]
+"""Which strain components may relax: the periodic directions; of these only the volume (a layer's area, a chain's
+length); all; none; some directions; or a mask as ASE has it."""
 
 _SQUARINGS = 4
 
@@ -81,12 +85,13 @@ def cell_forces(
         pressure: eV/A^3.
     """
     identity = jnp.eye(3, dtype=stress.dtype)
-    virial = -volume[:, None, None] * _project(freedom, tensor_from_voigt(stress) + pressure * identity)
+    virial = -volume[:, None, None] * project(freedom, tensor_from_voigt(stress) + pressure * identity)
     on_deformation = virial @ inverse_transpose(deformation)
-    return _project(freedom, _adjoint_frechet(log_deformation, on_deformation)) / n_atoms[:, None, None]
+    return project(freedom, _adjoint_frechet(log_deformation, on_deformation)) / n_atoms[:, None, None]
 
 
-def _project(freedom: Float[Array, "g 9 9"], tensors: Float[Array, "g 3 3"]) -> Float[Array, "g 3 3"]:
+def project(freedom: Float[Array, "g 9 9"], tensors: Float[Array, "g 3 3"]) -> Float[Array, "g 3 3"]:
+    """The part of tensors that `strain_freedom` leaves."""
     return jnp.einsum("gab,gb->ga", freedom, tensors.reshape(-1, 9)).reshape(-1, 3, 3)
 
 
@@ -116,14 +121,48 @@ def deform(rows: Float[np.ndarray, "n 3"], deformation: Float[np.ndarray, "3 3"]
     return rows @ deformation.T
 
 
+def cell_of_each(cell: CellChoice | Sequence[CellChoice], n_structures: int) -> list[CellChoice]:
+    """One checked choice for each structure.
+
+    Masks are numpy arrays, three rows of three, tuples of six, and lists of six numbers that are no bools. Any other
+    list or tuple has one choice for each structure.
+
+    Raises:
+        MlipError: a choice that `checked_choice` refuses, another number of choices than of structures, six values that
+            may be a mask as well as choices for six structures.
+    """
+    if not isinstance(cell, list | tuple) or _is_mask(cell):
+        if isinstance(cell, list | tuple) and len(cell) == 6 == n_structures:
+            raise MlipError(
+                "six values for six structures may be a mask or choices",
+                where="cell",
+                fix="give a mask as a numpy array, choices as a list of True and False",
+            )
+        return [checked_choice(cell, "cell")] * n_structures
+    if len(cell) != n_structures:
+        raise MlipError(
+            f"{len(cell)} choices for {n_structures} structures", where="cell", fix="give a mask as a numpy array"
+        )
+    return [checked_choice(choice, f"cell of structure {k}") for k, choice in enumerate(cell)]
+
+
+def _is_mask(values: Sequence) -> bool:
+    """Whether a list or tuple is to be taken as a mask of six or 3 x 3 components."""
+    if len(values) == 3 and all(isinstance(row, list | tuple | np.ndarray) and len(row) == 3 for row in values):
+        return True
+    if len(values) != 6 or not all(isinstance(value, Number | np.bool_) for value in values):
+        return False
+    return isinstance(values, tuple) or not all(isinstance(value, bool | np.bool_) for value in values)
+
+
 def checked_choice(choice: CellChoice, where: str) -> CellChoice:
     """The choice, masks as 3 x 3 arrays of bools.
 
     Raises:
         MlipError: an unknown word, or what `closed_mask` raises.
     """
-    if isinstance(choice, str) and choice != "auto":
-        raise MlipError(f"unknown choice {choice!r}", where=where, fix="'auto', True, False or a mask")
+    if isinstance(choice, str) and choice not in ("auto", HYDROSTATIC):
+        raise MlipError(f"unknown choice {choice!r}", where=where, fix="'auto', 'hydrostatic', True, False or a mask")
     if isinstance(choice, str | Along | bool):
         return choice
     return bool(choice) if isinstance(choice, np.bool_) else closed_mask(choice, where)
@@ -164,6 +203,7 @@ def strain_freedom(
     mask: Bool[np.ndarray, "3 3"],
     symmetric: Float[np.ndarray, "9 9"] | None = None,
     constant_volume: bool = False,
+    hydrostatic: bool = False,
 ) -> Float[np.ndarray, "9 9"]:
     """The projection of a tensor, rows first, onto the strains that may occur.
 
@@ -171,14 +211,16 @@ def strain_freedom(
         mask: closed in the sense of `closed_mask`.
         symmetric: the projection onto the strains that a symmetry leaves.
         constant_volume: only those without a trace; of the area or length where the mask has only these.
+        hydrostatic: only the expansion that is the same along all directions of the mask.
     """
     freedom = np.diag(mask.ravel().astype(np.float64))
     if symmetric is not None:
         freedom = symmetric if mask.all() else _common_part(freedom, symmetric)
-    if constant_volume:
-        expansion = freedom @ np.eye(3).ravel()
-        freedom = freedom - np.outer(expansion, expansion) / max(expansion @ expansion, 1e-12)
-    return freedom
+    if not (constant_volume or hydrostatic):
+        return freedom
+    expansion = freedom @ np.eye(3).ravel()
+    along_expansion = np.outer(expansion, expansion) / max(expansion @ expansion, 1e-12)
+    return along_expansion if hydrostatic else freedom - along_expansion
 
 
 def _common_part(one: Float[np.ndarray, "9 9"], other: Float[np.ndarray, "9 9"]) -> Float[np.ndarray, "9 9"]:

@@ -1,12 +1,14 @@
 """What may be asked of relaxations, checked before anything is read or written."""
 
+import difflib
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
 from numbers import Integral
+from typing import Any
 
 from mlip.errors import MlipError
-from mlip.relaxation.cell import CellChoice
+from mlip.relaxation.cell import HYDROSTATIC, CellChoice
 from mlip.runtime import precision_scope
 
 
@@ -22,6 +24,9 @@ class Options:
     """Converged when every row of forces, those of the cell included, is shorter; eV/A."""
     steps: int = 500
     """At most."""
+    smax_gpa: float | None = None
+    """Converged only when no component of the residual stress is larger, too, of the strains that relax; GPa. None: as
+    ASE, whose measure of the cell's forces lets small cells end under stress."""
     cell: CellChoice | Sequence[CellChoice] = "auto"
     """Which strain components relax, of all structures or a list with one choice for each."""
     symmetry: bool = False
@@ -30,14 +35,31 @@ class Options:
     """GPa: relax to the least enthalpy E + p V. Energies reported are E. ASE's `scalar_pressure` times 160.2."""
     constant_volume: bool = False
     """Relax the shape of the cell alone, at the volume that it has (a layer's area, a chain's length)."""
-    min_distance: float = 0.5
-    """Two atoms closer than this, A, have collapsed. The shortest distance in 7,000 DFT frames of Materials Project,
-    ALEXANDRIA and other relaxation paths is 0.67 A, in a crystal rich in hydrogen; H2 has 0.74 A."""
+    min_distance: float | None = None
+    """Two atoms closer than this, A, have collapsed. None: by the rules of `mlip.relaxation.guards`, relative to the
+    elements' covalent radii; a distance replaces both of them."""
     max_strain: float = 1.0
     """A larger component of the logarithmic strain since the start is an explosion (or an implosion): by default
     lengths may change by a factor e, volumes by e^3 = 20. The largest component in 328 DFT relaxations is 0.20
     (a volume grown by 84 %)."""
     dtype: str = "float32"
+    trajectory: bool = False
+    """Keep every step in `RelaxResult.trajectory`. The device then returns after each, which takes longer."""
+
+    @classmethod
+    def of(cls, options: Mapping[str, Any]) -> "Options":
+        """The options of these names.
+
+        Raises:
+            MlipError: an unknown name, with the nearest known one, or a value out of range.
+        """
+        known = [field.name for field in fields(cls)]
+        for name in options:
+            if name not in known:
+                near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+                fix = f"did you mean {near[0]}?" if near else f"known: {', '.join(known)}"
+                raise MlipError("is no option of a relaxation", where=name, fix=fix)
+        return cls(**options)
 
     def __post_init__(self):
         check_options(self.fmax, self.steps, self.dtype)
@@ -45,7 +67,13 @@ class Options:
             raise MlipError(f"is {self.pressure_gpa}", where="pressure_gpa", fix="GPa, positive compresses")
         if self.pressure_gpa and (self.constant_volume or self.cell is False):
             raise MlipError("has no effect at constant volume", where="pressure_gpa", fix="leave one of the two out")
-        if not 0 <= self.min_distance < math.inf:
+        if self.constant_volume and isinstance(self.cell, str) and self.cell == HYDROSTATIC:
+            raise MlipError(
+                "is nothing but a change of volume", where="cell='hydrostatic'", fix="constant_volume=False"
+            )
+        if self.smax_gpa is not None and not 0 < self.smax_gpa < math.inf:
+            raise MlipError(f"is {self.smax_gpa}", where="smax_gpa", fix="a stress > 0, GPa")
+        if self.min_distance is not None and not 0 <= self.min_distance < math.inf:
             raise MlipError(f"is {self.min_distance}", where="min_distance", fix="a distance >= 0, A")
         if not 0 < self.max_strain <= 2:  # as far as `cell.expm` is good for
             raise MlipError(f"is {self.max_strain}", where="max_strain", fix="a logarithmic strain > 0, at most 2")

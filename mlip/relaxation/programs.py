@@ -20,7 +20,7 @@ from jax.errors import JaxRuntimeError
 
 from mlip.graph.batching import Shape
 from mlip.relaxation.batch import State, advance
-from mlip.relaxation.memory import available_memory
+from mlip.relaxation.memory import Room, available_memory
 from mlip.runtime import precision_scope
 
 
@@ -38,6 +38,8 @@ class _Scale(NamedTuple):
 _SCALES = {"cpu": _Scale(largest=2_048, smallest=256, compilation=300_000)}
 """By backend. On a CPU larger batches fall out of its caches: M3GNet takes 10 us an edge and core with 512 edges, 12
 with 2,048 and 16 with 8,192; with fewer than 2,048 the host becomes busy."""
+_ROOM = Room()
+"""The host's memory, for the batches of all threads: on a CPU one a core is evaluated at once."""
 _SCALE_OF_ACCELERATORS = _Scale(largest=262_144, smallest=16_384, compilation=100_000_000)
 
 
@@ -67,6 +69,8 @@ class Programs:
         """Edges of a shape that did not fit into memory."""
         self._shapes: list[Shape] = []
         self._compiled: dict[Shape, Callable] = {}
+        self._n_bytes: dict[Shape, int] = {}
+        """Of the host's memory that a program takes while it runs."""
         self._compiling = threading.Lock()
         self._wasted: Counter[Shape] = Counter()
 
@@ -123,13 +127,15 @@ class Programs:
         with precision_scope(self._dtype):
             try:
                 program, compile_seconds = self._program(shape, arguments)
-                started = time.perf_counter()
-                state, n_evaluations = jax.device_get(program(*arguments))
+                with _ROOM.taken(self._n_bytes.get(shape, 0)):
+                    started = time.perf_counter()
+                    state, n_evaluations = jax.device_get(program(*arguments))
+                    ended = time.perf_counter()
             except JaxRuntimeError as error:
                 if "RESOURCE_EXHAUSTED" not in str(error):
                     raise
                 raise OutOfMemoryError(str(error).splitlines()[0]) from error
-        return Call(state, int(n_evaluations), started, time.perf_counter(), compile_seconds)
+        return Call(state, int(n_evaluations), started, ended, compile_seconds)
 
     def _program(self, shape: Shape, arguments: tuple) -> tuple[Callable, float]:
         """The compiled program, and the seconds that it took to compile: now, or none."""
@@ -138,20 +144,23 @@ class Programs:
                 return self._compiled[shape], 0.0
             started = time.perf_counter()
             program = advance.lower(self._model, *arguments).compile()
-            _check_memory(program)
+            self._n_bytes[shape] = _check_memory(program)
             self._compiled[shape] = program
             return program, time.perf_counter() - started
 
 
-def _check_memory(program) -> None:
-    """
+def _check_memory(program) -> int:
+    """Bytes of the host's memory that a program takes while it runs.
+
     Raises:
         OutOfMemoryError: on the CPU, where the process would not be refused more than there is, but killed.
     """
-    if jax.default_backend() == "cpu":
-        needed, available = program.memory_analysis().temp_size_in_bytes, available_memory()
-        if needed > available:
-            raise OutOfMemoryError(f"needs {needed / 1e9:.1f} GB, {available / 1e9:.1f} GB are free")
+    if jax.default_backend() != "cpu":
+        return 0
+    needed, available = program.memory_analysis().temp_size_in_bytes, available_memory()
+    if needed > available:
+        raise OutOfMemoryError(f"needs {needed / 1e9:.1f} GB, {available / 1e9:.1f} GB are free")
+    return needed
 
 
 def _family(n_edge: int) -> Iterator[Shape]:

@@ -12,7 +12,6 @@ import warnings
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from numbers import Number
 from os import PathLike
 from typing import Any, NamedTuple
 
@@ -27,13 +26,25 @@ from mlip.data.workers import n_cores
 from mlip.errors import MlipError
 from mlip.graph.batching import Shape, pad_batch
 from mlip.potential import Potential, open_potential
-from mlip.relaxation.batch import FIXED_AXES, FIXED_AXES_WITH_SYMMETRY, STATE_AXES, Limits, stack, unstack
-from mlip.relaxation.cell import CellChoice, checked_choice
+from mlip.relaxation.batch import FIXED_AXES, FIXED_AXES_WITH_MAPS, STATE_AXES, Limits, stack, unstack
+from mlip.relaxation.cell import CellChoice, cell_of_each
+from mlip.relaxation.constraints import has_directions
+from mlip.relaxation.guards import MIN_APPROACH
+from mlip.relaxation.inputs import Refused, take_in
 from mlip.relaxation.options import Options
 from mlip.relaxation.programs import Call, OutOfMemoryError, Programs, fits, programs_of
 from mlip.relaxation.result import Reason, RelaxResult
 from mlip.relaxation.statistics import Statistics
-from mlip.relaxation.structure import Relaxing, admit, check_constraints, estimate_edges, finish, give_up
+from mlip.relaxation.structure import (
+    OPEN_DIRECTIONS,
+    Relaxing,
+    admit,
+    estimate_edges,
+    finish,
+    give_up,
+    identity,
+    record_step,
+)
 from mlip.runtime import set_up_jax
 from mlip.units import EV_PER_A3_IN_GPA
 
@@ -49,7 +60,7 @@ _MOVING_FRACTION = 0.8
 
 
 def relax(
-    structures: Sequence[Atoms],
+    structures: Any,
     potential: Potential | str | PathLike,
     fmax: float = 0.05,
     steps: int = 500,
@@ -62,32 +73,35 @@ def relax(
     """Relax structures to the nearest minimum, with FIRE and the Frechet cell of ASE.
 
     Args:
-        structures: any periodicity and sizes; not modified. FixAtoms and FixSymmetry constraints are kept.
+        structures: ASE Atoms or pymatgen Structures, one or any iterable of them, of any periodicity and sizes; not
+            modified. Constraints are kept: FixAtoms, FixScaled, FixCartesian, FixedPlane, FixedLine and FixSymmetry.
         potential: a `Potential` or the path of one.
         fmax: converged when every row of forces, those of the cell included, is shorter; eV/A.
         steps: at most.
-        cell: "auto" relaxes the periodic directions, True all strain components, False none; or a mask as ASE
-            takes it, Voigt (xx yy zz yz xz xy) or 3 x 3, True = relaxes; or `Along((True, True, False))` for the
-            span of some cell vectors, e.g. of a layer whose vacuum is periodic. A list gives each structure its own.
+        cell: "auto" relaxes the periodic directions, "hydrostatic" only the volume (a layer's area, a chain's length),
+            True all strain components, False none; or a mask as ASE takes it, Voigt (xx yy zz yz xz xy) or 3 x 3, True
+            = relaxes, as a numpy array; or `Along((True, True, False))` for the span of some cell vectors, e.g. of a
+            layer whose vacuum is periodic. A list gives each structure its own choice, also a list of bools.
         symmetry: keep the space group, which is found within 0.01 A; the structure is made exactly symmetric first.
         dtype: "float32" or "float64".
         progress: show a progress bar on stderr.
-        others: further `Options`: `pressure_gpa`, `constant_volume`; `min_distance` and `max_strain`, by which a
-            structure has collapsed or exploded.
+        others: further `Options`: `smax_gpa`, a stress below which alone a relaxation has converged; `pressure_gpa`,
+            `constant_volume`; `min_distance` and `max_strain`, by which a structure has collapsed or exploded;
+            `trajectory`, to keep every step.
 
     Returns:
-        A result for every structure, in their order. A structure that fails has its reason and leaves the others
-        alone.
+        A result for every structure, in their order. A structure that fails (a constraint that cannot be kept, a partly
+        occupied site, an unknown element) has its reason and leaves the others alone.
 
     Raises:
-        MlipError: options that make no sense, a constraint other than FixAtoms and FixSymmetry.
+        MlipError: options that make no sense, something that is no structure.
     """
-    structures = [structures] if isinstance(structures, Atoms) else list(structures)
-    results: list[RelaxResult | None] = [None] * len(structures)
+    inputs = take_in(structures)
+    results: list[RelaxResult | None] = [None] * len(inputs)
     options = {"fmax": fmax, "steps": steps, "cell": cell, "symmetry": symmetry, "dtype": dtype, **others}
-    finished = relaxations(structures, potential, **options)
+    finished = relaxations(inputs, potential, **options)
     with progress_bar(progress) as bar:
-        task = bar.add_task("relaxing", total=len(structures))
+        task = bar.add_task("relaxing", total=len(inputs))
         for index, result in finished:
             results[index] = result
             bar.advance(task)
@@ -106,7 +120,7 @@ def progress_bar(shown: bool = True) -> Progress:
 
 
 def relaxations(
-    structures: Sequence[Atoms],
+    structures: Any,
     potential: Potential | str | PathLike,
     *,
     statistics: Statistics | None = None,
@@ -117,29 +131,14 @@ def relaxations(
     Args:
         options: the fields of `Options`.
     """
-    checked = Options(**options)
+    checked = Options.of(options)
     potential = open_potential(potential)
-    for index, atoms in enumerate(structures):
-        if not isinstance(atoms, Atoms):
-            raise MlipError(f"is a {type(atoms).__name__}", where=f"structure {index}", fix="give ase.Atoms")
-        check_constraints(index, atoms)
-        if checked.pressure_gpa and not atoms.pbc.all():
-            raise MlipError("open directions have no pressure", where=f"structure {index}", fix="pressure_gpa=0")
-    cells = _cell_of_each(checked.cell, len(structures))
+    inputs = take_in(structures)
+    if checked.pressure_gpa and inputs and not any(atoms.pbc.all() for atoms in inputs):
+        raise MlipError(OPEN_DIRECTIONS, where="structure 0", fix="pressure_gpa=0")
+    cells = cell_of_each(checked.cell, len(inputs))
     set_up_jax()
-    return _Queue(structures, cells, potential, checked, statistics or Statistics()).run()
-
-
-def _cell_of_each(cell: CellChoice | Sequence[CellChoice], n_structures: int) -> list[CellChoice]:
-    """One checked choice for each structure. A list of numbers is a mask, other lists have one choice for each."""
-    is_sequence = isinstance(cell, list | tuple)
-    is_vector = is_sequence and len(cell) > 0 and all(isinstance(c, Number | np.bool_) for c in cell)
-    is_matrix = is_sequence and len(cell) == 3 != n_structures and all(np.shape(row) == (3,) for row in cell)
-    if not is_sequence or is_vector or is_matrix:
-        return [checked_choice(cell, "cell")] * n_structures
-    if len(cell) != n_structures:
-        raise MlipError(f"{len(cell)} choices for {n_structures} structures", where="cell")
-    return [checked_choice(choice, f"cell of structure {k}") for k, choice in enumerate(cell)]
+    return _Queue(inputs, cells, potential, checked, statistics or Statistics()).run()
 
 
 class _Sent(NamedTuple):
@@ -186,20 +185,22 @@ class _Queue:
     def __init__(self, structures, cells, potential, options, statistics):
         self.structures, self.cells, self.potential = structures, cells, potential
         self.options, self.dtype = options, np.dtype(options.dtype)
-        self.keeps_symmetry = options.symmetry or any(map(_has_fixed_symmetry, structures))
+        self.with_maps = options.symmetry or any(map(_has_maps, structures))
         self.limits = Limits(
             fmax=float(options.fmax),
             steps=int(options.steps),
             cutoff=float(potential.cutoff),
             skin=_SKIN.get(jax.default_backend(), _SKIN_OF_ACCELERATORS),
-            max_iterations=_MAX_ITERATIONS,
+            max_iterations=1 if options.trajectory else _MAX_ITERATIONS,
             min_moving=1,
-            min_distance=float(options.min_distance),
+            min_distance=float(options.min_distance or 0),
             max_strain=float(options.max_strain),
             pressure=options.pressure_gpa / EV_PER_A3_IN_GPA,
+            min_approach=MIN_APPROACH if options.min_distance is None else 0.0,
+            smax=math.inf if options.smax_gpa is None else options.smax_gpa / EV_PER_A3_IN_GPA,
         )
-        self.programs = programs_of(potential.model, options.dtype, self.keeps_symmetry)
-        self.params = potential.cast(options.dtype)
+        self.programs = programs_of(potential.model, options.dtype, self.with_maps)
+        self.params, self.told = potential.cast(options.dtype), identity(potential)
         sizes = [estimate_edges(atoms, potential.cutoff + self.limits.skin) for atoms in structures]
         self.waiting: deque[int | Relaxing] = deque(np.argsort(-np.array(sizes), kind="stable").tolist())
         self.ready: list[Relaxing] = []
@@ -266,9 +267,9 @@ class _Queue:
         return (sum(map(_n_edges, self.ready)) + sum(sent.needed.n_edge for sent in self.sent)) / self.n_workers
 
     def _admit(self, index: int) -> Relaxing:
-        relaxing = admit(
-            index, self.structures[index], self.potential, self.cells[index], self.options, self.keeps_symmetry
-        )
+        if isinstance(refused := self.structures[index], Refused):
+            raise refused.error
+        relaxing = admit(index, self.structures[index], self.potential, self.cells[index], self.options, self.with_maps)
         self._make_list(relaxing)
         return relaxing
 
@@ -279,7 +280,7 @@ class _Queue:
     def _advance(self, batch: list[Relaxing], shape: Shape) -> Call:
         """Pack a batch and let the device step. Called by workers; changes nothing."""
         graph = pad_batch([r.graph for r in batch], shape)
-        fixed_axes = FIXED_AXES_WITH_SYMMETRY if self.keeps_symmetry else FIXED_AXES
+        fixed_axes = FIXED_AXES_WITH_MAPS if self.with_maps else FIXED_AXES
         return self.programs.run(
             shape,
             self.params,
@@ -300,12 +301,14 @@ class _Queue:
             return self._shrink(sent, error)
         states = unstack(STATE_AXES, call.state, [len(r) for r in sent.batch])
         for relaxing, state in zip(sent.batch, states, strict=True):
-            relaxing.state = state
+            before, relaxing.state = relaxing.state, state
+            if relaxing.trajectory is not None:
+                record_step(relaxing, before, self.potential, self.told)
         self._count(sent, call)
         running = [r for r in sent.batch if r.reason is Reason.RUNNING]
         ended = [r for r in sent.batch if r.reason is not Reason.RUNNING]
         self.statistics.n_force_calls += sum(int(r.state.fire.n_steps[0]) + 1 for r in ended)
-        return [(r.index, finish(r, self.potential)) for r in ended] + self._make_ready(running)
+        return [(r.index, finish(r, self.potential, self.told)) for r in ended] + self._make_ready(running)
 
     def _make_ready(self, running: list[Relaxing]) -> list[tuple[int, RelaxResult]]:
         """New lists for those that wait for one; returns those that cannot have one."""
@@ -355,8 +358,9 @@ def _n_workers() -> int:
     return n_cores() if jax.default_backend() == "cpu" else 2
 
 
-def _has_fixed_symmetry(atoms: Atoms) -> bool:
-    return any(isinstance(constraint, FixSymmetry) for constraint in atoms.constraints)
+def _has_maps(atoms: Atoms) -> bool:
+    """Whether it has constraints that need maps of forces and moves."""
+    return has_directions(atoms) or any(isinstance(constraint, FixSymmetry) for constraint in atoms.constraints)
 
 
 def _n_edges(relaxing: Relaxing) -> int:

@@ -18,18 +18,20 @@ class Reason(IntEnum):
     RUNNING = 1
     """Not ended yet."""
     CONVERGED = 2
-    """Every row of forces, atoms and cell, is shorter than fmax."""
+    """Every row of forces, atoms and cell, is shorter than fmax, and the residual stress below smax if one is set."""
     MAX_STEPS = 3
     NON_FINITE = 4
     """NaN or infinity in energy, forces or stress."""
     EXPLODED = 5
     """A component of the logarithmic strain is larger than `Options.max_strain`."""
     COLLAPSED = 6
-    """Two atoms, or an atom and its image, are closer than `Options.min_distance`."""
+    """Two atoms, or an atom and its image, are closer than atoms can be (`mlip.relaxation.guards`), or the potential
+    saturates: bonded atoms without any force or stress."""
     ISOLATED = 7
-    """An atom that had neighbours lost all of them."""
+    """An atom that had neighbours lost all of them, or no atom has any, or none feels a force."""
     ERROR = 8
-    """It could not be started or continued: unknown element, coincident atoms, unusable cell; see `message`."""
+    """It could not be started or continued: unknown element, coincident atoms, unusable cell, a constraint that cannot
+    be kept; see `message`."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +51,12 @@ class RelaxResult:
     """The longest row of forces at the end, cell rows included."""
     initial_energy: float
     message: str | None = None
-    """What went wrong, where `reason` is error."""
+    """What went wrong, where `reason` is error; what a guard has seen."""
+    max_stress: float = float("nan")
+    """Largest component of the residual stress, any pressure added, eV/A^3: of the strains that relax, or of all where
+    the cell is fixed. NaN without a volume."""
+    trajectory: list[Atoms] | None = None
+    """Every structure on the way, first and last included, with energy, forces and stress; where it was asked for."""
 
     @property
     def failed(self) -> bool:
@@ -66,6 +73,7 @@ class RelaxResult:
             "energy": finite_or_none(self.energy),
             "initial_energy": finite_or_none(self.initial_energy),
             "fmax": finite_or_none(self.fmax),
+            "max_stress": finite_or_none(self.max_stress),
             "message": self.message,
             "numbers": atoms.numbers.tolist(),
             "cell": rows_or_none(atoms.cell.array),

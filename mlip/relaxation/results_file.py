@@ -106,10 +106,21 @@ def _check_same(wanted: dict[str, Any], found: dict[str, Any], path: Path) -> No
     for key in sorted(wanted.keys() | found.keys()):
         if wanted.get(key) != found.get(key):
             raise MlipError(
-                f"holds results of another {key}: {_short(found.get(key))}, not {_short(wanted.get(key))}",
+                f"holds results of another {key}: {'; '.join(_differences(wanted.get(key), found.get(key)))}",
                 where=str(path),
                 fix="choose another --out, or remove the file",
             )
+
+
+def _differences(wanted: Any, found: Any, name: str = "") -> list[str]:
+    """What differs, option by option where both are mappings."""
+    if isinstance(wanted, dict) and isinstance(found, dict):
+        keys = [key for key in wanted.keys() | found.keys() if wanted.get(key) != found.get(key)]
+        parts = (
+            _differences(wanted.get(key), found.get(key), f"{name}.{key}" if name else key) for key in sorted(keys)
+        )
+        return [difference for part in parts for difference in part]
+    return [f"{name + ' is ' if name else ''}{_short(found)}, not {_short(wanted)}"]
 
 
 def _short(value: Any) -> str:

@@ -1,22 +1,43 @@
 """One structure on its way through a relaxation, on the host: admitted, given neighbour lists, finished."""
 
-from dataclasses import dataclass
+import hashlib
+from dataclasses import dataclass, replace
 
+import jax
 import jraph
 import numpy as np
 from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
-from ase.constraints import FixAtoms, FixSymmetry
+from ase.constraints import FixSymmetry
 from ase.geometry import complete_cell
 from jaxtyping import Bool, Float
 
 from mlip.data.records import Frame
+from mlip.data.structures import check_occupancies
 from mlip.errors import MlipError
 from mlip.graph.crystal import crystal_graph
 from mlip.potential import Potential
 from mlip.relaxation.batch import Fixed, State
-from mlip.relaxation.cell import Along, CellChoice, aligned_frame, deform, expm_host, span_mask, strain_freedom
+from mlip.relaxation.cell import (
+    HYDROSTATIC,
+    Along,
+    CellChoice,
+    aligned_frame,
+    deform,
+    expm_host,
+    span_mask,
+    strain_freedom,
+)
+from mlip.relaxation.constraints import (
+    AllowedMotions,
+    allowed_motions,
+    check_constraints,
+    free_atoms,
+    has_directions,
+    no_motions_excluded,
+)
 from mlip.relaxation.fire import INITIAL_MIXING, INITIAL_TIME_STEP, FireState
+from mlip.relaxation.guards import closest_pair, collapsed_volume, filling, radii_of
 from mlip.relaxation.options import Options
 from mlip.relaxation.result import Reason, RelaxResult
 from mlip.relaxation.symmetry import (
@@ -28,8 +49,9 @@ from mlip.relaxation.symmetry import (
     strain_projection,
     symmetric_start,
 )
-from mlip.units import tensor_from_voigt, voigt_from_tensor
+from mlip.units import EV_PER_A3_IN_GPA, tensor_from_voigt, voigt_from_tensor
 
+OPEN_DIRECTIONS = "open directions have no pressure"
 _FARTHEST = 1e10
 """A; a metre."""
 _RESOLUTION = 1e-3
@@ -56,11 +78,18 @@ class Relaxing:
     """Its cell, float64, A, with vectors made up for directions that have none."""
     strain_freedom: Float[np.ndarray, "9 9"]
     is_free: Bool[np.ndarray, " n"]
+    collapsed_volume: float
+    """Below this the cell has collapsed, A^3."""
+    pressure: float
+    """eV/A^3."""
     symmetry: OrbitMaps | None
+    allowed: AllowedMotions | None
     state: State
     """Leading axis: atoms or 1; numpy in the precision of the run."""
     fixed: Fixed | None = None
     graph: jraph.GraphsTuple | None = None
+    trajectory: list[Atoms] | None = None
+    """The structures evaluated so far, where these are to be kept."""
 
     def __len__(self) -> int:
         return len(self.atoms)
@@ -97,9 +126,12 @@ class Relaxing:
             strain_freedom=self.strain_freedom[None].astype(dtype),
             is_free=self.is_free,
             had_neighbours=had_neighbours,
+            radii=radii_of(self.atoms.numbers).astype(dtype),
+            collapsed_volume=np.full(1, self.collapsed_volume, dtype),
             list_displacements=self.state.displacements,
             list_inverse_deformation=expm_host(-self.state.log_deformation[0])[None].astype(dtype),
             symmetry=self.symmetry and self.symmetry._replace(matrices=self.symmetry.matrices.astype(dtype)),
+            allowed=self.allowed and AllowedMotions(*(maps.astype(dtype) for maps in self.allowed)),
         )
         self.state = self.state._replace(needs_list=np.zeros(1, bool))
 
@@ -111,14 +143,19 @@ def admit(
 
     Args:
         cell: a checked choice of the strain components that relax; `options.cell` is not read.
-        with_maps: give it the maps of its symmetry even where it has none to keep.
+        with_maps: give it the maps of symmetry and constraints even where it has none to keep.
 
     Raises:
-        MlipError: unknown element, unusable positions or cell, a symmetry that cannot be told.
+        MlipError: unknown element, partly occupied site, unusable positions or cell, a symmetry that cannot be told, a
+            constraint that cannot be kept, a pressure on open directions.
     """
     where = f"structure {index}"
     if len(atoms) == 0:
         raise MlipError("has no atoms", where=where)
+    check_occupancies(atoms, where)
+    check_constraints(atoms, where)
+    if options.pressure_gpa and not atoms.pbc.all():
+        raise MlipError(OPEN_DIRECTIONS, where=where, fix="pressure_gpa=0")
     potential.check_elements(atoms.numbers, where=where)
     _check_size(atoms, where)
     dtype = np.dtype(options.dtype)
@@ -128,9 +165,10 @@ def admit(
     if start is not None:
         positions, initial_cell = start.positions, start.cell
     frame, mask = _frame_and_mask(cell, initial_cell, atoms.pbc)
-    is_free = _free_atoms(atoms)
+    is_free, allowed = free_atoms(atoms), _allowed_motions(atoms, initial_cell, frame, where) if with_maps else None
     maps, symmetric_strain = no_maps(len(atoms)) if with_maps else None, None
     if start is not None:
+        _check_directions(atoms, where)
         rotations = frame.T @ start.rotations @ frame
         maps = orbit_maps(rotations, start.images, start.primitive)
         symmetric_strain = strain_projection(rotations)
@@ -142,11 +180,33 @@ def admit(
         start=positions @ frame,
         offset=_offset(positions, initial_cell, atoms.pbc) @ frame,
         initial_cell=initial_cell @ frame,
-        strain_freedom=strain_freedom(mask, symmetric_strain, options.constant_volume),
+        strain_freedom=strain_freedom(
+            mask, symmetric_strain, options.constant_volume, hydrostatic=isinstance(cell, str) and cell == HYDROSTATIC
+        ),
         is_free=is_free,
+        collapsed_volume=collapsed_volume(atoms) if options.min_distance is None else 0.0,
+        pressure=options.pressure_gpa / EV_PER_A3_IN_GPA,
         symmetry=maps,
+        allowed=allowed,
         state=_initial_state(len(atoms), dtype),
+        trajectory=[] if options.trajectory else None,
     )
+
+
+def _allowed_motions(atoms: Atoms, cell, frame: Float[np.ndarray, "3 3"], where: str) -> AllowedMotions:
+    """What the constraints leave, in the axes of `frame`."""
+    if not has_directions(atoms):
+        return no_motions_excluded(len(atoms))
+    return AllowedMotions(*(frame.T @ maps @ frame for maps in allowed_motions(atoms, cell, where)))
+
+
+def _check_directions(atoms: Atoms, where: str) -> None:
+    if has_directions(atoms):
+        raise MlipError(
+            "constraints on directions cannot be kept together with a symmetry",
+            where=where,
+            fix="leave one of the two out",
+        )
 
 
 def _symmetric_start(atoms: Atoms, cell, is_wanted: bool, where: str) -> SymmetricStart | None:
@@ -157,56 +217,122 @@ def _symmetric_start(atoms: Atoms, cell, is_wanted: bool, where: str) -> Symmetr
     return symmetric_start(atoms, cell, where) if is_wanted else None
 
 
-def check_constraints(index: int, atoms: Atoms) -> None:
-    """
-    Raises:
-        MlipError: a constraint that is neither FixAtoms nor a FixSymmetry alone: it would be broken in silence.
-    """
-    where, names = f"structure {index}", [type(constraint).__name__ for constraint in atoms.constraints]
-    for name, constraint in zip(names, atoms.constraints, strict=True):
-        if not isinstance(constraint, FixAtoms | FixSymmetry):
-            raise MlipError(
-                f"constraint {name} is not supported",
-                where=where,
-                fix="FixAtoms and FixSymmetry are; take the others off (atoms.set_constraint())",
-            )
-    if names.count("FixSymmetry") > 1:
-        raise MlipError("has more than one FixSymmetry", where=where, fix="leave one")
+def identity(potential: Potential) -> dict[str, str]:
+    """Which potential it is: its model, functional, and a hash of its parameters."""
+    content = hashlib.sha256()
+    for leaf in jax.tree.leaves(potential.params):
+        content.update(np.ascontiguousarray(leaf).tobytes())
+    model, functional = potential.config.model, potential.metadata.functional
+    return {"model": model, "functional": functional, "parameters_sha256": content.hexdigest()}
 
 
-def finish(relaxing: Relaxing, potential: Potential) -> RelaxResult:
-    """The result of a relaxation that has ended."""
+def finish(relaxing: Relaxing, potential: Potential, told: dict[str, str]) -> RelaxResult:
+    """The result of a relaxation that has ended.
+
+    Args:
+        told: `identity` of the potential.
+    """
     state, reason = relaxing.state, relaxing.reason
-    reference = float(potential.reference_energies_by_z[relaxing.atoms.numbers].sum())
-    energy = float(state.energy[0]) + reference
+    reference = _reference_energy(relaxing, potential)
+    return RelaxResult(
+        atoms=_structure(relaxing, potential, None if reason is Reason.NON_FINITE else told),
+        energy=float(state.energy[0]) + reference,
+        converged=reason is Reason.CONVERGED,
+        reason=reason.name.lower(),
+        n_steps=int(state.fire.n_steps[0]),
+        fmax=float(state.fmax[0]),
+        initial_energy=float(state.initial_energy[0]) + reference,
+        message=_explanation(relaxing),
+        max_stress=_residual_stress(relaxing),
+        trajectory=relaxing.trajectory,
+    )
+
+
+def record_step(relaxing: Relaxing, evaluated: State, potential: Potential, told: dict[str, str]) -> None:
+    """Add to the trajectory the structure that the device has just evaluated, one step a call.
+
+    Args:
+        evaluated: the state before that call, which has the positions; the state after it has energy and forces.
+    """
+    before, after = evaluated.fire.n_steps[0], relaxing.state.fire.n_steps[0]
+    if after == before and relaxing.reason is Reason.RUNNING:
+        return  # it waits for a neighbour list
+    here = relaxing.state._replace(
+        displacements=evaluated.displacements,
+        log_deformation=evaluated.log_deformation,
+        deformation=evaluated.deformation,
+    )
+    relaxing.trajectory.append(_structure(replace(relaxing, state=here), potential, told))
+
+
+def _reference_energy(relaxing: Relaxing, potential: Potential) -> float:
+    return float(potential.reference_energies_by_z[relaxing.atoms.numbers].sum())
+
+
+def _structure(relaxing: Relaxing, potential: Potential, told: dict[str, str] | None) -> Atoms:
+    """The structure as it is now, in the axes of the input, with energy, forces and stress attached, and what ASE's
+    databases record of the potential; `told` None: without these."""
+    state = relaxing.state
     positions, cell = relaxing.placed()
     to_input = relaxing.frame.T
     atoms = relaxing.atoms.copy()
     cell = np.where(atoms.cell.array.any(axis=1)[:, None], cell @ to_input, 0.0)
     atoms.set_cell(cell, apply_constraint=False)
     atoms.set_positions(positions @ to_input, apply_constraint=False)
-    if reason is not Reason.NON_FINITE:
-        results = {"energy": energy, "forces": state.forces.astype(np.float64) @ to_input}
-        if atoms.cell.rank == 3:
-            tensor = tensor_from_voigt(state.stress[0])
-            results["stress"] = voigt_from_tensor(relaxing.frame @ tensor @ to_input)
-        atoms.calc = SinglePointCalculator(atoms, **results)
-    return RelaxResult(
-        atoms=atoms,
-        energy=energy,
-        converged=reason is Reason.CONVERGED,
-        reason=reason.name.lower(),
-        n_steps=int(state.fire.n_steps[0]),
-        fmax=float(state.fmax[0]),
-        initial_energy=float(state.initial_energy[0]) + reference,
-    )
+    if told is None:
+        return atoms
+    results = {
+        "energy": float(state.energy[0]) + _reference_energy(relaxing, potential),
+        "forces": state.forces.astype(np.float64) @ to_input,
+    }
+    if atoms.cell.rank == 3:
+        results["stress"] = voigt_from_tensor(relaxing.frame @ tensor_from_voigt(state.stress[0]) @ to_input)
+    atoms.calc = SinglePointCalculator(atoms, **results)
+    atoms.calc.name = "mlip"
+    atoms.calc.parameters.update(potential=told)
+    return atoms
+
+
+def _how_collapsed(relaxing: Relaxing) -> str:
+    positions, cell = relaxing._deformed(relaxing.start - relaxing.offset)
+    seen = [closest_pair(relaxing.atoms.numbers, positions, cell, relaxing.graph)]
+    if abs(np.linalg.det(cell)) < relaxing.collapsed_volume:
+        seen.append(f"spheres of these radii fill the cell {filling(relaxing.atoms.numbers, cell):.1f} times")
+    if not (relaxing.state.forces.any() or relaxing.state.stress.any()):
+        seen.append("the potential saturates, all forces and stresses are 0")
+    return "; ".join(seen)
+
+
+def _residual_stress(relaxing: Relaxing) -> float:
+    """Largest component of the stress, pressure added, of the strains that relax, or of all where none does; eV/A^3.
+    NaN without a volume or a known stress."""
+    if relaxing.atoms.cell.rank < 3 or relaxing.reason is Reason.NON_FINITE:
+        return float("nan")
+    residual = (tensor_from_voigt(relaxing.state.stress[0]) + relaxing.pressure * np.eye(3)).ravel()
+    relaxes = relaxing.strain_freedom.any()
+    return float(np.abs(relaxing.strain_freedom @ residual if relaxes else residual).max())
+
+
+def _explanation(relaxing: Relaxing) -> str | None:
+    """What a guard has seen, for those that one has ended."""
+    at_start = relaxing.state.fire.n_steps[0] == 0
+    if relaxing.reason is Reason.COLLAPSED:
+        return ("starts collapsed: " if at_start else "") + _how_collapsed(relaxing)
+    if relaxing.reason is Reason.ISOLATED:
+        if not relaxing.fixed.had_neighbours.any():
+            return "no atom has a neighbour within the cutoff"
+        return "no atom feels a force from so far" if at_start else "an atom has lost its neighbours"
+    return None
 
 
 def give_up(atoms: Atoms, error: MlipError, relaxing: Relaxing | None = None) -> RelaxResult:
     """The record of a structure that could not be started, or not be continued."""
     nan = float("nan")
     n_steps = 0 if relaxing is None else int(relaxing.state.fire.n_steps[0])
-    return RelaxResult(atoms.copy(), nan, False, Reason.ERROR.name.lower(), n_steps, nan, nan, str(error))
+    trajectory = None if relaxing is None else relaxing.trajectory
+    return RelaxResult(
+        atoms.copy(), nan, False, Reason.ERROR.name.lower(), n_steps, nan, nan, str(error), trajectory=trajectory
+    )
 
 
 def estimate_edges(atoms: Atoms, cutoff: float) -> float:
@@ -281,21 +407,13 @@ def _completed_cell(atoms: Atoms, where: str) -> Float[np.ndarray, "3 3"]:
 
 def _frame_and_mask(cell: CellChoice, initial_cell, pbc) -> tuple[np.ndarray, np.ndarray]:
     """The axes to work in and the strain components that relax."""
-    if isinstance(cell, str):
+    if isinstance(cell, str):  # "auto" or "hydrostatic"
         cell = Along(tuple(pbc))
     if isinstance(cell, Along):
         directions = np.array(cell.directions, dtype=bool)
         frame = aligned_frame(initial_cell, directions)
         return frame, span_mask(initial_cell @ frame, directions)
     return np.eye(3), np.full((3, 3), cell) if isinstance(cell, bool) else cell
-
-
-def _free_atoms(atoms: Atoms) -> Bool[np.ndarray, " n"]:
-    is_free = np.ones(len(atoms), bool)
-    for constraint in atoms.constraints:
-        if isinstance(constraint, FixAtoms):
-            is_free[constraint.get_indices()] = False
-    return is_free
 
 
 def _has_neighbours(graph: jraph.GraphsTuple, cutoff: float) -> Bool[np.ndarray, " n"]:

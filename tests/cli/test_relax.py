@@ -8,8 +8,11 @@ import time
 import ase.io
 import numpy as np
 import pytest
+import typer
 from ase.build import bulk
+from ase.constraints import FixAtoms, FixBondLength, FixScaled
 
+from mlip.cli.relax import relax
 from mlip.errors import MlipError
 from mlip.models.m3gnet import M3GNetConfig
 from mlip.potential import Potential, PotentialMetadata, init_params
@@ -19,6 +22,15 @@ from mlip.relaxation.results_file import read_results
 
 def mlip(*arguments) -> subprocess.CompletedProcess:
     return subprocess.run([sys.executable, "-m", "mlip.cli", *map(str, arguments)], capture_output=True, text=True)
+
+
+def relax_here(capsys, potential, *files, out, **options) -> tuple[int, str]:
+    """Exit status and output of the command in this process, which has compiled already."""
+    try:
+        relax(potential, list(files), out, **options)
+    except typer.Exit as end:
+        return end.exit_code, capsys.readouterr().out
+    return 0, capsys.readouterr().out
 
 
 @pytest.fixture(scope="module")
@@ -36,8 +48,10 @@ def test_files_of_any_format_are_relaxed_in_order_and_failures_are_records(poten
     ase.io.write(tmp_path / "two.extxyz", [xenon, salt])
     out = tmp_path / "out"
     run = mlip("relax", potential, tmp_path / "salt.cif", tmp_path / "two.extxyz", "--out", out, "--steps", 3, "--json")
-    assert run.returncode == 0, run.stderr
-    assert json.loads(run.stdout)["structures"] == 3
+    assert run.returncode == 1, run.stderr  # one has failed
+    summary = json.loads(run.stdout)
+    assert summary["structures"] == 3
+    assert [(row["frame"], row["reason"]) for row in summary["failed"]] == [(0, "error")]
     _, records = read_results(out / "results.jsonl")
     records.sort(key=lambda record: record["structure"])
     assert [(r["frame"], r["reason"] == "error") for r in records] == [(0, False), (0, True), (1, False)]
@@ -76,7 +90,7 @@ def test_a_run_killed_with_signal_9_goes_on_with_no_structure_lost_or_relaxed_tw
     relax_files(potential, files, tmp_path / "uninterrupted", steps=20, progress=False)
     pairs = [ase.io.read(folder / "relaxed.extxyz", ":") for folder in (results.parent, tmp_path / "uninterrupted")]
     for resumed, uninterrupted in zip(*pairs, strict=True):
-        assert resumed.info["reason"] == uninterrupted.info["reason"]
+        assert resumed.info["mlip_reason"] == uninterrupted.info["mlip_reason"]
         # float32; the company in the batch differs, and with it the order of sums
         np.testing.assert_allclose(resumed.positions, uninterrupted.positions, atol=1e-3)
 
@@ -89,11 +103,139 @@ def test_another_protocol_is_not_mixed_into_the_results(potential, tmp_path):
     ase.io.write(tmp_path / "xenon.cif", bulk("Xe", "fcc", a=6.2))  # unknown to the potential: nothing compiles
     arguments = (potential, [tmp_path / "xenon.cif"], tmp_path / "out")
     relax_files(*arguments, progress=False)
-    with pytest.raises(MlipError, match="holds results of another relaxation"):
+    with pytest.raises(MlipError, match=r"holds results of another relaxation: fmax is 0.05, not 0.01 \("):
         relax_files(*arguments, fmax=0.01, progress=False)
     ase.io.write(tmp_path / "xenon.cif", bulk("Xe", "fcc", a=6.3))
     with pytest.raises(MlipError, match="holds results of another inputs"):
         relax_files(*arguments, progress=False)
+
+
+def test_what_cannot_be_read_or_relaxed_has_its_record_and_the_others_go_on(potential, tmp_path, capsys):
+    salt = bulk("NaCl", "rocksalt", a=5.6)
+    bound = salt.copy()
+    bound.set_constraint(FixBondLength(0, 1))
+    ase.io.write(tmp_path / "salts.extxyz", [salt] * 3)
+    lines = (tmp_path / "salts.extxyz").read_text().splitlines()
+    lines[6] = lines[6].replace("Na", "Nax")  # an atom of the second frame
+    (tmp_path / "salts.extxyz").write_text("\n".join([*lines, "2", "cut off"]) + "\n")
+    ase.io.write(tmp_path / "bound.traj", bound)
+    (tmp_path / "disordered.cif").write_text(DISORDERED)
+    (tmp_path / "words.cif").write_text("no structure")
+    (tmp_path / "nothing.vasp").write_text("")
+    names = ("absent.cif", "salts.extxyz", "bound.traj", "disordered.cif", "words.cif", "nothing.vasp", ".")
+    files = [tmp_path / name for name in names]
+    status, told = relax_here(capsys, potential, *files, out=tmp_path / "out", steps=2, fmax=1e-9)
+    assert status == 1
+    assert told.splitlines()[-1] == "10 structures (10 relaxed now): 8 error, 2 max_steps"
+    _, records = read_results(tmp_path / "out" / "results.jsonl")
+    records.sort(key=lambda record: record["structure"])
+    assert [record["reason"] for record in records] == ["error", "max_steps", "error", "max_steps"] + ["error"] * 6
+    said = {
+        0: "no such file",
+        2: "is not extended XYZ",
+        4: "the file ends within this frame",
+        5: "FixBondLengths is not supported",
+        6: "site 0 (Ba 0.5, Sr 0.5) is partly occupied",
+        7: "ASE cannot read it",
+        8: "the file is empty",
+        9: "is a folder",
+    }
+    for k, words in said.items():
+        assert words in records[k]["message"]
+        assert words in told
+    assert len(ase.io.read(tmp_path / "out" / "relaxed.extxyz", ":")) == 3  # what is no crystal is not among them
+
+
+DISORDERED = """data_x
+_cell_length_a 4.0
+_cell_length_b 4.0
+_cell_length_c 4.0
+_cell_angle_alpha 90
+_cell_angle_beta 90
+_cell_angle_gamma 90
+_symmetry_space_group_name_H-M 'P 1'
+loop_
+_atom_site_label
+_atom_site_type_symbol
+_atom_site_fract_x
+_atom_site_fract_y
+_atom_site_fract_z
+_atom_site_occupancy
+Ba1 Ba 0 0 0 0.5
+Sr1 Sr 0 0 0 0.5
+O1 O .5 .5 0 1
+"""
+
+
+def test_selective_dynamics_and_the_users_own_info_are_kept(potential, tmp_path):
+    salt = bulk("NaCl", "rocksalt", a=5.4, cubic=True)
+    salt.rattle(0.1, seed=1)
+    salt.set_constraint([FixScaled([0, 1], (False, False, True)), FixAtoms([2])])
+    ase.io.write(tmp_path / "POSCAR", salt)
+    own = bulk("NaCl", "rocksalt", a=5.6)
+    own.info = {"source": "ICSD-12345", "frame": 17, "reason": "picked by hand", "converged": "who knows"}
+    ase.io.write(tmp_path / "own.extxyz", own)
+    files = [tmp_path / "POSCAR", tmp_path / "own.extxyz"]
+    relax_files(potential, files, tmp_path / "out", steps=5, fmax=1e-6, progress=False)
+    held, kept = ase.io.read(tmp_path / "out" / "relaxed.extxyz", ":")
+    start = ase.io.read(tmp_path / "POSCAR")
+    moved = np.abs(held.get_scaled_positions(wrap=False) - start.get_scaled_positions(wrap=False))
+    assert moved[[0, 1], 2].max() < 1e-6
+    assert moved[2].max() < 1e-6
+    assert moved[[0, 1], :2].min() > 1e-6
+    assert own.info.items() <= kept.info.items()
+    assert (kept.info["mlip_source"], kept.info["mlip_frame"]) == (str(tmp_path / "own.extxyz"), 0)
+    assert kept.info["mlip_reason"] in ("converged", "max_steps")
+
+
+def test_structures_as_cif_and_poscar_and_trajectories_on_request(potential, tmp_path):
+    salt, xenon = bulk("NaCl", "rocksalt", a=5.6), bulk("Xe", "fcc", a=6.2)
+    for folder in "ab":
+        (tmp_path / folder).mkdir()
+    ase.io.write(tmp_path / "a" / "salt.cif", salt)
+    ase.io.write(tmp_path / "b" / "salt.cif", salt)
+    ase.io.write(tmp_path / "two.extxyz", [xenon, salt])
+    files = [tmp_path / "a" / "salt.cif", tmp_path / "b" / "salt.cif", tmp_path / "two.extxyz"]
+    options = {"formats": ("cif", "vasp"), "trajectory": True, "steps": 3, "fmax": 1e-6}
+    relax_files(potential, files, tmp_path / "out", **options, progress=False)
+    names = ["000000-salt", "000001-salt", "two-000001"]
+    for kind in ("cif", "vasp"):
+        assert sorted(path.stem for path in (tmp_path / "out" / kind).iterdir()) == names
+    relaxed = ase.io.read(tmp_path / "out" / "relaxed.extxyz", ":")
+    poscar = ase.io.read(tmp_path / "out" / "vasp" / "two-000001.vasp")
+    np.testing.assert_allclose(poscar.cell.array, relaxed[3].cell.array, atol=1e-6)
+    path = ase.io.read(tmp_path / "out" / "trajectories" / "000000-salt.extxyz", ":")
+    assert len(path) == 1 + relaxed[0].info["mlip_n_steps"]
+    assert path[-1].get_potential_energy() == pytest.approx(relaxed[0].get_potential_energy())
+
+
+def test_the_table_tells_of_few_structures_all_and_of_many_the_failed(potential, tmp_path, capsys):
+    salt, xenon = bulk("NaCl", "rocksalt", a=5.6), bulk("Xe", "fcc", a=6.2)
+    ase.io.write(tmp_path / "few.extxyz", [salt, xenon])
+    ase.io.write(tmp_path / "many.extxyz", [xenon] + [salt] * 40)
+    _, few = relax_here(capsys, potential, tmp_path / "few.extxyz", out=tmp_path / "few", steps=1, smax=0.1)
+    for words in ("few.extxyz@1", "NaCl", "Xe", "dE eV/atom", "dV %", "stress GPa", "does not know Xe"):
+        assert words in few
+    _, many = relax_here(capsys, potential, tmp_path / "many.extxyz", out=tmp_path / "many", steps=0, fmax=1e-9)
+    assert "NaCl" not in many
+    assert "Xe" in many
+    assert many.splitlines()[-1] == "41 structures (41 relaxed now): 40 max_steps, 1 error"
+
+
+def test_files_that_are_there_are_overwritten_by_force_only(potential, tmp_path):
+    ase.io.write(tmp_path / "xenon.cif", bulk("Xe", "fcc", a=6.2))
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "relaxed.extxyz").write_text("of the user's own")
+    arguments = (potential, [tmp_path / "xenon.cif"], out)
+    with pytest.raises(
+        MlipError, match=r"relaxed.extxyz: exists, without a results.jsonl \(another --out, or --force\)"
+    ):
+        relax_files(*arguments, progress=False)
+    assert (out / "relaxed.extxyz").read_text() == "of the user's own"
+    relax_files(*arguments, force=True, progress=False)
+    relax_files(*arguments, progress=False)  # its own results: nothing to be asked
+    assert relax_files(*arguments, force=True, fmax=0.01, progress=False)["relaxed_now"] == 1
 
 
 @pytest.mark.parametrize(

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 from ase import Atoms
-from ase.build import bulk
-from ase.constraints import FixAtoms, FixSymmetry
+from ase.build import bulk, fcc111
+from ase.constraints import FixAtoms, FixCartesian, FixedLine, FixedPlane, FixScaled, FixSymmetry
 from ase.units import GPa
 from ase_paths import ase_path, assert_same_ends, assert_same_paths
 
@@ -102,6 +102,77 @@ def test_fixed_atoms_move_only_with_the_cell_as_in_ase(crystals, potential):
     atoms = crystals["perovskite"].copy()
     atoms.set_constraint(FixAtoms([0, 3]))
     assert_same_paths([atoms], [ase_path(atoms, potential)], potential)
+
+
+SOME_DIRECTIONS = {
+    "cartesian": [FixCartesian([0, 3], (True, False, True))],
+    "plane": [FixedPlane([1, 2], (1, 1, 0))],
+    "line": [FixedLine([4], (1, 2, 3)), FixAtoms([0])],
+    "both": [FixedPlane([1], (0, 0, 1)), FixCartesian([1], (True, False, False))],
+}
+
+
+@pytest.mark.parametrize("with_cell", [True, False])
+def test_paths_of_atoms_that_may_move_in_some_directions_are_those_of_ase(crystals, potential, with_cell):
+    structures = [bulk("NaCl", "rocksalt", a=5.4, cubic=True) for _ in SOME_DIRECTIONS]
+    for seed, (atoms, constraints) in enumerate(zip(structures, SOME_DIRECTIONS.values(), strict=True)):
+        atoms.set_cell(atoms.cell.array + 0.05 * np.random.default_rng(seed).normal(size=(3, 3)), scale_atoms=True)
+        atoms.rattle(0.05, seed=seed)
+        atoms.set_constraint(constraints)
+    structures.append(crystals["hcp"])  # without a constraint, in the same batch
+    paths = [ase_path(atoms, potential, with_cell=with_cell) for atoms in structures]
+    assert_same_paths(structures, paths, potential, cell=with_cell)
+
+
+def test_paths_with_fixed_fractions_are_those_of_ase_in_cells_with_right_angles(potential):
+    slab = fcc111("Cu", (1, 1, 4), vacuum=8, periodic=True)
+    slab.rattle(0.05, seed=1)
+    slab.set_constraint([FixScaled([k], (True, True, False)) for k in range(3)])
+    assert_same_paths([slab], [ase_path(slab, potential, with_cell=False)], potential, cell=False)
+    salt = bulk("NaCl", "rocksalt", a=5.3, cubic=True)
+    salt.rattle(0.05, seed=2)
+    salt.set_constraint([FixScaled([1, 2], (True, False, True)), FixScaled([5], (False, False, True))])
+    mask = np.array([1, 1, 1, 0, 0, 0])
+    assert_same_paths([salt], [ase_path(salt, potential, mask=mask)], potential, cell=mask)
+
+
+def test_fixed_fractions_of_a_skewed_cell_end_where_the_energy_is_least_along_the_free_vector(potential):
+    atoms = bulk("NaCl", "rocksalt", a=5.4) * (2, 1, 1)
+    atoms.rattle(0.1, seed=3)
+    atoms.set_constraint([FixScaled([0, 1, 2], (True, True, True)), FixScaled([3], (True, False, True))])
+    (result,) = mlip.relax(atoms, potential, cell=False, fmax=1e-5, dtype="float64", progress=False)
+    assert result.converged
+    moved = (result.atoms.positions - atoms.positions) @ np.linalg.inv(atoms.cell.array)
+    assert abs(moved[3, 1]) > 1e-3
+    moved[3, 1] = 0
+    np.testing.assert_allclose(moved, 0, atol=1e-9)
+    assert abs(result.atoms.get_forces(apply_constraint=False)[3] @ atoms.cell.array[1]) < 1e-4
+
+
+def test_directions_beside_a_symmetry_are_refused_by_name(potential):
+    atoms = bulk("NaCl", "rocksalt", a=5.4, cubic=True)
+    atoms.set_constraint(FixScaled([0], (True, True, False)))
+    (result,) = mlip.relax(atoms, potential, symmetry=True, progress=False)
+    assert result.reason == "error"
+    assert "together with a symmetry" in result.message
+
+
+def test_a_hydrostatic_cell_takes_the_path_of_ase_and_keeps_its_shape(crystals, potential):
+    structures = [crystals[name] for name in ("wurtzite", "left_handed", "skewed")]
+    paths = [ase_path(atoms, potential, hydrostatic_strain=True) for atoms in structures]
+    assert_same_paths(structures, paths, potential, cell="hydrostatic")
+    (result,) = mlip.relax(structures[0], potential, cell="hydrostatic", dtype="float64", progress=False)
+    scaled = result.atoms.cell.array / structures[0].cell.array
+    np.testing.assert_allclose(scaled, scaled[0, 0], rtol=1e-9)
+
+
+def test_a_hydrostatic_layer_changes_its_area_alone(low_dimensional, potential):
+    layer = low_dimensional["layer"]
+    (result,) = mlip.relax(layer, potential, cell="hydrostatic", dtype="float64", progress=False)
+    scale = result.atoms.cell.array[0, 0] / layer.cell.array[0, 0]
+    assert abs(scale - 1) > 1e-4
+    np.testing.assert_allclose(result.atoms.cell.array[:2], scale * layer.cell.array[:2], atol=1e-9)
+    np.testing.assert_array_equal(result.atoms.cell.array[2], layer.cell.array[2])
 
 
 def almost_symmetric(atoms: Atoms, strain: float = 0.97) -> Atoms:

@@ -1,12 +1,17 @@
 """Structures that no one should relax: each gets its record and its reason, and none harms another."""
 
 import json
+from functools import cached_property
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from ase import Atoms
 from ase.build import bulk
+from flax import linen as nn
 from hostile import hostile_structures
+from morse import Morse, MorsePotential, morse_potential
 
 import mlip
 from mlip.errors import MlipError
@@ -19,7 +24,7 @@ EXPECTED = {
     "wrong_elements": {"error"},
     "no_atoms": {"error"},
     "skewed": {"converged"},
-    "huge_vacuum": {"converged", "max_steps", "collapsed"},
+    "huge_vacuum": {"converged", "max_steps", "collapsed", "isolated"},
 }
 """Of other kinds any end may come."""
 
@@ -91,4 +96,64 @@ def test_atoms_too_far_apart_for_the_precision_are_told_so(potential):
     single, double = (mlip.relax([pair], potential, dtype=d, progress=False)[0] for d in ("float32", "float64"))
     assert single.reason == "error"
     assert "float32 does not resolve bonds" in single.message
-    assert double.converged
+    assert double.reason == "isolated"  # resolved, and out of each other's reach
+
+
+def saturating() -> MorsePotential:
+    """A potential that is flat from 1.6 A down, as a published M3GNet is from 1 A: no force, no stress, low energy."""
+
+    class Saturating(Morse):
+        @nn.compact
+        def __call__(self, graph):
+            vectors, receivers = graph.edges["vectors"], graph.receivers
+            distances = jnp.maximum(jnp.sqrt(jnp.sum(vectors * vectors, axis=-1)), 1.6)
+            depth = jnp.where(distances < 5.0, (distances - 5.0) ** 3, 0.0)
+            return jax.ops.segment_sum(0.01 * depth, receivers, len(graph.nodes["species"]), indices_are_sorted=True)
+
+    class SaturatingPotential(MorsePotential):
+        @cached_property
+        def model(self):
+            return Saturating(self.config)
+
+    plain = morse_potential()
+    return SaturatingPotential(plain.config, plain.params, plain.metadata)
+
+
+def test_atoms_in_one_another_are_collapsed_where_the_potential_feels_nothing():
+    structures = [
+        bulk("Si", a=1.0),
+        bulk("Fe", a=1.0),
+        bulk("Cu", a=0.4 * 2 * 1.32 * 2**0.5),  # fcc at 0.4 of the bond length: no pair is too close, the cell too full
+        Atoms("Cs2", [[0, 0, 0], [1.5, 0, 0]], cell=[30] * 3, pbc=True),  # 0.31 of the radii, and no force at all
+    ]
+    results = mlip.relax(structures, saturating(), progress=False)
+    assert [result.reason for result in results] == ["collapsed"] * 4
+    assert [result.n_steps for result in results] == [0] * 4
+    words = ("0.20 of the sum", "fill the cell", "fill the cell", "the potential saturates")
+    for result, said in zip(results, words, strict=True):
+        assert result.message.startswith("starts collapsed: ")
+        assert said in result.message
+
+
+def test_a_crystal_that_collapses_on_its_way_says_so_without_having_begun_so():
+    (result,) = mlip.relax([bulk("Cu")], saturating(), progress=False, max_strain=2.0)
+    assert result.reason == "collapsed"
+    assert result.n_steps > 0
+    assert "starts" not in result.message
+
+
+def test_the_closest_and_the_densest_frames_of_dft_have_not_collapsed(potential):
+    """The extremes of 10,800 real frames: K-K of 1.295 A in K3Li3Sb9O24, and fcc Pu that fills its cell 2.11 times; and
+    H2, whose atoms touch without being in one another."""
+    potassium = Atoms("K2", [[0, 0, 0], [1.295, 0, 0]], cell=[9] * 3, pbc=True)
+    plutonium = bulk("Pu", "fcc", a=(4 * 4 / 3 * np.pi * 1.87**3 / 2.11) ** (1 / 3))
+    hydrogen = Atoms("H2", [[0, 0, 0], [0.67, 0, 0]], cell=[6] * 3, pbc=True)
+    for result in mlip.relax([potassium, plutonium, hydrogen], potential, steps=0, progress=False):
+        assert result.reason == "max_steps"
+
+
+def test_atoms_at_the_very_edge_of_the_reach_are_isolated_not_collapsed():
+    pair = Atoms("Cu2", [[0, 0, 0], [4.9999999, 0, 0]])
+    (result,) = mlip.relax([pair], saturating(), progress=False)
+    assert result.reason == "isolated"
+    assert result.message == "no atom feels a force from so far"

@@ -1,5 +1,8 @@
 """A batch that does not fit into memory is no crash: smaller ones follow, and every structure has its result."""
 
+import time
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 from jax.errors import JaxRuntimeError
 from morse import morse_potential
@@ -7,7 +10,7 @@ from morse import morse_potential
 import mlip
 from mlip.graph.batching import Shape
 from mlip.relaxation import memory, programs
-from mlip.relaxation.memory import available_memory
+from mlip.relaxation.memory import Room, available_memory
 from mlip.relaxation.programs import Programs, _Scale
 
 
@@ -97,6 +100,35 @@ def test_available_memory_is_the_least_of_machine_and_container(tmp_path, monkey
     assert available_memory() == 12_000
     (tmp_path / "memory.max").write_text("max\n")
     assert available_memory() == 51_200
+
+
+def test_programs_of_several_threads_wait_until_all_of_them_fit(monkeypatch):
+    monkeypatch.setattr(memory, "available_memory", lambda: 10.0)
+    room, running, most = Room(), [], []
+
+    def run(n_bytes: float) -> None:
+        with room.taken(n_bytes):
+            running.append(n_bytes)
+            most.append(sum(running))
+            time.sleep(0.01)
+            running.remove(n_bytes)
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(run, [4.0] * 12 + [30.0]))  # the last fits nowhere beside others, so that it runs alone
+    assert len(most) == 13
+    assert sorted(most)[-2:] == [8.0, 30.0]
+
+
+def test_batches_of_all_cores_are_weighed_together(crystals, potential, fresh, monkeypatch):
+    """Each batch fits by itself, two do not: they take turns, and nobody is told that memory lacks."""
+    monkeypatch.setattr(programs, "_check_memory", lambda program: 6)
+    monkeypatch.setattr(memory, "available_memory", lambda: 10.0)
+    monkeypatch.setattr("mlip.relaxation.queue.n_cores", lambda: 4)
+    room = Room()
+    monkeypatch.setattr(programs, "_ROOM", room)
+    results = mlip.relax(list(crystals.values()) * 4, potential, progress=False)
+    assert all(result.converged for result in results)
+    assert room.most_taken == 6
 
 
 def test_a_shape_is_rented_until_the_padding_has_cost_a_compilation():

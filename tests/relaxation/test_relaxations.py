@@ -3,12 +3,16 @@
 import json
 import time
 
+import ase.db
 import numpy as np
 import pytest
 from ase import Atoms
 from ase.build import bulk
 from ase.constraints import FixAtoms, FixBondLength
+from ase.units import GPa
 from morse import morse_potential
+from pymatgen.core import Lattice, Structure
+from pymatgen.io.ase import AseAtomsAdaptor
 
 import mlip
 from mlip.errors import MlipError
@@ -175,11 +179,19 @@ def test_fixed_atoms_stay_to_the_last_bit_when_the_cell_is_fixed(crystals, poten
     assert (result.atoms.cell.array == atoms.cell.array).all()
 
 
-def test_constraints_that_would_be_ignored_are_refused(crystals, potential):
+def test_a_constraint_that_cannot_be_kept_is_the_error_of_its_structure_alone(crystals, potential):
     atoms = crystals["rocksalt"].copy()
     atoms.set_constraint(FixBondLength(0, 1))
-    with pytest.raises(MlipError, match="structure 1: constraint FixBondLength"):
-        relax([crystals["diamond"], atoms], potential)
+    good, refused = relax([crystals["diamond"], atoms], potential)
+    assert good.converged
+    assert refused.reason == "error"
+    assert "structure 1: constraint FixBondLengths is not supported" in refused.message
+
+
+def test_a_pressure_that_a_layer_cannot_take_is_the_error_of_the_layer_alone(crystals, low_dimensional, potential):
+    layer, crystal = relax([low_dimensional["layer"], crystals["rocksalt"]], potential, pressure_gpa=1.0)
+    assert (layer.reason, crystal.reason) == ("error", "converged")
+    assert "open directions have no pressure" in layer.message
 
 
 def test_max_steps_is_a_reason_and_zero_steps_are_a_single_point(crystals, potential):
@@ -199,14 +211,14 @@ def test_every_hostile_structure_ends_with_its_reason_and_spares_the_others(crys
     not_a_number.positions[0, 0] = np.nan
     lonely = Atoms("Cu", cell=[100, 100, 100], pbc=True)
     hostile = {
-        "collapsed": overlapping,
+        "collapsed: starts collapsed: Cu and Cu are 0.30 A apart": overlapping,
         "error": coincident,
         "error: neighbours": tiny,
         "error: volume": flat,
         "error: finite": not_a_number,
         "error: no atoms": Atoms(),
         "error: does not know Og": Atoms("Og", cell=[4, 4, 4], pbc=True),
-        "converged": lonely,
+        "isolated: no atom has a neighbour within the cutoff": lonely,
     }
     good = crystals["rocksalt"]
     results = relax([good, *hostile.values(), good], potential)
@@ -255,5 +267,99 @@ def test_options_without_sense_are_refused(crystals, potential):
         relax([crystals["diamond"]], potential, cell="volume")
     with pytest.raises(MlipError, match="2 choices for 1 structures"):
         relax([crystals["diamond"]], potential, cell=["auto", "auto"])
-    with pytest.raises(MlipError, match="structure 0: is a str"):
+    with pytest.raises(MlipError, match="structure 0: no structure: str"):
         relax(["POSCAR"], potential)
+    with pytest.raises(MlipError, match="no structure: str"):
+        relax("POSCAR", potential)
+    with pytest.raises(MlipError, match=r"^max_strian: is no option.*did you mean max_strain"):
+        relax([crystals["diamond"]], potential, max_strian=0.5)
+    with pytest.raises(MlipError, match=r"^smax_gpa: is 0"):
+        relax([crystals["diamond"]], potential, smax_gpa=0)
+    with pytest.raises(MlipError, match="nothing but a change of volume"):
+        relax([crystals["diamond"]], potential, cell="hydrostatic", constant_volume=True)
+
+
+def test_one_structure_generators_and_those_of_pymatgen_are_taken(crystals, potential):
+    salt = crystals["rocksalt"]
+    (expected,) = relax([salt], potential)
+    periodic = AseAtomsAdaptor.get_structure(salt)
+    for structures in (salt, (atoms for atoms in [salt]), periodic, [periodic], (periodic,)):
+        (result,) = relax(structures, potential)
+        assert result.energy == pytest.approx(expected.energy, abs=1e-6)
+
+
+def test_a_partly_occupied_site_is_the_error_of_its_structure_alone(crystals, potential):
+    lattice, sites = Lattice.cubic(3.9), [[0, 0, 0]]
+    alloy, deficient = (Structure(lattice, [{**species}], sites) for species in ({"Au": 0.5, "Cu": 0.5}, {"Fe": 0.9}))
+    from_cif = bulk("Au", cubic=True)
+    from_cif.info["occupancy"] = {"0": {"Au": 0.5, "Cu": 0.5}}
+    *refused, good = relax([alloy, deficient, from_cif, crystals["diamond"]], potential)
+    assert good.converged
+    assert [result.reason for result in refused] == ["error"] * 3
+    for k, words in enumerate(("site 0 (Au:0.5, Cu:0.5)", "site 0 (Fe:0.9)", "Au 0.5, Cu 0.5")):
+        assert f"structure {k}: " in refused[k].message
+        assert words in refused[k].message
+        json.dumps(refused[k].as_record(), allow_nan=False)
+
+
+def test_the_residual_stress_is_told_and_can_be_asked_to_be_small(crystals, potential):
+    salt = crystals["rocksalt"]
+    (loose,) = relax([salt], potential, fmax=0.1)
+    (tight,) = relax([salt], potential, fmax=0.1, smax_gpa=0.01)
+    for result in (loose, tight):
+        assert result.max_stress == pytest.approx(np.abs(result.atoms.get_stress()).max(), rel=1e-6)
+    assert loose.max_stress / GPa > 0.01 > tight.max_stress / GPa
+    assert tight.n_steps > loose.n_steps
+    (fixed,) = relax([salt], potential, cell=False, smax_gpa=0.01)
+    assert fixed.converged  # no strain relaxes, and the criterion speaks of those that do
+    assert fixed.max_stress == pytest.approx(np.abs(fixed.atoms.get_stress()).max(), rel=1e-6)
+    (pressed,) = relax([salt], potential, pressure_gpa=5.0, smax_gpa=0.01)
+    assert pressed.max_stress / GPa < 0.01  # what is left besides the pressure
+    np.testing.assert_allclose(pressed.atoms.get_stress()[:3] / GPa, -5, atol=0.011)
+
+
+def test_a_trajectory_has_every_step_with_its_own_energy_and_forces(crystals, potential):
+    structures = [crystals["rocksalt"], crystals["perovskite"]]
+    plain = relax(structures, potential, steps=12)
+    for result, reference in zip(relax(structures, potential, steps=12, trajectory=True), plain, strict=True):
+        assert reference.trajectory is None
+        assert len(result.trajectory) == result.n_steps + 1
+        assert result.energy == pytest.approx(reference.energy, abs=1e-9)
+        energies = [atoms.get_potential_energy() for atoms in result.trajectory]
+        assert (energies[0], energies[-1]) == (result.initial_energy, result.energy)
+        third = result.trajectory[3].copy()
+        third.calc = mlip.MLIPCalculator(potential, dtype="float64")
+        assert energies[3] == pytest.approx(third.get_potential_energy(), abs=1e-8)
+        np.testing.assert_allclose(result.trajectory[3].get_forces(), third.get_forces(), atol=1e-8)
+
+
+def test_an_ase_database_records_which_potential_relaxed(crystals, potential, tmp_path):
+    (result,) = relax([crystals["diamond"]], potential, steps=1)
+    with ase.db.connect(tmp_path / "relaxed.db") as database:
+        database.write(result.atoms)
+    (row,) = ase.db.connect(tmp_path / "relaxed.db").select()
+    assert row.calculator == "mlip"
+    told = row.calculator_parameters["potential"]
+    assert (told["model"], told["functional"], len(told["parameters_sha256"])) == ("morse", "unknown", 64)
+
+
+def test_bools_in_a_list_are_one_choice_each_and_never_a_mask(crystals, potential):
+    salt = crystals["rocksalt"]
+    choices = [True, False, True, False, False, True]
+    for choice, result in zip(choices, relax([salt] * 6, potential, cell=choices, steps=2), strict=True):
+        assert np.allclose(result.atoms.cell.array, salt.cell.array) != choice
+    with pytest.raises(MlipError, match="cell: 6 choices for 1 structures"):
+        relax([salt], potential, cell=choices)
+    for ambiguous in (tuple(choices), [1, 0, 1, 0, 0, 1]):
+        with pytest.raises(MlipError, match="six values for six structures may be a mask or choices"):
+            relax([salt] * 6, potential, cell=ambiguous)
+
+
+@pytest.mark.parametrize("mask", [(1, 1, 0, 0, 0, 1), [1, 1, 0, 0, 0, 1], [[1, 1, 0], [1, 1, 0], [0, 0, 0]]])
+def test_a_mask_is_a_mask_for_any_number_of_structures(crystals, potential, mask):
+    salt = crystals["rocksalt"]
+    structures = [salt] * 3  # as many as a 3 x 3 mask has rows
+    expected = relax(structures, potential, cell=np.array(mask), steps=2)
+    for result, reference in zip(relax(structures, potential, cell=mask, steps=2), expected, strict=True):
+        np.testing.assert_array_equal(result.atoms.cell.array, reference.atoms.cell.array)
+        np.testing.assert_allclose(result.atoms.cell.array[:, 2], salt.cell.array[:, 2], atol=1e-12)

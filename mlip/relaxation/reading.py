@@ -1,0 +1,112 @@
+"""Structures from files of any format that ASE reads, one by one: what cannot be read is told, and the rest is kept."""
+
+import warnings
+from collections.abc import Iterator, Sequence
+from io import StringIO
+from os import PathLike
+from pathlib import Path
+from typing import NamedTuple
+
+import ase.io
+import numpy as np
+from ase import Atoms
+from ase.io.extxyz import read_xyz
+
+from mlip.data.structures import check_occupancies
+from mlip.errors import MlipError
+
+_DEUTERIUM = 1.5
+"""A hydrogen atom heavier than this is one of its heavy isotopes, amu."""
+
+
+class Source(NamedTuple):
+    """A structure, and where it stands; or why there is none."""
+
+    file: str
+    frame: int | None
+    """None: of the file as a whole."""
+    atoms: Atoms | None
+    message: str | None = None
+
+
+def read_sources(files: Sequence[str | PathLike]) -> list[Source]:
+    """All frames of all files, in their order, with a place of its own for each file or frame that is unreadable.
+
+    Raises:
+        MlipError: nothing can be read at all.
+    """
+    sources = [source for file in files for source in _read(Path(file))]
+    unreadable = [source for source in sources if source.atoms is None]
+    if len(unreadable) == len(sources):
+        what, where = unreadable[0].message, unreadable[0].file
+        more = f" (and {len(unreadable) - 1} more, none readable)" if len(unreadable) > 1 else ""
+        raise MlipError(f"{what}{more}", where=where)
+    heavy = {source.file for source in sources if source.atoms is not None and _has_deuterium(source.atoms)}
+    if heavy:
+        warnings.warn(f"deuterium is taken as hydrogen, in {len(heavy)} file(s): {min(heavy)}", stacklevel=2)
+    return sources
+
+
+def _read(path: Path) -> Iterator[Source]:
+    frame, file = -1, str(path)
+    try:
+        for frame, atoms in enumerate(_frames(path)):
+            fault = atoms if isinstance(atoms, str) else _occupancy_fault(atoms)
+            yield Source(file, frame, None if fault else atoms, fault)
+    except MlipError as error:
+        yield Source(file, frame + 1 if frame >= 0 else None, None, error.what)
+    except Exception as error:  # every format of ASE fails in its own way
+        why = " ".join(": ".join(filter(None, (type(error).__name__, str(error)))).split())
+        yield Source(file, frame + 1 if frame >= 0 else None, None, f"ASE cannot read it ({why})")
+    else:
+        if frame < 0:
+            yield Source(file, None, None, "holds no structure")
+
+
+def _occupancy_fault(atoms: Atoms) -> str | None:
+    """Why a structure that ASE has read is none."""
+    try:
+        check_occupancies(atoms)
+    except MlipError as error:
+        return str(error)
+    return None
+
+
+def _frames(path: Path) -> Iterator[Atoms | str]:
+    """Structures, or why one of them cannot be read.
+
+    Raises:
+        MlipError: absent, a folder, empty.
+        Exception: whatever ASE raises on what it cannot read.
+    """
+    if path.is_dir():
+        raise MlipError("is a folder")
+    if not path.is_file():
+        raise MlipError("no such file")
+    if path.stat().st_size == 0:
+        raise MlipError("ASE cannot read it (the file is empty)")
+    if path.suffix.lower() in (".extxyz", ".xyz"):
+        yield from _extxyz(path)
+    else:
+        yield from ase.io.iread(path, index=":")
+
+
+def _extxyz(path: Path) -> Iterator[Atoms | str]:
+    """Frame by frame: one that is odd ends nothing, as long as its number of atoms leads to the next."""
+    with path.open() as lines:
+        for header in lines:
+            if not header.strip():
+                continue
+            if not header.strip().isdigit():
+                raise MlipError(f"a number of atoms expected, found {header.strip()[:40]!r}")
+            text = [header, *(next(lines, "") for _ in range(1 + int(header)))]
+            if not text[-1]:
+                raise MlipError("the file ends within this frame")
+            try:
+                yield next(read_xyz(StringIO("".join(text)), 0))
+            except Exception as error:  # ASE's parser lets through whatever numpy and it stumble on
+                yield " ".join(f"is not extended XYZ ({type(error).__name__}: {error})".split())
+
+
+def _has_deuterium(atoms: Atoms) -> bool:
+    return atoms.has("masses") and bool(np.any(atoms.get_masses()[atoms.numbers == 1] > _DEUTERIUM))
