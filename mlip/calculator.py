@@ -1,10 +1,13 @@
 """The ASE calculator: any potential of ours in people's own scripts, without their meeting JAX.
 
 Neighbour lists carry a skin and are rebuilt when the motion of atoms or cell asks for it; only pairs within the
-cutoff are evaluated. Array sizes come from a geometric series, so that a whole relaxation compiles once or twice.
+cutoff are evaluated. Programs and their array sizes are the process's, not the calculator's (`mlip.programs`): a
+relaxation compiles once or twice, a thousand structures with a calculator each a handful of times.
 """
 
 import os
+from difflib import get_close_matches
+from typing import Any
 
 import jax
 import numpy as np
@@ -12,12 +15,37 @@ from ase import Atoms
 from ase.calculators.calculator import Calculator, all_changes
 from jraph import GraphsTuple
 
+from mlip import __version__
 from mlip.data.quality import COINCIDENT
-from mlip.graph.batching import Shape, ShapeLadder, pad_batch
+from mlip.data.records import Frame
+from mlip.errors import MlipError
+from mlip.graph.batching import Shape, pad_batch
 from mlip.graph.crystal import crystal_graph
+from mlip.graph.near import moved_near, whole_cells
 from mlip.graph.skin import is_list_complete
 from mlip.potential import Potential, evaluate_batch, open_potential
 from mlip.runtime import precision_scope, set_up_jax
+
+_KEYWORDS = ("potential", "dtype", "skin", "head")
+_KEYWORDS_OF_ASE = ("atoms", "directory", "ignore_bad_restart_file", "label", "restart")
+_NAMES_ELSEWHERE = {
+    "default_dtype": "dtype",
+    "model": "potential",
+    "model_path": "potential",
+    "model_paths": "potential",
+}
+"""Of the same things in other calculators."""
+
+
+def _unknown(keyword: str) -> MlipError:
+    """The error of a keyword that means nothing here."""
+    if keyword == "device":
+        fix = "JAX takes the best device there is; JAX_PLATFORMS=cpu or CUDA_VISIBLE_DEVICES chooses another"
+    elif near := _NAMES_ELSEWHERE.get(keyword) or next(iter(get_close_matches(keyword, _KEYWORDS, 1, 0.5)), None):
+        fix = f"did you mean {near}?"
+    else:
+        fix = f"there are {', '.join(_KEYWORDS)}"
+    return MlipError(f"unknown keyword {keyword!r}", where="MLIPCalculator", fix=fix)
 
 
 class MLIPCalculator(Calculator):
@@ -31,10 +59,13 @@ class MLIPCalculator(Calculator):
         dtype: "float32", or "float64" for phonons and very tight relaxations.
         skin: neighbours are kept up to cutoff + skin, A; 0 rebuilds the list at every step.
         head: which one of a potential with several; there is no default then.
+        others: ASE's own: `atoms`, `label`, `directory`.
 
     Raises:
-        MlipError: no such file or head.
+        MlipError: no such file or head, an unknown keyword.
     """
+
+    name = "mlip"
 
     implemented_properties = ["energy", "free_energy", "energies", "forces", "stress"]  # noqa: RUF012 (ASE's)
 
@@ -44,13 +75,17 @@ class MLIPCalculator(Calculator):
         dtype: str = "float32",
         skin: float = 0.5,
         head: str | None = None,
-        **kwargs,
+        **others,
     ):
-        super().__init__(**kwargs)
+        for keyword in others:
+            if keyword not in _KEYWORDS_OF_ASE:
+                raise _unknown(keyword)
+        super().__init__(**others)
         if skin < 0:
             raise ValueError(f"skin must not be negative, is {skin}")
         precision_scope(dtype)  # an unknown dtype fails here, not at the first step
         self.potential = open_potential(potential, head)
+        self._file = None if isinstance(potential, Potential) else os.fspath(potential)
         self.dtype = dtype
         self.skin = skin
         self.n_calls = 0
@@ -60,9 +95,35 @@ class MLIPCalculator(Calculator):
         self._shapes: set[Shape] = set()
         self._forget_device_state()
 
+    def todict(self, skip_default: bool = True) -> dict[str, Any]:
+        """What ASE's databases keep of a calculator: which potential this is, and how it is evaluated."""
+        metadata = self.potential.metadata
+        described = {
+            "potential": self.potential.fingerprint,
+            "file": self._file,
+            "model": self.potential.config.model,
+            "functional": metadata.functional,
+            "head": metadata.provenance.get("head"),
+            "mlip": __version__,
+            "dtype": self.dtype,
+            "skin": self.skin,
+        }
+        return {key: value for key, value in described.items() if value is not None}
+
+    def set(self, **changes: Any) -> dict[str, Any]:
+        """
+        Raises:
+            MlipError: a calculator stays what it is.
+        """
+        for keyword in changes:
+            if keyword in _KEYWORDS:
+                raise MlipError(f"{keyword} cannot be changed", where="MLIPCalculator.set", fix="make a new calculator")
+            raise _unknown(keyword)
+        return {}
+
     @property
     def n_compiles(self) -> int:
-        """Programs that this calculator has needed: one for each array shape it met."""
+        """Programs that this calculator has needed: one for each array shape it met. The process may have had them."""
         return len(self._shapes)
 
     def calculate(self, atoms: Atoms | None = None, properties=("energy",), system_changes=all_changes) -> None:
@@ -102,24 +163,31 @@ class MLIPCalculator(Calculator):
         atoms = self.atoms
         if not self._is_list_usable(atoms):
             self.potential.check_elements(atoms.numbers, where=atoms.get_chemical_formula())
-            self._list = crystal_graph(atoms, self.potential.cutoff + self.skin, dtype=np.float64)
+            self._cells = whole_cells(atoms.positions, atoms.cell.array, atoms.pbc)
+            near = moved_near(atoms.positions, atoms.cell.array, self._cells)
+            frame = Frame(atoms.numbers, near, atoms.cell.array, atoms.pbc)
+            self._list = crystal_graph(frame, self.potential.cutoff + self.skin, dtype=np.float64)
             self._list_atoms = atoms.copy()
             self.n_rebuilds += 1
         listed, cell = self._list, atoms.cell.array
-        vectors = atoms.positions[listed.senders] - atoms.positions[listed.receivers] + listed.edges["shifts"] @ cell
+        positions = moved_near(atoms.positions, cell, self._cells)
+        vectors = positions[listed.senders] - positions[listed.receivers] + listed.edges["shifts"] @ cell
         squares = np.einsum("ij,ij->i", vectors, vectors)
         if squares.min(initial=np.inf) < COINCIDENT**2:
             crystal_graph(atoms, self.potential.cutoff)  # says which atoms they are
         near = squares < self.potential.cutoff**2
         dtype = np.dtype(self.dtype)
         graph = listed._replace(
-            nodes=listed.nodes | {"positions": atoms.positions.astype(dtype)},
+            nodes=listed.nodes | {"positions": positions.astype(dtype)},
             edges={"shifts": listed.edges["shifts"][near]},
             receivers=listed.receivers[near],
             senders=listed.senders[near],
             globals=listed.globals | {"cell": cell.astype(dtype)[None]},
         )
-        return pad_batch([graph], self._fitting_shape(len(atoms), len(graph.senders)))
+        shapes = evaluate_batch.shapes(self.potential.model, self.dtype)
+        shape = shapes.choose(Shape(len(atoms) + 1, len(graph.senders), 2))
+        self._shapes.add(shape)
+        return pad_batch([graph], shape)
 
     def _is_list_usable(self, atoms: Atoms) -> bool:
         old = self._list_atoms
@@ -138,17 +206,8 @@ class MLIPCalculator(Calculator):
             )
         )
 
-    def _fitting_shape(self, n_nodes: int, n_edges: int) -> Shape:
-        """A shape already met, if one fits (a list that shrinks a little compiles nothing), else a new one."""
-        for shape in self._shapes:
-            if n_nodes < shape.n_node <= 2 * n_nodes + 8 and n_edges <= shape.n_edge <= 2 * n_edges + 8:
-                return shape
-        shape = ShapeLadder(growth=1.1).smallest(n_nodes + 1, n_edges, 2)  # finer than for batches: used so often
-        self._shapes.add(shape)
-        return shape
-
     def _forget_device_state(self) -> None:
-        self._list = self._list_atoms = self._params = None
+        self._list = self._list_atoms = self._cells = self._params = None
 
     def __getstate__(self) -> dict:
-        return self.__dict__ | dict.fromkeys(("_list", "_list_atoms", "_params"))
+        return self.__dict__ | dict.fromkeys(("_list", "_list_atoms", "_cells", "_params"))

@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from glob import glob
 from typing import TYPE_CHECKING, Any
 
+from mlip.allocator import KEEPING
 from mlip.errors import MlipError
 
 if TYPE_CHECKING:
@@ -106,7 +107,7 @@ def _local_cluster(count: str) -> "SpecCluster":
                 "dashboard": False,
                 "silence_logs": logging.ERROR,
                 "memory_limit": 0,  # a worker may use what this process might have used
-                "env": {"CUDA_VISIBLE_DEVICES": devices[k]} if devices else {"NPROC": cores},  # NPROC: XLA's threads
+                "env": {"CUDA_VISIBLE_DEVICES": devices[k]} if devices else {"NPROC": cores, **KEEPING},  # NPROC: XLA's
             },
         }
         for k in range(n)

@@ -5,7 +5,7 @@ neighbour j, and g_e = dE/dv_e:  F_i = sum_(e at i) g_e - sum_(e from i) g_e,  s
 """
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
@@ -24,16 +24,20 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from mlip import __version__
 from mlip.data.records import Frame
+from mlip.data.structures import as_structures
 from mlip.errors import MlipError
-from mlip.graph.batching import Shape, ShapeLadder, pack, pad_batch
+from mlip.graph.batching import Shape, pack, pad_batch
 from mlip.graph.crystal import crystal_graph
+from mlip.graph.near import near_origin
+from mlip.model_description import description, fingerprint, html_table
 from mlip.model_file import check_shapes, read_model_file, write_model_file
 from mlip.models import build_model, check_elements, heads_of, parse_config, select_head
+from mlip.programs import Jitted
 from mlip.runtime import ProductPrecision, precision_scope, products_in, set_up_jax
 from mlip.units import VOIGT
 
-_BATCH_EDGES = {"cpu": 12_000}  # measured
-_BATCH_EDGES_ELSEWHERE = 50_000
+_BATCH_EDGES = {"cpu": 2**13}  # measured; powers of two, as shapes are
+_BATCH_EDGES_ELSEWHERE = 2**16
 
 
 class Evaluation(NamedTuple):
@@ -101,8 +105,8 @@ def energies_forces_stress(
     return Evaluation(node_energies, sum_nodes(node_energies), forces, stress)
 
 
-evaluate_batch = jax.jit(energies_forces_stress, static_argnums=0)
-"""`energies_forces_stress`, compiled once a model and shape for the whole process."""
+evaluate_batch = Jitted(energies_forces_stress)
+"""`energies_forces_stress`, compiled once a model and shape for the whole process, which keeps a number of programs."""
 
 
 class Head(BaseModel):
@@ -146,7 +150,7 @@ class PotentialMetadata(Head):
         return cls(reference_energies={}, functional=functional, heads=heads, **rest)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Potential:
     """A model, its parameters and metadata. Immutable; `params` is a pytree of float32 (or float64) arrays."""
 
@@ -159,6 +163,29 @@ class Potential:
         described = tuple(self.metadata.heads) if len(self.heads) > 1 else self.heads
         if set(described) != set(self.heads):
             raise MlipError(f"the network has the heads {self.heads}, the metadata {described}")
+
+    def __repr__(self) -> str:
+        return description("Potential", self._facts())
+
+    def _repr_html_(self) -> str:
+        return html_table("Potential", self._facts())
+
+    def _facts(self) -> dict[str, str]:
+        return {
+            "model": self.config.model,
+            "parameters": f"{self.n_parameters:,}",
+            "elements": str(len(self.elements)),
+            "cutoff": f"{self.cutoff:g} A",
+            "functional": self.metadata.functional,
+            **({"heads": ", ".join(self.heads)} if len(self.heads) > 1 else {}),
+            "fingerprint": self.fingerprint,
+        }
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """16 hexadecimal digits that another potential hardly has: of configuration, parameters and heads."""
+        heads = {"own": self.metadata.model_dump(include=set(Head.model_fields) | {"heads"})}
+        return fingerprint(self.config, self.params, heads)
 
     @cached_property
     def model(self) -> nn.Module:
@@ -235,31 +262,33 @@ class Potential:
             return jax.tree.map(lambda leaf: jnp.asarray(np.asarray(leaf), dtype), self.params)
 
     def predict(
-        self, structures: Sequence[Atoms | Frame], dtype: str = "float32", batch_edges: int | None = None
+        self, structures: Atoms | Frame | Iterable[Any], dtype: str = "float32", batch_edges: int | None = None
     ) -> list[dict[str, Any]]:
         """Energies, forces and stresses of many structures, in their order.
 
         Args:
-            structures: any periodicity; not modified.
-            batch_edges: about how many edges go through the device together; by default 12,000 on a CPU and
-                50,000 elsewhere.
+            structures: ASE Atoms, pymatgen Structures or Frames, any iterable of them, or one; any periodicity; not
+                modified.
+            batch_edges: about how many edges go through the device together; by default 8,192 on a CPU and
+                65,536 elsewhere.
 
         Returns:
             For each a dict: `energy` eV, `forces` (n, 3) eV/A, `stress` (6,) eV/A^3 (NaN where the cell has no
             volume), `energies` (n,) eV.
 
         Raises:
-            MlipError: unknown element, coincident atoms; names the structure by its place in the list. Several heads,
-                and none was chosen.
+            MlipError: unknown element, coincident atoms, something that is no structure; names the structure by its
+                place in the list. Several heads, and none was chosen.
         """
         precision_scope(dtype)  # an unknown dtype fails before any work
-        if not len(structures):
+        structures = as_structures(structures)
+        if not structures:
             return []
         set_up_jax()
         for index, structure in enumerate(structures):
             self.check_elements(structure.numbers, where=f"structure {index}")
         graphs = [
-            crystal_graph(structure, self.cutoff, dtype=np.dtype(dtype), index=index)
+            crystal_graph(near_origin(structure), self.cutoff, dtype=np.dtype(dtype), index=index)
             for index, structure in enumerate(structures)
         ]
         results: list[dict[str, Any]] = [{}] * len(graphs)
@@ -277,10 +306,8 @@ class Potential:
         """Batches, as which graphs they hold and what these evaluate to."""
         with precision_scope(dtype):
             params = self.cast(dtype)
-        ladder = ShapeLadder()
-        # The budget is a rung of the ladder, so that balanced batches fill their shape.
-        batch_edges = batch_edges or _BATCH_EDGES.get(jax.default_backend(), _BATCH_EDGES_ELSEWHERE)
-        budget = ladder.smallest(1, batch_edges, 1).n_edge
+        shapes = evaluate_batch.shapes(self.model, dtype)
+        budget = batch_edges or _BATCH_EDGES.get(jax.default_backend(), _BATCH_EDGES_ELSEWHERE)
 
         def evaluate(batch: tuple[list[int], Shape]) -> tuple[list[int], Evaluation]:
             members, shape = batch
@@ -289,7 +316,7 @@ class Potential:
                 evaluation = evaluate_batch(self.model, params, graph, self.metadata.scale, self.metadata.shift)
                 return members, jax.device_get(evaluation)
 
-        first, *others = pack(graphs, ladder, max_edges=budget)
+        first, *others = pack(graphs, shapes, max_edges=budget)
         yield evaluate(first)  # alone: it compiles
         # While one batch is on the device, the host prepares another; on a CPU both share the cores.
         with ThreadPoolExecutor(2) as pool:

@@ -1,7 +1,7 @@
 """A property model: a network with its parameters and metadata; a property of each crystal from it; its file."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
@@ -18,15 +18,18 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from mlip import __version__
 from mlip.data.records import Frame
+from mlip.data.structures import as_structures
 from mlip.errors import MlipError
-from mlip.graph.batching import ShapeLadder, pack, pad_batch
+from mlip.graph.batching import pack, pad_batch
 from mlip.graph.prototype import Prototype, prototype_batches
 from mlip.graph.shells import shell_graph
+from mlip.model_description import description, fingerprint, html_table
 from mlip.model_file import check_shapes, read_model_file, write_model_file
 from mlip.models import build_model, check_elements, example_batch, parse_config
+from mlip.programs import Jitted
 from mlip.runtime import ProductPrecision, precision_scope, products_in, set_up_jax
 
-_BATCH_EDGES = 4_000
+_BATCH_EDGES = 2**12
 
 
 class PropertyMetadata(BaseModel):
@@ -58,14 +61,15 @@ class PropertyMetadata(BaseModel):
         return elements
 
 
-@partial(jax.jit, static_argnums=0, static_argnames="products")
+@Jitted
 def evaluate(model: nn.Module, params: Any, batch: Any, products: ProductPrecision = "highest") -> Float[Array, "c 2"]:
-    """The network's two outputs for each crystal, compiled once a model and shape for the whole process."""
+    """The network's two outputs for each crystal, compiled once a model and shape for the whole process, which keeps
+    some of these programs."""
     with products_in(products):
         return model.apply({"params": params}, batch)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class PropertyModel:
     """A network, its parameters and metadata. Immutable; `params` is a pytree of float32 (or float64) arrays."""
 
@@ -75,6 +79,28 @@ class PropertyModel:
 
     def __post_init__(self):
         check_elements(self.config, self.metadata.elements)
+
+    def __repr__(self) -> str:
+        return description("PropertyModel", self._facts())
+
+    def _repr_html_(self) -> str:
+        return html_table("PropertyModel", self._facts())
+
+    def _facts(self) -> dict[str, str]:
+        return {
+            "model": self.config.model,
+            "predicts": self.metadata.property,
+            "parameters": f"{self.n_parameters:,}",
+            "elements": str(len(self.elements)),
+            "functional": self.metadata.functional,
+            "fingerprint": self.fingerprint,
+        }
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """16 hexadecimal digits that another model hardly has: of configuration, parameters and scale."""
+        scale = self.metadata.model_dump(include={"property", "mean", "std"})
+        return fingerprint(self.config, self.params, scale)
 
     @cached_property
     def model(self) -> nn.Module:
@@ -103,29 +129,30 @@ class PropertyModel:
             raise MlipError(f"the model does not know {', '.join(unknown)}", where=where)
 
     def predict(
-        self, structures: Sequence[Atoms | Frame], dtype: str = "float32", batch_edges: int = _BATCH_EDGES
+        self, structures: Atoms | Frame | Iterable[Any], dtype: str = "float32", batch_edges: int = _BATCH_EDGES
     ) -> Float[np.ndarray, " k"]:
         """The property of each structure, in its unit.
 
         Args:
-            structures: any periodicity, relaxed or not; not modified.
+            structures: ASE Atoms, pymatgen Structures or Frames, any iterable of them, or one; any periodicity, relaxed
+                or not; not modified.
             batch_edges: about how many edges go through the device together.
 
         Raises:
             MlipError: unknown element, coincident atoms, too few neighbours; names the structure by its place.
         """
         precision_scope(dtype)
-        if not len(structures):
+        structures = as_structures(structures)
+        if not structures:
             return np.zeros(0)
         set_up_jax()
         for index, structure in enumerate(structures):
             self.check_elements(structure.numbers, where=f"structure {index}")
         graphs = [self._graph(structure, index) for index, structure in enumerate(structures)]
-        ladder = ShapeLadder()
+        shapes = evaluate.shapes(self.model, dtype)
         values = np.zeros(len(graphs))
         params = self.cast(dtype)
-        budget = ladder.smallest(1, batch_edges, 1).n_edge
-        for members, shape in pack(graphs, ladder, max_edges=budget):
+        for members, shape in pack(graphs, shapes, max_edges=batch_edges):
             with precision_scope(dtype):
                 output = evaluate(self.model, params, pad_batch([graphs[k] for k in members], shape))
                 values[members] = np.asarray(output)[: len(members), 0]

@@ -29,6 +29,9 @@ def few_compiled_programs() -> Iterator[None]:
     if _n_memory_maps() > 20_000:
         import jax
 
+        from mlip.programs import registry
+
+        registry.clear()
         jax.clear_caches()
 
 

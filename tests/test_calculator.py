@@ -3,6 +3,7 @@
 import pickle
 
 import ase.build
+import ase.db
 import numpy as np
 import pytest
 from ase import Atoms
@@ -175,3 +176,43 @@ def test_inputs_are_never_modified(potential):
     potential.predict([atoms])
     MLIPCalculator(potential).get_property("forces", atoms)
     assert atoms == before
+
+
+@pytest.mark.parametrize(
+    ("keyword", "way_out"),
+    [
+        ("device", "JAX_PLATFORMS"),
+        ("default_dtype", "did you mean dtype"),
+        ("dtpye", "did you mean dtype"),
+        ("nonsense", "there are potential, dtype, skin, head"),
+    ],
+)
+def test_an_unknown_keyword_is_refused_with_the_way_out(potential, keyword, way_out):
+    with pytest.raises(MlipError, match=way_out):
+        MLIPCalculator(potential, **{keyword: 3})
+    with pytest.raises(MlipError, match=way_out):
+        MLIPCalculator(potential).set(**{keyword: 3})
+
+
+def test_keywords_of_ase_are_kept_and_a_calculator_stays_what_it_is(potential):
+    atoms = ase.build.bulk("Cu")
+    calculator = MLIPCalculator(potential, atoms=atoms, label="elsewhere/cu")
+    assert atoms.calc is calculator
+    assert calculator.directory == "elsewhere"
+    with pytest.raises(MlipError, match="dtype cannot be changed"):
+        calculator.set(dtype="float64")
+
+
+def test_a_database_of_ase_records_which_potential_it_was(potential, tmp_path):
+    atoms = ase.build.bulk("Cu")
+    path = potential.save(tmp_path / "copper.safetensors")
+    atoms.calc = MLIPCalculator(path, dtype="float64")
+    energy = atoms.get_potential_energy()
+    with ase.db.connect(tmp_path / "structures.db") as database:
+        database.write(atoms)
+    row = database.get(1)
+    assert row.calculator == "mlip"
+    assert row.energy == energy
+    parameters = row.calculator_parameters
+    assert parameters["potential"] == potential.fingerprint
+    assert (parameters["model"], parameters["dtype"], parameters["file"]) == ("m3gnet", "float64", str(path))

@@ -139,3 +139,33 @@ def test_a_network_without_an_element_cannot_claim_it(potential):
     config = potential.config.model_copy(update={"max_atomic_number": 10})
     with pytest.raises(MlipError, match="no parameters for"):
         Potential(config, potential.params, potential.metadata)
+
+
+def test_one_structure_a_generator_and_structures_of_pymatgen_are_taken_alike(potential):
+    from pymatgen.io.ase import AseAtomsAdaptor
+
+    crystal = ase.build.bulk("NaCl", "rocksalt", a=5.6)
+    (expected,) = potential.predict([crystal])
+    for given in (crystal, (c for c in (crystal,)), AseAtomsAdaptor.get_structure(crystal), (crystal,)):
+        (found,) = potential.predict(given)
+        assert found["energy"] == pytest.approx(expected["energy"], abs=1e-5)
+    with pytest.raises(MlipError, match="structure 1: no structure: str"):
+        potential.predict([crystal, "NaCl"])
+
+
+def test_a_potential_is_one_line_and_a_table_in_a_notebook(potential):
+    line = repr(potential)
+    assert len(line) < 200
+    assert "\n" not in line
+    for fact in ("m3gnet", "5 A", "PBE", f"{potential.n_parameters:,}", potential.fingerprint):
+        assert fact in line
+        assert fact in potential._repr_html_()
+
+
+def test_a_fingerprint_is_of_the_potential_and_not_of_its_file(potential, tmp_path):
+    loaded = mlip.load(potential.save(tmp_path / "p.safetensors"))
+    assert loaded.fingerprint == potential.fingerprint
+    changed = jax.tree.map(np.array, potential.params)
+    jax.tree.leaves(changed)[0].flat[0] += 1e-3
+    assert Potential(potential.config, changed, potential.metadata).fingerprint != potential.fingerprint
+    assert potential.with_metadata(scale=1.8).fingerprint != potential.fingerprint

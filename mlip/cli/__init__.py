@@ -4,10 +4,15 @@ A command's module holds its options; what it runs is imported when it runs, so 
 """
 
 import errno
+import os
 import sys
+import traceback
+from pathlib import Path
 
 import typer
 
+from mlip import __version__
+from mlip.allocator import keep_freed_memory
 from mlip.errors import MlipError
 
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -26,12 +31,26 @@ _RESUMABLE = ("data build", "data fetch", "data label", "relax", "screen", "benc
 
 app = typer.Typer(
     name="mlip",
-    help="Universal machine-learning interatomic potentials in JAX: build data, train, relax, compare.",
     no_args_is_help=True,
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+
+def _print_version(is_wanted: bool) -> None:
+    if is_wanted:
+        print(f"mlip {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: bool = typer.Option(
+        False, "--version", callback=_print_version, is_eager=True, help="Print the version and leave."
+    ),
+) -> None:
+    """Universal machine-learning interatomic potentials in JAX: build data, train, relax, compare."""
 
 
 def _register() -> None:
@@ -49,13 +68,29 @@ def _register() -> None:
     app.command("info")(info.info)
 
 
+def _is_of_starting_jax(error: BaseException) -> bool:
+    """Whether it was raised where JAX looks for devices; whatever asked for one first meets it."""
+    files = [Path(frame.filename) for frame in traceback.extract_tb(error.__traceback__)]
+    return files[-1].parts[-3:] == ("jax", "_src", "xla_bridge.py")
+
+
 def main() -> None:
     """The console script. A user's mistake ends in one line on stderr and exit status 2."""
+    keep_freed_memory()
     _register()
     try:
         app()
     except MlipError as error:
         print(f"mlip: error: {error}", file=sys.stderr)
+        sys.exit(2)
+    except (RuntimeError, AssertionError) as error:
+        if not _is_of_starting_jax(error):
+            raise
+        told = str(error).splitlines()[0] if str(error) else "JAX has no plugin for it"
+        print(
+            f"mlip: error: JAX_PLATFORMS={os.environ.get('JAX_PLATFORMS', '')}: JAX cannot start: {told}",
+            file=sys.stderr,
+        )
         sys.exit(2)
     except SystemExit as end:
         if (interrupt := _interrupt_behind(end)) is not None:

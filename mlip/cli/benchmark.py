@@ -61,6 +61,7 @@ def relaxation(
     from mlip.benchmark.paper_tables import energy_table, volume_table
     from mlip.benchmark.relaxation import run_relaxation_benchmark
     from mlip.benchmark.report import write_report
+    from mlip.runtime import jax_facts
 
     run = run_relaxation_benchmark(
         potential,
@@ -82,7 +83,7 @@ def relaxation(
     plot_errors([run.results], out)
     write_report([run.results], tables, out / "report.html")
     rows = {f"{summary.dimensionality}D": summary.as_record() for summary in run.results.summaries}
-    answer = {"tables": rows, "conventions": CONVENTIONS, "run": run.summary()}
+    answer = {"tables": rows, "conventions": CONVENTIONS, "run": run.summary(), "jax": jax_facts()}
     (out / "summary.json").write_text(json.dumps(answer, indent=1) + "\n")
     if as_json:
         print(json.dumps(answer))

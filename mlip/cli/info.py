@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from mlip.errors import MlipError
+
 
 def info(
     path: Annotated[
@@ -13,37 +15,52 @@ def info(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Describe a potential or a property model, or (without a path) this installation and its devices."""
+    """Describe a potential or a property model, or (without a path) this installation and its devices, and test it."""
+    import json
+
+    faults: list[str] = []
+    facts = _installation(faults) if path is None else _model(path)
+    if as_json:
+        print(json.dumps(facts, indent=2))
+    else:
+        _show(facts, str(path or "mlip"))
+    if faults:
+        raise MlipError("; ".join(faults), fix="install another version of JAX: results are not to be trusted")
+
+
+def _show(facts: dict, title: str) -> None:
     import json
 
     from rich.console import Console
     from rich.table import Table
 
-    facts = _installation() if path is None else _model(path)
-    if as_json:
-        print(json.dumps(facts, indent=2))
-        return
-    table = Table(show_header=False, box=None, title=str(path or "mlip"), title_justify="left")
+    table = Table(show_header=False, box=None, title=title, title_justify="left")
     for key, value in facts.items():
         table.add_row(key, value if isinstance(value, str) else json.dumps(value))
     Console().print(table)
 
 
-def _installation() -> dict:
+def _installation(faults: list[str]) -> dict:
+    """Versions and devices; what is found to be wrong with them is added to `faults`."""
     import platform
 
+    from mlip import __version__
+    from mlip.runtime import cache_folder, jax_facts, set_up_jax
+
+    set_up_jax()  # first: it says what keeps JAX from starting
     import jax
 
-    from mlip import __version__
-    from mlip.runtime import cache_folder
+    from mlip import self_test
 
+    faults += self_test.faults()
     return {
         "mlip": __version__,
         "python": platform.python_version(),
-        "jax": jax.__version__,
+        **jax_facts(),
         "devices": [str(device) for device in jax.devices()],
         "platform": jax.default_backend(),
         "compilation cache": str(cache_folder()),
+        "self-test": "; ".join(faults) or "passed",
     }
 
 

@@ -9,7 +9,7 @@ import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import jax
 import jraph
@@ -27,6 +27,14 @@ class Shape(NamedTuple):
     n_node: int
     n_edge: int
     n_graph: int
+
+
+class ChoosesShapes(Protocol):
+    """What knows which shapes there are programs for, or may be."""
+
+    def choose(self, needed: Shape, n_evaluations: int = 1) -> Shape:
+        """A shape with room for what is needed, padding node and graph included, by that many batches."""
+        ...
 
 
 class Padding(NamedTuple):
@@ -77,7 +85,11 @@ class ShapeLadder:
         higher = (
             Shape(*(math.ceil(size * self.growth**power) for size in self.rungs[-1])) for power in itertools.count(1)
         )
-        return next(rung for rung in itertools.chain(self.rungs, higher) if _fits(needed, rung))
+        return next(rung for rung in itertools.chain(self.rungs, higher) if fits(needed, rung))
+
+    def choose(self, needed: Shape, n_evaluations: int = 1) -> Shape:
+        """As `smallest`, however many batches of about that size there are."""
+        return self.smallest(*needed)
 
     def _on_grid(self, size: int) -> int:
         """The smallest of the sizes ceil(growth^k) with room for `size`."""
@@ -86,7 +98,8 @@ class ShapeLadder:
         return next(room for room in rooms if room >= size)
 
 
-def _fits(needed: Shape, shape: Shape) -> bool:
+def fits(needed: Shape, shape: Shape) -> bool:
+    """Whether arrays of `shape` have room for these sizes, which include the padding node and graph."""
     return all(size <= room for size, room in zip(needed, shape, strict=True))
 
 
@@ -213,7 +226,7 @@ def padded_fraction(batch: jraph.GraphsTuple) -> Padding:
 
 def pack(
     graphs: Sequence[jraph.GraphsTuple],
-    ladder: ShapeLadder,
+    shapes: ChoosesShapes,
     *,
     max_nodes: float = math.inf,
     max_edges: float = math.inf,
@@ -232,11 +245,11 @@ def pack(
     packed = []
     if groups:
         n_node, n_edge = np.max([sizes[group].sum(0) for group in groups], axis=0).tolist()
-        shape = ladder.smallest(n_node + 1, n_edge, max(map(len, groups)) + 1)
+        shape = shapes.choose(Shape(n_node + 1, n_edge, max(map(len, groups)) + 1), len(groups))
         packed = [(group.tolist(), shape) for group in groups]
     for index in np.flatnonzero(is_too_large).tolist():
         n_node, n_edge = sizes[index].tolist()
-        packed.append(([index], ladder.smallest(n_node + 1, n_edge, 2)))
+        packed.append(([index], shapes.choose(Shape(n_node + 1, n_edge, 2))))
     return packed
 
 

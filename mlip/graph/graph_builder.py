@@ -11,6 +11,7 @@ from mlip.data.records import Frame
 from mlip.data.store import Store
 from mlip.errors import MlipError
 from mlip.graph.crystal import crystal_graph
+from mlip.graph.near import FARTHEST, near_origin
 from mlip.graph.neighbors import Neighbors
 from mlip.graph.small_crystals import Structures, small_crystal_neighbors
 
@@ -65,7 +66,8 @@ class GraphBuilder:
         reference_energies = self._reference_energies(columns, heads)
         # What is not right with a frame, `crystal_graph` says.
         is_odd = np.isnan(reference_energies) & ~np.isnan(columns["energy"])
-        is_odd[np.repeat(np.arange(len(indices)), columns["size"])[~_is_element(columns["number"])]] = True
+        is_far = np.abs(columns["position"]).max(axis=1, initial=0) > FARTHEST
+        is_odd[np.repeat(np.arange(len(indices)), columns["size"])[is_far | ~_is_element(columns["number"])]] = True
 
         nodes = {
             "species": columns["number"].astype(np.int32),
@@ -110,7 +112,9 @@ class GraphBuilder:
         if "head" in globals_:
             references = references[globals_["head"][0]]
         try:
-            graph = crystal_graph(frame, self.cutoff, dtype=self.dtype, reference_energies=references, index=index)
+            graph = crystal_graph(
+                near_origin(frame), self.cutoff, dtype=self.dtype, reference_energies=references, index=index
+            )
         except MlipError as error:
             raise MlipError(error.what, where=self._name(index, frame), fix=error.fix) from None
         return graph._replace(globals=globals_ | graph.globals)

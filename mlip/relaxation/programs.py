@@ -6,11 +6,10 @@ to come, that takes at most twice as long as the best that could have been chose
 """
 
 import math
-import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from functools import cache
+from functools import lru_cache, partial
 from itertools import count
 from typing import Any, NamedTuple
 
@@ -18,7 +17,8 @@ import jax
 from flax import linen as nn
 from jax.errors import JaxRuntimeError
 
-from mlip.graph.batching import Shape
+from mlip.graph.batching import Shape, fits
+from mlip.programs import registry
 from mlip.relaxation.batch import State, advance
 from mlip.relaxation.memory import Room, available_memory
 from mlip.runtime import precision_scope
@@ -68,10 +68,8 @@ class Programs:
         self._too_large = math.inf
         """Edges of a shape that did not fit into memory."""
         self._shapes: list[Shape] = []
-        self._compiled: dict[Shape, Callable] = {}
         self._n_bytes: dict[Shape, int] = {}
-        """Of the host's memory that a program takes while it runs."""
-        self._compiling = threading.Lock()
+        """Bytes of the host's memory that a program takes while it runs."""
         self._wasted: Counter[Shape] = Counter()
 
     @property
@@ -139,14 +137,19 @@ class Programs:
 
     def _program(self, shape: Shape, arguments: tuple) -> tuple[Callable, float]:
         """The compiled program, and the seconds that it took to compile: now, or none."""
-        with self._compiling:
-            if shape in self._compiled:
-                return self._compiled[shape], 0.0
-            started = time.perf_counter()
-            program = advance.lower(self._model, *arguments).compile()
-            self._n_bytes[shape] = _check_memory(program)
-            self._compiled[shape] = program
-            return program, time.perf_counter() - started
+        if (program := registry.find((self, shape))) is not None:
+            return program, 0.0
+        function = partial(advance.__wrapped__, self._model)
+        return registry.compile(
+            (self, shape), function, arguments, partial(self._forget, shape), partial(self._weigh, shape)
+        )
+
+    def _weigh(self, shape: Shape, program: Any) -> None:
+        self._n_bytes[shape] = _check_memory(program)
+
+    def _forget(self, shape: Shape) -> None:
+        """Its program was released: batches no longer go there for want of another."""
+        self._shapes = [other for other in self._shapes if other != shape]
 
 
 def _check_memory(program) -> int:
@@ -172,17 +175,12 @@ def _family(n_edge: int) -> Iterator[Shape]:
                 yield Shape(n_node, size, n_node // 2)
 
 
-def fits(needed: Shape, shape: Shape) -> bool:
-    """Whether arrays of `shape` have room for these sizes, which include the padding node and graph."""
-    return all(size <= room for size, room in zip(needed, shape, strict=True))
-
-
 def _cost(shape: Shape) -> int:
     """Of an evaluation, in edges: an atom costs about as much as one."""
     return shape.n_edge + shape.n_node
 
 
-@cache
+@lru_cache(maxsize=16)
 def programs_of(model: nn.Module, dtype: str, with_symmetry: bool) -> Programs:
-    """Those that this process has; with symmetries to keep they are others."""
+    """Those of this process for a model; with symmetries to keep they are others. The registry bounds their number."""
     return Programs(model, dtype)

@@ -2,6 +2,7 @@
 
 A run that was killed goes on where it stopped: ids in the file are done, a line cut short is dropped. A file with
 results of another potential, store or protocol is refused, never mixed with; one that has only a header is replaced.
+The header says which JAX computed the results; a record that another one added says so itself.
 """
 
 import json
@@ -13,6 +14,7 @@ from typing import Any
 
 from mlip.errors import MlipError
 from mlip.one_writer import claim
+from mlip.runtime import jax_facts
 
 FORMAT_VERSION = 1
 _SYNC_EVERY = 1.0
@@ -43,11 +45,13 @@ class ResultsFile:
         self.path = Path(path)
         self.records: list[dict[str, Any]] = []
         self._synced = 0.0
+        self._jax = jax_facts()
+        self._jax_of_header: dict[str, Any] | None = None
         self.path.parent.mkdir(parents=True, exist_ok=True)
         self._file = self.path.open("a")
         try:
             claim(self._file, MlipError("another process appends to it now", where=str(self.path)))
-            self._go_on({"mlip_results": FORMAT_VERSION, **json.loads(json.dumps(protocol))})
+            self._go_on({"mlip_results": FORMAT_VERSION, **json.loads(json.dumps(protocol)), "jax": self._jax})
         except BaseException:
             self._file.close()
             raise
@@ -57,12 +61,16 @@ class ResultsFile:
         if self.path.stat().st_size:
             found, self.records, complete = _read(self.path)
             if self.records:
+                self._jax_of_header = found.get("jax")
                 _check_same(header, found, self.path)
             os.truncate(self.path, complete if self.records else 0)
         if not self.records:
+            self._jax_of_header = self._jax
             self._write(header)
 
     def append(self, record: dict[str, Any]) -> None:
+        if self._jax != self._jax_of_header:
+            record = record | {"jax": self._jax}
         self.records.append(record)
         self._write(record)
         if time.monotonic() - self._synced > _SYNC_EVERY:  # a killed process loses nothing, a dead machine a second
@@ -103,7 +111,7 @@ def _read(path: Path) -> tuple[dict[str, Any], list[dict[str, Any]], int]:
 
 
 def _check_same(wanted: dict[str, Any], found: dict[str, Any], path: Path) -> None:
-    for key in sorted(wanted.keys() | found.keys()):
+    for key in sorted((wanted.keys() | found.keys()) - {"jax"}):
         if wanted.get(key) != found.get(key):
             raise MlipError(
                 f"holds results of another {key}: {'; '.join(_differences(wanted.get(key), found.get(key)))}",

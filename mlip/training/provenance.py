@@ -3,6 +3,7 @@
 from typing import Any
 
 from mlip.data import Store
+from mlip.runtime import jax_facts
 from mlip.training.log import read_metrics
 from mlip.training.recipe import Recipe
 from mlip.training.run_folder import RunFolder, store_fingerprint
@@ -23,6 +24,7 @@ def provenance_of(
         "store_fingerprint": store_fingerprint(store),
         "training_frames": len(data.train),
         "step": step,
+        "jax": jax_facts(),
     }
     if recipe.data.replay is not None:
         provenance["replayed_from_frames"] = len(data.replayed)

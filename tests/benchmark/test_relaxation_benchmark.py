@@ -3,6 +3,7 @@
 import csv
 import json
 
+import jax
 import numpy as np
 import pytest
 import spglib
@@ -21,6 +22,7 @@ from mlip.errors import MlipError
 from mlip.models.m3gnet import M3GNetConfig
 from mlip.potential import Potential, PotentialMetadata, init_params
 from mlip.relaxation.results_file import ResultsFile, read_results
+from mlip.runtime import jax_facts
 
 
 def frame(atoms, energy: float) -> Frame:
@@ -186,9 +188,21 @@ def test_a_header_without_results_gives_way_to_another_protocol(tmp_path):
             pass
     with ResultsFile(path, {"fmax": 0.3}) as results:
         results.append({"material": 0})
-    assert read_results(path) == ({"mlip_results": 1, "fmax": 0.3}, [{"material": 0}])
+    assert read_results(path) == ({"mlip_results": 1, "fmax": 0.3, "jax": jax_facts()}, [{"material": 0}])
     with pytest.raises(MlipError, match="another fmax"):
         ResultsFile(path, {"fmax": 0.1})
+
+
+def test_a_record_that_another_jax_added_says_so(tmp_path, monkeypatch):
+    path = tmp_path / "results.jsonl"
+    with ResultsFile(path, {"fmax": 0.3}) as results:
+        results.append({"material": 0})
+    monkeypatch.setattr("mlip.relaxation.results_file.jax_facts", lambda: {"jax": "0.0.1"})
+    with ResultsFile(path, {"fmax": 0.3}) as results:
+        results.append({"material": 1})
+    header, records = read_results(path)
+    assert header["jax"]["jax"] == jax.__version__
+    assert records == [{"material": 0}, {"material": 1, "jax": {"jax": "0.0.1"}}]
 
 
 def test_results_of_a_store_of_the_same_shape_with_other_energies_are_refused(potential, tmp_path):

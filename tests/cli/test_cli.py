@@ -7,6 +7,8 @@ import sys
 
 import pytest
 
+from mlip import __version__
+
 COMMANDS = ["data", "train", "evaluate", "relax", "benchmark", "convert", "info"]
 
 
@@ -54,10 +56,19 @@ def test_a_path_that_does_not_exist_is_one_line_and_exit_2(arguments, tmp_path, 
     assert list(tmp_path.iterdir()) == []
 
 
-def test_info_names_the_device():
+def test_info_names_the_device_and_the_flags_and_tests_the_installation():
     result = mlip("info", "--json")
     assert result.returncode == 0
-    assert json.loads(result.stdout)["devices"]
+    facts = json.loads(result.stdout)
+    assert facts["devices"]
+    assert "xla_flags" in facts
+    assert facts["self-test"] == "passed"
+
+
+@pytest.mark.parametrize("module", ["mlip", "mlip.cli"])
+def test_the_version_is_told(module):
+    result = subprocess.run([sys.executable, "-m", module, "--version"], capture_output=True, text=True, check=True)
+    assert result.stdout == f"mlip {__version__}\n"
 
 
 def test_converting_something_else_says_what_would_do(tmp_path):
