@@ -14,7 +14,7 @@ from jraph import GraphsTuple
 
 from mlip.data.quality import COINCIDENT
 from mlip.graph.batching import Shape, ShapeLadder, pad_batch
-from mlip.graph.crystal import crystal_graph
+from mlip.graph.radius_graph import crystal_graph
 from mlip.graph.skin import is_list_complete
 from mlip.potential import Potential, evaluate_batch, open_potential
 from mlip.runtime import precision_scope, set_up_jax
