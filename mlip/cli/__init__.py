@@ -23,10 +23,11 @@ app = typer.Typer(
 
 
 def _register() -> None:
-    from mlip.cli import benchmark, convert, data, evaluate, info, relax, report, screen, train
+    from mlip.cli import benchmark, convert, data, evaluate, info, recipes, relax, report, screen, train
 
     app.add_typer(data.app, name="data")
     app.command("train")(train.train)
+    app.command("recipes")(recipes.recipes)
     app.command("report")(report.report)
     app.command("evaluate")(evaluate.evaluate)
     app.command("relax")(relax.relax)

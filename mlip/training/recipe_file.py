@@ -16,7 +16,7 @@ from mlip.training.recipe import InitRecipe, Recipe
 
 
 def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
-    """Read the recipe in the YAML file `path`; `overrides` are `key.key=value`, applied last.
+    """Read the recipe in the YAML file `path`, or mlip's of that name; `overrides` are `key.key=value`, applied last.
 
     Raises:
         MlipError: for anything in it that cannot be run as written.

@@ -18,6 +18,7 @@ from yaml import YAMLError
 
 from mlip.cluster import cluster_client
 from mlip.errors import MlipError
+from mlip.recipe_reading import find_recipe
 from mlip.training.log import read_metrics
 from mlip.training.loop import train
 from mlip.training.recipe import Recipe
@@ -49,13 +50,13 @@ class SweepResult:
     error: str = ""
 
 
-def plan_sweep(recipe: Path, overrides: Sequence[str], sweep: Path) -> list[SweepRun]:
+def plan_sweep(recipe: str | Path, overrides: Sequence[str], sweep: str | Path) -> list[SweepRun]:
     """The runs of a sweep, all of their recipes checked.
 
     Raises:
         MlipError: for anything in one of them that cannot be run as written.
     """
-    grid = _read_grid(sweep)
+    grid = _read_grid(find_recipe(sweep))
     first = load_recipe(recipe, [*overrides, *_overrides(next(_combinations(grid)))])
     out = first.out
     return [
