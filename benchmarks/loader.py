@@ -28,10 +28,12 @@ from ase.io import iread
 from mlip.data import Frame, Store, StoreWriter, Trajectory
 from mlip.data import store as store_module
 from mlip.data.writer import CHUNK_BYTES, FILTERS
-from mlip.graph.graph_builder import GraphBuilder
+from mlip.graph.labeled_graphs import EnergyLabels, LabeledGraphs
 from mlip.graph.loader import TrainingLoader
 from mlip.graph.order import EpochOrder, Source
-from mlip.graph.small_crystals import Structures, small_crystal_neighbors
+from mlip.graph.radius_graph import RadiusGraph
+from mlip.graph.small_crystals import small_crystal_neighbors
+from mlip.graph.structures import STRUCTURE_COLUMNS, Structures
 from mlip.graph.window import WINDOW
 
 CUTOFF = 5.0
@@ -91,7 +93,7 @@ def rates(loader: TrainingLoader, rounds: int, seconds: float) -> Iterator[float
 def measure(store: Store, n_workers: int, block: int, rounds: int, seconds: float) -> dict:
     """The loader as training uses it."""
     start = time.perf_counter()
-    builder = GraphBuilder(store, CUTOFF, np.zeros(119))
+    builder = LabeledGraphs(store, RadiusGraph(CUTOFF), EnergyLabels(np.zeros(119)))
     loader = TrainingLoader(builder, store.indices(), batch_size=BATCH_SIZE, block=block, n_workers=n_workers)
     ready = time.perf_counter()
     for _ in islice(loader, 64):  # threads or processes are up, buffers full
@@ -152,7 +154,7 @@ def windows_of(store: Store, block: int, first: int, rounds: int) -> list[np.nda
 
 def measure_block(store: Store, block: int, rounds: int) -> dict:
     """A window's frames read, and made into graphs."""
-    builder = GraphBuilder(store, CUTOFF, np.zeros(119))
+    builder = LabeledGraphs(store, RadiusGraph(CUTOFF), EnergyLabels(np.zeros(119)))
     columns = ("frames/cell", "frames/energy", "frames/stress", "atoms/number", "atoms/position", "atoms/force")
     drop_from_cache(store)
     read = microseconds_a_frame(lambda window: store.gather(columns, window), windows_of(store, block, 0, rounds + 2))
@@ -198,8 +200,7 @@ class ListsOnDisk:
 
 
 def _structures(store: Store, indices: np.ndarray) -> Structures:
-    columns = store.gather(("frames/cell", "frames/pbc", "atoms/position"), indices)
-    return Structures(columns["size"], columns["position"], columns["cell"], columns["pbc"].astype(bool))
+    return Structures.of_columns(store.gather(STRUCTURE_COLUMNS, indices))
 
 
 def measure_lists(folder: Path, store: Store, rounds: int) -> dict:

@@ -34,7 +34,7 @@ from jraph import GraphsTuple
 import mlip
 from mlip import MlipError, Potential
 from mlip.graph.batching import Shape, pad_batch
-from mlip.graph.crystal import crystal_graph
+from mlip.graph.radius_graph import crystal_graph
 from mlip.potential import evaluate_batch
 from mlip.runtime import set_up_jax
 

@@ -18,7 +18,7 @@ from jaxtyping import Int
 
 from mlip.data import Frame
 from mlip.graph.batching import ShapeLadder, deal, graph_sizes
-from mlip.graph.crystal import crystal_graph
+from mlip.graph.radius_graph import crystal_graph
 from mlip.graph.window import WINDOW
 
 CUTOFF = 5.0

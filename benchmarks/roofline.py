@@ -31,7 +31,7 @@ from side_by_side import machine, pin
 
 import mlip
 from mlip.graph.batching import ShapeLadder, graph_sizes, pad_batch, padded_fraction
-from mlip.graph.crystal import crystal_graph
+from mlip.graph.radius_graph import crystal_graph
 from mlip.potential import Potential, energies_forces_stress
 from mlip.runtime import set_up_jax
 from mlip.training import parallel

@@ -29,7 +29,7 @@ from jraph import GraphsTuple
 
 from mlip.data import Frame
 from mlip.graph.batching import Shape, graph_sizes, pad_batch
-from mlip.graph.crystal import crystal_graph
+from mlip.graph.labeled_graphs import EnergyLabels, labeled_graphs
 from mlip.models import config_class
 from mlip.runtime import set_up_jax
 from mlip.training import parallel, processes
@@ -58,7 +58,7 @@ def make_batch(copies: int) -> GraphsTuple:
         atoms = bulk("Si", cubic=True)
         atoms.rattle(0.05, seed=seed)
         frame = Frame(atoms.numbers, atoms.positions, atoms.cell[:], atoms.pbc, -40.0, 0 * atoms.positions, np.zeros(6))
-        graphs.append(crystal_graph(frame, RECIPE.model.cutoff, reference_energies=np.zeros(119)))
+        graphs += labeled_graphs([frame], RECIPE.model.inputs, EnergyLabels(np.zeros(119)))
     n_node, n_edge = (copies * graph_sizes(graphs).sum(0)).tolist()
     padded = pad_batch(copies * graphs, Shape(n_node + 1, n_edge, copies * STRUCTURES + 1))
     return jax.tree.map(lambda array: np.stack([array] * parallel.n_devices()), padded)

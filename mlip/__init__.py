@@ -13,6 +13,7 @@ _PUBLIC = {
     "load": "mlip.potential",
     "MLIPCalculator": "mlip.calculator",
     "relax": "mlip.relaxation",
+    "train": "mlip.training.loop",
     "RelaxResult": "mlip.relaxation",
     "Store": "mlip.data",
     "MlipError": "mlip.errors",
@@ -28,6 +29,7 @@ __all__ = [
     "__version__",
     "load",
     "relax",
+    "train",
 ]
 
 

@@ -20,8 +20,8 @@ from mlip.data.quality import COINCIDENT
 from mlip.data.records import Frame
 from mlip.errors import MlipError
 from mlip.graph.batching import Shape, pad_batch
-from mlip.graph.crystal import crystal_graph
 from mlip.graph.near import moved_near, whole_cells
+from mlip.graph.radius_graph import crystal_graph
 from mlip.graph.skin import is_list_complete
 from mlip.potential import Potential, evaluate_batch, open_potential
 from mlip.runtime import precision_scope, set_up_jax

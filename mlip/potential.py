@@ -27,8 +27,8 @@ from mlip.data.records import Frame
 from mlip.data.structures import as_structures
 from mlip.errors import MlipError
 from mlip.graph.batching import Shape, pack, pad_batch
-from mlip.graph.crystal import crystal_graph
-from mlip.graph.near import near_origin
+from mlip.graph.inputs import all_sound
+from mlip.graph.structures import Structures
 from mlip.model_description import description, fingerprint, html_table
 from mlip.model_file import check_shapes, read_model_file, write_model_file
 from mlip.models import build_model, check_elements, heads_of, parse_config, select_head
@@ -287,10 +287,7 @@ class Potential:
         set_up_jax()
         for index, structure in enumerate(structures):
             self.check_elements(structure.numbers, where=f"structure {index}")
-        graphs = [
-            crystal_graph(near_origin(structure), self.cutoff, dtype=np.dtype(dtype), index=index)
-            for index, structure in enumerate(structures)
-        ]
+        graphs = all_sound(self.config.inputs.graphs(Structures.of(structures), np.dtype(dtype).type))
         results: list[dict[str, Any]] = [{}] * len(graphs)
         for members, evaluation in self._evaluations(graphs, dtype, batch_edges):
             start = 0
@@ -407,14 +404,5 @@ def check_parameters(config: BaseModel, params: Any, where: str) -> None:
 
 def init_params(config: BaseModel, seed: int = 0) -> Any:
     """Random parameters of a model, float32."""
-    graph = jraph.GraphsTuple(
-        nodes={"species": jnp.ones(2, jnp.int32)},
-        edges={"vectors": jnp.ones((1, 3), jnp.float32)},
-        senders=jnp.zeros(1, jnp.int32),
-        receivers=jnp.zeros(1, jnp.int32),
-        globals={"head": jnp.zeros(2, jnp.int32)},
-        n_node=jnp.array([1, 1], jnp.int32),
-        n_edge=jnp.array([1, 0], jnp.int32),
-    )
     initialise = jax.jit(build_model(config).init)  # compiled, the unused forward pass costs nothing
-    return initialise(jax.random.key(seed), graph)["params"]
+    return initialise(jax.random.key(seed), config.inputs.example())["params"]

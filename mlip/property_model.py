@@ -21,11 +21,12 @@ from mlip.data.records import Frame
 from mlip.data.structures import as_structures
 from mlip.errors import MlipError
 from mlip.graph.batching import pack, pad_batch
+from mlip.graph.inputs import all_sound
 from mlip.graph.prototype import Prototype, prototype_batches
-from mlip.graph.shells import shell_graph
+from mlip.graph.structures import Structures
 from mlip.model_description import description, fingerprint, html_table
 from mlip.model_file import check_shapes, read_model_file, write_model_file
-from mlip.models import build_model, check_elements, example_batch, parse_config
+from mlip.models import build_model, check_elements, parse_config
 from mlip.programs import Jitted
 from mlip.runtime import ProductPrecision, precision_scope, products_in, set_up_jax
 
@@ -148,7 +149,7 @@ class PropertyModel:
         set_up_jax()
         for index, structure in enumerate(structures):
             self.check_elements(structure.numbers, where=f"structure {index}")
-        graphs = [self._graph(structure, index) for index, structure in enumerate(structures)]
+        graphs = all_sound(self.config.inputs.graphs(Structures.of(structures), np.dtype(dtype).type))
         shapes = evaluate.shapes(self.model, dtype)
         values = np.zeros(len(graphs))
         params = self.cast(dtype)
@@ -181,15 +182,6 @@ class PropertyModel:
             with precision_scope(dtype):
                 values.append(np.asarray(evaluate(self.model, params, batch))[:, 0])
         return self._in_units(np.concatenate(values)[: len(assignments)] if values else np.zeros(0))
-
-    def _graph(self, structure: Atoms | Frame, index: int):
-        config = self.config
-        try:
-            return shell_graph(
-                structure, config.n_neighbors, cutoff=config.cutoff, tolerance=config.shell_tolerance, index=index
-            )
-        except MlipError as error:
-            raise MlipError(error.what, where=f"structure {index}", fix=error.fix) from None
 
     def _in_units(self, outputs: Float[np.ndarray, " k"]) -> Float[np.ndarray, " k"]:
         return outputs.astype(np.float64) * self.metadata.std + self.metadata.mean
@@ -229,7 +221,7 @@ def init_parameters(config: BaseModel, seed: int = 0) -> Any:
     """Random parameters of a property model, float32."""
     initialise = jax.jit(build_model(config).init)  # compiled, the unused forward pass costs nothing
     # The default generator takes three times as long to compile, for a hundred arrays.
-    return initialise(jax.random.key(seed, impl="rbg"), example_batch(config))["params"]
+    return initialise(jax.random.key(seed, impl="rbg"), config.inputs.example())["params"]
 
 
 def check_parameters(config: BaseModel, params: Any, where: str) -> None:

@@ -4,6 +4,7 @@ An unknown key or a value of the wrong type is one line that names the key, the 
 """
 
 import difflib
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar, get_args
@@ -14,18 +15,36 @@ from pydantic import BaseModel, ValidationError
 from yaml import YAMLError
 
 from mlip.errors import MlipError
+from mlip.packaged import packaged_files
 
 Schema = TypeVar("Schema", bound=BaseModel)
 
 
 def read_recipe(path: str | Path, schema: type[Schema], overrides: Sequence[str] = ()) -> Schema:
-    """The recipe in the YAML file `path`; `overrides` are `key.key=value`, applied last.
+    """The recipe in the YAML file `path`, or mlip's of that name; `overrides` are `key.key=value`, applied last.
 
     Raises:
         MlipError: no such file, no YAML, an unknown key, a value that the schema refuses.
     """
     values, given = read_values(path, schema, overrides)
     return checked(schema, values, where=str(path), given=given)
+
+
+def find_recipe(name: str | Path) -> Path:
+    """The file of a recipe: a path of the user's, or one of mlip's recipes by its name, such as "mace-2d".
+
+    Raises:
+        MlipError: there is neither; names near ones.
+    """
+    path = Path(name)
+    if path.is_file():
+        return path
+    known = packaged_files("recipes")
+    if (found := known.get(str(name))) is not None:
+        return found
+    near = difflib.get_close_matches(str(name), known, n=3)
+    fix = f"did you mean {' or '.join(near)}?" if near else "give a YAML file, or a name that `mlip recipes` lists"
+    raise MlipError("no such recipe", where=str(name), fix=fix)
 
 
 def read_values(
@@ -36,9 +55,7 @@ def read_values(
     Raises:
         MlipError: no such file, no YAML, no mapping.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise MlipError("no such recipe", where=str(path), fix="give the path of a YAML file, see recipes/")
+    path = find_recipe(path)
     try:
         written = OmegaConf.load(path)
     except (YAMLError, OmegaConfBaseException, UnicodeDecodeError) as error:
@@ -51,6 +68,17 @@ def read_values(
     except OmegaConfBaseException as error:
         raise MlipError(_one_line(error), where=str(path)) from None
     return values, OmegaConf.to_container(given)
+
+
+def dotted(values: Mapping[str, Any]) -> list[str]:
+    """Nested values as a command line has them: {"train": {"epochs": 5}} is ["train.epochs=5"]."""
+    lines = []
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            lines += [f"{key}.{line}" for line in dotted(value)]
+        else:
+            lines.append(f"{key}={json.dumps(value, default=str)}")
+    return lines
 
 
 def _parse_overrides(overrides: Sequence[str]) -> DictConfig:

@@ -11,8 +11,9 @@ from ase.build import bulk
 
 from mlip.data import Frame
 from mlip.graph.batching import Shape, pad_batch
-from mlip.graph.crystal import crystal_graph
-from mlip.models import build_model, example_batch
+from mlip.graph.labeled_graphs import EnergyLabels, labeled_graphs
+from mlip.graph.radius_graph import crystal_graph
+from mlip.models import build_model
 from mlip.models.m3gnet import M3GNetConfig
 from mlip.models.mace import MACEConfig
 from mlip.potential import energies_forces_stress, init_params
@@ -78,7 +79,7 @@ def test_less_is_for_the_network_alone_and_not_for_positions_or_basis_functions(
 
 
 def test_products_of_a_property_model_are_made_in_full_by_default(tiny_cgat):
-    arguments = tiny_cgat.params, example_batch(tiny_cgat.config)
+    arguments = tiny_cgat.params, tiny_cgat.config.inputs.example()
     found = products(partial(evaluate, tiny_cgat.model), *arguments)
     assert len(found) > 5
     assert all(FULL in product for product in found)
@@ -103,7 +104,7 @@ def test_a_recipe_decides_on_training_steps_and_never_on_validation(precision):
 def labelled_batch():
     atoms = bulk("Si")
     frame = Frame(atoms.numbers, atoms.positions, atoms.cell[:], atoms.pbc, -9.0, np.zeros((2, 3)), np.zeros(6))
-    graph = crystal_graph(frame, CONFIGS["m3gnet"].cutoff, reference_energies=np.zeros(119))
+    (graph,) = labeled_graphs([frame], CONFIGS["m3gnet"].inputs, EnergyLabels(np.zeros(119)))
     return pad_batch([graph], Shape(3, len(graph.senders) + 5, 2))
 
 

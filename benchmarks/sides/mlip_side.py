@@ -19,7 +19,7 @@ from protocol import Job, serve, versions
 
 import mlip.potential
 from mlip.data import Frame, Store, StoreWriter, Trajectory
-from mlip.graph.graph_builder import GraphBuilder
+from mlip.graph.labeled_graphs import EnergyLabels, LabeledGraphs
 from mlip.graph.loader import TrainingLoader
 from mlip.potential import Potential, evaluate_batch
 from mlip.runtime import set_up_jax
@@ -138,7 +138,7 @@ def _training_batch(potential: Potential, frames, path: Path):
             )
             writer.add(Trajectory(f"crystal{index}", [frame], "unknown", 3), "train")
     with Store(path) as store:
-        build_graph = GraphBuilder(store, potential.cutoff, potential.reference_energies_by_z)
+        build_graph = LabeledGraphs(store, potential.config.inputs, EnergyLabels(potential.reference_energies_by_z))
         loader = TrainingLoader(build_graph, store.indices(), batch_size=len(frames))
         batch, _ = next(loader)
         loader.close()

@@ -54,10 +54,11 @@ def _options(
 
 
 def _register() -> None:
-    from mlip.cli import benchmark, convert, data, evaluate, export, info, relax, report, screen, train
+    from mlip.cli import benchmark, convert, data, evaluate, export, info, recipes, relax, report, screen, train
 
     app.add_typer(data.app, name="data")
     app.command("train")(train.train)
+    app.command("recipes")(recipes.recipes)
     app.command("export")(export.export)
     app.command("report")(report.report)
     app.command("evaluate")(evaluate.evaluate)

@@ -1,13 +1,12 @@
 """`mlip screen`: a recipe into candidates for new crystals."""
 
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 
 def screen(
-    recipe: Annotated[Path, typer.Argument(help="YAML file, see recipes/screening/ternaries.yaml.")],
+    recipe: Annotated[str, typer.Argument(help="YAML file, or a name that `mlip recipes` lists: screening/ternaries.")],
     overrides: Annotated[
         list[str] | None,
         typer.Argument(metavar="[KEY=VALUE]...", help="Values instead of the recipe's, e.g. keep.below=0.05."),

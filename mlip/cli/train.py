@@ -1,6 +1,5 @@
 """`mlip train`: a recipe into a potential or a property model, or a sweep of recipes into a table."""
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import typer
@@ -12,7 +11,7 @@ if TYPE_CHECKING:
 
 
 def train(
-    recipe: Path = typer.Argument(help="YAML file, see recipes/."),
+    recipe: str = typer.Argument(help="YAML file, or a name that `mlip recipes` lists."),
     overrides: list[str] = typer.Argument(
         None, metavar="[KEY=VALUE]...", help="Values instead of the recipe's, e.g. train.learning_rate=0.003."
     ),
@@ -25,8 +24,9 @@ def train(
     ),
     processes: int = typer.Option(None, envvar="MLIP_PROCESSES", min=1, help="How many train together."),
     process: int = typer.Option(None, envvar="MLIP_PROCESS", min=0, help="Which of them this is, from 0."),
-    sweep: Path = typer.Option(
-        None, help="YAML file of keys and lists of values: a run for each combination, and one table of all."
+    sweep: str = typer.Option(
+        None,
+        help="YAML file, or a name, of keys and lists of values: a run for each combination, and one table of all.",
     ),
     cluster: str = typer.Option(
         None, help="For a sweep, runs side by side on Dask: tcp://HOST:PORT, slurm:JOBS,cores=16,..., or local:N."
@@ -55,7 +55,7 @@ def train(
         run(resolved, resume=resume)
 
 
-def _sweep(recipe: Path, overrides, sweep: Path, cluster: str | None, *, dry_run: bool) -> None:
+def _sweep(recipe: str, overrides, sweep: str, cluster: str | None, *, dry_run: bool) -> None:
     from mlip.cli.tables import console, print_table
     from mlip.training.sweep import TABLE, plan_sweep, run_sweep, table_of
 

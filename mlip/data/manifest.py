@@ -5,7 +5,6 @@ shards there are), the manifest has the pattern of the names, and `mlip data fet
 """
 
 import re
-from importlib.resources import files
 from pathlib import Path
 from typing import Literal
 
@@ -13,6 +12,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 
 from mlip.errors import MlipError
+from mlip.packaged import packaged_files
 
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")
 
@@ -111,9 +111,5 @@ def read_manifest(path: Path) -> Manifest:
 
 
 def manifest_files() -> dict[str, Path]:
-    """Name -> file of the data sets that mlip knows: of a checkout's `datasets`, or as they were installed."""
-    package = Path(str(files("mlip")))
-    for folder in (package.parent / "datasets", package / "datasets"):
-        if found := {path.stem: path for path in folder.glob("*.yaml")}:
-            return found
-    return {}
+    """Name -> file of the data sets that mlip knows."""
+    return {name: path for name, path in packaged_files("datasets").items() if "/" not in name}

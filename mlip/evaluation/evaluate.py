@@ -21,7 +21,7 @@ from mlip.errors import MlipError
 from mlip.evaluation.comparison import Comparison, LabelledFrame, compare
 from mlip.evaluation.frame_errors import Errors
 from mlip.functionals import check_functionals
-from mlip.graph.crystal import crystal_graph
+from mlip.graph.radius_graph import crystal_graph
 from mlip.potential import Potential
 from mlip.runtime import precision_scope
 

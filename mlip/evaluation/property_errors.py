@@ -13,7 +13,7 @@ from mlip.data.store import Material
 from mlip.errors import MlipError
 from mlip.evaluation.split_errors import evenly_chosen
 from mlip.functionals import check_functionals
-from mlip.graph.shells import shell_graph
+from mlip.graph.structures import Structures
 from mlip.property_model import PropertyModel
 
 OF_CELL = ("volume",)
@@ -150,10 +150,9 @@ def evaluate_property(
 
 def _why_not(model: PropertyModel, frame: Frame) -> str | None:
     """Why nothing can be predicted; None if it can."""
-    config = model.config
     try:
         model.check_elements(frame.numbers)
-        shell_graph(frame, config.n_neighbors, cutoff=config.cutoff, tolerance=config.shell_tolerance)
+        (graph,) = model.config.inputs.graphs(Structures.of([frame]))
     except MlipError as error:
         return error.what
-    return None
+    return graph.what if isinstance(graph, MlipError) else None

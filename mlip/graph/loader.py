@@ -19,7 +19,7 @@ from jaxtyping import Int
 from mlip.errors import MlipError
 from mlip.graph import window
 from mlip.graph.batching import Padding, Shape, ShapeLadder, nothing_like, shape_of
-from mlip.graph.graph_builder import BuildsGraphs
+from mlip.graph.labeled_graphs import LabeledGraphs
 from mlip.graph.order import EpochOrder, Source, Windows
 from mlip.graph.prefetch import Gather, alone, batches_of, prefetched
 from mlip.graph.window import BatchMaker, EvaluationWindow, TrainingWindow, measure_sizes, to_be_counted
@@ -93,7 +93,7 @@ class TrainingLoader:
 
     def __init__(
         self,
-        build_graphs: BuildsGraphs,
+        build_graphs: LabeledGraphs,
         frames: Int[np.ndarray, " k"] | Sequence[Source],
         *,
         batch_size: int,
@@ -206,7 +206,7 @@ class EvaluationLoader:
 
     def __init__(
         self,
-        build_graphs: BuildsGraphs,
+        build_graphs: LabeledGraphs,
         indices: Int[np.ndarray, " k"],
         *,
         batch_size: int,

@@ -7,6 +7,7 @@ Two things make the graph smaller, exactly. Edges with equal ends and shell carr
 multiplicity. Atoms that the graph cannot tell apart have equal features: they are one node, with its multiplicity.
 """
 
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import jraph
@@ -17,8 +18,10 @@ from jaxtyping import Bool, Float, Int
 from mlip.data.quality import COINCIDENT
 from mlip.data.records import Frame
 from mlip.errors import MlipError
+from mlip.graph.inputs import check_numbers
 from mlip.graph.neighbors import complete_cell, neighbor_list
 from mlip.graph.quotient import equal_nodes
+from mlip.graph.structures import Structures
 
 MAX_ELEMENTS = 10
 """Distinct elements of a crystal: nine is the most in Materials Project and ALEXANDRIA."""
@@ -125,13 +128,42 @@ def _by_shell(found, distances, counts, shells, begins, tolerance: float) -> Nei
     )
 
 
+@dataclass(frozen=True)
+class ShellGraph:
+    """The nearest neighbors of each atom by shells; graphs are those of `shell_graph`."""
+
+    n_neighbors: int = 24
+    cutoff: float = 18.0
+    """A; as far as neighbors are searched."""
+    tolerance: float = 1e-8
+    """A; distances that differ by less from the first of their shell belong to it."""
+
+    def graphs(self, structures: Structures, dtype: type = np.float32) -> list[jraph.GraphsTuple | MlipError]:
+        """A graph of each structure, or why there can be none; shells are whole numbers, so `dtype` changes nothing."""
+        return [self._graph(frame) for frame in structures.frames()]
+
+    def _graph(self, frame: Frame) -> jraph.GraphsTuple | MlipError:
+        try:
+            return shell_graph(frame, self.n_neighbors, cutoff=self.cutoff, tolerance=self.tolerance)
+        except MlipError as error:
+            return error
+
+    def example(self) -> jraph.GraphsTuple:
+        """A node and an edge."""
+        one, index = np.ones(1, np.float32), np.zeros(1, np.int32)
+        return jraph.GraphsTuple(
+            nodes={"species": index, "multiplicity": one},
+            edges={"shell": index, "multiplicity": one},
+            senders=index,
+            receivers=index,
+            globals={"elements": index[None], "fractions": one[None]},
+            n_node=index + 1,
+            n_edge=index + 1,
+        )
+
+
 def shell_graph(
-    structure: Frame | Atoms,
-    n_neighbors: int = 24,
-    *,
-    cutoff: float = 18.0,
-    tolerance: float = 1e-8,
-    index: int = -1,
+    structure: Frame | Atoms, n_neighbors: int = 24, *, cutoff: float = 18.0, tolerance: float = 1e-8
 ) -> jraph.GraphsTuple:
     """The graph of one structure, without padding.
 
@@ -139,32 +171,25 @@ def shell_graph(
     edges: `shell` (e,) int32; `multiplicity` (e,) float32; `senders` the centres, `receivers` the neighbours on
         their lists, ascending.
     globals: `elements` (1, 10) int32 distinct atomic numbers in order of appearance, 0 where there are fewer;
-        `fractions` (1, 10) float32 of the atoms; `frame` (1,) int32.
+        `fractions` (1, 10) float32 of the atoms.
 
     Raises:
-        MlipError: no atoms, more than ten elements, and what `neighbor_shells` raises.
+        MlipError: no atoms, numbers that are no elements, more than ten elements, and what `neighbor_shells` raises.
     """
     numbers = np.asarray(structure.numbers, np.int32)
-    where = f"frame {index}" if index >= 0 else None
-    if not len(numbers):
-        raise MlipError("the structure has no atoms", where=where)
-    try:
-        shells = neighbor_shells(
-            np.asarray(structure.positions, float),
-            np.asarray(structure.cell, float),
-            np.asarray(structure.pbc, bool),
-            n_neighbors,
-            cutoff=cutoff,
-            tolerance=tolerance,
-        )
-        elements, fractions = composition(numbers)
-    except MlipError as error:
-        raise MlipError(error.what, where=where, fix=error.fix) from None
+    check_numbers(numbers)
+    shells = neighbor_shells(
+        np.asarray(structure.positions, float),
+        np.asarray(structure.cell, float),
+        np.asarray(structure.pbc, bool),
+        n_neighbors,
+        cutoff=cutoff,
+        tolerance=tolerance,
+    )
+    elements, fractions = composition(numbers)
     centres = np.repeat(np.arange(len(numbers)), n_neighbors)
     graph = merged_graph(numbers, centres, shells.neighbors.ravel(), shells.shells.ravel())
-    return graph._replace(
-        globals={"elements": elements[None], "fractions": fractions[None], "frame": np.array([index], np.int32)}
-    )
+    return graph._replace(globals={"elements": elements[None], "fractions": fractions[None]})
 
 
 def merged_graph(

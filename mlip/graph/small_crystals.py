@@ -15,6 +15,7 @@ from jaxtyping import Bool, Float, Int
 from mlip.data.quality import COINCIDENT
 from mlip.data.ragged import rows_of
 from mlip.graph.neighbors import FAR, Neighbors
+from mlip.graph.structures import Structures
 
 MOST_PAIRS = 1 << 17
 """Pairs of an atom and an image to try for one crystal; with more of them, vesin's boxes are faster."""
@@ -24,18 +25,6 @@ _AT_ONCE = 1 << 17
 
 _ROUNDING = 1e-9
 """By which squared distances (A^2) from a matrix product may be off, generously; those found are computed again."""
-
-
-class Structures(NamedTuple):
-    """Many structures, their atoms one after another."""
-
-    sizes: Int[np.ndarray, " k"]
-    """Atoms of each."""
-    positions: Float[np.ndarray, "a 3"]
-    """A."""
-    cells: Float[np.ndarray, "k 3 3"]
-    """Rows are the lattice vectors, A."""
-    pbc: Bool[np.ndarray, "k 3"]
 
 
 def small_crystal_neighbors(structures: Structures, cutoff: float) -> list[Neighbors | None]:
@@ -58,7 +47,7 @@ def small_crystal_neighbors(structures: Structures, cutoff: float) -> list[Neigh
 
 def _are_sound(structures: Structures) -> Bool[np.ndarray, " k"]:
     """Periodic in all directions, with a volume, all numbers finite and not far out."""
-    sizes, positions, cells, pbc = structures
+    sizes, _, positions, cells, pbc = structures
     lengths = np.sqrt((cells**2).sum(-1))
     volumes = np.abs((np.cross(cells[:, 0], cells[:, 1]) * cells[:, 2]).sum(-1))
     are_sound = pbc.all(1) & (sizes > 0) & (volumes > 1e-9 * lengths.prod(1)) & (volumes < np.inf)

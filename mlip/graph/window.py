@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Int
 
 from mlip.graph.batching import ShapeLadder, deal, graph_sizes, pad_batch
-from mlip.graph.graph_builder import BuildsGraphs
+from mlip.graph.labeled_graphs import LabeledGraphs
 from mlip.graph.order import EpochOrder, Windows
 
 WINDOW = 4096
@@ -25,7 +25,7 @@ _COUNTED = 32768
 class BatchMaker:
     """Frames -> batches of steps, each with a leading axis of devices."""
 
-    build_graphs: BuildsGraphs
+    build_graphs: LabeledGraphs
     nothing: jraph.GraphsTuple
     """A graph without atoms: for a device, or a process, that the last window leaves without structures."""
     ladder: ShapeLadder
@@ -88,7 +88,7 @@ class EvaluationWindow:
         return self.make_batches(self.indices[first:last], n_steps)
 
 
-def measure_sizes(build_graphs: BuildsGraphs, indices: Int[np.ndarray, " k"]) -> Int[np.ndarray, "s 2"]:
+def measure_sizes(build_graphs: LabeledGraphs, indices: Int[np.ndarray, " k"]) -> Int[np.ndarray, "s 2"]:
     """Atoms and edges of at most 1024 of the frames: what shapes and mean neighbours come from.
 
     They are evenly spread over the frames sorted by their atoms, so that their mean is off by one per cent where that

@@ -1,14 +1,15 @@
 """The registry of models: a name in a config leads to its config class and its flax module.
 
-A model is a file here and a line in `_MODELS`. Its module has the attribute `config` (frozen pydantic, JSON
-round-trip, with `model` = its registry name, `cutoff` in A and the atomic `known_numbers`) and maps a graph whose
-edges carry "vectors" to an energy per node. A config may name the fields that training measures where a recipe leaves
-them out, `measured_on_data`, of those that `mlip.training.measured` knows.
+A model is a file here and a line in `_MODELS`. Its module has the attribute `config`: frozen pydantic, JSON
+round-trip, with `model` = its registry name, the atomic `known_numbers`, and `inputs`, what it reads of a structure
+(`mlip.graph.inputs`). A network of a potential maps a graph whose edges carry "vectors" to an energy per node; one of a
+property maps what its inputs give to (value, uncertainty) per structure. A config may name the fields that training
+measures where a recipe leaves them out, `measured_on_data`, of those that `mlip.training.measured` knows.
 """
 
 from collections.abc import Iterable
 from importlib import import_module
-from typing import Any
+from typing import Any, Literal, NamedTuple
 
 from ase.data import atomic_numbers
 from flax import linen as nn
@@ -16,43 +17,49 @@ from pydantic import BaseModel, ValidationError
 
 from mlip.errors import MlipError
 
+Target = Literal["energy", "property"]
+
+
+class _Entry(NamedTuple):
+    module: str
+    config: str
+    network: str
+    target: Target
+
+
 _MODELS = {
-    "mace": ("mlip.models.mace", "MACEConfig", "MACE"),
-    "m3gnet": ("mlip.models.m3gnet", "M3GNetConfig", "M3GNet"),
+    "mace": _Entry("mlip.models.mace", "MACEConfig", "MACE", "energy"),
+    "m3gnet": _Entry("mlip.models.m3gnet", "M3GNetConfig", "M3GNet", "energy"),
+    "cgat": _Entry("mlip.models.cgat", "CGATConfig", "CGAT", "property"),
 }
-_PROPERTY_MODELS = {
-    "cgat": ("mlip.models.cgat", "CGATConfig", "CGAT"),
-}
-"""Their modules map a batch of their own kind to a prediction a crystal; `example_batch(config)` is a small one."""
 
 
-def model_names() -> list[str]:
-    """The names that a potential's `model` may have."""
-    return sorted(_MODELS)
+def model_names(target: Target | None = None) -> list[str]:
+    """The names that `model` may have in a config, of networks of potentials ("energy"), of properties, or of both."""
+    return sorted(name for name, entry in _MODELS.items() if target in (None, entry.target))
 
 
-def property_model_names() -> list[str]:
-    """The names that a property model's `model` may have."""
-    return sorted(_PROPERTY_MODELS)
+def target_of(config: BaseModel) -> Target:
+    """Whether a network is one of a potential ("energy") or of a property."""
+    return _entry(config.model).target
 
 
-def example_batch(config: BaseModel) -> Any:
-    """What a property model can be initialised with."""
-    return import_module(_PROPERTY_MODELS[config.model][0]).example_batch(config)
-
-
-def _lookup(name: str) -> tuple[type[BaseModel], type[nn.Module]]:
-    known = _MODELS | _PROPERTY_MODELS
-    if name not in known:
-        raise MlipError(f"unknown model {name!r}", where="model", fix=f"one of: {', '.join(sorted(known))}")
-    module, config, model = known[name]
-    room = import_module(module)
-    return getattr(room, config), getattr(room, model)
+def _entry(name: str) -> _Entry:
+    if name not in _MODELS:
+        raise MlipError(f"unknown model {name!r}", where="model", fix=f"one of: {', '.join(model_names())}")
+    return _MODELS[name]
 
 
 def config_class(name: str) -> type[BaseModel]:
     """The pydantic class of the model `name`."""
-    return _lookup(name)[0]
+    entry = _entry(name)
+    return getattr(import_module(entry.module), entry.config)
+
+
+def build_model(config: BaseModel) -> nn.Module:
+    """The flax module of a config."""
+    entry = _entry(config.model)
+    return getattr(import_module(entry.module), entry.network)(config)
 
 
 def parse_config(values: dict[str, Any]) -> BaseModel:
@@ -91,9 +98,4 @@ def heads_of(config: BaseModel) -> tuple[str, ...]:
 
 def select_head(config: BaseModel, params: dict, head: str) -> tuple[BaseModel, dict]:
     """Config and parameters of one of the `config.heads`, by itself; a model that has several knows how."""
-    return import_module(_MODELS[config.model][0]).select_head(config, params, head)
-
-
-def build_model(config: BaseModel) -> nn.Module:
-    """The flax module of a config."""
-    return _lookup(config.model)[1](config)
+    return import_module(_entry(config.model).module).select_head(config, params, head)

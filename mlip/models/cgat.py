@@ -22,6 +22,7 @@ from jaxtyping import Array, Float
 from pydantic import BaseModel, ConfigDict, Field
 
 from mlip.graph.prototype import PrototypeBatch
+from mlip.graph.shells import ShellGraph
 from mlip.models.crystal_layout import AlikeCrystals, Layout, PackedCrystals
 from mlip.models.hypernetwork import Hypernetwork
 from mlip.models.roost import Roost
@@ -53,6 +54,11 @@ class CGATConfig(BaseModel):
     )
     element_features: int = Field(200, ge=1, description="length of the elements' vectors")
     max_atomic_number: int = Field(103, ge=1, le=118)
+
+    @property
+    def inputs(self) -> ShellGraph:
+        """What the network reads of a structure."""
+        return ShellGraph(self.n_neighbors, self.cutoff, self.shell_tolerance)
 
     @property
     def known_numbers(self) -> range:
@@ -271,17 +277,3 @@ class ResidualNetwork(nn.Module):
                 change *= self.param(f"weight_{block}", nn.initializers.zeros_init(), ())
             x = change + kept
         return linear(2, x.shape[-1], "out")(x)
-
-
-def example_batch(config: CGATConfig) -> jraph.GraphsTuple:
-    """A node and an edge, to begin parameters with."""
-    one, index = jnp.ones(1, jnp.float32), jnp.zeros(1, jnp.int32)
-    return jraph.GraphsTuple(
-        nodes={"species": index, "multiplicity": one},
-        edges={"shell": index, "multiplicity": one},
-        senders=index,
-        receivers=index,
-        globals={"elements": index[None], "fractions": one[None]},
-        n_node=index + 1,
-        n_edge=index + 1,
-    )

@@ -21,6 +21,7 @@ from flax import linen as nn
 from jaxtyping import Array, Float, Int
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from mlip.graph.radius_graph import RadiusGraph
 from mlip.models.angular import racah_harmonics
 from mlip.models.radial import smooth_bessel_basis, smoothstep_cutoff, spherical_bessel_basis
 
@@ -57,6 +58,11 @@ class M3GNetConfig(BaseModel):
         if self.three_body_cutoff > self.cutoff:
             raise ValueError(f"three_body_cutoff ({self.three_body_cutoff}) is longer than cutoff ({self.cutoff})")
         return self
+
+    @property
+    def inputs(self) -> RadiusGraph:
+        """What the network reads of a structure."""
+        return RadiusGraph(self.cutoff)
 
     @property
     def known_numbers(self) -> range:

@@ -22,6 +22,7 @@ from flax import linen as nn
 from jaxtyping import Array, Float, Int
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from mlip.graph.radius_graph import RadiusGraph
 from mlip.models.edge_blocks import EdgeBlocks, edge_blocks
 from mlip.models.mace_radial import agnesi_transform, bessel_functions, polynomial_cutoff
 from mlip.models.symmetric_contraction import SymmetricContraction, wigner_3j
@@ -86,6 +87,11 @@ class MACEConfig(BaseModel):
         if self.max_l > self.max_ell:
             raise ValueError(f"max_l ({self.max_l}) is higher than max_ell ({self.max_ell})")
         return self
+
+    @property
+    def inputs(self) -> RadiusGraph:
+        """What the network reads of a structure."""
+        return RadiusGraph(self.cutoff)
 
     @property
     def known_numbers(self) -> tuple[int, ...]:

@@ -15,7 +15,7 @@ from jaxtyping import Bool, Float
 from mlip.data.records import Frame
 from mlip.data.structures import check_occupancies
 from mlip.errors import MlipError
-from mlip.graph.crystal import crystal_graph
+from mlip.graph.radius_graph import crystal_graph
 from mlip.potential import Potential
 from mlip.relaxation.batch import Fixed, State
 from mlip.relaxation.cell import (
@@ -118,7 +118,7 @@ class Relaxing:
         _check_density(cell, self.atoms.pbc, len(self), cutoff + skin, where)
         frame = Frame(self.atoms.numbers, positions, cell, self.atoms.pbc)
         dtype = self.state.displacements.dtype
-        self.graph = crystal_graph(frame, cutoff + skin, dtype=dtype, index=self.index)
+        self.graph = crystal_graph(frame, cutoff + skin, dtype=dtype)
         had_neighbours = _has_neighbours(self.graph, cutoff) if self.fixed is None else self.fixed.had_neighbours
         self.fixed = Fixed(
             start=start.astype(dtype),

@@ -15,7 +15,7 @@ def training_batches(task: Task, store: Store, data: TrainingData, epoch: Epoch)
     # The parts that a device goes through one after another are to the loader as many devices.
     options["n_devices"] *= recipe.train.accumulate
     return TrainingLoader(
-        task.graph_builder(store, data),
+        task.graphs(store, data),
         list(epoch.sources.values()),
         batch_size=recipe.train.batch_size,
         n_frames=epoch.n_frames,
@@ -30,7 +30,7 @@ def validation_batches(task: Task, store: Store, data: TrainingData) -> Evaluati
     """The validation frames, once, always in the same order."""
     train = task.recipe.train
     batch_size = max(1, train.batch_size // train.accumulate)
-    return EvaluationLoader(task.graph_builder(store, data), data.validation, batch_size=batch_size, **_sharing())
+    return EvaluationLoader(task.graphs(store, data), data.validation, batch_size=batch_size, **_sharing())
 
 
 def _sharing() -> dict[str, Any]:

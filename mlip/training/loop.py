@@ -4,6 +4,7 @@ import time
 from contextlib import ExitStack
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -14,6 +15,7 @@ from mlip.data import Store
 from mlip.errors import MlipError
 from mlip.graph.loader import BatchStatistics, TrainingLoader
 from mlip.models import check_elements
+from mlip.recipe_reading import dotted
 from mlip.runtime import ProductPrecision, precision_scope, set_up_jax
 from mlip.training import parallel, processes
 from mlip.training.batches import training_batches, validation_batches
@@ -25,6 +27,7 @@ from mlip.training.monitor import Monitor, SentStep
 from mlip.training.provenance import provenance_of
 from mlip.training.quantity import describe, errors_of
 from mlip.training.recipe import Recipe
+from mlip.training.recipe_file import load_recipe
 from mlip.training.report.curves import plot_learning_curves
 from mlip.training.run_folder import RunFolder, open_run_folder, store_fingerprint
 from mlip.training.schedule import Improvement, Plan
@@ -35,8 +38,16 @@ from mlip.training.tasks import task_of
 from mlip.training.terms import add_terms
 
 
-def train(recipe: Recipe, *, resume: bool = False, quiet: bool = False) -> Path:
-    """Run `recipe`, or go on with it where it stopped; returns the path of the exported model.
+def train(recipe: Recipe | str | Path, *, resume: bool = False, quiet: bool = False, **values: Any) -> Path:
+    """Run a recipe, or go on with it where it stopped; returns the path of the exported model.
+
+        mlip.train("m3gnet-pbesol", data={"store": "store.h5"}, out="runs/first", train={"epochs": 50})
+
+    Args:
+        recipe: a YAML file, the name of one of mlip's recipes (`mlip recipes` lists them), or one that was read.
+        resume: go on with the run in the recipe's folder.
+        quiet: print nothing.
+        values: sections of the recipe with values that take the place of its own.
 
     Within `processes.joined` all processes call this alike, and the first one writes.
 
@@ -45,6 +56,10 @@ def train(recipe: Recipe, *, resume: bool = False, quiet: bool = False) -> Path:
             fit the recipe; too many steps were not finite.
     """
     started = time.perf_counter()
+    if not isinstance(recipe, Recipe):
+        recipe = load_recipe(recipe, dotted(values))
+    elif values:
+        raise TypeError("values are for a recipe that is read; this one has been")
     set_up_jax()
     with open_store(recipe) as store:
         fingerprint = store_fingerprint(store)

@@ -19,7 +19,7 @@ from pydantic import (
     model_validator,
 )
 
-from mlip.models import property_model_names
+from mlip.models import target_of
 from mlip.runtime import ProductPrecision
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
@@ -328,7 +328,7 @@ class Recipe(_Section):
 
     @model_validator(mode="after")
     def _one_thing_is_learned(self):
-        is_property_model = self.model.model in property_model_names()
+        is_property_model = target_of(self.model) == "property"
         if is_property_model != (self.property is not None):
             needs = "needs the section property" if is_property_model else "is a potential: it learns no property"
             raise ValueError(f"{self.model.model} {needs}")

@@ -10,13 +10,13 @@ from typing import Any
 
 from mlip.errors import MlipError
 from mlip.model_file import read_model_file
-from mlip.models import config_class, model_names, property_model_names
+from mlip.models import config_class, model_names
 from mlip.recipe_reading import checked, read_values
 from mlip.training.recipe import InitRecipe, Recipe
 
 
 def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
-    """Read the recipe in the YAML file `path`; `overrides` are `key.key=value`, applied last.
+    """Read the recipe in the YAML file `path`, or mlip's of that name; `overrides` are `key.key=value`, applied last.
 
     Raises:
         MlipError: for anything in it that cannot be run as written.
@@ -47,12 +47,11 @@ def read_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
         values = values | {"model": _model_of(values["init_from"], origin)}
     model = values.get("model")
     if isinstance(model, dict):  # which keys this section has depends on the model that it names
-        known = [*model_names(), *property_model_names()]
-        if model.get("model") not in known:
+        if model.get("model") not in model_names():
             raise MlipError(
                 f"model.model: no model is called {model.get('model')!r}",
                 where=str(path),
-                fix=f"one of: {', '.join(known)}",
+                fix=f"one of: {', '.join(model_names())}",
             )
         schema = config_class(model["model"])
         values = values | {"model": checked(schema, model, section=("model",), **origin)}

@@ -22,6 +22,7 @@ from mlip.cluster import cluster_client
 from mlip.code_version import CODE_VERSION, check_same_code
 from mlip.errors import MlipError
 from mlip.output_paths import make_folder
+from mlip.recipe_reading import find_recipe
 from mlip.training.log import read_metrics
 from mlip.training.loop import train
 from mlip.training.recipe import Recipe
@@ -56,13 +57,13 @@ class SweepResult:
     error: str = ""
 
 
-def plan_sweep(recipe: Path, overrides: Sequence[str], sweep: Path) -> list[SweepRun]:
+def plan_sweep(recipe: str | Path, overrides: Sequence[str], sweep: str | Path) -> list[SweepRun]:
     """The runs of a sweep, all of their recipes checked.
 
     Raises:
         MlipError: for anything in one of them that cannot be run as written.
     """
-    grid = _read_grid(sweep)
+    grid = _read_grid(find_recipe(sweep))
     first = load_recipe(recipe, [*overrides, *_overrides(next(_combinations(grid)))])
     out = first.out
     return [

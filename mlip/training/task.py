@@ -10,15 +10,15 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
+import numpy as np
 from flax import linen as nn
 from jaxtyping import Array, Float, Int, PyTree
 from jraph import GraphsTuple
-from numpy import ndarray
 from pydantic import BaseModel
 
 from mlip.data import Store
 from mlip.errors import MlipError
-from mlip.graph.graph_builder import BuildsGraphs
+from mlip.graph.labeled_graphs import LabeledGraphs, Labels
 from mlip.models import build_model
 from mlip.runtime import ProductPrecision
 from mlip.training.log import RunLog
@@ -32,8 +32,8 @@ from mlip.training.terms import Counts, Terms
 class TrainingData(Protocol):
     """What a run learns from; indices are those of its store's frames."""
 
-    train: Int[ndarray, " k"]
-    validation: Int[ndarray, " v"]
+    train: Int[np.ndarray, " k"]
+    validation: Int[np.ndarray, " v"]
     """May be empty."""
 
     @property
@@ -45,7 +45,7 @@ class TrainingData(Protocol):
         """One name; of a mixture all of them, joined by '+'."""
 
     @property
-    def scale(self) -> Float[ndarray, "*h"]:
+    def scale(self) -> Float[np.ndarray, "*h"]:
         """The target's unit times one of the network's output; for several heads one each."""
 
     def describe(self) -> str:
@@ -55,7 +55,7 @@ class TrainingData(Protocol):
 class ReplayingData(TrainingData, Protocol):
     """Of a task whose recipes may have `data.replay`."""
 
-    replayed: Int[ndarray, " r"]
+    replayed: Int[np.ndarray, " r"]
     """Some of these come along in each epoch, as the recipe says."""
 
 
@@ -124,8 +124,13 @@ class Task(ABC):
         """
 
     @abstractmethod
-    def graph_builder(self, store: Store, data: TrainingData) -> BuildsGraphs:
+    def labels(self, store: Store, data: TrainingData) -> Labels:
+        """What the network learns of each frame of the store."""
+
+    def graphs(self, store: Store, data: TrainingData) -> LabeledGraphs:
         """Frames of the store as the network reads them, with the labels that it learns."""
+        dtype = np.dtype(self.recipe.train.precision).type
+        return LabeledGraphs(store, self.recipe.model.inputs, self.labels(store, data), dtype)
 
     @abstractmethod
     def label_counts(self, graph: GraphsTuple) -> Counts:

@@ -19,29 +19,26 @@ from mlip.graph.batching import (
     padded_fraction,
     shape_of,
 )
-from mlip.graph.crystal import crystal_graph
+from mlip.graph.labeled_graphs import EnergyLabels, labeled_graphs
+from mlip.graph.radius_graph import RadiusGraph, crystal_graph
 
 
 def labelled_graphs():
     structures = [bulk("NaCl", "rocksalt", a=5.64), bulk("Cs", "bcc", a=9.0), molecule("C6H6"), bulk("Si") * (2, 1, 1)]
     rng = np.random.default_rng(0)
-    return [
-        crystal_graph(
-            Frame(
-                a.numbers,
-                a.positions,
-                a.cell[:],
-                a.pbc,
-                energy=float(k),
-                forces=rng.normal(size=(len(a), 3)),
-                stress=rng.normal(size=6),
-            ),
-            5.0,
-            reference_energies=np.zeros(119),
-            index=10 + k,
+    frames = [
+        Frame(
+            a.numbers,
+            a.positions,
+            a.cell[:],
+            a.pbc,
+            energy=float(k),
+            forces=rng.normal(size=(len(a), 3)),
+            stress=rng.normal(size=6),
         )
         for k, a in enumerate(structures)
     ]
+    return labeled_graphs(frames, RadiusGraph(5.0), EnergyLabels(np.zeros(119)))
 
 
 def unpad(batch):
@@ -92,7 +89,7 @@ def test_padding_is_the_last_graph_and_touches_no_atom():
     assert (np.diff(batch.receivers) >= 0).all()
     for label in (batch.nodes["forces"][n_node:], batch.globals["energy"][4:], batch.globals["stress"][4:]):
         assert np.isnan(label).all()
-    assert batch.globals["frame"].tolist() == [10, 11, 12, 13, -1, -1, -1]
+    assert batch.globals["frame"].tolist() == [0, 1, 2, 3, -1, -1, -1]
     assert (batch.globals["cell"][4:] == np.eye(3)).all()
     assert graph_mask(batch).tolist() == [True] * 4 + [False] * 3
 

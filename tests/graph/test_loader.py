@@ -17,10 +17,10 @@ from mlip.data import Frame, Store, StoreWriter, Trajectory
 from mlip.errors import MlipError
 from mlip.graph import window
 from mlip.graph.batching import Shape
-from mlip.graph.crystal import crystal_graph
-from mlip.graph.graph_builder import GraphBuilder
+from mlip.graph.labeled_graphs import EnergyLabels, LabeledGraphs, labeled_graphs
 from mlip.graph.loader import EvaluationLoader, TrainingLoader
 from mlip.graph.order import Source
+from mlip.graph.radius_graph import RadiusGraph
 from tests.clean_process import with_peak_memory
 
 CUTOFF = 4.0
@@ -66,7 +66,7 @@ def _small_windows(monkeypatch):
 def training_loader(store, indices=None, **options) -> TrainingLoader:
     indices = store.indices() if indices is None else indices
     options = {"batch_size": 12, "seed": 5} | options
-    return TrainingLoader(GraphBuilder(store, CUTOFF, REFERENCE), indices, **options)
+    return TrainingLoader(LabeledGraphs(store, RadiusGraph(CUTOFF), EnergyLabels(REFERENCE)), indices, **options)
 
 
 def epoch_of(loader: TrainingLoader) -> list:
@@ -105,7 +105,7 @@ def test_every_graph_of_a_batch_is_the_graph_of_its_frame(store):
             for g, frame in enumerate(part.globals["frame"].tolist()):
                 if frame < 0:
                     continue
-                expected = crystal_graph(store.frame(frame), CUTOFF, reference_energies=REFERENCE, index=frame)
+                expected = labeled_graphs([store.frame(frame)], RadiusGraph(CUTOFF), EnergyLabels(REFERENCE))[0]
                 nodes = slice(first_nodes[g], first_nodes[g] + part.n_node[g])
                 edges = slice(first_edges[g], first_edges[g] + part.n_edge[g])
                 positions, cell = part.nodes["positions"], part.globals["cell"][g]
@@ -234,7 +234,7 @@ def test_processes_share_each_epoch_in_steps_of_one_shape(store, process_count, 
 
 @pytest.mark.parametrize("n_frames", [N_FRAMES, 50, 49, 1])
 def test_processes_share_an_evaluation_in_steps_of_one_shape(store, n_frames):
-    build_graph = GraphBuilder(store, CUTOFF, REFERENCE)
+    build_graph = LabeledGraphs(store, RadiusGraph(CUTOFF), EnergyLabels(REFERENCE))
 
     def share(process) -> list:
         loader = EvaluationLoader(build_graph, store.indices()[:n_frames], batch_size=12, **process)
@@ -338,7 +338,7 @@ def test_statistics_say_what_is_in_the_batch_and_how_much_is_padding(store):
 @pytest.mark.parametrize("n_devices", [1, 3])
 @pytest.mark.parametrize("n_frames", [N_FRAMES, 50, 1, 0])
 def test_evaluation_sees_every_frame_once_and_always_in_the_same_order(store, n_frames, n_devices):
-    build_graph = GraphBuilder(store, CUTOFF, REFERENCE)
+    build_graph = LabeledGraphs(store, RadiusGraph(CUTOFF), EnergyLabels(REFERENCE))
     loader = EvaluationLoader(build_graph, store.indices()[:n_frames], batch_size=12, n_devices=n_devices)
     batches = [batch for batch, _ in loader]
     assert len(batches) == len(loader) == -(-n_frames // 12)

@@ -4,10 +4,10 @@ import ase.build
 import numpy as np
 import pytest
 from ase import Atoms
+from mlip.graph.radius_graph import crystal_graph
 
 import mlip
 from mlip.data import Frame
-from mlip.graph.crystal import crystal_graph
 from mlip.graph.near import FARTHEST, near_origin
 from tests.relaxation.morse import morse_potential
 

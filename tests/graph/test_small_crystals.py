@@ -7,16 +7,12 @@ from ase.build import bulk, fcc111, molecule
 from ase.io import iread
 
 from mlip.graph.neighbors import neighbor_list
-from mlip.graph.small_crystals import Structures, small_crystal_neighbors
+from mlip.graph.small_crystals import small_crystal_neighbors
+from mlip.graph.structures import Structures
 
 
 def structures_of(crystals: list[Atoms]) -> Structures:
-    return Structures(
-        np.array([len(atoms) for atoms in crystals]),
-        np.concatenate([atoms.positions for atoms in crystals]),
-        np.array([atoms.cell.array for atoms in crystals]),
-        np.array([atoms.pbc for atoms in crystals]),
-    )
+    return Structures.of(crystals)
 
 
 def random_crystals() -> list[Atoms]:

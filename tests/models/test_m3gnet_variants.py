@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.special import eval_legendre
 
-from mlip.graph.crystal import crystal_graph
+from mlip.graph.radius_graph import crystal_graph
 from mlip.models import parse_config
 from mlip.models.m3gnet import (
     AngularBasis,

@@ -11,7 +11,7 @@ from ase.build import bulk
 from mlip import MLIPCalculator, load
 from mlip.errors import MlipError
 from mlip.graph.batching import Shape, pad_batch
-from mlip.graph.crystal import crystal_graph
+from mlip.graph.radius_graph import crystal_graph
 from mlip.models.mace import MACEConfig
 from mlip.potential import Head, Potential, PotentialMetadata, evaluate_batch, init_params
 from mlip.runtime import precision_scope

@@ -9,7 +9,7 @@ import pytest
 
 import mlip
 from mlip.graph.batching import Shape, graph_sizes, pad_batch
-from mlip.graph.crystal import crystal_graph
+from mlip.graph.radius_graph import crystal_graph
 from mlip.models import build_model
 from mlip.models.mace import MACEConfig
 from mlip.potential import energies_forces_stress, init_params

@@ -9,6 +9,7 @@ from mlip.errors import MlipError
 from mlip.models import parse_config
 from mlip.potential import Potential, PotentialMetadata, init_params
 from mlip.property_model import init_parameters
+from mlip.recipe_reading import dotted
 from mlip.training.recipe_file import load_recipe
 from mlip.training.sweep import plan_sweep
 
@@ -150,3 +151,23 @@ def test_every_recipe_of_the_repository_can_be_run_as_written(path, tmp_path):
     jax.eval_shape(lambda: initialise(recipe.model))
     recipe.save(tmp_path / "resolved.yaml")
     assert load_recipe(tmp_path / "resolved.yaml") == recipe
+
+
+def test_a_recipe_of_the_package_is_known_by_its_name(tmp_path):
+    (tmp_path / "store.h5").touch()
+    named = load_recipe("m3gnet-pbesol", [f"data.store={tmp_path / 'store.h5'}", f"out={tmp_path}"])
+    assert named.model.model == "m3gnet"
+    with pytest.raises(MlipError, match=r"m3gnet-pbsol: no such recipe \(did you mean m3gnet-pbesol"):
+        load_recipe("m3gnet-pbsol")
+
+
+def test_a_file_of_the_user_wins_over_a_recipe_of_that_name(recipe_file, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "quickstart").write_text("train: 3")
+    with pytest.raises(MlipError, match="quickstart: "):
+        load_recipe("quickstart")
+
+
+def test_nested_values_are_what_a_command_line_would_say():
+    values = {"train": {"epochs": 5, "frozen": ["a/*"]}, "out": Path("runs/x"), "wandb_project": None}
+    assert dotted(values) == ["train.epochs=5", 'train.frozen=["a/*"]', 'out="runs/x"', "wandb_project=null"]

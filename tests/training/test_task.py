@@ -8,12 +8,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from ase.data import atomic_masses, atomic_numbers
-from jraph import GraphsTuple
 from pydantic import BaseModel
 
-from mlip.data import Store
 from mlip.graph.batching import graph_mask
-from mlip.graph.crystal import crystal_graph
+from mlip.graph.labeled_graphs import LabelArrays
 from mlip.model_file import read_model_file, write_model_file
 from mlip.training import loop
 from mlip.training.log import read_metrics
@@ -58,18 +56,13 @@ class Crystals:
 
 
 @dataclass(frozen=True)
-class WeighedGraphs:
-    store: Store
-    cutoff: float
+class Masses:
+    columns: tuple[str, ...] = ()
 
-    def __call__(self, indices: np.ndarray) -> list[GraphsTuple]:
-        return [self._graph(int(index)) for index in indices]
-
-    def _graph(self, index: int) -> GraphsTuple:
-        frame = self.store.frame(index)
-        graph = crystal_graph(frame, self.cutoff, index=index)
-        mass = np.array([atomic_masses[frame.numbers].mean()], np.float32)
-        return graph._replace(globals=graph.globals | {"mass": mass})
+    def __call__(self, columns, indices) -> LabelArrays:
+        starts = np.cumsum(columns["size"]) - columns["size"]
+        means = np.add.reduceat(atomic_masses[columns["number"]], starts) / columns["size"]
+        return LabelArrays({}, {"mass": means.astype(np.float32)})
 
 
 @dataclass(frozen=True)
@@ -92,8 +85,8 @@ class Weighing(Task):
     def open_data(self, store, start, folder):
         return Crystals(store.indices("train"), store.indices("val"))
 
-    def graph_builder(self, store, data):
-        return WeighedGraphs(store, self.recipe.model.cutoff)
+    def labels(self, store, data):
+        return Masses()
 
     def label_counts(self, graph):
         return {"mass": graph_mask(graph).sum().astype(jnp.float32)}

@@ -3,12 +3,11 @@
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 from jaxtyping import Array, Float, PyTree
 from jraph import GraphsTuple
 
 from mlip.data import Store
-from mlip.graph.graph_builder import GraphBuilder
+from mlip.graph.labeled_graphs import EnergyLabels
 from mlip.models import heads_of
 from mlip.potential import Potential, PotentialMetadata, energies_forces_stress, init_params
 from mlip.runtime import ProductPrecision
@@ -59,11 +58,9 @@ class PotentialTask(Task):
             data = add_replay(data, self.recipe, store.n_frames)
         return data
 
-    def graph_builder(self, store: Store, data: Dataset) -> GraphBuilder:
-        dtype = np.dtype(self.recipe.train.precision).type
+    def labels(self, store: Store, data: Dataset) -> EnergyLabels:
         factors = factors_of_materials(self.recipe.loss, store)
-        references = data.reference_energies_by_z
-        return GraphBuilder(store, self.recipe.model.cutoff, references, dtype, data.head_of_material, factors)
+        return EnergyLabels(data.reference_energies_by_z, data.head_of_material, factors)
 
     def label_counts(self, graph: GraphsTuple) -> Counts:
         return label_counts(graph)

@@ -6,23 +6,22 @@ units of its standard deviation, both of the training split.
 
 import json
 from collections import Counter
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
-import jraph
 import numpy as np
 from ase.data import atomic_numbers
 from ase.formula import Formula
 from jaxtyping import Float, Int
-from pydantic import BaseModel
 
 from mlip.data import Store
 from mlip.data.element_vectors import read_element_vectors
 from mlip.errors import MlipError
 from mlip.evaluation.property_errors import label_of
 from mlip.functionals import join_functionals
-from mlip.graph.shells import shell_graph
+from mlip.graph.labeled_graphs import LabelArrays
 from mlip.property_model import PropertyModel
 from mlip.training.recipe import PropertyRecipe, Recipe
 
@@ -71,32 +70,15 @@ class PropertyDataset:
 
 
 @dataclass(frozen=True)
-class PropertyGraphBuilder:
-    """Graphs of neighbour shells, labelled with `globals["property"]`, normalised."""
+class PropertyLabels:
+    """The normalized property, as `globals["property"]` of each graph."""
 
-    store: Store
-    config: BaseModel
-    labels: Float[np.ndarray, " f"]
-    """Of each frame of the store."""
-    dtype: type = np.float32
+    values: Float[np.ndarray, " f"]
+    """The normalized property of each frame of the store."""
+    columns: tuple[str, ...] = field(default=(), init=False)
 
-    def __call__(self, indices: Int[np.ndarray, " k"]) -> list[jraph.GraphsTuple]:
-        return [self._graph(int(index)) for index in indices]
-
-    def _graph(self, index: int) -> jraph.GraphsTuple:
-        config = self.config
-        try:
-            graph = shell_graph(
-                self.store.frame(index),
-                config.n_neighbors,
-                cutoff=config.cutoff,
-                tolerance=config.shell_tolerance,
-                index=index,
-            )
-        except MlipError as error:
-            material = self.store.material(self.store.material_of(index)).id
-            raise MlipError(error.what, where=f"{material} (frame {index} of the store)", fix=error.fix) from None
-        return graph._replace(globals=graph.globals | {"property": np.array([self.labels[index]], self.dtype)})
+    def __call__(self, columns: Mapping[str, np.ndarray], indices: Int[np.ndarray, " k"]) -> LabelArrays:
+        return LabelArrays({}, {"property": self.values[indices]})
 
 
 def open_property_dataset(

@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 from jaxtyping import Array, Float, PyTree
 from jraph import GraphsTuple
 
@@ -11,7 +10,7 @@ from mlip.data import Store
 from mlip.data.element_vectors import read_element_vectors, vectors_by_number
 from mlip.property_model import PropertyMetadata, PropertyModel, evaluate, init_parameters
 from mlip.runtime import ProductPrecision
-from mlip.training.properties.dataset import PropertyDataset, PropertyGraphBuilder, open_property_dataset
+from mlip.training.properties.dataset import PropertyDataset, PropertyLabels, open_property_dataset
 from mlip.training.properties.loss import ROBUST, property_counts, property_terms
 from mlip.training.properties.report import report_predictions
 from mlip.training.quantity import Quantity
@@ -44,9 +43,8 @@ class PropertyTask(Task):
     def open_data(self, store: Store, start: PropertyModel | None, folder: RunFolder | None) -> PropertyDataset:
         return open_property_dataset(store, self.recipe, start, remembered=folder and folder.statistics)
 
-    def graph_builder(self, store: Store, data: PropertyDataset) -> PropertyGraphBuilder:
-        dtype = np.dtype(self.recipe.train.precision).type
-        return PropertyGraphBuilder(store, self.recipe.model, data.normalised, dtype)
+    def labels(self, store: Store, data: PropertyDataset) -> PropertyLabels:
+        return PropertyLabels(data.normalised.astype(self.recipe.train.precision))
 
     def label_counts(self, graph: GraphsTuple) -> Counts:
         return property_counts(graph)

@@ -8,8 +8,9 @@ import mlip
 from mlip.data import Frame, Store, StoreWriter, Trajectory
 from mlip.errors import MlipError
 from mlip.evaluation.evaluate import evaluate, store_frames
-from mlip.graph.graph_builder import GraphBuilder
+from mlip.graph.labeled_graphs import EnergyLabels, LabeledGraphs
 from mlip.graph.loader import EvaluationLoader
+from mlip.graph.radius_graph import RadiusGraph
 from mlip.training.loop import train
 from mlip.training.potentials.dataset import open_dataset
 from mlip.training.recipe_file import load_recipe
@@ -66,7 +67,9 @@ def test_both_heads_learn_real_forces(silicon, tmp_path):
 def test_a_frame_goes_to_the_head_of_its_functional(silicon):
     with Store(silicon) as store:
         data = open_dataset(store, HEADS)
-        build_graph = GraphBuilder(store, 3.0, data.reference_energies_by_z, head_of_material=data.head_of_material)
+        build_graph = LabeledGraphs(
+            store, RadiusGraph(3.0), EnergyLabels(data.reference_energies_by_z, data.head_of_material)
+        )
         batches = EvaluationLoader(build_graph, data.validation, batch_size=4)
         seen = set()
         for batch, _ in batches:

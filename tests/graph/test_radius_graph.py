@@ -12,9 +12,7 @@ from ase.neighborlist import neighbor_list as ase_neighbor_list
 from mlip.data.quality import COINCIDENT, check_structure
 from mlip.data.records import Frame, MalformedError
 from mlip.errors import MlipError
-from mlip.graph.crystal import crystal_graph
-
-NO_REFERENCE = np.zeros(119)
+from mlip.graph.radius_graph import crystal_graph
 
 
 def frame_of(atoms: Atoms, **labels) -> Frame:
@@ -44,30 +42,7 @@ def test_a_frame_and_atoms_of_the_same_crystal_give_the_same_graph():
     np.testing.assert_array_equal(of_atoms.nodes["positions"], of_frame.nodes["positions"])
     assert of_atoms.nodes["positions"].dtype == np.float32
     assert set(of_atoms.nodes) == {"species", "positions"}
-    assert set(of_atoms.globals) == {"cell", "frame"}
-
-
-def test_reference_energies_are_subtracted_before_the_cast_to_float32():
-    atoms = bulk("W", cubic=True) * (4, 4, 4)
-    reference = np.full(119, np.nan)
-    reference[74] = -430000.0  # all-electron totals: float32 would keep nothing of the difference
-    frame = frame_of(atoms, energy=-430000.0 * len(atoms) + 0.001)
-    graph = crystal_graph(frame, 3.0, reference_energies=reference)
-    assert graph.globals["energy"][0] == pytest.approx(0.001, abs=1e-7)
-
-
-def test_missing_labels_are_nan_and_known_ones_travel_along():
-    atoms = bulk("Cu")
-    bare = crystal_graph(frame_of(atoms), 4.0, reference_energies=NO_REFERENCE)
-    assert np.isnan(bare.globals["energy"]).all()
-    assert np.isnan(bare.globals["stress"]).all()
-    assert np.isnan(bare.nodes["forces"]).all()
-    labelled = frame_of(atoms, energy=-1.5, forces=np.ones((1, 3)), stress=np.arange(6.0))
-    graph = crystal_graph(labelled, 4.0, reference_energies=NO_REFERENCE, index=7)
-    assert graph.globals["energy"].tolist() == [-1.5]
-    assert graph.globals["stress"].tolist() == [[0, 1, 2, 3, 4, 5]]
-    assert graph.nodes["forces"].tolist() == [[1, 1, 1]]
-    assert graph.globals["frame"].tolist() == [7]
+    assert set(of_atoms.globals) == {"cell"}
 
 
 def test_the_structure_is_not_modified_and_its_calculator_not_called():
@@ -87,10 +62,10 @@ def test_one_atom_without_neighbours_is_a_graph_without_edges():
     assert graph.edges["shifts"].shape == (0, 3)
 
 
-def test_coincident_atoms_are_reported_with_their_frame_also_across_the_boundary():
+def test_coincident_atoms_are_reported_also_across_the_boundary():
     atoms = Atoms("CuAu", positions=[[0.0, 0, 0], [3.999, 0, 0]], cell=np.eye(3) * 4, pbc=True)
-    with pytest.raises(MlipError, match=r"frame 12: atoms 0 and 1 coincide"):
-        crystal_graph(atoms, 5.0, index=12)
+    with pytest.raises(MlipError, match=r"atoms 0 and 1 coincide"):
+        crystal_graph(atoms, 5.0)
 
 
 @pytest.mark.parametrize("a", [4.0, 60.0])
@@ -101,14 +76,6 @@ def test_what_a_build_lets_through_a_graph_can_be_made_of(a, factor):
     for use in (check_structure, lambda frame: crystal_graph(frame, 3.0)):
         with pytest.raises((MalformedError, MlipError), match="atoms 0 and 1") if factor < 1 else nullcontext():
             use(frame_of(atoms))
-
-
-def test_an_element_without_reference_energy_is_named():
-    reference = np.zeros(119)
-    reference[17] = np.nan
-    frame = frame_of(bulk("NaCl", "rocksalt", a=5.7), energy=-1.0)
-    with pytest.raises(MlipError, match=r"no reference energy for atomic numbers \[17\]"):
-        crystal_graph(frame, 4.0, reference_energies=reference)
 
 
 def test_the_cell_is_kept_also_along_open_directions_where_it_must_be_finite():

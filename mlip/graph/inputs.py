@@ -1,0 +1,51 @@
+"""What a network reads of a structure. A model's config says it in `inputs`; nothing else asks which model it is.
+
+`RadiusGraph`: every bond shorter than a cutoff (M3GNet, MACE). `ShellGraph`: the nearest neighbors of each atom by
+shells (CGAT). `ElementList`: the composition (CrabNet). Another kind is one class in a file of this room.
+"""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import jraph
+import numpy as np
+
+from mlip.errors import MlipError
+from mlip.graph.structures import Structures
+
+
+class ModelInputs(Protocol):
+    """Structures -> graphs, as one kind of network reads them. Frozen, hashable and picklable."""
+
+    def graphs(self, structures: Structures, dtype: type = np.float32) -> list[jraph.GraphsTuple | MlipError]:
+        """A graph of each structure, without padding, or why there can be none; one never spoils the others.
+
+        Args:
+            dtype: of real numbers.
+        """
+
+    def example(self) -> jraph.GraphsTuple:
+        """A small padded batch: what parameters are initialized with."""
+
+
+def all_sound(graphs: Sequence[jraph.GraphsTuple | MlipError]) -> list[jraph.GraphsTuple]:
+    """The graphs, if every structure has one.
+
+    Raises:
+        MlipError: the first fault, with the structure's place in the list.
+    """
+    for index, graph in enumerate(graphs):
+        if isinstance(graph, MlipError):
+            raise MlipError(graph.what, where=f"structure {index}", fix=graph.fix)
+    return list(graphs)
+
+
+def check_numbers(numbers: np.ndarray) -> None:
+    """
+    Raises:
+        MlipError: no atoms, or numbers that are no elements.
+    """
+    if len(numbers) == 0:
+        raise MlipError("the structure has no atoms")
+    if numbers.min() < 1 or numbers.max() > 118:
+        raise MlipError("atomic numbers must be 1 to 118")

@@ -1,0 +1,169 @@
+"""Frames of a store as graphs with the labels that a network learns, many at a time."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple, Protocol
+
+import jraph
+import numpy as np
+from jaxtyping import Float, Int
+
+from mlip.data.records import Frame
+from mlip.data.store import Store
+from mlip.errors import MlipError
+from mlip.graph.inputs import ModelInputs
+from mlip.graph.structures import STRUCTURE_COLUMNS, Structures
+
+
+class LabelArrays(NamedTuple):
+    """Labels of many frames."""
+
+    of_atoms: dict[str, np.ndarray]
+    """For `graph.nodes`: a row for each atom."""
+    of_frames: dict[str, np.ndarray]
+    """For `graph.globals`: a row for each frame."""
+    faults: dict[int, MlipError] = {}  # noqa: RUF012 (never written to)
+    """Why a frame cannot be learned, by its place."""
+
+
+class Labels(Protocol):
+    """What is learned of a frame. Picklable."""
+
+    columns: tuple[str, ...]
+    """Columns of the store that the labels are made of."""
+
+    def __call__(self, columns: Mapping[str, np.ndarray], indices: Int[np.ndarray, " k"]) -> LabelArrays: ...
+
+
+@dataclass(frozen=True)
+class LabeledGraphs:
+    """Store indices -> labeled graphs, each with `globals["frame"]` its index. Worker processes have one each."""
+
+    store: Store
+    inputs: ModelInputs
+    labels: Labels
+    dtype: type = np.float32
+
+    def __call__(self, indices: Int[np.ndarray, " k"]) -> list[jraph.GraphsTuple]:
+        """The frames' graphs, in their order.
+
+        Raises:
+            MlipError: a frame has no graph, or cannot be learned; with the material's id.
+        """
+        columns = self.store.gather((*STRUCTURE_COLUMNS, *self.labels.columns), indices)
+        return _labeled(columns, np.asarray(indices), self.inputs, self.labels, self.dtype, self._name)
+
+    def _name(self, index: int) -> str:
+        frame, material = self.store.frame(index), self.store.material(self.store.material_of(index))
+        return f"{material.id}: calculation {frame.calculation}, step {frame.ionic_step} (frame {index} of the store)"
+
+
+def labeled_graphs(
+    frames: Sequence[Frame], inputs: ModelInputs, labels: Labels, dtype: type = np.float32
+) -> list[jraph.GraphsTuple]:
+    """Graphs of frames that are in no store, as `LabeledGraphs` makes them of frames that are.
+
+    Raises:
+        MlipError: a frame has no graph, or cannot be learned; with its place in the list.
+    """
+    return _labeled(_columns_of(frames), np.arange(len(frames)), inputs, labels, dtype, "frame {}".format)
+
+
+def _columns_of(frames: Sequence[Frame]) -> dict[str, np.ndarray]:
+    """What `Store.gather` would give for them, each a material of its own."""
+    structures = Structures.of(frames)
+    missing = {"forces": [np.full((len(one), 3), np.nan) for one in frames], "stress": np.full(6, np.nan)}
+    forces = [rows if one.forces is None else one.forces for one, rows in zip(frames, missing["forces"], strict=True)]
+    return {
+        "size": structures.sizes,
+        "number": structures.numbers,
+        "position": structures.positions,
+        "cell": structures.cells,
+        "pbc": structures.pbc,
+        "energy": np.array([one.energy for one in frames], np.float64),
+        "material": np.arange(len(frames)),
+        "force": np.concatenate([np.zeros((0, 3)), *forces]),
+        "stress": np.array([missing["stress"] if one.stress is None else one.stress for one in frames]).reshape(-1, 6),
+    }
+
+
+def _labeled(
+    columns: Mapping[str, np.ndarray],
+    indices: Int[np.ndarray, " k"],
+    inputs: ModelInputs,
+    labels: Labels,
+    dtype: type,
+    name: Callable[[int], str],
+) -> list[jraph.GraphsTuple]:
+    structures = Structures.of_columns(columns)
+    label_arrays = labels(columns, indices)
+    of_frames = label_arrays.of_frames | {"frame": indices.astype(np.int32)}
+    starts, sizes = structures.first_atoms.tolist(), structures.sizes.tolist()
+    graphs = []
+    for k, graph in enumerate(inputs.graphs(structures, dtype)):
+        fault = graph if isinstance(graph, MlipError) else label_arrays.faults.get(k)
+        if fault is not None:
+            raise MlipError(fault.what, where=name(int(indices[k])), fix=fault.fix)
+        atoms = slice(starts[k], starts[k] + sizes[k])
+        graphs.append(
+            graph._replace(
+                nodes=graph.nodes | {key: values[atoms] for key, values in label_arrays.of_atoms.items()},
+                globals=graph.globals | {key: values[k : k + 1] for key, values in of_frames.items()},
+            )
+        )
+    return graphs
+
+
+@dataclass(frozen=True)
+class EnergyLabels:
+    """Energies less the reference energies, forces and stresses; NaN where a label is missing.
+
+    Graphs get globals `energy` (1,) eV and `stress` (1, 6) eV/A^3, nodes `forces` (n, 3) eV/A; `head` (1,) and
+    `factors` (1, 3) (on the weights of energy, forces and stress) where materials have them.
+    """
+
+    reference_energies: Float[np.ndarray, "*h 119"]
+    """eV by atomic number, float64; with a row a head, if materials have heads."""
+    head_of_material: Int[np.ndarray, " m"] | None = None
+    factors_of_material: Float[np.ndarray, "m 3"] | None = None
+    columns: tuple[str, ...] = field(
+        default=("frames/energy", "frames/material", "frames/stress", "atoms/force"), init=False
+    )
+
+    def __call__(self, columns: Mapping[str, np.ndarray], indices: Int[np.ndarray, " k"]) -> LabelArrays:
+        heads = None if self.head_of_material is None else self.head_of_material[columns["material"]]
+        references = self._reference_energies(columns, heads)
+        of_frames = {
+            "energy": (columns["energy"] - references).astype(np.float32),
+            "stress": columns["stress"].astype(np.float32),
+        }
+        if heads is not None:
+            of_frames["head"] = heads
+        if self.factors_of_material is not None:
+            of_frames["factors"] = self.factors_of_material[columns["material"]].astype(np.float32)
+        lacking = np.flatnonzero(np.isnan(references) & ~np.isnan(columns["energy"])).tolist()
+        return LabelArrays(
+            {"forces": columns["force"].astype(np.float32)},
+            of_frames,
+            {k: self._lacks_reference(columns, heads, k) for k in lacking},
+        )
+
+    def _reference_energies(self, columns: Mapping[str, np.ndarray], heads) -> Float[np.ndarray, " k"]:
+        """The sum over each frame's atoms, eV."""
+        numbers, sizes = np.minimum(columns["number"], 118), columns["size"]
+        of_atoms = self.reference_energies[numbers if heads is None else (np.repeat(heads, sizes), numbers)]
+        sums = np.zeros(len(sizes))
+        has_atoms = sizes > 0
+        if len(numbers):
+            sums[has_atoms] = np.add.reduceat(of_atoms, (np.cumsum(sizes) - sizes)[has_atoms])
+        return sums
+
+    def _lacks_reference(self, columns: Mapping[str, np.ndarray], heads, k: int) -> MlipError:
+        start = int(columns["size"][:k].sum())
+        numbers = columns["number"][start : start + columns["size"][k]]
+        known = self.reference_energies if heads is None else self.reference_energies[heads[k]]
+        unknown = sorted({int(z) for z in numbers if np.isnan(known[min(z, 118)])})
+        return MlipError(
+            f"no reference energy for atomic numbers {unknown}",
+            fix="fit the reference energies on data that contain these elements",
+        )
