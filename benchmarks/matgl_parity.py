@@ -56,7 +56,8 @@ def matgl_side(folder: str, structures: str, dtype: str, out: str) -> None:
 
 def random_potentials(structures: list[ase.Atoms]) -> dict:
     from mlip.models.m3gnet import matgl_config
-    from mlip.potential import Potential, PotentialMetadata, init_params
+    from mlip.network import init_parameters
+    from mlip.potential import Potential, PotentialMetadata
 
     elements = sorted({symbol for atoms in structures for symbol in atoms.get_chemical_symbols()})
     generator = np.random.default_rng(0)
@@ -64,7 +65,7 @@ def random_potentials(structures: list[ase.Atoms]) -> dict:
         reference_energies={symbol: -10 * generator.random() for symbol in elements}, scale=3.0, shift=-0.5
     )
     configs = {name: matgl_config(**changes) for name, changes in NETWORKS.items()}
-    return {name: Potential(config, init_params(config, seed=1), metadata) for name, config in configs.items()}
+    return {name: Potential(config, init_parameters(config, seed=1), metadata) for name, config in configs.items()}
 
 
 def largest_differences(structures: list[ase.Atoms], ours: list[dict], theirs) -> np.ndarray:

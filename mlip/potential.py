@@ -5,11 +5,9 @@ neighbour j, and g_e = dE/dv_e:  F_i = sum_(e at i) g_e - sum_(e from i) g_e,  s
 """
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
@@ -20,20 +18,16 @@ from ase import Atoms
 from ase.data import atomic_numbers, chemical_symbols
 from flax import linen as nn
 from jaxtyping import Array, Float
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from mlip import __version__
 from mlip.data.records import Frame
-from mlip.data.structures import as_structures
 from mlip.errors import MlipError
-from mlip.graph.batching import Shape, pack, pad_batch
-from mlip.graph.inputs import all_sound
-from mlip.graph.structures import Structures
-from mlip.model_description import description, fingerprint, html_table
-from mlip.model_file import check_shapes, read_model_file, write_model_file
-from mlip.models import build_model, check_elements, heads_of, parse_config, select_head
+from mlip.functionals import join_functionals
+from mlip.models import heads_of, select_head
+from mlip.network import TrainedNetwork
 from mlip.programs import Jitted
-from mlip.runtime import ProductPrecision, precision_scope, products_in, set_up_jax
+from mlip.runtime import ProductPrecision, products_in
 from mlip.units import VOIGT
 
 _BATCH_EDGES = {"cpu": 2**13}  # measured; powers of two, as shapes are
@@ -146,50 +140,38 @@ class PotentialMetadata(Head):
         """For one head or several."""
         if len(heads) == 1:
             return cls(**next(iter(heads.values())).model_dump(), **rest)
-        functional = "+".join(dict.fromkeys(head.functional for head in heads.values()))
+        functional = join_functionals(head.functional for head in heads.values())
         return cls(reference_energies={}, functional=functional, heads=heads, **rest)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Potential:
-    """A model, its parameters and metadata. Immutable; `params` is a pytree of float32 (or float64) arrays."""
+class Potential(TrainedNetwork):
+    """A network whose outputs are energies, with its parameters and metadata. Immutable."""
 
-    config: BaseModel
-    params: Any
     metadata: PotentialMetadata
 
+    noun = "potential"
+    metadata_class = PotentialMetadata
+    evaluation = evaluate_batch
+
     def __post_init__(self):
-        check_elements(self.config, self.elements)
+        super().__post_init__()
         described = tuple(self.metadata.heads) if len(self.heads) > 1 else self.heads
         if set(described) != set(self.heads):
             raise MlipError(f"the network has the heads {self.heads}, the metadata {described}")
 
-    def __repr__(self) -> str:
-        return description("Potential", self._facts())
-
-    def _repr_html_(self) -> str:
-        return html_table("Potential", self._facts())
-
     def _facts(self) -> dict[str, str]:
-        return {
-            "model": self.config.model,
-            "parameters": f"{self.n_parameters:,}",
-            "elements": str(len(self.elements)),
-            "cutoff": f"{self.cutoff:g} A",
-            "functional": self.metadata.functional,
-            **({"heads": ", ".join(self.heads)} if len(self.heads) > 1 else {}),
-            "fingerprint": self.fingerprint,
-        }
+        heads = {"heads": ", ".join(self.heads)} if len(self.heads) > 1 else {}
+        return {"cutoff": f"{self.cutoff:g} A", **heads}
 
-    @cached_property
-    def fingerprint(self) -> str:
-        """16 hexadecimal digits that another potential hardly has: of configuration, parameters and heads."""
-        heads = {"own": self.metadata.model_dump(include=set(Head.model_fields) | {"heads"})}
-        return fingerprint(self.config, self.params, heads)
+    def _scales(self) -> dict[str, Any]:
+        return {"own": self.metadata.model_dump(include=set(Head.model_fields) | {"heads"})}
 
-    @cached_property
-    def model(self) -> nn.Module:
-        return build_model(self.config)
+    def _batch_edges(self) -> int:
+        return _BATCH_EDGES.get(jax.default_backend(), _BATCH_EDGES_ELSEWHERE)
+
+    def _constants(self) -> tuple[float, float]:
+        return self.metadata.scale, self.metadata.shift
 
     @property
     def cutoff(self) -> float:
@@ -237,30 +219,6 @@ class Potential:
         """
         return energies_by_z(self.of_head(None).metadata.reference_energies)
 
-    @property
-    def n_parameters(self) -> int:
-        return sum(leaf.size for leaf in jax.tree.leaves(self.params))
-
-    def check_elements(self, numbers: np.ndarray, where: str | None = None) -> None:
-        """
-        Raises:
-            MlipError: naming the elements that the potential does not know.
-        """
-        known = self.reference_energies_by_z
-        unknown = sorted({int(z) for z in numbers if not 0 < z < len(known) or np.isnan(known[z])})
-        if unknown:
-            names = ", ".join(chemical_symbols[z] if 0 < z < len(known) else f"Z={z}" for z in unknown)
-            raise MlipError(
-                f"the potential does not know {names}",
-                where=where,
-                fix=f"it was trained on {len(self.elements)} elements, which `mlip info` lists",
-            )
-
-    def cast(self, dtype: str) -> Any:
-        """The parameters in `dtype` ("float32" or "float64"), as device arrays."""
-        with precision_scope(dtype):
-            return jax.tree.map(lambda leaf: jnp.asarray(np.asarray(leaf), dtype), self.params)
-
     def predict(
         self, structures: Atoms | Frame | Iterable[Any], dtype: str = "float32", batch_edges: int | None = None
     ) -> list[dict[str, Any]]:
@@ -280,55 +238,24 @@ class Potential:
             MlipError: unknown element, coincident atoms, something that is no structure; names the structure by its
                 place in the list. Several heads, and none was chosen.
         """
-        precision_scope(dtype)  # an unknown dtype fails before any work
-        structures = as_structures(structures)
-        if not structures:
-            return []
-        set_up_jax()
-        for index, structure in enumerate(structures):
-            self.check_elements(structure.numbers, where=f"structure {index}")
-        graphs = all_sound(self.config.inputs.graphs(Structures.of(structures), np.dtype(dtype).type))
-        results: list[dict[str, Any]] = [{}] * len(graphs)
-        for members, evaluation in self._evaluations(graphs, dtype, batch_edges):
-            start = 0
-            for place, k in enumerate(members):
-                stop = start + len(structures[k])
-                results[k] = self._results_of(structures[k], evaluation, place, slice(start, stop))
-                start = stop
-        return results
+        return self._predictions(structures, dtype, batch_edges)
 
-    def _evaluations(
-        self, graphs: list[jraph.GraphsTuple], dtype: str, batch_edges: int | None
-    ) -> Iterator[tuple[list[int], Evaluation]]:
-        """Batches, as which graphs they hold and what these evaluate to."""
-        with precision_scope(dtype):
-            params = self.cast(dtype)
-        shapes = evaluate_batch.shapes(self.model, dtype)
-        budget = batch_edges or _BATCH_EDGES.get(jax.default_backend(), _BATCH_EDGES_ELSEWHERE)
+    def try_predict(
+        self, structures: Atoms | Frame | Iterable[Any], dtype: str = "float32", batch_edges: int | None = None
+    ) -> list[dict[str, Any] | MlipError]:
+        self.of_head(None)
+        return super().try_predict(structures, dtype, batch_edges)
 
-        def evaluate(batch: tuple[list[int], Shape]) -> tuple[list[int], Evaluation]:
-            members, shape = batch
-            graph = pad_batch([graphs[k] for k in members], shape)
-            with precision_scope(dtype):
-                evaluation = evaluate_batch(self.model, params, graph, self.metadata.scale, self.metadata.shift)
-                return members, jax.device_get(evaluation)
-
-        first, *others = pack(graphs, shapes, max_edges=budget)
-        yield evaluate(first)  # alone: it compiles
-        # While one batch is on the device, the host prepares another; on a CPU both share the cores.
-        with ThreadPoolExecutor(2) as pool:
-            yield from pool.map(evaluate, others)
-
-    def _results_of(self, structure: Atoms | Frame, evaluation: Evaluation, place: int, nodes: slice) -> dict[str, Any]:
+    def _result(self, structure: Atoms, output: Evaluation, place: int, nodes: slice) -> dict[str, Any]:
         """One structure's share of a batch, reference energies added in float64."""
-        energies = evaluation.node_energies[nodes].astype(np.float64)
+        energies = output.node_energies[nodes].astype(np.float64)
         energies += self.reference_energies_by_z[structure.numbers]
-        stress = evaluation.stress[place].astype(np.float64)
+        stress = output.stress[place].astype(np.float64)
         if abs(np.linalg.det(np.asarray(structure.cell))) == 0:
             stress = np.full(6, np.nan)
         return {
             "energy": float(energies.sum()),
-            "forces": evaluation.forces[nodes].astype(np.float64),
+            "forces": output.forces[nodes].astype(np.float64),
             "stress": stress,
             "energies": energies,
         }
@@ -337,23 +264,25 @@ class Potential:
         """A copy whose metadata has these fields changed."""
         return replace(self, metadata=self.metadata.model_copy(update=changes))
 
-    def save(self, path: str | os.PathLike) -> Path:
-        """Write one safetensors file: parameters as tensors, everything else as JSON in the header. Atomic."""
-        header = {"config": self.config.model_dump(), "metadata": self.metadata.model_dump()}
-        return write_model_file(path, header, self.params)
-
     @classmethod
     def load(cls, path: str | os.PathLike, head: str | None = None) -> "Potential":
-        """
+        """Read the file of a potential.
+
         Args:
             head: of a potential with several, the one that is wanted; None keeps all of them, for `of_head`.
 
         Raises:
             MlipError: no such file, not a potential of ours, written by a newer version, damaged, no such head.
         """
-        header, params = read_model_file(path)
-        potential = _from_header(cls, header, params, str(path))
+        potential = cls._load(path)
         return potential if head is None else potential.of_head(head)
+
+    @classmethod
+    def _check_kind(cls, metadata: dict[str, Any], where: str) -> None:
+        if "property" in metadata:
+            raise MlipError(
+                f"predicts {metadata['property']}: it is no potential", where=where, fix="mlip.PropertyModel.load"
+            )
 
 
 load = Potential.load
@@ -378,31 +307,3 @@ def energies_by_z(energies: dict[str, float]) -> Float[np.ndarray, "119"]:
 
 def _choose(heads: Sequence[str]) -> str:
     return f"choose one of {', '.join(heads)}: head=NAME; mlip convert POTENTIAL OUT --head NAME makes a file of it"
-
-
-def _from_header(cls: type[Potential], header: dict[str, Any], params: Any, where: str) -> Potential:
-    if "property" in header.get("metadata", {}):
-        raise MlipError(
-            f"predicts {header['metadata']['property']}: it is no potential", where=where, fix="mlip.PropertyModel.load"
-        )
-    try:
-        config = parse_config(header["config"])
-        metadata = PotentialMetadata.model_validate(header["metadata"])
-    except (KeyError, ValidationError) as error:
-        raise MlipError(f"damaged header: {str(error).splitlines()[0]}", where=where) from None
-    check_parameters(config, params, where)
-    return cls(config, params, metadata)
-
-
-def check_parameters(config: BaseModel, params: Any, where: str) -> None:
-    """
-    Raises:
-        MlipError: a parameter of the model is missing, superfluous, or has another shape.
-    """
-    check_shapes(jax.eval_shape(partial(init_params, config)), params, where)
-
-
-def init_params(config: BaseModel, seed: int = 0) -> Any:
-    """Random parameters of a model, float32."""
-    initialise = jax.jit(build_model(config).init)  # compiled, the unused forward pass costs nothing
-    return initialise(jax.random.key(seed), config.inputs.example())["params"]

@@ -11,7 +11,8 @@ from ase import Atoms
 from ase.build import bulk
 
 from mlip.models.m3gnet import M3GNetConfig
-from mlip.potential import Potential, PotentialMetadata, check_parameters, init_params
+from mlip.network import check_parameters, init_parameters
+from mlip.potential import Potential, PotentialMetadata
 from mlip.runtime import sums_are_right
 
 _EXPECTED = {"energy": -119606.82670474646, "force": -0.009883272566754711, "stress": -0.03382961887507654}
@@ -37,7 +38,7 @@ def faults() -> list[str]:
 
 def _potential() -> Potential:
     config = M3GNetConfig(units=4, n_blocks=1, max_l=1, max_n=1)
-    leaves, structure = jax.tree.flatten(jax.eval_shape(lambda: init_params(config)))
+    leaves, structure = jax.tree.flatten(jax.eval_shape(lambda: init_parameters(config)))
     params = jax.tree.unflatten(structure, [_weights(k, leaf.shape) for k, leaf in enumerate(leaves)])
     check_parameters(config, params, "self-test")
     return Potential(config, params, PotentialMetadata(reference_energies={"Na": -1.0, "Cl": -2.0}, scale=1e3))

@@ -67,7 +67,8 @@ def tiny_cgat():
     from ase.data import chemical_symbols
 
     from mlip.models.cgat import CGATConfig
-    from mlip.property_model import PropertyMetadata, PropertyModel, init_parameters
+    from mlip.network import init_parameters
+    from mlip.property_model import PropertyMetadata, PropertyModel
 
     config = CGATConfig(
         features=8,

@@ -15,7 +15,8 @@ from ase.optimize import FIRE
 from mlip.calculator import MLIPCalculator
 from mlip.errors import MlipError
 from mlip.models.m3gnet import M3GNetConfig
-from mlip.potential import Potential, PotentialMetadata, init_params
+from mlip.network import init_parameters
+from mlip.potential import Potential, PotentialMetadata
 
 ELEMENTS = dict.fromkeys(("H", "C", "O", "Na", "Si", "S", "Cl", "Cu", "Mo", "Cs"), -3.0)
 
@@ -23,7 +24,7 @@ ELEMENTS = dict.fromkeys(("H", "C", "O", "Na", "Si", "S", "Cl", "Cu", "Mo", "Cs"
 @pytest.fixture(scope="module")
 def potential() -> Potential:
     config = M3GNetConfig(units=8, n_blocks=2, max_l=2, max_n=2)
-    return Potential(config, init_params(config, seed=4), PotentialMetadata(reference_energies=ELEMENTS, scale=2.0))
+    return Potential(config, init_parameters(config, seed=4), PotentialMetadata(reference_energies=ELEMENTS, scale=2.0))
 
 
 def slab(pbc) -> Atoms:

@@ -6,7 +6,8 @@ from ase.build import bulk
 
 from mlip.errors import MlipError
 from mlip.models.m3gnet import M3GNetConfig
-from mlip.potential import Potential, PotentialMetadata, init_params
+from mlip.network import init_parameters
+from mlip.potential import Potential, PotentialMetadata
 from mlip.relaxation import Statistics, relax
 from mlip.relaxation.cluster import relax_on_cluster
 
@@ -29,7 +30,7 @@ def scheduler() -> str:
 def potentials(tmp_path_factory) -> list:
     """Two that differ in the energy of an atom of copper by 400 eV."""
     config, folder = M3GNetConfig(units=8), tmp_path_factory.mktemp("potentials")
-    params = init_params(config)
+    params = init_parameters(config)
     return [
         Potential(config, params, PotentialMetadata(reference_energies={"Cu": energy})).save(folder / f"{energy}.st")
         for energy in (-16.0, -416.0)

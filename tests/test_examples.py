@@ -11,7 +11,8 @@ import pytest
 from ase.build import bulk
 
 from mlip.models.m3gnet import M3GNetConfig
-from mlip.potential import Potential, PotentialMetadata, init_params
+from mlip.network import init_parameters
+from mlip.potential import Potential, PotentialMetadata
 from tests.conftest import REPOSITORY
 
 EXAMPLES = REPOSITORY / "examples"
@@ -23,7 +24,7 @@ def potential(tmp_path_factory) -> Path:
     config = M3GNetConfig(units=8)
     metadata = PotentialMetadata(reference_energies={"Si": -4.0}, scale=10.0)
     path = tmp_path_factory.mktemp("potential") / "silicon.safetensors"
-    return Potential(config, init_params(config, seed=27), metadata).save(path)
+    return Potential(config, init_parameters(config, seed=27), metadata).save(path)
 
 
 @pytest.fixture

@@ -11,7 +11,8 @@ from mlip.graph.batching import Shape, pad_batch
 from mlip.graph.labeled_graphs import EnergyLabels, labeled_graphs
 from mlip.models.m3gnet import M3GNetConfig
 from mlip.models.mace import MACEConfig
-from mlip.potential import Potential, PotentialMetadata, evaluate_batch, init_params
+from mlip.network import init_parameters
+from mlip.potential import Potential, PotentialMetadata, evaluate_batch
 from mlip.property_model import evaluate
 from mlip.relaxation.batch import advance
 from mlip.relaxation.programs import Programs
@@ -43,7 +44,7 @@ def lowered(request):
 @pytest.fixture(scope="module", params=CONFIGS)
 def potential(request) -> Potential:
     config = CONFIGS[request.param]
-    shapes = jax.eval_shape(lambda: init_params(config))
+    shapes = jax.eval_shape(lambda: init_parameters(config))
     params = jax.tree.map(lambda leaf: np.full(leaf.shape, 0.1, leaf.dtype), shapes)
     return Potential(config, params, PotentialMetadata(reference_energies={"Si": 0.0}))
 

@@ -86,9 +86,10 @@ def test_labelling_by_a_run_folder_names_its_potential(tmp_path):
 
 def test_a_good_file_is_read_whatever_it_is_called(tmp_path):
     from mlip.models.m3gnet import M3GNetConfig
-    from mlip.potential import Potential, PotentialMetadata, init_params
+    from mlip.network import init_parameters
+    from mlip.potential import Potential, PotentialMetadata
 
     config = M3GNetConfig(units=8)
     metadata = PotentialMetadata(reference_energies={"Cu": -3.0})
-    path = Potential(config, init_params(config), metadata).save(tmp_path / "mine.model")
+    path = Potential(config, init_parameters(config), metadata).save(tmp_path / "mine.model")
     assert mlip.load(path).metadata == metadata

@@ -10,14 +10,15 @@ import mlip
 from mlip.errors import MlipError
 from mlip.model_file import read_model_file, write_model_file
 from mlip.models.m3gnet import M3GNetConfig
-from mlip.potential import Potential, PotentialMetadata, init_params
+from mlip.network import init_parameters
+from mlip.potential import Potential, PotentialMetadata
 
 
 @pytest.fixture(scope="module")
 def potential() -> Potential:
     config = M3GNetConfig(units=8)
     metadata = PotentialMetadata(reference_energies={"Cu": -3.25}, scale=0.4921875)
-    return Potential(config, init_params(config), metadata)
+    return Potential(config, init_parameters(config), metadata)
 
 
 @pytest.fixture

@@ -12,7 +12,8 @@ from safetensors.numpy import load_file, save_file
 import mlip
 from mlip.errors import MlipError
 from mlip.models.m3gnet import M3GNetConfig
-from mlip.potential import Potential, PotentialMetadata, init_params
+from mlip.network import init_parameters
+from mlip.potential import Potential, PotentialMetadata
 
 
 @pytest.fixture(scope="module")
@@ -25,7 +26,7 @@ def potential() -> Potential:
         functional="PBE",
         provenance={"recipe": "none"},
     )
-    return Potential(config, init_params(config, seed=2), metadata)
+    return Potential(config, init_parameters(config, seed=2), metadata)
 
 
 def crystals() -> list[Atoms]:

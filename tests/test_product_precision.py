@@ -16,7 +16,8 @@ from mlip.graph.radius_graph import crystal_graph
 from mlip.models import build_model
 from mlip.models.m3gnet import M3GNetConfig
 from mlip.models.mace import MACEConfig
-from mlip.potential import energies_forces_stress, init_params
+from mlip.network import init_parameters
+from mlip.potential import energies_forces_stress
 from mlip.property_model import evaluate
 from mlip.training import parallel
 from mlip.training.loop import new_state
@@ -49,7 +50,7 @@ def has_channels(product: str) -> bool:
 def program(request):
     """A function: precision of products -> products of energies, forces, stresses and a gradient through them."""
     config = CONFIGS[request.param]
-    model, params = build_model(config), jax.eval_shape(partial(init_params, config))
+    model, params = build_model(config), jax.eval_shape(partial(init_parameters, config))
     graph = crystal_graph(bulk("Si"), config.cutoff)
     batch = pad_batch([graph], Shape(len(graph.nodes["species"]) + 1, len(graph.senders) + 5, 2))
 

@@ -23,7 +23,8 @@ from mlip.errors import MlipError
 from mlip.models import parse_config
 from mlip.models.cgat import CGATConfig
 from mlip.models.hypernetwork import N_LAYERS
-from mlip.property_model import PropertyMetadata, PropertyModel, check_parameters
+from mlip.network import check_parameters
+from mlip.property_model import PropertyMetadata, PropertyModel
 
 LAYOUT = "a checkpoint of CGAT (.ckpt), or its arrays (NAME_weights.npz)"
 

@@ -14,7 +14,7 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from mlip.errors import MlipError
 from mlip.models import parse_config
 from mlip.models.m3gnet import M3GNetConfig
-from mlip.potential import check_parameters
+from mlip.network import check_parameters
 
 Branch = Literal["core", "gate"]
 Arrays = dict[str, np.ndarray]

@@ -16,7 +16,8 @@ from mlip.convert.mace_layout import parameters_from_state
 from mlip.convert.options import ReadOptions
 from mlip.errors import MlipError
 from mlip.models.mace import MACEConfig
-from mlip.potential import Head, Potential, PotentialMetadata, check_parameters
+from mlip.network import check_parameters
+from mlip.potential import Head, Potential, PotentialMetadata
 
 LAYOUT = "a model of mace-torch (.model), or NAME_weights.npz of mace-torch beside NAME_config.json"
 

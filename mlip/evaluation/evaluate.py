@@ -21,7 +21,6 @@ from mlip.errors import MlipError
 from mlip.evaluation.comparison import Comparison, LabelledFrame, compare
 from mlip.evaluation.frame_errors import Errors
 from mlip.functionals import check_functionals
-from mlip.graph.radius_graph import crystal_graph
 from mlip.potential import Potential
 from mlip.runtime import precision_scope
 
@@ -86,23 +85,14 @@ def _predictions(
     potential: Potential, items: list[LabelledFrame], dtype: str, errors: Errors
 ) -> tuple[list[LabelledFrame], list[dict[str, Any]]]:
     """Frames and their predictions; frames that no graph can be made of are left out by material id."""
-    try:
-        predictions = potential.predict([item.frame for item in items], dtype=dtype)
-    except MlipError:  # names a frame by its place in the list, which nobody knows here: look for it
-        sound = [item for item in items if _has_graph(potential, item, errors)]
-        if len(sound) == len(items):
-            raise
-        return _predictions(potential, sound, dtype, errors)
-    return items, predictions
-
-
-def _has_graph(potential: Potential, item: LabelledFrame, errors: Errors) -> bool:
-    try:
-        crystal_graph(item.frame, potential.cutoff)
-    except MlipError as error:
-        errors.leave_out(f"{item.material_id}: {error.what}")
-        return False
-    return True
+    sound, predictions = [], []
+    for item, result in zip(items, potential.try_predict([item.frame for item in items], dtype=dtype), strict=True):
+        if isinstance(result, MlipError):
+            errors.leave_out(f"{item.material_id}: {result.what}")
+        else:
+            sound.append(item)
+            predictions.append(result)
+    return sound, predictions
 
 
 def _is_labelled(item: LabelledFrame, errors: Errors) -> bool:

@@ -8,12 +8,11 @@ import numpy as np
 from ase.formula import Formula
 from jaxtyping import Float
 
-from mlip.data import Frame, Store
+from mlip.data import Store
 from mlip.data.store import Material
 from mlip.errors import MlipError
 from mlip.evaluation.split_errors import evenly_chosen
 from mlip.functionals import check_functionals
-from mlip.graph.structures import Structures
 from mlip.property_model import PropertyModel
 
 OF_CELL = ("volume",)
@@ -130,29 +129,25 @@ def evaluate_property(
     )
     chosen = evenly_chosen(np.arange(len(labelled)), len(labelled) if at_most is None else at_most)
     left_out: Counter[str] = Counter()
-    sound: list[tuple[Material, float, Frame]] = []
+    relaxed: list[tuple[Material, float]] = []
     for material, label in (labelled[k] for k in chosen):
-        frame = store.relaxed_frame(material)
-        if why := material.why_not_relaxed or _why_not(model, frame):
+        if why := material.why_not_relaxed:
             left_out[why] += 1
         else:
-            sound.append((material, label, frame))
+            relaxed.append((material, label))
+    results = model.try_predict([store.relaxed_frame(material) for material, _ in relaxed], dtype=dtype)
+    left_out.update(result.what for result in results if isinstance(result, MlipError))
+    predicted = [
+        (material, label, result)
+        for (material, label), result in zip(relaxed, results, strict=True)
+        if not isinstance(result, MlipError)
+    ]
     return PropertyErrors(
         len(labelled),
-        [material.id for material, _, _ in sound],
-        [material.formula for material, _, _ in sound],
-        np.array([label for _, label, _ in sound]),
-        model.predict([frame for _, _, frame in sound], dtype=dtype),
+        [material.id for material, _, _ in predicted],
+        [material.formula for material, _, _ in predicted],
+        np.array([label for _, label, _ in predicted]),
+        np.array([value for _, _, value in predicted]),
         left_out,
         functional_note,
     )
-
-
-def _why_not(model: PropertyModel, frame: Frame) -> str | None:
-    """Why nothing can be predicted; None if it can."""
-    try:
-        model.check_elements(frame.numbers)
-        (graph,) = model.config.inputs.graphs(Structures.of([frame]))
-    except MlipError as error:
-        return error.what
-    return graph.what if isinstance(graph, MlipError) else None

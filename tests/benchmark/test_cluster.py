@@ -15,7 +15,8 @@ from mlip.benchmark.relaxation import BenchmarkRun, run_relaxation_benchmark
 from mlip.data import Frame, StoreWriter, Trajectory
 from mlip.errors import MlipError
 from mlip.models.m3gnet import M3GNetConfig
-from mlip.potential import Potential, PotentialMetadata, init_params
+from mlip.network import init_parameters
+from mlip.potential import Potential, PotentialMetadata
 from mlip.relaxation.results_file import read_results
 
 N_MATERIALS = 36  # three a chunk with two workers
@@ -39,7 +40,7 @@ def potential(tmp_path_factory) -> Path:
     config = M3GNetConfig(units=8)
     metadata = PotentialMetadata(reference_energies={"Na": -1.0, "Cl": -2.0, "Cu": -3.0}, scale=0.1)
     path = tmp_path_factory.mktemp("potential") / "tiny.safetensors"
-    return Potential(config, init_params(config), metadata).save(path)
+    return Potential(config, init_parameters(config), metadata).save(path)
 
 
 @pytest.fixture(scope="module")

@@ -17,7 +17,8 @@ from mlip.benchmark.dimers import scan_dimers
 from mlip.errors import MlipError
 from mlip.models.m3gnet import M3GNetConfig
 from mlip.models.mace import MACEConfig
-from mlip.potential import Potential, PotentialMetadata, init_params
+from mlip.network import init_parameters
+from mlip.potential import Potential, PotentialMetadata
 
 NAMES = ["O-O", "O-Ni", "O-Cu", "Ni-Ni", "Ni-Cu", "Cu-Cu"]
 
@@ -134,7 +135,7 @@ def test_a_flat_curve_does_not_keep_atoms_apart():
 )
 def test_every_model_gives_what_it_predicts_for_a_dimer(config):
     metadata = PotentialMetadata(reference_energies={"Cu": -3.0, "O": -4.0}, scale=0.7, shift=0.1)
-    potential = Potential(config, init_params(config), metadata)
+    potential = Potential(config, init_parameters(config), metadata)
     scan = scan_dimers(potential)
     at = [3, 40, -1]
     dimers = [ase.Atoms("OCu", [[0, 0, 0], [0, 0, scan.distances[k]]]) for k in at]

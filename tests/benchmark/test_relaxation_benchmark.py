@@ -20,7 +20,8 @@ from mlip.data import Frame, StoreWriter, Trajectory
 from mlip.data.outliers import END_REMOVED
 from mlip.errors import MlipError
 from mlip.models.m3gnet import M3GNetConfig
-from mlip.potential import Potential, PotentialMetadata, init_params
+from mlip.network import init_parameters
+from mlip.potential import Potential, PotentialMetadata
 from mlip.relaxation.results_file import ResultsFile, read_results
 from mlip.runtime import jax_facts
 
@@ -58,7 +59,7 @@ def potential(tmp_path_factory):
     """A small M3GNet with random parameters that knows Na, Cl, Cu."""
     config = M3GNetConfig(units=8)
     metadata = PotentialMetadata(reference_energies={"Na": -1.0, "Cl": -2.0, "Cu": -3.0}, scale=0.1)
-    return Potential(config, init_params(config), metadata).save(
+    return Potential(config, init_parameters(config), metadata).save(
         tmp_path_factory.mktemp("potential") / "tiny.safetensors"
     )
 

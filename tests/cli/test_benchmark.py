@@ -11,7 +11,8 @@ from ase.build import bulk
 from mlip.benchmark.relaxation import run_relaxation_benchmark
 from mlip.data import Frame, StoreWriter, Trajectory
 from mlip.models.m3gnet import M3GNetConfig
-from mlip.potential import Potential, PotentialMetadata, init_params
+from mlip.network import init_parameters
+from mlip.potential import Potential, PotentialMetadata
 
 
 def mlip(*arguments) -> subprocess.CompletedProcess:
@@ -22,7 +23,7 @@ def mlip(*arguments) -> subprocess.CompletedProcess:
 def potential(tmp_path_factory):
     config = M3GNetConfig(units=8)
     metadata = PotentialMetadata(reference_energies={"Cu": -3.0, "Na": -1.0}, scale=0.1)
-    return Potential(config, init_params(config), metadata).save(
+    return Potential(config, init_parameters(config), metadata).save(
         tmp_path_factory.mktemp("potential") / "tiny.safetensors"
     )
 

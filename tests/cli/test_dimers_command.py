@@ -7,7 +7,8 @@ import sys
 import pytest
 
 from mlip.models.m3gnet import M3GNetConfig
-from mlip.potential import Potential, PotentialMetadata, init_params
+from mlip.network import init_parameters
+from mlip.potential import Potential, PotentialMetadata
 
 
 def dimers(*arguments) -> subprocess.CompletedProcess:
@@ -19,7 +20,7 @@ def dimers(*arguments) -> subprocess.CompletedProcess:
 def potential(tmp_path_factory):
     config = M3GNetConfig(units=4, n_blocks=1)
     metadata = PotentialMetadata(reference_energies={"Cu": -3.0, "Na": -1.0})
-    return Potential(config, init_params(config), metadata).save(
+    return Potential(config, init_parameters(config), metadata).save(
         tmp_path_factory.mktemp("potential") / "raw.safetensors"
     )
 

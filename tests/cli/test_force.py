@@ -13,8 +13,9 @@ from mlip.cli.export import export
 from mlip.cli.report import report
 from mlip.errors import MlipError
 from mlip.models.m3gnet import M3GNetConfig
+from mlip.network import init_parameters
 from mlip.output_paths import check_new, make_folder
-from mlip.potential import Potential, PotentialMetadata, init_params
+from mlip.potential import Potential, PotentialMetadata
 from tests.emt_world import emt_frames, write_store
 
 commands = typer.Typer()
@@ -38,7 +39,7 @@ def potential(tmp_path_factory):
     config = M3GNetConfig(units=8)
     energies = dict.fromkeys(("Cu", "Al", "Ni", "Ag"), -3.0)
     metadata = PotentialMetadata(reference_energies=energies)
-    return Potential(config, init_params(config), metadata).save(tmp_path_factory.mktemp("p") / "p.safetensors")
+    return Potential(config, init_parameters(config), metadata).save(tmp_path_factory.mktemp("p") / "p.safetensors")
 
 
 @pytest.fixture

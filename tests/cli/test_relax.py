@@ -15,7 +15,8 @@ from ase.constraints import FixAtoms, FixBondLength, FixScaled
 from mlip.cli.relax import relax
 from mlip.errors import MlipError
 from mlip.models.m3gnet import M3GNetConfig
-from mlip.potential import Potential, PotentialMetadata, init_params
+from mlip.network import init_parameters
+from mlip.potential import Potential, PotentialMetadata
 from mlip.relaxation.files import relax_files
 from mlip.relaxation.results_file import read_results
 
@@ -37,7 +38,7 @@ def relax_here(capsys, potential, *files, out, **options) -> tuple[int, str]:
 def potential(tmp_path_factory):
     config = M3GNetConfig(units=8)
     metadata = PotentialMetadata(reference_energies={"Na": -1.0, "Cl": -2.0}, scale=0.1)
-    return Potential(config, init_params(config), metadata).save(
+    return Potential(config, init_parameters(config), metadata).save(
         tmp_path_factory.mktemp("potential") / "tiny.safetensors"
     )
 

@@ -10,13 +10,13 @@ from made_checkpoints import write_json, write_tensor_bundle
 from mlip.convert import m3gnet
 from mlip.convert.layers import layers_from_parameters
 from mlip.models.m3gnet import M3GNetConfig
-from mlip.potential import init_params
+from mlip.network import init_parameters
 
 
 @cache
 def random_parameters(config: M3GNetConfig) -> dict:
     """Any numbers will do, which spares the compilation that true initial ones take."""
-    shapes = jax.eval_shape(partial(init_params, config))
+    shapes = jax.eval_shape(partial(init_parameters, config))
     generator = np.random.default_rng(0)
     return jax.tree.map(lambda leaf: generator.normal(size=leaf.shape).astype(np.float32), shapes)
 

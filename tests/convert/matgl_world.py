@@ -10,7 +10,8 @@ import numpy as np
 
 from mlip.convert import matgl_export
 from mlip.models.m3gnet import M3GNetConfig, matgl_config
-from mlip.potential import Potential, PotentialMetadata, init_params
+from mlip.network import init_parameters
+from mlip.potential import Potential, PotentialMetadata
 
 REFERENCES = {"H": -3.25, "O": -7.5, "Si": -5.0, "Cu": -3.125}
 
@@ -19,7 +20,7 @@ REFERENCES = {"H": -3.25, "O": -7.5, "Si": -5.0, "Cu": -3.125}
 def random_parameters(config: M3GNetConfig) -> dict:
     """Any numbers will do, which spares the compilation that true initial ones take. Rows of elements that are not
     known are zero, as they are after a conversion."""
-    shapes = jax.eval_shape(partial(init_params, config))
+    shapes = jax.eval_shape(partial(init_parameters, config))
     generator = np.random.default_rng(0)
     params = jax.tree.map(lambda leaf: generator.normal(scale=0.3, size=leaf.shape).astype(np.float32), shapes)
     known = [1, 8, 14, 29]

@@ -11,7 +11,8 @@ from mlip.convert.layers import NamedArrays
 from mlip.convert.mace_layout import parameters_from_state, state_from_parameters
 from mlip.errors import MlipError
 from mlip.models.mace import MACEConfig
-from mlip.potential import Head, Potential, PotentialMetadata, init_params
+from mlip.network import init_parameters
+from mlip.potential import Head, Potential, PotentialMetadata
 
 ENERGIES = {"C": -9.25, "O": -4.5, "Si": -5.0, "Fe": -8.25, "Cu": -3.5, "Cs": -0.75}
 SMALL = {
@@ -44,7 +45,7 @@ def mace_torch():
 def mace_potential(dtype: str = "float32", **changes) -> Potential:
     config = MACEConfig(**SMALL | changes)
     random = np.random.default_rng(1)
-    shapes = jax.eval_shape(lambda: init_params(config))  # nothing to compile
+    shapes = jax.eval_shape(lambda: init_parameters(config))  # nothing to compile
     params = jax.tree.map(lambda leaf: random.normal(size=leaf.shape).astype(dtype), shapes)
     heads = {
         name: Head(

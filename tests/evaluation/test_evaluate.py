@@ -19,7 +19,8 @@ from mlip.evaluation.error_tables import error_tables
 from mlip.evaluation.evaluate import evaluate, evaluate_path
 from mlip.evaluation.frame_errors import Errors
 from mlip.models import parse_config
-from mlip.potential import Potential, PotentialMetadata, init_params
+from mlip.network import init_parameters
+from mlip.potential import Potential, PotentialMetadata
 from mlip.units import EV_PER_A3_IN_GPA
 from tests.emt_world import emt_frames
 
@@ -31,7 +32,7 @@ NO_E0 = np.zeros(119)
 def potential() -> Potential:
     """Random parameters; it does not know silver."""
     config = parse_config({"model": "m3gnet", "cutoff": 3.6, "three_body_cutoff": 3.2, "units": 4, "n_blocks": 1})
-    return Potential(config, init_params(config), PotentialMetadata(reference_energies=E0, scale=0.1))
+    return Potential(config, init_parameters(config), PotentialMetadata(reference_energies=E0, scale=0.1))
 
 
 FRAMES = emt_frames(6, seed=11, symbols=tuple(E0))

@@ -9,7 +9,8 @@ from mlip.data import Store
 from mlip.errors import MlipError
 from mlip.evaluation.relabel import relabel
 from mlip.models import parse_config
-from mlip.potential import Potential, PotentialMetadata, init_params
+from mlip.network import init_parameters
+from mlip.potential import Potential, PotentialMetadata
 from tests.emt_world import emt_frames, write_store
 
 
@@ -18,7 +19,7 @@ def potential() -> Potential:
     """Random parameters; it does not know silver."""
     config = parse_config({"model": "m3gnet", "cutoff": 3.6, "three_body_cutoff": 3.2, "units": 4, "n_blocks": 1})
     energies = {"Cu": -3.0, "Al": -2.0, "Ni": -1.0}
-    return Potential(config, init_params(config), PotentialMetadata(reference_energies=energies, scale=0.1))
+    return Potential(config, init_parameters(config), PotentialMetadata(reference_energies=energies, scale=0.1))
 
 
 @pytest.fixture(scope="module")

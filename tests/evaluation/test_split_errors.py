@@ -7,7 +7,8 @@ from mlip.data import Store
 from mlip.evaluation.evaluate import evaluate, store_frames
 from mlip.evaluation.split_errors import evaluate_split, evenly_chosen
 from mlip.models import parse_config
-from mlip.potential import Potential, PotentialMetadata, init_params
+from mlip.network import init_parameters
+from mlip.potential import Potential, PotentialMetadata
 from tests.emt_world import emt_frames, write_store
 
 
@@ -15,7 +16,7 @@ from tests.emt_world import emt_frames, write_store
 def potential() -> Potential:
     config = parse_config({"model": "m3gnet", "cutoff": 3.6, "three_body_cutoff": 3.2, "units": 4, "n_blocks": 1})
     metadata = PotentialMetadata(reference_energies={"Cu": -3.0, "Al": -2.0, "Ni": -1.0, "Ag": -2.0}, scale=0.1)
-    return Potential(config, init_params(config), metadata)
+    return Potential(config, init_parameters(config), metadata)
 
 
 def test_frames_keep_their_errors_through_the_sorting_by_size(potential, tmp_path):

@@ -4,11 +4,11 @@ import ase.build
 import numpy as np
 import pytest
 from ase import Atoms
-from mlip.graph.radius_graph import crystal_graph
 
 import mlip
 from mlip.data import Frame
 from mlip.graph.near import FARTHEST, near_origin
+from mlip.graph.radius_graph import crystal_graph
 from tests.relaxation.morse import morse_potential
 
 FAR = (-7_000.3, 50.0, 123_456.7)

@@ -18,7 +18,8 @@ from mlip.data.element_vectors import read_element_vectors
 from mlip.graph.batching import Shape, enlarge, graph_mask, pad_batch
 from mlip.graph.shells import composition, merged_graph
 from mlip.models.cgat import CGAT, CGATConfig
-from mlip.property_model import PropertyModel, evaluate, init_parameters
+from mlip.network import init_parameters
+from mlip.property_model import PropertyModel, evaluate
 from mlip.runtime import precision_scope
 from mlip.training.properties.loss import property_penalty
 

@@ -9,7 +9,8 @@ from ase.data import chemical_symbols
 
 from mlip.convert import convert
 from mlip.models.m3gnet import M3GNetConfig
-from mlip.potential import Potential, PotentialMetadata, init_params
+from mlip.network import init_parameters
+from mlip.potential import Potential, PotentialMetadata
 from mlip.units import tensor_from_voigt
 
 
@@ -28,7 +29,7 @@ def small_potential() -> Potential:
     """Random weights: symmetries hold for any."""
     config = M3GNetConfig(units=8, n_blocks=2)
     elements = {"Cu": -3.5, "O": -4.0, "Na": -1.0, "Cl": -2.0, "Si": -5.0, "H": -3.0}
-    return Potential(config, init_params(config, seed=1), PotentialMetadata(reference_energies=elements, scale=2.0))
+    return Potential(config, init_parameters(config, seed=1), PotentialMetadata(reference_energies=elements, scale=2.0))
 
 
 @pytest.fixture
@@ -42,7 +43,7 @@ def distorted_crystal():
 
 
 def test_published_size_has_227549_parameters():
-    assert sum(leaf.size for leaf in jax.tree.leaves(init_params(M3GNetConfig()))) == 227_549
+    assert sum(leaf.size for leaf in jax.tree.leaves(init_parameters(M3GNetConfig()))) == 227_549
 
 
 @pytest.mark.parametrize("name", PUBLISHED)

@@ -15,7 +15,8 @@ from mlip.models.m3gnet import (
     smoothstep_cutoff,
     three_body_basis,
 )
-from mlip.potential import Potential, PotentialMetadata, init_params
+from mlip.network import init_parameters
+from mlip.potential import Potential, PotentialMetadata
 from mlip.runtime import precision_scope
 from mlip.units import tensor_from_voigt
 
@@ -39,7 +40,7 @@ def crystal():
 def test_forces_and_stress_of_every_variant_equal_finite_differences(config, crystal):
     assert parse_config(config.model_dump()) == config
     metadata = PotentialMetadata(reference_energies={"Na": -1.0, "Cl": -2.0}, scale=1000.0)
-    potential = Potential(config, init_params(config, seed=2), metadata)
+    potential = Potential(config, init_parameters(config, seed=2), metadata)
     step, generator = 1e-4, np.random.default_rng(0)
     direction, strain = generator.normal(size=(2, 3)), generator.normal(size=(3, 3))
     strain += strain.T

@@ -12,7 +12,8 @@ from mlip.errors import MlipError
 from mlip.models.mace import MACEConfig, coupling_paths
 from mlip.models.symmetric_contraction import independent_polynomials, monomials
 from mlip.models.zbl import zbl_energies
-from mlip.potential import Potential, PotentialMetadata, init_params
+from mlip.network import init_parameters
+from mlip.potential import Potential, PotentialMetadata
 from mlip.units import tensor_from_voigt
 
 GOLDENS = [
@@ -49,7 +50,7 @@ def random_potential(**changes) -> Potential:
     """Symmetries hold for any weights."""
     config = MACEConfig(**SMALL | {"mean_neighbours": 4.0} | changes)
     random = np.random.default_rng(1)
-    shapes = jax.eval_shape(lambda: init_params(config))  # nothing to compile
+    shapes = jax.eval_shape(lambda: init_parameters(config))  # nothing to compile
     params = jax.tree.map(lambda leaf: random.normal(size=leaf.shape), shapes)
     references = {"Cu": -3.5, "O": -4.0, "Na": -1.0, "Cl": -2.0}
     return Potential(config, params, PotentialMetadata(reference_energies=references, shift=0.3))
@@ -206,7 +207,7 @@ def test_a_potential_survives_its_file(tmp_path):
 
 def test_medium_mace_mp_0_has_its_published_size():
     config = MACEConfig()
-    shapes = jax.eval_shape(lambda: init_params(config))
+    shapes = jax.eval_shape(lambda: init_parameters(config))
     assert sum(leaf.size for leaf in jax.tree.leaves(shapes)) == 4_688_656
 
 

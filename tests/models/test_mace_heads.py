@@ -13,7 +13,8 @@ from mlip.errors import MlipError
 from mlip.graph.batching import Shape, pad_batch
 from mlip.graph.radius_graph import crystal_graph
 from mlip.models.mace import MACEConfig
-from mlip.potential import Head, Potential, PotentialMetadata, evaluate_batch, init_params
+from mlip.network import init_parameters
+from mlip.potential import Head, Potential, PotentialMetadata, evaluate_batch
 from mlip.runtime import precision_scope
 
 HEADS = ("PBE", "PBEsol")
@@ -34,7 +35,7 @@ def potential() -> Potential:
     )
     random = np.random.default_rng(1)
     params = jax.tree.map(
-        lambda leaf: random.normal(size=leaf.shape).astype(np.float32), jax.eval_shape(lambda: init_params(config))
+        lambda leaf: random.normal(size=leaf.shape).astype(np.float32), jax.eval_shape(lambda: init_parameters(config))
     )
     heads = {
         "PBE": Head(reference_energies={"Na": -1.0, "Cl": -2.0}, scale=0.5, functional="PBE"),

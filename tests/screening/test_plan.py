@@ -9,7 +9,8 @@ from textbook import crystals, write_folder
 from mlip.data import Frame, StoreWriter, Trajectory
 from mlip.errors import MlipError
 from mlip.models.m3gnet import M3GNetConfig
-from mlip.potential import Potential, PotentialMetadata, init_params
+from mlip.network import init_parameters
+from mlip.potential import Potential, PotentialMetadata
 from mlip.property_model import PropertyModel
 from mlip.recipe_reading import read_recipe
 from mlip.screening.plan import plan_round
@@ -96,7 +97,7 @@ def test_model_potential_and_prototypes_are_of_one_functional_unless_the_user_sa
     energies = dict.fromkeys(ELEMENTS, 0.0)
     potentials = {
         name: Potential(
-            config, init_params(config), PotentialMetadata(reference_energies=energies, functional=name)
+            config, init_parameters(config), PotentialMetadata(reference_energies=energies, functional=name)
         ).save(tmp_path / f"{name}.safetensors")
         for name in ("PBE", "PBEsol")
     }

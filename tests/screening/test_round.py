@@ -19,8 +19,9 @@ from textbook import crystals, write_folder
 from mlip.data import Store
 from mlip.errors import MlipError
 from mlip.models.m3gnet import M3GNetConfig
+from mlip.network import init_parameters
 from mlip.one_writer import one_writer
-from mlip.potential import Potential, PotentialMetadata, init_params
+from mlip.potential import Potential, PotentialMetadata
 from mlip.property_model import PropertyModel
 from mlip.relaxation.results_file import read_results
 from mlip.screening.recipe import ScreeningRecipe
@@ -35,7 +36,7 @@ NAMES = ("cesiumchloride", "perovskite", "rocksalt")
 def potential(tmp_path_factory) -> Path:
     config = M3GNetConfig(units=8)
     rng = np.random.default_rng(0)  # NumPy's: an initialisation takes long to compile
-    shapes = jax.eval_shape(lambda: init_params(config))
+    shapes = jax.eval_shape(lambda: init_parameters(config))
     params = jax.tree.map(lambda leaf: rng.normal(0, 0.1, leaf.shape).astype(np.float32), shapes)
     metadata = PotentialMetadata(reference_energies=dict.fromkeys(SYMBOLS, -1.0), scale=0.1)
     return Potential(config, params, metadata).save(tmp_path_factory.mktemp("p") / "tiny.safetensors")

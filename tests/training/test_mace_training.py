@@ -12,7 +12,8 @@ from mlip.graph.batching import Shape, graph_sizes, pad_batch
 from mlip.graph.radius_graph import crystal_graph
 from mlip.models import build_model
 from mlip.models.mace import MACEConfig
-from mlip.potential import energies_forces_stress, init_params
+from mlip.network import init_parameters
+from mlip.potential import energies_forces_stress
 from mlip.runtime import precision_scope
 from mlip.training.log import read_metrics
 from mlip.training.loop import train
@@ -74,7 +75,7 @@ def test_gradient_of_the_loss_of_forces_and_stress_equals_finite_differences(awk
         return jnp.sum(found.energy**2) + jnp.sum(found.forces**2) + 1e3 * jnp.sum(found.stress**2)
 
     with precision_scope("float64"):
-        shapes = jax.eval_shape(lambda: init_params(config))
+        shapes = jax.eval_shape(lambda: init_parameters(config))
         params, direction = (jax.tree.map(lambda leaf: random.normal(size=leaf.shape), shapes) for _ in range(2))
         loss_and_gradient = jax.jit(jax.value_and_grad(loss))
         _, gradient = loss_and_gradient(params, awkward_batch)

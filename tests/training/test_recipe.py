@@ -7,8 +7,8 @@ import pytest
 
 from mlip.errors import MlipError
 from mlip.models import parse_config
-from mlip.potential import Potential, PotentialMetadata, init_params
-from mlip.property_model import init_parameters
+from mlip.network import init_parameters
+from mlip.potential import Potential, PotentialMetadata
 from mlip.recipe_reading import dotted
 from mlip.training.recipe_file import load_recipe
 from mlip.training.sweep import plan_sweep
@@ -120,7 +120,7 @@ def test_the_fingerprint_knows_the_result_not_the_folder(recipe_file):
 def small_potential(folder: Path) -> Path:
     config = parse_config({"model": "m3gnet", "units": 4, "n_blocks": 1})
     metadata = PotentialMetadata(reference_energies={"Si": -5.0})
-    return Potential(config, init_params(config), metadata).save(folder / "small.safetensors")
+    return Potential(config, init_parameters(config), metadata).save(folder / "small.safetensors")
 
 
 def test_without_a_model_section_the_network_is_that_of_the_starting_potential(recipe_file, tmp_path):
@@ -147,8 +147,7 @@ def test_every_recipe_of_the_repository_can_be_run_as_written(path, tmp_path):
     if "init_from:" in path.read_text():
         overrides.append(f"init_from.potential={small_potential(tmp_path)}")
     recipe = load_recipe(path, overrides)
-    initialise = init_params if recipe.property is None else init_parameters
-    jax.eval_shape(lambda: initialise(recipe.model))
+    jax.eval_shape(lambda: init_parameters(recipe.model))
     recipe.save(tmp_path / "resolved.yaml")
     assert load_recipe(tmp_path / "resolved.yaml") == recipe
 

@@ -9,7 +9,8 @@ from jraph import GraphsTuple
 from mlip.data import Store
 from mlip.graph.labeled_graphs import EnergyLabels
 from mlip.models import heads_of
-from mlip.potential import Potential, PotentialMetadata, energies_forces_stress, init_params
+from mlip.network import init_parameters
+from mlip.potential import Potential, PotentialMetadata, energies_forces_stress
 from mlip.runtime import ProductPrecision
 from mlip.training.log import RunLog
 from mlip.training.potentials.dataset import Dataset, factors_of_materials, open_dataset
@@ -43,7 +44,7 @@ class PotentialTask(Task):
         return weights
 
     def initial_params(self) -> PyTree:
-        return init_params(self.recipe.model, self.recipe.train.seed)
+        return init_parameters(self.recipe.model, self.recipe.train.seed)
 
     def open_data(self, store: Store, start: Potential | None, folder: RunFolder | None) -> Dataset:
         data = open_dataset(

@@ -8,7 +8,8 @@ from jraph import GraphsTuple
 
 from mlip.data import Store
 from mlip.data.element_vectors import read_element_vectors, vectors_by_number
-from mlip.property_model import PropertyMetadata, PropertyModel, evaluate, init_parameters
+from mlip.network import init_parameters
+from mlip.property_model import PropertyMetadata, PropertyModel, evaluate
 from mlip.runtime import ProductPrecision
 from mlip.training.properties.dataset import PropertyDataset, PropertyLabels, open_property_dataset
 from mlip.training.properties.loss import ROBUST, property_counts, property_terms
