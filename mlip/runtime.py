@@ -13,6 +13,7 @@ from typing import Literal
 import jax
 import jax.monitoring
 
+from mlip.cache import cache_folder as folder_of_caches
 from mlip.errors import MlipError
 
 ProductPrecision = Literal["highest", "tf32", "bf16"]
@@ -25,9 +26,8 @@ _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8  # of mallopt(3)
 
 
 def cache_folder() -> Path:
-    """Where compiled programs are kept between runs: $MLIP_CACHE or ~/.cache/mlip, then 'jax'."""
-    root = os.environ.get("MLIP_CACHE") or Path.home() / ".cache" / "mlip"
-    return Path(root) / "jax"
+    """Where compiled programs are kept between runs: 'jax' in the folder of all that is kept."""
+    return folder_of_caches() / "jax"
 
 
 @cache

@@ -23,7 +23,7 @@ app = typer.Typer(
 
 
 def _register() -> None:
-    from mlip.cli import benchmark, convert, data, evaluate, info, recipes, relax, report, screen, train
+    from mlip.cli import benchmark, convert, data, evaluate, info, models, recipes, relax, report, screen, train
 
     app.add_typer(data.app, name="data")
     app.command("train")(train.train)
@@ -34,6 +34,8 @@ def _register() -> None:
     app.command("screen")(screen.screen)
     app.add_typer(benchmark.app, name="benchmark")
     app.command("convert")(convert.convert)
+    app.command("models")(models.models)
+    app.command("fetch")(models.fetch)
     app.command("info")(info.info)
 
 
