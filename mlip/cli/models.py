@@ -58,7 +58,7 @@ def fetch(
         print(json.dumps({"files": paths, "errors": {name: str(error) for name, error in errors.items()}}))
     if errors:
         first = next(iter(errors.values()))
-        others = f"; and {len(errors) - 1} others of {len(entries)}" if len(errors) > 1 else ""
+        others = f"; and {len(errors) - 1} more of {len(entries)}" if len(errors) > 1 else ""
         raise MlipError(f"{first.what}{others}", where=first.where, fix=first.fix)
 
 

@@ -7,6 +7,6 @@ pinned here, and converted once, into the cache. Knows no JAX: the conversion ru
 from mlip.pretrained.entry import Entry
 from mlip.pretrained.obtaining import obtain
 from mlip.pretrained.registry import default_potential, find, known
-from mlip.pretrained.resolving import resolve
+from mlip.pretrained.resolving import resolve, split_potential
 
-__all__ = ["Entry", "default_potential", "find", "known", "obtain", "resolve"]
+__all__ = ["Entry", "default_potential", "find", "known", "obtain", "resolve", "split_potential"]

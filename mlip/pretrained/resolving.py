@@ -3,6 +3,7 @@
 import hashlib
 import os
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 from mlip import __version__
@@ -18,7 +19,7 @@ from mlip.pretrained.obtaining import (
     obtain,
     to_stderr,
 )
-from mlip.pretrained.registry import entry_of_digest, is_known, known, near_names
+from mlip.pretrained.registry import default_potential, entry_of_digest, is_known, known, near_names
 
 _URL = re.compile(r"[a-z][a-z0-9+.-]*:/+", re.IGNORECASE)  # a Path has made one slash of two
 _OF_OTHERS = {".model", ".pth", ".pt", ".nqx", ".ckpt", ".npz", ".tar"}
@@ -64,14 +65,53 @@ def resolve(potential: str | os.PathLike) -> Path:
     )
 
 
+def split_potential(arguments: Sequence[str | os.PathLike]) -> tuple[str, list[str]]:
+    """The potential and the files of a command that takes both, where the potential may be left out.
+
+    The first argument is the potential, unless it is a file of something else, or is alone.
+
+    Returns:
+        The potential, the declared default if none was given, and the files.
+
+    Raises:
+        MlipError: a potential and no file.
+    """
+    first, *others = map(os.fspath, arguments)
+    if not _may_be_a_potential(first, is_alone=not others):
+        return default_potential(), [first, *others]
+    if not others:
+        raise MlipError("a potential, and no file with structures", where=first, fix="give files that ASE reads")
+    return first, others
+
+
+def _may_be_a_potential(text: str, is_alone: bool) -> bool:
+    path = Path(text)
+    if path.is_file():
+        return _is_safetensors(path) or _is_of_another_code(path)
+    if is_known(text) or _URL.match(text) or path.suffix.lower() in {".safetensors", *_OF_OTHERS}:
+        return True
+    if path.is_dir():
+        return bool(_checkpoint_files(path))
+    return not is_alone and (not path.suffix or bool(near_names(text)))  # a name that is mistyped, rather than a file
+
+
+def _is_safetensors(path: Path) -> bool:
+    return _start(path)[8:] == b"{"
+
+
 def _is_of_another_code(path: Path) -> bool:
     """By its first bytes, as people name files as they like: a safetensors file has JSON behind eight bytes."""
+    start = _start(path)
+    return start[8:] not in (b"{", b"") and (path.suffix.lower() in _OF_OTHERS or start.startswith(_ZIP))
+
+
+def _start(path: Path) -> bytes:
+    """The first nine bytes; none of a file that cannot be read: whoever reads it says why."""
     try:
         with path.open("rb") as stream:
-            start = stream.read(9)
+            return stream.read(9)
     except OSError:
-        return False  # whoever reads it says why
-    return start[8:] != b"{" and (path.suffix.lower() in _OF_OTHERS or start.startswith(_ZIP))
+        return b""
 
 
 def _looks_like_a_path(text: str) -> bool:

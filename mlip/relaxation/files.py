@@ -19,6 +19,7 @@ from ase.calculators.singlepoint import SinglePointCalculator
 
 from mlip.errors import MlipError
 from mlip.potential import open_potential
+from mlip.pretrained import resolve
 from mlip.relaxation.cell import Along, CellChoice
 from mlip.relaxation.options import Options
 from mlip.relaxation.queue import progress_bar, relaxations
@@ -51,6 +52,7 @@ def relax_files(
             range; OUT has results of another potential, of other inputs or options.
     """
     checked = Options(**options)
+    potential = resolve(potential)  # the records name the file, whatever name it was asked by
     loaded = open_potential(potential)
     sources = [(str(path), k, atoms) for path in files for k, atoms in enumerate(read_structures(path))]
     protocol = _protocol(potential, files, len(sources), checked)
