@@ -2,6 +2,8 @@
 
 import multiprocessing
 import time
+import urllib.request
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -397,3 +399,23 @@ def test_the_converting_process_takes_no_module_from_the_folder_it_is_started_in
     monkeypatch.chdir(tmp_path)
     with pytest.raises(MlipError, match="no such file or folder"):
         conversion.convert(tmp_path / "absent", tmp_path / "out.safetensors", [], where="tiny")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "is_followed"),
+    [
+        ("https://a.b/c", "https://d.e/f", True),
+        ("https://a.b/c", "http://a.b/c", False),
+        ("http://mirror:8000/c", "http://mirror:8000/d", True),
+        ("http://mirror:8000/c", "http://other:8000/c", False),
+        ("http://127.0.0.1:8000/c", "https://d.e/f", True),
+    ],
+)
+def test_a_redirect_never_leaves_https_for_http_nor_one_plain_host_for_another(old, new, is_followed):
+    request = urllib.request.Request(old)
+    follow = partial(download._SafeRedirects().redirect_request, request, None, 302, "Found", {}, new)
+    if is_followed:
+        assert follow().full_url == new
+    else:
+        with pytest.raises(download._RefusedError, match="is not https"):
+            follow()
