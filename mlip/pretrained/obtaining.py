@@ -166,12 +166,12 @@ def _fetched(entry: Entry, file: WeightsFile, on_bytes: OnBytes | None, tell: Te
             fix=f"`mlip fetch {entry.name}` where there is a network, then copy {folder} from there",
         )
     make_folder(folder)
-    size = f"{file.bytes / 1e6:.1f} MB " if file.bytes else ""
+    size = f" ({file.bytes / 1e6:.1f} MB)" if file.bytes else ""
     failures = []
     for url in urls:
         try:
             check_address(url)
-            tell(f"{entry.name}: fetching {file.name}, {size}from {urlsplit(url).netloc}")
+            tell(f"{entry.name}: fetching {file.name}{size} from {urlsplit(url).netloc}")
             download(url, target, expected, _limited(file, on_bytes), ATTEMPTS)
             return target
         except MlipError as error:

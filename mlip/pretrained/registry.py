@@ -55,11 +55,14 @@ def is_known(name: str) -> bool:
 
 
 def near_names(name: str) -> list[str]:
-    """At most three names that were perhaps meant."""
+    """At most three names or aliases, of different potentials, that were perhaps meant."""
     names, sought = _names(), name.casefold()
     similar = [entry for entry in names if sought in entry] if len(sought) > 2 else []
     similar = difflib.get_close_matches(sought, names, n=5, cutoff=0.6) + similar
-    return list(dict.fromkeys(names[found].name for found in similar))[:3]
+    nearest: dict[str, str] = {}
+    for found in similar:
+        nearest.setdefault(names[found].name, found)
+    return list(nearest.values())[:3]
 
 
 @cache
