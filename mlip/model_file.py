@@ -20,6 +20,7 @@ from safetensors.numpy import save
 from mlip import __version__
 from mlip.errors import MlipError
 from mlip.mistaken_paths import mistaken
+from mlip.pretrained import resolve
 
 FORMAT_VERSION = 1
 _HEADER_KEY, _CHECKSUM_KEY = "mlip", "mlip_checksum"
@@ -50,10 +51,14 @@ def write_model_file(path: str | os.PathLike, header: dict[str, Any], params: An
 def read_model_file(path: str | os.PathLike) -> tuple[dict[str, Any], Any]:
     """Header and parameters.
 
+    Args:
+        path: a file, or what `mlip.pretrained.resolve` makes one of: a name that `mlip models` lists, ...
+
     Raises:
-        MlipError: no such file, not a file of ours (and what it is instead), written by a newer version, damaged.
+        MlipError: no such file or name, not a file of ours (and what it is instead), written by a newer version,
+            damaged.
     """
-    path = Path(path)
+    path = resolve(path)
     if not path.is_file():
         raise mistaken(path) or MlipError("no such potential", where=str(path), fix="give a .safetensors file")
     try:

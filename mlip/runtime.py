@@ -18,6 +18,7 @@ import jax.monitoring
 import jaxlib
 import numpy as np
 
+from mlip.cache import cache_folder as folder_of_caches
 from mlip.errors import MlipError
 
 ProductPrecision = Literal["highest", "tf32", "bf16"]
@@ -34,9 +35,8 @@ _compile_seconds: list[float] = []
 
 
 def cache_folder() -> Path:
-    """Where compiled programs are kept between runs: $MLIP_CACHE or ~/.cache/mlip, then 'jax'."""
-    root = os.environ.get("MLIP_CACHE") or Path.home() / ".cache" / "mlip"
-    return Path(root) / "jax"
+    """Where compiled programs are kept between runs: 'jax' in the folder of all that is kept."""
+    return folder_of_caches() / "jax"
 
 
 def set_up_jax() -> None:

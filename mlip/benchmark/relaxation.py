@@ -24,6 +24,7 @@ from mlip.data import Store
 from mlip.errors import MlipError
 from mlip.functionals import check_functionals
 from mlip.potential import Potential, open_potential
+from mlip.pretrained import resolve
 from mlip.relaxation import RelaxResult, Statistics, check_options, relaxations
 from mlip.relaxation.cell import Along
 from mlip.relaxation.cluster import relax_on_cluster
@@ -114,6 +115,7 @@ def run_relaxation_benchmark(
         if value not in known:
             raise MlipError(f"unknown {name} {value!r}", where=f"--{name}", fix=f"one of: {', '.join(known)}")
     check_options(fmax, steps, dtype)
+    potential_path = resolve(potential_path)  # the records name the file, whatever name it was asked by
     potential = open_potential(potential_path)
     with Store(store_path) as store:
         chosen, left_out = _choose(store, split, start)

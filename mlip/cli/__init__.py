@@ -54,7 +54,7 @@ def _options(
 
 
 def _register() -> None:
-    from mlip.cli import benchmark, convert, data, evaluate, export, info, recipes, relax, report, screen, train
+    from mlip.cli import benchmark, convert, data, evaluate, export, info, models, recipes, relax, report, screen, train
 
     app.add_typer(data.app, name="data")
     app.command("train")(train.train)
@@ -66,6 +66,8 @@ def _register() -> None:
     app.command("screen")(screen.screen)
     app.add_typer(benchmark.app, name="benchmark")
     app.command("convert")(convert.convert)
+    app.command("models")(models.models)
+    app.command("fetch")(models.fetch)
     app.command("info")(info.info)
 
 

@@ -21,7 +21,7 @@ def label(
     structures: Annotated[list[Path], typer.Argument(help="Files that ase.io.iread reads.")],
     calculator: Annotated[
         str,
-        typer.Option(help="'chgnet', a potential of mlip (a path), or module:factory of an ASE calculator."),
+        typer.Option(help="'chgnet', a potential of mlip (a path or a name), or module:factory of an ASE calculator."),
     ],
     out: Annotated[Path, typer.Option(help="Relaxation paths in ALEXANDRIA's layout, .json or .json.bz2.")],
     steps: Annotated[int, typer.Option(min=0, help="Largest number of ionic steps.")] = 200,
@@ -66,9 +66,11 @@ def load_calculator(name: str) -> "BaseCalculator":
     Raises:
         MlipError: chgnet is not installed, there is no such file, module or factory, or a file that is no potential.
     """
+    from mlip.pretrained.registry import is_known
+
     if name == "chgnet":
         return _load_chgnet()
-    if Path(name).exists() or "://" in name or name.endswith(".safetensors"):
+    if Path(name).exists() or "://" in name or name.endswith(".safetensors") or is_known(name):
         from mlip.calculator import MLIPCalculator
 
         return MLIPCalculator(name)
@@ -77,7 +79,7 @@ def load_calculator(name: str) -> "BaseCalculator":
     raise MlipError(
         f"'{name}' is no calculator",
         where="--calculator",
-        fix="'chgnet', the path of a potential, or module:factory, e.g. ase.calculators.emt:EMT",
+        fix="'chgnet', the path or the name of a potential, or module:factory, e.g. ase.calculators.emt:EMT",
     )
 
 

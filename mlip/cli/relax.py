@@ -19,9 +19,15 @@ class Format(StrEnum):
 
 
 def relax(
-    potential: Annotated[Path, typer.Argument(help="The potential, a .safetensors file.")],
-    files: Annotated[list[Path], typer.Argument(help="Files that ASE reads: CIF, POSCAR, extxyz, db, ...")],
-    out: Annotated[Path, typer.Option(help="Folder for relaxed.extxyz and results.jsonl.")],
+    arguments: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="[POTENTIAL] FILES...",
+            help="A potential (.safetensors, or a name that `mlip models` lists; without one the default), and files"
+            " that ASE reads: CIF, POSCAR, extxyz, db, ...",
+        ),
+    ],
+    out: Annotated[Path, typer.Option(help="Folder for relaxed.extxyz and results.jsonl.")] = Path("relaxed"),
     fmax: Annotated[float, typer.Option(help="Converged below this force, eV/A.")] = 0.05,
     smax: Annotated[
         float | None,
@@ -64,8 +70,12 @@ def relax(
     Exit status 0 when every structure converged or used up its steps (max_steps); 1 when one failed: could not be read
     or written, or ended by a guard (collapsed, exploded, isolated, non_finite) or an error; 2 when nothing was done.
     """
+    from mlip.pretrained import split_potential
     from mlip.relaxation.files import USABLE, parse_cell_choice, relax_files
 
+    potential, files = split_potential(arguments)
+    if not as_json:
+        _introduce(potential)
     summary = relax_files(
         potential,
         files,
@@ -95,6 +105,15 @@ def relax(
         _print(summary, rows if len(rows) <= _FEW else failed, out)
     if failed or summary["not_written"]:
         raise typer.Exit(1)
+
+
+def _introduce(potential: str) -> None:
+    """Say which potential by name is used, of which functional, and under which licence."""
+    from mlip.pretrained.registry import find, is_known
+
+    if is_known(potential):
+        entry = find(potential)
+        print(f"{entry.name}: functional {entry.functional}, licence {entry.license.id} (mlip models {entry.name})")
 
 
 def _print(summary: dict[str, Any], rows: list[dict[str, Any]], out: Path) -> None:

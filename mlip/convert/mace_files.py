@@ -97,7 +97,8 @@ def read_module(source: Path, trust_pickle: bool) -> SavedModel:
         raise MlipError(
             "is a pickled module: loading it can run any code that is in the file",
             where=where,
-            fix="give --trust-pickle if you trust its source as you trust a program that you install",
+            fix="give --trust-pickle if you trust its source as you trust a program that you install; published models "
+            "go by name (`mlip models`), and are read because their SHA-256 is pinned",
         )
     check_archive(source)
     torch = import_mace_torch(f"{source} is read")

@@ -14,6 +14,7 @@ import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from mlip import __version__
 from mlip.data.manifest import RemoteFile
@@ -23,6 +24,9 @@ from mlip.errors import MlipError
 BLOCK_BYTES = 1 << 20
 TIMEOUT = 60.0
 """Seconds without a byte after which a connection counts as broken."""
+
+SLOWEST = 100
+"""Bytes a second, over TIMEOUT seconds, below which a server counts as one that does not answer."""
 
 FIRST_PAUSE, LONGEST_PAUSE = 1.0, 120.0
 """Seconds between attempts; each is twice the one before, unless the server says when to come back."""
@@ -49,8 +53,17 @@ class _InterruptedError(Exception):
         self.wait = wait
 
 
-def download(url: str, target: Path, expected: RemoteFile, on_bytes: OnBytes | None = None) -> str:
+def download(
+    url: str,
+    target: Path,
+    expected: RemoteFile,
+    on_bytes: OnBytes | None = None,
+    attempts: int = FRUITLESS_ATTEMPTS,
+) -> str:
     """Fetch a file that is not there yet; returns its SHA-256.
+
+    Args:
+        attempts: how many in a row may bring no byte before the server is given up.
 
     Raises:
         MlipError: the server refuses, does not answer any more, or what it sends is not the file that was published.
@@ -60,7 +73,7 @@ def download(url: str, target: Path, expected: RemoteFile, on_bytes: OnBytes | N
     while True:
         before = part.size
         try:
-            _continue(url, part, on_bytes)
+            _continue(url, part, expected, on_bytes)
             _check_size(part.size, expected)
             digest = check_content(part.path, expected)
         except _RefusedError as error:
@@ -74,7 +87,7 @@ def download(url: str, target: Path, expected: RemoteFile, on_bytes: OnBytes | N
                 ) from None
         except _InterruptedError as interruption:
             failures = 0 if part.size > before else failures + 1
-            if failures == FRUITLESS_ATTEMPTS:
+            if failures >= attempts:
                 raise MlipError(
                     f"{interruption} ({failures} times in a row)", where=url, fix="repeat the command: it goes on here"
                 ) from None
@@ -137,10 +150,22 @@ class _Part:
         self._about.unlink(missing_ok=True)
 
 
-def _continue(url: str, part: _Part, on_bytes: OnBytes | None) -> None:
+class _SafeRedirects(urllib.request.HTTPRedirectHandler):
+    """Follows a redirect to https, or one that stays on a host that was asked over plain http anyway."""
+
+    def redirect_request(self, request, response, code, message, headers, url):
+        old, new = urlsplit(request.full_url), urlsplit(url)
+        stays = (old.scheme, old.hostname) == (new.scheme, new.hostname)
+        if new.scheme != "https" and not (stays and new.scheme == "http"):
+            raise _RefusedError(f"redirected to {url}, which is not https")
+        return super().redirect_request(request, response, code, message, headers, url)
+
+
+def _continue(url: str, part: _Part, expected: RemoteFile, on_bytes: OnBytes | None) -> None:
     """One request for what is missing.
 
     Raises:
+        MlipError: the server announces, or sends, more or less than was published.
         _InterruptedError: it broke off.
         _RefusedError: it makes no sense to ask again.
     """
@@ -149,7 +174,9 @@ def _continue(url: str, part: _Part, on_bytes: OnBytes | None) -> None:
     try:
         with _open(url, part) as response:
             total = _take_up(response, part)
-            _copy(response, part, total, on_bytes)
+            if total is not None:
+                _check_size(total, expected)  # before its bytes fill the disk
+            _copy(response, part, total, expected, on_bytes)
     except urllib.error.HTTPError as error:
         _on_status(error, part)
     except (OSError, http.client.HTTPException) as error:
@@ -160,11 +187,8 @@ def _open(url: str, part: _Part) -> Any:
     headers = {"User-Agent": f"alexandria-mlip/{__version__}", "Accept-Encoding": "identity"}
     if part.size:
         headers |= {"Range": f"bytes={part.size}-", "If-Range": part.validator}
-    response = urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=TIMEOUT)
-    if url.startswith("https:") and not response.url.startswith("https:"):
-        response.close()
-        raise _RefusedError(f"redirected to {response.url}, which is not https")
-    return response
+    opener = urllib.request.build_opener(_SafeRedirects)
+    return opener.open(urllib.request.Request(url, headers=headers), timeout=TIMEOUT)
 
 
 def _take_up(response: Any, part: _Part) -> int | None:
@@ -190,12 +214,19 @@ def _content_range(text: str) -> tuple[int, int | None]:
         return -1, None
 
 
-def _copy(response: Any, part: _Part, total: int | None, on_bytes: OnBytes | None) -> None:
+def _copy(response: Any, part: _Part, total: int | None, expected: RemoteFile, on_bytes: OnBytes | None) -> None:
     size = part.size
+    since, size_then = time.monotonic(), size
     with part.path.open("ab") as stream:
         while block := response.read1(BLOCK_BYTES):
             stream.write(block)
             size += len(block)
+            if expected.bytes is not None and size > expected.bytes:  # a server that announced nothing, or lied
+                raise MlipError(f"it has more than the {expected.bytes:,} bytes that were published")
+            if (elapsed := time.monotonic() - since) > TIMEOUT:
+                if size - size_then < SLOWEST * elapsed:
+                    raise _RefusedError(f"sends fewer than {SLOWEST} bytes a second; another time it may be faster")
+                since, size_then = time.monotonic(), size
             if on_bytes:
                 on_bytes(size, total)
         stream.flush()
@@ -214,7 +245,7 @@ def _on_status(error: urllib.error.HTTPError, part: _Part) -> None:
     if error.code in _BUSY:
         wait = error.headers.get("Retry-After", "")
         raise _InterruptedError(f"HTTP {error.code} {error.reason}", float(wait) if wait.isdigit() else None)
-    raise _RefusedError(f"HTTP {error.code} {error.reason}")
+    raise _RefusedError(f"HTTP {error.code} {' '.join(str(error.reason).split())}")
 
 
 def _pause(failures: int, wait: float | None) -> float:

@@ -20,6 +20,7 @@ from ase.calculators.singlepoint import SinglePointCalculator
 
 from mlip.errors import MlipError
 from mlip.potential import open_potential
+from mlip.pretrained import resolve
 from mlip.relaxation.cell import HYDROSTATIC, Along, CellChoice
 from mlip.relaxation.options import Options
 from mlip.relaxation.queue import progress_bar, relaxations
@@ -66,6 +67,7 @@ def relax_files(
             potential, of other inputs or options, or files that are not of such a run.
     """
     checked = Options.of(options)
+    potential = resolve(potential)  # the records name the file, whatever name it was asked by
     loaded = open_potential(potential)
     sources = read_sources(files)
     protocol = _protocol(potential, files, len(sources), checked)

@@ -75,7 +75,7 @@ def write_structures(
     """
     cifs = folder / "cifs"
     cifs.mkdir(exist_ok=True)
-    potential = plan.recipe.relax and plan.recipe.relax.potential.stem
+    potential = plan.recipe.relax and plan.recipe.relax.file.stem
     functional = f"surrogate-{potential}" if potential else plan.model.metadata.functional
     n_written = 0
     with StoreWriter(folder / "candidates.h5", {"screening": plan.recipe.model_dump(mode="json")}) as store:

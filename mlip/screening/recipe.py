@@ -7,6 +7,8 @@ from ase.data import chemical_symbols
 from omegaconf import OmegaConf
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, model_validator
 
+from mlip.pretrained import resolve
+
 MAX_SITES = 6
 """Different elements of a prototype: with 83 elements and 6 sites there are 2.5e11 assignments."""
 
@@ -85,11 +87,17 @@ class RelaxRecipe(_Section):
     """How those that stay are relaxed."""
 
     potential: Path
+    """A file, or a name that `mlip models` lists."""
     fmax: PositiveFloat = 0.05
     steps: PositiveInt = 500
     symmetry: bool = True
     """Keep the prototype's space group."""
     dtype: Literal["float32", "float64"] = "float32"
+
+    @property
+    def file(self) -> Path:
+        """The potential's file."""
+        return resolve(self.potential)
 
 
 class ScreeningRecipe(_Section):

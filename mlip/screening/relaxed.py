@@ -31,7 +31,7 @@ def relax_kept(
     numbers = np.array([candidate.number for candidate in kept], "<i8")
     protocol = {
         "relaxation": options,
-        "potential": hashlib.sha256(recipe.potential.read_bytes()).hexdigest(),
+        "potential": hashlib.sha256(recipe.file.read_bytes()).hexdigest(),
         "candidates": hashlib.sha256(numbers.tobytes()).hexdigest(),
     }
     with ResultsFile(path, protocol) as results:
@@ -39,7 +39,7 @@ def relax_kept(
         missing = [candidate for candidate in kept if candidate.number not in done]
         with progress_bar(progress) as bar:
             task = bar.add_task("relaxing", total=len(kept), completed=len(done))
-            for index, result in _ended([one.atoms for one in missing], recipe.potential, options, cluster):
+            for index, result in _ended([one.atoms for one in missing], recipe.file, options, cluster):
                 results.append({"candidate": missing[index].number, **result.as_record()})
                 bar.advance(task)
         return {record["candidate"]: record for record in results.records}

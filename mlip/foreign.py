@@ -1,0 +1,162 @@
+"""Any calculator of ASE as a potential: `ase:MODULE:CLASS?key=value&key=value`, evaluated one structure after another.
+
+The module is imported, and the class (or function) called with the arguments: as much code as the user who names it
+runs. A value is JSON where it can be (`3`, `1e-3`, `true`, `null`, `[1,2]`), else the text itself; %26 is &.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from importlib import import_module
+from typing import Any
+from urllib.parse import unquote
+
+import numpy as np
+from ase import Atoms
+from ase.calculators.calculator import BaseCalculator, PropertyNotImplementedError
+
+from mlip.data.records import Frame
+from mlip.errors import MlipError
+
+_PREFIX = "ase:"
+_FORM = "ase:MODULE:CLASS?key=value, such as ase:ase.calculators.emt:EMT"
+
+
+@dataclass(frozen=True)
+class ForeignSpec:
+    """A calculator that the user named."""
+
+    module: str
+    factory: str
+    """Class or function in the module."""
+    arguments: dict[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def parse(cls, text: str) -> "ForeignSpec":
+        """
+        Raises:
+            MlipError: the text is not of the form ase:MODULE:CLASS?key=value.
+        """
+        if not is_foreign(text):
+            raise MlipError("names no calculator of ASE", where=text, fix=_FORM)
+        path, _, query = text.removeprefix(_PREFIX).partition("?")
+        module, _, factory = path.partition(":")
+        if not all(part.isidentifier() for part in module.split(".")) or not factory.isidentifier():
+            raise MlipError("names no module and class", where=text, fix=_FORM)
+        arguments: dict[str, Any] = {}
+        for part in query.split("&") if query else []:
+            key, equals, value = part.partition("=")
+            if not equals or not key.isidentifier():
+                raise MlipError(f"{part!r} is no key=value", where=text, fix=_FORM)
+            if key in arguments:
+                raise MlipError(f"{key} is given twice", where=text)
+            arguments[key] = _value(unquote(value))
+        return cls(module, factory, arguments)
+
+    def __str__(self) -> str:
+        query = "&".join(f"{key}={_text(value)}" for key, value in self.arguments.items())
+        return f"{_PREFIX}{self.module}:{self.factory}" + (f"?{query}" if query else "")
+
+    def open(self) -> BaseCalculator:
+        """
+        Raises:
+            MlipError: no such module or class, arguments that it does not take, or whatever it says itself.
+        """
+        try:
+            make = getattr(import_module(self.module), self.factory)
+        except ImportError as error:
+            raise MlipError(
+                f"cannot be imported: {_one_line(error)}", where=str(self), fix="install its package beside mlip"
+            ) from None
+        except AttributeError:
+            raise MlipError(f"the module {self.module} has no {self.factory}", where=str(self), fix=_FORM) from None
+        try:
+            calculator = make(**self.arguments)
+        except Exception as error:  # any code's
+            raise MlipError(f"cannot be made: {_one_line(error)}", where=str(self)) from None
+        if not hasattr(calculator, "get_property"):
+            raise MlipError(f"makes a {type(calculator).__name__}, which is no calculator of ASE", where=str(self))
+        return calculator
+
+
+def is_foreign(text: str) -> bool:
+    """Whether the text is meant to name a calculator of ASE."""
+    return text.startswith(_PREFIX)
+
+
+@dataclass(frozen=True, eq=False)
+class ForeignPotential:
+    """A calculator of ASE that predicts as a `Potential` does, one structure after another."""
+
+    spec: ForeignSpec
+    calculator: BaseCalculator
+
+    @classmethod
+    def open(cls, text: str) -> "ForeignPotential":
+        """
+        Args:
+            text: ase:MODULE:CLASS?key=value.
+
+        Raises:
+            MlipError: as `ForeignSpec.parse` and `ForeignSpec.open`.
+        """
+        spec = ForeignSpec.parse(text)
+        return cls(spec, spec.open())
+
+    @property
+    def name(self) -> str:
+        """What its rows in tables are called."""
+        return self.spec.factory
+
+    def predict(self, structures: Sequence[Atoms | Frame]) -> list[dict[str, Any]]:
+        """Energies, forces and stresses of structures, in their order; none is modified.
+
+        Returns:
+            For each a dict: `energy` eV, `forces` (n, 3) eV/A, `stress` (6,) eV/A^3 (NaN where the cell has no volume,
+            or the calculator gives none).
+
+        Raises:
+            MlipError: the calculator failed; names the structure by its place in the list.
+        """
+        return [self.evaluate(structure, where=f"structure {k}") for k, structure in enumerate(structures)]
+
+    def evaluate(self, structure: Atoms | Frame, where: str | None = None) -> dict[str, Any]:
+        """Energy, forces and stress of one structure, as `predict`.
+
+        Raises:
+            MlipError: the calculator failed, with its own reason.
+        """
+        atoms = Atoms(structure.numbers, structure.positions, cell=structure.cell, pbc=structure.pbc)
+        atoms.calc = self.calculator
+        try:
+            energy = float(atoms.get_potential_energy())
+            forces = np.array(atoms.get_forces(), np.float64)
+            stress = self._stress(atoms)
+        except Exception as error:  # any code's: an unknown element, an isolated atom
+            raise MlipError(f"{self.name} failed: {_one_line(error)}", where=where) from None
+        return {"energy": energy, "forces": forces, "stress": stress}
+
+    @staticmethod
+    def _stress(atoms: Atoms) -> np.ndarray:
+        if abs(atoms.cell.volume) == 0:
+            return np.full(6, np.nan)
+        try:
+            return np.array(atoms.get_stress(), np.float64)
+        except (PropertyNotImplementedError, NotImplementedError):
+            return np.full(6, np.nan)
+
+
+def _value(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
+
+
+def _text(value: Any) -> str:
+    text = value if isinstance(value, str) else json.dumps(value)
+    return text.replace("%", "%25").replace("&", "%26")
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split()) or type(error).__name__

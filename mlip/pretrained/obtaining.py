@@ -1,0 +1,267 @@
+"""A name becomes a file: fetched from its publisher, checked by its pinned SHA-256, converted once, kept in the cache.
+
+In the cache's folder `pretrained/`: `sources/NAME/` has the publisher's files, `converted/KEY/NAME.safetensors` the
+potential, KEY being of the sources' checksums, the options of the conversion and mlip's version. With $MLIP_OFFLINE
+nothing is fetched; $MLIP_MIRROR is the address of a server that offers files as SHA256 or as NAME/FILE, which is asked
+first.
+"""
+
+import hashlib
+import importlib.util
+import os
+import sys
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from urllib.parse import quote, urlsplit
+
+from filelock import FileLock, Timeout
+
+from mlip import __version__
+from mlip.cache import cache_folder
+from mlip.data.download import OnBytes, check_content, download
+from mlip.data.manifest import RemoteFile
+from mlip.errors import MlipError
+from mlip.pretrained.conversion import convert
+from mlip.pretrained.entry import Entry, WeightsFile
+from mlip.pretrained.registry import find
+
+CONVERSION = 1
+"""Counts changes of the converters that make another potential of the same files."""
+
+ATTEMPTS = 3
+"""How many attempts in a row may bring no byte: who waits has a script running, not a data set to fetch."""
+
+LOCK_TIMEOUT = 1800.0
+"""Seconds that a process waits for another one that fetches or converts the same potential."""
+
+LARGEST = 2**30
+"""Bytes of a file whose size is not published, at most."""
+
+_LOCAL_HOSTS = ("localhost", "127.0.0.1", "::1")
+
+Tell = Callable[[str], None]
+"""Told what is done, a line at a time."""
+
+
+def obtain(name: str, on_bytes: OnBytes | None = None, tell: Tell | None = None) -> Path:
+    """The file of a potential that is known by name, in mlip's format.
+
+    Args:
+        on_bytes: told how many bytes of the present file are here, and of how many.
+        tell: told what is done, once a potential; by default stderr is.
+
+    Raises:
+        MlipError: no such name; the potential cannot be had, checked or converted.
+    """
+    entry = find(name)
+    path = converted_file(entry)
+    if path.is_file():
+        return path
+    check_readable(entry)
+    _check_fetchable(entry)
+    tell = tell or to_stderr
+    with _one_at_a_time(entry):
+        if not path.is_file():  # another process may have made it meanwhile
+            source = obtain_source(entry, on_bytes, tell)
+            convert_known(entry, source, path, tell)
+    return path
+
+
+def converted_file(entry: Entry) -> Path:
+    """Where the potential is, or will be, in mlip's format."""
+    parts = [__version__, str(CONVERSION), str(entry.converter), *entry.options.arguments]
+    parts += [f"{file.name}:{file.sha256}" for file in entry.source.files]
+    key = hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
+    return cache_folder() / "pretrained" / "converted" / key / f"{entry.name}.safetensors"
+
+
+def source_folder(entry: Entry) -> Path:
+    """Where the publisher's files are, or will be."""
+    return cache_folder() / "pretrained" / "sources" / entry.name
+
+
+def check_readable(entry: Entry) -> None:
+    """
+    Raises:
+        MlipError: mlip does not read this network.
+    """
+    if entry.converter is None:
+        instead = f"its publisher's calculator is {entry.ase}; " if entry.ase else ""
+        raise MlipError(
+            "is known by name, and not readable yet",
+            where=entry.name,
+            fix=f"{instead}`mlip models` lists those that are",
+        )
+
+
+def _check_fetchable(entry: Entry) -> None:
+    """
+    Raises:
+        MlipError: nobody has published the checksums of its files.
+    """
+    if not entry.is_fetchable:
+        urls = ", ".join(url for file in entry.source.files for url in file.urls) or entry.source.homepage
+        raise MlipError(
+            "is not fetched by itself, as nobody has published its checksum",
+            where=entry.name,
+            fix=f"get {urls}, then {command_for(entry, 'SOURCE')}",
+        )
+
+
+def command_for(entry: Entry, source: str) -> str:
+    """The command that converts a checkpoint by hand."""
+    trust = ["--trust-pickle"] if entry.source.is_pickle else []
+    return " ".join(["mlip convert", source, f"{entry.name}.safetensors", *entry.options.arguments, *trust])
+
+
+def obtain_source(entry: Entry, on_bytes: OnBytes | None, tell: Tell) -> Path:
+    """The publisher's files: their folder if there are several, else the one file. All checksums are compared.
+
+    Raises:
+        MlipError: a file cannot be had, or is not the one that was published.
+    """
+    get = _packaged if entry.source.package else _fetched
+    paths = [get(entry, file, on_bytes, tell) for file in entry.source.files]
+    return paths[0].parent if len(paths) > 1 else paths[0]
+
+
+def convert_known(entry: Entry, source: Path, out: Path, tell: Tell) -> None:
+    """Convert a checkpoint whose checksums are those that are pinned for `entry`.
+
+    Raises:
+        MlipError: as `mlip convert`.
+    """
+    for line in license_lines(entry):
+        tell(line)
+    options = list(entry.options.arguments)
+    if entry.source.is_pickle:
+        tell(f"{entry.name}: its file can run code as it is read, and is read since its SHA-256 is the pinned one")
+        options.append("--trust-pickle")
+    convert(source, out, options, where=entry.name)
+
+
+def license_lines(entry: Entry) -> list[str]:
+    """Under which terms the weights are, and what to cite; of a license that is not an open one its terms, too."""
+    line = f"{entry.title}: {entry.license.id} ({entry.license.url}); cite {', '.join(entry.citation)}"
+    return [line, *(entry.license.text or "").strip().splitlines()]
+
+
+def _fetched(entry: Entry, file: WeightsFile, on_bytes: OnBytes | None, tell: Tell) -> Path:
+    folder = source_folder(entry)
+    target = folder / file.name
+    expected = RemoteFile(name=file.name, bytes=file.bytes, sha256=file.sha256)
+    if target.is_file():
+        try:
+            check_content(target, expected)
+            return target
+        except MlipError:
+            target.unlink()  # the cache is ours; the publisher has the file still
+    urls = [*_mirrored(entry, file), *file.urls]
+    if os.environ.get("MLIP_OFFLINE", "0") not in ("", "0"):
+        raise MlipError(
+            f"$MLIP_OFFLINE is set, and {file.name} is not in the cache: it would come from {urls[0]}",
+            where=entry.name,
+            fix=f"`mlip fetch {entry.name}` where there is a network, then copy {folder} from there",
+        )
+    make_folder(folder)
+    size = f" ({file.bytes / 1e6:.1f} MB)" if file.bytes else ""
+    failures = []
+    for url in urls:
+        try:
+            check_address(url)
+            tell(f"{entry.name}: fetching {file.name}{size} from {urlsplit(url).netloc}")
+            download(url, target, expected, _limited(file, on_bytes), ATTEMPTS)
+            return target
+        except MlipError as error:
+            failures.append(f"{url}: {error.what}")
+    raise MlipError(
+        f"cannot be fetched: {'; '.join(failures)}",
+        where=entry.name,
+        fix=f"try again: it goes on where it was; or put {file.name} into {folder} yourself",
+    )
+
+
+def _mirrored(entry: Entry, file: WeightsFile) -> list[str]:
+    base = os.environ.get("MLIP_MIRROR", "").rstrip("/")
+    return [f"{base}/{file.sha256}", f"{base}/{entry.name}/{quote(file.name)}"] if base else []
+
+
+def check_address(url: str) -> None:
+    """
+    Raises:
+        MlipError: an address other than https, unless it is of this machine or of the mirror that the user named.
+    """
+    parts, mirror = urlsplit(url), urlsplit(os.environ.get("MLIP_MIRROR", ""))
+    is_ours = parts.hostname in _LOCAL_HOSTS or (parts.hostname and parts.netloc == mirror.netloc)
+    if parts.scheme != "https" and not (parts.scheme == "http" and is_ours):
+        raise MlipError("is not https", where=url)
+
+
+def _limited(file: WeightsFile, on_bytes: OnBytes | None) -> OnBytes:
+    """`on_bytes`, and a limit to a file of unknown size."""
+
+    def told(done: int, total: int | None) -> None:
+        if file.bytes is None and max(done, total or 0) > LARGEST:
+            raise MlipError(f"has more than {LARGEST:,} bytes")
+        if on_bytes:
+            on_bytes(done, total or file.bytes)
+
+    return told
+
+
+def _packaged(entry: Entry, file: WeightsFile, on_bytes: OnBytes | None, tell: Tell) -> Path:
+    """A file inside an installed package, which is found without importing it."""
+    spec = importlib.util.find_spec(entry.source.package)
+    fix = f"pip install '{entry.source.install or entry.source.package}'"
+    if spec is None or not spec.submodule_search_locations:
+        raise MlipError(
+            f"its weights are in the package {entry.source.package}, which is not installed", where=entry.name, fix=fix
+        )
+    path = Path(next(iter(spec.submodule_search_locations))) / file.path
+    if not path.is_file():
+        raise MlipError(f"the installed {entry.source.package} has no {file.path}", where=entry.name, fix=fix)
+    try:
+        check_content(path, RemoteFile(name=file.name, bytes=file.bytes, sha256=file.sha256))
+    except MlipError as error:
+        raise MlipError(f"{path}: {error.what}", where=entry.name, fix=fix) from None
+    return path
+
+
+@contextmanager
+def _one_at_a_time(entry: Entry) -> Iterator[None]:
+    """Within it no other process fetches or converts this potential."""
+    folder = make_folder(cache_folder() / "pretrained" / "locks")
+    lock = FileLock(folder / f"{entry.name}.lock", timeout=LOCK_TIMEOUT)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise MlipError(
+            f"another process has been fetching it for {LOCK_TIMEOUT / 60:.0f} minutes", where=entry.name
+        ) from None
+    except NotImplementedError:
+        warnings.warn(f"{folder}: this file system has no locks; fetch a potential in one process first", stacklevel=3)
+        yield
+        return
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def make_folder(folder: Path) -> Path:
+    """
+    Raises:
+        MlipError: nobody may write there.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise MlipError(f"cannot write here ({error.strerror})", where=str(folder), fix="set $MLIP_CACHE") from None
+    return folder
+
+
+def to_stderr(line: str) -> None:
+    """What a process that nobody asked for progress says."""
+    print(f"mlip: {line}", file=sys.stderr)

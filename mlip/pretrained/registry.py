@@ -1,0 +1,110 @@
+"""The potentials that mlip knows by name: one YAML file each, beside this file."""
+
+import difflib
+from collections.abc import Iterable
+from functools import cache
+from pathlib import Path
+
+import yaml
+from pydantic import ValidationError
+
+from mlip.errors import MlipError
+from mlip.pretrained.entry import Entry
+
+DEFAULT = "m3gnet-mp-2021.2.8"
+"""The potential of commands that were given none."""
+
+_FOLDER = Path(__file__).parent
+
+
+def default_potential() -> str:
+    """Name of the potential that is used where none was given."""
+    return DEFAULT
+
+
+@cache
+def known() -> dict[str, Entry]:
+    """Name -> entry of all potentials, sorted by family and name.
+
+    Raises:
+        MlipError: a file is no entry, or two entries share a name.
+    """
+    entries = _entries()
+    _by_any_name(entries)
+    return {entry.name: entry for entry in sorted(entries, key=lambda entry: (entry.family, entry.name))}
+
+
+def find(name: str) -> Entry:
+    """The entry of a name or an alias, in any case.
+
+    Raises:
+        MlipError: there is none; names near ones.
+    """
+    names = _names()
+    entry = names.get(name.casefold())
+    if entry is None:
+        near = near_names(name)
+        hint = f"did you mean {' or '.join(near)}? " if near else ""
+        raise MlipError("no such potential", where=name, fix=f"{hint}`mlip models` lists those known by name")
+    return entry
+
+
+def is_known(name: str) -> bool:
+    """Whether a potential has this name or alias, in any case."""
+    return name.casefold() in _names()
+
+
+def near_names(name: str) -> list[str]:
+    """At most three names or aliases, of different potentials, that were perhaps meant."""
+    names, sought = _names(), name.casefold()
+    similar = [entry for entry in names if sought in entry] if len(sought) > 2 else []
+    similar = difflib.get_close_matches(sought, names, n=5, cutoff=0.6) + similar
+    nearest: dict[str, str] = {}
+    for found in similar:
+        nearest.setdefault(names[found].name, found)
+    return list(nearest.values())[:3]
+
+
+@cache
+def entry_of_digest() -> dict[str, Entry]:
+    """SHA-256 -> entry of the potentials whose checkpoint is one file."""
+    single = (entry for entry in known().values() if len(entry.source.files) == 1)
+    return {entry.source.files[0].sha256: entry for entry in single if entry.source.files[0].sha256 is not None}
+
+
+def read_entry(path: Path) -> Entry:
+    """
+    Raises:
+        MlipError: the file is no entry; names the key.
+    """
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        entry = Entry.model_validate(values)
+    except yaml.YAMLError as error:
+        raise MlipError(f"not YAML ({str(error).splitlines()[0]})", where=str(path)) from None
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(map(str, first["loc"]))
+        raise MlipError(f"no entry of a potential: {key}: {first['msg']}", where=str(path)) from None
+    if entry.name != path.stem:
+        raise MlipError(f"the entry is called {entry.name}, its file {path.stem}", where=str(path))
+    return entry
+
+
+def _entries() -> list[Entry]:
+    return [read_entry(path) for path in sorted(_FOLDER.glob("*.yaml"))]
+
+
+@cache
+def _names() -> dict[str, Entry]:
+    return _by_any_name(known().values())
+
+
+def _by_any_name(entries: Iterable[Entry]) -> dict[str, Entry]:
+    names: dict[str, Entry] = {}
+    for entry in entries:
+        for name in entry.names:
+            if name in names:
+                raise MlipError(f"two potentials are called {name}", where=f"{names[name].name}, {entry.name}")
+            names[name] = entry
+    return names

@@ -1,0 +1,186 @@
+"""What a user gives as a potential becomes the path of a file: a path, a registered name, or a published checkpoint."""
+
+import hashlib
+import os
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from mlip import __version__
+from mlip.cache import cache_folder
+from mlip.errors import MlipError
+from mlip.pretrained.conversion import convert
+from mlip.pretrained.entry import Entry
+from mlip.pretrained.obtaining import (
+    CONVERSION,
+    check_readable,
+    convert_known,
+    converted_file,
+    obtain,
+    to_stderr,
+)
+from mlip.pretrained.registry import default_potential, entry_of_digest, is_known, known, near_names
+
+_URL = re.compile(r"[a-z][a-z0-9+.-]*:/+", re.IGNORECASE)  # a Path has made one slash of two
+_OF_OTHERS = {".model", ".pth", ".pt", ".nqx", ".ckpt", ".npz", ".tar"}
+_PICKLES = {".model", ".pth", ".pt", ".ckpt", ".tar"}
+_ZIP = b"PK\x03\x04"
+"""What PyTorch's files begin with."""
+_CHECKPOINTS = (
+    ("m3gnet", ("m3gnet.index", "m3gnet.data-00000-of-00001", "m3gnet.json")),
+    ("matgl", ("model.json", "state.pt")),
+)
+"""Folders that are read without executing anything that is in them, and the files that are read."""
+
+
+def resolve(potential: str | os.PathLike) -> Path:
+    """The file of a potential in mlip's format.
+
+    Args:
+        potential: a file of mlip's format, which is returned as it is; a name that `mlip models` lists, which is
+            fetched and converted once; a published checkpoint that is safe to read, or known by its checksum, which is
+            converted once.
+
+    Raises:
+        MlipError: a name that nobody knows, which names near ones; a checkpoint to be converted by hand, or an address,
+            with the command; as `obtain`.
+    """
+    text, path = os.fspath(potential), Path(potential)
+    if path.is_file():
+        return _checkpoint_file(path) if _is_of_another_code(path) else path
+    if path.is_dir() and (files := _checkpoint_files(path)):
+        return _checkpoint_folder(path, files)
+    if _URL.match(text):
+        return _address(text)
+    if is_known(text):
+        return obtain(text)
+    if path.exists() or _looks_like_a_path(text):
+        return path  # whoever reads it says what is wrong with it
+    near = near_names(text)
+    hint = f"did you mean {' or '.join(near)}? " if near else ""
+    raise MlipError(
+        "no such potential: neither a file nor a name",
+        where=text,
+        fix=f"{hint}give a .safetensors file, or a name that `mlip models` lists",
+    )
+
+
+def split_potential(arguments: Sequence[str | os.PathLike]) -> tuple[str, list[str]]:
+    """The potential and the files of a command that takes both, where the potential may be left out.
+
+    The first argument is the potential, unless it is a file of something else, or is alone.
+
+    Returns:
+        The potential, the declared default if none was given, and the files.
+
+    Raises:
+        MlipError: a potential and no file.
+    """
+    first, *others = map(os.fspath, arguments)
+    if not _may_be_a_potential(first, is_alone=not others):
+        return default_potential(), [first, *others]
+    if not others:
+        raise MlipError("a potential, and no file with structures", where=first, fix="give files that ASE reads")
+    return first, others
+
+
+def _may_be_a_potential(text: str, is_alone: bool) -> bool:
+    path = Path(text)
+    if path.is_file():
+        return _is_safetensors(path) or _is_of_another_code(path)
+    if is_known(text) or _URL.match(text) or path.suffix.lower() in {".safetensors", *_OF_OTHERS}:
+        return True
+    if path.is_dir():
+        return bool(_checkpoint_files(path))
+    return not is_alone and (not path.suffix or bool(near_names(text)))  # a name that is mistyped, rather than a file
+
+
+def _is_safetensors(path: Path) -> bool:
+    return _start(path)[8:] == b"{"
+
+
+def _is_of_another_code(path: Path) -> bool:
+    """By its first bytes, as people name files as they like: a safetensors file has JSON behind eight bytes."""
+    start = _start(path)
+    return start[8:] not in (b"{", b"") and (path.suffix.lower() in _OF_OTHERS or start.startswith(_ZIP))
+
+
+def _start(path: Path) -> bytes:
+    """The first nine bytes; none of a file that cannot be read: whoever reads it says why."""
+    try:
+        with path.open("rb") as stream:
+            return stream.read(9)
+    except OSError:
+        return b""
+
+
+def _looks_like_a_path(text: str) -> bool:
+    return "/" in text or os.sep in text or Path(text).suffix.lower() in {".safetensors", ".h5", ".hdf5", *_OF_OTHERS}
+
+
+def _address(url: str) -> Path:
+    """
+    Raises:
+        MlipError: the address is not that of a registered potential's only file.
+    """
+    for entry in known().values():
+        if any(_same_address(url, known_url) for file in entry.source.files for known_url in file.urls):
+            return obtain(entry.name)
+    raise MlipError(
+        "is an address of no potential that is known by name",
+        where=url,
+        fix="download it, then: mlip convert FILE OUT.safetensors",
+    )
+
+
+def _same_address(first: str, second: str) -> bool:
+    return re.sub(":/+", "://", first) == second
+
+
+def _checkpoint_file(path: Path) -> Path:
+    """A single file of another code: converted if its checksum is one that is pinned here.
+
+    Raises:
+        MlipError: it is not; says the command.
+    """
+    entry = entry_of_digest().get(_digest(path))
+    if entry is not None:
+        check_readable(entry)
+        return _converted_once(entry, path)
+    trust = " --trust-pickle, if you trust its maker" if path.suffix.lower() in _PICKLES else ""
+    raise MlipError(
+        "is a checkpoint of another code, whose checksum is not one of those that mlip knows",
+        where=str(path),
+        fix=f"mlip convert {path} {path.with_suffix('.safetensors').name}{trust}",
+    )
+
+
+def _converted_once(entry: Entry, path: Path) -> Path:
+    out = converted_file(entry)
+    if not out.is_file():
+        convert_known(entry, path, out, to_stderr)
+    return out
+
+
+def _checkpoint_files(folder: Path) -> list[Path]:
+    for _, names in _CHECKPOINTS:
+        if all((folder / name).is_file() for name in names):
+            return [folder / name for name in names]
+    return []
+
+
+def _checkpoint_folder(folder: Path, files: list[Path]) -> Path:
+    """A folder of another code, converted into the cache: once for each content."""
+    digests = [_digest(file) for file in files]
+    key = hashlib.sha256("\n".join([__version__, str(CONVERSION), *digests]).encode()).hexdigest()[:16]
+    name = folder.resolve().name
+    out = cache_folder() / "pretrained" / "converted" / key / f"{name}.safetensors"
+    if not out.is_file():
+        to_stderr(f"{folder} is a checkpoint of another code; it is converted once, into {out}")
+        convert(folder.resolve(), out, [], where=str(folder))
+    return out
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
