@@ -110,7 +110,8 @@ def config_of(arrays: Arrays, where: str) -> CrabNetConfig:
             n_layers=_count(arrays, r"encoder\.transformer_encoder\.layers\.(\d+)\."),
             hidden=len(arrays["encoder.transformer_encoder.layers.0.linear1.weight"]),
             output_widths=tuple(
-                len(arrays[f"output_nn.fcs.{k}.weight"]) for k in range(_count(arrays, r"output_nn\.fcs\.(\d+)\.weight"))
+                len(arrays[f"output_nn.fcs.{k}.weight"])
+                for k in range(_count(arrays, r"output_nn\.fcs\.(\d+)\.weight"))
             ),
             element_features=element_features,
             max_atomic_number=len(arrays["encoder.embed.cbfv.weight"]) - 1,

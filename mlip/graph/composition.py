@@ -1,7 +1,8 @@
 """What a composition model reads: the elements of a material and their fractions, without structure.
 
-Order and rounding are those of CrabNet (A. Y.-T. Wang et al., npj Comput. Mater. 7, 77, 2021): the most abundant element
-comes first, equally abundant ones in order of appearance, and fractions are quotients of single-precision numbers.
+Order and rounding are those of CrabNet (A. Y.-T. Wang et al., npj Comput. Mater. 7, 77, 2021): the most abundant
+element comes first, equally abundant ones in order of appearance, and fractions are quotients of single-precision
+numbers.
 
 Formulas are read strictly. The released code takes CuSO4.5H2O for O4.5 and drops amounts that are zero; here either is
 an error that names the formula.
@@ -31,7 +32,8 @@ _NUMBER = r"\s*(\d+(?:\.\d+)?|\.\d+)?"
 _TOKEN = re.compile(rf"([A-Z][a-z]*){_NUMBER}|([)\]]){_NUMBER}|([(\[])|[\s@]+|(.)", re.DOTALL | re.ASCII)
 _CLOSES = {")": "(", "]": "["}
 _WATER_AFTER_POINT = re.compile(r"\.\s*\d*\s*(?:H2O|\(H2O\))$", re.ASCII)
-_NEGATIVE = re.compile(r"[-−–]\s*[\d.]+\s*[A-Z(\[]")
+_SIGNS = "-\N{MINUS SIGN}\N{EN DASH}"
+_NEGATIVE = re.compile(rf"[{_SIGNS}]\s*[\d.]+\s*[A-Z(\[]")
 
 
 class Composition(NamedTuple):
@@ -126,7 +128,7 @@ def _unreadable(text: str, position: int) -> MlipError:
     character = text[position]
     if _NEGATIVE.match(text, position):
         return _error(text, "an amount is negative")
-    if character in "+-−–^":
+    if character in f"+^{_SIGNS}":
         return _error(text, f"{character!r} looks like a charge or an open amount", "a neutral formula, such as Fe2O3")
     if character in ".·•∙⋅*":
         return _error(text, f"{character!r} joins two formulas", "one formula, such as CuSO4(H2O)5")
@@ -271,8 +273,8 @@ class MergedRows(NamedTuple):
 
 
 def merge_formulas(formulas: Sequence[str], targets: Float[np.ndarray, " n"], drop_pure: bool = True) -> MergedRows:
-    """Rows for training as CrabNet takes them: those with the same formula, letter by letter, become one with their mean
-    target, and pure elements are dropped.
+    """Rows for training as CrabNet takes them: those with the same formula, letter by letter, become one with their
+    mean target, and pure elements are dropped.
 
     Raises:
         MlipError: a formula that cannot be read.

@@ -118,11 +118,10 @@ def exchange(values: Array, source: Int[Array, " m"], target: Int[Array, " n"]) 
 
 
 def _exchange_forward(values, source, target):
-    return exchange(values, source, target), (source, target)
+    return exchange(values, source, target), target
 
 
-def _exchange_backward(indices, change):
-    source, target = indices
+def _exchange_backward(target, change):
     return jnp.take(change, target, axis=0, mode="fill", fill_value=0), None, None
 
 
