@@ -185,7 +185,7 @@ class EncoderLayer(nn.Module):
     @nn.compact
     def __call__(self, x: Float[Array, "r f"], slots: Slots) -> Float[Array, "r f"]:
         config = self.config
-        dropout = nn.Dropout(config.dropout, deterministic=self.deterministic)
+        dropout = self._dropout
         projected = self._linear(x, 3 * config.features, "queries_keys_values", is_attention=True)
         heard = slots.pack(attention(slots.unpack(projected), slots.is_there, config.heads, dropout))
         heard = self._linear(heard, config.features, "heard", is_attention=True)
@@ -193,6 +193,11 @@ class EncoderLayer(nn.Module):
         hidden = dropout(nn.relu(self._linear(x, config.hidden, "hidden")))
         change = self._linear(hidden, config.features, "change")
         return nn.LayerNorm(epsilon=1e-5, name="norm_change")(x + dropout(change))
+
+    def _dropout(self, x: Float[Array, "*s"]) -> Float[Array, "*s"]:
+        if self.deterministic or not self.config.dropout:
+            return x
+        return dropped(x, self.config.dropout, self.make_rng("dropout"))
 
     def _linear(self, x: Float[Array, "r i"], features: int, name: str, is_attention: bool = False):
         kernel = bias = uniform_by_inputs(x.shape[-1])
@@ -208,6 +213,20 @@ class EncoderLayer(nn.Module):
 
 def _with_key(initialise: Initializer, key: Array) -> Initializer:
     return lambda _, shape, dtype=jnp.float32: initialise(key, shape, dtype)
+
+
+def dropped(x: Float[Array, "*s"], rate: float, key: Array) -> Float[Array, "*s"]:
+    """Zeros in place of a random share of the numbers, the others enlarged to keep the mean.
+
+    The random bits are a hash of each number's place (the finaliser of MurmurHash3) with two random words. Those of
+    jax.random cost a quarter of a step of training on a CPU.
+    """
+    first, second = jax.random.bits(key, (2,), jnp.uint32)
+    bits = jax.lax.iota(jnp.uint32, x.size).reshape(x.shape) * jnp.uint32(0x9E3779B9) + first
+    for factor in (0x85EBCA6B, 0xC2B2AE35):
+        bits = (bits ^ (bits >> 15) ^ second) * jnp.uint32(factor)
+    bits ^= bits >> 16
+    return jnp.where(bits >= jnp.uint32(rate * 2**32), x / (1 - rate), 0.0)
 
 
 def attention(
