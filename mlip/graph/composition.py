@@ -1,0 +1,296 @@
+"""What a composition model reads: the elements of a material and their fractions, without structure.
+
+Order and rounding are those of CrabNet (A. Y.-T. Wang et al., npj Comput. Mater. 7, 77, 2021): the most abundant
+element comes first, equally abundant ones in order of appearance, and fractions are quotients of single-precision
+numbers.
+
+Formulas are read strictly. The released code takes CuSO4.5H2O for O4.5 and drops amounts that are zero; here either is
+an error that names the formula.
+"""
+
+import re
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from ase.data import atomic_numbers, chemical_symbols
+from jaxtyping import Float, Int
+
+from mlip.errors import MlipError
+
+LONGEST_FORMULA = 120
+"""Characters of the longest formula that is read; in published data sets the longest have about forty."""
+LEAST_AMOUNT, LARGEST_AMOUNT = 1e-6, 1e6
+"""An element's amount in a formula lies between these."""
+
+_HEAVIEST = len(chemical_symbols) - 1
+_WIDTHS = (4, 8, 16)
+_SUMMED_TOGETHER = 16
+_CHUNK = 4096
+
+_NUMBER = r"\s*(\d+(?:\.\d+)?|\.\d+)?"
+_TOKEN = re.compile(rf"([A-Z][a-z]*){_NUMBER}|([)\]]){_NUMBER}|([(\[])|[\s@]+|(.)", re.DOTALL | re.ASCII)
+_CLOSES = {")": "(", "]": "["}
+_WATER_AFTER_POINT = re.compile(r"\.\s*\d*\s*(?:H2O|\(H2O\))$", re.ASCII)
+_SIGNS = "-\N{MINUS SIGN}\N{EN DASH}"
+_NEGATIVE = re.compile(rf"[{_SIGNS}]\s*[\d.]+\s*[A-Z(\[]")
+
+
+class Composition(NamedTuple):
+    """Distinct elements of a material, the most abundant first."""
+
+    species: Int[np.ndarray, " e"]
+    """Atomic numbers."""
+    fractions: Float[np.ndarray, " e"]
+    """Share of each element, float32; their sum is 1."""
+
+
+class Compositions(NamedTuple):
+    """Many compositions, one a row; spare slots hold element 0 and fraction 0."""
+
+    species: Int[np.ndarray, "k w"]
+    fractions: Float[np.ndarray, "k w"]
+
+    def __getitem__(self, rows) -> "Compositions":  # a selection of compositions, not of fields
+        return Compositions(self.species[rows], self.fractions[rows])
+
+    @property
+    def n_elements(self) -> Int[np.ndarray, " k"]:
+        """Number of elements of each composition."""
+        return np.count_nonzero(self.species, axis=1)
+
+
+class CompositionBatch(NamedTuple):
+    """What the network reads: compositions in the first rows, then empty ones."""
+
+    species: Int[np.ndarray, "k w"]
+    fractions: Float[np.ndarray, "k w"]
+    slots: Int[np.ndarray, " r"] | None = None
+    """Where the elements lie in the flattened arrays; spare entries point past the end. A network that knows the slots
+    spends nothing on empty ones. Without them every slot counts as an element and is masked."""
+
+
+def parse_formula(formula: str) -> dict[str, float]:
+    """Amounts of the elements, in order of their first appearance. Brackets may be nested; '@' and blanks are ignored.
+
+    Raises:
+        MlipError: naming the formula: an unknown element, a charge, a hydrate written with a point, an amount that is
+            zero, negative or out of all proportion, unbalanced brackets, an unknown character, or too many of them.
+    """
+    if not isinstance(formula, str) or not formula.strip():
+        raise MlipError(f"{formula!r} is no formula", fix="such as Fe2O3")
+    text = formula.strip()
+    if len(text) > LONGEST_FORMULA:
+        raise _error(text, f"has {len(text)} characters, {LONGEST_FORMULA} are the most")
+    if _WATER_AFTER_POINT.search(text):
+        raise _error(
+            text,
+            "the point before H2O may mean water of crystallisation or a fraction",
+            "water in brackets, such as CuSO4(H2O)5; after a fraction, water first",
+        )
+    levels: list[tuple[str, dict[str, float]]] = [("", {})]
+    for match in _TOKEN.finditer(text):
+        symbol, times, closing, bracket_times, opening, unreadable = match.groups()
+        if symbol:
+            if symbol not in atomic_numbers or symbol == "X":
+                raise _error(text, f"there is no element {symbol!r}")
+            totals = levels[-1][1]
+            totals[symbol] = totals.get(symbol, 0.0) + (_amount(times, text) if times else 1.0)
+        elif opening:
+            levels.append((opening, {}))
+        elif closing:
+            opened, units = levels.pop()
+            if opened != _CLOSES[closing]:
+                raise _error(text, "its brackets are not balanced")
+            if not units:
+                raise _error(text, "a pair of brackets is empty")
+            factor, totals = _amount(bracket_times, text) if bracket_times else 1.0, levels[-1][1]
+            for symbol, amount in units.items():
+                totals[symbol] = totals.get(symbol, 0.0) + amount * factor
+        elif unreadable:
+            raise _unreadable(text, match.start())
+    if len(levels) > 1:
+        raise _error(text, "its brackets are not balanced")
+    if not levels[0][1]:
+        raise _error(text, "names no element")
+    return levels[0][1]
+
+
+def _amount(token: str, text: str) -> float:
+    amount = float(token)
+    if not LEAST_AMOUNT <= amount <= LARGEST_AMOUNT:
+        what = "zero" if amount == 0 else f"not between {LEAST_AMOUNT:g} and {LARGEST_AMOUNT:g}"
+        raise _error(text, f"the amount {token} is {what}", "leave out what is not there")
+    return amount
+
+
+def _unreadable(text: str, position: int) -> MlipError:
+    character = text[position]
+    if _NEGATIVE.match(text, position):
+        return _error(text, "an amount is negative")
+    if character in f"+^{_SIGNS}":
+        return _error(text, f"{character!r} looks like a charge or an open amount", "a neutral formula, such as Fe2O3")
+    if character in ".·•∙⋅*":
+        return _error(text, f"{character!r} joins two formulas", "one formula, such as CuSO4(H2O)5")
+    if character.isdecimal() and character.isascii():
+        return _error(text, f"the amount {character!r} follows no element", "a formula that begins with an element")
+    return _error(text, f"{character!r} cannot be read", "element symbols, amounts and brackets, such as Ca(OH)2")
+
+
+def _error(text: str, what: str, fix: str | None = None) -> MlipError:
+    shown = text if len(text) <= 60 else f"{text[:57]}..."
+    return MlipError(what, where=f"formula {shown!r}", fix=fix)
+
+
+def composition_of(material: str | object) -> Composition:
+    """The composition of a formula, or of a structure (anything with atomic `numbers`).
+
+    Raises:
+        MlipError: what `parse_formula` raises; a structure without atoms or with unknown ones.
+    """
+    if isinstance(material, str):
+        many = compositions_of_formulas([material])
+    else:
+        numbers = np.asarray(material.numbers)
+        many = compositions_of_numbers(numbers, np.array([len(numbers)]))
+    n = int(many.n_elements[0])
+    return Composition(many.species[0, :n], many.fractions[0, :n])
+
+
+def compositions_of_formulas(formulas: Sequence[str]) -> Compositions:
+    """
+    Raises:
+        MlipError: naming the first formula that cannot be read.
+    """
+    parsed = [parse_formula(formula) for formula in formulas]
+    width = max(map(len, parsed), default=0)
+    species, amounts = np.zeros((len(parsed), width), np.int32), np.zeros((len(parsed), width), np.float32)
+    for row, found in enumerate(parsed):
+        if len(found) > 1:
+            found = dict(sorted(found.items(), key=lambda item: -item[1]))  # stable
+        species[row, : len(found)] = [atomic_numbers[symbol] for symbol in found]
+        amounts[row, : len(found)] = list(found.values())
+    return Compositions(species, amounts / _sums(amounts)[:, None])
+
+
+def _sums(amounts: Float[np.ndarray, "k w"]) -> Float[np.ndarray, " k"]:
+    """Sums of rows, rounded as NumPy rounds the sum of one row of sixteen numbers."""
+    if amounts.shape[1] > _SUMMED_TOGETHER:
+        return amounts.sum(1)
+    slots = np.zeros((len(amounts), _SUMMED_TOGETHER), np.float32)
+    slots[:, : amounts.shape[1]] = amounts
+    while slots.shape[1] > 8:
+        slots = slots[:, :8] + slots[:, 8:]
+    while slots.shape[1] > 1:
+        slots = slots[:, ::2] + slots[:, 1::2]
+    return slots[:, 0]
+
+
+def compositions_of_numbers(numbers: Int[np.ndarray, " n"], n_atoms: Int[np.ndarray, " k"]) -> Compositions:
+    """Compositions of many structures, whose atomic numbers stand one after another.
+
+    Raises:
+        MlipError: naming the place of a structure without atoms, or with an atomic number that is no element's.
+    """
+    numbers, n_atoms = np.asarray(numbers), np.asarray(n_atoms)
+    ends = np.cumsum(n_atoms)
+    _check_numbers(numbers, n_atoms, ends)
+    parts = []
+    for start in range(0, len(n_atoms), _CHUNK):
+        chunk = slice(start, start + _CHUNK)
+        first = int(ends[start] - n_atoms[start])
+        parts.append(_counted(numbers[first : ends[chunk][-1]], n_atoms[chunk]))
+    width = max((part.species.shape[1] for part in parts), default=0)
+    grown = [[np.pad(array, ((0, 0), (0, width - array.shape[1]))) for array in part] for part in parts]
+    if not grown:
+        return Compositions(np.zeros((0, 0), np.int32), np.zeros((0, 0), np.float32))
+    return Compositions(*(np.concatenate(arrays) for arrays in zip(*grown, strict=True)))
+
+
+def _check_numbers(numbers, n_atoms, ends) -> None:
+    if (n_atoms < 1).any():
+        raise MlipError("has no atoms", where=f"structure {int(np.argmax(n_atoms < 1))}")
+    is_unknown = (numbers < 1) | (numbers > _HEAVIEST)
+    if is_unknown.any():
+        atom = int(np.argmax(is_unknown))
+        place = int(np.searchsorted(ends, atom, side="right"))
+        raise MlipError(f"atomic number {numbers[atom]} is no element's", where=f"structure {place}")
+
+
+def _counted(numbers, n_atoms) -> Compositions:
+    """Compositions of so few structures that a table of structures and elements stays in the cache."""
+    k, n_kinds = len(n_atoms), _HEAVIEST + 1
+    keys = np.repeat(np.arange(k) * n_kinds, n_atoms) + numbers
+    counts = np.bincount(keys, minlength=k * n_kinds)
+    first = np.empty(k * n_kinds, np.int64)
+    first[keys[::-1]] = np.arange(len(keys) - 1, -1, -1)  # of equal keys the last assignment stays: the first atom
+    found = np.flatnonzero(counts)
+    owner, species = np.divmod(found, n_kinds)
+    order = np.lexsort((first[found], -counts[found], owner))
+    owner, species, counts = owner[order], species[order], counts[found][order]
+    n_elements = np.bincount(owner, minlength=k)
+    place = np.arange(len(owner)) - (np.cumsum(n_elements) - n_elements)[owner]
+    shape = k, int(n_elements.max())
+    padded = Compositions(np.zeros(shape, np.int32), np.zeros(shape, np.float32))
+    padded.species[owner, place] = species
+    padded.fractions[owner, place] = counts.astype(np.float32) / n_atoms.astype(np.float32)[owner]
+    return padded
+
+
+def pad_compositions(compositions: Compositions, n_compositions: int | None = None) -> CompositionBatch:
+    """A batch of one of few shapes: its width is 4, 8, 16, 32, ..., and its number of slots a round one.
+
+    Args:
+        n_compositions: rows of the batch; those beyond the compositions are empty.
+    """
+    k = len(compositions.species) if n_compositions is None else n_compositions
+    widest = int(compositions.n_elements.max(initial=1))
+    width = next((w for w in _WIDTHS if w >= widest), -(-widest // _WIDTHS[-1]) * _WIDTHS[-1])
+    species, fractions = np.zeros((k, width), np.int32), np.zeros((k, width), np.float32)
+    kept = min(width, compositions.species.shape[1])
+    species[: len(compositions.species), :kept] = compositions.species[:, :kept]
+    fractions[: len(compositions.species), :kept] = compositions.fractions[:, :kept]
+    filled = np.flatnonzero(species)
+    grain = max(16, 2 ** int(np.log2(max(k, 1))) // 8)
+    room = max(-(-len(filled) // grain), 1) * grain
+    slots = np.full(min(room, k * width), k * width, np.int32)
+    slots[: len(filled)] = filled
+    return CompositionBatch(species, fractions, slots)
+
+
+class MergedRows(NamedTuple):
+    """Rows of a table of formulas and targets, each formula once, in alphabetical order."""
+
+    formulas: list[str]
+    targets: Float[np.ndarray, " k"]
+    """Mean of each formula's targets."""
+    n_merged: int
+    """Rows that were merged into another one."""
+    n_contradicting: int
+    """Formulas whose rows had different targets."""
+    n_pure: int
+    """Rows of pure elements that were dropped."""
+
+
+def merge_formulas(formulas: Sequence[str], targets: Float[np.ndarray, " n"], drop_pure: bool = True) -> MergedRows:
+    """Rows for training as CrabNet takes them: those with the same formula, letter by letter, become one with their
+    mean target, and pure elements are dropped.
+
+    Raises:
+        MlipError: a formula that cannot be read.
+    """
+    targets = np.asarray(targets, np.float64)
+    names, owner, counts = np.unique(np.asarray(formulas, str), return_inverse=True, return_counts=True)
+    is_pure = np.array([len(parse_formula(str(name))) == 1 for name in names], bool)
+    means = np.bincount(owner, targets, minlength=len(names)) / counts
+    largest, smallest = np.full(len(names), -np.inf), np.full(len(names), np.inf)
+    np.maximum.at(largest, owner, targets)
+    np.minimum.at(smallest, owner, targets)
+    is_kept = ~is_pure if drop_pure else np.ones(len(names), bool)
+    return MergedRows(
+        formulas=names[is_kept].tolist(),
+        targets=means[is_kept],
+        n_merged=int((counts - 1)[is_kept].sum()),
+        n_contradicting=int((largest > smallest)[is_kept].sum()),
+        n_pure=int(counts[~is_kept].sum()),
+    )
