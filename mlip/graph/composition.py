@@ -10,13 +10,17 @@ an error that names the formula.
 
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
 
+import jraph
 import numpy as np
 from ase.data import atomic_numbers, chemical_symbols
 from jaxtyping import Float, Int
 
 from mlip.errors import MlipError
+from mlip.graph.inputs import check_numbers
+from mlip.graph.structures import Structures
 
 LONGEST_FORMULA = 120
 """Characters of the longest formula that is read; in published data sets the longest have about forty."""
@@ -256,6 +260,63 @@ def pad_compositions(compositions: Compositions, n_compositions: int | None = No
     slots = np.full(min(room, k * width), k * width, np.int32)
     slots[: len(filled)] = filled
     return CompositionBatch(species, fractions, slots)
+
+
+@dataclass(frozen=True)
+class ElementList:
+    """The composition of a structure, as a graph without edges: a node for each element, the most abundant first.
+
+    nodes: `species` (n,) int32; `fractions` (n,) float32, their shares of the atoms.
+    """
+
+    max_elements: int = 12
+    """Most elements that a composition may have."""
+
+    def graphs(self, structures: Structures, dtype: type = np.float32) -> list[jraph.GraphsTuple | MlipError]:
+        """A graph of each structure, or why there can be none."""
+        results: list[jraph.GraphsTuple | MlipError | None] = [
+            self._why_not(frame.numbers) for frame in structures.frames()
+        ]
+        sound = np.array([fault is None for fault in results], bool)
+        places = np.flatnonzero(sound)
+        if not len(places):
+            return results
+        numbers = structures.numbers[np.repeat(sound, structures.sizes)]
+        found = compositions_of_numbers(numbers, structures.sizes[places])
+        for place, n, species, fractions in zip(
+            places.tolist(), found.n_elements.tolist(), found.species, found.fractions, strict=True
+        ):
+            results[place] = element_graph(species[:n], fractions[:n].astype(dtype))
+        return results
+
+    def _why_not(self, numbers: Int[np.ndarray, " n"]) -> MlipError | None:
+        try:
+            check_numbers(numbers)
+        except MlipError as error:
+            return error
+        n_elements = len(np.unique(numbers))
+        if n_elements > self.max_elements:
+            return MlipError(f"the structure has {n_elements} elements; {self.max_elements} are the most")
+        return None
+
+    def example(self) -> jraph.GraphsTuple:
+        """A compound of two elements, and a graph of padding."""
+        graph = element_graph(np.array([1, 2, 0], np.int32), np.array([0.5, 0.5, 0.0], np.float32))
+        return graph._replace(n_node=np.array([2, 1], np.int32), n_edge=np.zeros(2, np.int32))
+
+
+def element_graph(species: Int[np.ndarray, " n"], fractions: Float[np.ndarray, " n"]) -> jraph.GraphsTuple:
+    """The graph of one composition, without padding."""
+    nothing = np.zeros(0, np.int32)
+    return jraph.GraphsTuple(
+        nodes={"species": species.astype(np.int32), "fractions": fractions},
+        edges={},
+        receivers=nothing,
+        senders=nothing,
+        globals={},
+        n_node=np.array([len(species)], np.int32),
+        n_edge=np.zeros(1, np.int32),
+    )
 
 
 class MergedRows(NamedTuple):

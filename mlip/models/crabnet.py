@@ -13,12 +13,13 @@ from typing import Literal
 
 import jax
 import jax.numpy as jnp
+import jraph
 import numpy as np
 from flax import linen as nn
 from jaxtyping import Array, Bool, Float, Int
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from mlip.graph.composition import CompositionBatch
+from mlip.graph.composition import CompositionBatch, ElementList
 from mlip.models.torch_linear import Initializer, leaky_relu, linear, uniform_by_inputs
 
 RESOLUTION = 5000
@@ -46,12 +47,23 @@ class CrabNetConfig(BaseModel):
     )
     element_features: int = Field(200, ge=1, description="length of the elements' vectors")
     max_atomic_number: int = Field(118, ge=1, le=118)
+    max_elements: int = Field(12, ge=1, description="most elements of a composition")
 
     @model_validator(mode="after")
     def _heads_share_the_features(self):
         if self.features % self.heads:
             raise ValueError(f"features = {self.features} is no multiple of heads = {self.heads}")
         return self
+
+    @property
+    def inputs(self) -> ElementList:
+        """Composition that the network reads of a structure."""
+        return ElementList(self.max_elements)
+
+    @property
+    def is_random_in_training(self) -> bool:
+        """Whether steps of training need random numbers: noise of the fractions is for nothing else."""
+        return True
 
     @property
     def known_numbers(self) -> range:
@@ -68,8 +80,13 @@ class CrabNet(nn.Module):
     config: CrabNetConfig
 
     @nn.compact
-    def __call__(self, batch: CompositionBatch, deterministic: bool = True) -> Float[Array, "k 2"]:
-        config, slots = self.config, Slots.of(batch)
+    def __call__(self, batch: CompositionBatch | jraph.GraphsTuple, deterministic: bool = True) -> Float[Array, "k 2"]:
+        config = self.config
+        if isinstance(batch, jraph.GraphsTuple):
+            batch = batch_of_graph(batch, config.max_elements)
+            if not deterministic:
+                batch = jittered(batch, self.make_rng("dropout"))
+        slots = Slots.of(batch)
         fractions = slots.pack(batch.fractions)
         first_key = self.make_rng("params") if self.is_initializing() else None
         x = Embedding(config, name="embedding")(slots.pack(batch.species), fractions)
@@ -82,6 +99,19 @@ class CrabNet(nn.Module):
         count = jnp.maximum(is_element.sum(1), 1)  # of an empty row of the batch, too
         value, log_sigma, gate = jnp.split(jnp.where(is_element, contributions, 0.0).sum(1) / count, 3, axis=1)
         return jnp.concatenate([value * nn.sigmoid(gate), log_sigma], axis=1)
+
+
+def batch_of_graph(graph: jraph.GraphsTuple, width: int) -> CompositionBatch:
+    """The compositions of a padded batch of element graphs, in `width` slots each."""
+    n_graphs, species = len(graph.n_node), graph.nodes["species"]
+    graph_of_node = jnp.repeat(jnp.arange(n_graphs), graph.n_node, total_repeat_length=len(species))
+    place = jnp.arange(len(species)) - (jnp.cumsum(graph.n_node) - graph.n_node)[graph_of_node]
+    slots = jnp.where(species > 0, graph_of_node * width + place, n_graphs * width)
+
+    def spread(nodes: Float[Array, " n"]) -> Float[Array, "k w"]:
+        return jnp.zeros(n_graphs * width, nodes.dtype).at[slots].set(nodes, mode="drop").reshape(n_graphs, width)
+
+    return CompositionBatch(spread(species), spread(graph.nodes["fractions"]), slots)
 
 
 class Slots:

@@ -71,6 +71,11 @@ def sum_over_devices(tree: Any) -> Any:
     return jax.lax.psum(tree, _AXIS)
 
 
+def device_key(seed: jax.Array) -> jax.Array:
+    """Inside a parallelised function: a key of random numbers, another one on each device of all processes."""
+    return jax.random.fold_in(jax.random.key(seed), jax.lax.axis_index(_AXIS))
+
+
 def cut(batch: Any, n_parts: int) -> Any:
     """A batch for `n_parts` times as many devices as there are, as parts that each device goes through in turn."""
     if n_parts == 1:

@@ -26,6 +26,8 @@ class Knobs(NamedTuple):
     """d in average <- d * average + (1 - d) * parameters."""
     weights: dict[str, Scalar]
     """Of each term of the loss that is fitted in some stage."""
+    seed: Scalar
+    """Seed of the step's random numbers, for networks that need some."""
 
 
 @dataclass(frozen=True)
@@ -127,6 +129,7 @@ class Plan:
             np.asarray(number(self.learning_rate(step, plateau_factor))),
             np.asarray(number(self.average_decay(step))),
             {name: np.asarray(number(weight)) for name, weight in weights.items()},
+            np.random.SeedSequence((self.recipe.train.seed, step)).generate_state(1)[0],
         )
 
 

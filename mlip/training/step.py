@@ -15,7 +15,7 @@ from jaxtyping import Array, Bool, Float, PyTree
 from jraph import GraphsTuple
 
 from mlip.training.optimizer import descend, make_optimizer, update_average
-from mlip.training.parallel import parallelise, sum_over_devices
+from mlip.training.parallel import device_key, parallelise, sum_over_devices
 from mlip.training.recipe import TrainRecipe
 from mlip.training.schedule import Knobs
 from mlip.training.task import Task
@@ -87,7 +87,8 @@ def _counts(batch: GraphsTuple, task: Task) -> Counts:
 
 def _loss(task: Task, scale, counts: Counts, knobs: Knobs, params: PyTree, graph: GraphsTuple):
     """This device's part of the loss, with each structure's and the (penalty, absolute error) of the terms."""
-    terms = task.terms(params, graph, scale, task.recipe.train.matmul_precision)
+    random = {"key": device_key(knobs.seed)} if task.is_random else {}
+    terms = task.terms(params, graph, scale, task.recipe.train.matmul_precision, **random)
     losses = structure_losses(terms, counts, knobs.weights)
     return losses.sum(), (losses, {name: (term.penalty.sum(), term.absolute_error) for name, term in terms.items()})
 

@@ -98,6 +98,11 @@ class Task(ABC):
         return build_model(self.recipe.model)
 
     @property
+    def is_random(self) -> bool:
+        """Whether steps of training need random numbers, as networks with dropout do."""
+        return getattr(self.recipe.model, "is_random_in_training", False)
+
+    @property
     @abstractmethod
     def quantities(self) -> tuple[Quantity, ...]:
         """The terms of the loss, in the order in which they are told of."""
@@ -138,12 +143,18 @@ class Task(ABC):
 
     @abstractmethod
     def terms(
-        self, params: PyTree, graph: GraphsTuple, scale: Float[Array, "*h"], products: ProductPrecision = "highest"
+        self,
+        params: PyTree,
+        graph: GraphsTuple,
+        scale: Float[Array, "*h"],
+        products: ProductPrecision = "highest",
+        key: Array | None = None,
     ) -> Terms:
         """The terms of the loss over a batch; pure, and differentiable with respect to `params`.
 
         Args:
             products: precision of the network's matrix products.
+            key: random numbers of a step of training, for networks with dropout; None: without randomness.
         """
 
     @abstractmethod

@@ -67,7 +67,12 @@ class PotentialTask(Task):
         return label_counts(graph)
 
     def terms(
-        self, params: PyTree, graph: GraphsTuple, scale: Float[Array, "*h"], products: ProductPrecision = "highest"
+        self,
+        params: PyTree,
+        graph: GraphsTuple,
+        scale: Float[Array, "*h"],
+        products: ProductPrecision = "highest",
+        key: Array | None = None,
     ) -> Terms:
         scale = scale_of_nodes(scale, graph)
         prediction = energies_forces_stress(self.network, params, graph, scale, shift=0.0, products=products)

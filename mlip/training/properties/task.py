@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
+from flax.traverse_util import flatten_dict, unflatten_dict
 from jaxtyping import Array, Float, PyTree
 from jraph import GraphsTuple
 
@@ -10,7 +11,7 @@ from mlip.data import Store
 from mlip.data.element_vectors import read_element_vectors, vectors_by_number
 from mlip.network import init_parameters
 from mlip.property_model import PropertyMetadata, PropertyModel, evaluate
-from mlip.runtime import ProductPrecision
+from mlip.runtime import ProductPrecision, products_in
 from mlip.training.properties.dataset import PropertyDataset, PropertyLabels, open_property_dataset
 from mlip.training.properties.loss import ROBUST, property_counts, property_terms
 from mlip.training.properties.report import report_predictions
@@ -39,7 +40,10 @@ class PropertyTask(Task):
         params = init_parameters(model, self.recipe.train.seed)
         if path is None:
             return params
-        return dict(params, element_vectors=vectors_by_number(read_element_vectors(path), model.max_atomic_number))
+        flat = flatten_dict(params)
+        place = next(name for name in flat if name[-1] == "element_vectors")
+        flat[place] = vectors_by_number(read_element_vectors(path), model.max_atomic_number)
+        return unflatten_dict(flat)
 
     def open_data(self, store: Store, start: PropertyModel | None, folder: RunFolder | None) -> PropertyDataset:
         return open_property_dataset(store, self.recipe, start, remembered=folder and folder.statistics)
@@ -51,9 +55,18 @@ class PropertyTask(Task):
         return property_counts(graph)
 
     def terms(
-        self, params: PyTree, graph: GraphsTuple, scale: Float[Array, ""], products: ProductPrecision = "highest"
+        self,
+        params: PyTree,
+        graph: GraphsTuple,
+        scale: Float[Array, ""],
+        products: ProductPrecision = "highest",
+        key: Array | None = None,
     ) -> Terms:
-        outputs = evaluate(self.network, params, graph, products=products)
+        if key is None:
+            outputs = evaluate(self.network, params, graph, products=products)
+        else:
+            with products_in(products):
+                outputs = self.network.apply({"params": params}, graph, deterministic=False, rngs={"dropout": key})
         return property_terms(outputs, graph, self.recipe.property.loss, scale)
 
     def report_predictions(self, model: PropertyModel, store: Store, at_most: int) -> PredictionReport | None:

@@ -1,0 +1,87 @@
+"""CrabNet goes through the door of what a model reads: training, evaluation and prediction know nothing of it."""
+
+import jax
+import numpy as np
+import pytest
+from ase import Atoms
+
+from mlip.data import Frame, Store, StoreWriter, Trajectory
+from mlip.errors import MlipError
+from mlip.evaluation.property_errors import evaluate_property
+from mlip.graph.batching import Shape, pad_batch
+from mlip.graph.composition import ElementList, compositions_of_formulas, pad_compositions
+from mlip.graph.structures import Structures
+from mlip.models.crabnet import CrabNet, CrabNetConfig
+from mlip.network import init_parameters
+from mlip.property_model import PropertyModel
+from mlip.training.loop import train
+from mlip.training.recipe_file import load_recipe
+
+RECIPE = """
+data: {store: STORE, workers: 0}
+model: {model: crabnet, features: 16, heads: 2, n_layers: 1, hidden: 16, output_widths: [16], element_features: 8,
+        element_vectors: learned}
+property: {name: e_form, loss: robust_mae}
+train: {epochs: 40, batch_size: 8, learning_rate: 0.01, optimizer: adamw, frozen: ["embedding/encodings"],
+        ema_decay: null, validate_every: 20}
+out: OUT
+"""
+CHARGE = {"Li": 1.0, "Na": 1.1, "K": 1.2, "Mg": 2.0, "Ca": 2.1, "F": -1.0, "Cl": -0.9, "O": -2.0, "S": -1.8}
+SMALL = CrabNetConfig(features=16, heads=2, n_layers=1, hidden=16, output_widths=(16,), element_features=8)
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory):
+    """Salts whose property follows from the composition: the product of the mean charges of both kinds of ion."""
+    path = tmp_path_factory.mktemp("crabnet") / "salts.h5"
+    metals, others = list(CHARGE)[:5], list(CHARGE)[5:]
+    with StoreWriter(path) as writer:
+        for k, (metal, other) in enumerate((m, o) for m in metals for o in others):
+            for n in (1, 2, 3):
+                positions = 1.5 * np.arange(n + 2)[:, None] * np.ones(3)
+                atoms = Atoms([metal] * n + [other] * 2, positions=positions, cell=[12] * 3, pbc=True)
+                frame = Frame(atoms.numbers.astype(np.int16), atoms.positions, atoms.cell.array, atoms.pbc)
+                value = CHARGE[metal] * CHARGE[other] * 2 * n / (n + 2) ** 2
+                split = "val" if (k + n) % 7 == 0 else "train"
+                writer.add(Trajectory(f"{metal}{n}{other}2", [frame], "PBE", 3, {"e_form": value}), split)
+    return path
+
+
+def test_crabnet_is_trained_evaluated_and_asked_by_the_common_road(store, tmp_path):
+    (tmp_path / "r.yaml").write_text(RECIPE.replace("STORE", str(store)).replace("OUT", str(tmp_path / "run")))
+    model = PropertyModel.load(train(load_recipe(tmp_path / "r.yaml"), quiet=True))
+    with Store(store) as opened:
+        found = evaluate_property(model, opened, "val")
+        frames = [opened.relaxed_frame(m) for m in opened.materials() if m.split == "val"]
+    assert found.mae < 0.5 * found.mae_of_median
+    np.testing.assert_allclose(model.predict(frames), found.predicted, rtol=1e-5)
+    assert model.metadata.knows_uncertainty
+
+
+def test_a_batch_of_element_graphs_is_what_the_original_reads():
+    params = init_parameters(SMALL, seed=1)
+    formulas = ["NaCl", "SrTiO3", "Si", "LiFePO4"]
+    structures = Structures.of(Atoms(formula) for formula in formulas)
+    batch = pad_batch(ElementList().graphs(structures), Shape(16, 1, 6))
+    ours = CrabNet(SMALL).apply({"params": params}, batch)[:4]
+    theirs = CrabNet(SMALL).apply({"params": params}, pad_compositions(compositions_of_formulas(formulas)))
+    np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-6)
+
+
+def test_steps_of_training_draw_other_random_numbers_and_predictions_none():
+    params, network = init_parameters(SMALL), CrabNet(SMALL)
+    batch = pad_batch(ElementList().graphs(Structures.of([Atoms("NaCl")])), Shape(4, 1, 2))
+    first, again, other = (
+        network.apply({"params": params}, batch, deterministic=False, rngs={"dropout": jax.random.key(seed)})[0]
+        for seed in (0, 0, 1)
+    )
+    np.testing.assert_array_equal(first, again)
+    assert not np.allclose(first, other)
+
+
+def test_what_has_no_composition_is_told_and_spoils_nothing():
+    odd = Frame(np.array([0], np.int16), np.zeros((1, 3)), np.eye(3), np.ones(3, bool))
+    fault, good, crowded = ElementList().graphs(Structures.of([odd, Atoms("NaCl"), Atoms(range(1, 14))]))
+    assert isinstance(fault, MlipError)
+    assert good.nodes["species"].tolist() == [11, 17]
+    assert "13 elements; 12 are the most" in str(crowded)
