@@ -29,7 +29,7 @@ SIMPLE = {
     "store": "--frames 300 --filter-frames 100 --index-frames 2000 --reads 20 --processes 1 --out OUT.json",
     "loader": "--frames 600 --workers 0 --blocks 1 --rounds 1 --seconds 0.01 --out OUT.json",
     "cubic": "POTENTIAL --steps 1 --dtype float32 --out OUT.md",
-    "optimizers": "POTENTIAL CRYSTALS --count 2 --max-calls 2 --only fire --out OUT.jsonl",
+    "optimizers": "POTENTIAL CRYSTALS --count 2 --max-calls 2 --only LBFGS --out OUT.jsonl",
     "roofline": "POTENTIAL CRYSTALS --batch 2 --out OUT.json",
     "training_speed": "CRYSTALS --models tiny --precisions tf32 --batch 2 --repeats 1 --out OUT.json",
     "cost": "CRYSTALS --crystals 2 --repeats 1 --seconds 0 --out OUT.json",
