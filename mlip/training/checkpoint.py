@@ -6,9 +6,11 @@ last few stay, and the best one. Of several processes the first alone touches th
 
 import logging
 import math
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import orbax.checkpoint as ocp
@@ -35,6 +37,9 @@ class Checkpoints:
         if not processes.is_first():
             return
         logging.getLogger("absl").addFilter(_is_not_of_orbax)
+        logging.getLogger("asyncio").addFilter(_is_not_of_a_write)
+        self._hook, sys.unraisablehook = sys.unraisablehook, _without_late_writes(sys.unraisablehook)
+        self._has_failed = False
         if not read_only:
             self.folder.mkdir(parents=True, exist_ok=True)
         self._manager = ocp.CheckpointManager(
@@ -67,6 +72,8 @@ class Checkpoints:
             with self._writing():
                 self._manager.wait_until_finished()
             self._manager.close()
+            if not self._has_failed:
+                sys.unraisablehook = self._hook
 
     @property
     def last_step(self) -> int | None:
@@ -150,6 +157,7 @@ class Checkpoints:
             if isinstance(error, ValueError) and "os_error_code" not in str(error):
                 raise
             # TensorStore's are ValueErrors that end in the system's words: "...: No space left on device [os_error...".
+            self._has_failed = True
             reason = str(error).rpartition(": ")[2].partition(" [")[0]
             step = self._manager.latest_step()
             raise MlipError(
@@ -175,6 +183,23 @@ def _rankable(loss: float | None, stage: int) -> float:
     """A number that is lower for the better one of two checkpoints. Within a stage it grows with the loss, of any sign,
     from -stage to 1 - stage; without a validation, or with one that is not a number, a checkpoint is the worst."""
     return 0.5 + math.atan(loss) / math.pi - stage if loss is not None and math.isfinite(loss) else math.inf
+
+
+def _without_late_writes(hook: Callable[[Any], None]) -> Callable[[Any], None]:
+    """`sys.unraisablehook` that is silent on the writes under way when another one failed: they come back to an event
+    loop that Orbax has closed, and TensorStore prints a traceback of each, before and after the error itself."""
+
+    def print_others(unraisable: Any) -> None:
+        error = unraisable.exc_value
+        if not (isinstance(error, RuntimeError) and str(error) == "Event loop is closed"):
+            hook(unraisable)
+
+    return print_others
+
+
+def _is_not_of_a_write(record: logging.LogRecord) -> bool:
+    """Of several writes that failed Orbax raises the first one's error, and asyncio logs all others."""
+    return "orbax" not in record.getMessage()
 
 
 def _is_not_of_orbax(record: logging.LogRecord) -> bool:

@@ -1,5 +1,6 @@
 """The best state of a run as a model, whether the run has ended, was stopped, or is under way."""
 
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -10,7 +11,11 @@ from mlip.training.loop import new_state, open_store, prepare
 from mlip.training.provenance import provenance_of
 from mlip.training.recipe_file import read_recipe
 from mlip.training.run_folder import RunFolder, check_same_store, store_fingerprint
+from mlip.training.step import TrainState
 from mlip.training.tasks import task_of
+
+_TRIES = 5
+"""To read a checkpoint of a run that is under way."""
 
 
 class Exported(NamedTuple):
@@ -54,19 +59,33 @@ def export_run(run: Path, out: Path, *, store: Path | None = None) -> Exported:
     for path in recipe.data.stores:
         if not path.exists():
             raise MlipError("the run's store is not here", where=str(path), fix="say where it is: --store PATH")
-    with (
-        precision_scope(recipe.train.precision),
-        open_store(recipe) as opened,
-        Checkpoints(folder.checkpoints, read_only=True) as checkpoints,
-    ):
+    with precision_scope(recipe.train.precision), open_store(recipe) as opened:
         check_same_store(recipe, folder, store_fingerprint(opened))
         task, start, data = prepare(recipe, folder)
-        last, best = checkpoints.last_step, checkpoints.best_step
-        step = last if best is None else best
-        state, _ = checkpoints.restore(new_state(task, None if start is None else start.params), step)
-        provenance = provenance_of(task.recipe, opened, data, step, start, folder)
-        model = task.export(state.average, data, provenance | {"exported_after_step": last})
-    return Exported(model.save(out), task.noun, step, last, best is not None)
+        found = _best_state(folder, new_state(task, None if start is None else start.params))
+        provenance = provenance_of(task.recipe, opened, data, found.step, start, folder)
+        model = task.export(found.state.average, data, provenance | {"exported_after_step": found.last_step})
+    return Exported(model.save(out), task.noun, found.step, found.last_step, found.is_best)
+
+
+class _Found(NamedTuple):
+    state: TrainState
+    step: int
+    last_step: int
+    is_best: bool
+
+
+def _best_state(folder: RunFolder, template: TrainState) -> _Found:
+    """Of the checkpoints that are there now. A run that is under way may take the best one away for a better one while
+    it is read: then that one is read."""
+    for _ in range(_TRIES):
+        with Checkpoints(folder.checkpoints, read_only=True) as checkpoints, suppress(FileNotFoundError):
+            last, best = checkpoints.last_step, checkpoints.best_step
+            step = last if best is None else best
+            return _Found(checkpoints.restore(template, step)[0], step, last, best is not None)
+    raise MlipError(
+        "the run replaces its checkpoints faster than they can be read", where=str(folder.path), fix="try again"
+    )
 
 
 def _folder(run: Path) -> RunFolder:

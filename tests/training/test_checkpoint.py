@@ -99,8 +99,8 @@ def files_no_larger_than(n_bytes: int) -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
 
 
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # in a thread of TensorStore
-def test_a_full_disk_is_one_clear_error_and_leaves_the_last_good_checkpoint(tmp_path):
+@pytest.mark.filterwarnings("error::pytest.PytestUnraisableExceptionWarning")
+def test_a_full_disk_is_one_clear_error_and_leaves_the_last_good_checkpoint(tmp_path, caplog):
     noise = np.random.default_rng(0).normal(size=(2, 30_000)).astype(np.float32)
     large = state_of(2.0)._replace(params={"layer": {"kernel": noise}})
 
@@ -114,6 +114,7 @@ def test_a_full_disk_is_one_clear_error_and_leaves_the_last_good_checkpoint(tmp_
     message = r"cannot write a checkpoint: File too large \(make room, then go on with --resume after step 1\)"
     with pytest.raises(MlipError, match=message):
         save_two()
+    assert not [record for record in caplog.records if record.levelname == "ERROR"]
     with Checkpoints(tmp_path) as checkpoints:
         state, progress = checkpoints.restore(state_of(0.0))
     assert progress == {"skipped": 3}
