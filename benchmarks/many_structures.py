@@ -1,0 +1,174 @@
+"""Many structures, each evaluated once: with a calculator of its own, by `predict([atoms])`, by `relax([atoms])`.
+
+    python benchmarks/many_structures.py --potential m3gnet.safetensors --data alexandria-random-1k.extxyz.gz
+    python benchmarks/many_structures.py --potential m3gnet.safetensors --data alexandria-random-1k.extxyz.gz \\
+        --peer matgl --peer-python peers/matgl/bin/python --peer-weights .../M3GNet-MP-2021.2.8-PES
+        --peer mace_torch --peer-python peers/mace_torch/bin/python --peer-weights mace.model
+
+What job functions and high-throughput workflows do. Structures are the crystals of the file that the potential knows,
+repeated along a so that 2 to 200 atoms occur, in random order; without a file they are cubic crystals built by ASE.
+Each way runs in a process of its own, and has its number of programs and memory maps counted, its memory measured when
+a tenth of the structures are done and at the end, and its time. A peer's calculators are new for each structure, too.
+"""
+
+import argparse
+import json
+import os
+import random
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import ase.io
+import numpy as np
+from ase import Atoms
+from ase.build import bulk
+from rich.console import Console
+from rich.table import Table
+from side_by_side import SIDES, Side, machine, pin
+
+import mlip
+from mlip import programs
+
+WAYS = ("calculator", "predict", "relax")
+DTYPES = ("float32", "float64")
+
+
+def crystals(path: Path | None, elements: list[str], n: int, most_atoms: int) -> list[Atoms]:
+    """n structures of 2 to `most_atoms` atoms, in random order."""
+    rng = random.Random(0)
+    known = set(elements)
+    found = [_bare(atoms) for atoms in ase.io.read(path, ":")] if path else _built()
+    found = [atoms for atoms in found if known.issuperset(atoms.get_chemical_symbols()) and len(atoms) <= most_atoms]
+    chosen = []
+    while len(chosen) < n:
+        atoms = found[len(chosen) % len(found)]
+        repeats = rng.randint(1, most_atoms // len(atoms)) if len(chosen) % 2 else 1
+        chosen.append(atoms * (max(repeats, -(-2 // len(atoms))), 1, 1))
+    rng.shuffle(chosen)
+    return chosen
+
+
+def _bare(atoms: Atoms) -> Atoms:
+    return Atoms(atoms.numbers, atoms.positions, cell=atoms.cell, pbc=atoms.pbc)
+
+
+def _built() -> list[Atoms]:
+    lattices = (("Al", "fcc", 4.05), ("Fe", "bcc", 2.87), ("Si", "diamond", 5.43), ("NaCl", "rocksalt", 5.64))
+    return [bulk(name, kind, a=scale * a) for name, kind, a in lattices for scale in (0.95, 1.0, 1.05, 1.1)]
+
+
+def evaluate(way: str, potential: Any, atoms: Atoms, dtype: str) -> None:
+    if way == "predict":
+        potential.predict([atoms], dtype)
+    elif way == "relax":
+        mlip.relax([atoms], potential, steps=3, dtype=dtype, progress=False)
+    else:
+        atoms.calc = mlip.MLIPCalculator(potential, dtype)
+        atoms.get_potential_energy()
+        atoms.get_forces()
+
+
+def run(potential: Path, structures: Path, way: str, dtype: str) -> dict[str, Any]:
+    """One way through all structures of the file, in this process."""
+    loaded, early = mlip.load(potential), None
+    every = ase.io.read(structures, ":")
+    started = time.perf_counter()
+    most_maps = 0
+    for k, atoms in enumerate(every, start=1):
+        evaluate(way, loaded, atoms, dtype)
+        if k % max(1, len(every) // 10) == 0:
+            most_maps = max(most_maps, maps())
+            early = early or resident_mb()
+    return {
+        "way": way,
+        "dtype": dtype,
+        "seconds": round(time.perf_counter() - started, 1),
+        "programs": len(programs.registry),
+        "most_maps": most_maps,
+        "mb_at_a_tenth": early,
+        "mb_at_the_end": resident_mb(),
+    }
+
+
+def maps() -> int:
+    with Path("/proc/self/maps").open("rb") as lines:
+        return sum(1 for _ in lines)
+
+
+def resident_mb() -> int:
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return round(pages * os.sysconf("SC_PAGE_SIZE") / 1e6)
+
+
+def peer(options: argparse.Namespace, structures: Path, folder: Path) -> dict[str, Any]:
+    """The peer's calculators on the same list."""
+    script = {"matgl": "matgl_side.py", "mace_torch": "mace_torch_side.py"}[options.peer]
+    command = [options.peer_python, SIDES / script, options.peer_weights, "--threads", options.threads]
+    with Side(options.peer, command, options.threads, folder / "peer.log") as side:
+        check = side.ask(do="prepare", job="many", task="many", structures=str(structures), options={})["check"]
+        return {"way": f"{options.peer}, calculator", "dtype": "its own", "seconds": round(check["seconds"], 1)}
+
+
+def show(rows: list[dict[str, Any]], n: int, console: Console) -> None:
+    table = Table(title=f"{n} structures, one after another", title_justify="left")
+    names = ("way", "dtype", "seconds", "programs", "most_maps", "mb_at_a_tenth", "mb_at_the_end")
+    for name in names:
+        table.add_column(name.replace("_", " "), justify="left" if name in ("way", "dtype") else "right")
+    for row in rows:
+        table.add_row(*(str(row.get(name, "")) for name in names))
+    console.print(table)
+
+
+def parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--potential", type=Path, required=True)
+    parser.add_argument("--data", type=Path, help="structures as ASE reads them; without it they are built")
+    parser.add_argument("--structures", type=int, default=1_000)
+    parser.add_argument("--most-atoms", type=int, default=200)
+    parser.add_argument("--ways", nargs="+", choices=WAYS, default=WAYS)
+    parser.add_argument("--dtypes", nargs="+", choices=DTYPES, default=DTYPES)
+    parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
+    parser.add_argument("--peer", choices=["matgl", "mace_torch"])
+    parser.add_argument("--peer-python", type=Path)
+    parser.add_argument("--peer-weights", type=Path)
+    parser.add_argument("--out", type=Path, help="JSON with all numbers")
+    parser.add_argument("--one", nargs=3, help=argparse.SUPPRESS)  # structures, way, dtype: the work of a process
+    return parser.parse_args()
+
+
+def main() -> None:
+    options = parse()
+    if options.one:
+        structures, way, dtype = options.one
+        print(json.dumps(run(options.potential, Path(structures), way, dtype)))
+        return
+    pin(options.threads)
+    console = Console()
+    with tempfile.TemporaryDirectory() as name:
+        structures = Path(name) / "structures.extxyz"
+        every = crystals(options.data, mlip.load(options.potential).elements, options.structures, options.most_atoms)
+        ase.io.write(structures, every)
+        sizes = np.array([len(atoms) for atoms in every])
+        console.print(f"{len(every)} structures, {sizes.min()} to {sizes.max()} atoms, {sizes.mean():.0f} on average")
+        rows = []
+        for way in options.ways:
+            for dtype in options.dtypes:
+                command = [sys.executable, __file__, "--potential", options.potential]
+                command += ["--one", structures, way, dtype]
+                done = subprocess.run(list(map(str, command)), stdout=subprocess.PIPE, text=True, check=True)
+                rows.append(json.loads(done.stdout.splitlines()[-1]))
+                console.print(rows[-1])
+                if options.peer and way == "calculator":
+                    rows.append(peer(options, structures, Path(name)))
+    show(rows, len(every), console)
+    if options.out:
+        options.out.parent.mkdir(parents=True, exist_ok=True)
+        options.out.write_text(json.dumps({"machine": machine(), "structures": len(every), "rows": rows}, indent=1))
+
+
+if __name__ == "__main__":
+    main()
