@@ -219,7 +219,7 @@ class Jitted:
     def __call__(self, model: Hashable, *arrays: Any, **constants: Any) -> Any:
         leaves, structure = jax.tree.flatten(arrays)
         if any(isinstance(leaf, jax.core.Tracer) for leaf in leaves):
-            return self._function(model, *arrays, **constants)
+            return jax.jit(partial(self._function, model, **constants))(*arrays)  # jit: NumPy's arrays are traced, too
         key = (self, model, tuple(constants.items()), structure, _signature(leaves), _device_and_precision())
         program = registry.find(key) or self._compile(key, model, arrays, constants)
         return program(*arrays)

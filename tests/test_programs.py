@@ -129,9 +129,10 @@ def test_programs_leave_when_the_process_has_few_memory_maps_left(monkeypatch):
 
 
 def test_what_is_being_traced_passes_through():
-    double = programs.Jitted(lambda model, x: model * x)
-    assert jax.grad(lambda x: double(3.0, x))(2.0) == 3.0
-    assert double(3.0, np.float32(2.0)) == 6.0
+    table, place = np.arange(3, dtype=np.float32), np.array([2])
+    scaled = programs.Jitted(lambda model, x, table, place: model * x[0] * table[place + 0 * x.astype(int)][0])
+    assert jax.grad(lambda x: scaled(3.0, x, table, place).sum())(np.ones(1, np.float32)) == 6.0
+    assert scaled(3.0, np.ones(1, np.float32), table, place) == 6.0
 
 
 MANY = """

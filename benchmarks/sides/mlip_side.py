@@ -22,6 +22,7 @@ from mlip.data import Frame, Store, StoreWriter, Trajectory
 from mlip.graph.labeled_graphs import EnergyLabels, LabeledGraphs
 from mlip.graph.loader import TrainingLoader
 from mlip.potential import Potential, evaluate_batch
+from mlip.programs import Jitted
 from mlip.runtime import set_up_jax
 from mlip.training import parallel
 from mlip.training.recipe import DataRecipe, LossRecipe, Recipe, TrainRecipe
@@ -55,13 +56,13 @@ def predict(potential: Potential, structures: str) -> Job:
 
 def model(potential: Potential, structures: str, batch_edges: int | None = None) -> Job:
     """The program alone, in the very batches that `predict` makes, on the device before the clock starts."""
-    calls = []
+    calls, evaluate = [], Jitted.__call__
 
-    def record(network, params, batch, *constants):
+    def record(self, network, params, batch, *constants):
         calls.append((network, params, jax.device_put(batch), *constants))
-        return evaluate_batch(*calls[-1])
+        return evaluate(self, *calls[-1])
 
-    with patch.object(mlip.potential, "evaluate_batch", record):
+    with patch.object(Jitted, "__call__", record):
         results = potential.predict(ase.io.read(structures, ":"), batch_edges=batch_edges)
     programs = [evaluate_batch.lower(*call).compile() for call in calls]
     runs = [partial(program, *call[1:]) for program, call in zip(programs, calls, strict=True)]  # [0] is compiled in
