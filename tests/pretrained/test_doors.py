@@ -19,7 +19,8 @@ from mlip.cli import models
 from mlip.cli.label import load_calculator
 from mlip.errors import MlipError
 from mlip.models.m3gnet import M3GNetConfig
-from mlip.potential import Potential, PotentialMetadata, init_params, open_potential
+from mlip.network import init_parameters
+from mlip.potential import Potential, PotentialMetadata, open_potential
 from mlip.pretrained import default_potential, find, known, split_potential
 from mlip.pretrained.obtaining import converted_file
 from mlip.property_model import PropertyModel, is_property_model
@@ -32,7 +33,7 @@ from mlip.training.recipe_file import read_recipe
 def in_cache(cache) -> Potential:
     """Of random weights, under the name m3gnet."""
     config = M3GNetConfig(units=4, n_blocks=1, max_atomic_number=17)
-    shapes = jax.eval_shape(partial(init_params, config))
+    shapes = jax.eval_shape(partial(init_parameters, config))
     rng = np.random.default_rng(0)
     params = jax.tree.map(lambda leaf: 0.1 * rng.normal(size=leaf.shape).astype(np.float32), shapes)
     metadata = PotentialMetadata(reference_energies={"Na": -1.0, "Cl": -2.0}, functional="PBE")
