@@ -34,7 +34,7 @@ _NAMES_ELSEWHERE = {
     "model_path": "potential",
     "model_paths": "potential",
 }
-"""Of the same things in other calculators."""
+"""Names of the same things in other calculators."""
 
 
 def _unknown(keyword: str) -> MlipError:
@@ -96,7 +96,7 @@ class MLIPCalculator(Calculator):
         self._forget_device_state()
 
     def todict(self, skip_default: bool = True) -> dict[str, Any]:
-        """What ASE's databases keep of a calculator: which potential this is, and how it is evaluated."""
+        """Facts that ASE's databases keep of a calculator: which potential this is, and how it is evaluated."""
         metadata = self.potential.metadata
         described = {
             "potential": self.potential.fingerprint,

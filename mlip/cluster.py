@@ -117,7 +117,8 @@ def _local_cluster(count: str) -> "SpecCluster":
 
 
 def _gpus() -> list[str]:
-    """What CUDA_VISIBLE_DEVICES would call them. JAX is not asked: it would occupy their memory in this process."""
+    """GPUs by the names that CUDA_VISIBLE_DEVICES has for them. JAX is not asked: it would occupy their memory in this
+    process."""
     if os.environ.get("JAX_PLATFORMS") == "cpu":
         return []
     if (visible := os.environ.get("CUDA_VISIBLE_DEVICES")) is not None:

@@ -1,4 +1,4 @@
-"""What workers of a Dask cluster hold for a job: its model, by content. Imports Dask: import it where Dask is there.
+"""Content of a Dask cluster's workers for a job: its model, by content. Imports Dask: import it where Dask is there.
 
 Jobs that share a scheduler share its workers. A plugin is therefore named after what it holds, and every chunk of
 work names the one that it was sent with: no job can compute with the model of another.
@@ -38,7 +38,7 @@ class ModelOnWorker(WorkerPlugin):
         self.name = f"{self.kind}-{blake2b(content + pickle.dumps(others), digest_size=16).hexdigest()}"
 
     def load(self, path: Path, *others: Any) -> Any:
-        """What the chunks compute with, from the model's file."""
+        """Load what the chunks compute with from the model's file."""
         raise NotImplementedError
 
     @cached_property
@@ -51,7 +51,7 @@ class ModelOnWorker(WorkerPlugin):
 
 
 def loaded_on_worker(name: str) -> Any:
-    """What the plugin of that name has loaded on this worker.
+    """Return what the plugin of that name has loaded on this worker.
 
     Raises:
         MlipError: this worker has no such plugin.

@@ -105,7 +105,7 @@ class ForeignPotential:
 
     @property
     def name(self) -> str:
-        """What its rows in tables are called."""
+        """Name of its rows in tables."""
         return self.spec.factory
 
     def predict(self, structures: Sequence[Atoms | Frame]) -> list[dict[str, Any]]:

@@ -7,14 +7,14 @@ from mlip.data.shard import is_store
 from mlip.errors import MlipError
 
 _URL = re.compile(r"([a-z][a-z0-9+.-]+):/{1,2}(?=\w)", re.IGNORECASE)
-"""Of one that has been a `Path` a slash is left."""
+"""Start of a URL; of one that has been a `Path` one slash is left."""
 
 _CONVERTIBLE = "models of M3GNet, matgl, mace-torch and CGAT can be read: mlip convert SOURCE OUT.safetensors"
 _CHECKPOINTS = (".pt", ".pth", ".model", ".ckpt", ".npz", ".index")
 _UNREADABLE = {".nqx": "nequix", ".eqx": "equinox"}
 _IN_CHECKPOINT_FOLDERS = ("*.index", "model.json", "m3gnet.json", "*.pt", "*.pth", "*.ckpt", "*.model")
 _EXPORTED = ("potential.safetensors", "model.safetensors")
-"""What runs leave in their folders."""
+"""Models that runs leave in their folders."""
 
 
 def mistaken(path: Path) -> MlipError | None:

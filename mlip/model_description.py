@@ -16,7 +16,7 @@ def description(kind: str, facts: dict[str, str]) -> str:
 
 
 def html_table(kind: str, facts: dict[str, str]) -> str:
-    """What notebooks show."""
+    """The table that notebooks show."""
     rows = "".join(f"<tr><th>{escape(name)}</th><td>{escape(value)}</td></tr>" for name, value in facts.items())
     return f"<table><caption>{escape(kind)}</caption>{rows}</table>"
 

@@ -12,7 +12,7 @@ from typing import IO
 from mlip.errors import MlipError
 
 _HAS_NO_LOCKS = {errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP}
-"""What file systems say that have none, as Lustre may be mounted."""
+"""Errors of file systems without locks, as Lustre may be mounted."""
 
 
 @contextmanager

@@ -35,7 +35,7 @@ _BATCH_EDGES_ELSEWHERE = 2**16
 
 
 class Evaluation(NamedTuple):
-    """What a potential gives for a batch. Energies lack the reference energies, which are added on the host in
+    """Output of a potential for a batch. Energies lack the reference energies, which are added on the host in
     float64: they are two orders of magnitude larger than what float32 should resolve."""
 
     node_energies: Float[Array, " n"]
@@ -104,7 +104,7 @@ evaluate_batch = Jitted(energies_forces_stress)
 
 
 class Head(BaseModel):
-    """What turns a model's output into energies of one level of theory."""
+    """The scale that turns a model's output into energies of one level of theory."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -125,10 +125,11 @@ class Head(BaseModel):
 
 
 class PotentialMetadata(Head):
-    """What a potential says of itself; JSON in the file's header."""
+    """Metadata of a potential; JSON in the file's header."""
 
     heads: dict[str, Head] = Field(default_factory=dict)
-    """Of a potential with several heads; its own `reference_energies` are empty then, its scale and shift unused."""
+    """Scales of a potential with several heads; its own `reference_energies` are empty then, its scale and shift
+    unused."""
     provenance: dict[str, Any] = Field(default_factory=dict)
     """Where parameters and data came from: recipe, store, source checkpoint, citations."""
     precision: str = "float32"

@@ -36,7 +36,7 @@ from mlip.graph.batching import Shape, ShapeLadder, fits, shape_of
 MOST_PROGRAMS = 48
 """Programs that are kept."""
 _SHARE_OF_MAPS = 0.5
-"""Of the memory maps that the process may have: when more are taken, by whomever, programs are released."""
+"""Share of the memory maps that the process may have: when more are taken, by whomever, programs are released."""
 
 _COMPILATION = {"cpu": 1.5e11}
 """Floating-point operations done in the time of a compilation, by backend."""
@@ -47,8 +47,8 @@ _SMALLEST = 64
 """Edges of the lowest rung: with fewer, the overhead of a call is what counts."""
 _FINE = ShapeLadder(growth=1.1)
 _LITTLE = 0.1
-"""Of a compilation's cost: padding that costs more is not made for the sake of other structures to come. Those with so
-many edges are few, and would feel it in memory."""
+"""Share of a compilation's cost: padding that costs more is not made for the sake of other structures to come. Those
+with so many edges are few, and would feel it in memory."""
 _HEADROOM = 1.05
 """Edges of a shape of one's own, over those needed when it is made: atoms move."""
 
@@ -88,7 +88,7 @@ class Shapes:
             return found
 
     def _compilation(self) -> float:
-        """What a compilation costs, in edges."""
+        """Cost of a compilation, in edges."""
         return _COMPILATION.get(jax.default_backend(), _COMPILATION_ELSEWHERE) / self._operations_of_an_edge
 
     def add(self, shape: Shape, operations: float | None) -> None:
@@ -124,7 +124,8 @@ def _cost(shape: Shape) -> int:
 class _Program(NamedTuple):
     call: Callable
     jitted: Callable
-    """What `call` was compiled from. JAX keeps a program for as long as its function is known, hence one for each."""
+    """Function that `call` was compiled from. JAX keeps a program for as long as its function is known, hence one for
+    each."""
     on_release: Callable[[], None]
 
 

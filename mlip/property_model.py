@@ -25,18 +25,18 @@ _BATCH_EDGES = 2**12
 
 
 class PropertyMetadata(BaseModel):
-    """What a property model says of itself; JSON in the file's header."""
+    """Metadata of a property model; JSON in the file's header."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     property: str
-    """What is predicted, by its name in a store: e_above_hull, e_form, volume, ..."""
+    """The property that is predicted, by its name in a store: e_above_hull, e_form, volume, ..."""
     mean: float = 0.0
-    """Of the property on the training data, in its unit; 0 of the network's output."""
+    """Mean of the property on the training data, in its unit: an output of 0 stands for it."""
     std: float = 1.0
     """The property's unit times 1 of the network's output."""
     elements: list[str]
-    """That were trained, or have a vector."""
+    """Symbols of the elements that were trained, or have a vector."""
     functional: str = "unknown"
     knows_uncertainty: bool = False
     """Its loss was one that trains the second output, the logarithm of an uncertainty."""

@@ -50,7 +50,7 @@ def find_recipe(name: str | Path) -> Path:
 def read_values(
     path: str | Path, schema: type[BaseModel], overrides: Sequence[str] = ()
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    """What a YAML file and the command line say, not checked yet, and what the command line alone says.
+    """Values of a YAML file and the command line together, not checked yet, and those of the command line alone.
 
     Raises:
         MlipError: no such file, no YAML, no mapping.

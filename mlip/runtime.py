@@ -22,8 +22,9 @@ from mlip.cache import cache_folder as folder_of_caches
 from mlip.errors import MlipError
 
 ProductPrecision = Literal["highest", "tf32", "bf16"]
-"""Of matrix products of float32 numbers: in full, or of factors rounded to TF32 (10 bits of mantissa) or bfloat16 (7
-bits) and summed in float32, for which recent GPUs have units of their own. CPUs make all of them in full."""
+"""Precision of matrix products of float32 numbers: in full, or of factors rounded to TF32 (10 bits of mantissa) or
+bfloat16 (7 bits) and summed in float32, for which recent GPUs have units of their own. CPUs make all of them in
+full."""
 _JAX_PRECISION = {"highest": "highest", "tf32": "tensorfloat32", "bf16": "BF16_BF16_F32"}
 
 _BROKEN_FUSION = ("0.10.2", "0.11.0")

@@ -22,7 +22,7 @@ _TOLERANCE = 1e-8
 
 
 def faults() -> list[str]:
-    """What is wrong with this installation, a line each; nothing, mostly. Takes seconds, the first time."""
+    """Faults of this installation, a line each; mostly there are none. Takes seconds, the first time."""
     found = []
     if not sums_are_right():
         found.append(f"JAX {jax.__version__} computes sums of squares wrong on this device (jax issue 39103)")

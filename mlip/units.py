@@ -22,7 +22,7 @@ UNITS = {
     "stress": "eV/A^3, Voigt xx yy zz yz xz xy, tension positive (ASE)",
     "magmom": "mu_B",
 }
-"""What every store records of its columns."""
+"""Units and signs that every store records of its columns."""
 
 
 def stress_from_vasp(kilobar: Float[np.ndarray, "*k 3 3"]) -> Float[np.ndarray, "*k 6"]:

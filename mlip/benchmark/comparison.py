@@ -20,7 +20,7 @@ from mlip.functionals import UNKNOWN, check_functionals, join_functionals
 from mlip.relaxation.results_file import read_results
 
 _SETTINGS = ("start", "symmetry", "fmax", "steps", "dtype")
-"""Of a header: what two potentials should share to be compared."""
+"""Settings in a header that two potentials should share to be compared."""
 
 
 @dataclass
@@ -34,7 +34,7 @@ class PotentialResults:
 
     @property
     def functionals(self) -> set[str]:
-        """Of the references."""
+        """Functionals of the reference data."""
         return {record["functional"] for record in self.records}
 
     @property
@@ -111,12 +111,12 @@ def _check_new(results: PotentialResults, header: dict[str, Any], records: list[
 
 
 def _content(header: dict[str, Any]) -> Any:
-    """What tells the store of a results file from others: its content, or what early files have."""
+    """Identity of a results file's store: its content, or what early files have."""
     return header["store"].get("content_sha256") or header["store"]
 
 
 def differences(potentials: Sequence[PotentialResults]) -> list[str]:
-    """What makes the rows of these potentials incomparable, a line each; empty when nothing does."""
+    """Reasons why the rows of these potentials cannot be compared, a line each; empty if there are none."""
     lines = []
     for key in _SETTINGS:
         values = {potential.name: potential.setting(key) for potential in potentials}

@@ -1,4 +1,4 @@
-"""What a scan of dimers says: a table of the worst pairs, a map over elements with curves beside, the records."""
+"""The report of a scan of dimers: a table of the worst pairs, a map over elements with curves beside, the records."""
 
 import json
 from pathlib import Path

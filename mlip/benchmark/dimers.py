@@ -28,7 +28,7 @@ from mlip.runtime import precision_scope, set_up_jax
 SHORTEST = 0.2
 """A."""
 REPULSIVE_BELOW = 0.5
-"""Of the sum of the covalent radii."""
+"""Fraction of the sum of the covalent radii below which a dimer must repel."""
 _N_DISTANCES = 64
 """In constant ratio: 0.03 A apart at half an Angstrom, 0.1 A at two."""
 _BATCH = 256

@@ -55,7 +55,7 @@ class ErrorKind:
         return Distribution(dimensionality, bins, shares)
 
     def _errors(self, records: list[Record], dimensionality: int) -> Float[np.ndarray, " k"]:
-        """Of all that did not fail, outliers included."""
+        """Errors of all that did not fail, outliers included."""
         errors = np.array([self.of(r) for r in records if r["dimensionality"] == dimensionality], dtype=np.float64)
         return errors[np.isfinite(errors)]
 

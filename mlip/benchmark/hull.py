@@ -25,9 +25,9 @@ from scipy.spatial import ConvexHull, QhullError
 from mlip.errors import MlipError
 
 MAX_ELEMENTS = 9
-"""Of a phase."""
+"""Largest number of elements of a phase."""
 _BITS = 7
-"""Of an atomic number in the key of a chemical system."""
+"""Bits that an atomic number takes in the key of a chemical system."""
 _STABLE = 1e-9
 """eV/atom: what rounding may lift a stable phase above the hull, or a facet above a phase."""
 _SYSTEMS_A_TASK = 500
@@ -42,7 +42,7 @@ class Phases:
     numbers: Int[np.ndarray, "n 9"]
     """Atomic numbers, ascending from the left, then zeros; uint8."""
     fractions: Float[np.ndarray, "n 9"]
-    """Of the atoms."""
+    """Fractions of the atoms."""
     energies: Float[np.ndarray, " n"]
     """eV/atom: total or formation energies, of all phases alike."""
 
@@ -117,7 +117,7 @@ class Hulls:
         return phases.energies - self.energies(phases, n_workers)
 
     def energies(self, phases: Phases, n_workers: int = 1) -> Float[np.ndarray, " n"]:
-        """Of the hull at the phases' compositions, eV/atom. Arguments and errors as of `distances`."""
+        """Energy of the hull at the phases' compositions, eV/atom. Arguments and errors are those of `distances`."""
         groups = list(phases.by_system())
         self._check_elements({z for system, _ in groups for z in system})
         found = np.empty(len(phases))
@@ -151,7 +151,7 @@ class Hulls:
             raise MlipError(f"no reference phase of the elements {names}", fix="add one of each to the references")
 
     def _phases_of(self, system: System) -> tuple[Float[np.ndarray, "p e"], Float[np.ndarray, " p"]]:
-        """What the hull of a system is made of: stable phases of its subsystems, and all of its own."""
+        """The phases that the hull of a system is made of: stable ones of its subsystems, and all of its own."""
         fractions, energies = [], []
         for size in range(1, len(system)):
             for columns in combinations(range(len(system)), size):
@@ -217,7 +217,7 @@ def lower_planes(
 
 
 def _planes_of_one(x: Float[np.ndarray, " e"], energy: float) -> Float[np.ndarray, "facets e"]:
-    """Of a single compound among elements at 0: each facet leaves out one of its elements."""
+    """Planes of a single compound among elements at 0: each facet leaves out one of its elements."""
     present = np.flatnonzero(x)
     planes = np.zeros((len(present), len(x)))
     planes[np.arange(len(present)), present] = energy / x[present]
@@ -225,7 +225,7 @@ def _planes_of_one(x: Float[np.ndarray, " e"], energy: float) -> Float[np.ndarra
 
 
 def _lowest(x: Float[np.ndarray, "p e"], e: Float[np.ndarray, " p"]) -> tuple[np.ndarray, np.ndarray]:
-    """Of each composition the phase of least energy."""
+    """The phase of least energy of each composition."""
     order = np.lexsort((e, *np.round(x, 12).T))
     x, e = x[order], e[order]
     is_first = np.ones(len(e), bool)

@@ -51,7 +51,7 @@ class Judged:
     notes: tuple[str, ...]
     store: Path
     content_sha256: str
-    """Of the store."""
+    """Checksum of the store's content."""
 
     def at(self, rows: Sequence[int], notes: Sequence[str]) -> "Judged":
         """Some of the materials, with further notes."""
@@ -171,7 +171,7 @@ def _from_references(
 
 
 def _energies(materials: Sequence[Material], frames: Sequence[Frame], are_formation_energies: bool) -> Energies:
-    """Of the materials' relaxed structures; NaN where unknown."""
+    """Energies of the materials' relaxed structures; NaN where unknown."""
     sizes = np.array([len(frame) for frame in frames], float)
     if are_formation_energies:
         values = np.array([float(material.properties.get(FORMATION_ENERGY, np.nan)) for material in materials])

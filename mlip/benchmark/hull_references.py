@@ -53,7 +53,7 @@ class References:
     where: str
     """The sources, for messages."""
     note: str | None = None
-    """What is to be said of their levels of theory."""
+    """Remark on the levels of theory of the references."""
 
     @property
     def n_phases(self) -> int:
@@ -66,7 +66,7 @@ class References:
 
     @cached_property
     def uncorrected_hulls(self) -> Hulls:
-        """Of the energies as they were computed."""
+        """Hulls of the energies as they were computed."""
         return self._hulls(self.energies.uncorrected)
 
     def _hulls(self, energies: np.ndarray) -> Hulls:
@@ -104,7 +104,7 @@ def read_references(sources: Sequence[Path], *, allow_functional_mismatch: bool 
 
 
 def composition_of(numbers: np.ndarray) -> dict[str, float]:
-    """Of atomic numbers: symbol -> how many."""
+    """The composition of a list of atomic numbers: symbol -> how many."""
     distinct, counts = np.unique(numbers, return_counts=True)
     return {chemical_symbols[z]: float(n) for z, n in zip(distinct, counts, strict=True)}
 
@@ -141,7 +141,7 @@ def _of_store(path: Path) -> Iterator[Phase]:
 
 
 def correction_of(material: Material) -> float:
-    """What its source adds to the energy of a store's material, eV per cell; NaN where it does not say."""
+    """Correction that its source adds to the energy of a store's material, eV per cell; NaN where it does not say."""
     return float(material.properties.get(CORRECTION, material.properties.get("mp_correction", np.nan)))
 
 
@@ -159,7 +159,7 @@ def _functional_of_file(path: Path) -> str:
 
 
 def _items(path: Path) -> Iterator[Any]:
-    """Of a list, or of the list "entries" of an object, which is read item by item."""
+    """Items of a list, or of the list "entries" of an object, which is read item by item."""
     opener = {".gz": gzip.open, ".bz2": bz2.open}.get(path.suffix, open)
     with opener(path, "rb") as file:
         try:

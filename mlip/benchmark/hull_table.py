@@ -43,9 +43,9 @@ class HullErrors:
     mae: float
     """eV/atom."""
     precision_stable: float
-    """Of those predicted at most 0 above the hull, the share that are."""
+    """Share of the materials predicted at most 0 above the hull that are."""
     recall_stable: float
-    """Of those at most 0 above the hull, the share that are predicted to be."""
+    """Share of the materials at most 0 above the hull that are predicted to be."""
     f1_stable: float
     precision_near: float
     """The same at 0.1 eV/atom."""
@@ -55,7 +55,7 @@ class HullErrors:
 
 @dataclass(frozen=True)
 class HullPredictions:
-    """Of a potential or a property model: distances to the hull, eV/atom, NaN where it failed."""
+    """Distances to the hull by a potential or a property model, eV/atom; NaN where it failed."""
 
     name: str
     predicted: Float[np.ndarray, " k"]
@@ -67,7 +67,7 @@ class HullPredictions:
 def hull_errors(
     predicted: Float[np.ndarray, " k"], reference: Float[np.ndarray, " k"], n_atoms: Float[np.ndarray, " k"]
 ) -> HullErrors:
-    """Of distances to the hull, eV/atom (`n_atoms` is not needed; `intervals_95` has it for all errors)."""
+    """Errors of distances to the hull, eV/atom (`n_atoms` is not needed; `intervals_95` has it for all errors)."""
     error = np.abs(predicted - reference)
     error = error[np.isfinite(error)]
     return HullErrors(

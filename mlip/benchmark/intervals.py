@@ -50,7 +50,7 @@ def intervals_95(
 
 
 def wilson(percent: float, n: int) -> Interval:
-    """Of a share of `n`, in %."""
+    """Wilson's interval of a share of `n`, in %."""
     if n == 0:
         return Interval(float("nan"), float("nan"))
     share = percent / 100

@@ -18,7 +18,7 @@ CONVENTIONS = {
     "energy_outlier_ev_per_atom": ENERGY_OUTLIER,
     "averages": "without failures and outliers",
 }
-"""What a program must know to read an `ErrorSummary`."""
+"""Conventions that a program must know to read an `ErrorSummary`."""
 
 
 @dataclass(frozen=True)
@@ -31,9 +31,9 @@ class ErrorSummary:
     n_averaged: int
     """Those that did not fail and are no outliers."""
     failed_percent: float
-    """Of all."""
+    """Share of all materials that failed, %."""
     outlier_percent: float
-    """Of those that did not fail."""
+    """Share of outliers among the materials that did not fail, %."""
     mean_error: float
     """Signed; A^3/atom or eV/atom."""
     mpe: float
@@ -56,19 +56,19 @@ class EnergyDistribution:
     n_averaged: int
     """Those that did not fail."""
     failed_percent: float
-    """Of all."""
+    """Share of all materials that failed, %."""
     mae: float
     """With outliers, eV/atom."""
     rmse: float
     """With outliers, eV/atom."""
     outlier_percent: float
-    """Of those that did not fail."""
+    """Share of outliers among the materials that did not fail, %."""
     rmse_without_outliers: float
     """eV/atom."""
     p90: float
     """90th percentile of the absolute error, eV/atom."""
     median: float
-    """Of the absolute error, eV/atom."""
+    """Median of the absolute error, eV/atom."""
 
 
 def volume_errors(

@@ -17,12 +17,12 @@ from mlip.errors import MlipError
 from mlip.relaxation import RelaxResult
 
 _DIGITS = 6
-"""Of the start's coordinates in a record, A: to look at, not to go on from."""
+"""Digits of the start's coordinates in a record, A: to look at, not to go on from."""
 
 
 @dataclass(frozen=True)
 class Reference:
-    """What DFT says of a material."""
+    """A material as DFT has it."""
 
     material: int
     """Index in the store."""
@@ -32,7 +32,7 @@ class Reference:
     dimensionality: int
     relaxed: Atoms
     energy: float
-    """Of `relaxed`, eV; NaN where unknown."""
+    """Energy of `relaxed`, eV; NaN where unknown."""
     start: Atoms
     """`relaxed`, or the first structure of its path."""
     directions: Bool[np.ndarray, " 3"]
@@ -40,7 +40,8 @@ class Reference:
 
     @classmethod
     def read(cls, store: Store, k: int, start: str) -> "Reference":
-        """Of the store's material k; `start`: its relaxed structure ("last") or the "first" frame of its path.
+        """The reference of the store's material k; `start`: its relaxed structure ("last") or the "first" frame of its
+        path.
 
         Raises:
             MlipError: the store has no relaxed structure of it; its periodicity does not fit its dimensionality.

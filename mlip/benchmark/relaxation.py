@@ -178,7 +178,7 @@ def _tasks(references: list[Reference]) -> tuple[list[Atoms], list[Along]]:
 
 
 def _protocol(potential_path, store: Store, split, start, settings: dict[str, Any]) -> dict[str, Any]:
-    """What two runs must share for their records to stand in one file. Where they ran is no part of it."""
+    """Settings that two runs must share for their records to stand in one file. Where they ran is no part of it."""
     return {
         "benchmark": "relaxation",
         "potential": {

@@ -23,11 +23,12 @@ Record = dict[str, Any]
 
 @dataclass(frozen=True)
 class Cost:
-    """What relaxations took, on average; NaN where it is not on record."""
+    """Mean cost of a relaxation; NaN where it is not on record."""
 
     steps: float
     seconds: float
-    """Of a device, compilation apart; of all materials, for crystals, layers and chains relax together."""
+    """Seconds of a device, compilation apart, averaged over all materials: crystals, layers and chains relax
+    together."""
     reasons: dict[str, int]
     """Why relaxations ended, the most frequent first."""
 
@@ -134,7 +135,8 @@ def by_dimensionality(records: list[Record]) -> dict[int, list[Record]]:
 
 
 def cost_of(chosen: list[Record], records: list[Record]) -> Cost:
-    """Of `chosen` among all `records`. Steps are those of relaxations that could be started."""
+    """Mean cost of the relaxations `chosen` among all `records`. Steps are those of relaxations that could be
+    started."""
     steps = [r["n_steps"] for r in chosen if r["reason"] != "error"]
     seconds = [r.get("seconds") for r in records]
     return Cost(

@@ -113,7 +113,7 @@ def main() -> None:
 
 
 def _interrupt_behind(end: BaseException | None) -> str | None:
-    """What the KeyboardInterrupt says that typer has turned into an exit; None where there was none."""
+    """Message of the KeyboardInterrupt that typer has turned into an exit; None where there was none."""
     while end is not None:
         if isinstance(end, KeyboardInterrupt):
             return str(end)
@@ -122,7 +122,7 @@ def _interrupt_behind(end: BaseException | None) -> str | None:
 
 
 def _how_to_go_on(arguments: list[str]) -> str:
-    """Of commands that keep what they have done."""
+    """Advice for commands that keep what they have done."""
     command = " ".join(word for word in arguments[:2] if not word.startswith("-"))
     if command.startswith(_RESUMABLE):
         return "the same command goes on where it was"

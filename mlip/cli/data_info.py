@@ -178,7 +178,7 @@ def _print_study(source: Path, results: "list[CutoffResult]", unit: str) -> None
 
 
 def _paths(source: Path, functional: str | None, skipped: "list[Skipped]") -> "Iterator[Trajectory]":
-    """Of a store, or of whatever a store is built from."""
+    """Relaxation paths of a store, or of whatever a store is built from."""
     from mlip.data.records import Entry, Skipped
     from mlip.data.shard import is_store
     from mlip.data.sources import read_past_faults, read_source, source_names

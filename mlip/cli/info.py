@@ -107,5 +107,5 @@ def _potential(path: Path) -> dict:
 
 
 def _energies(head) -> dict:
-    """Of one head, or of a potential that has no others."""
+    """Energy scale of one head, or of a potential that has no others."""
     return {"functional": head.functional, "scale (eV)": head.scale, "shift (eV/atom)": head.shift}

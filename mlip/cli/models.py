@@ -63,7 +63,7 @@ def fetch(
 
 
 def facts(entry: "Entry") -> dict:
-    """What is known of a potential, for JSON."""
+    """Facts about a potential, for JSON."""
     from mlip.pretrained import default_potential
     from mlip.pretrained.obtaining import converted_file
 

@@ -20,7 +20,7 @@ def recipes(
 
 
 def _first_sentence(path) -> str:
-    """What the comment at the top of a recipe begins with."""
+    """First sentence of the comment at the top of a recipe."""
     lines = path.read_text(encoding="utf-8").splitlines()
     comment = []
     for line in lines:

@@ -11,7 +11,7 @@ _FEW = 40
 
 
 class Format(StrEnum):
-    """What relaxed structures are written as."""
+    """Formats of relaxed structures."""
 
     extxyz = "extxyz"
     cif = "cif"

@@ -96,7 +96,7 @@ def _scalar(array: np.ndarray | None, name: str, where: str) -> float:
 
 
 def _config(arrays: Arrays, vectors: dict[str, np.ndarray], where: str) -> CGATConfig:
-    """What the shapes of the arrays say."""
+    """The config that the shapes of the arrays tell."""
     for name in (*_LANDMARKS, "embedding.weight", "cry_pool.MH_A.fc_out.weight", "output_nn.fcs.0.weight"):
         if name not in arrays:
             raise MlipError(f"is no CGAT: {name} is missing", where=where)

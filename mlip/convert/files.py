@@ -12,7 +12,7 @@ from mlip.convert.layers import Arrays
 from mlip.errors import MlipError
 
 DAMAGED = (zipfile.BadZipFile, zlib.error, OSError, EOFError, ValueError, NotImplementedError, RuntimeError)
-"""What zipfile and numpy raise on a file that was cut short or altered."""
+"""Errors of zipfile and numpy on a file that was cut short or altered."""
 
 
 def read_json(path: Path) -> Any:

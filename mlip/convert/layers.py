@@ -27,9 +27,9 @@ class Layer:
     """One dense layer as the published codes have it."""
 
     stage: str
-    """What it does: bond_embedding, neighbour_gate, three_body, {atom,bond}_{message,weight} or readout."""
+    """The layer's task: bond_embedding, neighbour_gate, three_body, {atom,bond}_{message,weight} or readout."""
     path: tuple[str, ...]
-    """Of ours."""
+    """Path of the layer's parameters in ours."""
     block: int = 0
     branch: Branch = "core"
     depth: int = 0
@@ -135,11 +135,11 @@ class NamedArrays:
         return self._left.pop(name)
 
     def put(self, name: str, array: np.ndarray) -> None:
-        """What was taken, changed."""
+        """Put back an array that was taken, changed."""
         self._left[name] = array
 
     def discard(self, name: str) -> None:
-        """What need not be there, and is of no use here."""
+        """Drop an array that need not be there, and is of no use here."""
         self._left.pop(name, None)
 
     def check_all_taken(self) -> None:

@@ -192,7 +192,8 @@ def _potential(values: dict, arrays: Arrays, functional: str, provenance: dict, 
 
 
 def _reference_energies(values: dict) -> dict[str, float]:
-    """Of the trained elements; all of them, at 0, where the model was trained without references."""
+    """Reference energies of the trained elements; all elements, at 0, where the model was trained without
+    references."""
     energies = values["element_refs"]
     if energies is None:
         return dict.fromkeys(chemical_symbols[1 : values["n_atom_types"] + 1], 0.0)

@@ -131,7 +131,7 @@ def _hidden(irreps: str, where: str) -> tuple[int, int]:
 
 
 def _check_constants(config: MACEConfig, left: NamedArrays, where: str) -> None:
-    """What is a constant here may have been trained there."""
+    """Compare the arrays that are constants here and may have been trained there."""
     for name, value in constants(config).items():
         found = left.take(name)
         if found.shape != np.shape(value) or not np.allclose(found, value, rtol=1e-6):  # float32 checkpoints
@@ -182,7 +182,7 @@ def _heads(config: MACEConfig, left: NamedArrays, functional: str | None, where:
 
 
 def _known(energies: dict[str, float], n_heads: int) -> dict[str, float]:
-    """Of several heads one may not know all elements: mace-torch gives it 0 for the others."""
+    """Energies of the elements that a head knows: mace-torch gives 0 to those that another head alone knows."""
     return {symbol: energy for symbol, energy in energies.items() if energy != 0 or n_heads == 1}
 
 

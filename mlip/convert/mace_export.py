@@ -73,7 +73,7 @@ def _module(torch: ModuleType, potential: Potential) -> Any:
 
 
 def _dtype(potential: Potential) -> str:
-    """Of most parameters: a potential in float32 may have single arrays in float64."""
+    """Precision of most parameters: a potential in float32 may have single arrays in float64."""
     flat = flatten_dict(potential.params).values()
     return "float32" if any(np.asarray(array).dtype == np.float32 for array in flat) else "float64"
 

@@ -41,7 +41,7 @@ _DEFAULTS = {  # what a module does, and older ones that lack the attribute do t
 
 @dataclass(frozen=True)
 class SavedModel:
-    """What either layout holds."""
+    """Content of a model's file in either layout."""
 
     where: str
     origin: str
@@ -139,7 +139,7 @@ def _check_parts(module: Any, where: str) -> None:
 
 
 def _values(module: Any, where: str) -> dict[str, Any]:
-    """What the state dict does not tell.
+    """Settings that the state dict does not tell.
 
     Raises:
         MlipError: naming what the module does not have, or has as None, and mace-torch's models have.
@@ -214,7 +214,7 @@ def _name_of_class(part: Any) -> str:
 
 
 def _gate(readout: Any, where: str) -> str:
-    """Of the last readout, "None" where it has none; e3nn scales it by a constant that it samples."""
+    """Gate of the last readout, "None" where it has none; e3nn scales it by a constant that it samples."""
     activation = readout.non_linearity.acts[0]
     if activation is None:
         return "None"

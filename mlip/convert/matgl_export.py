@@ -74,7 +74,8 @@ def _check_representable(potential: Potential) -> None:
 
 
 def _arguments(potential: Potential) -> dict[str, Any]:
-    """Of matgl's Potential, with those of its M3GNet inside, as matgl itself saves them: plain Python only."""
+    """Arguments of matgl's Potential, with those of its M3GNet inside, as matgl itself saves them: plain Python
+    only."""
     config, metadata = potential.config, potential.metadata
     network = {
         "element_types": potential.elements,

@@ -47,12 +47,12 @@ _FUNCTIONALS = {"PBE": "PBE", "PBEsol": "PBEsol", "r2SCAN": "r2SCAN", "MP": "PBE
 
 @dataclass(frozen=True)
 class SavedModel:
-    """What either layout holds."""
+    """Content of a model's folder in either layout."""
 
     name: str
     where: str
     arguments: dict[str, Any]
-    """Of M3GNet's constructor; checked."""
+    """Arguments of M3GNet's constructor; checked."""
     arrays: Arrays
     """By their names in state.pt."""
     aggregate: str | None
@@ -170,7 +170,7 @@ def _read_export(source: Path) -> SavedModel:
 
 
 def _functional_by_name(name: str) -> str | None:
-    """Of a published model: M3GNet-MatPES-r2SCAN-v2025.1-PES."""
+    """Functional that a published model's name tells, such as M3GNet-MatPES-r2SCAN-v2025.1-PES."""
     return next((_FUNCTIONALS[part] for part in name.split("-") if part in _FUNCTIONALS), None)
 
 

@@ -1,4 +1,4 @@
-"""What readers are told about a checkpoint, beside where it lies."""
+"""Options of the readers of checkpoints."""
 
 from pathlib import Path
 from typing import NamedTuple

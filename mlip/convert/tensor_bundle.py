@@ -25,7 +25,7 @@ _STRING = 7
 
 
 class _DamagedError(Exception):
-    """What is wrong with a file; the name is added where it is known."""
+    """A fault of a file; its name is added where it is known."""
 
 
 def read_tensor_bundle(index: Path) -> dict[str, np.ndarray]:

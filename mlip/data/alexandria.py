@@ -43,7 +43,7 @@ from mlip.data.streams import OnBytes
 
 _NAN_STRESS = b'"stress": [[NaN, NaN, NaN], [NaN, NaN, NaN], [NaN, NaN, NaN]]'
 _NULL_STRESS = b'"stress": null'.ljust(len(_NAN_STRESS))
-"""What many entries say of their stress, and the same in JSON, which the fast decoder takes. Within a string its quotes
+"""Stress as many entries have it, and the same in JSON, which the fast decoder takes. Within a string its quotes
 would have backslashes."""
 
 _NOT_PROPERTIES = {"mat_id", "nsites", "energy_total"}

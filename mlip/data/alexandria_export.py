@@ -101,7 +101,7 @@ def _step_as_dict(frame: Frame) -> dict:
 
 
 def _structure_as_dict(frame: Frame) -> dict:
-    """What `pymatgen.core.Structure.from_dict` needs, and what ALEXANDRIA has beside it where it is short."""
+    """The keys that `pymatgen.core.Structure.from_dict` needs, and ALEXANDRIA's short ones beside them."""
     fractions = np.linalg.solve(frame.cell.T, frame.positions.T).T
     return {
         "@module": "pymatgen.core.structure",

@@ -44,7 +44,7 @@ FUNCTIONAL_KEYS = ("functional", "xc_functional", "xc")
 _PROPERTIES = ("e_form", "e_above_hull", "band_gap_ind", "band_gap_dir", "total_mag", "dos_ef", "spg")
 
 _SUFFIXES = re.compile(r"(\.[a-z]\w*)?(\.gz|\.bz2)?$", re.IGNORECASE)
-"""Of a file's name: its format and how it is packed."""
+"""Endings of a file's name: its format and how it is packed."""
 
 _MOST_STEPS = 2**31
 """Numbers of runs and steps are kept as int32."""
@@ -60,16 +60,16 @@ class _Located(NamedTuple):
 
 
 class _Group(NamedTuple):
-    """What frames of one material have in common."""
+    """Traits that the frames of one material have in common."""
 
     own_id: str | None
     functional: str
     numbers: bytes
-    """Of the atoms: sorted if there is an id, else in their order."""
+    """Atomic numbers: sorted if there is an id, else in their order."""
 
 
 def stem_of(name: str) -> str:
-    """What materials of a file are called that have no id: the file's name without format and packing."""
+    """Name of a file's materials that have no id: the file's name without format and packing."""
     return _SUFFIXES.sub("", name)
 
 

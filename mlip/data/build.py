@@ -52,7 +52,8 @@ from mlip.one_writer import one_writer
 __all__ = ["BuildReport", "BuildSettings", "build"]
 
 LISTS = ("skipped", "findings")
-"""Of a build, beside its store: materials that could not be used, and what is suspicious about those that were."""
+"""Lists that a build leaves beside its store: materials that could not be used, and suspicious ones among the
+others."""
 
 _OF_THE_DISK = (*NO_ROOM, errno.EACCES, errno.EPERM, errno.EROFS, errno.EIO, errno.ENAMETOOLONG, errno.ENOTDIR)
 
@@ -253,7 +254,7 @@ def _parts_folder(out: Path, parts: list[Part], settings: BuildSettings) -> Iter
 
 
 def _account(parts: list[Part], folder: Path) -> BuiltPart:
-    """Of all parts together."""
+    """The account of all parts together."""
     report = BuildReport()
     kinds: dict[str, str] = {}
     n_stored: dict[str, int] = {}

@@ -19,7 +19,7 @@ from mlip.data.unique_ids import repeated_ids
 from mlip.errors import MlipError
 
 _MOST_IDS = 10
-"""Of repeated ids that are told."""
+"""Number of repeated ids that are told."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -46,7 +46,7 @@ class _RefusedError(Exception):
 
 
 class _InterruptedError(Exception):
-    """What was tried did not end well; the next attempt may. `wait`: seconds that the server asks for."""
+    """An attempt that did not end well; the next one may. `wait`: seconds that the server asks for."""
 
     def __init__(self, why: str, wait: float | None = None):
         super().__init__(why)
@@ -122,7 +122,7 @@ def _digest(path: Path, kind: str) -> str:
 
 
 class _Part:
-    """What is here of a file, and what the server said of it."""
+    """The part of a file that is here, and what the server said of it."""
 
     def __init__(self, target: Path):
         self.path = target.with_name(f".{target.name}.part")

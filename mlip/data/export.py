@@ -74,7 +74,7 @@ def export(store: Store, out: Path, split: str | None = None, on_frame: OnFrame 
 
 
 def _remove(partial: Path) -> None:
-    """What an export that failed has left, the files of the data bases' own among it."""
+    """Remove what a failed export has left, the data bases' own files among it."""
     for end in ("", "-lock", "-journal", ".lock"):
         with suppress(OSError):  # a place that cannot be made holds nothing
             partial.with_name(f"{partial.name}{end}").unlink()

@@ -130,7 +130,7 @@ class _Lines:
                 return
 
     def fault_of(self, text: Sequence[str], index: int) -> MalformedError | None:
-        """What the number of lines tells of a frame: the line behind it must begin another one."""
+        """Fault that the number of lines tells of a frame: the line behind it must begin another one."""
         n_atoms = int(text[0])
         where = f"frame {index}"
         if len(text) < 2 + n_atoms or (n_atoms and not text[-1].strip()):

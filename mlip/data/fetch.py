@@ -26,7 +26,7 @@ OnFile = Callable[[str, int, int | None], None]
 
 @dataclass(slots=True)
 class Fetched:
-    """What became of the files of a data set."""
+    """Outcome of fetching the files of a data set."""
 
     folder: Path
     new: list[str] = field(default_factory=list)

@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 _MULTIPLE = 100.0
-"""Of the root mean square over the other frames: what the largest component of a sound frame does not exceed."""
+"""Multiple of the other frames' root mean square that no component of a sound frame exceeds."""
 _LEAST = 20.0
 """eV/A; no frame with less is absurd (the limit of the paper's rules for 2D materials)."""
 _MOVED = 1.1
@@ -36,19 +36,19 @@ class AbsurdFrame(NamedTuple):
 
 
 class ForceScale(NamedTuple):
-    """What a pass finds."""
+    """Result of a pass."""
 
     rms: float
-    """Of the components of all frames, eV/A; NaN without forces."""
+    """Root mean square of the components of all frames, eV/A; NaN without forces."""
     robust_rms: float
-    """Of those of frames that are not absurd; `rms` itself if there are none."""
+    """Root mean square over the frames that are not absurd; `rms` itself if none is."""
     n_absurd: int
     absurd: tuple[AbsurdFrame, ...]
     """The worst of them."""
 
 
 class ForceSums:
-    """What the pass adds up: squares and numbers of components, by the size of the frame's largest component."""
+    """Sums of the pass: squares and numbers of components, by the size of the frame's largest component."""
 
     def __init__(self) -> None:
         n_bins = (_HIGHEST - _LOWEST) * _BINS_PER_OCTAVE
@@ -78,7 +78,7 @@ class ForceSums:
         self._n_frames += len(size)
 
     def scale(self) -> ForceScale:
-        """Of all that was added."""
+        """Scale of all that was added."""
         if not self._n:
             return ForceScale(math.nan, math.nan, 0, ())
         rms = math.sqrt(self._square / self._n)

@@ -32,7 +32,7 @@ _NOT_STRUCTURE = bytes(byte for byte in range(256) if byte not in _KIND_OF)
 """For bytes.translate to delete."""
 
 _DEEPEST = 2
-"""Of the depths at which members end: 1 in the object, 2 in its list of entries."""
+"""Largest of the depths at which members end: 1 in the object, 2 in its list of entries."""
 
 _SCALAR = re.compile(rb'"(?:[^"\\]|\\.)*"|[^\s,:\[\]{}"]+', re.DOTALL)
 
@@ -47,7 +47,7 @@ class Member(NamedTuple):
     key: str
     text: bytes
     position: int
-    """Of the text, bytes after the (decompressed) file's begin."""
+    """Place of the text, bytes after the (decompressed) file's begin."""
     after: str | None
     """The last complete member before it."""
 

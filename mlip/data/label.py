@@ -30,7 +30,7 @@ from mlip.errors import MlipError
 from mlip.one_writer import claim
 
 FUNCTIONAL = "surrogate"
-"""What a calculator's energies are said to be of: its own surface, not DFT."""
+"""Functional that a calculator's energies are said to be of: its own surface, not DFT."""
 
 VACUUM = 15.0
 """A, between a layer or chain and its image, as in ALEXANDRIA."""
@@ -54,7 +54,7 @@ GUARD_REASONS = ("non_finite", "exploded", "collapsed", "isolated", "error")
 
 @dataclass(frozen=True, slots=True)
 class LabelSettings:
-    """What decides a path, beside the structure: a journal belongs to one of these."""
+    """Settings that decide a path, beside the structure: a journal belongs to one of these."""
 
     calculator: str
     """How the calculator is called in records and messages."""
@@ -76,12 +76,12 @@ class LabelledPath:
     fmax: float
     """Longest force on an atom or cell row at the end, eV/A; NaN where none was computed."""
     message: str = ""
-    """What was wrong, in the calculator's or our words, where reason is 'error'."""
+    """The fault, in the calculator's or our words, where reason is 'error'."""
 
 
 @dataclass(frozen=True, slots=True)
 class LabelSummary:
-    """What a journal holds, and what of it was exported."""
+    """Content of a journal, and how much of it was exported."""
 
     reasons: Counter[str]
     n_exported: int
@@ -309,7 +309,7 @@ def _journal_line(path: LabelledPath) -> str:
 
 
 _BEGIN = b'{"settings":'
-"""Of a journal."""
+"""First bytes of a journal."""
 
 
 def _go_on(journal: Path, stream: TextIO, settings: LabelSettings) -> dict[str, str]:

@@ -52,7 +52,7 @@ class Units:
     stress: float = 1.0
     virial: float = 1.0
     length: float = 1.0
-    """Of positions and cell."""
+    """Unit of positions and cell, A."""
     is_per_atom: bool = False
     """The energy is one of an atom."""
     stated: frozenset[str] = frozenset()
@@ -147,7 +147,7 @@ def _factor(quantity: str, unit: str) -> float | None:
 
 
 def _ratio(name: str, power: str) -> float | None:
-    """Of `eV/A`, `Ha/bohr`, `kcal/mol/A`, or, with the power 3, of `eV/A3`."""
+    """Value of `eV/A`, `Ha/bohr`, `kcal/mol/A`, or, with the power 3, of `eV/A3`."""
     energy, _, length = name.rpartition("/")
     if not energy or not length.endswith(power):
         return None

@@ -23,13 +23,13 @@ from mlip.errors import MlipError
 from mlip.units import voigt_from_tensor
 
 LABELS = ("energy", "forces", "stress", "virial", "magmoms")
-"""What a key of the file may be mapped to."""
+"""Labels that a key of the file may be mapped to."""
 
 NO_ENERGY = "no energy"
 NON_COLLINEAR = "non-collinear magnetic moments are not stored"
 
 _ASYMMETRY = 0.01
-"""Of the largest component: what rounding and loosely converged codes show at most."""
+"""Share of the largest component that rounding and loosely converged codes show at most."""
 _LEAST_ASYMMETRY = 1e-5
 """eV/A^3; below, an asymmetry is noise whatever the stress."""
 
@@ -53,7 +53,7 @@ class BadLabelError(MalformedError):
 
 
 class Labels(NamedTuple):
-    """What was computed for a structure; None: not known, or lost."""
+    """Labels of a structure; None: not known, or lost."""
 
     energy: float
     """eV; NaN where there is none."""
@@ -67,7 +67,7 @@ class Labels(NamedTuple):
 
 
 def parsed_keys(text: str | None) -> dict[str, str]:
-    """What `--keys energy=REF_energy,forces=dft_forces` says: label -> key of the file.
+    """Mapping of `--keys energy=REF_energy,forces=dft_forces`: label -> key of the file.
 
     Raises:
         MlipError: it is not of this form, or names a label that there is not.

@@ -25,7 +25,7 @@ class RemoteFile(_Strict):
     """A file to fetch. What is not published is None."""
 
     name: str
-    """What it is called here."""
+    """Name of the file here."""
     url: str | None = None
     """None: the manifest's folder and the name."""
     bytes: int | None = None
@@ -66,7 +66,7 @@ class Manifest(_Strict):
     listed: list[str] = []
     """Regular expressions of names that are looked for in the folder's listing."""
     note: str = ""
-    """What isn't known, and why."""
+    """Facts that are not known, and why."""
 
     def known_files(self) -> list[RemoteFile]:
         """All but those of the listing."""

@@ -1,4 +1,4 @@
-"""What data say by names only: ALEXANDRIA's functional by the file's place, its dimensionality by the id.
+"""Facts that data tell by names only: ALEXANDRIA's functional by the file's place, its dimensionality by the id.
 
 Its files are `data/pbe_2d/alexandria_2d_000.json.bz2`, `data/pbesol/alexandria_ps_000.json.bz2`,
 `data/pbe/2025.07.02/alexandria_00012.json.bz2`, `geo_opt_paths/2025.07.02/pbe_1d/pbe_0000.json.bz2`, ...; its ids
@@ -42,11 +42,11 @@ CONTRADICTION = "states another functional than --functional"
 """How reasons begin for which a material is refused whose functional is not the one that the user gives."""
 
 _REFINEMENT = re.compile(r"\+.*|u|d[234].*|ts|mbd.*")
-"""What may follow a functional's canonical name and is more than a file's name tells: PBE+U, PBE-D3."""
+"""Endings of a functional's canonical name that a file's name has no word for: PBE+U, PBE-D3."""
 
 
 def settled_functional(given: str | None, stated: str | None, path: Path, by_name: Callable[[Path], str]) -> str:
-    """What a material was computed with: what it states itself, else what the user gives, else what a name tells.
+    """The functional of a material: what it states itself, else what the user gives, else what a name tells.
 
     The user's word fills what is unstated, and only that: it never relabels.
 
@@ -166,7 +166,7 @@ def _not_told(path: Path, why: str) -> MlipError:
 
 
 def _words(path: Path) -> set[str]:
-    """Of the file's name, lower case."""
+    """Words of the file's name, lower case."""
     return set(re.split(r"[^a-z0-9]+", path.name.lower()))
 
 

@@ -85,7 +85,7 @@ def is_query(source: str) -> bool:
 
 
 def query_of(source: str) -> Query:
-    """What `optimade://...` asks.
+    """The query that `optimade://...` stands for.
 
     Raises:
         MlipError: it asks nothing.
@@ -261,7 +261,7 @@ def _entry(
 
 
 def _atomic_numbers(attributes: dict[str, Any]) -> list[int]:
-    """Of the sites: each is of a species, and each species must be one element."""
+    """Atomic numbers of the sites: each is of a species, and each species must be one element."""
     elements = {}
     for species in attributes.get("species") or []:
         symbols = species.get("chemical_symbols") or []
@@ -278,7 +278,7 @@ def _atomic_numbers(attributes: dict[str, Any]) -> list[int]:
 
 
 def _functional(told: Any) -> str | None:
-    """What ALEXANDRIA's field says: one of its names, or another as it stands (PBE+U)."""
+    """Functional of ALEXANDRIA's field: one of its names, or another as it stands (PBE+U)."""
     if not isinstance(told, str):
         return None
     words = re.split(r"[^a-z0-9+]+", told.lower())

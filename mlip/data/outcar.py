@@ -107,7 +107,7 @@ def _trajectory(
 
 @dataclass(slots=True)
 class _Run:
-    """What is known of a run when so many of its lines are read."""
+    """State of a run when so many of its lines are read."""
 
     version: str | None = None
     most_electronic_steps: int = 60
@@ -115,11 +115,11 @@ class _Run:
     counts: list[int] = field(default_factory=list)
     """Ions of each species."""
     titles: list[str] = field(default_factory=list)
-    """Of the POTCARs, one a species, from lines "TITEL"."""
+    """Titles of the POTCARs, one a species, from lines "TITEL"."""
     potcars: list[str] = field(default_factory=list)
     """The same from lines "POTCAR:", all of which are written twice."""
     elements: list[str] = field(default_factory=list)
-    """Of the species, from lines "VRHFIN =Cu: d10 p1"."""
+    """Elements of the species, from lines "VRHFIN =Cu: d10 p1"."""
     tags: dict[str, str] = field(default_factory=dict)
     is_outcar: bool = False
     has_begun: bool = False
@@ -162,7 +162,7 @@ class _Run:
 
 @dataclass(slots=True)
 class _Step:
-    """Of an ionic step, what has been read of it."""
+    """An ionic step, as far as it has been read."""
 
     n_electronic: int = 0
     electronic_energy: float = np.nan
@@ -362,7 +362,7 @@ def _magmoms(lines: Iterator[str], n_ions: int) -> list[float] | None:
 
 
 def _atomic_number(title: str) -> int:
-    """Of "PAW_PBE Fe_pv 02Aug2007", "PAW H1.25 07Sep2000" or "H 1/r potential".
+    """Atomic number of "PAW_PBE Fe_pv 02Aug2007", "PAW H1.25 07Sep2000" or "H 1/r potential".
 
     Raises:
         MalformedError: there is no element in it.

@@ -39,7 +39,7 @@ from mlip.data.writer import StoreWriter
 from mlip.errors import MlipError
 
 PART_BYTES = 1 << 25
-"""Of source files that are put into one part; a larger file is a part of its own."""
+"""Bytes of source files that are put into one part; a larger file is a part of its own."""
 
 _CHUNK_BYTES = 1 << 20
 """Text of materials that are decoded, and then refined, together: by another process, or by this one, whose
@@ -61,9 +61,9 @@ class Source:
 
     path: str
     name: str
-    """What the store calls it."""
+    """Name of the source in the store."""
     stem: str
-    """What its materials without an id are called."""
+    """Name of its materials that have no id."""
     n_bytes: int
     modified_ns: int
 
@@ -160,7 +160,7 @@ def build_part(
 def part_metadata(
     parts: Sequence[Part], report: BuildReport, kind: str | None, n_stored: Mapping[str, int]
 ) -> dict[str, Any]:
-    """What a store file records of its build.
+    """The record that a store file keeps of its build.
 
     Args:
         n_stored: materials that the store has of each source, by its name.
@@ -174,7 +174,7 @@ def part_metadata(
 
 
 class BuiltPart(NamedTuple):
-    """What a part that is done holds."""
+    """Content of a part that is done."""
 
     report: BuildReport
     kind: str | None
@@ -184,7 +184,7 @@ class BuiltPart(NamedTuple):
 
 
 def read_part(part: Part, folder: Path) -> BuiltPart:
-    """What the store file of a part says of itself."""
+    """Account that the store file of a part gives of itself."""
     with Store(part.store_file(folder)) as store:
         metadata = store.metadata
     n_stored = {source["name"]: source["materials"] for source in metadata["sources"]}
@@ -233,7 +233,7 @@ def _all_refined(
 
 
 def _accounted(materials: Iterator[Refined], source: Source) -> Iterator[Refined]:
-    """What became of a source's materials, and last of all of the source."""
+    """Outcomes of a source's materials, and last of all of the source."""
     n_items, is_any_usable, fault = 0, False, None
     for one in read_past_faults(materials, Path(source.path), source.name, refused):
         n_items += 1
@@ -314,7 +314,7 @@ def _refined_by_helpers(
 
 
 def refine_members(chunk: list[Member], path: str, settings: BuildSettings) -> list[Refined]:
-    """What becomes of the materials of a file of ALEXANDRIA's, whose text has been found."""
+    """Refine the materials of a file of ALEXANDRIA's, whose text has been found."""
     with rare_garbage_collection():
         items = [_material(member, path, settings) for member in chunk]
         return [refine(item, settings, path) for item in items]

@@ -137,7 +137,8 @@ def signed_volume(cell: Float[np.ndarray, "3 3"]) -> float:
 
 
 def determinant(a: Sequence[Any], b: Sequence[Any], c: Sequence[Any]) -> Any:
-    """Of the matrix of three rows, whose elements are numbers, or arrays of them (many matrices at once)."""
+    """Determinant of the matrix of three rows, whose elements are numbers, or arrays of them (many matrices at
+    once)."""
     (ax, ay, az), (bx, by, bz), (cx, cy, cz) = a, b, c
     return ax * (by * cz - bz * cy) - ay * (bx * cz - bz * cx) + az * (bx * cy - by * cx)
 
@@ -156,7 +157,7 @@ def _number_at(site: Any, where: str) -> int:
 
 
 def atomic_number(species: Any, where: str) -> int:
-    """Of a site, from what its structure says of its species; deuterium and tritium are hydrogen.
+    """Atomic number of a site, from what its structure says of its species; deuterium and tritium are hydrogen.
 
     Raises:
         MalformedError: it is not one known element.

@@ -1,4 +1,4 @@
-"""What may be wrong with a structure or its labels: found at the build, and reported by id.
+"""Faults of structures and labels, found at the build and reported by id.
 
 Faults that make a structure useless refuse the material (`check_structures`). What is merely suspicious is kept and
 listed (`findings`): labels that are missing, forces that do not sum to zero or are absurdly large, energies that jump,
@@ -54,7 +54,7 @@ _LONGEST_MOVE = 0.5
 """A; the trapezoid rule holds for steps in which no atom moves farther."""
 
 _LEAST_SHARE_NEAR = 0.75
-"""Of a path's steps; of fewer, what is left are structures beside each other and no path."""
+"""Least share of a path's steps that are near each other; with fewer they are structures side by side and no path."""
 
 _MOST_OF_FORCES = 5.0
 """Root mean square of the forces' work over that of the stress's, above which errors of the former hide the latter:
@@ -64,7 +64,7 @@ _SAME_CELL = 1e-6
 """A."""
 
 _CORRELATED = 0.9
-"""Of energy changes and a label's work (cosine); below, something else than the label moves the energy."""
+"""Cosine of energy changes and a label's work; below, something else than the label moves the energy."""
 
 NO_ENERGY, NO_FORCES, NO_STRESS = "energy is missing", "forces are missing", "stress is missing"
 UNBALANCED = f"forces do not sum to zero (> {NET_FORCE:g} eV/A an atom)"
@@ -78,14 +78,14 @@ WRONG_SIZE = "stress differs from finite differences of the energy more than fiv
 
 
 class Finding(NamedTuple):
-    """What one check found in the kept frames of one material."""
+    """Result of one check on the kept frames of one material."""
 
     check: str
     frames: int
     where: str
     """The first of the frames, or the worst."""
     value: float | None = None
-    """Of the worst frame, in the check's unit."""
+    """Value of the worst frame, in the check's unit."""
 
 
 def check_structures(frames: Sequence[Frame]) -> None:
@@ -153,12 +153,12 @@ def _any_fault(frames: Sequence[Frame]) -> bool:
 
 @cache
 def _pairs(n: int) -> tuple[Int[np.ndarray, " pairs"], Int[np.ndarray, " pairs"]]:
-    """Of up to `_FEW_ATOMS` atoms."""
+    """Pairs of up to `_FEW_ATOMS` atoms."""
     return np.triu_indices(n, k=1)
 
 
 def findings(read: Trajectory, kept: Trajectory) -> Iterator[Finding]:
-    """What is suspicious about a material. Nothing is changed.
+    """Suspicious traits of a material. Nothing is changed.
 
     Args:
         read: all its steps: energies are compared between neighbours.
@@ -311,7 +311,8 @@ def _is_step(
 
 
 def _slope(change: Float[np.ndarray, " j"], work: Float[np.ndarray, " j"], n_atoms: int) -> float | None:
-    """Of energy changes against work, eV; None where there is too little work, or it is not what moves the energy."""
+    """Slope of energy changes against work, eV; None where there is too little work, or it is not what moves the
+    energy."""
     if len(work) < 2 or np.sqrt(np.mean(work**2)) < _LEAST_WORK * n_atoms:
         return None
     both = float(change @ work)
@@ -357,12 +358,12 @@ def _work_of_forces(frames: Sequence[Frame]) -> tuple[Float[np.ndarray, " k-1"],
 
 
 def _voigt_strains(strain: Float[np.ndarray, "k 3 3"]) -> Float[np.ndarray, "k 6"]:
-    """What Voigt stresses do work on: off-diagonal strains twice."""
+    """Strains that Voigt stresses do work on: off-diagonal ones twice."""
     symmetric = strain + strain.transpose(0, 2, 1)
     i, j = np.array(VOIGT).T
     return symmetric[:, i, j] * np.where(i == j, 0.5, 1.0)
 
 
 def _means(values: Float[np.ndarray, "k ..."]) -> Float[np.ndarray, "j ..."]:
-    """Of neighbours: the trapezoid rule."""
+    """Means of neighbors in a row: the trapezoid rule."""
     return (values[1:] + values[:-1]) / 2

@@ -58,7 +58,7 @@ class Trajectory:
     dropped: Mapping[str, int] = field(default_factory=dict)
     """Steps of the source that are not among the frames: reason -> how many."""
     remarks: Mapping[str, Sequence[str]] = field(default_factory=dict)
-    """What the reader tells, such as labels that it could not use: remark -> names of the frames."""
+    """Remarks of the reader, such as labels that it could not use: remark -> names of the frames."""
 
     @property
     def n_read(self) -> int:

@@ -23,7 +23,7 @@ _LABELS = {"energy": "energy", "forces": "forces", "stress": "stress", "magnetic
 
 @dataclass(frozen=True, slots=True)
 class BuildSettings:
-    """What is done to the data between source and store.
+    """Settings of the way from source to store.
 
     Raises:
         MlipError: a value that cannot be.
@@ -38,11 +38,11 @@ class BuildSettings:
     fractions: tuple[float, float, float] = FRACTIONS
     """Shares of train, val, test."""
     seed: int = 0
-    """Of the split."""
+    """Seed of the split."""
     functional: str | None = None
-    """Of materials that state none; None: what each source says."""
+    """Functional of materials that state none; None: what each source says."""
     dimensionality: int | None = None
-    """Of all sources; None: what each says."""
+    """Functional of the sources that do not state one; None: what each says."""
     keys: Mapping[str, str] = field(default_factory=dict)
     """Labels that ASE's files have under other names than ASE's: label -> key (`mlip.data.labels`)."""
 
@@ -59,11 +59,11 @@ class BuildSettings:
 
 
 class Refined(NamedTuple):
-    """What became of one material."""
+    """Outcome of refining one material."""
 
     material_id: str
     kept: Trajectory | None
-    """What the store gets; None: nothing."""
+    """The path that the store gets; None: nothing."""
     split: str
     report: BuildReport
     findings: list[Finding]
@@ -89,7 +89,7 @@ def refine(item: Trajectory | Entry | Skipped, settings: BuildSettings, source: 
 
 
 def refused(skipped: Skipped) -> Refined:
-    """What a skipped material, or source, comes to: a record and its count."""
+    """Outcome of a skipped material, or source: a record and its count."""
     report = BuildReport()
     report.skipped_materials[skipped.reason] += 1
     return Refined(skipped.material_id, None, "", report, [], skipped)
@@ -123,7 +123,7 @@ def _refine(read: Trajectory, settings: BuildSettings) -> Refined:
 
 
 def _remarked(read: Trajectory) -> Iterator[Finding]:
-    """What the reader remarks."""
+    """Remarks of the reader as findings."""
     for remark, frames in read.remarks.items():
         yield Finding(remark, len(frames), frames[0])
 

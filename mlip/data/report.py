@@ -39,7 +39,7 @@ class BuildReport:
     labels: Counter[str] = field(default_factory=Counter)
     """Label -> frames that have it."""
     finding_frames: Counter[str] = field(default_factory=Counter)
-    """What a check of `mlip.data.quality` found -> frames, which are kept."""
+    """Finding of a check of `mlip.data.quality` -> frames, which are kept."""
     finding_materials: Counter[str] = field(default_factory=Counter)
     """The same -> materials."""
     forces_checked_materials: int = 0

@@ -1,4 +1,4 @@
-"""What a store file holds: its columns, their types, and the checksum that each carries.
+"""Content of a store file: its columns, their types, and the checksum that each carries.
 
 Ragged data are kept as in Apache Arrow: one long column, and offsets that say where each owner's rows
 begin. Frame k has the atoms `atom_offset[k]:atom_offset[k + 1]`; material m the frames
@@ -53,7 +53,7 @@ class Column(NamedTuple):
 
     @property
     def fill(self) -> Any:
-        """What an absent value is stored as."""
+        """Value that stands for an absent one."""
         return np.nan if np.dtype(self.dtype).kind == "f" else 0
 
 

@@ -40,13 +40,13 @@ MAX_CHUNK_BYTES = 1 << 26
 """To read one frame is to decompress one chunk a column; chunks this large would fill the memory."""
 
 GAP_BYTES = 1 << 13
-"""Of a column: they take longer to read than to begin another read."""
+"""Bytes of a column that take longer to read than to begin another read."""
 
 RUN_BYTES = 1 << 22
-"""Of a column: about as many are read at once."""
+"""Bytes of a column, about, that are read at once."""
 
 _MAX_SLOTS = 1 << 16
-"""Of a column's chunks in memory; each takes 8 bytes."""
+"""Slots of a column's chunks in memory; each takes 8 bytes."""
 
 _FIRST_OUT = 0.75
 """HDF5's default preference for chunks that have been read to the end, where room is needed."""
@@ -57,7 +57,7 @@ BLOCK = 1 << 16
 
 @dataclass(frozen=True, slots=True)
 class Material:
-    """What the store knows of one material."""
+    """A material in a store."""
 
     id: str
     formula: str
@@ -193,7 +193,7 @@ class Shard:
 
     @property
     def unpacked_bytes(self) -> int:
-        """Of all columns of frames and atoms."""
+        """Unpacked size of all columns of frames and atoms, bytes."""
         return sum(_unpacked_bytes(self._columns[column.path]) for column in (*FRAME_COLUMNS, *ATOM_COLUMNS))
 
     def keep_in_memory(self) -> None:
@@ -264,7 +264,7 @@ class Shard:
         return gathered
 
     def n_atoms_of(self, frames: Int[np.ndarray, " k"]) -> Int[np.ndarray, " k"]:
-        """Of the frames, which ascend."""
+        """Number of atoms of each of the frames, which ascend."""
         first, stop = self._atoms_of(frames)
         return stop - first
 
@@ -348,7 +348,7 @@ class Choice:
 
 
 def _unpacked_bytes(dataset: h5py.Dataset) -> int:
-    """Of whole chunks."""
+    """Unpacked size of whole chunks, bytes."""
     if dataset.chunks is None:
         return 0
     return -(-len(dataset) // dataset.chunks[0]) * int(np.prod(dataset.chunks)) * dataset.dtype.itemsize

@@ -31,7 +31,7 @@ class Sink(io.RawIOBase):
         self._position = 0
         self._error: OSError | None = None
         self._in_memory: list[tuple[int, bytes]] = []
-        """What could not be written: place and bytes, in the order of writing."""
+        """Writes that failed: place and bytes, in the order of writing."""
 
     def check(self) -> None:
         """

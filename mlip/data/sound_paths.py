@@ -131,7 +131,7 @@ def _common_pbc(steps: Sequence[_Step]) -> Bool[np.ndarray, "3"] | None:
 
 
 def _vectors(steps: Sequence[_Step], n: int) -> Float[np.ndarray, "k 2*n+6 3"]:
-    """Of each step: cell (3), fractional coordinates (n), forces (n) and stress (3)."""
+    """Vectors of each step: cell (3), fractional coordinates (n), forces (n) and stress (3)."""
 
     def rows() -> Iterator[Sequence[_Row]]:
         for step in steps:

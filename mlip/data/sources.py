@@ -24,7 +24,7 @@ _ENDINGS = (
     *(f"{ending}{packed}" for ending in (".extxyz", ".xyz") for packed in ("", ".gz", ".bz2")),
     *(".db", ".aselmdb", ".traj", ".cif", ".vasp"),
 )
-"""What is taken from a folder. A file that is named itself may have any name that ASE knows."""
+"""Endings of the files that are taken from a folder. A file that is named itself may have any name that ASE knows."""
 
 
 def source_files(paths: Iterable[Path]) -> list[Path]:
@@ -75,7 +75,7 @@ def source_stems(names: Iterable[str]) -> dict[str, str]:
 
 
 def _n_parts_within(folders: list[Path], file: Path) -> int:
-    """Of the file's path, how many parts lie within the first folder that holds it; 1 if none does."""
+    """How many parts of the file's path lie within the first folder that holds it; 1 if none does."""
     return next((len(file.relative_to(folder).parts) for folder in folders if file.is_relative_to(folder)), 1)
 
 

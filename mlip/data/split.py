@@ -12,7 +12,7 @@ from mlip.data.schema import SPLITS
 from mlip.errors import MlipError
 
 FRACTIONS = (0.9, 0.05, 0.05)
-"""Of the paper: train, val, test."""
+"""Shares of the paper: train, val, test."""
 
 
 def assign_split(material_id: str, seed: int, fractions: Sequence[float] = FRACTIONS) -> str:

@@ -24,7 +24,7 @@ never varies on its own in the data (Na and Cl, if all crystals are NaCl)."""
 
 @dataclass(frozen=True, slots=True)
 class Statistics:
-    """What the frames of a split look like. Labels that are missing count nowhere."""
+    """Statistics of the frames of a split. Labels that are missing count nowhere."""
 
     reference_energies: dict[str, float]
     """Symbol -> E0, eV. Where the data cannot tell elements apart, the solution of least norm."""
@@ -73,7 +73,7 @@ def compute_statistics(store: Store, split: str | None = "train", functional: st
 
 
 class StatisticsSums:
-    """What a pass adds up."""
+    """Sums that a pass adds up."""
 
     def __init__(self) -> None:
         self.n_frames = self._n_energies = 0
@@ -103,7 +103,7 @@ class StatisticsSums:
         self._forces.add(force, size)
 
     def statistics(self) -> Statistics:
-        """Of all that was added; frames are numbered as they came."""
+        """Statistics of all that was added; frames are numbered as they came."""
         forces = self._forces.scale()
         present = np.flatnonzero(self._counts)
         reference = self._reference_energies(present)

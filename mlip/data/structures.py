@@ -1,4 +1,4 @@
-"""What users hand in as structures -> a list of ASE Atoms, at every door alike: `predict`, `relax`, calculators, files.
+"""Structures as users hand them in -> a list of ASE Atoms, at every door alike: `predict`, `relax`, calculators, files.
 
 One structure or any iterable of them; ASE Atoms, pymatgen Structures and Molecules, our Frames. A crystal with partly
 occupied sites is not a structure but a family of them, and is refused with the site named.
@@ -20,7 +20,7 @@ HEAVY_HYDROGEN = ("D", "T")
 """Symbols of isotopes that files have in the place of H: to a potential they are hydrogen."""
 
 DEUTERIUM = "deuterium or tritium is taken as hydrogen"
-"""What a build says of materials that have it."""
+"""Remark of a build on materials that have it."""
 
 _LEAST_HEAVY = 1.9
 """Atomic mass from which a hydrogen atom is one of its isotopes."""

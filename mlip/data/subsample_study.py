@@ -16,7 +16,7 @@ from mlip.data.subsample import kept_steps
 
 @dataclass(frozen=True, slots=True)
 class CutoffResult:
-    """What one cutoff keeps."""
+    """Frames that one cutoff keeps."""
 
     cutoff: float
     n_materials: int

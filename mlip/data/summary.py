@@ -1,4 +1,4 @@
-"""What a store looks like, in one streaming pass: kept beside it, with a fingerprint of what it was computed from.
+"""The summary of a store, in one streaming pass: kept beside it, with a fingerprint of what it was computed from.
 
 For each functional: reference energies by least squares and by a robust fit, ranges of the labels; and for all frames:
 elements, sizes, neighbours. Memory holds a block of frames and a sample of them, whatever the store's size.
@@ -43,9 +43,9 @@ class OfFunctional:
     robust_reference_energies: dict[str, float]
     """The same by Huber's loss on a sample: outliers pull less."""
     energy_rms_per_atom: float
-    """Of (E - sum E0) / n_atoms, eV/atom."""
+    """Root mean square of (E - sum E0) / n_atoms, eV/atom."""
     force_rms: float
-    """Of the components, eV/A."""
+    """Root mean square of the force components, eV/A."""
     energy_per_atom: list[float]
     """eV/atom."""
     force: list[float]
@@ -56,7 +56,7 @@ class OfFunctional:
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """Of a whole store."""
+    """Summary of a whole store."""
 
     fingerprint: str
     version: int
@@ -77,7 +77,8 @@ class Summary:
 
 
 def summary_of(store: Store, cutoff: float = 5.0) -> Summary:
-    """What is kept beside the store if it is of this store and cutoff; else computed, and kept if the folder allows.
+    """The summary kept beside the store if it is of this store and cutoff; else computed, and kept if the folder
+    allows.
 
     Raises:
         MlipError: the store is damaged.
@@ -101,7 +102,7 @@ def summary_of(store: Store, cutoff: float = 5.0) -> Summary:
 
 
 def fingerprint_of(path: Path) -> str:
-    """Of a store's content: the checksums that its files begin with."""
+    """Fingerprint of a store's content: the checksums that its files begin with."""
     digest = hashlib.blake2b(digest_size=16)
     for file in shard_paths(path):
         with file.open("rb") as stream:

@@ -12,7 +12,7 @@ import numpy as np
 from mlip.data.shard import BLOCK, Shard
 
 NameOfSource = Callable[[int], str]
-"""What to call the source of a material, by the material's place in its shard."""
+"""Names the source of a material, by the material's place in its shard."""
 
 
 class RepeatedId(NamedTuple):

@@ -122,7 +122,7 @@ def _holds_a_step(path: Path) -> bool:
 
 
 def material_id(name: str) -> str:
-    """What a run is called: by its folder, and by what its vasprun.xml's or OUTCAR's name has beside that word."""
+    """Name of a run: its folder, and by what its vasprun.xml's or OUTCAR's name has beside that word."""
     folder, _, file = name.rpartition("/")
     known = [part for part in (folder, run_of(file)) if part]
     return "/".join(known) or ("OUTCAR" if "outcar" in file.lower() else "vasprun")

@@ -14,7 +14,7 @@ TAGS = (
     *("GGA", "METAGGA", "LIBXC1", "LIBXC2", "LHFCALC", "AEXX", "HFSCREEN"),
     *("LDAU", "LUSE_VDW", "ZAB_VDW", "IVDW", "LVDW"),
 )
-"""What the name depends on."""
+"""Tags that the name depends on."""
 
 _GGA = {
     "PE": "PBE",
@@ -65,7 +65,7 @@ _D4 = "13"
 _D4_SINCE = (6, 2)
 
 _NOT_SET = ("", "--", "NONE", "F", "FALSE")
-"""What tags of names hold where they name nothing."""
+"""Values of tags of names that name nothing."""
 
 
 def functional_of_run(tags: Mapping[str, Any], potcars: Sequence[str], version: str | None = None) -> str | None:
@@ -149,13 +149,13 @@ def _version(text: str | None) -> tuple[int, ...]:
 
 
 def _name(value: Any) -> str:
-    """Of a tag that holds a name or number: upper case; "" where it is not set."""
+    """Value of a tag that holds a name or number: upper case; "" where it is not set."""
     text = str("" if value is None or value is False else value).strip().strip("\"'").upper()
     return "" if text in _NOT_SET else text.removesuffix(".0")
 
 
 def _is_set(value: Any) -> bool:
-    """Of a tag that is true or false, as Fortran reads it: by the first letter."""
+    """Value of a tag that is true or false, as Fortran reads it: by the first letter."""
     return value is True or str(value).strip().lstrip(".").upper().startswith("T")
 
 

@@ -20,7 +20,7 @@ class LabelledFrame(NamedTuple):
 
 
 class Pair(NamedTuple):
-    """What is known and what was predicted, in one shape."""
+    """Labels and predictions, in one shape."""
 
     labels: np.ndarray
     """NaN where there is none."""

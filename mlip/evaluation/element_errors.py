@@ -55,7 +55,7 @@ class EnergyErrors:
 
     @property
     def median(self) -> float:
-        """Of the absolute errors, eV/atom."""
+        """Median of the absolute errors, eV/atom."""
         errors = np.concatenate(self.errors)
         return float(np.median(np.abs(errors))) if errors.size else float("nan")
 
@@ -77,7 +77,7 @@ class ElementRow:
 
     element: str
     n_frames: int
-    """That contain it."""
+    """Number of frames that contain the element."""
     n_atoms: int
     energy_mae: float
     """meV/atom, over the frames that contain it."""
@@ -86,7 +86,7 @@ class ElementRow:
     forces_mae: float
     """eV/A, over the components of its atoms."""
     forces_mae_zero: float
-    """Of F = 0."""
+    """Mean absolute error of F = 0, eV/A."""
 
 
 def _zeros() -> np.ndarray:
@@ -101,11 +101,11 @@ class ElementErrors:
     n_atoms: np.ndarray = field(default_factory=_zeros)
     n_energies: np.ndarray = field(default_factory=_zeros)
     energy: np.ndarray = field(default_factory=_zeros)
-    """Of the absolute errors a atom, over frames."""
+    """Sums of the absolute errors an atom, over frames."""
     n_forces: np.ndarray = field(default_factory=_zeros)
     """Components with a label."""
     forces: np.ndarray = field(default_factory=_zeros)
-    """Of the absolute errors."""
+    """Sums of the absolute errors."""
     forces_zero: np.ndarray = field(default_factory=_zeros)
 
     def add(self, frames: Comparison) -> None:

@@ -72,13 +72,13 @@ class ErrorRow:
     """meV/atom, as all energies."""
     energy_rmse: float
     energy_median: float
-    """Of the absolute errors."""
+    """Median of the absolute energy errors."""
     energy_mean: float
     """Signed, potential minus label."""
     energy_mae_offset: float
     """After a constant for each element was fitted to the errors (`element_errors.fit_offsets`)."""
     energy_mae_e0: float
-    """Of the reference energies alone."""
+    """Mean absolute error of the reference energies alone."""
     forces_mae: float
     """eV/A, over the components of all atoms."""
     forces_rmse: float
@@ -87,17 +87,17 @@ class ErrorRow:
     forces_norm: float
     """MatterSim's MAE_F, eV/A."""
     forces_mae_zero: float
-    """Of F = 0, as the next."""
+    """Mean absolute error of F = 0; the next likewise."""
     forces_norm_zero: float
     stress_mae: float
     """GPa, over the six Voigt components."""
     stress_rmse: float
     stress_median: float
-    """Of the absolute errors of components."""
+    """Median of the absolute errors of components."""
     stress_norm: float
     """MatterSim's MAE_S, GPa."""
     stress_mae_zero: float
-    """Of S = 0, as the next."""
+    """Mean absolute error of S = 0; the next likewise."""
     stress_norm_zero: float
 
 
@@ -258,7 +258,7 @@ def _means_by_frame(values: Float[np.ndarray, "n m"], frames: Comparison) -> Flo
 
 
 def _frobenius_norms(voigt: Float[np.ndarray, "k 6"]) -> Float[np.ndarray, " k"]:
-    """Of symmetric tensors; NaN if a component is unknown."""
+    """Norms of symmetric tensors; NaN if a component is unknown."""
     return np.sqrt(np.square(voigt) @ [1, 1, 1, 2, 2, 2])  # a shear component stands twice in the tensor
 
 

@@ -24,7 +24,7 @@ class PropertyErrors:
     """Materials of a split with label and prediction, in the property's unit."""
 
     n_materials: int
-    """Of the split, that have the property; those compared may be fewer."""
+    """Number of materials of the split that have the property; those compared may be fewer."""
     ids: list[str]
     formulas: list[str]
     labels: Float[np.ndarray, " k"]
@@ -49,12 +49,12 @@ class PropertyErrors:
 
     @property
     def median(self) -> float:
-        """Of the absolute errors."""
+        """Median of the absolute errors."""
         return float(np.median(np.abs(self.errors)))
 
     @property
     def mae_of_median(self) -> float:
-        """Of the median of the labels as the prediction for all: no constant has a smaller one."""
+        """Mean absolute error of the labels' median as the prediction for all: no constant has a smaller one."""
         return float(np.abs(self.labels - np.median(self.labels)).mean())
 
     @property

@@ -1,4 +1,4 @@
-"""What a potential makes of a split of its store, frame by frame, on a sample where the split is large."""
+"""Predictions of a potential for a split of its store, frame by frame, on a sample where the split is large."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -22,11 +22,11 @@ class SplitErrors:
     split: str
     """'val' or 'test'."""
     n_frames: int
-    """Of the split; those compared may be fewer."""
+    """Number of frames of the split; those compared may be fewer."""
     errors: Errors
     items: list[LabelledFrame]
     comparison: Comparison
-    """Of `items`, in their order."""
+    """Labels and predictions of `items`, in their order."""
 
     @property
     def name(self) -> str:
@@ -35,19 +35,19 @@ class SplitErrors:
 
     @property
     def energy_errors(self) -> Float[np.ndarray, " k"]:
-        """Of each frame, absolute, eV/atom; NaN without a label, as the next."""
+        """Absolute energy error of each frame, eV/atom; NaN without a label, as the next."""
         return np.abs(self.comparison.energy.errors)
 
     @property
     def force_errors(self) -> Float[np.ndarray, " k"]:
-        """Of each frame, of the atom where it is largest: |F - F'|, eV/A."""
+        """Largest force error of an atom of each frame: |F - F'|, eV/A."""
         of_atoms = np.linalg.norm(self.comparison.forces.errors, axis=1)
         starts = np.cumsum(self.comparison.n_atoms) - self.comparison.n_atoms
         return np.fmax.reduceat(of_atoms, starts)
 
     @property
     def stress_errors(self) -> Float[np.ndarray, " k"]:
-        """Of each frame, of the component where it is largest, GPa."""
+        """Largest stress error of a component of each frame, GPa."""
         errors = np.abs(self.comparison.stress.errors)
         return np.fmax.reduce(errors, axis=1)
 

@@ -30,7 +30,7 @@ class Shape(NamedTuple):
 
 
 class ChoosesShapes(Protocol):
-    """What knows which shapes there are programs for, or may be."""
+    """Chooses among the shapes that there are programs for, or may be."""
 
     def choose(self, needed: Shape, n_evaluations: int = 1) -> Shape:
         """A shape with room for what is needed, padding node and graph included, by that many batches."""
@@ -112,7 +112,7 @@ _FILLING = {"positions": 0.0, "cell": np.eye(3), "frame": -1, "multiplicity": 0.
 
 
 def _filling(key: str, dtype: np.dtype):
-    """What a slot of padding holds: NaN is the missing label, 0 is no element and no shift."""
+    """Value that a slot of padding holds: NaN is the missing label, 0 is no element and no shift."""
     return _FILLING.get(key, np.nan if dtype.kind == "f" else 0)
 
 
@@ -177,7 +177,7 @@ def nothing_like(graph: jraph.GraphsTuple) -> jraph.GraphsTuple:
 
 
 def shape_of(batch: jraph.GraphsTuple) -> Shape:
-    """Of a padded batch, or of each batch of a stack."""
+    """Shape of a padded batch, or of each batch of a stack."""
     return Shape(batch.nodes["species"].shape[-1], batch.senders.shape[-1], batch.n_node.shape[-1])
 
 

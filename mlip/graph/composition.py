@@ -1,4 +1,4 @@
-"""What a composition model reads: the elements of a material and their fractions, without structure.
+"""Inputs of composition models: the elements of a material and their fractions, without structure.
 
 Order and rounding are those of CrabNet (A. Y.-T. Wang et al., npj Comput. Mater. 7, 77, 2021): the most abundant
 element comes first, equally abundant ones in order of appearance, and fractions are quotients of single-precision
@@ -65,7 +65,7 @@ class Compositions(NamedTuple):
 
 
 class CompositionBatch(NamedTuple):
-    """What the network reads: compositions in the first rows, then empty ones."""
+    """Batch of the network: compositions in the first rows, then empty ones."""
 
     species: Int[np.ndarray, "k w"]
     fractions: Float[np.ndarray, "k w"]

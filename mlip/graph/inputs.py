@@ -1,4 +1,5 @@
-"""What a network reads of a structure. A model's config says it in `inputs`; nothing else asks which model it is.
+"""Inputs of networks: a model's config says in `inputs` what it reads of a structure; nothing else asks which model it
+is.
 
 `RadiusGraph`: every bond shorter than a cutoff (M3GNet, MACE). `ShellGraph`: the nearest neighbors of each atom by
 shells (CGAT). `ElementList`: the composition (CrabNet). Another kind is one class in a file of this room.

@@ -27,7 +27,7 @@ class LabelArrays(NamedTuple):
 
 
 class Labels(Protocol):
-    """What is learned of a frame. Picklable."""
+    """Labels that a network learns of frames. Picklable."""
 
     columns: tuple[str, ...]
     """Columns of the store that the labels are made of."""
@@ -70,7 +70,7 @@ def labeled_graphs(
 
 
 def _columns_of(frames: Sequence[Frame]) -> dict[str, np.ndarray]:
-    """What `Store.gather` would give for them, each a material of its own."""
+    """The columns that `Store.gather` would give for the frames, each a material of its own."""
     structures = Structures.of(frames)
     missing = {"forces": [np.full((len(one), 3), np.nan) for one in frames], "stress": np.full(6, np.nan)}
     forces = [rows if one.forces is None else one.forces for one, rows in zip(frames, missing["forces"], strict=True)]

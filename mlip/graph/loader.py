@@ -29,13 +29,13 @@ _ENDLESS = 1 << 40
 
 
 class BatchStatistics(NamedTuple):
-    """What a step's batch holds, all its devices together."""
+    """Content of a step's batch, all its devices together."""
 
     n_graphs: int
     n_atoms: int
     n_edges: int
     shape: Shape
-    """Of each device's part."""
+    """Shape of each device's part."""
     padding: Padding
 
 

@@ -60,14 +60,14 @@ class EpochOrder:
     def __init__(self, sources: Sequence[Source], *, seed: int, n_frames: int | None = None, block: int = 1):
         self._runs = [FrameRuns(source.indices) for source in sources]
         self.n_frames = sum(map(len, self._runs)) if n_frames is None else n_frames
-        """Of an epoch."""
+        """Number of frames of an epoch."""
         self.counts = _apportioned(self.n_frames, np.array([source.weight for source in sources], np.float64))
         """How many of them are from each source."""
         self._seed, self._block = seed, block
 
     @property
     def plan(self) -> dict[str, list[int] | int]:
-        """What the order depends on; JSON can hold it."""
+        """Everything that the order depends on; JSON can hold it."""
         return {
             "n_frames": self.n_frames,
             "frames_crc32": [runs.crc32 for runs in self._runs],
@@ -89,7 +89,7 @@ class EpochOrder:
         return found
 
     def _of_source(self, s: int, runs: FrameRuns, draws: Int[np.ndarray, " d"]) -> Int[np.ndarray, " d"]:
-        """What the source gives at these of its draws, counted from the begin of the run."""
+        """Frames that the source gives at these of its draws, counted from the begin of the run."""
         found = np.empty_like(draws)
         passes, places = np.divmod(draws, max(1, len(runs)))
         for number in np.unique(passes).tolist():
@@ -113,17 +113,17 @@ class Windows(NamedTuple):
     """
 
     n_frames: int
-    """Of an epoch."""
+    """Number of frames of an epoch."""
     batch_size: int
     """Structures a step, all processes together."""
     steps: int
-    """Of a window; the last one may have fewer."""
+    """Steps of a window; the last one may have fewer."""
     process_index: int = 0
     process_count: int = 1
 
     @property
     def n_windows(self) -> int:
-        """Of an epoch."""
+        """Number of windows of an epoch."""
         return -(-self.n_frames // (self.steps * self.batch_size))
 
     @property

@@ -13,7 +13,7 @@ from absl import flags
 from mlip.graph.batching import Shape, enlarge, shape_of
 
 Gather = Callable[[Callable[[], Any]], list[Any]]
-"""What a function gives in each process of a run; what JSON can hold. An error in one is raised in all."""
+"""Collects what a function gives in each process of a run, which JSON can hold. An error in one is raised in all."""
 
 
 def alone(compute: Callable[[], Any]) -> list[Any]:

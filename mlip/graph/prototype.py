@@ -23,7 +23,7 @@ class PrototypeBatch(NamedTuple):
 
     species: Int[np.ndarray, "n c"]
     senders: Int[np.ndarray, "n slots"]
-    """Of the edges that arrive at a node, in its slots; their shells and multiplicities likewise."""
+    """Senders of the edges that arrive at a node, in its slots; their shells and multiplicities likewise."""
     shells: Int[np.ndarray, "n slots"]
     edge_multiplicity: Float[np.ndarray, "n slots"]
     node_multiplicity: Float[np.ndarray, " n"]
@@ -34,7 +34,8 @@ class PrototypeBatch(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Prototype:
-    """What all crystals of a prototype share. Sites are numbered as their labels first appear in the structure."""
+    """The structure that all crystals of a prototype share. Sites are numbered as their labels first appear in the
+    structure."""
 
     site_of_node: Int[np.ndarray, " n"]
     """-1 for padding."""

@@ -86,7 +86,7 @@ def neighbor_shells(
 
 
 def _first_radius(positions, cell, pbc, n_neighbors: int) -> float:
-    """Of a sphere with rather more neighbours than are asked for, were the atoms evenly spread."""
+    """Radius of a sphere with rather more neighbors than are asked for, were the atoms evenly spread."""
     extents = np.ptp(positions @ np.linalg.inv(complete_cell(np.asarray(cell, float), np.asarray(pbc, bool))), axis=0)
     lengths = np.where(pbc, 1.0, np.maximum(extents, 1.0))  # open directions: as far as there are atoms, A
     volume = abs(np.linalg.det(complete_cell(np.asarray(cell, float), np.asarray(pbc, bool)))) * np.prod(lengths)

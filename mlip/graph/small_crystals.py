@@ -28,8 +28,8 @@ _ROUNDING = 1e-9
 
 
 def small_crystal_neighbors(structures: Structures, cutoff: float) -> list[Neighbors | None]:
-    """What `neighbor_list` gives for each structure; None for those that are not small crystals in good order, atoms
-    that coincide among them.
+    """The list that `neighbor_list` gives for each structure; None for those that are not small crystals in good order,
+    atoms that coincide among them.
 
     Pairs whose distance is the cutoff but for rounding may be in one list and not in the other; an edge and its
     reverse are always both there or both not.
@@ -68,7 +68,7 @@ class _Wrapped(NamedTuple):
     heights: Float[np.ndarray, "k 3"]
     """Distances between opposite faces, A."""
     extents: Float[np.ndarray, "k 3"]
-    """Of the atoms, fractional."""
+    """Extents of the atoms, fractional."""
 
     @classmethod
     def of(cls, structures: Structures, places: Int[np.ndarray, " k"]) -> "_Wrapped":

@@ -57,7 +57,7 @@ class CGATConfig(BaseModel):
 
     @property
     def inputs(self) -> ShellGraph:
-        """What the network reads of a structure."""
+        """Graph that the network reads of a structure."""
         return ShellGraph(self.n_neighbors, self.cutoff, self.shell_tolerance)
 
     @property
@@ -231,7 +231,7 @@ class EdgeUpdate(nn.Module):
 
 
 def mixture(module: nn.Module, initial: Float[Array, "... f"], arrived: Float[Array, "... f"]) -> Float[Array, "... f"]:
-    """Of what was in the beginning, and of what has arrived; the share of the former is learned, from 0 to 1."""
+    """Mixture of the initial features and those that have arrived; the share of the former is learned, from 0 to 1."""
     damping = jnp.clip(module.param("damping", nn.initializers.uniform(1.0), ()), 0.0, 1.0)
     return damping * initial + (1 - damping) * arrived
 

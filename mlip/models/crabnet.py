@@ -209,7 +209,8 @@ class EncoderLayer(nn.Module):
 
     config: CrabNetConfig
     first_key: Array | None
-    """Of the parameters that are made now. All layers have the same: the original copies one, and they begin equal."""
+    """Key of the parameters that are made now. All layers have the same: the original copies one, and they begin
+    equal."""
     deterministic: bool
 
     @nn.compact

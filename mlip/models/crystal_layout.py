@@ -21,7 +21,7 @@ _TINY = 1e-16
 
 
 class PackedCrystals(NamedTuple):
-    """Of a padded batch of `mlip.graph.shells.shell_graph`; what has multiplicity 0 is padding."""
+    """Layout of a padded batch of `mlip.graph.shells.shell_graph`; rows of multiplicity 0 are padding."""
 
     senders: Int[Array, " e"]
     receivers: Int[Array, " e"]

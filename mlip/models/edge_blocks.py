@@ -19,7 +19,7 @@ class EdgeBlocks(NamedTuple):
     vectors: Float[Array, "s 3"]
     senders: Int[Array, " s"]
     receivers: Int[Array, " b"]
-    """Of all edges of a block; ascending."""
+    """Receiver of all edges of a block; ascending."""
 
     @property
     def slot_receivers(self) -> Int[Array, " s"]:

@@ -11,7 +11,7 @@ from jaxtyping import Array, Float
 from mlip.models.torch_linear import uniform_by_inputs
 
 N_LAYERS = 4
-"""Of the network whose weights are predicted, and hidden ones of each of the four that predict."""
+"""Layers of the network whose weights are predicted, and hidden layers of each of the four that predict them."""
 _EPSILON = 1e-5
 _ROWS = 128
 """Predicted weights of so many rows, 64 kB each at width 128, are in memory at once."""
@@ -44,7 +44,7 @@ class Hypernetwork(nn.Module):
         return x.reshape(shape)
 
     def _hidden(self, u: Float[Array, "n f"], width: int) -> Float[Array, "l n f"]:
-        """What each predictor makes of u before its last layer."""
+        """Features that each predictor makes of u before its last layer."""
         kernels = self.param(
             "hidden_kernel", nn.initializers.normal((2 / width) ** 0.5), (N_LAYERS, N_LAYERS, width, width)
         )

@@ -61,7 +61,7 @@ class M3GNetConfig(BaseModel):
 
     @property
     def inputs(self) -> RadiusGraph:
-        """What the network reads of a structure."""
+        """Graph that the network reads of a structure."""
         return RadiusGraph(self.cutoff)
 
     @property
@@ -71,7 +71,7 @@ class M3GNetConfig(BaseModel):
 
     @property
     def width(self) -> int:
-        """Of the hidden layers."""
+        """Width of the hidden layers."""
         return self.hidden_units or self.units
 
 
@@ -143,12 +143,14 @@ def three_body_basis(config: M3GNetConfig, distances: Float[Array, " e"]) -> Flo
 
 
 class AngularBasis(NamedTuple):
-    """What the three-body terms of all blocks share. Columns are (l, m, n), n fastest: `angular_columns`."""
+    """Basis functions that the three-body terms of all blocks share. Columns are (l, m, n), n fastest:
+    `angular_columns`."""
 
     weights: Float[Array, "e lmn"]
-    """Of a bond as the second of an angle, ik: its radial function, C_lm and the norm of Y_l0, cut off by f_c."""
+    """Factors of a bond as the second of an angle, ik: its radial function, C_lm and the norm of Y_l0, cut off by
+    f_c."""
     harmonics: Float[Array, "e lmn"]
-    """Of a bond as the first of an angle, ij: C_lm, cut off by f_c."""
+    """Harmonics of a bond as the first of an angle, ij: C_lm, cut off by f_c."""
 
     @classmethod
     def of_bonds(

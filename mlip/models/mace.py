@@ -34,7 +34,8 @@ _BLOCK = 8  # edges; larger blocks leave more slots empty
 _MATERIALS_PROJECT = (*range(1, 84), *range(89, 95))
 
 Features = list[Float[Array, "n m c"]]
-"""Of atoms, one array an order l = 0, 1, ... of parity (-1)^l; m = 2l + 1 components (e3nn's order), c channels."""
+"""Features of atoms, one array an order l = 0, 1, ... of parity (-1)^l; m = 2l + 1 components (e3nn's order), c
+channels."""
 
 
 class MACEConfig(BaseModel):
@@ -90,7 +91,7 @@ class MACEConfig(BaseModel):
 
     @property
     def inputs(self) -> RadiusGraph:
-        """What the network reads of a structure."""
+        """Graph that the network reads of a structure."""
         return RadiusGraph(self.cutoff)
 
     @property
@@ -99,12 +100,12 @@ class MACEConfig(BaseModel):
         return self.elements
 
     def orders_out(self, layer: int) -> tuple[int, ...]:
-        """Of a layer's features: the readout of the last needs scalars only."""
+        """Orders of a layer's features: the readout of the last needs scalars only."""
         return (0,) if layer == self.n_layers - 1 else tuple(range(self.max_l + 1))
 
 
 class Edges(NamedTuple):
-    """What all layers share."""
+    """Edges, as all layers share them."""
 
     blocks: EdgeBlocks
     lengths: Float[Array, " s"]

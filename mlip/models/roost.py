@@ -37,7 +37,7 @@ class Roost(nn.Module):
 
 
 class Messages(nn.Module):
-    """What each element hears of the others; nothing, if there are none.
+    """Messages that each element gets from the others; none, if it is alone.
 
     Both nets take [self | other]: their first layers are taken on elements, their last one, for the message, after the
     weighted sum, with which it commutes.

@@ -134,7 +134,7 @@ class _Products(NamedTuple):
     """How the monomials of one degree are made, and what they are good for."""
 
     lower: Int[np.ndarray, " q"]
-    """Of each, the place of all factors but the last among those of one degree less."""
+    """Place of each monomial's factors but the last among the monomials of one degree less."""
     last: Int[np.ndarray, " q"]
     """The last factor."""
     rows: Float[np.ndarray, "r q"]

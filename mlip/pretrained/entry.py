@@ -1,4 +1,4 @@
-"""What one YAML file of this folder says of a published potential."""
+"""Schema of a YAML file of this folder: one published potential."""
 
 import re
 from pathlib import Path
@@ -38,7 +38,7 @@ class WeightsFile(_Strict):
     """One file of a published checkpoint."""
 
     name: str
-    """What the converter expects it to be called."""
+    """Name that the converter expects."""
     urls: tuple[str, ...] = ()
     """Where the publisher offers it, tried in this order."""
     path: str | None = None
@@ -84,7 +84,7 @@ class Source(_Strict):
     package: str | None = None
     """Import name of the Python package that ships the files."""
     install: str | None = None
-    """What pip installs to have that package, such as "sevenn==0.13.0"."""
+    """Requirement that pip installs to have that package, such as "sevenn==0.13.0"."""
     is_pickle: bool = False
     """Whether reading the files runs code that is in them; the pinned SHA-256 makes that acceptable."""
 
@@ -97,7 +97,7 @@ class Source(_Strict):
 
 
 class ConvertOptions(_Strict):
-    """What `mlip convert` is told about the checkpoint, beside where it lies."""
+    """Options of `mlip convert` for the checkpoint."""
 
     functional: str | None = None
     aggregate: Literal["centre", "neighbour"] | None = None
@@ -131,7 +131,7 @@ class Entry(_Strict):
 
     name: str
     title: str
-    """What its publisher calls it."""
+    """Name that its publisher uses."""
     aliases: tuple[str, ...] = ()
     family: str
     functional: str
@@ -181,7 +181,7 @@ class Entry(_Strict):
 
     @property
     def state(self) -> Literal["ready", "by hand", "not readable yet"]:
-        """What `mlip fetch` can do: fetch and convert it, convert what the user has fetched, or nothing yet."""
+        """State for `mlip fetch`, which can fetch and convert it, convert what the user has fetched, or nothing yet."""
         if self.converter is None:
             return "not readable yet"
         return "ready" if self.is_fetchable else "by hand"

@@ -263,5 +263,5 @@ def make_folder(folder: Path) -> Path:
 
 
 def to_stderr(line: str) -> None:
-    """What a process that nobody asked for progress says."""
+    """Print a line of a process that nobody asked for progress."""
     print(f"mlip: {line}", file=sys.stderr)

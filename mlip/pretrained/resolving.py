@@ -1,4 +1,4 @@
-"""What a user gives as a potential becomes the path of a file: a path, a registered name, or a published checkpoint."""
+"""From what a user gives as a potential to the path of a file: a path, a registered name, or a published checkpoint."""
 
 import hashlib
 import os
@@ -25,7 +25,7 @@ _URL = re.compile(r"[a-z][a-z0-9+.-]*:/+", re.IGNORECASE)  # a Path has made one
 _OF_OTHERS = {".model", ".pth", ".pt", ".nqx", ".ckpt", ".npz", ".tar"}
 _PICKLES = {".model", ".pth", ".pt", ".ckpt", ".tar"}
 _ZIP = b"PK\x03\x04"
-"""What PyTorch's files begin with."""
+"""First bytes of PyTorch's files."""
 _CHECKPOINTS = (
     ("m3gnet", ("m3gnet.index", "m3gnet.data-00000-of-00001", "m3gnet.json")),
     ("matgl", ("model.json", "state.pt")),

@@ -49,7 +49,7 @@ class State(NamedTuple):
 
 
 class Fixed(NamedTuple):
-    """What stays as it is during a call."""
+    """Arrays that stay as they are during a call."""
 
     start: Float[Array, "n 3"]
     """Positions at the start, A."""
@@ -95,7 +95,7 @@ class Limits(NamedTuple):
     min_distance: float
     """Between atoms, A; closer is a collapse."""
     max_strain: float
-    """Of the logarithmic strain's components; more is an explosion."""
+    """Largest component of the logarithmic strain; more is an explosion."""
     pressure: float
     """eV/A^3."""
     min_approach: float = 0.0
@@ -224,7 +224,7 @@ def _along(projections: Float[Array, "n 3 3"], vectors: Float[Array, "n 3"]) -> 
 
 
 def _allowed_moves(moves, deformation, allowed: AllowedMotions, graph_of_node) -> Float[Array, "n 3"]:
-    """What is left of moves of undeformed positions, in ASE's order: first the cell takes the atoms along, then each
+    """Allowed part of moves of undeformed positions, in ASE's order: first the cell takes the atoms along, then each
     is moved as far as its constraints let it."""
     forward, back = deformation[graph_of_node], inverse_transpose(deformation).mT[graph_of_node]
     stepped = _along(forward, _along(allowed.scaled, moves))

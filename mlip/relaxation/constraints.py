@@ -25,9 +25,9 @@ class AllowedMotions(NamedTuple):
     """Projections onto the directions along which each atom may move; the identity where it may along all."""
 
     cartesian: Float[np.ndarray, "n 3 3"]
-    """Of atoms where they are."""
+    """Projections for atoms where they are."""
     scaled: Float[np.ndarray, "n 3 3"]
-    """Of undeformed positions."""
+    """Projections for undeformed positions."""
 
 
 def check_constraints(atoms: Atoms, where: str | None = None) -> None:
@@ -62,7 +62,7 @@ def free_atoms(atoms: Atoms) -> Bool[np.ndarray, " n"]:
 
 
 def allowed_motions(atoms: Atoms, cell: Float[np.ndarray, "3 3"], where: str | None = None) -> AllowedMotions:
-    """What the constraints of a structure leave, in its own axes.
+    """Motions that the constraints of a structure leave, in its own axes.
 
     Args:
         cell: its lattice vectors, completed where it has none.
@@ -88,7 +88,7 @@ def allowed_motions(atoms: Atoms, cell: Float[np.ndarray, "3 3"], where: str | N
 
 
 def no_motions_excluded(n_atoms: int) -> AllowedMotions:
-    """What a structure without such constraints has."""
+    """Motions of a structure without such constraints."""
     return AllowedMotions(*np.tile(np.eye(3), (2, n_atoms, 1, 1)))
 
 

@@ -1,4 +1,4 @@
-"""What each relaxation of many that run together has cost."""
+"""Cost of each relaxation of many that run together."""
 
 from collections.abc import Iterator
 

@@ -129,7 +129,7 @@ def _names(sources: Sequence[Source]) -> list[str]:
 
 
 def _protocol(potential, files, n_structures: int, options: Options) -> dict[str, Any]:
-    """What two runs must share for their records to stand in one file."""
+    """Settings that two runs must share for their records to stand in one file."""
     content = hashlib.sha256()
     for path in map(Path, files):
         content.update(hashlib.sha256(path.read_bytes() if path.is_file() else b"absent").digest())
@@ -182,7 +182,7 @@ def _relaxed(atoms: Atoms, record: dict[str, Any]) -> Atoms:
 
 
 def _row(source: Source, record: dict[str, Any]) -> dict[str, Any]:
-    """What the table says of a structure."""
+    """Row of the table for a structure."""
     atoms, energy, before = source.atoms, record["energy"], record["initial_energy"]
     stress = record["max_stress"]
     has_volume = atoms is not None and atoms.cell.rank == 3 and record["reason"] != "error"

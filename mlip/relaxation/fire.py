@@ -23,7 +23,7 @@ MIXING_DECAY = 0.99
 
 
 class FireState(NamedTuple):
-    """What FIRE remembers between two steps."""
+    """State of FIRE between two steps."""
 
     velocities: Float[Array, "n 3"]
     cell_velocities: Float[Array, "g 3 3"]

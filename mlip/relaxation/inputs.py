@@ -1,4 +1,5 @@
-"""What users hand in to be relaxed -> a list of ASE Atoms, in which what is no single crystal keeps its place."""
+"""Structures as users hand them in to be relaxed -> a list of ASE Atoms, in which what is no single crystal keeps its
+place."""
 
 from collections.abc import Iterable
 from typing import Any

@@ -1,4 +1,4 @@
-"""What may be asked of relaxations, checked before anything is read or written."""
+"""Options of relaxations, checked before anything is read or written."""
 
 import difflib
 import math

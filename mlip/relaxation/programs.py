@@ -25,12 +25,12 @@ from mlip.runtime import precision_scope
 
 
 class _Scale(NamedTuple):
-    """What pays on a kind of device, in edges."""
+    """Sizes that pay on a kind of device, in edges."""
 
     largest: int
-    """Of a batch."""
+    """Edges of the largest batch."""
     smallest: int
-    """Of a shape; what is smaller takes no less time."""
+    """Edges of the smallest shape; a smaller one takes no less time."""
     compilation: int
     """Evaluated in the time of one."""
 
@@ -48,7 +48,7 @@ class OutOfMemoryError(Exception):
 
 
 class Call(NamedTuple):
-    """What came of a call of the device."""
+    """Result of a call of the device."""
 
     state: State
     """On the host."""
@@ -60,7 +60,7 @@ class Call(NamedTuple):
 
 
 class Programs:
-    """Of one model in one precision. `run` may be called by several threads, the rest by one."""
+    """The programs of one model in one precision. `run` may be called by several threads, the rest by one."""
 
     def __init__(self, model: nn.Module, dtype: str):
         self._model, self._dtype = model, dtype
@@ -85,15 +85,15 @@ class Programs:
         self._shapes = [other for other in self._shapes if other.n_edge < shape.n_edge]
 
     def room(self, n_edge: float = math.inf) -> Shape:
-        """What to fill a batch up to that is to have about so many edges: a size that is compiled, if possible."""
+        """Size up to which a batch of about so many edges is filled: one that is compiled, if possible."""
         largest, smallest, _ = self._scale
         size = 2 ** round(math.log2(min(max(n_edge, smallest), largest)))
         size = min((shape.n_edge for shape in self._shapes if size <= shape.n_edge <= largest), default=size)
         return Shape(size // 4, size, size // 8)
 
     def room_beside(self, needed: Shape) -> Shape:
-        """What a batch may be filled up to whose first structure needs more than it should have; not at all, where
-        so much did not fit into memory."""
+        """Size up to which a batch may be filled whose first structure needs more than it should have; not at all,
+        where so much did not fit into memory."""
         tight = self.tight(needed)
         return tight if tight.n_edge < self._too_large else needed
 
@@ -176,7 +176,7 @@ def _family(n_edge: int) -> Iterator[Shape]:
 
 
 def _cost(shape: Shape) -> int:
-    """Of an evaluation, in edges: an atom costs about as much as one."""
+    """Cost of an evaluation, in edges: an atom costs about as much as one."""
     return shape.n_edge + shape.n_node
 
 

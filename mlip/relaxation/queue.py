@@ -157,7 +157,7 @@ class _Filling:
         self.programs, self.room = programs, programs.room(n_edge)
         self.members: list[Relaxing] = []
         self.size = Shape(n_node=1, n_edge=0, n_graph=1)
-        """What it needs, padding included."""
+        """Size that the batch needs, padding included."""
 
     def __bool__(self) -> bool:
         return bool(self.members)

@@ -1,4 +1,4 @@
-"""What a relaxation ends with: the structure, its energy, and the reason it stopped."""
+"""Result of a relaxation: the structure, its energy, and the reason it stopped."""
 
 import math
 from dataclasses import dataclass
@@ -51,7 +51,7 @@ class RelaxResult:
     """The longest row of forces at the end, cell rows included."""
     initial_energy: float
     message: str | None = None
-    """What went wrong, where `reason` is error; what a guard has seen."""
+    """The fault, where `reason` is error, or what a guard has seen."""
     max_stress: float = float("nan")
     """Largest component of the residual stress, any pressure added, eV/A^3: of the strains that relax, or of all where
     the cell is fixed. NaN without a volume."""

@@ -121,7 +121,7 @@ def _check_same(wanted: dict[str, Any], found: dict[str, Any], path: Path) -> No
 
 
 def _differences(wanted: Any, found: Any, name: str = "") -> list[str]:
-    """What differs, option by option where both are mappings."""
+    """Differences, option by option where both are mappings."""
     if isinstance(wanted, dict) and isinstance(found, dict):
         keys = [key for key in wanted.keys() | found.keys() if wanted.get(key) != found.get(key)]
         parts = (

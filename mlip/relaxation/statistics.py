@@ -1,4 +1,4 @@
-"""What relaxations cost: evaluations, neighbour lists, padding, compilations, and the time the device stood idle."""
+"""Costs of relaxations: evaluations, neighbour lists, padding, compilations, and the time the device stood idle."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -8,14 +8,14 @@ from mlip.graph.batching import Shape
 
 @dataclass
 class Statistics:
-    """Of one job, or summed over several."""
+    """Costs of one job, or summed over several."""
 
     n_evaluations: int = 0
-    """Of batches on the device."""
+    """Evaluations of batches on the device."""
     n_force_calls: int = 0
-    """Of single structures, as ASE would count them."""
+    """Evaluations of single structures, as ASE would count them."""
     n_calls: int = 0
-    """Of the device."""
+    """Calls of the device."""
     n_lists: int = 0
     n_real_edges: int = 0
     n_padded_edges: int = 0
@@ -28,12 +28,12 @@ class Statistics:
 
     @property
     def padded_fraction(self) -> float:
-        """Of the edges evaluated."""
+        """Padded share of the edges evaluated."""
         return 1 - self.n_real_edges / max(self.n_padded_edges, 1)
 
     @property
     def idle_fraction(self) -> float:
-        """Of the time, compilation apart, in which nothing was on the device."""
+        """Share of the time, compilation apart, in which nothing was on the device."""
         seconds = self.seconds - self.compile_seconds
         return max(0.0, 1 - self.device_seconds / seconds) if seconds > 0 else 0.0
 

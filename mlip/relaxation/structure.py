@@ -57,7 +57,7 @@ _FARTHEST = 1e10
 _RESOLUTION = 1e-3
 """The coarsest grid of coordinates that forces can be had on, A."""
 _MAX_NEIGHBOURS = 20_000
-"""Of an atom; a cell so dense is no crystal, and its list would fill the memory."""
+"""Most neighbors of an atom: a denser cell is no crystal, and its list would fill the memory."""
 
 
 @dataclass(eq=False)
@@ -72,8 +72,8 @@ class Relaxing:
     start: Float[np.ndarray, "n 3"]
     """Positions at the start in that frame, float64, A."""
     offset: Float[np.ndarray, "n 3"]
-    """What is taken off them for the device, whose float32 is finest near the origin: lattice vectors and one vector
-    that is the same for all atoms."""
+    """Vectors that are taken off the positions for the device, whose float32 is finest near the origin: lattice vectors
+    and one vector that is the same for all atoms."""
     initial_cell: Float[np.ndarray, "3 3"]
     """Its cell, float64, A, with vectors made up for directions that have none."""
     strain_freedom: Float[np.ndarray, "9 9"]
@@ -194,7 +194,7 @@ def admit(
 
 
 def _allowed_motions(atoms: Atoms, cell, frame: Float[np.ndarray, "3 3"], where: str) -> AllowedMotions:
-    """What the constraints leave, in the axes of `frame`."""
+    """Motions that the constraints leave, in the axes of `frame`."""
     if not has_directions(atoms):
         return no_motions_excluded(len(atoms))
     return AllowedMotions(*(frame.T @ maps @ frame for maps in allowed_motions(atoms, cell, where)))
@@ -210,7 +210,7 @@ def _check_directions(atoms: Atoms, where: str) -> None:
 
 
 def _symmetric_start(atoms: Atoms, cell, is_wanted: bool, where: str) -> SymmetricStart | None:
-    """Of a structure whose symmetry is to be kept, by the constraint that it has or by the caller's wish."""
+    """Start of a structure whose symmetry is to be kept, by the constraint that it has or by the caller's wish."""
     constraint = next((c for c in atoms.constraints if isinstance(c, FixSymmetry)), None)
     if constraint is not None:
         return constrained_start(constraint, atoms, where)
@@ -314,7 +314,7 @@ def _residual_stress(relaxing: Relaxing) -> float:
 
 
 def _explanation(relaxing: Relaxing) -> str | None:
-    """What a guard has seen, for those that one has ended."""
+    """Explanation of a guard that has ended the relaxation; None if none has."""
     at_start = relaxing.state.fire.n_steps[0] == 0
     if relaxing.reason is Reason.COLLAPSED:
         return ("starts collapsed: " if at_start else "") + _how_collapsed(relaxing)
@@ -377,7 +377,7 @@ def _check_size(atoms: Atoms, where: str) -> None:
 
 
 def _offset(positions, cell, pbc) -> Float[np.ndarray, "n 3"]:
-    """What brings the first atom to the origin and every other to its image nearest to that."""
+    """Vectors that bring the first atom to the origin and every other to its image nearest to that."""
     from_first = positions - positions[0]
     images = np.where(pbc, np.round(np.linalg.solve(cell.T, from_first.T).T), 0.0)
     return positions[0] + images @ cell

@@ -155,7 +155,7 @@ def _made_exact(
 
 
 def _square_root(matrix: Float[np.ndarray, "3 3"]) -> Float[np.ndarray, "3 3"]:
-    """Of a symmetric positive matrix."""
+    """Square root of a symmetric positive matrix."""
     values, vectors = np.linalg.eigh(matrix)
     return (vectors * np.sqrt(values)) @ vectors.T
 

@@ -50,5 +50,5 @@ class Bins:
 
     @property
     def note(self) -> str:
-        """What the outermost bins are."""
+        """Note on the outermost bins."""
         return f"outermost bins: all beyond ±{self.reach:.3g}"

@@ -25,13 +25,13 @@ N_COLOURS = 6
 class Series:
     name: str
     x: Float[np.ndarray, " k"]
-    """Of bars: the middles of bins of equal width."""
+    """Abscissas; of bars the middles of bins of equal width."""
     y: Float[np.ndarray, " k"]
     mark: Literal["line", "marked line", "dots", "bars"]
     colour: int
     """Its place among the six of page.css, from 0 and over again: one name has one colour on all charts of a page."""
     notes: Sequence[str] | None = None
-    """What a point is called when it is pointed at."""
+    """Name of each point, shown when it is pointed at."""
 
 
 def chart(
@@ -155,7 +155,7 @@ def _placed_ticks(axis: Axis) -> list[tuple[str, float]]:
 
 
 def _for_script(series: Sequence[Series], frame: _Frame) -> dict:
-    """What the script needs to find the point below the cursor and to say its values, to four digits."""
+    """Data for the script that finds the point below the cursor and says its values, to four digits."""
 
     def axis(axis: Axis, length: int) -> dict:
         return {"label": axis.label, "low": axis.low, "high": axis.high, "log": axis.is_log, "length": length}

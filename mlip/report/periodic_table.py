@@ -60,7 +60,7 @@ def _levels(known: Mapping[str, float]) -> dict[str, float]:
 
 
 def _scale(known: Mapping[str, float], unit: str, form: str) -> str:
-    """What the colours mean."""
+    """Legend of the colors."""
     high = max(map(abs, known.values()))
     low, colours = 0.0, ("surface", "warm")
     if min(known.values()) < 0:

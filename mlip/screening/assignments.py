@@ -16,7 +16,7 @@ from jaxtyping import Int
 
 @dataclass(frozen=True, eq=False)
 class Assignments:
-    """Of n elements to a prototype's sites."""
+    """Assignments of n elements to a prototype's sites."""
 
     elements: Int[np.ndarray, " n"]
     """Atomic numbers, ascending."""

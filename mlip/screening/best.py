@@ -1,4 +1,4 @@
-"""Of each composition the best candidate so far."""
+"""The best candidate so far of each composition."""
 
 import numpy as np
 from jaxtyping import Float, Int

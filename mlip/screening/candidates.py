@@ -76,7 +76,7 @@ class Candidates:
 
     @cached_property
     def _proportions(self) -> list[tuple[int, ...]]:
-        """What parts the elements of a composition can have, by ascending atomic number, in lowest terms."""
+        """Parts that the elements of a composition can have, by ascending atomic number, in lowest terms."""
         return sorted({parts for prototype in self.prototypes for parts in _parts_of_orders(prototype)})
 
     @cached_property

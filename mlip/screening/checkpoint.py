@@ -19,7 +19,7 @@ FORMAT_VERSION = 1
 
 @dataclass
 class RoundState:
-    """Of the candidates 0..cursor - 1."""
+    """State of a round after the candidates 0..cursor - 1."""
 
     best: Best
     cursor: int = 0
@@ -27,7 +27,7 @@ class RoundState:
     n_not_finite: int = 0
     n_below: int = 0
     seconds: float = 0.0
-    """That the round has taken so far, in all its starts."""
+    """Seconds that the round has taken so far, in all its starts."""
     histogram: Int[np.ndarray, "sites bins"] = field(default_factory=empty_histogram)
 
     def add(self, screened: Screened, stop: int) -> None:

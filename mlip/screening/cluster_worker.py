@@ -1,4 +1,5 @@
-"""What runs on the workers of `mlip.screening.cluster`. Imports Dask: import it where Dask is known to be there."""
+"""Code that runs on the workers of `mlip.screening.cluster`. Imports Dask: import it where Dask is known to be
+there."""
 
 from pathlib import Path
 

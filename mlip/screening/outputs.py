@@ -1,4 +1,4 @@
-"""What a round leaves: the list of candidates, the histogram of predicted distances, a store and CIF files."""
+"""Files that a round leaves: the list of candidates, the histogram of predicted distances, a store and CIF files."""
 
 import csv
 from collections.abc import Callable, Mapping, Sequence

@@ -1,4 +1,4 @@
-"""What a screening recipe asks for, read and checked before anything is predicted."""
+"""The plan of a screening recipe, read and checked before anything is predicted."""
 
 import hashlib
 from collections.abc import Iterator, Sequence, Set
@@ -45,11 +45,11 @@ class Plan:
     candidates: Candidates
     rules: Rules
     functional_notes: tuple[str, ...] = ()
-    """What is to be said of the functionals of model, potential and prototypes, if they are not all the same."""
+    """Remarks on the functionals of model, potential and prototypes, if they are not all the same."""
 
     @property
     def protocol(self) -> dict[str, Any]:
-        """What two starts must share to be one round."""
+        """Settings that two starts must share to be one round."""
         prototypes = hashlib.sha256()
         for prototype in self.prototypes.prototypes:
             atoms = prototype.atoms

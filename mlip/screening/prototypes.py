@@ -38,7 +38,7 @@ class ScreeningPrototype:
     """Atoms of one element are one site; sites are numbered as they first appear."""
     atoms_of_site: Int[np.ndarray, " sites"]
     orders: Int[np.ndarray, "o sites"]
-    """Of elements on sites, without those that a symmetry makes equal."""
+    """Orders of elements on sites, without those that a symmetry makes equal."""
     graph: Prototype
 
     @property
@@ -52,7 +52,7 @@ class PrototypeSet:
     skipped: Counter[str]
     """Why structures of the source are no prototypes of the round -> how many."""
     functionals: frozenset[str] = frozenset()
-    """That a store's structures were relaxed with; none where the source is no store."""
+    """Functionals that a store's structures were relaxed with; none where the source is no store."""
 
 
 def read_prototypes(recipe: PrototypesRecipe, *, n_neighbors: int, cutoff: float, tolerance: float) -> PrototypeSet:

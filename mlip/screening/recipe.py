@@ -40,13 +40,13 @@ class PrototypesRecipe(_Section):
     source: Path
     """A store, a folder of CIF files, or `aflow`: pymatgen's set of AFLOW prototypes."""
     sites: tuple[SiteCount, ...] = (2, 3)
-    """Of how many different elements a prototype is."""
+    """Numbers of different elements that a prototype may have."""
     max_atoms: PositiveInt = 20
     """In its primitive cell."""
 
 
 class ElementsRecipe(_Section):
-    """What takes their places."""
+    """Elements that take the places of a prototype's."""
 
     among: Symbols = ELEMENTS
     exclude: Symbols = ()

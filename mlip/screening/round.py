@@ -113,7 +113,7 @@ def _bar(shown: bool) -> Progress:
 
 
 def describe_plan(plan: Plan) -> dict[str, Any]:
-    """What would be screened."""
+    """Summary of what would be screened."""
     return {
         "prototypes": len(plan.prototypes.prototypes),
         "skipped_structures": dict(plan.prototypes.skipped.most_common()),
@@ -135,6 +135,6 @@ def _counts(plan: Plan, state: RoundState) -> dict[str, Any]:
 
 
 def _peak_memory_mb() -> float:
-    """Of this process."""
+    """Peak memory of this process, MB."""
     unit = 1 if sys.platform == "darwin" else 1024  # bytes there, else KiB
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6

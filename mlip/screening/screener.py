@@ -12,12 +12,12 @@ from mlip.screening.recipe import MAX_SITES
 from mlip.screening.rules import Rules
 
 EDGES = np.round(np.arange(-1.0, 4.0 + 1e-9, 0.02), 2)
-"""Of the histogram's bins, eV/atom; what lies beyond is counted in the outermost ones."""
+"""Edges of the histogram's bins, eV/atom; values beyond are counted in the outermost ones."""
 
 
 @dataclass(frozen=True)
 class Screened:
-    """Of a block."""
+    """Outcome of screening a block."""
 
     n_allowed: int
     """By the rules; these are predicted."""
@@ -25,7 +25,7 @@ class Screened:
     histogram: Int[np.ndarray, "sites bins"]
     """Predicted distances by the number of elements, from 1."""
     compositions: Int[np.ndarray, " k"]
-    """Of those below the cutoff; their numbers and distances (eV/atom) likewise."""
+    """Compositions of the candidates below the cutoff; their numbers and distances (eV/atom) likewise."""
     candidates: Int[np.ndarray, " k"]
     distances: Float[np.ndarray, " k"]
 

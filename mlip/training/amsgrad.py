@@ -23,9 +23,9 @@ class AMSGradState(NamedTuple):
     mean: PyTree
     """Moving average of the gradient."""
     square: PyTree
-    """Of its square."""
+    """Moving average of the gradient's square."""
     largest: PyTree
-    """That `square` has been."""
+    """Largest value of `square` so far."""
 
 
 def scale_by_amsgrad() -> optax.GradientTransformation:

@@ -34,7 +34,7 @@ def validation_batches(task: Task, store: Store, data: TrainingData) -> Evaluati
 
 
 def _sharing() -> dict[str, Any]:
-    """Of a loader: by whom its batches are shared."""
+    """Arguments of a loader that say by whom its batches are shared."""
     return {
         "n_devices": parallel.n_devices(),
         "process_index": processes.index(),

@@ -77,12 +77,12 @@ class Checkpoints:
 
     @property
     def last_step(self) -> int | None:
-        """Of the newest complete checkpoint; None where there is none."""
+        """Step of the newest complete checkpoint; None where there is none."""
         return processes.from_first(lambda: self._manager.latest_step())
 
     @property
     def best_step(self) -> int | None:
-        """Of the checkpoint with the lowest validation loss; None where no loss was finite."""
+        """Step of the checkpoint with the lowest validation loss; None where no loss was finite."""
         return processes.from_first(self._find_best_step)
 
     def _find_best_step(self) -> int | None:
@@ -198,7 +198,8 @@ def _without_late_writes(hook: Callable[[Any], None]) -> Callable[[Any], None]:
 
 
 def _is_not_of_a_write(record: logging.LogRecord) -> bool:
-    """Of several writes that failed Orbax raises the first one's error, and asyncio logs all others."""
+    """Whether a record is not of a failed write: of several, Orbax raises the first one's error, and asyncio logs all
+    others."""
     return "orbax" not in record.getMessage()
 
 

@@ -1,4 +1,4 @@
-"""What a recipe would do, before anything is written: sizes, memory, and the time of a few real steps."""
+"""A recipe's plan, before anything is written: sizes, memory, and the time of a few real steps."""
 
 import time
 from itertools import islice
@@ -19,7 +19,7 @@ _NAMED = 12
 
 
 def describe_plan(recipe: Recipe) -> str:
-    """What `train` would do; reads the training split once, takes a few steps, writes nothing.
+    """Description of what `train` would do; reads the training split once, takes a few steps, writes nothing.
 
     Raises:
         MlipError: as `train` for what is wrong with recipe and data.

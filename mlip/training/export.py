@@ -23,7 +23,7 @@ class Exported(NamedTuple):
 
     path: Path
     noun: str
-    """What it is, in a word."""
+    """Kind of the model, in a word."""
     step: int
     """Steps behind its parameters."""
     last_step: int
@@ -76,8 +76,8 @@ class _Found(NamedTuple):
 
 
 def _best_state(folder: RunFolder, template: TrainState) -> _Found:
-    """Of the checkpoints that are there now. A run that is under way may take the best one away for a better one while
-    it is read: then that one is read."""
+    """Best state of the checkpoints that are there now. A run that is under way may take the best one away for a better
+    one while it is read: then that one is read."""
     for _ in range(_TRIES):
         with Checkpoints(folder.checkpoints, read_only=True) as checkpoints, suppress(FileNotFoundError):
             last, best = checkpoints.last_step, checkpoints.best_step

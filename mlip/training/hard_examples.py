@@ -37,7 +37,7 @@ class HardExamples:
             drop_after(self._path, resumed_from)
 
     def forget(self) -> None:
-        """What was usual is not any more: other loss weights."""
+        """Forget the usual losses: the weights are others now."""
         self._recent.clear()
 
     def is_spike(self, loss: float) -> bool:

@@ -1,4 +1,4 @@
-"""What a run shows while it lasts: on a terminal a table below all lines, elsewhere a plain line now and then.
+"""The display of a run while it lasts: on a terminal a table below all lines, elsewhere a plain line now and then.
 
 Both say the same of the records that `RunLog.write` is given: loss and its parts, mean absolute errors, speed, waiting
 for data, padding, compiled shapes, and when the run will be over.

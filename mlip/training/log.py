@@ -1,4 +1,4 @@
-"""What a run says while it lasts: metrics.jsonl (flushed by line), TensorBoard events, if wished Weights & Biases; on
+"""The log of a run: metrics.jsonl (flushed by line), TensorBoard events, if wished Weights & Biases; on
 a terminal a live table, in a log file a line a minute.
 """
 

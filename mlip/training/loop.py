@@ -74,7 +74,7 @@ def train(recipe: Recipe | str | Path, *, resume: bool = False, quiet: bool = Fa
 
 
 def how_to_go_on(folder: RunFolder) -> str:
-    """What an interrupted run has left, and the commands that use it."""
+    """Description of what an interrupted run has left, and the commands that use it."""
     last = folder.last_checkpoint()
     if last is None:
         return f"{folder.path} has no checkpoint yet; the same command begins again"
@@ -109,7 +109,7 @@ def _train(recipe: Recipe, folder: RunFolder, *, started: float, resume: bool, q
 
 
 class Run:
-    """What a run is made of, and how far it is.
+    """The parts of a run, and how far it is.
 
     Args:
         folder: remembers what was measured on the data; None (a plan) measures it anew and writes nothing.
@@ -128,7 +128,7 @@ class Run:
         self.fresh = new_state(self.task, None if self.start is None else self.start.params)
         self.state, self.done, self.improvement, self.monitored = self.fresh, 0, Improvement(), None
         self.epochs_before = recipe.train.epochs
-        """Of the life of the run that left the checkpoint."""
+        """Epochs of the run that left the checkpoint."""
         self.train_step, self.validation_step = make_train_step(self.task), make_validation_step(self.task)
         self.scale = parallel.replicate(np.asarray(self.data.scale, recipe.train.precision))
 
@@ -300,7 +300,7 @@ def prepare(recipe: Recipe, folder: RunFolder | None) -> tuple[Task, TrainedMode
 
 
 def open_log(run: Run, *, quiet: bool) -> RunLog:
-    """Of the process that speaks for all."""
+    """Log of the process that speaks for all."""
     return RunLog(
         run.folder.path,
         n_steps=run.plan.n_steps,

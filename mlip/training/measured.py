@@ -1,4 +1,4 @@
-"""What a recipe leaves to the data: fields of a model's config that are measured on the training split."""
+"""Values that a recipe leaves to the data: fields of a model's config that are measured on the training split."""
 
 from collections.abc import Callable
 from pathlib import Path

@@ -98,7 +98,7 @@ def fetch(tree: Any) -> Any:
 
 
 def fetch_all(x: jax.Array) -> np.ndarray:
-    """What each device of this process has, one after another."""
+    """Values of each device of this process, one after another."""
     shards = sorted(x.addressable_shards, key=lambda shard: shard.index[0].start or 0)
     return np.concatenate([np.asarray(shard.data) for shard in shards])
 

@@ -86,7 +86,7 @@ def joined(coordinator: str | None = None, processes: int | None = None, process
 
 
 def gather(compute: Callable[[], Any]) -> list[Any]:
-    """What `compute` gives in each process, by process; every process must call this at the same place.
+    """Results of `compute` in each process, by process; every process must call this at the same place.
 
     Args:
         compute: returns what JSON can hold.
@@ -109,7 +109,7 @@ def gather(compute: Callable[[], Any]) -> list[Any]:
 
 
 def from_first(compute: Callable[[], T]) -> T:
-    """What `compute` gives in process 0, in all of them; as `gather`."""
+    """Result of `compute` in process 0, in all of them; as `gather`."""
     return gather(compute if is_first() else lambda: None)[0]
 
 

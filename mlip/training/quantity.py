@@ -1,4 +1,4 @@
-"""What a run says of its errors: the terms of its loss, in the units of the field."""
+"""Quantities of a run's loss and errors, in the units of the field."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 from mlip.training.terms import Sums, weighted_mean
 
 Record = Mapping[str, Any]
-"""Of metrics.jsonl: `loss`, and of each quantity `loss_NAME` and `NAME_mae`. None: not a number, no labels."""
+"""A record of metrics.jsonl: `loss`, and of each quantity `loss_NAME` and `NAME_mae`. None: not a number, no labels."""
 
 _MISSING = "-"
 
@@ -15,7 +15,7 @@ class Quantity(NamedTuple):
     """A term of the loss, and how its mean absolute error is told."""
 
     name: str
-    """Of the term."""
+    """Name of the term."""
     word: str
     """For people: one of the quantity."""
     symbol: str
@@ -23,7 +23,7 @@ class Quantity(NamedTuple):
     unit: str = ""
     """In which errors are shown; empty where nobody knows it."""
     form: str = ".4g"
-    """Of an error that is shown."""
+    """Format of an error that is shown."""
     recorded: float = 1.0
     """Records' unit in the term's: 1000 for meV of a term in eV."""
     shown: float = 1.0
@@ -39,7 +39,7 @@ class Quantity(NamedTuple):
 
     @property
     def heading(self) -> str:
-        """Of a column of errors."""
+        """Heading of a column of errors."""
         return f"{self.symbol} {self.unit}".rstrip()
 
     def text(self, record: Record) -> str:

@@ -34,7 +34,7 @@ class ReplayRecipe(_Section):
 
     store: Path
     share: Annotated[float, Field(gt=0, lt=1)]
-    """Of an epoch's frames that come from it: others in each epoch, until all have been there."""
+    """Share of an epoch's frames that come from it: others in each epoch, until all have been there."""
 
 
 class WeightsRecipe(_Section):
@@ -44,7 +44,7 @@ class WeightsRecipe(_Section):
     """In the order of `data.store`."""
     functional: dict[str, PositiveFloat] | None = None
     dimensionality: dict[int, PositiveFloat] | None = None
-    """Of materials: 3, 2 or 1."""
+    """Weights of crystals (3), layers (2) and chains (1)."""
 
     @model_validator(mode="before")
     @classmethod
@@ -64,7 +64,7 @@ class WeightsRecipe(_Section):
 
 
 class EnergyScaleRecipe(_Section):
-    """What is measured on the training frames where it is not given."""
+    """The energy scale, measured on the training frames where it is not given."""
 
     reference_energies: dict[str, float] | None = None
     """Symbol -> eV, e.g. of isolated atoms; those of elements that the training frames lack are not used. By default
@@ -78,7 +78,7 @@ class StatisticsRecipe(EnergyScaleRecipe):
     """For the heads of a model that has several."""
 
     def of_head(self, name: str) -> EnergyScaleRecipe:
-        """What is given for a head."""
+        """Energy scale that is given for a head."""
         return self.of_functional.get(name, self)
 
     @property
@@ -91,7 +91,7 @@ class DataRecipe(_Section):
     """Where the frames come from."""
 
     store: Path | tuple[Path, ...]
-    """What `mlip data build` made: a file or a folder of shards, or a list of such; relative to the working
+    """Stores that `mlip data build` made: a file or a folder of shards, or a list of such; relative to the working
     directory."""
     weights: WeightsRecipe | None = None
     """An epoch has as many training frames as there are. Without weights it is each of them once; with weights each
@@ -157,7 +157,7 @@ PropertyLoss = Literal["mae", "mse", "robust_mae", "robust_mse"]
 
 
 class PropertyRecipe(_Section):
-    """What a property model learns. A potential has no such section, and a property model no `loss`."""
+    """The property that a model learns. A potential has no such section, and a property model no `loss`."""
 
     name: str
     """A scalar of the store's materials: e_above_hull, e_form, volume (learned for an atom), ..."""
@@ -167,7 +167,7 @@ class PropertyRecipe(_Section):
     """With `std`, in the property's unit: the scale on which it is learned; by default that of the training set."""
     std: Annotated[FiniteFloat, Field(gt=0)] | None = None
     loss: PropertyLoss = "mae"
-    """Of the normalised property; the robust ones train an uncertainty as well."""
+    """Loss of the normalized property; the robust ones train an uncertainty as well."""
     element_vectors: Path | None = None
     """JSON of the elements' vectors, such as matscholar's, for a model with `element_vectors: fixed`."""
 
@@ -220,7 +220,7 @@ class TrainRecipe(_Section):
     schedule: ScheduleRecipe = ScheduleRecipe()
     optimizer: Literal["adam", "adamw", "amsgrad"] = "adam"
     weight_decay: NonNegativeFloat = 0.0
-    """Of adamw decoupled; of adam and amsgrad added to the gradient after clipping, as PyTorch has it."""
+    """Weight decay: decoupled in adamw; added to the gradient after clipping in adam and amsgrad, as PyTorch has it."""
     decayed: tuple[str, ...] = ("*",)
     """Parameters that decay: shell patterns of their names, which `mlip train --dry-run` lists."""
     frozen: tuple[str, ...] = ()
@@ -228,14 +228,15 @@ class TrainRecipe(_Section):
     clip_norm: PositiveFloat | None = 10.0
     """Largest global norm of a gradient; longer ones are shortened to it."""
     ema_decay: Annotated[float, Field(ge=0, lt=1)] | None = 0.99
-    """Of the average of the parameters that is validated and exported; null = the parameters themselves."""
+    """Decay of the parameters' average that is validated and exported; null = the parameters themselves."""
     early_stopping: PositiveInt | None = None
     """Validations of the last stage without a better loss after which the run ends."""
     seed: int = 0
     precision: Literal["float32", "float64"] = "float32"
     matmul_precision: ProductPrecision = "highest"
-    """Of the matrix products of training steps: tf32 and bf16 are faster and rougher where a GPU has units for them,
-    without effect on a CPU. Bonds' basis functions, validation and the potential in use are always in full."""
+    """Precision of the matrix products of training steps: tf32 and bf16 are faster and rougher where a GPU has units
+    for them, without effect on a CPU. Bonds' basis functions, validation and the potential in use are always in
+    full."""
     validate_every: PositiveInt = 1
     """Epochs."""
     checkpoint_every: PositiveInt | None = None
@@ -247,7 +248,7 @@ class TrainRecipe(_Section):
 
     @property
     def product_precision(self) -> str:
-        """Of the matrix products of training steps, in a word: float32, float64, tf32 or bf16."""
+        """Precision of the matrix products of training steps, in a word: float32, float64, tf32 or bf16."""
         return self.precision if self.matmul_precision == "highest" else self.matmul_precision
 
     @model_validator(mode="after")
@@ -264,7 +265,7 @@ class TrainRecipe(_Section):
 
 
 class StageTwoRecipe(_Section):
-    """What changes late in a run: MACE's stage two ("SWA"). Weights that are left out stay as they were."""
+    """Changes late in a run: MACE's stage two ("SWA"). Weights that are left out stay as they were."""
 
     after_epoch: PositiveInt
     """The last epoch of stage one."""

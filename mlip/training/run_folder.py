@@ -41,7 +41,7 @@ class RunFolder:
 
     @property
     def statistics(self) -> Path:
-        """Of the training set, JSON: what the scale of the target stands on."""
+        """Statistics of the training set, JSON: the scale of the target stands on them."""
         return self.path / "statistics.json"
 
     @property
@@ -56,7 +56,7 @@ class RunFolder:
 
     @property
     def store_fingerprint(self) -> Path:
-        """Of the content that the run learns from, wherever it lies."""
+        """Fingerprint of the content that the run learns from, wherever it lies."""
         return self.path / "store_fingerprint"
 
     @property

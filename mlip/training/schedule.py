@@ -1,4 +1,4 @@
-"""What each step of a run is told from the host: learning rate, loss weights, how fast the average follows.
+"""Values that the host tells each step of a run: learning rate, loss weights, how fast the average follows.
 
 All of it is a function of the step (and, on a plateau, of the validations so far), so that a resumed run goes on as
 if nothing had happened. None of it is compiled into the step: other schedules, longer runs and a second stage run the
@@ -19,13 +19,13 @@ Scalar = Float[np.ndarray, ""]
 
 
 class Knobs(NamedTuple):
-    """What the host sets anew for every step."""
+    """Values that the host sets anew for every step."""
 
     learning_rate: Scalar
     average_decay: Scalar
     """d in average <- d * average + (1 - d) * parameters."""
     weights: dict[str, Scalar]
-    """Of each term of the loss that is fitted in some stage."""
+    """Weight of each term of the loss that is fitted in some stage."""
     seed: Scalar
     """Seed of the step's random numbers, for networks that need some."""
 
@@ -73,7 +73,7 @@ class Plan:
         return tuple(name for name in names if any(self.task.weights(stage)[name] for stage in stages))
 
     def weights(self, epoch: int) -> dict[str, float]:
-        """Of the fitted terms of the loss, in this epoch."""
+        """Weights of the fitted terms of the loss in this epoch."""
         return {name: weight for name, weight in self.task.weights(self.stage_of(epoch)).items() if name in self.fitted}
 
     def learning_rate(self, step: int, plateau_factor: float = 1.0) -> float:
@@ -111,8 +111,9 @@ class Plan:
         return self.recipe.train.schedule.kind in ("cosine", "exponential") and not ends
 
     def average_decay(self, step: int) -> float:
-        """Of an exponential average it grows as n / (9 + n) up to its value, so that a short run does not average in
-        its random start. Of stochastic weight averaging it is 1 but for the ends of epochs: the plain mean of these."""
+        """Decay of the average. An exponential one's grows as n / (9 + n) up to its value, so that a short run does not
+        average in its random start. Of stochastic weight averaging it is 1 but for the ends of epochs: the plain mean
+        of these."""
         stage_two, epoch = self.recipe.stage_two, self.epoch_of(step)
         if stage_two is not None and stage_two.average and epoch > stage_two.after_epoch:
             averaged = epoch - stage_two.after_epoch  # the ends of epochs, this one included
@@ -156,7 +157,7 @@ def _fraction_of_peak(schedule: ScheduleRecipe, done: float, epoch: int, plateau
 
 @dataclass
 class Improvement:
-    """What the validations so far say: whether to lower the rate, whether to stop. Small, and JSON can hold it."""
+    """Verdict of the validations so far: whether to lower the rate, whether to stop. Small, and JSON can hold it."""
 
     best: float = math.inf
     stale: int = 0

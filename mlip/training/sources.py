@@ -1,4 +1,4 @@
-"""What an epoch consists of: training frames by store, functional or dimensionality, each with its weight, and what is
+"""Sources of an epoch: training frames by store, functional or dimensionality, each with its weight, and what is
 replayed beside them."""
 
 from collections.abc import Hashable, Sequence
@@ -18,11 +18,11 @@ class Epoch(NamedTuple):
     sources: dict[Hashable, Source]
     """By their names."""
     n_frames: int
-    """Of all of them together."""
+    """Number of frames of all sources together."""
 
 
 def epoch_of(recipe: DataRecipe, store: Store, data: TrainingData | ReplayingData) -> Epoch:
-    """What an epoch consists of: each training frame once, if the recipe has neither weights nor replay.
+    """Frames of an epoch: each training frame once, if the recipe has neither weights nor replay.
 
     Args:
         store: of the recipe's stores, one behind the other.

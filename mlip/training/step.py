@@ -32,7 +32,7 @@ class TrainState(NamedTuple):
 
 
 class StepReport(NamedTuple):
-    """What a step says; equal on all devices but for `structure_losses`."""
+    """Report of a step; equal on all devices but for `structure_losses`."""
 
     loss: Float[Array, ""]
     terms: dict[str, Sums]
@@ -41,7 +41,7 @@ class StepReport(NamedTuple):
     finite: Bool[Array, ""]
     """False: the step was skipped."""
     structure_losses: Float[Array, "... g"]
-    """What each structure of this device added to the loss."""
+    """Contribution of each structure of this device to the loss."""
 
 
 def initial_state(params: PyTree, train: TrainRecipe) -> TrainState:

@@ -49,7 +49,7 @@ class SweepRun:
 
 @dataclass(frozen=True)
 class SweepResult:
-    """What came of a run: the validation of its exported model, or why there is none."""
+    """Outcome of a run: the validation of its exported model, or why there is none."""
 
     values: dict[str, Any]
     validation: dict[str, float]
@@ -121,7 +121,7 @@ def _results(runs: Sequence[SweepRun], cluster: str | None) -> Iterator[SweepRes
 
 
 def _result_of(future: "Future", run: SweepRun) -> SweepResult | None:
-    """What came of a run on a worker; None where every worker died that had it.
+    """Outcome of a run on a worker; None where every worker died that had it.
 
     Raises:
         MlipError: the scheduler is gone.

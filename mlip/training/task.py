@@ -1,4 +1,4 @@
-"""What a run learns, as the loop, the step, the schedule and the monitor see it: none of them asks what kind it is.
+"""The task of a run, as the loop, the step, the schedule and the monitor see it: none of them asks what kind it is.
 
 Another kind of target is a subclass of `Task` in a room of its own, and a line in `tasks.py`.
 """
@@ -30,7 +30,7 @@ from mlip.training.terms import Counts, Terms
 
 
 class TrainingData(Protocol):
-    """What a run learns from; indices are those of its store's frames."""
+    """Data that a run learns from; indices are those of its store's frames."""
 
     train: Int[np.ndarray, " k"]
     validation: Int[np.ndarray, " v"]
@@ -53,7 +53,7 @@ class TrainingData(Protocol):
 
 
 class ReplayingData(TrainingData, Protocol):
-    """Of a task whose recipes may have `data.replay`."""
+    """Data of a task whose recipes may have `data.replay`."""
 
     replayed: Int[np.ndarray, " r"]
     """Some of these come along in each epoch, as the recipe says."""
@@ -64,7 +64,7 @@ class Metadata(Protocol):
 
 
 class TrainedModel(Protocol):
-    """What a run leaves behind, and may start from: a network with its parameters and metadata."""
+    """The model that a run leaves behind, or starts from: a network with its parameters and metadata."""
 
     config: BaseModel
     params: PyTree
@@ -90,7 +90,7 @@ class Task(ABC):
     noun: ClassVar[str]
     """For what a run leaves behind."""
     file_name: ClassVar[str]
-    """Of it in the run folder."""
+    """Name of the exported model's file in the run folder."""
     load: ClassVar[Callable[[Path], TrainedModel]]
 
     @cached_property
@@ -109,15 +109,15 @@ class Task(ABC):
 
     @abstractmethod
     def weights(self, stage: int) -> dict[str, float]:
-        """Of each term of the loss in stage 1 or 2."""
+        """Weight of each term of the loss in stage 1 or 2."""
 
     @abstractmethod
     def initial_params(self) -> PyTree:
-        """Of an untrained network, by the recipe's seed."""
+        """Parameters of an untrained network, by the recipe's seed."""
 
     @abstractmethod
     def open_data(self, store: Store, start: TrainedModel | None, folder: RunFolder | None) -> TrainingData:
-        """What to learn from, on the scale to learn it on.
+        """Data to learn from, on the scale to learn them on.
 
         Args:
             store: the recipe's; a replayed one follows it.
@@ -130,7 +130,7 @@ class Task(ABC):
 
     @abstractmethod
     def labels(self, store: Store, data: TrainingData) -> Labels:
-        """What the network learns of each frame of the store."""
+        """Labels that the network learns of each frame of the store."""
 
     def graphs(self, store: Store, data: TrainingData) -> LabeledGraphs:
         """Frames of the store as the network reads them, with the labels that it learns."""
@@ -169,7 +169,7 @@ class Task(ABC):
         return None
 
     def starting_model(self) -> TrainedModel | None:
-        """What `init_from` names.
+        """The model that `init_from` names.
 
         Raises:
             MlipError: its network is not the recipe's.

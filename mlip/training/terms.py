@@ -18,7 +18,7 @@ class Term(NamedTuple):
     """One term of the loss over a batch."""
 
     penalty: Float[Array, " g"]
-    """Of each structure: the sum over its labels, in the unit of the loss."""
+    """Penalty of each structure: the sum over its labels, in the unit of the loss."""
     absolute_error: Float[Array, ""]
     """Sum of |prediction - label|, in the unit of the quantity: eV/atom, eV/A, GPa, ..."""
 
@@ -30,7 +30,7 @@ Counts = dict[str, Float[Array, ""]]
 
 
 class Sums(NamedTuple):
-    """Of one term: scalars that add up over batches and devices."""
+    """Sums of one term: scalars that add up over batches and devices."""
 
     penalty: Float[Array, ""]
     absolute_error: Float[Array, ""]
@@ -38,7 +38,7 @@ class Sums(NamedTuple):
 
 
 def structure_losses(terms: Terms, counts: Counts, weights: Mapping[str, float | Array]) -> Float[Array, " g"]:
-    """What each structure adds to the loss: the sum over the terms of weight * its penalty / count.
+    """Contribution of each structure to the loss: the sum over the terms of weight * its penalty / count.
 
     Args:
         counts: of the whole batch, all devices together: the losses of all their structures add up to its loss.

@@ -31,9 +31,9 @@ class Dataset:
     """The frames of a run; indices are those of its store."""
 
     statistics: dict[str, Statistics]
-    """Of the training split, for each head of the model; what is replayed is left out."""
+    """Statistics of the training split for each head of the model; replayed frames are left out."""
     heads: dict[str, Head]
-    """What a potential needs to know of each head: energy scales."""
+    """Energy scales of each head, as a potential has them."""
     head_of_material: Int[np.ndarray, " m"] | None
     """Place of each material's head among them; None if there is one only."""
     train: Int[np.ndarray, " k"]
@@ -44,7 +44,7 @@ class Dataset:
     functionals: dict[str, int]
     """Functional -> number of materials, in the whole store."""
     replayed: Int[np.ndarray, " r"] = field(default_factory=lambda: np.empty(0, np.int64))
-    """Of another store, behind the first: what the potential may learn again, to forget less."""
+    """Frames of another store, behind the first, that the potential learns again to forget less."""
     notes: tuple[str, ...] = ()
     """Lines about where energy scales are from."""
 
@@ -210,7 +210,7 @@ def head_of_each_material(store: Store, heads: Sequence[str], functionals: Itera
 
 
 def _statistics(store: Store, functional_of: dict[str, str | None], remembered: Path | None) -> dict[str, Statistics]:
-    """Of the training frames of each head; the file has a line for each."""
+    """Statistics of the training frames of each head; the file has a line for each."""
     if remembered is not None and remembered.exists():
         lines = remembered.read_text().splitlines()
         return {head: Statistics.from_json(line) for head, line in zip(functional_of, lines, strict=True)}

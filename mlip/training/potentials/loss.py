@@ -21,7 +21,7 @@ QUANTITIES = (
 """Terms in eV/atom, eV/A and GPa; records in meV/atom, eV/A and GPa."""
 
 _OF_NINE = (2 / 3, 2 / 3, 2 / 3, 4 / 3, 4 / 3, 4 / 3)
-"""What a component xx yy zz yz xz xy counts for, so that the mean over six is that over the tensor's nine, as in the
+"""Factors of the components xx yy zz yz xz xy, so that the mean over six is that over the tensor's nine, as in the
 losses of M3GNet, matgl and MACE: squared errors then do not depend on the axes."""
 
 

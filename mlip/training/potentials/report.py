@@ -1,4 +1,4 @@
-"""What the report of a run says of its potential: errors beside trivial predictors, parity charts, histograms, errors
+"""The section on the potential in a run's report: errors beside trivial predictors, parity charts, histograms, errors
 of each element on the periodic table, and the worst materials.
 """
 

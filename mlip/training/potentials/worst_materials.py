@@ -63,7 +63,7 @@ def _worst(splits: Sequence[SplitErrors], errors: Sequence[np.ndarray]) -> list[
 
 
 def _card(bad: _Bad) -> str:
-    """What a frame is, its errors, its structure."""
+    """Card of a frame: its name, its errors, its structure."""
     item, split, place = bad.item, bad.split, bad.place
     frame = item.frame
     errors = (

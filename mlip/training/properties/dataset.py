@@ -34,7 +34,7 @@ class PropertyDataset:
     mean: float
     std: float
     values: Float[np.ndarray, " f"]
-    """Of each frame of the store; NaN of those that are not used."""
+    """Property of each frame of the store; NaN for those that are not used."""
     train: Int[np.ndarray, " k"]
     validation: Int[np.ndarray, " v"]
     """May be empty."""
@@ -53,7 +53,7 @@ class PropertyDataset:
 
     @cached_property
     def normalised(self) -> Float[np.ndarray, " f"]:
-        """What the network learns, of each frame."""
+        """Normalized property of each frame: what the network learns."""
         return (self.values - self.mean) / self.std
 
     def describe(self) -> str:
@@ -174,7 +174,7 @@ def _origin(recipe: Recipe, start: PropertyModel | None) -> tuple[str, ...]:
 
 
 def _elements(recipe: Recipe, formulas: dict[int, str], train: list[int], start: PropertyModel | None) -> list[str]:
-    """That predictions can be made for, by atomic number."""
+    """Symbols of the elements that predictions can be made for, by atomic number."""
     found = set().union(*(Formula(formulas[frame]).count() for frame in train))
     if recipe.property.element_vectors is not None:
         given = set(read_element_vectors(recipe.property.element_vectors))

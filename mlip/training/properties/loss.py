@@ -19,7 +19,7 @@ ROBUST: tuple[PropertyLoss, ...] = ("robust_mae", "robust_mse")
 def property_penalty(
     outputs: Float[Array, "c 2"], targets: Float[Array, " c"], kind: PropertyLoss
 ) -> Float[Array, " c"]:
-    """What each crystal adds to the loss, which is their mean."""
+    """Contribution of each crystal to the loss, which is their mean."""
     error, log_sigma = outputs[:, 0] - targets, outputs[:, 1]
     match kind:
         case "mae":

@@ -1,4 +1,4 @@
-"""What the report of a run says of its property model: errors beside a constant, parity, histogram, elements, the worst
+"""The section on the property model in a run's report: errors beside a constant, parity, histogram, elements, the worst
 materials."""
 
 import html

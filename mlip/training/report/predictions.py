@@ -1,4 +1,4 @@
-"""What the report of a run says of its model's predictions, and the charts that it says it with."""
+"""Predictions in a run's report, and their charts."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from mlip.report.chart import Series, chart
 COLOURS = {"training": 0, "validation": 1, "test": 2}
 """Places in the page's palette, the same on all charts of a run's report."""
 POINTS = 1500
-"""Of a parity chart, of each split."""
+"""Points of each split in a parity chart."""
 PARITY_NOTE = f"At most {POINTS:,} points of each split are drawn, evenly chosen. Point at one to see whose it is."
 
 _BINS = 60
@@ -35,7 +35,7 @@ class PredictionReport:
 def points(
     split: str, labels: Float[np.ndarray, " k"], predicted: Float[np.ndarray, " k"], names: Sequence[str]
 ) -> Series:
-    """Of a parity chart, evenly chosen; `names` tell whose each one is."""
+    """Points of a parity chart, evenly chosen; `names` tell whose each one is."""
     chosen = np.linspace(0, len(labels) - 1, min(len(labels), POINTS)).round().astype(int)
     notes = [names[k] for k in chosen]
     return Series(split, labels[chosen], predicted[chosen], "dots", COLOURS[split], notes)
@@ -49,7 +49,7 @@ def parity_chart(series: Sequence[Series], label: str, caption: str) -> str:
 
 
 def histogram(errors: Mapping[str, Float[np.ndarray, " k"]], label: str, caption: str) -> str:
-    """Of each split's errors: predicted minus reference."""
+    """Histogram of each split's errors: predicted minus reference."""
     bins = Bins.around_zero(errors.values(), _BINS)
     series = [Series(name, bins.middles, bins.shares(values), "bars", COLOURS[name]) for name, values in errors.items()]
     highest = max(one.y.max() for one in series)

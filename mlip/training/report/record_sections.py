@@ -28,7 +28,7 @@ _HEALTH: Curves = {
 
 
 def summary_section(run: RunRecords) -> str:
-    """What was trained, on what, and how far it came."""
+    """Summary of what was trained, on what, and how far it came."""
     recipe, train = run.recipe, run.recipe.train
     known = {
         "model": recipe.model.model,

@@ -1,4 +1,4 @@
-"""What a run folder tells of its run: recipe, measured records, skipped steps, hard examples, the model."""
+"""Records in a run folder: recipe, measured records, skipped steps, hard examples, the model."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -20,7 +20,7 @@ Record = dict[str, Any]
 
 @dataclass(frozen=True)
 class RunRecords:
-    """Of the run in `folder`, finished or not."""
+    """Records of the run in `folder`, finished or not."""
 
     folder: RunFolder
 
