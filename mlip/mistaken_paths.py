@@ -11,7 +11,8 @@ _URL = re.compile(r"([a-z][a-z0-9+.-]+):/{1,2}(?=\w)", re.IGNORECASE)
 
 _CONVERTIBLE = "models of M3GNet, matgl, mace-torch and CGAT can be read: mlip convert SOURCE OUT.safetensors"
 _CHECKPOINTS = (".pt", ".pth", ".model", ".ckpt", ".npz", ".index")
-_UNREADABLE = {".nqx": "nequix", ".eqx": "equinox"}
+UNREADABLE = {".nqx": "nequix", ".eqx": "equinox"}
+"""Endings of models that no converter reads, and their codes."""
 _IN_CHECKPOINT_FOLDERS = ("*.index", "model.json", "m3gnet.json", "*.pt", "*.pth", "*.ckpt", "*.model")
 _EXPORTED = ("potential.safetensors", "model.safetensors")
 """Models that runs leave in their folders."""
@@ -32,8 +33,8 @@ def mistaken(path: Path) -> MlipError | None:
         return MlipError("is a store, not a potential", where=where, fix=f"look at it: mlip data info {path}")
     if kind in (".yaml", ".yml"):
         return MlipError("is a recipe, not a potential", where=where, fix=f"train by it: mlip train {path}")
-    if kind in _UNREADABLE:
-        return MlipError(f"is a model of {_UNREADABLE[kind]}, which no converter reads", where=where, fix=_CONVERTIBLE)
+    if kind in UNREADABLE:
+        return MlipError(f"is a model of {UNREADABLE[kind]}, which no converter reads", where=where, fix=_CONVERTIBLE)
     if kind in _CHECKPOINTS:
         return _checkpoint(path, "a checkpoint of another code")
     return None

@@ -9,6 +9,7 @@ from pathlib import Path
 from mlip import __version__
 from mlip.cache import cache_folder
 from mlip.errors import MlipError
+from mlip.mistaken_paths import UNREADABLE, mistaken
 from mlip.pretrained.conversion import convert
 from mlip.pretrained.entry import Entry
 from mlip.pretrained.obtaining import (
@@ -126,11 +127,7 @@ def _address(url: str) -> Path:
     for entry in known().values():
         if any(_same_address(url, known_url) for file in entry.source.files for known_url in file.urls):
             return obtain(entry.name)
-    raise MlipError(
-        "is an address of no potential that is known by name",
-        where=url,
-        fix="download it, then: mlip convert FILE OUT.safetensors",
-    )
+    raise mistaken(Path(url))
 
 
 def _same_address(first: str, second: str) -> bool:
@@ -147,6 +144,8 @@ def _checkpoint_file(path: Path) -> Path:
     if entry is not None:
         check_readable(entry)
         return _converted_once(entry, path)
+    if path.suffix.lower() in UNREADABLE:
+        raise mistaken(path)
     trust = " --trust-pickle, if you trust its maker" if path.suffix.lower() in _PICKLES else ""
     raise MlipError(
         "is a checkpoint of another code, whose checksum is not one of those that mlip knows",

@@ -132,7 +132,7 @@ def test_an_address_that_is_registered_is_the_potential_of_that_name(cache, conv
 
 @pytest.mark.parametrize("url", ["https://a.b/their.model", "http://a.b/c", "ftp://a.b/c", "file:///etc/passwd"])
 def test_any_other_address_says_what_to_do(cache, url):
-    with pytest.raises(MlipError, match=r"is an address of no potential .*download it, then: mlip convert"):
+    with pytest.raises(MlipError, match=r"is a URL, not a file \(fetch it: curl"):
         resolve(url)
 
 
