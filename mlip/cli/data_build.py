@@ -59,7 +59,7 @@ def build(
             "stress=..., virial=... (= -stress x volume), magmoms=..."
         ),
     ] = None,
-    force: Annotated[bool, typer.Option("--force", help="Replace a store file that exists.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace a file that exists and is no store.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of tables.")] = False,
 ) -> None:
     """Read relaxation paths, sub-sample, filter and split them, and write a store.
@@ -78,7 +78,7 @@ def build(
     from mlip.output_paths import check_new
 
     if is_store_file(out):
-        check_new(out, force=force)
+        check_new(out, force=force or _is_whole_store(out))
     settings = BuildSettings(
         subsample, per_atom, outliers, _fractions(split), seed, functional, dimensionality, parsed_keys(keys)
     )
@@ -102,6 +102,19 @@ def _tell_failed(out: Path, report: "BuildReport", to_stderr: bool) -> None:
     n_failed = sum(report.failed_sources.values())
     line = f"built, but {n_failed} of {report.sources} sources failed ({reasons}); see {_list_of(out, 'skipped')}"
     print(line, file=sys.stderr if to_stderr else None)
+
+
+def _is_whole_store(path: Path) -> bool:
+    """Whether a file is what an earlier build has made: it is made again from sources, whole or not at all."""
+    from mlip.data.store import Store
+
+    if not path.is_file():
+        return False
+    try:
+        with Store(path):
+            return True
+    except MlipError:
+        return False
 
 
 def _fractions(text: str) -> tuple[float, ...]:

@@ -50,8 +50,8 @@ def arguments(store, potential, tmp_path):
     copper = tmp_path / "copper.extxyz"
     copper.write_text('1\nLattice="3.6 0 0 0 3.6 0 0 0 3.6" Properties=species:S:1:pos:R:3 pbc="T T T"\nCu 0 0 0\n')
     return {
-        "build": ("build", source, "--functional", "PBE", "--workers", 1, "--out", tmp_path / "out.h5"),
-        "hdf5": ("build", source, "--functional", "PBE", "--workers", 1, "--out", tmp_path / "out.hdf5"),
+        "build": ("build", source, "--workers", 1, "--out", tmp_path / "out.h5"),
+        "hdf5": ("build", source, "--workers", 1, "--out", tmp_path / "out.hdf5"),
         "export": ("export", store, tmp_path / "out.extxyz"),
         "relabel": ("relabel", potential, store, "--out", tmp_path / "out.h5"),
         "label": (
@@ -75,6 +75,14 @@ def test_what_exists_is_replaced_by_force_only(arguments, command):
     done = run(*words, "--force")
     assert done.exit_code == 0, (done.output, done.exception)
     assert out.read_bytes() != b"somebody's work"
+
+
+def test_a_store_that_was_built_is_built_again(arguments):
+    words = arguments["build"]
+    first, again = run(*words), run(*words, "--split", "1,0,0")
+    assert (first.exit_code, again.exit_code) == (0, 0)
+    with mlip.Store(words[-1]) as store:
+        assert {material.split for material in store.materials()} == {"train"}
 
 
 def test_labelling_goes_on_with_its_own_output(arguments):
