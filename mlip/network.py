@@ -226,7 +226,7 @@ class TrainedNetwork(ABC):
             config = parse_config(header["config"])
             metadata = cls.metadata_class.model_validate(header["metadata"])
         except (KeyError, ValidationError) as error:
-            raise MlipError(f"holds no {cls.noun}: {str(error).splitlines()[0]}", where=where) from None
+            raise MlipError(f"damaged header, holds no {cls.noun}: {str(error).splitlines()[0]}", where=where) from None
         check_parameters(config, params, where)
         return cls(config, params, metadata)
 

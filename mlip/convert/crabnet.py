@@ -5,6 +5,7 @@ twice: it is taken from there, as the original evaluates it in single precision 
 """
 
 import re
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,8 @@ _NEEDED = (
     "output_nn.fcs.0.weight",
 )
 _HEADS = 4
+_LARGEST_PICKLE = 1 << 22
+"""Bytes that are looked through for a name; arrays are stored beside the pickle."""
 _SCALES = {"emb_scaler": "element_scale", "pos_scaler": "scale", "pos_scaler_log": "log_scale"}
 _LAYERS = {"self_attn.out_proj": "heard", "linear1": "hidden", "linear2": "change"}
 _NORMS = {"norm1": "norm_attention", "norm2": "norm_change"}
@@ -39,11 +42,20 @@ _NORMS = {"norm1": "norm_attention", "norm2": "norm_change"}
 
 def recognises(source: Path) -> bool:
     if source.suffix == ".pth":
-        return source.is_file()
+        return _names_the_landmark(source)
     if not source.name.endswith("_weights.npz"):
         return False
     with np.load(source, allow_pickle=False) as archive:
         return _LANDMARK in archive.files
+
+
+def _names_the_landmark(source: Path) -> bool:
+    """Whether a file of PyTorch speaks of CrabNet's layers; nothing in it is unpickled."""
+    if not zipfile.is_zipfile(source):
+        return False
+    with zipfile.ZipFile(source) as archive:
+        pickles = [member for member in archive.infolist() if member.filename.endswith("data.pkl")]
+        return any(_LANDMARK.encode() in archive.open(member).read(_LARGEST_PICKLE) for member in pickles)
 
 
 def read(source: Path, options: ReadOptions) -> PropertyModel:

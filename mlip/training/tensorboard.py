@@ -24,7 +24,8 @@ class EventFile:
 
     def __init__(self, folder: Path, first_step: int):
         folder.mkdir(parents=True, exist_ok=True)
-        self._writer = EventsWriter(str(folder / "events"), f".{os.getpid()}")
+        # Its own names tell seconds, in which two may begin.
+        self._writer = EventsWriter(str(folder / "events"), f".{os.getpid()}.{time.time_ns()}")
         self._flushed = time.monotonic()
         self._add(Event(step=first_step, session_log=SessionLog(status=SessionLog.START)))
 

@@ -28,7 +28,7 @@ def mlip(*arguments) -> subprocess.CompletedProcess:
 def relax_here(capsys, potential, *files, out, **options) -> tuple[int, str]:
     """Exit status and output of the command in this process, which has compiled already."""
     try:
-        relax(potential, list(files), out, **options)
+        relax([potential, *files], out, **options)
     except typer.Exit as end:
         return end.exit_code, capsys.readouterr().out
     return 0, capsys.readouterr().out

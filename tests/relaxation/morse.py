@@ -11,6 +11,7 @@ from ase.data import chemical_symbols, covalent_radii
 from flax import linen as nn
 from pydantic import BaseModel, ConfigDict
 
+from mlip.graph.radius_graph import RadiusGraph
 from mlip.potential import Potential, PotentialMetadata
 
 WELL_DEPTH = 0.4
@@ -22,6 +23,10 @@ class MorseConfig(BaseModel):
     model: str = "morse"
     cutoff: float = 5.0
     known_numbers: tuple[int, ...] = tuple(range(1, 95))
+
+    @property
+    def inputs(self) -> RadiusGraph:
+        return RadiusGraph(self.cutoff)
 
 
 class Morse(nn.Module):

@@ -114,7 +114,8 @@ def test_programs_of_several_threads_wait_until_all_of_them_fit(monkeypatch):
             running.remove(n_bytes)
 
     with ThreadPoolExecutor(8) as pool:
-        list(pool.map(run, [4.0] * 12 + [30.0]))  # the last fits nowhere beside others, so that it runs alone
+        list(pool.map(run, [4.0] * 12))
+        list(pool.map(run, [30.0]))  # fits nowhere beside others, and may run alone
     assert len(most) == 13
     assert sorted(most)[-2:] == [8.0, 30.0]
 

@@ -36,9 +36,9 @@ from mlip.training.step import make_train_step
 from mlip.training.tasks import task_of
 
 path, out, coordinator, count, index, *overrides = sys.argv[1:]
-set_up_jax()
 recipe = load_recipe(path, ["train.clip_norm=null", *overrides])
 with processes.joined(coordinator, int(count), int(index)), Store(recipe.data.store) as store:
+    set_up_jax()
     data = open_dataset(store)
     task = task_of(recipe)
     batch, _ = next(training_batches(task, store, data, epoch_of(recipe.data, store, data)))

@@ -101,7 +101,11 @@ def trained(recipe):
 
 def crystals(store, *splits) -> tuple[list[Atoms], np.ndarray, list[str]]:
     with Store(store) as opened:
-        chosen = [m for m in opened.materials() if m.split in splits and abs(m.properties.get("e_form", 9)) < 2]
+        chosen = [
+            m
+            for m in opened.materials()
+            if m.split in splits and abs(m.properties.get("e_form", 9)) < 2 and not m.why_not_relaxed
+        ]
         frames = [opened.relaxed_frame(material) for material in chosen]
     atoms = [Atoms(f.numbers, f.positions, cell=f.cell, pbc=f.pbc) for f in frames]
     return atoms, np.array([m.properties["e_form"] for m in chosen]), [m.formula for m in chosen]
