@@ -172,7 +172,11 @@ def test_on_a_cluster_the_same_candidates_are_kept(recipe, undisturbed, tmp_path
     pytest.importorskip("distributed")
     elsewhere = into(recipe, tmp_path / "cluster")
     summary = run_round(elsewhere, cluster="local:2", progress=False)
-    assert listed(elsewhere) == listed(recipe)
+    ours, theirs = listed(elsewhere), listed(recipe)
+    distance = "predicted_e_above_hull"  # sums of float32 depend on the number of threads, in the last digit written
+    for one, other in zip(ours, theirs, strict=True):
+        assert float(one.pop(distance)) == pytest.approx(float(other.pop(distance)), abs=2e-6)
+    assert ours == theirs
     for count in ("predicted", "relaxations", "written"):
         assert summary[count] == undisturbed[count]
     assert (elsewhere.out / "histogram.csv").read_bytes() == (recipe.out / "histogram.csv").read_bytes()
