@@ -5,7 +5,6 @@ is.
 shells (CGAT). `ElementList`: the composition (CrabNet). Another kind is one class in a file of this room.
 """
 
-from collections.abc import Sequence
 from typing import Protocol
 
 import jraph
@@ -27,18 +26,6 @@ class ModelInputs(Protocol):
 
     def example(self) -> jraph.GraphsTuple:
         """A small padded batch: what parameters are initialized with."""
-
-
-def all_sound(graphs: Sequence[jraph.GraphsTuple | MlipError]) -> list[jraph.GraphsTuple]:
-    """The graphs, if every structure has one.
-
-    Raises:
-        MlipError: the first fault, with the structure's place in the list.
-    """
-    for index, graph in enumerate(graphs):
-        if isinstance(graph, MlipError):
-            raise MlipError(graph.what, where=f"structure {index}", fix=graph.fix)
-    return list(graphs)
 
 
 def check_numbers(numbers: np.ndarray) -> None:
