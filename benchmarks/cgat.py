@@ -34,11 +34,11 @@ TOLERANCE = 1e-3
 """Of outputs, in standard deviations of them, between single-precision programs."""
 HEAVIEST = 94
 
-FACE_CENTRED = [[0, 1, 1], [1, 0, 1], [1, 1, 0]]
+FACE_CENTERD = [[0, 1, 1], [1, 0, 1], [1, 1, 0]]
 OXYGENS = [[0.5, 0.5, 0], [0.5, 0, 0.5], [0, 0.5, 0.5]]
 PROTOTYPES = {
-    "rock salt": ("NaCl", [[0, 0, 0], [0.5, 0.5, 0.5]], 2.8 * np.array(FACE_CENTRED)),
-    "half-Heusler": ("LiAlSi", [[0, 0, 0], [0.25] * 3, [0.5] * 3], 3.0 * np.array(FACE_CENTRED)),
+    "rock salt": ("NaCl", [[0, 0, 0], [0.5, 0.5, 0.5]], 2.8 * np.array(FACE_CENTERD)),
+    "half-Heusler": ("LiAlSi", [[0, 0, 0], [0.25] * 3, [0.5] * 3], 3.0 * np.array(FACE_CENTERD)),
     "perovskite": ("SrTiO3", [[0, 0, 0], [0.5, 0.5, 0.5], *OXYGENS], 3.9 * np.eye(3)),
 }
 """Formula, fractional positions, cell in A."""
@@ -70,8 +70,8 @@ def write_original_batch(crystals: list[Atoms], vectors: np.ndarray, path: Path)
     np.savez(
         path,
         x=vectors[atoms.ravel()],
-        centre=(offsets + np.repeat(np.arange(n), 24)).ravel(),
-        neighbour=(offsets + near.neighbors.ravel()).ravel(),
+        center=(offsets + np.repeat(np.arange(n), 24)).ravel(),
+        neighbor=(offsets + near.neighbors.ravel()).ravel(),
         shell=np.tile(near.shells.ravel(), c).astype(np.int64),
         crystal_of_atom=np.repeat(np.arange(c), n),
         vectors=vectors[elements.ravel()],

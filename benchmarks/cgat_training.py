@@ -119,7 +119,7 @@ def trained(store: Path, target: str, out: Path, epochs: int, *overrides: str) -
     return PropertyModel.load(exported)
 
 
-class Labelled(NamedTuple):
+class Labeled(NamedTuple):
     """A split's structures, their elements' fractions and labels an atom."""
 
     frames: list[Frame]
@@ -127,25 +127,25 @@ class Labelled(NamedTuple):
     labels: np.ndarray
 
 
-def labelled(path: Path, split: str, target: str) -> Labelled:
+def labeled(path: Path, split: str, target: str) -> Labeled:
     with Store(path) as store:
         found = [m for m in store.materials() if m.split == split and m.relaxed is not None]
         frames = [store.relaxed_frame(material) for material in found]
     sizes = [len(frame.numbers) if target == "volume" else 1 for frame in frames]
     labels = [material.properties[target] / size for material, size in zip(found, sizes, strict=True)]
     fractions = np.array([np.bincount(f.numbers, minlength=119) / len(f.numbers) for f in frames])
-    return Labelled(frames, fractions, np.array(labels))
+    return Labeled(frames, fractions, np.array(labels))
 
 
-def linear_error(train: Labelled, validation: Labelled, test: Labelled) -> float:
+def linear_error(train: Labeled, validation: Labeled, test: Labeled) -> float:
     """MAE of the best of some ridge regressions on the elements' fractions."""
 
-    def predict(strength: float, of: Labelled) -> np.ndarray:
+    def predict(strength: float, of: Labeled) -> np.ndarray:
         x, mean = train.fractions, train.labels.mean()
         weights = np.linalg.solve(x.T @ x + strength * np.eye(x.shape[1]), x.T @ (train.labels - mean))
         return mean + of.fractions @ weights
 
-    def error(strength: float, of: Labelled) -> float:
+    def error(strength: float, of: Labeled) -> float:
         return float(np.abs(predict(strength, of) - of.labels).mean())
 
     return error(min(np.logspace(-4, 2, 13), key=lambda strength: error(strength, validation)), test)
@@ -153,10 +153,10 @@ def linear_error(train: Labelled, validation: Labelled, test: Labelled) -> float
 
 def errors(store: Path, target: str, model: PropertyModel) -> dict[str, float]:
     """Mean absolute errors on the test split, of what the model knows the elements of."""
-    train_set, validation, test = (labelled(store, split, target) for split in ("train", "val", "test"))
+    train_set, validation, test = (labeled(store, split, target) for split in ("train", "val", "test"))
     known = {atomic_numbers[element] for element in model.elements}
     kept = [k for k, frame in enumerate(test.frames) if known.issuperset(frame.numbers)]
-    test = Labelled([test.frames[k] for k in kept], test.fractions[kept], test.labels[kept])
+    test = Labeled([test.frames[k] for k in kept], test.fractions[kept], test.labels[kept])
     return {
         "structures": len(test.frames),
         "mean": float(np.abs(train_set.labels.mean() - test.labels).mean()),

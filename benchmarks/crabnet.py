@@ -76,7 +76,7 @@ def measure(table: Path, sides: dict[str, Side], folder: Path, options) -> dict[
         outcomes = race(takers, options.repeats, options.seconds, objection_to(quantity))
         record["times"][task] = {name: outcome.as_dict() for name, outcome in outcomes.items()}
         if all("median_ms" in times for times in record["times"][task].values()):
-            ratios = np.divide(outcomes[PEER].seconds, outcomes[OURS].seconds)  # of neighbouring turns
+            ratios = np.divide(outcomes[PEER].seconds, outcomes[OURS].seconds)  # of neighboring turns
             record["times_faster"][task] = round(float(np.median(ratios)), 2)
     alone = race({OURS: Contestant(sides[OURS], "screen", batch)}, options.repeats, options.seconds)[OURS]
     record["times"]["screen"] = alone.as_dict()

@@ -40,7 +40,7 @@ def read_table() -> list[dict[str, str]]:
 
 
 def conventional_cell(material: str, structure: str, a: float) -> Atoms:
-    """The conventional cubic cell. ABX3 perovskites: A in the corners, B in the centre, X on the faces."""
+    """The conventional cubic cell. ABX3 perovskites: A in the corners, B in the center, X on the faces."""
     if structure != "perovskite":
         return bulk(material, structure, a=a, cubic=True)
     large, small, anion = Formula(material).count()

@@ -4,8 +4,8 @@
 
 Crystals are ALEXANDRIA's where the file is given, each several times with displaced atoms; otherwise random ones
 of like sizes. Goal: 8,000 frames/s on 2 cores at 5 A, less than 10 % padding. Then, on one core: what single frames
-cost of a store that is kept in memory; what shuffling in blocks of neighbours saves of one too large for that, out of
-the file cache; and what neighbour lists would cost that are read from the store instead of computed.
+cost of a store that is kept in memory; what shuffling in blocks of neighbors saves of one too large for that, out of
+the file cache; and what neighbor lists would cost that are read from the store instead of computed.
 """
 
 import argparse
@@ -164,7 +164,7 @@ def measure_block(store: Store, block: int, rounds: int) -> dict:
 
 
 class ListsOnDisk:
-    """Neighbour lists of a store's frames in HDF5: counts by atom, senders, shifts, filtered as the store is."""
+    """Neighbor lists of a store's frames in HDF5: counts by atom, senders, shifts, filtered as the store is."""
 
     def __init__(self, path: Path, store: Store, n_frames: int):
         self.file = h5py.File(path, "w", libver=("v110", "v110"))
@@ -188,7 +188,7 @@ class ListsOnDisk:
         self.n_frames, self.n_bytes = n_frames, path.stat().st_size
 
     def read(self, window: np.ndarray) -> None:
-        """Lists of frames, some of them neighbours in the store: as `Store.gather` does, a read a run."""
+        """Lists of frames, some of them neighbors in the store: as `Store.gather` does, a read a run."""
         window = np.sort(window)
         for run in np.split(window, np.flatnonzero(np.diff(window) > 1) + 1):
             atoms = slice(self.atoms[run[0]], self.atoms[run[-1] + 1])
@@ -204,7 +204,7 @@ def _structures(store: Store, indices: np.ndarray) -> Structures:
 
 
 def measure_lists(folder: Path, store: Store, rounds: int) -> dict:
-    """Neighbour lists computed, and read in the loader's blocks."""
+    """Neighbor lists computed, and read in the loader's blocks."""
     lists = ListsOnDisk(folder / "lists.h5", store, min(store.n_frames, 50_000))
     order = EpochOrder([Source(np.arange(lists.n_frames), 1.0)], seed=0, block=BLOCK)
     windows = [order.frames(k, np.arange(WINDOW)) for k in range(rounds + 2)]
@@ -251,7 +251,7 @@ def main() -> None:
         store = reopened(store, 0)
         report |= {
             "too_large_to_be_kept_on_one_core": [measure_block(store, n, options.rounds) for n in options.blocks],
-            "neighbour_lists_on_one_core": measure_lists(Path(folder), store, options.rounds),
+            "neighbor_lists_on_one_core": measure_lists(Path(folder), store, options.rounds),
         }
     print(json.dumps(report, indent=2))
     if options.out:

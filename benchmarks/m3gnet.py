@@ -17,7 +17,7 @@ The peers' environments (Python 3.11; each line is a virtual environment of its 
 
 What is timed, each side strictly alternating with the others in one run:
   cells     energy, forces and stress of one cell through the ASE calculator, a step of a vibration per call, the
-            graph included. Ours with the default skin, and with skin 0, a new neighbour list at every step.
+            graph included. Ours with the default skin, and with skin 0, a new neighbor list at every step.
   predict   a batch of crystals from atoms to results, graphs included
   model     the same batch, its graphs ready
   training  a step on a batch: loss of energies, forces and stresses (1, 1, 0.1; MSE; GPa), its gradient, Adam
@@ -128,9 +128,9 @@ def start_sides(stack: ExitStack, options: argparse.Namespace, threads: int, log
 
     ours = {"m3gnet": start("mlip m3gnet", sys.executable, "mlip_side.py", options.weights)}
     if options.matgl_weights:
-        # matgl >= 3 sums messages at the centre whatever direction its weights were trained for.
-        centre = json.dumps({"aggregate": "centre"})
-        ours["matgl"] = start("mlip matgl", sys.executable, "mlip_side.py", options.matgl_weights, "--config", centre)
+        # matgl >= 3 sums messages at the center whatever direction its weights were trained for.
+        center = json.dumps({"aggregate": "center"})
+        ours["matgl"] = start("mlip matgl", sys.executable, "mlip_side.py", options.matgl_weights, "--config", center)
     peers = {
         name: start(name, python, f"{name}_side.py", options.peer_weights[name])
         for name, python in options.peer_python.items()
@@ -167,7 +167,7 @@ def pairs(text: str) -> tuple[str, str]:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
-        "--data", type=Path, nargs="+", required=True, help="labelled crystals; batches: of the first file"
+        "--data", type=Path, nargs="+", required=True, help="labeled crystals; batches: of the first file"
     )
     parser.add_argument("--weights", required=True, help="our potential with the original's weights")
     parser.add_argument("--matgl-weights", help="our potential with matgl's; without it, --weights meets matgl too")

@@ -17,7 +17,7 @@ others. Where ours and mace-torch's energies, forces, stresses or gradients diff
 
 What is timed, each side strictly alternating with the others in one run:
   cells     energy, forces and stress of one cell through the ASE calculator, a step of a vibration per call, the
-            graph included. Ours with the default skin, and with skin 0, a new neighbour list at every step.
+            graph included. Ours with the default skin, and with skin 0, a new neighbor list at every step.
   predict   a batch of crystals from atoms to results, graphs included
   model     the same batch, its graphs ready
   training  a step on a batch: loss of energies, forces and stresses (1, 1, 0.1; MSE; GPa), its gradient, Adam
@@ -87,7 +87,7 @@ def peer_config(config: MACEConfig) -> dict[str, Any]:
         "corr": config.correlation,
         "nint": config.n_layers,
         "radial_MLP": list(config.radial_hidden),
-        "avgn": config.mean_neighbours,
+        "avgn": config.mean_neighbors,
         "zs": list(config.elements),
         "atomic_energies": [0.0] * len(config.elements),
         "scale": SCALE,
@@ -229,7 +229,7 @@ def peer(text: str) -> tuple[str, str]:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, nargs="+", required=True, help="labelled crystals; batches: of the first")
+    parser.add_argument("--data", type=Path, nargs="+", required=True, help="labeled crystals; batches: of the first")
     parser.add_argument("--peer-python", type=peer, action="append", default=[], metavar="NAME=PYTHON")
     parser.add_argument("--mace-torch", nargs="+", choices=list(VARIANTS), default=[], help="with its opt-ins too")
     parser.add_argument("--threads", type=int, nargs="+", default=[1])

@@ -52,10 +52,10 @@ def time_shares(compiled: Any, run: Callable[[], Any]) -> dict[str, dict[str, fl
             continue
         shares["kind"][operation.kind] += time
         shares["module"][operation.module + (" (backward)" if operation.is_backward else "")] += time
-    return {by: _normalised(times) for by, times in shares.items()}
+    return {by: _normalized(times) for by, times in shares.items()}
 
 
-def _normalised(times: dict[str, float]) -> dict[str, float]:
+def _normalized(times: dict[str, float]) -> dict[str, float]:
     total = sum(times.values())
     return {name: time / total for name, time in sorted(times.items(), key=lambda item: -item[1])}
 

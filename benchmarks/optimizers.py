@@ -1,4 +1,4 @@
-"""How many force calls do other optimisers need where FIRE needs so many?
+"""How many force calls do other optimizers need where FIRE needs so many?
 
 FIRE as in `mlip.relax`, whose steps are ASE's, against ASE's LBFGS and preconditioned FIRE (Packwood et al., J. Chem.
 Phys. 144, 164109) with FrechetCellFilter, from real crystals rattled by 0.1 A and strained by 3 %, until every row of
@@ -150,7 +150,7 @@ def relax(atoms: Atoms, name: str, batches: Batches, fmax: float, max_calls: int
             converged = bool((target.get_forces() ** 2).sum(axis=1).max() < fmax**2)
             if converged or atoms.calc.n_calls >= max_calls:
                 break
-    except Exception as error:  # ASE's optimisers fail in ways of their own; each is counted
+    except Exception as error:  # ASE's optimizers fail in ways of their own; each is counted
         message = f"{type(error).__name__}: {error}"
     energy = atoms.calc.results.get("energy", float("nan")) / len(atoms)
     ends[k] = {"converged": converged, "calls": atoms.calc.n_calls, "energy": energy, "message": message}
@@ -223,7 +223,7 @@ def summary(ends: list[dict[str, Any]], reference: list[dict[str, Any]]) -> dict
 
 
 def ended(path: Path) -> dict[tuple[str, int], list[dict[str, Any]]]:
-    """What a file has of earlier runs: by optimiser and first crystal of a hundred."""
+    """What a file has of earlier runs: by optimizer and first crystal of a hundred."""
     lines = path.read_text().splitlines() if path.exists() else []
     records = [json.loads(line) for line in lines]
     return {(record["optimizer"], record["first"]): record["ends"] for record in records}

@@ -145,7 +145,7 @@ def measure(function: Callable, params: Any, batch: Any, limits: Limits) -> dict
 
 
 def crystal_graphs(potential: Potential, path: Path) -> list[GraphsTuple]:
-    """Labelled graphs of all crystals of a file that the potential knows."""
+    """Labeled graphs of all crystals of a file that the potential knows."""
     known = set(potential.elements)
     frames = [atoms for atoms in ase.io.iread(path, ":") if known.issuperset(atoms.get_chemical_symbols())]
     graphs = [crystal_graph(atoms, potential.cutoff) for atoms in frames]

@@ -3,7 +3,7 @@
     python benchmarks/screening.py ../shared --out runs/screening [--potential PATH] [--report results/screening.md]
 
 Seven textbook prototypes with 83 elements are 1,119,587 candidates. The network is a small CGAT that this script
-trains on 478 labelled phases of ALEXANDRIA and OQMD (element vectors of matscholar, so that elements without a label
+trains on 478 labeled phases of ALEXANDRIA and OQMD (element vectors of matscholar, so that elements without a label
 have some, too): the distances show the machinery at work, not which crystals are stable. The round itself is `mlip
 screen`, in a process of its own, killed once on its way; with a potential the 100 best are relaxed. At last, how fast
 candidates are enumerated from the number 10^10 on. Goals: less than 10 minutes on two cores, memory that does not
@@ -38,7 +38,7 @@ from mlip.training.loop import train
 from mlip.training.recipe_file import load_recipe
 
 RECIPES = Path(__file__).parent.parent / "recipes"
-FACE_CENTRED = np.array([[0, 1, 1], [1, 0, 1], [1, 1, 0]])
+FACE_CENTERD = np.array([[0, 1, 1], [1, 0, 1], [1, 1, 0]])
 OXYGENS = [[0.5, 0.5, 0], [0.5, 0, 0.5], [0, 0.5, 0.5]]
 QUARTERS = [[0.25] * 3, [0.75] * 3]
 PROTOTYPES = {
@@ -46,8 +46,8 @@ PROTOTYPES = {
     "cesiumchloride": bulk("CsCl", "cesiumchloride", a=4.1),
     "zincblende": bulk("ZnS", "zincblende", a=5.4),
     "fluorite": bulk("CaF2", "fluorite", a=5.5),
-    "half-heusler": Atoms("LiAlSi", scaled_positions=[[0] * 3, [0.25] * 3, [0.5] * 3], cell=3 * FACE_CENTRED, pbc=True),
-    "heusler": Atoms("Cu2MnAl", scaled_positions=[*QUARTERS, [0] * 3, [0.5] * 3], cell=3 * FACE_CENTRED, pbc=True),
+    "half-heusler": Atoms("LiAlSi", scaled_positions=[[0] * 3, [0.25] * 3, [0.5] * 3], cell=3 * FACE_CENTERD, pbc=True),
+    "heusler": Atoms("Cu2MnAl", scaled_positions=[*QUARTERS, [0] * 3, [0.5] * 3], cell=3 * FACE_CENTERD, pbc=True),
     "perovskite": Atoms("SrTiO3", scaled_positions=[[0] * 3, [0.5] * 3, *OXYGENS], cell=3.9 * np.eye(3), pbc=True),
 }
 NETWORK = (
@@ -68,7 +68,7 @@ NETWORK = (
 FAR = 10**10
 
 
-def labelled_phases(shared: Path) -> Iterator[tuple[str, Frame, float]]:
+def labeled_phases(shared: Path) -> Iterator[tuple[str, Frame, float]]:
     """Id, structure and distance to the hull in eV/atom."""
 
     def read(name: str) -> list[dict[str, Any]]:
@@ -93,7 +93,7 @@ def trained_network(shared: Path, out: Path) -> Path:
     if not exported.exists():
         rng = np.random.default_rng(0)
         with StoreWriter(out / "phases.h5") as store:
-            for name, frame, distance in labelled_phases(shared):
+            for name, frame, distance in labeled_phases(shared):
                 phase = Trajectory(name, [frame], "PBE", 3, {"e_above_hull": distance})
                 store.add(phase, "train" if rng.random() < 0.9 else "val")
         vectors = shared / "goldens" / "embeddings" / "matscholar-embedding.json"

@@ -2,7 +2,7 @@
 
 M3GNet by matgl's `MGLPotentialTrainer` and by `mlip train`, MACE by mace-torch's `mace_run_train` and by `mlip train`:
 the same network, frames, loss, batches, epochs and learning rate, on one CPU core, one after the other. The frames are
-those of a labelled extended XYZ file with at most --max-atoms atoms, each by itself in the training, validation or test
+those of a labeled extended XYZ file with at most --max-atoms atoms, each by itself in the training, validation or test
 set: they must be independent of each other, like random distortions, and not steps of a path.
 
     taskset -c 0 python benchmarks/train_quality.py .../static/pbe_distorted_pypolymlp.extxyz.gz --out runs/quality \
@@ -92,9 +92,9 @@ def write_frames(frames: list[Atoms], folder: Path, batch_size: int) -> None:
     del sets["train"][len(sets["train"]) // batch_size * batch_size :]
     for split, members in sets.items():
         ase.io.write(folder / f"{split}.extxyz", members)
-    labelled = folder / "all.extxyz"
-    ase.io.write(labelled, [with_calculator(atoms) for members in sets.values() for atoms in members])
-    build([labelled], folder / "store.h5", BuildSettings(fractions=FRACTIONS, seed=0, functional="PBE"))
+    labeled = folder / "all.extxyz"
+    ase.io.write(labeled, [with_calculator(atoms) for members in sets.values() for atoms in members])
+    build([labeled], folder / "store.h5", BuildSettings(fractions=FRACTIONS, seed=0, functional="PBE"))
 
 
 def with_calculator(atoms: Atoms) -> Atoms:
@@ -265,9 +265,9 @@ CONTESTANTS: dict[tuple[str, str], Callable[[Task, str], Trained]] = {
 }
 
 
-def errors(labelled: list[Atoms], predicted: list[Atoms]) -> dict[str, float]:
+def errors(labeled: list[Atoms], predicted: list[Atoms]) -> dict[str, float]:
     """Mean absolute errors: meV/atom, meV/A over all components, GPa over six."""
-    pairs = list(zip(labelled, predicted, strict=True))
+    pairs = list(zip(labeled, predicted, strict=True))
     energy = [(p.info["REF_energy"] - q.info["REF_energy"]) / len(p) for p, q in pairs]
     forces = np.concatenate([p.arrays["REF_forces"] - q.arrays["REF_forces"] for p, q in pairs])
     stress = [voigt(p.info["REF_stress"]) - voigt(q.info["REF_stress"]) for p, q in pairs]

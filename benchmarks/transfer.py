@@ -73,7 +73,7 @@ class Variant(NamedTuple):
     reference_energies: str = "refit"
     frozen: tuple[str, ...] = ()
     replay: Literal["labels", "predictions"] | None = None
-    """What the replayed frames are labelled with."""
+    """What the replayed frames are labeled with."""
 
 
 def read(path: Path) -> list[Atoms]:
@@ -82,29 +82,27 @@ def read(path: Path) -> list[Atoms]:
 
 def layers(data: Path) -> list[Atoms]:
     """Relaxation paths of phosphorene, GeSe2 and graphene at many strains; a run is a material."""
-    return [
-        labelled(atoms, atoms.info["run_id"]) for atoms in read(data / "lowdim/pbe_2d_relaxations_mech2d.extxyz.gz")
-    ]
+    return [labeled(atoms, atoms.info["run_id"]) for atoms in read(data / "lowdim/pbe_2d_relaxations_mech2d.extxyz.gz")]
 
 
 def pbesol(data: Path) -> list[Atoms]:
-    """Molecular dynamics of Li10GeP2S12, in blocks of 12 steps so that hardly a test frame has a neighbour in the
+    """Molecular dynamics of Li10GeP2S12, in blocks of 12 steps so that hardly a test frame has a neighbor in the
     training set, and random displacements in Si and NaCl, which are independent of each other."""
     steps = read(data / "trajectories/pbesol_md_LGPS.extxyz.gz")[::2]
     displaced = read(data / "static/pbesol_phonon_displacements_phono3py.extxyz.gz")
     small = [atoms for atoms in displaced if len(atoms) <= 64][::2]
-    return [labelled(atoms, f"md-{k // 6:03d}") for k, atoms in enumerate(steps)] + [
-        labelled(atoms, f"displaced-{k:03d}") for k, atoms in enumerate(small)
+    return [labeled(atoms, f"md-{k // 6:03d}") for k, atoms in enumerate(steps)] + [
+        labeled(atoms, f"displaced-{k:03d}") for k, atoms in enumerate(small)
     ]
 
 
 def crystals(data: Path) -> list[Atoms]:
     """The old kind: small crystals of MPtrj, relaxation steps of the Materials Project."""
     small = [atoms for atoms in read(data / f"{OLD}.extxyz.gz") if len(atoms) <= 16]
-    return [labelled(atoms, atoms.info["mptrj_traj_id"]) for atoms in small]
+    return [labeled(atoms, atoms.info["mptrj_traj_id"]) for atoms in small]
 
 
-def labelled(atoms: Atoms, material_id: str) -> Atoms:
+def labeled(atoms: Atoms, material_id: str) -> Atoms:
     """With its id alone as info."""
     atoms.info = {"material_id": material_id}
     return atoms

@@ -67,7 +67,7 @@ def make_batch(copies: int) -> GraphsTuple:
 def make_step(work: str, batch: GraphsTuple) -> Callable[[TrainState], tuple]:
     """state -> (state, something that is there when the step is done)."""
     if work == "layer":
-        share = parallel.parallelise(lambda state, _: (state, parallel.sum_over_devices(state.params)), donate=(0,))
+        share = parallel.parallelize(lambda state, _: (state, parallel.sum_over_devices(state.params)), donate=(0,))
         return lambda state: share(state, batch.n_node)
     step = make_train_step(TASK)
     scale, knobs = parallel.replicate(np.float32(1.0)), Plan(TASK, 1).knobs(1)

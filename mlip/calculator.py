@@ -1,6 +1,6 @@
 """The ASE calculator: any potential of ours in people's own scripts, without their meeting JAX.
 
-Neighbour lists carry a skin and are rebuilt when the motion of atoms or cell asks for it; only pairs within the
+Neighbor lists carry a skin and are rebuilt when the motion of atoms or cell asks for it; only pairs within the
 cutoff are evaluated. Programs and their array sizes are the process's, not the calculator's (`mlip.programs`): a
 relaxation compiles once or twice, a thousand structures with a calculator each a handful of times.
 """
@@ -57,7 +57,7 @@ class MLIPCalculator(Calculator):
     Args:
         potential: a `Potential`, or the path of its file.
         dtype: "float32", or "float64" for phonons and very tight relaxations.
-        skin: neighbours are kept up to cutoff + skin, A; 0 rebuilds the list at every step.
+        skin: neighbors are kept up to cutoff + skin, A; 0 rebuilds the list at every step.
         head: which one of a potential with several; there is no default then.
         others: ASE's own: `atoms`, `label`, `directory`.
 
@@ -91,7 +91,7 @@ class MLIPCalculator(Calculator):
         self.n_calls = 0
         """Evaluations of the model so far."""
         self.n_rebuilds = 0
-        """Neighbour lists made so far."""
+        """Neighbor lists made so far."""
         self._shapes: set[Shape] = set()
         self._forget_device_state()
 
@@ -158,7 +158,7 @@ class MLIPCalculator(Calculator):
             self.results["stress"] = evaluation.stress[0].astype(np.float64)
 
     def _padded_graph(self) -> GraphsTuple:
-        """The padded graph of the present atoms: a new neighbour list where that is due, then the pairs of the list
+        """The padded graph of the present atoms: a new neighbor list where that is due, then the pairs of the list
         that are within the cutoff now. Counting those out costs far less than evaluating the skin."""
         atoms = self.atoms
         if not self._is_list_usable(atoms):

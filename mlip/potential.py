@@ -1,7 +1,7 @@
 """A potential: a model with its parameters and metadata; energies, forces and stress from it; its file.
 
-Forces and stress come from one backward pass. With v_e = x_j + S L - x_i the vector of edge e from centre i to
-neighbour j, and g_e = dE/dv_e:  F_i = sum_(e at i) g_e - sum_(e from i) g_e,  stress = sum_e v_e (x) g_e / V.
+Forces and stress come from one backward pass. With v_e = x_j + S L - x_i the vector of edge e from center i to
+neighbor j, and g_e = dE/dv_e:  F_i = sum_(e at i) g_e - sum_(e from i) g_e,  stress = sum_e v_e (x) g_e / V.
 """
 
 import os
@@ -49,7 +49,7 @@ class Evaluation(NamedTuple):
 
 
 def edge_vectors(graph: jraph.GraphsTuple, padding_length: float) -> Float[Array, "e 3"]:
-    """Vectors from centre (receiver) to neighbour (sender), A; padding edges get `padding_length` along x."""
+    """Vectors from center (receiver) to neighbor (sender), A; padding edges get `padding_length` along x."""
     positions = graph.nodes["positions"]
     graph_of_node = jnp.repeat(jnp.arange(len(graph.n_node)), graph.n_node, total_repeat_length=len(positions))
     cells = graph.globals["cell"].astype(positions.dtype)[graph_of_node[graph.receivers]]

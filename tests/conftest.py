@@ -80,7 +80,7 @@ def tiny_cgat():
         rezero=False,
         element_features=8,
     )
-    # By NumPy, and larger than in the beginning of training: an initialisation takes long to compile.
+    # By NumPy, and larger than in the beginning of training: an initialization takes long to compile.
     rng = np.random.default_rng(3)
     shapes = jax.eval_shape(lambda: init_parameters(config))
     params = jax.tree.map(lambda leaf: rng.normal(0, 0.5, leaf.shape).astype(np.float32), shapes)

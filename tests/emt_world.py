@@ -1,4 +1,4 @@
-"""A small labelled world: strained, rattled crystals of four metals on ASE's EMT surface."""
+"""A small labeled world: strained, rattled crystals of four metals on ASE's EMT surface."""
 
 from pathlib import Path
 

@@ -75,7 +75,7 @@ def run(script: str, arguments: list[str], monkeypatch) -> int:
 
 @pytest.fixture(scope="module")
 def crystals(tmp_path_factory) -> Path:
-    """Labelled, small, of four metals."""
+    """Labeled, small, of four metals."""
     path = tmp_path_factory.mktemp("crystals") / "crystals.extxyz"
     ase.io.write(path, [as_atoms(frame, {}) for frame in emt_frames(24, seed=1)])
     assert isinstance(ase.io.read(path, 0).calc, SinglePointCalculator)

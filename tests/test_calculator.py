@@ -119,7 +119,7 @@ def test_coincident_atoms_are_an_error_not_a_nan(potential):
         twins.get_potential_energy()
 
 
-def test_atoms_that_come_to_coincide_between_two_neighbour_lists_are_named_too(potential):
+def test_atoms_that_come_to_coincide_between_two_neighbor_lists_are_named_too(potential):
     pair = Atoms("Cu2", [[1, 1, 1], [2.2, 1, 1]], cell=[9, 9, 9], pbc=True)
     pair.calc = MLIPCalculator(potential, skin=3.0)
     assert np.isfinite(pair.get_potential_energy())
@@ -142,7 +142,7 @@ def test_a_relaxation_calls_the_model_once_a_step_and_compiles_once_or_twice(pot
         assert calculator.n_rebuilds < calculator.n_calls
 
 
-def test_the_skin_honours_atoms_and_cell_on_the_move(potential):
+def test_the_skin_honors_atoms_and_cell_on_the_move(potential):
     """With a skin, every point of a rough path has the energy of a fresh calculator."""
     random = np.random.default_rng(0)
     atoms = skewed().repeat((2, 1, 1))

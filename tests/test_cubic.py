@@ -1,4 +1,4 @@
-"""benchmarks/cubic.py: the crystals of m3gnet's README, built with the right neighbours."""
+"""benchmarks/cubic.py: the crystals of m3gnet's README, built with the right neighbors."""
 
 import sys
 from pathlib import Path
@@ -34,9 +34,9 @@ def test_there_are_92_crystals_and_all_but_one_have_a_dft_constant():
 def test_first_shells_are_those_of_the_structure(material, structure, n_atoms, distance, coordination):
     atoms = conventional_cell(material, structure, a=5.0)
     assert len(atoms) == n_atoms
-    centre = list(atoms.symbols).index("Ti") if structure == "perovskite" else 0
-    centres, lengths = neighbor_list("id", atoms, 5.0 * distance + 0.01)
-    assert (centres == centre).sum() == coordination
+    center = list(atoms.symbols).index("Ti") if structure == "perovskite" else 0
+    centers, lengths = neighbor_list("id", atoms, 5.0 * distance + 0.01)
+    assert (centers == center).sum() == coordination
     assert lengths.min() == pytest.approx(5.0 * distance)
 
 

@@ -25,7 +25,7 @@ from mlip.training.tasks import task_of
 
 CONFIGS = {
     "m3gnet": M3GNetConfig(units=8, n_blocks=1),
-    "mace": MACEConfig(cutoff=4.0, elements=(14,), channels=4, max_l=1, mean_neighbours=20.0),
+    "mace": MACEConfig(cutoff=4.0, elements=(14,), channels=4, max_l=1, mean_neighbors=20.0),
 }
 
 

@@ -74,12 +74,12 @@ def test_other_things_are_called_by_their_names_too(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["https://example.org/p.safetensors", "absent.safetensors"])
-def test_labelling_takes_what_looks_like_a_potential_for_one(name):
+def test_labeling_takes_what_looks_like_a_potential_for_one(name):
     message = refusal(name, load_calculator)
     assert "is a URL" in message or "no such potential" in message
 
 
-def test_labelling_by_a_run_folder_names_its_potential(tmp_path):
+def test_labeling_by_a_run_folder_names_its_potential(tmp_path):
     (tmp_path / "recipe.yaml").write_text("")
     assert "is the folder of a training run" in refusal(tmp_path, lambda path: load_calculator(str(path)))
 

@@ -32,7 +32,7 @@ CONFIGS = {
 
 @pytest.fixture(scope="module")
 def structures(tmp_path_factory) -> str:
-    """Two labelled frames of one strained cell."""
+    """Two labeled frames of one strained cell."""
     rng = np.random.default_rng(0)
     frames = []
     for _ in range(2):

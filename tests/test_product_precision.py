@@ -30,7 +30,7 @@ FULL = "precision = [HIGHEST, HIGHEST]"
 LESS = {"tf32": "precision = [HIGH, HIGH]", "bf16": "lhs_precision_type = bf16, rhs_precision_type = bf16"}
 CONFIGS = {
     "m3gnet": M3GNetConfig(units=8, n_blocks=1),
-    "mace": MACEConfig(cutoff=4.0, elements=(14,), channels=4, max_l=1, mean_neighbours=20.0),
+    "mace": MACEConfig(cutoff=4.0, elements=(14,), channels=4, max_l=1, mean_neighbors=20.0),
 }
 
 
@@ -93,7 +93,7 @@ def test_a_recipe_decides_on_training_steps_and_never_on_validation(precision):
     train = {"epochs": 1, "batch_size": 1, "learning_rate": 1e-3, "matmul_precision": precision}
     task = task_of(Recipe(data={"store": "."}, model=CONFIGS["m3gnet"], train=train, out="."))
     state, scale = parallel.replicate(new_state(task)), parallel.replicate(np.float32(1.0))
-    batch = jax.tree.map(lambda array: np.stack([array] * parallel.n_devices()), labelled_batch())
+    batch = jax.tree.map(lambda array: np.stack([array] * parallel.n_devices()), labeled_batch())
     steps = products(make_train_step(task), state, batch, scale, Plan(task, 1).knobs(1))
     assert any(LESS.get(precision, FULL) in product for product in steps)
     assert all((FULL in product) or (precision != "highest" and LESS[precision] in product) for product in steps)
@@ -102,7 +102,7 @@ def test_a_recipe_decides_on_training_steps_and_never_on_validation(precision):
     assert all(FULL in product for product in validation)
 
 
-def labelled_batch():
+def labeled_batch():
     atoms = bulk("Si")
     frame = Frame(atoms.numbers, atoms.positions, atoms.cell[:], atoms.pbc, -9.0, np.zeros((2, 3)), np.zeros(6))
     (graph,) = labeled_graphs([frame], CONFIGS["m3gnet"].inputs, EnergyLabels(np.zeros(119)))

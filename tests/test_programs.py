@@ -33,8 +33,8 @@ def cost(shape: Shape) -> int:
 def test_structures_of_all_sizes_take_few_shapes(shapes):
     random = np.random.default_rng(0)
     n_atoms = random.integers(2, 200, 1000)
-    for n, neighbours in zip(n_atoms, random.integers(20, 70, 1000), strict=True):
-        needed = Shape(int(n) + 1, int(n * neighbours), 2)
+    for n, neighbors in zip(n_atoms, random.integers(20, 70, 1000), strict=True):
+        needed = Shape(int(n) + 1, int(n * neighbors), 2)
         shape = shapes.choose(needed)
         assert all(room >= size for room, size in zip(shape, needed, strict=True))
         shapes.add(shape, None)

@@ -17,7 +17,7 @@ from train_quality import Task, errors, m3gnet_recipe, mace_recipe, read_frames,
 
 @pytest.fixture(scope="module")
 def frames(tmp_path_factory):
-    """Folder of the sets of 60 labelled crystals, in batches of 8."""
+    """Folder of the sets of 60 labeled crystals, in batches of 8."""
     folder, rng = tmp_path_factory.mktemp("quality"), np.random.default_rng(0)
     crystals = []
     for _ in range(60):
@@ -48,14 +48,14 @@ def test_training_batches_are_full(frames):
 
 
 def test_a_stress_of_nine_components_is_compared_as_one_of_six(frames):
-    labelled = ase.io.read(frames / "test.extxyz", ":")
+    labeled = ase.io.read(frames / "test.extxyz", ":")
     predicted = ase.io.read(frames / "test.extxyz", ":")
     for atoms in predicted:
         xx, yy, zz, yz, xz, xy = atoms.info["REF_stress"]
         atoms.info["REF_stress"] = np.array([[xx, xy, xz], [xy, yy, yz], [xz, yz, zz]])
         atoms.info["REF_energy"] += 4 * 0.001  # a meV an atom
         atoms.arrays["REF_forces"] = atoms.arrays["REF_forces"] + 0.002
-    assert errors(labelled, predicted) == pytest.approx({"energy": 1.0, "forces": 2.0, "stress": 0.0}, abs=1e-5)
+    assert errors(labeled, predicted) == pytest.approx({"energy": 1.0, "forces": 2.0, "stress": 0.0}, abs=1e-5)
 
 
 @pytest.mark.parametrize("recipe_of", [m3gnet_recipe, mace_recipe])

@@ -35,7 +35,7 @@ def predict_prototype(model: PropertyModel, structures: str) -> Job:
 
 
 def predict(model: PropertyModel, structures: str) -> Job:
-    """From atoms to the property, neighbour lists included."""
+    """From atoms to the property, neighbor lists included."""
     crystals = ase.io.read(structures, ":")
     return Job(lambda: model.predict(crystals), {"property": model.predict(crystals)})
 

@@ -132,13 +132,13 @@ class Step(nn.Module):
         super().__init__()
         self.Node, self.Edge = Message(F, Hypernetwork(is_first)), Message(D, Simple(D, D, D))
 
-    def forward(self, x, e, initial, centre, neighbour, with_dead_nets):
-        z = torch.cat([x[neighbour], e, x[centre]], 1)
-        weights = segment_softmax(self.Node.MH_A(z), neighbour, len(x))
-        arrived = segment_sum(weights * self.Node.MH_M(z), neighbour, len(x)).mean(1)
+    def forward(self, x, e, initial, center, neighbor, with_dead_nets):
+        z = torch.cat([x[neighbor], e, x[center]], 1)
+        weights = segment_softmax(self.Node.MH_A(z), neighbor, len(x))
+        arrived = segment_sum(weights * self.Node.MH_M(z), neighbor, len(x)).mean(1)
         change = self.Node.Pooling_NN(initial, arrived)
         if with_dead_nets:
-            z = torch.cat([x[centre], e, x[neighbour]], 1)
+            z = torch.cat([x[center], e, x[neighbor]], 1)
             weights = torch.exp(self.Edge.MH_A(z))
             _ = (weights / weights.sum(1, keepdim=True) * self.Edge.MH_M(z)).mean(1)
         return x + change, e + self.Edge.Pooling_NN(e)
@@ -223,7 +223,7 @@ class CGAT(nn.Module):
         x = initial = self.embedding(batch["x"])
         e = self.nbr_embedding(batch["shell"])
         for step in self.graphs:
-            x, e = step(x, e, initial, batch["centre"], batch["neighbour"], with_dead_nets)
+            x, e = step(x, e, initial, batch["center"], batch["neighbor"], with_dead_nets)
         n = int(batch["n_crystals"])
         composition = self.roost(
             batch["vectors"], batch["weights"], batch["self"], batch["other"], batch["crystal_of_element"], n
@@ -231,7 +231,7 @@ class CGAT(nn.Module):
         return self.output_nn(self.cry_pool(x, composition, batch["crystal_of_atom"]))
 
 
-def randomise(network: nn.Module) -> None:
+def randomize(network: nn.Module) -> None:
     """Uniform, with unit gain; scalars such as damping between 0.2 and 0.8."""
     generator = torch.Generator().manual_seed(0)
     for name, parameter in network.named_parameters():
@@ -254,7 +254,7 @@ def main() -> None:
     torch.set_grad_enabled(False)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     network = CGAT()
-    randomise(network)
+    randomize(network)
     np.savez(options.weights, **{name: tensor.numpy() for name, tensor in network.state_dict().items()})
     network.to(device)
 

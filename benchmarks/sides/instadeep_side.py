@@ -19,7 +19,7 @@ from pathlib import Path
 import ase.io
 import jax
 import optax
-from matscipy.neighbours import neighbour_list
+from matscipy.neighbors import neighbor_list
 from mlip.models.loss import MSELoss
 from mlip.simulation.ase.mlip_ase_calculator import MLIPForceFieldASECalculator
 from mlip.simulation.configs.simulation_config import DEFAULT_EDGE_CAPACITY_MULT
@@ -122,7 +122,7 @@ def _memory(program: jax.stages.Compiled) -> int:
 
 def _limits(field: ForceField, frames) -> dict[str, int]:
     """With which all frames are one batch with little padding; those it finds for itself make several of them."""
-    n_edges = sum(len(neighbour_list("i", atoms, field.cutoff_distance)) for atoms in frames)
+    n_edges = sum(len(neighbor_list("i", atoms, field.cutoff_distance)) for atoms in frames)
     return {
         "max_n_node": ceil(sum(map(len, frames)) / len(frames)),  # of a frame
         "max_n_edge": ceil(n_edges / (2 * len(frames))),  # it reserves twice as many

@@ -148,7 +148,7 @@ def training_step(network, structures: str) -> Job:
 
 
 def _warm_up(run) -> None:
-    for _ in range(4):  # TorchScript optimises in the first calls
+    for _ in range(4):  # TorchScript optimizes in the first calls
         run()
 
 

@@ -1,6 +1,6 @@
 """Our side of a comparison: a potential of any model through the calculator, in batches, and in training.
 
-python mlip_side.py POTENTIAL --threads 2 [--config '{"aggregate": "centre"}']
+python mlip_side.py POTENTIAL --threads 2 [--config '{"aggregate": "center"}']
 """
 
 import argparse

@@ -37,7 +37,7 @@ def zigzag(x: str, y: str, angle: float = 100.0) -> Atoms:
 
 
 def helix(x: str) -> Atoms:
-    """Three atoms a turn, as grey selenium: angles of 103 degrees."""
+    """Three atoms a turn, as gray selenium: angles of 103 degrees."""
     d = bond(x, x)
     radius, rise = 0.41 * d, 0.70 * d
     turns = 2 * np.pi * np.arange(3) / 3

@@ -2,7 +2,7 @@
 
     python make_structures.py OUT_FOLDER
 
-Always the same ones: each kind has a seed of its own. The next step, labelling, is in README.md.
+Always the same ones: each kind has a seed of its own. The next step, labeling, is in README.md.
 """
 
 import sys

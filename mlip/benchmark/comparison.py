@@ -12,8 +12,8 @@ from mlip.benchmark.summary import (
     DistributionSummary,
     Summary,
     by_dimensionality,
-    summarise,
-    summarise_distribution,
+    summarize,
+    summarize_distribution,
 )
 from mlip.errors import MlipError
 from mlip.functionals import UNKNOWN, check_functionals, join_functionals
@@ -52,12 +52,12 @@ class PotentialResults:
     @cached_property
     def summaries(self) -> list[Summary]:
         """By dimensionality, for Tables 3 and 4."""
-        return summarise(self.records)
+        return summarize(self.records)
 
     @cached_property
     def distributions(self) -> list[DistributionSummary]:
         """By dimensionality, for Table 6."""
-        return summarise_distribution(self.records)
+        return summarize_distribution(self.records)
 
     def setting(self, key: str) -> str:
         """The header's value; values where its files differ."""

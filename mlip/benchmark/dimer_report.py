@@ -13,7 +13,7 @@ from mlip.benchmark.tables import Table
 
 _CURVES = 6
 _SHALLOW, _DEEP = 0.01, 100.0
-"""eV: ends of the colour scale."""
+"""eV: ends of the color scale."""
 
 
 def dimer_table(scan: DimerScan, name: str, n_worst: int = 10) -> Table:

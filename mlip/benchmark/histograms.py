@@ -85,7 +85,7 @@ def error_charts(potentials: Sequence[PotentialResults]) -> str:
 def _chart(kind: ErrorKind, distribution: Distribution) -> str:
     bins, shares = distribution.bins, distribution.shares
     series = [
-        Series(name, bins.middles, values, "bars", colour) for colour, (name, values) in enumerate(shares.items(), 1)
+        Series(name, bins.middles, values, "bars", color) for color, (name, values) in enumerate(shares.items(), 1)
     ]
     highest = max(values.max() for values in shares.values()) or 1.0
     x = Axis(f"{kind.label} {_SIGN}", bins.edges[0], bins.edges[-1])

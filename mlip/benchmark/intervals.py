@@ -54,9 +54,9 @@ def wilson(percent: float, n: int) -> Interval:
     if n == 0:
         return Interval(float("nan"), float("nan"))
     share = percent / 100
-    centre = (share + _Z**2 / (2 * n)) / (1 + _Z**2 / n)
+    center = (share + _Z**2 / (2 * n)) / (1 + _Z**2 / n)
     half = _Z / (1 + _Z**2 / n) * np.sqrt(share * (1 - share) / n + _Z**2 / (4 * n**2))
-    low, high = np.clip(100 * np.round([centre - half, centre + half], 12), 0, 100) + 0.0  # no "-0.00" in tables
+    low, high = np.clip(100 * np.round([center - half, center + half], 12), 0, 100) + 0.0  # no "-0.00" in tables
     return Interval(float(low), float(high))
 
 

@@ -76,7 +76,7 @@ def volume_errors(
 ) -> ErrorSummary:
     """Errors of effective volumes (A^3 a cell); NaN in `predicted` = failed, |dV| > 100 % = outlier."""
     is_outlier = np.abs(predicted - reference) > VOLUME_OUTLIER * reference
-    return _summarise(predicted / n_atoms, reference / n_atoms, is_outlier)
+    return _summarize(predicted / n_atoms, reference / n_atoms, is_outlier)
 
 
 def energy_errors(
@@ -84,7 +84,7 @@ def energy_errors(
 ) -> ErrorSummary:
     """Errors of total energies (eV a cell); NaN in `predicted` = failed, |dE| > 1.5 eV/atom = outlier."""
     is_outlier = np.abs(predicted - reference) > ENERGY_OUTLIER * n_atoms
-    return _summarise(predicted / n_atoms, reference / n_atoms, is_outlier)
+    return _summarize(predicted / n_atoms, reference / n_atoms, is_outlier)
 
 
 def energy_distribution(
@@ -108,7 +108,7 @@ def energy_distribution(
     )
 
 
-def _summarise(predicted, reference, is_outlier) -> ErrorSummary:
+def _summarize(predicted, reference, is_outlier) -> ErrorSummary:
     is_known = np.isfinite(reference)
     has_failed = is_known & ~np.isfinite(predicted)
     is_relaxed = is_known & ~has_failed

@@ -86,7 +86,7 @@ class Columns(NamedTuple):
         return columns
 
 
-def summarise(records: list[Record]) -> list[Summary]:
+def summarize(records: list[Record]) -> list[Summary]:
     """The rows of the volume and energy tables, 3D first."""
     summaries = []
     for dimensionality, chosen in by_dimensionality(records).items():
@@ -106,7 +106,7 @@ def summarise(records: list[Record]) -> list[Summary]:
     return summaries
 
 
-def summarise_distribution(records: list[Record]) -> list[DistributionSummary]:
+def summarize_distribution(records: list[Record]) -> list[DistributionSummary]:
     """The rows of Table 6, 3D first."""
     summaries = []
     for dimensionality, chosen in by_dimensionality(records).items():

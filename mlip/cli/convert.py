@@ -13,8 +13,8 @@ class Format(StrEnum):
 
 
 class Aggregate(StrEnum):
-    centre = "centre"
-    neighbour = "neighbour"
+    center = "center"
+    neighbor = "neighbor"
 
 
 def convert(

@@ -36,10 +36,10 @@ def fetch(
         import json
 
         counts = {"new": sorted(fetched.new), "there_already": sorted(fetched.there_already)}
-        print(json.dumps({"folder": str(fetched.folder), **counts, "licence": manifest.licence}))
+        print(json.dumps({"folder": str(fetched.folder), **counts, "license": manifest.license}))
         return
     print(f"{fetched.folder}: {len(fetched.new)} files fetched, {len(fetched.there_already)} were there already")
-    print(f"{manifest.title}. Licence: {manifest.licence}. Cite: {manifest.citation}")
+    print(f"{manifest.title}. License: {manifest.license}. Cite: {manifest.citation}")
 
 
 def _print_known() -> None:
@@ -48,7 +48,7 @@ def _print_known() -> None:
     manifests = [read_manifest(path) for _, path in sorted(manifest_files().items())]
     width = max(len(manifest.name) for manifest in manifests)
     for manifest in manifests:
-        print(f"{manifest.name:{width}}  {manifest.title}; {manifest.content}, {manifest.licence}")
+        print(f"{manifest.name:{width}}  {manifest.title}; {manifest.content}, {manifest.license}")
 
 
 def _fetch_with_progress(

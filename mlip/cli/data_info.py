@@ -31,7 +31,7 @@ def info(
         bool, typer.Option("--per-atom/--per-cell", help="The cutoffs' unit: eV/atom or eV per cell.")
     ] = True,
     functional: Annotated[str | None, typer.Option(help="Of a source whose names do not tell it.")] = None,
-    cutoff: Annotated[float, typer.Option(help="Of the neighbours that are counted, A.")] = 5.0,
+    cutoff: Annotated[float, typer.Option(help="Of the neighbors that are counted, A.")] = 5.0,
     plot: Annotated[
         Path | None, typer.Option(help="Write a figure here: elements of a store, or frames kept against the cutoff.")
     ] = None,
@@ -125,7 +125,7 @@ def _print_summary(summary: "Summary") -> None:
     rows = [
         ("atoms a frame, mean", n_atoms / n_frames),
         ("atoms a frame, range", f"{min(sizes)} to {max(sizes)}"),
-        (f"neighbours an atom within {summary.cutoff:g} A, mean", summary.mean_neighbors),
+        (f"neighbors an atom within {summary.cutoff:g} A, mean", summary.mean_neighbors),
     ]
     print_rows(screen, "Sizes", rows)
 

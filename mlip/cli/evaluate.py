@@ -1,4 +1,4 @@
-"""`mlip evaluate`: errors of a potential on labelled frames, or of a property model on labelled materials."""
+"""`mlip evaluate`: errors of a potential on labeled frames, or of a property model on labeled materials."""
 
 import json
 from pathlib import Path

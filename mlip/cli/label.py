@@ -112,7 +112,7 @@ def _progress(total: int, hidden: bool) -> Iterator[Callable[[str, str], None]]:
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     columns = (
-        TextColumn("labelling"),
+        TextColumn("labeling"),
         BarColumn(),
         MofNCompleteColumn(),
         TimeRemainingColumn(),

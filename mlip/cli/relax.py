@@ -108,12 +108,12 @@ def relax(
 
 
 def _introduce(potential: str) -> None:
-    """Say which potential by name is used, of which functional, and under which licence."""
+    """Say which potential by name is used, of which functional, and under which license."""
     from mlip.pretrained.registry import find, is_known
 
     if is_known(potential):
         entry = find(potential)
-        print(f"{entry.name}: functional {entry.functional}, licence {entry.license.id} (mlip models {entry.name})")
+        print(f"{entry.name}: functional {entry.functional}, license {entry.license.id} (mlip models {entry.name})")
 
 
 def _print(summary: dict[str, Any], rows: list[dict[str, Any]], out: Path) -> None:

@@ -32,7 +32,7 @@ _PREFIX = "model."
 _LANDMARKS = ("nbr_embedding.weight", "graphs.0.Node.MH_A.fc_in.weight")
 
 
-def recognises(source: Path) -> bool:
+def recognizes(source: Path) -> bool:
     if source.suffix == ".ckpt":
         return source.is_file()
     if not source.name.endswith("_weights.npz"):

@@ -40,7 +40,7 @@ _LAYERS = {"self_attn.out_proj": "heard", "linear1": "hidden", "linear2": "chang
 _NORMS = {"norm1": "norm_attention", "norm2": "norm_change"}
 
 
-def recognises(source: Path) -> bool:
+def recognizes(source: Path) -> bool:
     if source.suffix == ".pth":
         return _names_the_landmark(source)
     if not source.name.endswith("_weights.npz"):

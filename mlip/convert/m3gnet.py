@@ -49,7 +49,7 @@ _PUBLISHED = {  # sha256 of the data file: a checkpoint says neither its name no
 }
 
 
-def recognises(source: Path) -> bool:
+def recognizes(source: Path) -> bool:
     return _is_checkpoint(source) or _is_export(source)
 
 
@@ -58,8 +58,8 @@ def read(source: Path, options: ReadOptions) -> Potential:
     Raises:
         MlipError: damaged files, or a variant of M3GNet that is not implemented.
     """
-    if options.aggregate not in (None, "centre"):
-        raise MlipError("the original M3GNet adds messages to the centre of a bond", where=str(source))
+    if options.aggregate not in (None, "center"):
+        raise MlipError("the original M3GNet adds messages to the center of a bond", where=str(source))
     read_it = _read_checkpoint if _is_checkpoint(source) else _read_export
     return read_it(source, options.functional)
 

@@ -50,7 +50,7 @@ _NEEDED = (
 _FUNCTIONALS = {name.lower(): name for name in ("PBE", "PBEsol", "SCAN", "r2SCAN")}
 
 
-def recognises(source: Path) -> bool:
+def recognizes(source: Path) -> bool:
     return is_export(source) or is_module(source)
 
 
@@ -60,7 +60,7 @@ def read(source: Path, options: ReadOptions) -> Potential:
         MlipError: damaged files, a variant of MACE that is not implemented, or a pickle that is not to be trusted.
     """
     if options.aggregate is not None:
-        raise MlipError("MACE adds messages to the centre of a bond; there is no choice", where=str(source))
+        raise MlipError("MACE adds messages to the center of a bond; there is no choice", where=str(source))
     saved = read_export(source) if is_export(source) else read_module(source, options.trust_pickle)
     left = NamedArrays(saved.arrays, saved.where)
     config = _config(saved, left.take("atomic_numbers"))
@@ -95,7 +95,7 @@ def _config(saved: SavedModel, numbers: np.ndarray) -> MACEConfig:
         readout_hidden=_hidden(values["MLP"], where)[0],
         first_block=first[0],
         normalization=first[1],
-        mean_neighbours=values["avgn"],
+        mean_neighbors=values["avgn"],
         distance_transform=values["distance_transform"],
         zbl=bool(values.get("pair_repulsion", False)),
         heads=tuple(values.get("heads", ["default"])),

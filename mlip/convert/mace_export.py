@@ -98,7 +98,7 @@ def _arguments(torch: ModuleType, potential: Potential) -> dict[str, Any]:
         "hidden_irreps": o3.Irreps([(config.channels, (order, (-1) ** order)) for order in range(config.max_l + 1)]),
         "MLP_irreps": o3.Irreps(f"{config.readout_hidden}x0e"),
         "atomic_energies": np.array([_reference_energies(config, head) for head in heads]),
-        "avg_num_neighbors": config.mean_neighbours,
+        "avg_num_neighbors": config.mean_neighbors,
         "atomic_numbers": list(config.elements),
         "correlation": config.correlation,
         "gate": torch.nn.functional.silu,

@@ -36,7 +36,7 @@ _THREE_BODY = (
 )
 
 
-def recognises(source: Path) -> bool:
+def recognizes(source: Path) -> bool:
     return is_saved_model(source)
 
 
@@ -52,7 +52,7 @@ def read(source: Path, options: ReadOptions) -> Potential:
         raise MlipError(
             f"does not tell to which end of a bond messages are added: {saved.evidence}",
             where=saved.where,
-            fix="--aggregate neighbour for weights trained with matgl < 3, --aggregate centre for later ones",
+            fix="--aggregate neighbor for weights trained with matgl < 3, --aggregate center for later ones",
         )
     because = "as asked for" if options.aggregate else saved.evidence
     notes = [f"atom messages are added to the {direction} of a bond: {because}", _THREE_BODY]

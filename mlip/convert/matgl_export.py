@@ -29,7 +29,7 @@ _WHY = {
     "three_body_basis": "both its bases are smooth, or neither is",
     "bond_embedding_bias": "its bond embedding has a bias",
     "atom_weight_swish": "its atom weights have no swish",
-    "aggregate": "matgl >= 3 adds atom messages at the centre and would give other energies without a warning",
+    "aggregate": "matgl >= 3 adds atom messages at the center and would give other energies without a warning",
 }
 _ACCESSIBLE = 0o755
 

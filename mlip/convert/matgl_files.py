@@ -56,7 +56,7 @@ class SavedModel:
     arrays: Arrays
     """By their names in state.pt."""
     aggregate: str | None
-    """Either "centre" or "neighbour", as far as the files tell."""
+    """Either "center" or "neighbor", as far as the files tell."""
     evidence: str
     functional: str | None
 
@@ -125,11 +125,11 @@ def _release(potential: dict, around: dict) -> tuple[str | None, str]:
     modules = (str(around["model"].get("@module")), str(potential.get("@module")))
     signs = f"{modules[0]} in {modules[1]}"
     if modules[0].endswith(("_pyg", "_dgl")):
-        return "centre", f"saved by matgl 3 ({signs})"
+        return "center", f"saved by matgl 3 ({signs})"
     if modules[1] == "matgl.apps._pes" or "compile_model" in around:
-        return "centre", f"saved by matgl 4 ({signs}, compile_model)"
+        return "center", f"saved by matgl 4 ({signs}, compile_model)"
     if modules[0] == "matgl.models._m3gnet" and modules[1] in ("matgl.apps.pes", "matgl.apps._pes_dgl"):
-        return "neighbour", f"saved by matgl 2 or older ({signs}, no compile_model)"
+        return "neighbor", f"saved by matgl 2 or older ({signs}, no compile_model)"
     return None, f"{signs} is of no known release"
 
 
@@ -163,7 +163,7 @@ def _read_export(source: Path) -> SavedModel:
         where=str(source),
         arguments=arguments,
         arrays=read_npz(source),
-        aggregate="neighbour" if is_of_git else None,
+        aggregate="neighbor" if is_of_git else None,
         evidence=f"the weights of {origin} were trained with matgl 2 or older" if is_of_git else f"source {origin}",
         functional=_functional_by_name(name),
     )

@@ -1,4 +1,4 @@
-"""Which converter reads a source, and which writes a format: readers offer `recognises(path)` and
+"""Which converter reads a source, and which writes a format: readers offer `recognizes(path)` and
 `read(path, options) -> Potential | PropertyModel`, writers `write(potential, path)`."""
 
 from pathlib import Path
@@ -25,7 +25,7 @@ def convert(
 
     Args:
         functional: whose energies these are; by default what the checkpoint, or its name, tells.
-        aggregate: "centre" or "neighbour", the end of a bond to which atom messages are added; by default what the
+        aggregate: "center" or "neighbor", the end of a bond to which atom messages are added; by default what the
             checkpoint tells. What was decided, and why, is in the provenance's `notes`.
         trust_pickle: load a file that can run any code, as models of mace-torch can.
         element_vectors: JSON of the vectors that a property model takes for its elements, such as matscholar's.
@@ -35,12 +35,12 @@ def convert(
         MlipError: no such source, a layout that no converter knows, a damaged or unsupported checkpoint.
     """
     source = Path(source)
-    if aggregate not in (None, "centre", "neighbour"):
-        raise MlipError(f"aggregate = {aggregate!r}", fix="centre or neighbour")
+    if aggregate not in (None, "center", "neighbor"):
+        raise MlipError(f"aggregate = {aggregate!r}", fix="center or neighbor")
     if not source.exists():
         raise MlipError("no such file or folder", where=str(source))
     for reader in _READERS:
-        if reader.recognises(source):
+        if reader.recognizes(source):
             return reader.read(source, ReadOptions(functional, aggregate, trust_pickle, element_vectors, predicts))
     known = "; ".join(reader.LAYOUT for reader in _READERS)
     raise MlipError("is no checkpoint that mlip can convert", where=str(source), fix=f"known: {known}")

@@ -30,7 +30,7 @@ from mlip.data.pymatgen_json import (
     get,
     heavy_hydrogen_remark,
     is_number,
-    labelled_frame,
+    labeled_frame,
     site_properties,
     stress_of,
     typed,
@@ -128,7 +128,7 @@ def trajectory_from_runs(material_id: str, runs: Any, functional: str, dimension
     for calculation, run in enumerate(typed(runs, list, "the material")):
         for ionic_step, step in enumerate(typed(get(run, "steps", f"run {calculation}"), list, "steps")):
             where = f"run {calculation} step {ionic_step}"
-            frame = labelled_frame(
+            frame = labeled_frame(
                 get(step, "structure", where),
                 step.get("energy"),
                 step.get("forces"),

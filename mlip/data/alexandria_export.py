@@ -1,4 +1,4 @@
-"""Trajectories -> ALEXANDRIA's geometry-optimisation-path layout, material by material.
+"""Trajectories -> ALEXANDRIA's geometry-optimization-path layout, material by material.
 
     {id: [{"kpoints", "PREC", "ENMAX", "ENAUG", "steps": [{"structure", "energy", "forces", "stress"}]}]}
 

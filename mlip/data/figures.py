@@ -28,7 +28,7 @@ def place_in_table(number: int) -> tuple[int, int]:
 
 
 def plot_elements(frames: Mapping[str, int], path: Path, title: str) -> None:
-    """A periodic table, coloured by how many frames hold the element, written as an image.
+    """A periodic table, colored by how many frames hold the element, written as an image.
 
     Args:
         frames: symbol -> frames.
@@ -42,19 +42,19 @@ def plot_elements(frames: Mapping[str, int], path: Path, title: str) -> None:
     figure = Figure(figsize=(11, 5.6), layout="constrained")
     axes = figure.subplots()
     norm = LogNorm(1, max(frames.values(), default=1) + 1)
-    colours = colormaps["viridis_r"]
+    colors = colormaps["viridis_r"]
     for number in range(1, len(chemical_symbols)):
         row, column = place_in_table(number)
         n = frames.get(chemical_symbols[number], 0)
-        axes.add_patch(Rectangle((column, -row), 0.94, 0.94, color=colours(norm(n)) if n else "0.93"))
+        axes.add_patch(Rectangle((column, -row), 0.94, 0.94, color=colors(norm(n)) if n else "0.93"))
         is_dark = n and norm(n) > 0.5
-        colour = "white" if is_dark else "black" if n else "0.6"
-        axes.text(column + 0.47, -row + 0.6, chemical_symbols[number], ha="center", va="center", color=colour)
+        color = "white" if is_dark else "black" if n else "0.6"
+        axes.text(column + 0.47, -row + 0.6, chemical_symbols[number], ha="center", va="center", color=color)
         if n:
-            axes.text(column + 0.47, -row + 0.22, _short(n), ha="center", va="center", color=colour, fontsize=6)
+            axes.text(column + 0.47, -row + 0.22, _short(n), ha="center", va="center", color=color, fontsize=6)
     axes.set(xlim=(0.8, 19.2), ylim=(-9.3, 0.2), aspect="equal", title=title)
     axes.axis("off")
-    figure.colorbar(ScalarMappable(norm, colours), ax=axes, label="frames", shrink=0.7)
+    figure.colorbar(ScalarMappable(norm, colors), ax=axes, label="frames", shrink=0.7)
     with writing_to(path):
         figure.savefig(path, dpi=150)
 

@@ -46,7 +46,7 @@ EXPLOSION, COLLAPSE = 4.0, 0.25
 """A length, area or volume of the periodic directions beyond these multiples of its start ends the path."""
 
 NEIGHBOR_DISTANCE = 6.0
-"""A; an atom with no neighbour within it is isolated (the distance of ALEXANDRIA's outlier filter)."""
+"""A; an atom with no neighbor within it is isolated (the distance of ALEXANDRIA's outlier filter)."""
 
 GUARD_REASONS = ("non_finite", "exploded", "collapsed", "isolated", "error")
 """Why a path is recorded as failed and not exported. The other reasons are 'converged' and 'max_steps'."""
@@ -67,7 +67,7 @@ class LabelSettings:
 
 
 @dataclass(frozen=True, slots=True)
-class LabelledPath:
+class LabeledPath:
     """One attempt at a material. The trajectory is what was computed before `reason` ended it."""
 
     trajectory: Trajectory
@@ -156,7 +156,7 @@ def standard_setting(atoms: Atoms, dimensionality: int | None = None) -> tuple[A
 
 def label_structure(
     material_id: str, atoms: Atoms | MlipError, calculator: BaseCalculator, settings: LabelSettings
-) -> LabelledPath:
+) -> LabeledPath:
     """Relax a copy of `atoms` and keep energy, forces and stress of every ionic step, the first included.
 
     Any exception, of the calculator or because cell or boundaries cannot be relaxed, becomes reason 'error' with
@@ -164,7 +164,7 @@ def label_structure(
     """
     if isinstance(atoms, MlipError):
         nothing = Trajectory(material_id, [], FUNCTIONAL, settings.dimensionality or 3)
-        return LabelledPath(nothing, "error", float("nan"), str(atoms))
+        return LabeledPath(nothing, "error", float("nan"), str(atoms))
     dimensionality = settings.dimensionality or int(atoms.pbc.sum())
     frames: list[Frame] = []
     message, fmax, reason = "", float("nan"), "error"
@@ -178,7 +178,7 @@ def label_structure(
     except Exception as error:  # any calculator, any exception: recorded, counted, told at the end
         message = f"{type(error).__name__}: {error}"
     trajectory = Trajectory(material_id, frames, FUNCTIONAL, dimensionality)
-    return LabelledPath(trajectory, reason, fmax, message)
+    return LabeledPath(trajectory, reason, fmax, message)
 
 
 def _relax(atoms: Atoms, dimensionality: int, settings: LabelSettings, frames: list[Frame]) -> tuple[str, float]:
@@ -207,7 +207,7 @@ class _Stopped(Exception):  # noqa: N818 - the end of a path, not an error
 
 class _GuardedFilter(FrechetCellFilter):
     """Stops the path as the cell moves beyond bounds, before the calculator meets it: in a collapsed cell the
-    neighbours of one step can fill the memory.
+    neighbors of one step can fill the memory.
 
     It also remembers its forces until the atoms move: ASE asks for them three times a step, and each time
     costs a matrix logarithm.
@@ -274,7 +274,7 @@ def label(
     Args:
         structures: (material id, structure) pairs; an error in place of a structure is that material's record.
         journal: JSON lines; the first is the settings, then one line a material, flushed to the disk.
-        on_path: called with id and reason of every structure, whether labelled now or found in the journal.
+        on_path: called with id and reason of every structure, whether labeled now or found in the journal.
 
     Raises:
         MlipError: the journal was written with other settings, or another process appends to it.
@@ -296,7 +296,7 @@ def label(
             on_path(material_id, done[material_id])
 
 
-def _journal_line(path: LabelledPath) -> str:
+def _journal_line(path: LabeledPath) -> str:
     record = {
         "id": path.trajectory.material_id,
         "reason": path.reason,

@@ -1,4 +1,4 @@
-"""Manifests of public data sets: where their files are, how large, with which checksum, licence and citation.
+"""Manifests of public data sets: where their files are, how large, with which checksum, license and citation.
 
 One YAML file a data set in `datasets/`. Where a server's folder tells more than anybody has published of it (how many
 shards there are), the manifest has the pattern of the names, and `mlip data fetch` reads the folder's listing.
@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from mlip.errors import MlipError
 from mlip.packaged import packaged_files
@@ -54,7 +54,7 @@ class Manifest(_Strict):
     functional: str
     dimensionality: int | None
     """None: of several."""
-    licence: str
+    license: str = Field(validation_alias=AliasChoices("license", "licence"))
     citation: str
     homepage: str
     url: str

@@ -7,7 +7,7 @@ corrections, which put PBE and PBE+U on one scale, are constants of a compositio
 `mp_correction` (eV per cell). Forces are eV/A, stress is kB with VASP's sign. The set is sub-sampled: calculations and
 steps have gaps.
 
-Deng et al., "CHGNet as a pretrained universal neural network potential for charge-informed atomistic modelling", 2023.
+Deng et al., "CHGNet as a pretrained universal neural network potential for charge-informed atomistic modeling", 2023.
 """
 
 import re
@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from mlip.data.pymatgen_json import SpeciesBefore, get, heavy_hydrogen_remark, is_number, labelled_frame
+from mlip.data.pymatgen_json import SpeciesBefore, get, heavy_hydrogen_remark, is_number, labeled_frame
 from mlip.data.records import Frame, MalformedError, Trajectory
 from mlip.data.schema import end_mark
 
@@ -39,7 +39,7 @@ def trajectory_from_frames(
     lost_end = False
     for calculation, ionic_step, frame_id in sorted(map(_place, frames)):
         step = frames[frame_id]
-        frame = labelled_frame(
+        frame = labeled_frame(
             get(step, "structure", frame_id),
             step.get("uncorrected_total_energy"),
             step.get("force"),

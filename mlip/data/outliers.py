@@ -2,7 +2,7 @@
 
 Rules of frames are those of "Improving machine-learning models in materials science through large datasets", sec. 2.4.
 Rules of paths look at a step beside the others of its path, before any sub-sampling: ALEXANDRIA's files hold steps far
-above the end that the electronic minimisation lost, and restarts with other settings, whose energies differ for the
+above the end that the electronic minimization lost, and restarts with other settings, whose energies differ for the
 same geometry. A label that is missing breaks no rule.
 """
 
@@ -64,9 +64,9 @@ def more_sites_than(limit: int) -> Rule:
 
 
 def atom_without_neighbor_within(distance: float) -> Rule:
-    """`distance` in A; an atom's own periodic images count as neighbours."""
+    """`distance` in A; an atom's own periodic images count as neighbors."""
     return Rule(
-        f"atom without a neighbour within {distance:g} A",
+        f"atom without a neighbor within {distance:g} A",
         lambda frames: np.array([_has_lonely_atom(frame, distance) for frame in frames]),
     )
 

@@ -21,7 +21,7 @@ NO_ENERGY = "step without energy"
 NO_FORCES = "step without usable forces"
 
 
-def labelled_frame(
+def labeled_frame(
     structure: Any,
     energy: Any,
     forces: Any,

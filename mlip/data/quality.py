@@ -3,7 +3,7 @@
 Faults that make a structure useless refuse the material (`check_structures`). What is merely suspicious is kept and
 listed (`findings`): labels that are missing, forces that do not sum to zero or are absurdly large, energies that jump,
 and forces and stresses that contradict the path's own energies. The last is a finite-difference check: between
-neighbouring steps of one DFT run the energy changes by the work of forces and stress,
+neighboring steps of one DFT run the energy changes by the work of forces and stress,
 
     dE = -sum_i F_i . (ds_i h) + V sigma : eps,      h' = h (1 + eps),
 
@@ -38,7 +38,7 @@ NET_FORCE = 0.002
 """eV/A an atom. VASP removes the drift: of 6,900 frames of MPtrj and of relaxations none has more than 0.00005."""
 
 ENERGY_JUMP = 0.5
-"""eV/atom between neighbouring steps of one run. Of 3,300 steps of relaxations one in a thousand has more."""
+"""eV/atom between neighboring steps of one run. Of 3,300 steps of relaxations one in a thousand has more."""
 
 ABSURD_FORCE = 50.0
 """eV/A; the largest that the paper's rules let pass. Of 4,300 frames of relaxations two have more, with 16,000 eV/A."""
@@ -89,7 +89,7 @@ class Finding(NamedTuple):
 
 
 def check_structures(frames: Sequence[Frame]) -> None:
-    """Refuse structures that no neighbour list can be made of.
+    """Refuse structures that no neighbor list can be made of.
 
     Raises:
         MalformedError: periodic lattice vectors that span no volume (area, length), or two atoms at one place.
@@ -161,7 +161,7 @@ def findings(read: Trajectory, kept: Trajectory) -> Iterator[Finding]:
     """Suspicious traits of a material. Nothing is changed.
 
     Args:
-        read: all its steps: energies are compared between neighbours.
+        read: all its steps: energies are compared between neighbors.
         kept: those that go to the store: labels are looked for in these.
     """
     yield from _missing_labels(kept)
@@ -302,7 +302,7 @@ def stress_against_energy(read: Trajectory, of_forces: float = 1.0) -> float | N
 def _is_step(
     frames: Sequence[Frame], change: Float[np.ndarray, " k-1"], moved: Float[np.ndarray, "k-1 n 3"]
 ) -> Bool[np.ndarray, " k-1"]:
-    """Whether neighbours are of one run, near each other (A), and differ in energy by no jump (eV)."""
+    """Whether neighbors are of one run, near each other (A), and differ in energy by no jump (eV)."""
     runs = column(frames, "calculation")
     is_near = np.linalg.norm(moved, axis=2).max(axis=1) < _LONGEST_MOVE
     if is_near.mean() < _LEAST_SHARE_NEAR:
@@ -338,7 +338,7 @@ def _work_of_cell(frames: Sequence[Frame]) -> Float[np.ndarray, " k-1"] | None:
 
 
 def _work_of_stress(frames: Sequence[Frame]) -> Float[np.ndarray, " k-1"]:
-    """Between neighbours, eV."""
+    """Between neighbors, eV."""
     cells = column(frames, "cell")
     cell = _means(cells)
     strain = np.linalg.inv(cell) @ np.diff(cells, axis=0)
@@ -347,7 +347,7 @@ def _work_of_stress(frames: Sequence[Frame]) -> Float[np.ndarray, " k-1"]:
 
 
 def _work_of_forces(frames: Sequence[Frame]) -> tuple[Float[np.ndarray, " k-1"], Float[np.ndarray, "k-1 n 3"]]:
-    """Between neighbours: the work, eV, and what the atoms move by beside their cell, A."""
+    """Between neighbors: the work, eV, and what the atoms move by beside their cell, A."""
     cells, pbc = column(frames, "cell"), frames[0].pbc
     if not pbc.all():
         cells = np.array([complete_cell(np.where(pbc[:, None], cell, 0.0)) for cell in cells])

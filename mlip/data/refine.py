@@ -13,7 +13,7 @@ from mlip.data.quality import Finding, check_structures, findings, finite_differ
 from mlip.data.records import Entry, MalformedError, Skipped, Trajectory
 from mlip.data.report import BuildReport
 from mlip.data.split import FRACTIONS, assign_split, check_fractions
-from mlip.data.stacked import n_labelled
+from mlip.data.stacked import n_labeled
 from mlip.data.subsample import kept_steps, subsample
 from mlip.errors import MlipError
 
@@ -133,7 +133,7 @@ def _count_kept(kept: Trajectory, split: str, report: BuildReport) -> None:
     report.frames_kept[split] += len(kept.frames)
     report.sets[f"{kept.functional} {kept.dimensionality}D"] += 1
     for label, name in _LABELS.items():
-        report.labels[label] += n_labelled(kept.frames, name)
+        report.labels[label] += n_labeled(kept.frames, name)
 
 
 def _count_findings(found: Iterable[Finding], report: BuildReport) -> None:

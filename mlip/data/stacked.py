@@ -85,7 +85,7 @@ def chosen(frames: Sequence[Frame], indices: Int[np.ndarray, " j"]) -> Sequence[
     return frames[indices] if isinstance(frames, StackedFrames) else [frames[k] for k in indices]
 
 
-def n_labelled(frames: Sequence[Frame], field: str) -> int:
+def n_labeled(frames: Sequence[Frame], field: str) -> int:
     """How many of the frames have that label; one that is NaN throughout is none."""
     if isinstance(frames, StackedFrames):
         return 0 if getattr(frames, field) is None else len(frames)

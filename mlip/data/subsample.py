@@ -1,6 +1,6 @@
 """Sub-sampling of a relaxation path by energy difference.
 
-"Improving machine-learning models in materials science through large datasets", sec. 2.4: neighbouring steps
+"Improving machine-learning models in materials science through large datasets", sec. 2.4: neighboring steps
 of a path are nearly the same structure; those that differ little in energy are left out.
 """
 

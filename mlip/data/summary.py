@@ -1,7 +1,7 @@
 """The summary of a store, in one streaming pass: kept beside it, with a fingerprint of what it was computed from.
 
 For each functional: reference energies by least squares and by a robust fit, ranges of the labels; and for all frames:
-elements, sizes, neighbours. Memory holds a block of frames and a sample of them, whatever the store's size.
+elements, sizes, neighbors. Memory holds a block of frames and a sample of them, whatever the store's size.
 """
 
 import hashlib
@@ -61,7 +61,7 @@ class Summary:
     fingerprint: str
     version: int
     cutoff: float
-    """A, of the neighbours."""
+    """A, of the neighbors."""
     mean_neighbors: float
     """Within the cutoff, per atom; of a sample."""
     frames_with_element: dict[str, int]

@@ -1,1 +1,1 @@
-"""Potentials beside labelled frames: predictions, errors, and the trivial predictors that put them in proportion."""
+"""Potentials beside labeled frames: predictions, errors, and the trivial predictors that put them in proportion."""

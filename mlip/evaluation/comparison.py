@@ -12,7 +12,7 @@ from mlip.data.records import Frame
 from mlip.units import EV_PER_A3_IN_GPA
 
 
-class LabelledFrame(NamedTuple):
+class LabeledFrame(NamedTuple):
     frame: Frame
     material_id: str
     dimensionality: int
@@ -89,7 +89,7 @@ class Comparison:
 
 
 def compare(
-    items: Sequence[LabelledFrame], predictions: Sequence[dict[str, Any]], reference_energies: Float[np.ndarray, "119"]
+    items: Sequence[LabeledFrame], predictions: Sequence[dict[str, Any]], reference_energies: Float[np.ndarray, "119"]
 ) -> Comparison:
     """Labels of `items` beside what `Potential.predict` gave for them; `reference_energies` by atomic number, eV."""
     frames = [item.frame for item in items]

@@ -1,4 +1,4 @@
-"""How well a potential reproduces labelled frames, by dimensionality, beside predictors that know nothing.
+"""How well a potential reproduces labeled frames, by dimensionality, beside predictors that know nothing.
 
 Public sets are often relaxed structures, where F = 0 beats good models: a mean error says little without its
 trivial baseline. These are the sum of reference energies (E0), no forces, no stress.
@@ -18,13 +18,13 @@ from mlip.data.shard import is_store
 from mlip.data.sources import NO_MATERIAL, NOT_READ, read_past_faults, read_source, source_files
 from mlip.data.store import Material
 from mlip.errors import MlipError
-from mlip.evaluation.comparison import Comparison, LabelledFrame, compare
+from mlip.evaluation.comparison import Comparison, LabeledFrame, compare
 from mlip.evaluation.frame_errors import Errors
 from mlip.functionals import check_functionals
 from mlip.potential import Potential
 from mlip.runtime import precision_scope
 
-UNLABELLED = "neither energy nor forces nor stress is known"
+UNLABELED = "neither energy nor forces nor stress is known"
 """Why a frame is not compared: it has no label."""
 _CHUNK = 1024  # frames held in memory at once
 _REASONS = 3  # for leaving frames out, in an error
@@ -32,7 +32,7 @@ _REASONS = 3  # for leaving frames out, in an error
 
 def evaluate(
     potential: Potential,
-    frames: Iterable[LabelledFrame],
+    frames: Iterable[LabeledFrame],
     *,
     dtype: str = "float32",
     errors: Errors | None = None,
@@ -52,9 +52,9 @@ def evaluate(
         for _, comparison in compared(potential, frames, errors=errors, dtype=dtype):
             errors.add(comparison)
     if not errors.n_frames:
-        is_bare = set(errors.left_out) == {UNLABELLED}
+        is_bare = set(errors.left_out) == {UNLABELED}
         fix = "label the frames first" if is_bare else "check the file, --split, or the potential's elements"
-        raise MlipError(f"no labelled frame to compare with{_why_left_out(errors)}", where=where, fix=fix)
+        raise MlipError(f"no labeled frame to compare with{_why_left_out(errors)}", where=where, fix=fix)
     return errors
 
 
@@ -67,14 +67,14 @@ def _why_left_out(errors: Errors) -> str:
 
 
 def compared(
-    potential: Potential, frames: Iterable[LabelledFrame], *, errors: Errors, dtype: str = "float32"
-) -> Iterator[tuple[list[LabelledFrame], Comparison]]:
+    potential: Potential, frames: Iterable[LabeledFrame], *, errors: Errors, dtype: str = "float32"
+) -> Iterator[tuple[list[LabeledFrame], Comparison]]:
     """Frames with their labels and predictions, a chunk at a time; those that no prediction can be made for are left
     out and counted in `errors`, as are those without a label. Within a chunk they are sorted by size."""
     frames = iter(frames)
     while chunk := list(islice(frames, _CHUNK)):
-        known = [item for item in chunk if _is_labelled(item, errors) and _is_known(potential, item, errors)]
-        # Neighbours in size share a batch: less padding.
+        known = [item for item in chunk if _is_labeled(item, errors) and _is_known(potential, item, errors)]
+        # Neighbors in size share a batch: less padding.
         known.sort(key=lambda item: len(item.frame))
         items, predictions = _predictions(potential, known, dtype, errors)
         if items:
@@ -82,8 +82,8 @@ def compared(
 
 
 def _predictions(
-    potential: Potential, items: list[LabelledFrame], dtype: str, errors: Errors
-) -> tuple[list[LabelledFrame], list[dict[str, Any]]]:
+    potential: Potential, items: list[LabeledFrame], dtype: str, errors: Errors
+) -> tuple[list[LabeledFrame], list[dict[str, Any]]]:
     """Frames and their predictions; frames that no graph can be made of are left out by material id."""
     sound, predictions = [], []
     for item, result in zip(items, potential.try_predict([item.frame for item in items], dtype=dtype), strict=True):
@@ -95,15 +95,15 @@ def _predictions(
     return sound, predictions
 
 
-def _is_labelled(item: LabelledFrame, errors: Errors) -> bool:
+def _is_labeled(item: LabeledFrame, errors: Errors) -> bool:
     frame = item.frame
-    is_labelled = not np.isnan(frame.energy) or frame.forces is not None or frame.stress is not None
-    if not is_labelled:
-        errors.leave_out(UNLABELLED)
-    return is_labelled
+    is_labeled = not np.isnan(frame.energy) or frame.forces is not None or frame.stress is not None
+    if not is_labeled:
+        errors.leave_out(UNLABELED)
+    return is_labeled
 
 
-def _is_known(potential: Potential, item: LabelledFrame, errors: Errors) -> bool:
+def _is_known(potential: Potential, item: LabeledFrame, errors: Errors) -> bool:
     try:
         potential.check_elements(item.frame.numbers)
     except MlipError as error:
@@ -112,11 +112,11 @@ def _is_known(potential: Potential, item: LabelledFrame, errors: Errors) -> bool
     return True
 
 
-def store_frames(store: Store, split: str | None, functional: str | None = None) -> Iterator[LabelledFrame]:
+def store_frames(store: Store, split: str | None, functional: str | None = None) -> Iterator[LabeledFrame]:
     """The frames of a split and of a functional (None: of all), in order."""
     for material in chosen_materials(store, split, functional):
         for k in material.frames:
-            yield LabelledFrame(store.frame(k), material.id, material.dimensionality, material.functional)
+            yield LabeledFrame(store.frame(k), material.id, material.dimensionality, material.functional)
 
 
 def chosen_materials(store: Store, split: str | None, functional: str | None = None) -> Iterator[Material]:
@@ -162,8 +162,8 @@ def evaluate_path(
 
 
 def _of_known_functional(
-    potential: Potential, frames: Iterable[LabelledFrame], errors: Errors, **options: Any
-) -> Iterator[LabelledFrame]:
+    potential: Potential, frames: Iterable[LabeledFrame], errors: Errors, **options: Any
+) -> Iterator[LabeledFrame]:
     """The frames, each functional compared with the potential's when it comes up."""
     seen: set[str] = set()
     for item in frames:
@@ -186,7 +186,7 @@ def _functional_note(potential: Potential, functionals: set[str], *, where: str,
 
 def source_frames(
     path: Path, functional: str | None, errors: Errors, keys: Mapping[str, str] | None = None
-) -> Iterator[LabelledFrame]:
+) -> Iterator[LabeledFrame]:
     """The frames of a file or folder, streaming; materials, and files of a folder, that cannot be used are counted in
     `errors`.
 
@@ -209,4 +209,4 @@ def source_frames(
             if isinstance(material, Entry):
                 material = material.as_trajectory()
             for frame in material.frames:
-                yield LabelledFrame(frame, material.material_id, material.dimensionality, material.functional)
+                yield LabeledFrame(frame, material.material_id, material.dimensionality, material.functional)

@@ -112,25 +112,25 @@ def evaluate_property(
         MlipError: labels of another functional; another dtype than float32 or float64.
     """
     name = model.metadata.property
-    labelled = [
+    labeled = [
         (material, label)
         for material in store.materials()
         if split in (None, material.split) and (label := label_of(store, material, name)) is not None
     ]
     if largest is not None:
-        labelled = [(material, label) for material, label in labelled if label <= largest]
+        labeled = [(material, label) for material, label in labeled if label <= largest]
     functional_note = check_functionals(
         model.metadata.functional,
-        {material.functional for material, _ in labelled},
+        {material.functional for material, _ in labeled},
         of_ours="the model",
         of_theirs="the labels",
         where=str(store.path),
         allowed=allow_functional_mismatch,
     )
-    chosen = evenly_chosen(np.arange(len(labelled)), len(labelled) if at_most is None else at_most)
+    chosen = evenly_chosen(np.arange(len(labeled)), len(labeled) if at_most is None else at_most)
     left_out: Counter[str] = Counter()
     relaxed: list[tuple[Material, float]] = []
-    for material, label in (labelled[k] for k in chosen):
+    for material, label in (labeled[k] for k in chosen):
         if why := material.why_not_relaxed:
             left_out[why] += 1
         else:
@@ -143,7 +143,7 @@ def evaluate_property(
         if not isinstance(result, MlipError)
     ]
     return PropertyErrors(
-        len(labelled),
+        len(labeled),
         [material.id for material, _, _ in predicted],
         [material.formula for material, _, _ in predicted],
         np.array([label for _, label, _ in predicted]),

@@ -41,10 +41,10 @@ def relabel(
         raise MlipError("would replace the store that is read", where=str(out), fix="--out ANOTHER.h5")
     known = set(potential.elements)
     counts = {"materials": 0, "frames": 0, "left_out": 0}
-    with StoreWriter(out, {"relabelled": provenance or {}}) as writer:
+    with StoreWriter(out, {"relabeled": provenance or {}}) as writer:
         for materials in _chunks(store, known, counts):
             frames = [store.frame(k) for material in materials for k in material.frames]
-            predicted = iter(_labelled(potential, frames, dtype))
+            predicted = iter(_labeled(potential, frames, dtype))
             for material in materials:
                 own = [next(predicted) for _ in material.frames]
                 functional = _functional_of_labels(potential, material)
@@ -80,7 +80,7 @@ def _chunks(store: Store, known: set[str], counts: dict[str, int]) -> Iterator[l
         yield chunk
 
 
-def _labelled(potential: Potential, frames: list[Frame], dtype: str) -> list[Frame]:
+def _labeled(potential: Potential, frames: list[Frame], dtype: str) -> list[Frame]:
     return [
         replace(frame, energy=found["energy"], forces=found["forces"], stress=found["stress"], magmoms=None)
         for frame, found in zip(frames, potential.predict(frames, dtype=dtype), strict=True)

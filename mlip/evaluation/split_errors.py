@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from mlip.data import Store
-from mlip.evaluation.comparison import Comparison, LabelledFrame, concatenate
+from mlip.evaluation.comparison import Comparison, LabeledFrame, concatenate
 from mlip.evaluation.evaluate import compared
 from mlip.evaluation.frame_errors import Errors
 from mlip.potential import Potential
@@ -24,7 +24,7 @@ class SplitErrors:
     n_frames: int
     """Number of frames of the split; those compared may be fewer."""
     errors: Errors
-    items: list[LabelledFrame]
+    items: list[LabeledFrame]
     comparison: Comparison
     """Labels and predictions of `items`, in their order."""
 
@@ -55,12 +55,12 @@ class SplitErrors:
 def evaluate_split(potential: Potential, store: Store, split: str, at_most: int) -> SplitErrors | None:
     """Predictions for at most so many frames of a split, evenly chosen; None where nothing can be compared."""
     errors = Errors()
-    parts: list[tuple[list[LabelledFrame], Comparison]] = []
+    parts: list[tuple[list[LabeledFrame], Comparison]] = []
     share = max(at_most // len(potential.heads), 1)
     with precision_scope("float32"):
         for head in potential.heads:
             functional = head if len(potential.heads) > 1 else None
-            frames = labelled_frames(store, evenly_chosen(store.indices(split, functional), share))
+            frames = labeled_frames(store, evenly_chosen(store.indices(split, functional), share))
             for items, comparison in compared(potential.of_head(head), frames, errors=errors):
                 errors.add(comparison)
                 is_finite = comparison.is_finite
@@ -80,9 +80,9 @@ def evenly_chosen(indices: Int[np.ndarray, " k"], at_most: int) -> Int[np.ndarra
     return indices[np.linspace(0, len(indices) - 1, at_most).round().astype(int)]
 
 
-def labelled_frames(store: Store, indices: Int[np.ndarray, " k"]) -> Iterator[LabelledFrame]:
+def labeled_frames(store: Store, indices: Int[np.ndarray, " k"]) -> Iterator[LabeledFrame]:
     """The frames of these indices, in order."""
     material_at = cache(store.material)  # frames of a path follow each other
     for k in map(int, indices):
         material = material_at(store.material_of(k))
-        yield LabelledFrame(store.frame(k), material.id, material.dimensionality, material.functional)
+        yield LabeledFrame(store.frame(k), material.id, material.dimensionality, material.functional)

@@ -83,7 +83,7 @@ class TrainingLoader:
         n_frames: of an epoch; by default as many as the sources have together.
         n_devices: of this process.
         seed: of the shuffle; 32 bits.
-        block: frames, neighbours in the store, that are read together and then mixed with other such blocks.
+        block: frames, neighbors in the store, that are read together and then mixed with other such blocks.
         n_workers: processes that build graphs; 0: two threads of this process do.
         gather: with several processes, how they tell one another of shapes and errors.
 

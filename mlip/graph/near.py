@@ -39,7 +39,7 @@ def whole_cells(
     if _are_near(positions) or not pbc.any() or not np.isfinite(positions.sum()):
         return np.zeros((len(positions), 3), np.int64)
     periodic = complete_cell(np.where(pbc[:, None], cell, 0.0), pbc)
-    if not abs(np.linalg.det(periodic)) > 0:  # the neighbour list says what is wrong
+    if not abs(np.linalg.det(periodic)) > 0:  # the neighbor list says what is wrong
         return np.zeros((len(positions), 3), np.int64)
     return np.where(pbc, np.floor(positions @ np.linalg.inv(periodic)), 0).astype(np.int64)
 

@@ -1,7 +1,7 @@
-"""All pairs of atoms closer than a cutoff, periodic images included: the one neighbour list of the project.
+"""All pairs of atoms closer than a cutoff, periodic images included: the one neighbor list of the project.
 
 vesin does the search. Where its grid of cutoff-sized boxes would be far larger than the number of atoms (a
-molecule flown apart, a slab in kilometres of vacuum; vesin 0.6 dies of SIGFPE there), a k-d tree does.
+molecule flown apart, a slab in kilometers of vacuum; vesin 0.6 dies of SIGFPE there), a k-d tree does.
 """
 
 import math
@@ -31,11 +31,11 @@ class Neighbors(NamedTuple):
     """
 
     receivers: Int[np.ndarray, " e"]
-    """The atom that has the neighbour, int32, ascending."""
+    """The atom that has the neighbor, int32, ascending."""
     senders: Int[np.ndarray, " e"]
-    """The neighbour, int32."""
+    """The neighbor, int32."""
     shifts: Int[np.ndarray, "e 3"]
-    """Whole cell vectors to the neighbour's image, int32; zero along open directions."""
+    """Whole cell vectors to the neighbor's image, int32; zero along open directions."""
 
 
 FAR = 1e4
@@ -50,7 +50,7 @@ def neighbor_list(
 ) -> Neighbors:
     """Every pair (i, j, image of j) with distance < `cutoff` in A, both directions, self-images kept.
 
-    An atom is not its own neighbour at zero distance; two atoms at one place are a pair of distance 0.
+    An atom is not its own neighbor at zero distance; two atoms at one place are a pair of distance 0.
     Positions may lie anywhere: shifts refer to the positions as given, not to wrapped ones.
 
     Args:

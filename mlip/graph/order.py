@@ -1,6 +1,6 @@
 """In which order a run sees its frames: a pure function of the seed and the place in the run, in O(1) memory.
 
-Frames may be shuffled in blocks of neighbours, which a store reads at once; the loader mixes the blocks of a window.
+Frames may be shuffled in blocks of neighbors, which a store reads at once; the loader mixes the blocks of a window.
 Sources may have shares: then each is gone through without repetition, again and again, at a pace of its own.
 """
 
@@ -54,7 +54,7 @@ class EpochOrder:
 
     Args:
         n_frames: of an epoch; by default as many as there are.
-        block: frames that stay together, neighbours in the source; 1 = each goes its own way.
+        block: frames that stay together, neighbors in the source; 1 = each goes its own way.
     """
 
     def __init__(self, sources: Sequence[Source], *, seed: int, n_frames: int | None = None, block: int = 1):

@@ -1,6 +1,6 @@
 """One prototype with many assignments of elements: the crystals share their edges, only the species differ.
 
-Screening asks for millions of such crystals. There is one neighbour list and one compiled program for all of them,
+Screening asks for millions of such crystals. There is one neighbor list and one compiled program for all of them,
 and nothing is scattered: each node has as many slots for arriving edges as the busiest one.
 """
 
@@ -64,8 +64,8 @@ class Prototype:
             cutoff=cutoff,
             tolerance=tolerance,
         )
-        centres = np.repeat(np.arange(len(labels)), n_neighbors)
-        graph = merged_graph(labels, centres, near.neighbors.ravel(), near.shells.ravel())
+        centers = np.repeat(np.arange(len(labels)), n_neighbors)
+        graph = merged_graph(labels, centers, near.neighbors.ravel(), near.shells.ravel())
         arriving = np.bincount(graph.receivers, minlength=graph.n_node[0])
         room = ShapeLadder().smallest(int(graph.n_node[0]), int(arriving.max()), 1)  # few shapes for many prototypes
         shape = room.n_node, room.n_edge

@@ -1,6 +1,6 @@
-"""Nodes that a graph network cannot tell apart, by colour refinement (Weisfeiler and Leman, 1968).
+"""Nodes that a graph network cannot tell apart, by color refinement (Weisfeiler and Leman, 1968).
 
-Two nodes are equal if their labels are, and if equal neighbours reach them by equal edges, equally often, to any depth.
+Two nodes are equal if their labels are, and if equal neighbors reach them by equal edges, equally often, to any depth.
 Whatever the weights of a message-passing network, its features on them are the same.
 """
 
@@ -23,15 +23,15 @@ def equal_nodes(
     Args:
         kinds: of the edges, from sender to receiver.
     """
-    colours = _numbered(labels)
+    colors = _numbered(labels)
     while True:
-        messages = _mixed(colours[senders].astype(np.uint64) * np.uint64(1 << 32) + kinds.astype(np.uint64))
+        messages = _mixed(colors[senders].astype(np.uint64) * np.uint64(1 << 32) + kinds.astype(np.uint64))
         heard = np.zeros(len(labels), np.uint64)
         np.add.at(heard, receivers, messages)
-        refined = _numbered(_mixed(heard) ^ _mixed(colours.astype(np.uint64)))
-        if refined.max(initial=0) == colours.max(initial=0):
+        refined = _numbered(_mixed(heard) ^ _mixed(colors.astype(np.uint64)))
+        if refined.max(initial=0) == colors.max(initial=0):
             return refined, np.bincount(refined)
-        colours = refined
+        colors = refined
 
 
 def _numbered(values: np.ndarray) -> Int[np.ndarray, " n"]:

@@ -1,7 +1,7 @@
-"""The crystal graph of CGAT: each atom's 24 nearest neighbours, with the index of their shell in place of a length.
+"""The crystal graph of CGAT: each atom's 24 nearest neighbors, with the index of their shell in place of a length.
 
-J. Schmidt et al., Sci. Adv. 7, eabi7948 (2021). A strain that keeps the order of the neighbours changes nothing, so
-prototypes need not be relaxed. Messages arrive at the *neighbour*: it hears of all centres that have it on their list.
+J. Schmidt et al., Sci. Adv. 7, eabi7948 (2021). A strain that keeps the order of the neighbors changes nothing, so
+prototypes need not be relaxed. Messages arrive at the *neighbor*: it hears of all centers that have it on their list.
 
 Two things make the graph smaller, exactly. Edges with equal ends and shell carry equal messages: one is kept, with its
 multiplicity. Atoms that the graph cannot tell apart have equal features: they are one node, with its multiplicity.
@@ -26,19 +26,19 @@ from mlip.graph.structures import Structures
 MAX_ELEMENTS = 10
 """Distinct elements of a crystal: nine is the most in Materials Project and ALEXANDRIA."""
 _ENOUGH = 1.7
-"""Times the neighbours asked for, the mean number that the first search is wide enough for."""
+"""Times the neighbors asked for, the mean number that the first search is wide enough for."""
 _WIDER = 1.35
 
 
 class NeighborShells(NamedTuple):
-    """The k nearest neighbours of each atom by shell, then by the neighbour's index, then by its image.
+    """The k nearest neighbors of each atom by shell, then by the neighbor's index, then by its image.
 
     Where the k-th falls inside a shell, the rule decides which members stay: the same input gives the same list.
     """
 
     neighbors: Int[np.ndarray, "n k"]
     shifts: Int[np.ndarray, "n k 3"]
-    """Whole cell vectors to the neighbour's image."""
+    """Whole cell vectors to the neighbor's image."""
     shells: Int[np.ndarray, "n k"]
     """From 1; a distance more than the tolerance beyond the first of a shell begins the next."""
     distances: Float[np.ndarray, "n k"]
@@ -54,14 +54,14 @@ def neighbor_shells(
     cutoff: float = 18.0,
     tolerance: float = 1e-8,
 ) -> NeighborShells:
-    """The nearest neighbours of each atom and their shells, periodic images and self-images included.
+    """The nearest neighbors of each atom and their shells, periodic images and self-images included.
 
     Args:
         cutoff: A; as far as is searched.
         tolerance: A; distances that differ by less from the first of their shell belong to it.
 
     Raises:
-        MlipError: an atom has fewer neighbours within `cutoff`, two atoms coincide, and what `neighbor_list` raises.
+        MlipError: an atom has fewer neighbors within `cutoff`, two atoms coincide, and what `neighbor_list` raises.
     """
     radius = min(_first_radius(positions, cell, pbc, n_neighbors), cutoff)
     while True:
@@ -77,7 +77,7 @@ def neighbor_shells(
                 break
         elif radius >= cutoff:
             raise MlipError(
-                f"atom {int(counts.argmin())} has {counts.min()} neighbours within {cutoff} A, {n_neighbors} are needed"
+                f"atom {int(counts.argmin())} has {counts.min()} neighbors within {cutoff} A, {n_neighbors} are needed"
             )
         radius = min(radius * _WIDER, cutoff)
     if nearest.min() < COINCIDENT:
@@ -119,7 +119,7 @@ def _by_shell(found, distances, counts, shells, begins, tolerance: float) -> Nei
     rank = np.zeros(len(receivers), np.int64)
     for j in range(n_neighbors):  # the last begin at or below the distance is its shell's
         rank = np.where(distances[near] >= begins[receivers, j], shells[receivers, j], rank)
-    order = np.lexsort((rank, receivers))  # stable: neighbour and image are in ascending order already
+    order = np.lexsort((rank, receivers))  # stable: neighbor and image are in ascending order already
     counts = np.bincount(receivers, minlength=len(counts))
     kept = order[(np.cumsum(counts) - counts)[:, None] + np.arange(n_neighbors)]
     original = np.flatnonzero(near)[kept]
@@ -168,7 +168,7 @@ def shell_graph(
     """The graph of one structure, without padding.
 
     nodes: `species` (n,) int32 atomic numbers; `multiplicity` (n,) float32, how many equal atoms the node stands for.
-    edges: `shell` (e,) int32; `multiplicity` (e,) float32; `senders` the centres, `receivers` the neighbours on
+    edges: `shell` (e,) int32; `multiplicity` (e,) float32; `senders` the centers, `receivers` the neighbors on
         their lists, ascending.
     globals: `elements` (1, 10) int32 distinct atomic numbers in order of appearance, 0 where there are fewer;
         `fractions` (1, 10) float32 of the atoms.
@@ -187,8 +187,8 @@ def shell_graph(
         tolerance=tolerance,
     )
     elements, fractions = composition(numbers)
-    centres = np.repeat(np.arange(len(numbers)), n_neighbors)
-    graph = merged_graph(numbers, centres, shells.neighbors.ravel(), shells.shells.ravel())
+    centers = np.repeat(np.arange(len(numbers)), n_neighbors)
+    graph = merged_graph(numbers, centers, shells.neighbors.ravel(), shells.shells.ravel())
     return graph._replace(globals={"elements": elements[None], "fractions": fractions[None]})
 
 

@@ -36,7 +36,7 @@ def _feistel(values: np.ndarray, half: np.uint64, round_keys: np.ndarray) -> np.
 
 
 def shuffled_blocks(places: Int[np.ndarray, " k"], n: int, block: int, key: tuple[int, ...]) -> Int[np.ndarray, " k"]:
-    """The same for blocks of neighbours, whose members stay together in their order.
+    """The same for blocks of neighbors, whose members stay together in their order.
 
     What is left behind the last whole block stays at the end.
     """

@@ -1,4 +1,4 @@
-"""Is a neighbour list with a skin still complete after atoms *and cell* moved?
+"""Is a neighbor list with a skin still complete after atoms *and cell* moved?
 
 Write the new positions as x = x0 F + w, with F = L0^-1 L the deformation of the cell and w what is left. A pair
 that was outside the list, |r0| > cutoff + skin, is now at |r| >= sigma_min(F) |r0| - 2 max|w|, and the smallest

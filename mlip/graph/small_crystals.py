@@ -1,4 +1,4 @@
-"""Neighbour lists of thousands of small crystals at once.
+"""Neighbor lists of thousands of small crystals at once.
 
 A search tree does not pay in a crystal of ten atoms, and calling one costs more than the search. Here all pairs of
 atoms and images near the cell are tried, in one array for all crystals of equal shape: a third of the time.
@@ -118,24 +118,24 @@ def _search(
     squares[:, itself, itself * n_shifts + n_shifts // 2] = np.inf
     near = np.flatnonzero(squares < cutoff**2 + _ROUNDING)
     squares = squares.ravel()[near]
-    centre, image = np.divmod(near, n_atoms * n_shifts)  # centres are counted through all crystals, as neighbours are
+    center, image = np.divmod(near, n_atoms * n_shifts)  # centers are counted through all crystals, as neighbors are
     j, t = np.divmod(image, n_shifts)
-    crystal, i = np.divmod(centre, n_atoms)
-    neighbor = centre - i + j
+    crystal, i = np.divmod(center, n_atoms)
+    neighbor = center - i + j
 
     has_duplicates = np.zeros(n_crystals, bool)
     has_duplicates[crystal[squares < COINCIDENT**2 + _ROUNDING]] = True
     doubtful = np.flatnonzero(squares > cutoff**2 - _ROUNDING)
     if len(doubtful):
-        of, to = centre[doubtful], neighbor[doubtful]
+        of, to = center[doubtful], neighbor[doubtful]
         vectors = (x.reshape(-1, 3)[to] - x.reshape(-1, 3)[of]) + translations[crystal[doubtful], t[doubtful]]
         is_edge = np.ones(len(near), bool)
         is_edge[doubtful] = np.einsum("ej,ej->e", vectors, vectors) < cutoff**2
-        centre, neighbor, crystal, i, j, t = (array[is_edge] for array in (centre, neighbor, crystal, i, j, t))
+        center, neighbor, crystal, i, j, t = (array[is_edge] for array in (center, neighbor, crystal, i, j, t))
     shift = np.take(shifts, t, axis=0)
     origins = crystals.origins[atoms.ravel()]
     if origins.any():
-        shift += origins[centre] - origins[neighbor]
+        shift += origins[center] - origins[neighbor]
     i, j = i.astype(np.int32), j.astype(np.int32)
     ends = np.searchsorted(crystal, np.arange(n_crystals + 1)).tolist()
     for place, (start, stop) in enumerate(pairwise(ends)):

@@ -63,6 +63,18 @@ def build_model(config: BaseModel) -> nn.Module:
     return getattr(import_module(entry.module), entry.network)(config)
 
 
+_NAMES_OF_0_1 = {"mean_neighbours": "mean_neighbors"}
+_VALUES_OF_0_1 = {"centre": "center", "neighbour": "neighbor"}
+
+
+def as_spelled_now(values: dict[str, Any]) -> dict[str, Any]:
+    """A config's values in today's spelling; recipes and files that mlip 0.1 wrote have British names."""
+    names = {_NAMES_OF_0_1.get(name, name): value for name, value in values.items()}
+    if names.get("aggregate") in _VALUES_OF_0_1:
+        names["aggregate"] = _VALUES_OF_0_1[names["aggregate"]]
+    return names
+
+
 def parse_config(values: dict[str, Any]) -> BaseModel:
     """A model's config from plain values; `values["model"]` is its name.
 
@@ -72,7 +84,7 @@ def parse_config(values: dict[str, Any]) -> BaseModel:
     if "model" not in values:
         raise MlipError("no model is named", where="model", fix=f"model: {' | '.join(model_names())}")
     try:
-        return config_class(values["model"]).model_validate(values)
+        return config_class(values["model"]).model_validate(as_spelled_now(values))
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(map(str, first["loc"]))

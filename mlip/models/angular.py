@@ -11,10 +11,10 @@ from mlip.runtime import products_in
 
 
 def racah_harmonics(unit_vectors: Float[Array, "e 3"], n_orders: int) -> list[Float[Array, "e m"]]:
-    """Racah-normalised real harmonics C_lm for l = 0 .. n_orders - 1, one array (e, 2l + 1) an order.
+    """Racah-normalized real harmonics C_lm for l = 0 .. n_orders - 1, one array (e, 2l + 1) an order.
 
     Args:
-        unit_vectors: of length one; their normalisation is the caller's, and so is its gradient.
+        unit_vectors: of length one; their normalization is the caller's, and so is its gradient.
     """
     orders = [e3nn.Irrep(order, (-1) ** order) for order in range(n_orders)]
     with products_in("highest"):

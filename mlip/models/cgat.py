@@ -1,6 +1,6 @@
 """CGAT, the crystal graph attention network (J. Schmidt et al., Sci. Adv. 7, eabi7948, 2021), as released.
 
-A property of a crystal from its neighbour shells, without bond lengths. Two things follow from the released code and
+A property of a crystal from its neighbor shells, without bond lengths. Two things follow from the released code and
 make it far cheaper than it looks, exactly:
 
 - The edge update reads the edge alone, which begins as its shell's embedding: it is taken on the table of 25 shells.
@@ -35,8 +35,8 @@ class CGATConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     model: Literal["cgat"] = "cgat"
-    cutoff: float = Field(18.0, gt=0, description="neighbours are searched within this distance, A")
-    n_neighbors: int = Field(24, ge=1, description="nearest neighbours of an atom that are its edges")
+    cutoff: float = Field(18.0, gt=0, description="neighbors are searched within this distance, A")
+    n_neighbors: int = Field(24, ge=1, description="nearest neighbors of an atom that are its edges")
     shell_tolerance: float = Field(1e-8, gt=0, description="distances in one shell differ by less, A")
     features: int = Field(128, ge=2, description="of an atom")
     shell_features: int = Field(512, ge=1, description="of an edge")

@@ -242,14 +242,14 @@ class EncoderLayer(nn.Module):
         return nn.Dense(features, kernel_init=kernel, bias_init=bias, name=name)(x)
 
 
-def _with_key(initialise: Initializer, key: Array) -> Initializer:
-    return lambda _, shape, dtype=jnp.float32: initialise(key, shape, dtype)
+def _with_key(initialize: Initializer, key: Array) -> Initializer:
+    return lambda _, shape, dtype=jnp.float32: initialize(key, shape, dtype)
 
 
 def dropped(x: Float[Array, "*s"], rate: float, key: Array) -> Float[Array, "*s"]:
     """Zeros in place of a random share of the numbers, the others enlarged to keep the mean.
 
-    The random bits are a hash of each number's place (the finaliser of MurmurHash3) with two random words. Those of
+    The random bits are a hash of each number's place (the finalizer of MurmurHash3) with two random words. Those of
     jax.random cost a quarter of a step of training on a CPU.
     """
     first, second = jax.random.bits(key, (2,), jnp.uint32)

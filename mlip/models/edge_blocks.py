@@ -1,4 +1,4 @@
-"""Edges dealt into blocks of equal size, each of one centre's edges only.
+"""Edges dealt into blocks of equal size, each of one center's edges only.
 
 A sum over the edges of each atom becomes a product of small dense matrices in each block, and a sum over few blocks: on
 a CPU ten times faster than scattering every edge's message, which also never has to be stored.

@@ -66,5 +66,5 @@ def bilinear(h: Float[Array, "n k"], x: Float[Array, "n i"], kernel: Float[Array
 
 
 def _layer_norm(x: Float[Array, "n f"]) -> Float[Array, "n f"]:
-    centred = x - x.mean(-1, keepdims=True)
-    return centred / jnp.sqrt((centred**2).mean(-1, keepdims=True) + _EPSILON)
+    centered = x - x.mean(-1, keepdims=True)
+    return centered / jnp.sqrt((centered**2).mean(-1, keepdims=True) + _EPSILON)

@@ -5,7 +5,7 @@ function of r_ik times a Legendre polynomial of the angle, and by the addition t
 P_l(r_ij . r_ik) = sum_m C_lm(r_ij) C_lm(r_ik). The cost is O(bonds), not O(triplets). The dense layers on
 [v_i | v_j | e_ij] are split by input, so that two thirds of their work is done on atoms instead of bonds.
 
-Equations in brackets are the paper's. The centre i of a bond is its receiver, the neighbour j its sender.
+Equations in brackets are the paper's. The center i of a bond is its receiver, the neighbor j its sender.
 
 The config's defaults are the original code (m3gnet 0.2.4). matgl's M3GNet is the same network with another choice of
 basis, deeper gated MLPs, a bias and no swish here and there: `matgl_config` names them all.
@@ -48,8 +48,8 @@ class M3GNetConfig(BaseModel):
     three_body_basis: Basis = Field("bessel", description="of the second bond of an angle; max_n functions for each l")
     bond_embedding_bias: bool = False
     atom_weight_swish: bool = Field(True, description="the radial weight of atom messages has a swish")
-    aggregate: Literal["centre", "neighbour"] = Field(
-        "centre", description="the end of a bond that its atom message is added to; matgl < 3 trained with 'neighbour'"
+    aggregate: Literal["center", "neighbor"] = Field(
+        "center", description="the end of a bond that its atom message is added to; matgl < 3 trained with 'neighbor'"
     )
     max_atomic_number: int = Field(94, ge=1, le=118)
 
@@ -96,7 +96,7 @@ def matgl_config(smooth: bool = True, **changes) -> M3GNetConfig:
 class M3GNet(nn.Module):
     """Graph -> (n,) energy per node, in units of the potential's scale.
 
-    Reads nodes["species"] (n,) atomic numbers and edges["vectors"] (e, 3) from centre to neighbour in A, none of
+    Reads nodes["species"] (n,) atomic numbers and edges["vectors"] (e, 3) from center to neighbor in A, none of
     length zero; edges beyond the cutoff contribute nothing.
     """
 
@@ -234,9 +234,9 @@ class Convolution(nn.Module):
         if config.atom_weight_swish:
             weight = swish(weight)
         atom_message = GatedMessage(config, name="atom_message")(atoms, bonds, weight, senders, receivers)
-        at_centre = config.aggregate == "centre"
-        ends = receivers if at_centre else senders
-        return atoms + jax.ops.segment_sum(atom_message, ends, len(atoms), indices_are_sorted=at_centre), bonds
+        at_center = config.aggregate == "center"
+        ends = receivers if at_center else senders
+        return atoms + jax.ops.segment_sum(atom_message, ends, len(atoms), indices_are_sorted=at_center), bonds
 
 
 class GatedMessage(nn.Module):
@@ -260,12 +260,12 @@ class GatedMessage(nn.Module):
         kernel = self.param("kernel", _init_fused_kernel, (3 * units, 2 * width)).astype(bonds.dtype)
         bias = self.param("bias", nn.initializers.zeros_init(), (2 * width,)).astype(bonds.dtype)
 
-        at_centre = atoms @ kernel[:units] + bias
-        at_neighbour = atoms @ kernel[units : 2 * units]
+        at_center = atoms @ kernel[:units] + bias
+        at_neighbor = atoms @ kernel[units : 2 * units]
 
         def branch(name: str, columns: slice) -> Float[Array, "e u"]:
             of_bonds = bonds @ kernel[2 * units :, columns]
-            hidden = swish(at_centre[:, columns][receivers] + at_neighbour[:, columns][senders] + of_bonds)
+            hidden = swish(at_center[:, columns][receivers] + at_neighbor[:, columns][senders] + of_bonds)
             for layer in range(1, self.config.hidden_layers):
                 hidden = swish(_dense(width, f"{name}_{layer}")(hidden))
             return _dense(units, name)(hidden)
@@ -316,7 +316,7 @@ def swish(x: Float[Array, "..."]) -> Float[Array, "..."]:
 
 
 def _init_fused_kernel(key, shape: tuple[int, int], dtype=jnp.float32) -> Float[Array, "i o"]:
-    """Core and gate side by side, each initialised as the layer of its own that it is in the paper."""
+    """Core and gate side by side, each initialized as the layer of its own that it is in the paper."""
     core, gate = jax.random.split(key)
     half = (shape[0], shape[1] // 2)
     return jnp.concatenate([_KERNEL_INIT(core, half, dtype), _KERNEL_INIT(gate, half, dtype)], axis=1)

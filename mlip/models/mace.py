@@ -1,6 +1,6 @@
 """MACE (Batatia et al., NeurIPS 2022, arXiv:2206.07697): equivariant messages of high body order.
 
-One layer: the densities of a neighbourhood (eqs. 8 and 9, `Interaction`), their products with themselves (eqs. 10
+One layer: the densities of a neighborhood (eqs. 8 and 9, `Interaction`), their products with themselves (eqs. 10
 and 11, `SymmetricContraction`), the update (eq. 12) and the readout (eq. 13). Equations in brackets are the paper's.
 
 The network, the meaning of its parameters and their scale are those of mace-torch (ScaleShiftMACE), so that published
@@ -8,7 +8,7 @@ weights and published recipes carry over: weights are of order one, and every pr
 number of inputs. What differs is where the work is done: element-dependent weights are gathered, not multiplied with
 one-hot vectors; components come before channels, which are contiguous; the last layer keeps scalars only.
 
-The centre i of a bond is its receiver, the neighbour j its sender. mace-torch's vectors point to the centre.
+The center i of a bond is its receiver, the neighbor j its sender. mace-torch's vectors point to the center.
 """
 
 from collections.abc import Sequence
@@ -42,7 +42,7 @@ class MACEConfig(BaseModel):
     """Dimensions and variants of a MACE; the defaults are those of the published medium MACE-MP-0."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
-    measured_on_data: ClassVar[tuple[str, ...]] = ("elements", "mean_neighbours")
+    measured_on_data: ClassVar[tuple[str, ...]] = ("elements", "mean_neighbors")
 
     model: Literal["mace"] = "mace"
     cutoff: float = Field(6.0, gt=0, description="bonds up to this length are edges, A")
@@ -60,9 +60,9 @@ class MACEConfig(BaseModel):
         "residual", description="how elements enter the first layer: beside the product, or on its densities"
     )
     normalization: Literal["mean", "density"] = Field(
-        "mean", description="densities are divided by the mean number of neighbours, or by 1 + a learned density"
+        "mean", description="densities are divided by the mean number of neighbors, or by 1 + a learned density"
     )
-    mean_neighbours: float = Field(61.96, gt=0, description="of the training set")
+    mean_neighbors: float = Field(61.96, gt=0, description="of the training set")
     distance_transform: Literal["none", "agnesi"] = "none"
     zbl: bool = Field(False, description="add the repulsion of bare nuclei")
     heads: tuple[str, ...] = Field(
@@ -113,13 +113,13 @@ class Edges(NamedTuple):
     radial: Float[Array, "s k"]
     """Zero from the cutoff on."""
     harmonics: Float[Array, "s lm"]
-    """Y_lm of the direction to the centre, |Y_l|^2 = 2l + 1."""
+    """Y_lm of the direction to the center, |Y_l|^2 = 2l + 1."""
 
 
 class MACE(nn.Module):
     """Graph -> (n,) energy per node, in units of the potential's scale; without reference energies.
 
-    Reads nodes["species"] (n,) atomic numbers and edges["vectors"] (e, 3) from centre to neighbour in A, none of
+    Reads nodes["species"] (n,) atomic numbers and edges["vectors"] (e, 3) from center to neighbor in A, none of
     length zero; edges beyond the cutoff contribute nothing. Receivers ascend. With several heads globals["head"] (g,)
     says which one each graph gets.
     """
@@ -192,7 +192,7 @@ def edges_of(config: MACEConfig, graph: jraph.GraphsTuple) -> Edges:
 
 
 class Path(NamedTuple):
-    """A neighbour's features of order `node`, coupled with harmonics of order `edge` to a density of order `out`."""
+    """A neighbor's features of order `node`, coupled with harmonics of order `edge` to a density of order `out`."""
 
     node: int
     edge: int
@@ -200,7 +200,7 @@ class Path(NamedTuple):
 
 
 def coupling_paths(max_node: int, max_ell: int) -> list[Path]:
-    """In e3nn's order: by order of the density, then of the neighbour's features, then of the harmonics."""
+    """In e3nn's order: by order of the density, then of the neighbor's features, then of the harmonics."""
     paths = [
         Path(node, edge, out)
         for node in range(max_node + 1)
@@ -214,7 +214,7 @@ def coupling_paths(max_node: int, max_ell: int) -> list[Path]:
 class Interaction(nn.Module):
     """Features -> densities A of order 0 .. max_ell (eqs. 8 and 9).
 
-    A_i = sum over paths p of W_p (sum over j of R_p(r_ij) [Y(r_ij) x h_j]_p) / number of neighbours.
+    A_i = sum over paths p of W_p (sum over j of R_p(r_ij) [Y(r_ij) x h_j]_p) / number of neighbors.
     """
 
     config: MACEConfig
@@ -224,13 +224,13 @@ class Interaction(nn.Module):
     def __call__(self, features: Features, elements: Int[Array, " n"], edges: Edges) -> Features:
         config, n_atoms, blocks = self.config, len(elements), edges.blocks
         paths = coupling_paths(len(features) - 1, config.max_ell)
-        neighbours = [chunk[blocks.senders] for chunk in Linear(config.channels, name="linear_up")(features)]
+        neighbors = [chunk[blocks.senders] for chunk in Linear(config.channels, name="linear_up")(features)]
         widths = (*config.radial_hidden, len(paths) * config.channels)
         radial = RadialMLP(widths, name="radial")(edges.radial).reshape(-1, len(paths), config.channels)
         densities = []
         for out in range(config.max_ell + 1):
             sums = [
-                _sum_in_blocks(radial[:, k, None] * neighbours[path.node], edges, path)
+                _sum_in_blocks(radial[:, k, None] * neighbors[path.node], edges, path)
                 for k, path in enumerate(paths)
                 if path.out == out
             ]
@@ -242,14 +242,14 @@ class Interaction(nn.Module):
             crowding = blocks.sum_blocks(crowding.reshape(-1, blocks.size).sum(axis=1), n_atoms)
             densities = [chunk / (1.0 + crowding)[:, None, None] for chunk in densities]
         else:
-            densities = [chunk / config.mean_neighbours for chunk in densities]
+            densities = [chunk / config.mean_neighbors for chunk in densities]
         if self.layer == 0 and config.first_block == "element":
             densities = ElementLinear(len(config.elements), config.channels, name="skip")(densities, elements)
         return densities
 
 
 def _sum_in_blocks(features: Float[Array, "s m c"], edges: Edges, path: Path) -> Float[Array, "b m_out c"]:
-    """Sum over each block's edges of [Y x h] of one path, normalised so that components keep unit variance."""
+    """Sum over each block's edges of [Y x h] of one path, normalized so that components keep unit variance."""
     symbol = np.sqrt(2 * path.out + 1) * wigner_3j(*path)
     harmonics = edges.harmonics[:, path.edge**2 : (path.edge + 1) ** 2]
     rotations = jnp.einsum("abo,sb->sao", jnp.asarray(symbol, harmonics.dtype), harmonics)

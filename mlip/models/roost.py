@@ -58,9 +58,9 @@ class Messages(nn.Module):
         power = self.param("power", nn.initializers.normal(1.0), ())
         weights = fraction_softmax(scores, fractions[:, None, :], others, power)
         heard = jnp.einsum("cij,cijh->cih", weights, hidden("message"))
-        initialise = uniform_by_inputs(_HIDDEN)
-        kernel = self.param("message_kernel", initialise, (_HIDDEN, width))
-        bias = self.param("message_bias", initialise, (width,))
+        initialize = uniform_by_inputs(_HIDDEN)
+        kernel = self.param("message_kernel", initialize, (_HIDDEN, width))
+        bias = self.param("message_bias", initialize, (width,))
         return heard @ kernel + weights.sum(-1, keepdims=True) * bias
 
 
@@ -70,7 +70,7 @@ def fraction_softmax(
     counts: Bool[Array, "... k"],
     power: Float[Array, ""],
 ) -> Float[Array, "... k"]:
-    """w^power exp(score), normalised over those that count; zero where none do."""
+    """w^power exp(score), normalized over those that count; zero where none do."""
     largest = jax.lax.stop_gradient(jnp.where(counts, scores, -jnp.inf).max(-1, keepdims=True))
     largest = jnp.where(jnp.isfinite(largest), largest, 0.0)
     exponents = jnp.where(counts, scores - largest, 0.0)

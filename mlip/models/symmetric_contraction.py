@@ -1,6 +1,6 @@
 """MACE's products of one atom's density with itself (eqs. 10 and 11 of arXiv:2206.07697), as polynomials.
 
-Generalised Clebsch-Gordan coefficients couple `degree` copies of the density A, whose components i = (l, m) run over
+Generalized Clebsch-Gordan coefficients couple `degree` copies of the density A, whose components i = (l, m) run over
 l = 0 .. max_ell, to the order L. All copies are the same A, so a coupling is a homogeneous polynomial in A_i, and no
 more than its coefficients are needed: 816 monomials of degree three instead of 16^3 entries. Most couplings of the
 published models depend linearly on each other as polynomials (23, 51, 65 of them, 8, 12, 14 independent for L = 0, 1,
@@ -101,7 +101,7 @@ def coupling_polynomials(max_ell: int, degree: int, order: int) -> Float[np.ndar
 
 
 def polynomials_of_tensor(tensor: Float[np.ndarray, "*m_and_factors k"], degree: int) -> Float[np.ndarray, "k m q"]:
-    """Generalised Clebsch-Gordan coefficients, `degree` axes of (l, m) before that of the couplings, as polynomials."""
+    """Generalized Clebsch-Gordan coefficients, `degree` axes of (l, m) before that of the couplings, as polynomials."""
     n_variables, n_couplings = tensor.shape[-2], tensor.shape[-1]
     dense = tensor.reshape(-1, n_variables**degree, n_couplings)
     factors = np.stack(np.unravel_index(np.arange(n_variables**degree), (n_variables,) * degree), axis=1)

@@ -19,16 +19,16 @@ def uniform_by_inputs(n_inputs: int) -> Initializer:
     """For a kernel or a bias of a layer with so many inputs."""
     bound = n_inputs**-0.5
 
-    def initialise(key, shape, dtype=jnp.float32) -> Float[Array, "..."]:
+    def initialize(key, shape, dtype=jnp.float32) -> Float[Array, "..."]:
         return jax.random.uniform(key, shape, dtype, -bound, bound)
 
-    return initialise
+    return initialize
 
 
 def linear(features: int, n_inputs: int, name: str, use_bias: bool = True) -> nn.Dense:
     """nn.Linear."""
-    initialise = uniform_by_inputs(n_inputs)
-    return nn.Dense(features, use_bias=use_bias, kernel_init=initialise, bias_init=initialise, name=name)
+    initialize = uniform_by_inputs(n_inputs)
+    return nn.Dense(features, use_bias=use_bias, kernel_init=initialize, bias_init=initialize, name=name)
 
 
 def leaky_relu(x: Float[Array, "..."]) -> Float[Array, "..."]:

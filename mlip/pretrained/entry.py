@@ -100,7 +100,7 @@ class ConvertOptions(_Strict):
     """Options of `mlip convert` for the checkpoint."""
 
     functional: str | None = None
-    aggregate: Literal["centre", "neighbour"] | None = None
+    aggregate: Literal["center", "neighbor"] | None = None
     head: str | None = None
 
     @property

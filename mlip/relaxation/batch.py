@@ -1,6 +1,6 @@
 """A padded batch of structures that relax on the device, many steps a call, each as if it were alone.
 
-A structure stops stepping within the call when it has ended, or when its neighbour list can no longer be trusted:
+A structure stops stepping within the call when it has ended, or when its neighbor list can no longer be trusted:
 then it waits, unevaluated at its new place, until the host has made a new list. The call returns when too few
 structures are left moving to be worth the batch.
 """
@@ -37,7 +37,7 @@ class State(NamedTuple):
     reason: Int[Array, " g"]
     """Codes of `Reason`."""
     needs_list: Bool[Array, " g"]
-    """The next evaluation needs a new neighbour list."""
+    """The next evaluation needs a new neighbor list."""
     energy: Float[Array, " g"]
     """At the last evaluation, eV, without reference energies."""
     initial_energy: Float[Array, " g"]
@@ -58,14 +58,14 @@ class Fixed(NamedTuple):
     """Projection onto the strains that may occur."""
     is_free: Bool[Array, " n"]
     """False for atoms held by a constraint."""
-    had_neighbours: Bool[Array, " n"]
+    had_neighbors: Bool[Array, " n"]
     """At the start of the relaxation."""
     radii: Float[Array, " n"]
     """Covalent radii, A."""
     collapsed_volume: Float[Array, " g"]
     """A cell with less has collapsed, A^3."""
     list_displacements: Float[Array, "n 3"]
-    """`State.displacements` when the neighbour list was made."""
+    """`State.displacements` when the neighbor list was made."""
     list_inverse_deformation: Float[Array, "g 3 3"]
     """Inverse of `State.deformation` then."""
     symmetry: OrbitMaps | None = None
@@ -200,7 +200,7 @@ def advance(
 
 
 def is_moving(state: State) -> Bool[Array, " g"]:
-    """Running, with a neighbour list that can be trusted."""
+    """Running, with a neighbor list that can be trusted."""
     return (state.reason == Reason.RUNNING) & ~state.needs_list
 
 
@@ -261,11 +261,11 @@ def _judge(state, placed, fixed, limits, forces, on_cell, graph_of_node) -> Int[
     n_graphs = len(on_cell)
     per_graph = partial(jax.ops.segment_sum, segment_ids=graph_of_node, num_segments=n_graphs, indices_are_sorted=True)
     size = per_graph(jnp.sum(forces * forces, axis=-1)) + jnp.sum(on_cell * on_cell, axis=(-2, -1))
-    nearest, approach = _nearest_neighbour(placed, fixed.radii, graph_of_node)
+    nearest, approach = _nearest_neighbor(placed, fixed.radii, graph_of_node)
     closest = partial(jax.ops.segment_min, segment_ids=graph_of_node, num_segments=n_graphs, indices_are_sorted=True)
     closest_distance, closest_approach = closest(nearest), closest(approach)
-    n_lost = per_graph((fixed.had_neighbours & (nearest > limits.cutoff)).astype(jnp.int32))
-    n_bonded = per_graph(fixed.had_neighbours.astype(jnp.int32))
+    n_lost = per_graph((fixed.had_neighbors & (nearest > limits.cutoff)).astype(jnp.int32))
+    n_bonded = per_graph(fixed.had_neighbors.astype(jnp.int32))
     strain = jnp.max(jnp.abs(state.log_deformation), axis=(-2, -1))
     is_inert = per_graph(jnp.sum(jnp.abs(state.forces), axis=-1)) + jnp.sum(jnp.abs(state.stress), axis=-1) == 0
     is_collapsed = (closest_distance < limits.min_distance) | (closest_approach < limits.min_approach)
@@ -293,10 +293,8 @@ def _residual_stress(state: State, fixed: Fixed, limits: Limits) -> Float[Array,
     return jnp.max(jnp.abs(project(fixed.strain_freedom, residual)), axis=(-2, -1))
 
 
-def _nearest_neighbour(
-    placed: jraph.GraphsTuple, radii, graph_of_node
-) -> tuple[Float[Array, " n"], Float[Array, " n"]]:
-    """The least distance to a neighbour, A, and the least as a share of the sum of both radii, of each atom; infinite
+def _nearest_neighbor(placed: jraph.GraphsTuple, radii, graph_of_node) -> tuple[Float[Array, " n"], Float[Array, " n"]]:
+    """The least distance to a neighbor, A, and the least as a share of the sum of both radii, of each atom; infinite
     where it has none in the list."""
     positions, senders, receivers = placed.nodes["positions"], placed.senders, placed.receivers
     cells = placed.globals["cell"][graph_of_node[receivers]]

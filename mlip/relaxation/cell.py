@@ -4,7 +4,7 @@ With x the positions and cell_0 the cell in the undeformed frame, and F = exp(L)
 
     positions = x F^T      cell = cell_0 F^T
 
-The optimiser moves x and n L (n atoms: ASE's default `exp_cell_factor`). The gradient with respect to L comes from
+The optimizer moves x and n L (n atoms: ASE's default `exp_cell_factor`). The gradient with respect to L comes from
 that with respect to F by the adjoint of exp's Frechet derivative (Higham, Functions of Matrices, eq. 3.16).
 """
 

@@ -59,7 +59,7 @@ def fire_step(
     Args:
         forces, cell_forces: the negative gradient on the two kinds of rows; eV/A, zero on fixed rows.
         graph_of_node: ascending index of each atom's structure.
-        is_moving: False for structures that have finished, wait for a neighbour list, or are padding.
+        is_moving: False for structures that have finished, wait for a neighbor list, or are padding.
 
     Returns:
         the new state, the displacements of the atoms' rows (A) and of the cell rows.

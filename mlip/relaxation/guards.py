@@ -48,7 +48,7 @@ def closest_pair(
     """Which two atoms are closest in their radii, and how close, in words.
 
     Args:
-        positions, cell: where atoms are now, in the images that the neighbour list `graph` means.
+        positions, cell: where atoms are now, in the images that the neighbor list `graph` means.
     """
     senders, receivers = np.asarray(graph.senders), np.asarray(graph.receivers)
     distances = np.linalg.norm(positions[senders] + graph.edges["shifts"] @ cell - positions[receivers], axis=1)

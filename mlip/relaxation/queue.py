@@ -2,7 +2,7 @@
 
 Structures enter by falling size, so that those together in a batch are alike and the last ones are small. Calls of
 the device overlap: while batches step, others are packed, and the host takes out what has ended, renews exhausted
-neighbour lists and composes the next batch of whatever is not on the device. Calls are taken up again in the order
+neighbor lists and composes the next batch of whatever is not on the device. Calls are taken up again in the order
 in which they were sent, not in which they come back, so that nothing depends on who was faster.
 """
 
@@ -49,7 +49,7 @@ from mlip.runtime import set_up_jax
 from mlip.units import EV_PER_A3_IN_GPA
 
 _SKIN = {"cpu": 0.15}
-"""By backend: neighbour lists reach this much farther than the potential, A. Evaluating the skin's edges costs a CPU
+"""By backend: neighbor lists reach this much farther than the potential, A. Evaluating the skin's edges costs a CPU
 more than making lists more often: with 0.4 A, 32 crystals took a half more of its time. With 0.1 A the first steps of
 a relaxation exhaust a list each."""
 _SKIN_OF_ACCELERATORS = 0.4
@@ -204,7 +204,7 @@ class _Queue:
         sizes = [estimate_edges(atoms, potential.cutoff + self.limits.skin) for atoms in structures]
         self.waiting: deque[int | Relaxing] = deque(np.argsort(-np.array(sizes), kind="stable").tolist())
         self.ready: list[Relaxing] = []
-        """Under way, with a good neighbour list, not on the device."""
+        """Under way, with a good neighbor list, not on the device."""
         self.sent: deque[_Sent] = deque()
         self.n_workers = _n_workers()
         self.statistics = statistics

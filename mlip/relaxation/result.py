@@ -28,7 +28,7 @@ class Reason(IntEnum):
     """Two atoms, or an atom and its image, are closer than atoms can be (`mlip.relaxation.guards`), or the potential
     saturates: bonded atoms without any force or stress."""
     ISOLATED = 7
-    """An atom that had neighbours lost all of them, or no atom has any, or none feels a force."""
+    """An atom that had neighbors lost all of them, or no atom has any, or none feels a force."""
     ERROR = 8
     """It could not be started or continued: unknown element, coincident atoms, unusable cell, a constraint that cannot
     be kept; see `message`."""

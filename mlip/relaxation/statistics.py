@@ -1,4 +1,4 @@
-"""Costs of relaxations: evaluations, neighbour lists, padding, compilations, and the time the device stood idle."""
+"""Costs of relaxations: evaluations, neighbor lists, padding, compilations, and the time the device stood idle."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -42,7 +42,7 @@ class Statistics:
             "evaluations": self.n_evaluations,
             "force_calls": self.n_force_calls,
             "device_calls": self.n_calls,
-            "neighbour_lists": self.n_lists,
+            "neighbor_lists": self.n_lists,
             "padded_fraction": round(self.padded_fraction, 4),
             "idle_fraction": round(self.idle_fraction, 4),
             "compiled_shapes": len(self.shapes),

@@ -1,4 +1,4 @@
-"""One structure on its way through a relaxation, on the host: admitted, given neighbour lists, finished."""
+"""One structure on its way through a relaxation, on the host: admitted, given neighbor lists, finished."""
 
 import hashlib
 from dataclasses import dataclass, replace
@@ -53,10 +53,10 @@ from mlip.units import EV_PER_A3_IN_GPA, tensor_from_voigt, voigt_from_tensor
 
 OPEN_DIRECTIONS = "open directions have no pressure"
 _FARTHEST = 1e10
-"""A; a metre."""
+"""A; a meter."""
 _RESOLUTION = 1e-3
 """The coarsest grid of coordinates that forces can be had on, A."""
-_MAX_NEIGHBOURS = 20_000
+_MAX_NEIGHBORS = 20_000
 """Most neighbors of an atom: a denser cell is no crystal, and its list would fill the memory."""
 
 
@@ -107,7 +107,7 @@ class Relaxing:
         return deform(start + self.state.displacements, deformation), deform(self.initial_cell, deformation)
 
     def make_list(self, cutoff: float, skin: float) -> None:
-        """A new neighbour list at the present positions and cell.
+        """A new neighbor list at the present positions and cell.
 
         Raises:
             MlipError: coincident atoms, or a cell too dense to have a list.
@@ -119,13 +119,13 @@ class Relaxing:
         frame = Frame(self.atoms.numbers, positions, cell, self.atoms.pbc)
         dtype = self.state.displacements.dtype
         self.graph = crystal_graph(frame, cutoff + skin, dtype=dtype)
-        had_neighbours = _has_neighbours(self.graph, cutoff) if self.fixed is None else self.fixed.had_neighbours
+        had_neighbors = _has_neighbors(self.graph, cutoff) if self.fixed is None else self.fixed.had_neighbors
         self.fixed = Fixed(
             start=start.astype(dtype),
             initial_cell=self.initial_cell[None].astype(dtype),
             strain_freedom=self.strain_freedom[None].astype(dtype),
             is_free=self.is_free,
-            had_neighbours=had_neighbours,
+            had_neighbors=had_neighbors,
             radii=radii_of(self.atoms.numbers).astype(dtype),
             collapsed_volume=np.full(1, self.collapsed_volume, dtype),
             list_displacements=self.state.displacements,
@@ -256,7 +256,7 @@ def record_step(relaxing: Relaxing, evaluated: State, potential: Potential, told
     """
     before, after = evaluated.fire.n_steps[0], relaxing.state.fire.n_steps[0]
     if after == before and relaxing.reason is Reason.RUNNING:
-        return  # it waits for a neighbour list
+        return  # it waits for a neighbor list
     here = relaxing.state._replace(
         displacements=evaluated.displacements,
         log_deformation=evaluated.log_deformation,
@@ -319,9 +319,9 @@ def _explanation(relaxing: Relaxing) -> str | None:
     if relaxing.reason is Reason.COLLAPSED:
         return ("starts collapsed: " if at_start else "") + _how_collapsed(relaxing)
     if relaxing.reason is Reason.ISOLATED:
-        if not relaxing.fixed.had_neighbours.any():
-            return "no atom has a neighbour within the cutoff"
-        return "no atom feels a force from so far" if at_start else "an atom has lost its neighbours"
+        if not relaxing.fixed.had_neighbors.any():
+            return "no atom has a neighbor within the cutoff"
+        return "no atom feels a force from so far" if at_start else "an atom has lost its neighbors"
     return None
 
 
@@ -416,7 +416,7 @@ def _frame_and_mask(cell: CellChoice, initial_cell, pbc) -> tuple[np.ndarray, np
     return np.eye(3), np.full((3, 3), cell) if isinstance(cell, bool) else cell
 
 
-def _has_neighbours(graph: jraph.GraphsTuple, cutoff: float) -> Bool[np.ndarray, " n"]:
+def _has_neighbors(graph: jraph.GraphsTuple, cutoff: float) -> Bool[np.ndarray, " n"]:
     positions = np.asarray(graph.nodes["positions"])
     cell = np.asarray(graph.globals["cell"])[0]
     vectors = positions[graph.senders] + graph.edges["shifts"] @ cell - positions[graph.receivers]
@@ -425,9 +425,9 @@ def _has_neighbours(graph: jraph.GraphsTuple, cutoff: float) -> Bool[np.ndarray,
 
 
 def _check_density(cell, pbc, n_atoms, radius, where) -> None:
-    """Refuse a cell whose neighbour list would not fit in memory."""
+    """Refuse a cell whose neighbor list would not fit in memory."""
     vectors = cell[np.asarray(pbc)]
     extent = np.sqrt(np.linalg.det(vectors @ vectors.T)) if len(vectors) else 1.0
     ball = (0.0, 2 * radius, np.pi * radius**2, 4 / 3 * np.pi * radius**3)[len(vectors)]
-    if n_atoms * ball > _MAX_NEIGHBOURS * extent:
-        raise MlipError(f"more than {_MAX_NEIGHBOURS} neighbours an atom within {radius:.1f} A", where=where)
+    if n_atoms * ball > _MAX_NEIGHBORS * extent:
+        raise MlipError(f"more than {_MAX_NEIGHBORS} neighbors an atom within {radius:.1f} A", where=where)

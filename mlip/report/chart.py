@@ -18,7 +18,7 @@ from mlip.report.page import json_block
 _WIDTH = 440
 _LEFT, _RIGHT, _TOP, _BOTTOM = 62, 12, 8, 46
 _HEIGHT = 300
-N_COLOURS = 6
+N_COLORS = 6
 
 
 @dataclass(frozen=True)
@@ -28,8 +28,8 @@ class Series:
     """Abscissas; of bars the middles of bins of equal width."""
     y: Float[np.ndarray, " k"]
     mark: Literal["line", "marked line", "dots", "bars"]
-    colour: int
-    """Its place among the six of page.css, from 0 and over again: one name has one colour on all charts of a page."""
+    color: int
+    """Its place among the six of page.css, from 0 and over again: one name has one color on all charts of a page."""
     notes: Sequence[str] | None = None
     """Name of each point, shown when it is pointed at."""
 
@@ -89,14 +89,14 @@ class _Frame:
 def _legend(series: Sequence[Series]) -> str:
     buttons = "".join(
         f"<button type='button' aria-pressed='true' data-series='{number}' "
-        f"style='--colour: var(--series-{one.colour % N_COLOURS})'>{html.escape(one.name)}</button>"
+        f"style='--color: var(--series-{one.color % N_COLORS})'>{html.escape(one.name)}</button>"
         for number, one in enumerate(series)
     )
     return f"<div class='legend'>{buttons}</div>"
 
 
 def _drawn(series: Series, number: int, frame: _Frame) -> str:
-    group = f"<g class='series series-{series.colour % N_COLOURS}' data-series='{number}'>"
+    group = f"<g class='series series-{series.color % N_COLORS}' data-series='{number}'>"
     if series.mark == "bars":
         return f"{group}<path class='bars' d='{_bars(series, frame)}'/></g>"
     places = frame.places(series.x, series.y)

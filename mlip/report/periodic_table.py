@@ -26,7 +26,7 @@ _PLACES = {
 
 
 def periodic_table(values: Mapping[str, float], unit: str, form: str, notes: Mapping[str, str]) -> str:
-    """Coloured by sign and, lest one bad element make all others pale, by the square root of the size.
+    """Colored by sign and, lest one bad element make all others pale, by the square root of the size.
 
     Args:
         values: by symbol; those that are not finite are not shown.
@@ -54,7 +54,7 @@ def periodic_table(values: Mapping[str, float], unit: str, form: str, notes: Map
 
 
 def _levels(known: Mapping[str, float]) -> dict[str, float]:
-    """Depth of colour, 0 to 1; negative for negative numbers."""
+    """Depth of color, 0 to 1; negative for negative numbers."""
     largest = max(map(abs, known.values())) or 1.0
     return {symbol: math.copysign(math.sqrt(abs(value) / largest), value) for symbol, value in known.items()}
 
@@ -62,10 +62,10 @@ def _levels(known: Mapping[str, float]) -> dict[str, float]:
 def _scale(known: Mapping[str, float], unit: str, form: str) -> str:
     """Legend of the colors."""
     high = max(map(abs, known.values()))
-    low, colours = 0.0, ("surface", "warm")
+    low, colors = 0.0, ("surface", "warm")
     if min(known.values()) < 0:
-        low, colours = -high, ("cool", "surface", "warm")
-    gradient = f"linear-gradient(to right, {', '.join(f'var(--{colour})' for colour in colours)})"
+        low, colors = -high, ("cool", "surface", "warm")
+    gradient = f"linear-gradient(to right, {', '.join(f'var(--{color})' for color in colors)})"
     return (
         f"<p class='scale'><span>{format(low, form)}</span><i style='background: {gradient}'></i>"
         f"<span>{format(high, form)} {html.escape(unit)} (by the square root)</span></p>"

@@ -35,13 +35,13 @@ function edges(cell) {
 function scene(view) {
   const lines = edges(view.cell);
   const placed = withImages(view).map(({ f, z, arrow }) => ({ r: cartesian(f, view.cell), arrow, ...view.elements[z] }));
-  const centre = cartesian([0.5, 0.5, 0.5], view.cell);
-  const reach = (points) => Math.max(...points.map((r) => Math.hypot(...plus(r, centre, -1))));
+  const center = cartesian([0.5, 0.5, 0.5], view.cell);
+  const reach = (points) => Math.max(...points.map((r) => Math.hypot(...plus(r, center, -1))));
   const radius = reach([...lines.flat(), ...placed.map(({ r }) => r)]) + 1;
   const atoms = placed.map(({ arrow, ...atom }) =>
     ({ ...atom, tip: arrow && plus(atom.r, arrow, LONGEST_ARROW * radius) }));
   const tips = atoms.flatMap(({ tip }) => (tip ? [tip] : []));
-  return { atoms, lines, centre, scale: VIEW_SIZE / (2 * Math.max(radius, reach([...tips, centre]))) };
+  return { atoms, lines, center, scale: VIEW_SIZE / (2 * Math.max(radius, reach([...tips, center]))) };
 }
 
 function drawLine(context, a, b) {
@@ -60,10 +60,10 @@ function drawArrow(context, a, b) {
   for (const side of [-0.5, 0.5]) drawLine(context, b, [b[0] - head * (dx + side * dy), b[1] - head * (dy - side * dx)]);
 }
 
-function drawAtom(context, [x, y], colour, size) {
+function drawAtom(context, [x, y], color, size) {
   const shade = context.createRadialGradient(x - size / 3, y - size / 3, size / 8, x, y, size);
   shade.addColorStop(0, "#fff");
-  shade.addColorStop(0.35, colour);
+  shade.addColorStop(0.35, color);
   shade.addColorStop(1, "#222");
   context.fillStyle = shade;
   context.beginPath();
@@ -71,13 +71,13 @@ function drawAtom(context, [x, y], colour, size) {
   context.fill();
 }
 
-function drawScene(canvas, { atoms, lines, centre, scale }, turn) {
+function drawScene(canvas, { atoms, lines, center, scale }, turn) {
   const context = canvas.getContext("2d");
   const density = canvas.width / VIEW_SIZE;
   context.setTransform(density, 0, 0, density, 0, 0);
   context.clearRect(0, 0, VIEW_SIZE, VIEW_SIZE);
   const project = (r) => {
-    const p = turn.map((row) => dot(row, plus(r, centre, -1)));
+    const p = turn.map((row) => dot(row, plus(r, center, -1)));
     return [VIEW_SIZE / 2 + scale * p[0], VIEW_SIZE / 2 - scale * p[1], p[2]];
   };
   context.lineWidth = 1;
@@ -86,8 +86,8 @@ function drawScene(canvas, { atoms, lines, centre, scale }, turn) {
   const placed = atoms.map((atom) => ({ ...atom, at: project(atom.r) })).sort((a, b) => a.at[2] - b.at[2]);
   context.lineWidth = 2;
   context.strokeStyle = getComputedStyle(canvas).getPropertyValue("--arrow");
-  for (const { at, tip, colour, radius } of placed) {
-    drawAtom(context, at, colour, Math.max(0.5 * radius * scale, 1.5));
+  for (const { at, tip, color, radius } of placed) {
+    drawAtom(context, at, color, Math.max(0.5 * radius * scale, 1.5));
     if (tip) drawArrow(context, at, project(tip));
   }
 }

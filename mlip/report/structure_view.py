@@ -45,7 +45,7 @@ def structure_view(
         "fractional": np.round(_on_lower_faces(fractional, pbc), 4).tolist(),
         "pbc": [bool(periodic) for periodic in pbc],
         "arrows": _relative(arrows),
-        "elements": {z: {"colour": _colour(z), "radius": round(float(covalent_radii[z]), 2)} for z in elements},
+        "elements": {z: {"color": _color(z), "radius": round(float(covalent_radii[z]), 2)} for z in elements},
     }
     said = f"{html.escape(name)}; the arrow keys turn it"
     return (
@@ -66,9 +66,9 @@ def cell_lengths(cell: Sequence) -> str:
 
 
 def atom_legend(numbers: Sequence[int]) -> str:
-    """Which colour is which element."""
+    """Which color is which element."""
     return " ".join(
-        f"<span class='atom'><i style='background: {_colour(z)}'></i>{chemical_symbols[z]}</span>"
+        f"<span class='atom'><i style='background: {_color(z)}'></i>{chemical_symbols[z]}</span>"
         for z in sorted({int(z) for z in numbers})
     )
 
@@ -105,5 +105,5 @@ def _relative(arrows: Sequence | None) -> list[list[float]]:
     return np.round(arrows / longest, 3).tolist() if longest > 0 else []
 
 
-def _colour(z: int) -> str:
+def _color(z: int) -> str:
     return "#" + "".join(f"{round(255 * channel):02x}" for channel in jmol_colors[z])

@@ -50,7 +50,7 @@ class Assignments:
         return self.elements[np.take_along_axis(members, self.orders[orders], axis=1)]
 
     def split(self, indices: Int[np.ndarray, " k"]) -> tuple[Int[np.ndarray, " k"], Int[np.ndarray, " k"]]:
-        """Number of the set of elements, and of the order. Assignments of one set are neighbours."""
+        """Number of the set of elements, and of the order. Assignments of one set are neighbors."""
         return np.divmod(np.asarray(indices, np.int64), len(self.orders))
 
 

@@ -1,6 +1,6 @@
 """Prototypes: the crystals whose elements a round replaces, from a store, a folder of CIF files, or AFLOW's set.
 
-Each is brought to its primitive cell and made exactly symmetric, so that equal neighbours are in one shell.
+Each is brought to its primitive cell and made exactly symmetric, so that equal neighbors are in one shell.
 """
 
 from collections import Counter
@@ -174,7 +174,7 @@ def _prototype(
     try:
         graph = Prototype.of(primitive, n_neighbors, cutoff=cutoff, tolerance=tolerance)
     except MlipError as error:
-        raise _Unsuitable("too few neighbours" if "neighbours within" in error.what else error.what) from None
+        raise _Unsuitable("too few neighbors" if "neighbors within" in error.what else error.what) from None
     _, first, labels = np.unique(primitive.numbers, return_index=True, return_inverse=True)
     site_of_atom = np.argsort(np.argsort(first))[labels]  # numbered as `Prototype` does
     prototype = ScreeningPrototype(
@@ -208,7 +208,7 @@ def _wyckoff_key(number: int, letters: list[str], orbits: np.ndarray, site_of_at
     heads = np.unique(orbits)  # an atom for each orbit
     by_site = [[letters[k] for k in heads if site_of_atom[k] == site] for site in range(site_of_atom.max() + 1)]
 
-    def relabelled(choice: dict[int, str]) -> tuple:
+    def relabeled(choice: dict[int, str]) -> tuple:
         return tuple(sorted(tuple(sorted("".join(of_site).translate(choice))) for of_site in by_site))
 
-    return number, len(site_of_atom), min(map(relabelled, WYCKOFF_POSITION_RELAB_DICT[str(number)]))
+    return number, len(site_of_atom), min(map(relabeled, WYCKOFF_POSITION_RELAB_DICT[str(number)]))

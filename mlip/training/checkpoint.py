@@ -121,7 +121,7 @@ class Checkpoints:
             template: a state of the same tree, shapes and dtypes.
 
         Raises:
-            MlipError: the checkpoint is of another model or optimiser.
+            MlipError: the checkpoint is of another model or optimizer.
         """
         state = template
 
@@ -173,7 +173,7 @@ def _loss(metrics: dict[str, float]) -> float:
 
 def _other_run(path: Path) -> MlipError:
     return MlipError(
-        "the checkpoint does not fit the recipe's model and optimiser",
+        "the checkpoint does not fit the recipe's model and optimizer",
         where=str(path),
         fix="resume with the recipe it was made with, or set another out=",
     )

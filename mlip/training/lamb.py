@@ -3,7 +3,7 @@
 None of the four is the published method of its name, and none is optax's:
 
 - LAMB (Y. You et al., ICLR 2020) here leaves the moments' bias uncorrected and counts a parameter's norm as 10 at most;
-- look-ahead (M. R. Zhang et al., NeurIPS 2019) begins its slow parameters at the first synchronisation, not at step 0;
+- look-ahead (M. R. Zhang et al., NeurIPS 2019) begins its slow parameters at the first synchronization, not at step 0;
 - the average (P. Izmailov et al., UAI 2018) takes those parameters only that validate nearly as well as the best so
   far, begins anew on a large improvement, and weighs the newest more than a mean does.
 """
@@ -65,7 +65,7 @@ class LookaheadState(NamedTuple):
     count: Int[Array, ""]
     """Steps so far."""
     slow: PyTree
-    """Slow parameters, zeros before the first synchronisation."""
+    """Slow parameters, zeros before the first synchronization."""
     inner: PyTree
     """State of the transformation that makes the fast steps."""
 
@@ -75,7 +75,7 @@ def lookahead(
 ) -> optax.GradientTransformationExtraArgs:
     """After each `period` steps the parameters go back to slow ones, which go a `share` of the way to meet them.
 
-    The first synchronisation only copies the parameters. Unlike optax.lookahead it wraps plain parameters; `fast` must
+    The first synchronization only copies the parameters. Unlike optax.lookahead it wraps plain parameters; `fast` must
     make complete updates, the learning rate included.
     """
     fast = optax.with_extra_args_support(fast)

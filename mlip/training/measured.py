@@ -15,7 +15,7 @@ from mlip.training.recipe import Recipe, left_to_data
 from mlip.training.task import TrainingData
 
 _SAMPLE = 2048
-"""Frames whose neighbours are counted. Their mean is then known to a percent, more than a norm needs."""
+"""Frames whose neighbors are counted. Their mean is then known to a percent, more than a norm needs."""
 
 
 def complete_recipe(recipe: Recipe, store: Store, data: TrainingData, remembered: Path | None = None) -> Recipe:
@@ -44,17 +44,17 @@ def describe_measured(recipe: Recipe, complete: Recipe) -> list[str]:
     model = complete.model
     said = {
         "elements": lambda: f"{len(model.elements)} elements",
-        "mean_neighbours": lambda: f"{model.mean_neighbours:.2f} neighbours an atom within {model.cutoff:g} Å",
+        "mean_neighbors": lambda: f"{model.mean_neighbors:.2f} neighbors an atom within {model.cutoff:g} Å",
     }
     measured = [said[name]() for name in sorted(left_to_data(recipe.model))]
     return [f"measured on the training set, as the recipe leaves it out: {', '.join(measured)}"] if measured else []
 
 
-def mean_neighbours(store: Store, indices: Int[np.ndarray, " k"], cutoff: float) -> float:
-    """Mean number of neighbours within `cutoff` (A) of the atoms that have any, as mace-torch counts.
+def mean_neighbors(store: Store, indices: Int[np.ndarray, " k"], cutoff: float) -> float:
+    """Mean number of neighbors within `cutoff` (A) of the atoms that have any, as mace-torch counts.
 
     Raises:
-        MlipError: no atom has a neighbour.
+        MlipError: no atom has a neighbor.
     """
     if len(indices) > _SAMPLE:
         indices = np.sort(np.random.default_rng(0).choice(indices, _SAMPLE, replace=False))
@@ -65,14 +65,14 @@ def mean_neighbours(store: Store, indices: Int[np.ndarray, " k"], cutoff: float)
         n_atoms += len(np.unique(receivers))
     if not n_atoms:
         raise MlipError(
-            f"no atom of the training set has a neighbour within {cutoff:g} A",
+            f"no atom of the training set has a neighbor within {cutoff:g} A",
             where=str(store.path),
-            fix="set model.mean_neighbours, or a longer model.cutoff",
+            fix="set model.mean_neighbors, or a longer model.cutoff",
         )
     return n_edges / n_atoms
 
 
 _MEASURES: dict[str, Callable[[BaseModel, Store, TrainingData], object]] = {
     "elements": lambda model, store, data: tuple(atomic_numbers[symbol] for symbol in data.elements),
-    "mean_neighbours": lambda model, store, data: mean_neighbours(store, data.train, model.cutoff),
+    "mean_neighbors": lambda model, store, data: mean_neighbors(store, data.train, model.cutoff),
 }

@@ -1,4 +1,4 @@
-"""The optimiser as an optax chain: clip, Adam (AdamW, AMSGrad), weight decay. And which parameters it moves."""
+"""The optimizer as an optax chain: clip, Adam (AdamW, AMSGrad), weight decay. And which parameters it moves."""
 
 from collections.abc import Sequence
 from fnmatch import fnmatchcase
@@ -15,7 +15,7 @@ from mlip.training.recipe import TrainRecipe
 
 
 def make_optimizer(recipe: TrainRecipe, params: PyTree) -> optax.GradientTransformation:
-    """The recipe's optimiser for these parameters. Its updates are directions: the learning rate comes with each
+    """The recipe's optimizer for these parameters. Its updates are directions: the learning rate comes with each
     step, and is applied by `descend`. Frozen parameters have no state, and no part in the norm of a gradient.
 
     Raises:

@@ -33,7 +33,7 @@ def describe_devices() -> str:
     return f"{jax.device_count()} {device.platform}{kind}{of_processes}"
 
 
-def parallelise(function: Callable, *, donate: tuple[int, ...] = (), broadcast: tuple[int, ...] = ()) -> Callable:
+def parallelize(function: Callable, *, donate: tuple[int, ...] = (), broadcast: tuple[int, ...] = ()) -> Callable:
     """`function` on every device at once; each argument and result gains a leading axis of this process's devices.
 
     The buffers of the arguments `donate` are reused for the result: they must not be read afterwards. The arguments
@@ -67,12 +67,12 @@ def _on_devices(tree: Any, spec: PartitionSpec) -> Any:
 
 
 def sum_over_devices(tree: Any) -> Any:
-    """Inside a parallelised function: every leaf summed over all devices of all processes."""
+    """Inside a parallelized function: every leaf summed over all devices of all processes."""
     return jax.lax.psum(tree, _AXIS)
 
 
 def device_key(seed: jax.Array) -> jax.Array:
-    """Inside a parallelised function: a key of random numbers, another one on each device of all processes."""
+    """Inside a parallelized function: a key of random numbers, another one on each device of all processes."""
     return jax.random.fold_in(jax.random.key(seed), jax.lax.axis_index(_AXIS))
 
 
@@ -84,7 +84,7 @@ def cut(batch: Any, n_parts: int) -> Any:
 
 
 def replicate(tree: Any) -> Any:
-    """A copy on each device, for the first argument of a parallelised function.
+    """A copy on each device, for the first argument of a parallelized function.
 
     It lies as that function leaves its results: from host arrays the second step would be traced and compiled anew.
     """

@@ -97,7 +97,7 @@ class DataRecipe(_Section):
     """An epoch has as many training frames as there are. Without weights it is each of them once; with weights each
     source has its share, and goes on where the last epoch ended: no frame comes again before all of its source have."""
     shuffle_block: PositiveInt = 1
-    """Frames, neighbours in the store, that are read together and mixed with other such blocks. More than one are for
+    """Frames, neighbors in the store, that are read together and mixed with other such blocks. More than one are for
     stores far larger than memory and file systems that are slow at reading here and there: they are read faster, but
     frames of one path come close together in an epoch, which small data are learnt worse from."""
     workers: NonNegativeInt = 1
@@ -105,7 +105,7 @@ class DataRecipe(_Section):
     replay: ReplayRecipe | None = None
     """Frames that a potential has learnt from before, mixed in so that it forgets less."""
     statistics: StatisticsRecipe = StatisticsRecipe()
-    """The energy scale, where it is not to be measured. (Mean neighbours are the model's: `model.mean_neighbours`.)"""
+    """The energy scale, where it is not to be measured. (Mean neighbors are the model's: `model.mean_neighbors`.)"""
 
     @property
     def stores(self) -> tuple[Path, ...]:

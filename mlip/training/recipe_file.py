@@ -10,7 +10,7 @@ from typing import Any
 
 from mlip.errors import MlipError
 from mlip.model_file import read_model_file
-from mlip.models import config_class, model_names
+from mlip.models import as_spelled_now, config_class, model_names
 from mlip.recipe_reading import checked, read_values
 from mlip.training.recipe import InitRecipe, Recipe
 
@@ -54,7 +54,7 @@ def read_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
                 fix=f"one of: {', '.join(model_names())}",
             )
         schema = config_class(model["model"])
-        values = values | {"model": checked(schema, model, section=("model",), **origin)}
+        values = values | {"model": checked(schema, as_spelled_now(model), section=("model",), **origin)}
     return checked(Recipe, values, **origin)
 
 

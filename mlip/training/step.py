@@ -15,7 +15,7 @@ from jaxtyping import Array, Bool, Float, PyTree
 from jraph import GraphsTuple
 
 from mlip.training.optimizer import descend, make_optimizer, update_average
-from mlip.training.parallel import device_key, parallelise, sum_over_devices
+from mlip.training.parallel import device_key, parallelize, sum_over_devices
 from mlip.training.recipe import TrainRecipe
 from mlip.training.schedule import Knobs
 from mlip.training.task import Task
@@ -75,7 +75,7 @@ def make_train_step(task: Task) -> Callable:
         state = jax.tree.map(lambda new, old: jnp.where(finite, new, old), moved, state)
         return state, StepReport(value, terms, norm, finite, losses)
 
-    return parallelise(step, donate=(0,), broadcast=(3,))
+    return parallelize(step, donate=(0,), broadcast=(3,))
 
 
 def _counts(batch: GraphsTuple, task: Task) -> Counts:
@@ -120,4 +120,4 @@ def make_validation_step(task: Task) -> Callable:
     def step(params: PyTree, graph: GraphsTuple, scale: Float[Array, "*h"]) -> dict[str, Sums]:
         return sum_over_devices(totals(task.terms(params, graph, scale), task.label_counts(graph)))
 
-    return parallelise(step)
+    return parallelize(step)

@@ -28,7 +28,7 @@ def store(tmp_path_factory):
             frame = Frame(atoms.numbers.astype(np.int16), atoms.positions, atoms.cell.array, atoms.pbc, energy=-7.0)
             writer.add(Trajectory(name, [frame], "PBE", 3, {"e_above_hull": distance, "e_form": -1.0}), "test")
         frame = Frame(atoms.numbers.astype(np.int16), atoms.positions, atoms.cell.array, atoms.pbc, energy=-7.0)
-        writer.add(Trajectory("unlabelled", [frame], "PBE", 3), "test")
+        writer.add(Trajectory("unlabeled", [frame], "PBE", 3), "test")
     return path
 
 

@@ -15,7 +15,7 @@ from mlip.benchmark.comparison import PotentialResults, load_results
 from mlip.benchmark.histograms import KINDS, error_charts, plot_errors
 from mlip.benchmark.paper_tables import energy_table, pbesol_table, volume_table
 from mlip.benchmark.relaxation import run_relaxation_benchmark
-from mlip.benchmark.summary import energy_error, relative_volume_error, summarise
+from mlip.benchmark.summary import energy_error, relative_volume_error, summarize
 from mlip.data import Frame, StoreWriter, Trajectory
 from mlip.data.outliers import END_REMOVED
 from mlip.errors import MlipError
@@ -114,7 +114,7 @@ def test_a_second_run_relaxes_nothing_again(finished, potential, store):
     again = run_relaxation_benchmark(potential, store, out, steps=5, progress=False)
     assert again.n_added == 0
     assert (out / "results.jsonl").read_bytes() == before
-    assert summarise(again.records) == summarise(run.records)
+    assert summarize(again.records) == summarize(run.records)
 
 
 def test_a_run_killed_within_a_line_goes_on_without_loss_or_repetition(finished, potential, store, tmp_path):

@@ -108,7 +108,7 @@ def test_convert_says_what_it_decided_and_refuses_what_matgl_cannot_be(shared, t
     weights = shared / "goldens/m3gnet_matgl/M3GNet-MP-2021.2.8-PES_weights.npz"
     out = tmp_path / "ours.safetensors"
     result = mlip("convert", str(weights), str(out))
-    assert "note: atom messages are added to the neighbour of a bond" in result.stdout
+    assert "note: atom messages are added to the neighbor of a bond" in result.stdout
     back = mlip("convert", str(out), "--to", "matgl", str(tmp_path / "matgl"))
     assert back.returncode == 2
     assert "would give other energies without a warning" in back.stderr

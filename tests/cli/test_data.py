@@ -118,7 +118,7 @@ def test_info_tells_the_statistics_of_a_store_and_plots_its_elements(source, tmp
     run("build", source, "--out", tmp_path / "s.h5")
     result = run("info", tmp_path / "s.h5", "--plot", tmp_path / "elements.png")
     assert result.exit_code == 0, result.output
-    for text in ("PBE: labels", "E0 robust", "neighbours an atom within 5 A"):
+    for text in ("PBE: labels", "E0 robust", "neighbors an atom within 5 A"):
         assert text in result.output
     assert (tmp_path / "elements.png").exists()
     statistics = json.loads(run("info", tmp_path / "s.h5", "--json").stdout)["statistics"]

@@ -85,7 +85,7 @@ def test_a_store_that_was_built_is_built_again(arguments):
         assert {material.split for material in store.materials()} == {"train"}
 
 
-def test_labelling_goes_on_with_its_own_output(arguments):
+def test_labeling_goes_on_with_its_own_output(arguments):
     words = arguments["label"]
     for _ in range(2):
         assert run(*words).exit_code == 0

@@ -30,7 +30,7 @@ def random_parameters(config: M3GNetConfig) -> dict:
 
 
 def matgl_potential(smooth: bool = True, **dimensions) -> Potential:
-    """Of four elements, small, with matgl's layout and `aggregate` centre."""
+    """Of four elements, small, with matgl's layout and `aggregate` center."""
     small = {"units": 6, "hidden_units": 5, "n_blocks": 1, "max_atomic_number": 29}
     config = matgl_config(smooth=smooth, **small | dimensions)
     metadata = PotentialMetadata(reference_energies=REFERENCES, scale=2.0, functional="PBE")

@@ -26,7 +26,7 @@ def mistake(source, **options) -> str:
     return str(error.value)
 
 
-def test_arrays_are_recognised_and_dimensions_read_from_their_shapes(weights, vectors):
+def test_arrays_are_recognized_and_dimensions_read_from_their_shapes(weights, vectors):
     model = convert(weights, functional="PBE", element_vectors=vectors, predicts="e_form")
     assert model.config.model == "cgat"
     assert (model.config.features, model.config.heads, model.config.n_steps) == (8, 2, 3)

@@ -4,7 +4,7 @@ import jax
 import numpy as np
 import pytest
 
-from mlip.convert.crabnet import RESOLUTION, read, recognises
+from mlip.convert.crabnet import RESOLUTION, read, recognizes
 from mlip.convert.options import ReadOptions
 from mlip.errors import MlipError
 from mlip.graph.composition import compositions_of_formulas, pad_compositions
@@ -52,7 +52,7 @@ def mistake(source, options=OPTIONS) -> str:
 
 def test_dimensions_are_read_from_the_shapes(arrays, tmp_path):
     np.savez(tmp_path / "a_weights.npz", **arrays)
-    assert recognises(tmp_path / "a_weights.npz")
+    assert recognizes(tmp_path / "a_weights.npz")
     model = read(tmp_path / "a_weights.npz", OPTIONS)
     config = model.config
     assert (config.features, config.hidden, config.n_layers, config.heads) == (8, 12, 2, 4)
@@ -70,16 +70,16 @@ def predictions(model) -> np.ndarray:
 
 def test_a_saved_network_with_the_scale_of_its_target(arrays, tmp_path):
     source = save(tmp_path / "aflow__Egap.pth", arrays)
-    assert recognises(source)
+    assert recognizes(source)
     model = read(source, OPTIONS)
     assert (model.metadata.mean, model.metadata.std) == (1.5, 0.25)
     np.savez(tmp_path / "a_weights.npz", **arrays)
     np.testing.assert_array_equal(predictions(model), predictions(read(tmp_path / "a_weights.npz", OPTIONS)))
 
 
-def test_the_goldens_are_recognised(shared):
-    assert recognises(shared / "goldens/crabnet/small_weights.npz")
-    assert not recognises(shared / "goldens/cgat/small_default_weights.npz")
+def test_the_goldens_are_recognized(shared):
+    assert recognizes(shared / "goldens/crabnet/small_weights.npz")
+    assert not recognizes(shared / "goldens/cgat/small_default_weights.npz")
 
 
 def test_what_is_predicted_must_be_named(arrays, tmp_path):

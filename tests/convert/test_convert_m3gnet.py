@@ -124,8 +124,8 @@ def test_a_missing_file_is_named(checkpoint, name):
 
 def test_the_original_knows_one_direction(checkpoint):
     folder, _, _ = checkpoint()
-    assert "centre" in mistake(folder, aggregate="neighbour")
-    assert "centre or neighbour" in mistake(folder, aggregate="both")
+    assert "center" in mistake(folder, aggregate="neighbor")
+    assert "center or neighbor" in mistake(folder, aggregate="both")
 
 
 def test_a_folder_of_something_else_says_what_would_do(tmp_path):

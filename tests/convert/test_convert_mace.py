@@ -162,7 +162,7 @@ def test_a_module_that_lacks_what_it_should_have_is_refused_by_name(mace_torch, 
     assert words in mistake(save_module(module, tmp_path / "their.model"))
 
 
-def test_layers_that_count_neighbours_differently_are_refused(mace_torch, tmp_path):
+def test_layers_that_count_neighbors_differently_are_refused(mace_torch, tmp_path):
     module = mace_module(**SMALLEST)
     module.interactions[1].avg_num_neighbors = 3.0
     assert "avg_num_neighbors (20.5, 3.0)" in mistake(save_module(module, tmp_path / "their.model"))

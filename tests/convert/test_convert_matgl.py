@@ -51,7 +51,7 @@ def mistake(source, **options) -> str:
 @pytest.mark.parametrize("dimensions", [{}, {"max_n": 4, "max_l": 4, "n_blocks": 2}, {"hidden_units": 6}])
 def test_any_size_comes_back_from_plain_arrays_bit_for_bit(tmp_path, smooth, dimensions):
     potential = matgl_potential(smooth=smooth, **dimensions)
-    again = convert(write_export(tmp_path, potential), aggregate="centre")
+    again = convert(write_export(tmp_path, potential), aggregate="center")
     assert again.config == potential.config
     assert_same_parameters(again, potential)
     assert_same_parameters(Potential.load(again.save(tmp_path / "ours.safetensors")), potential)
@@ -62,12 +62,12 @@ def test_any_size_comes_back_from_plain_arrays_bit_for_bit(tmp_path, smooth, dim
 @pytest.mark.parametrize(
     ("of_model", "of_potential", "options", "direction"),
     [
-        ("matgl.models._m3gnet", "matgl.apps.pes", {}, "neighbour"),  # up to 1.3
-        ("matgl.models._m3gnet", "matgl.apps._pes_dgl", {}, "neighbour"),  # 2.0 to 2.2
-        ("matgl.models._m3gnet_pyg", "matgl.apps._pes_pyg", {}, "centre"),  # 3.0
-        ("matgl.models._m3gnet_dgl", "matgl.apps._pes_dgl", {}, "centre"),  # 3.0
-        ("matgl.models._m3gnet", "matgl.apps._pes", {"compile_model": False}, "centre"),  # 4.0
-        ("matgl.models._m3gnet", "matgl.apps.pes", {"compile_model": False}, "centre"),  # 4.1
+        ("matgl.models._m3gnet", "matgl.apps.pes", {}, "neighbor"),  # up to 1.3
+        ("matgl.models._m3gnet", "matgl.apps._pes_dgl", {}, "neighbor"),  # 2.0 to 2.2
+        ("matgl.models._m3gnet_pyg", "matgl.apps._pes_pyg", {}, "center"),  # 3.0
+        ("matgl.models._m3gnet_dgl", "matgl.apps._pes_dgl", {}, "center"),  # 3.0
+        ("matgl.models._m3gnet", "matgl.apps._pes", {"compile_model": False}, "center"),  # 4.0
+        ("matgl.models._m3gnet", "matgl.apps.pes", {"compile_model": False}, "center"),  # 4.1
         ("another.fork", "matgl.apps.pes", {}, None),
     ],
 )
@@ -80,12 +80,12 @@ def test_the_release_that_saved_a_model_tells_the_direction(of_model, of_potenti
 def test_a_decision_is_said_with_its_reason(tmp_path, shared):
     folder = shared / "goldens/m3gnet_matgl"
     decided = convert(folder / "M3GNet-MatPES-r2SCAN-v2025.1-PES_weights.npz")
-    assert decided.config.aggregate == "neighbour"
+    assert decided.config.aggregate == "neighbor"
     assert decided.metadata.functional == "r2SCAN"
     notes = decided.metadata.provenance["notes"]
-    assert any("neighbour" in note and "matgl 2 or older" in note for note in notes)
+    assert any("neighbor" in note and "matgl 2 or older" in note for note in notes)
     assert any("three-body" in note for note in notes)
-    told = convert(write_export(tmp_path, matgl_potential()), aggregate="centre")
+    told = convert(write_export(tmp_path, matgl_potential()), aggregate="center")
     assert "as asked for" in told.metadata.provenance["notes"][0]
 
 
@@ -93,15 +93,15 @@ def test_weights_of_unknown_origin_need_to_be_told_the_direction(tmp_path):
     source = write_export(tmp_path, matgl_potential())
     line = mistake(source)
     assert "does not tell to which end of a bond messages are added" in line
-    assert "--aggregate neighbour for weights trained with matgl < 3" in line
+    assert "--aggregate neighbor for weights trained with matgl < 3" in line
 
 
 def test_the_functional_is_that_of_the_name_unless_told(tmp_path):
     source = write_export(tmp_path, matgl_potential(), name="M3GNet-Own-PBEsol-v1")
-    assert convert(source, aggregate="centre").metadata.functional == "PBEsol"
-    assert convert(source, aggregate="centre", functional="SCAN").metadata.functional == "SCAN"
+    assert convert(source, aggregate="center").metadata.functional == "PBEsol"
+    assert convert(source, aggregate="center", functional="SCAN").metadata.functional == "SCAN"
     source = write_export(tmp_path, matgl_potential(), name="mine")
-    assert convert(source, aggregate="centre").metadata.functional == "unknown"
+    assert convert(source, aggregate="center").metadata.functional == "unknown"
 
 
 @pytest.mark.parametrize(
@@ -124,7 +124,7 @@ def test_arrays_that_do_not_fit_are_refused(tmp_path, name, change, expected):
         return rest | {name: change(state.get(name))} if change else rest
 
     source = write_export(tmp_path, matgl_potential(), alter=altered)
-    assert expected in mistake(source, aggregate="centre")
+    assert expected in mistake(source, aggregate="center")
 
 
 @pytest.mark.parametrize(
@@ -238,7 +238,7 @@ def test_a_model_that_matgl_saves_gives_matgl_s_numbers(tmp_path, smooth):
     theirs = TheirPotential(network.eval(), data_std=2.0, element_refs=np.array([-7.0, -3.0]))
     theirs.save(tmp_path / "saved")
     potential = convert(tmp_path / "saved")
-    assert potential.config.aggregate == "centre"
+    assert potential.config.aggregate == "center"
     crystal = ase.build.bulk("CuO", "zincblende", a=4.4, cubic=True)
     crystal.rattle(0.1, seed=1)
     crystal.calc = PESCalculator(theirs, stress_unit="eV/A3", use_voigt=True)

@@ -24,7 +24,7 @@ SMALL = {
     "readout_hidden": 5,
     "max_ell": 2,
     "correlation": 2,
-    "mean_neighbours": 12.5,
+    "mean_neighbors": 12.5,
 }
 VARIANTS = {
     "published": {"max_ell": 3, "correlation": 3},

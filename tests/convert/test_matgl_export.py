@@ -38,7 +38,7 @@ def test_there_and_back_is_the_same_bit_for_bit(torch, tmp_path, smooth, dimensi
 
 
 def test_a_published_model_survives_the_round_trip(torch, shared, tmp_path):
-    published = convert(shared / "goldens/m3gnet_matgl/M3GNet-MP-2021.2.8-PES_weights.npz", aggregate="centre")
+    published = convert(shared / "goldens/m3gnet_matgl/M3GNet-MP-2021.2.8-PES_weights.npz", aggregate="center")
     again = convert(export(published, "matgl", tmp_path / "model"))
     assert again.config == published.config
     assert_same_parameters(again, published)
@@ -68,7 +68,7 @@ def test_the_files_hold_plain_values_only(torch, tmp_path):
         ({"three_body_basis": "bessel"}, "both its bases are smooth, or neither is"),
         ({"bond_embedding_bias": False}, "its bond embedding has a bias"),
         ({"atom_weight_swish": True}, "its atom weights have no swish"),
-        ({"aggregate": "neighbour"}, "would give other energies without a warning"),
+        ({"aggregate": "neighbor"}, "would give other energies without a warning"),
     ],
 )
 def test_what_matgl_cannot_represent_is_refused_with_the_reason(tmp_path, changes, why):

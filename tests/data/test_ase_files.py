@@ -16,7 +16,7 @@ from mlip.data import Skipped, ase_files
 from mlip.errors import MlipError
 
 
-def labelled(atoms: Atoms | None = None, info: dict | None = None, **labels) -> Atoms:
+def labeled(atoms: Atoms | None = None, info: dict | None = None, **labels) -> Atoms:
     atoms = bulk("NaCl", "rocksalt", a=5.64) if atoms is None else atoms
     atoms.info |= info or {}
     defaults = {"energy": -6.8, "forces": np.full((len(atoms), 3), 0.1), "stress": np.arange(6) * 1e-3}
@@ -54,7 +54,7 @@ def test_real_relaxations_are_read_as_ase_reads_them(shared, tmp_path):
 
 def test_frames_of_an_id_are_one_trajectory_wherever_they_are_in_the_file(write):
     ids = ["a", "a", "b", "a", "c"]
-    paths = list(ase_files.read(write([labelled(info={"material_id": i}, energy=-k) for k, i in enumerate(ids)])))
+    paths = list(ase_files.read(write([labeled(info={"material_id": i}, energy=-k) for k, i in enumerate(ids)])))
     assert [(p.material_id, [f.energy for f in p.frames]) for p in paths] == [
         ("b", [-2]),
         ("a", [0, -1, -3]),
@@ -65,14 +65,14 @@ def test_frames_of_an_id_are_one_trajectory_wherever_they_are_in_the_file(write)
 
 def test_a_shuffled_path_is_put_in_the_order_of_its_steps(write):
     steps = [("a", 2), ("b", 1), ("a", 0), ("b", 0), ("a", 1)]
-    frames = [labelled(info={"material_id": i, "ionic_step": k}, energy=-k) for i, k in steps]
+    frames = [labeled(info={"material_id": i, "ionic_step": k}, energy=-k) for i, k in steps]
     paths = {path.material_id: path for path in ase_files.read(write(frames))}
     assert [f.energy for f in paths["a"].frames] == [0, -1, -2]
     assert [f.ionic_step for f in paths["b"].frames] == [0, 1]
 
 
 def test_one_id_under_two_functionals_is_two_materials(write):
-    frames = [labelled(info={"material_id": "a", "functional": name}) for name in ("PBE", "PBEsol", "PBE")]
+    frames = [labeled(info={"material_id": "a", "functional": name}) for name in ("PBE", "PBEsol", "PBE")]
     paths = list(ase_files.read(write(frames)))
     assert [(p.material_id, p.functional, len(p.frames)) for p in paths] == [("a", "PBE", 2), ("a", "PBEsol", 1)]
 
@@ -81,19 +81,19 @@ def test_rows_of_a_database_are_gathered_by_id(tmp_path):
     file = tmp_path / "pbe.db"
     with connect(file) as database:
         for k in range(4):
-            database.write(labelled(), mat_id="ab"[k % 2])
+            database.write(labeled(), mat_id="ab"[k % 2])
     assert [(p.material_id, len(p.frames)) for p in ase_files.read(file)] == [("a", 2), ("b", 2)]
 
 
 def test_frames_of_an_id_with_other_elements_are_another_trajectory(write):
     salts = [bulk(formula, "rocksalt", a=5.6) for formula in ("NaCl", "NaCl", "KCl")]
-    paths = list(ase_files.read(write([labelled(atoms, {"run_id": "salts"}) for atoms in salts])))
+    paths = list(ase_files.read(write([labeled(atoms, {"run_id": "salts"}) for atoms in salts])))
     assert [(path.material_id, len(path.frames)) for path in paths] == [("salts", 2), ("salts-ClK", 1)]
 
 
 def test_without_an_id_frames_of_the_same_elements_in_order_are_a_trajectory(write):
     salts = ("NaCl", "NaCl", "KCl", "ClK", "ClK", "NaCl")
-    frames = [labelled(bulk(formula, "rocksalt", a=5.6)) for formula in salts]
+    frames = [labeled(bulk(formula, "rocksalt", a=5.6)) for formula in salts]
     paths = list(ase_files.read(write(frames, "pbe_1.5.extxyz")))
     assert [(path.material_id, len(path.frames)) for path in paths] == [
         ("pbe_1.5", 2),
@@ -104,32 +104,32 @@ def test_without_an_id_frames_of_the_same_elements_in_order_are_a_trajectory(wri
 
 
 def test_frames_with_an_id_among_frames_without_keep_it(write):
-    frames = [labelled(), labelled(info={"run_id": "own"}), labelled()]
+    frames = [labeled(), labeled(info={"run_id": "own"}), labeled()]
     assert [path.material_id for path in ase_files.read(write(frames))] == ["pbe", "own", "pbe-000001"]
 
 
 @pytest.mark.parametrize("key", ["material_id", "mat_id", "alexandria_id", "mptrj_traj_id", "run_id"])
 def test_ids_are_found_under_the_names_that_data_sets_use(write, key):
-    (path,) = ase_files.read(write([labelled(info={key: "x7"})]))
+    (path,) = ase_files.read(write([labeled(info={key: "x7"})]))
     assert path.material_id == "x7"
 
 
 def test_functional_is_the_frames_own_then_the_names_and_else_asked_for(write):
-    (own,) = ase_files.read(write([labelled(info={"functional": "PBE+U"})]))
+    (own,) = ase_files.read(write([labeled(info={"functional": "PBE+U"})]))
     assert own.functional == "PBE+U"
-    (given,) = ase_files.read(write([labelled()], "set.extxyz"), functional="r2SCAN")
+    (given,) = ase_files.read(write([labeled()], "set.extxyz"), functional="r2SCAN")
     assert given.functional == "r2SCAN"
-    (named,) = ase_files.read(write([labelled()], "pbesol_set.extxyz"))
+    (named,) = ase_files.read(write([labeled()], "pbesol_set.extxyz"))
     assert named.functional == "PBEsol"
     for name in ("set.extxyz", "volume_scan.extxyz", "md_10_ps.extxyz"):
         with pytest.raises(MlipError, match="--functional"):
-            list(ase_files.read(write([labelled()], name)))
+            list(ase_files.read(write([labeled()], name)))
 
 
 def test_folders_of_ase_files_tell_neither_functional_nor_dimensionality(write, tmp_path):
     folder = tmp_path / "pbe" / "scan_2d"
     folder.mkdir(parents=True)
-    file = write([labelled(bulk("Cu"))], "cu_2d.extxyz").rename(folder / "cu_2d.extxyz")
+    file = write([labeled(bulk("Cu"))], "cu_2d.extxyz").rename(folder / "cu_2d.extxyz")
     with pytest.raises(MlipError, match="--functional"):
         list(ase_files.read(file))
     (path,) = ase_files.read(file, functional="PBE", name="scan_2d/cu_2d.extxyz")
@@ -149,13 +149,13 @@ def test_folders_of_ase_files_tell_neither_functional_nor_dimensionality(write, 
 )
 def test_dimensionality_is_told_by_info_periodicity_and_id(write, pbc, info, dimensionality):
     atoms = Atoms("C2", positions=[[0, 0, 0], [1.4, 0, 0]], cell=[9, 9, 9], pbc=pbc)
-    (path,) = ase_files.read(write([labelled(atoms, info)]))
+    (path,) = ase_files.read(write([labeled(atoms, info)]))
     assert path.dimensionality == dimensionality
     assert path.frames[0].pbc.tolist() == list(map(bool, pbc))
 
 
 def test_a_molecule_needs_its_dimensionality_said(write):
-    file = write([labelled(Atoms("O2", positions=[[0, 0, 0], [1.2, 0, 0]]), stress=None)])
+    file = write([labeled(Atoms("O2", positions=[[0, 0, 0], [1.2, 0, 0]]), stress=None)])
     (skipped,) = ase_files.read(file)
     assert isinstance(skipped, Skipped)
     assert "--dimensionality" in skipped.detail
@@ -165,7 +165,7 @@ def test_a_molecule_needs_its_dimensionality_said(write):
 
 def test_labels_that_are_missing_stay_missing(write):
     bare = bulk("Cu")
-    (none, some) = ase_files.read(write([bare, labelled(stress=None)]))  # Cu and NaCl
+    (none, some) = ase_files.read(write([bare, labeled(stress=None)]))  # Cu and NaCl
     assert np.isnan(none.frames[0].energy)
     assert none.frames[0].forces is None
     assert some.frames[0].energy == -6.8
@@ -173,15 +173,15 @@ def test_labels_that_are_missing_stay_missing(write):
 
 
 def test_the_energy_is_taken_and_not_the_free_energy(write):
-    (path,) = ase_files.read(write([labelled(free_energy=-6.9)]))
+    (path,) = ase_files.read(write([labeled(free_energy=-6.9)]))
     assert path.frames[0].energy == -6.8
-    (skipped,) = ase_files.read(write([labelled(energy=None, free_energy=-6.9)]))
+    (skipped,) = ase_files.read(write([labeled(energy=None, free_energy=-6.9)]))
     assert skipped.reason == "free energy without energy"
 
 
 def test_an_energy_that_is_nan_skips_the_material(write):
-    bad = labelled(info={"run_id": "bad"}, energy=float("nan"))
-    good = labelled(info={"run_id": "good"})
+    bad = labeled(info={"run_id": "bad"}, energy=float("nan"))
+    good = labeled(info={"run_id": "good"})
     skipped, path = ase_files.read(write([bad, good]))
     assert (skipped.material_id, skipped.reason) == ("bad", "no energy")
     assert path.material_id == "good"
@@ -196,21 +196,21 @@ def test_an_energy_that_is_nan_skips_the_material(write):
     ],
 )
 def test_a_frame_with_an_infinite_label_is_dropped_and_counted(write, label, value, reason):
-    (path,) = ase_files.read(write([labelled(), labelled(**{label: value}), labelled()]))
+    (path,) = ase_files.read(write([labeled(), labeled(**{label: value}), labeled()]))
     assert [frame.ionic_step for frame in path.frames] == [0, 2]  # counted in the source
     assert path.dropped == {reason: 1}
     assert path.n_read == 3
-    (skipped,) = ase_files.read(write([labelled(**{label: value})]))
+    (skipped,) = ase_files.read(write([labeled(**{label: value})]))
     assert skipped.reason == reason
 
 
 def test_forces_that_are_nan_are_missing_labels(write):
-    (path,) = ase_files.read(write([labelled(forces=np.full((2, 3), np.nan))]))
+    (path,) = ase_files.read(write([labeled(forces=np.full((2, 3), np.nan))]))
     assert np.isnan(path.frames[0].forces).all()
 
 
 def test_of_a_truncated_extxyz_only_the_last_frame_is_lost_and_named(write):
-    file = write([labelled() for _ in range(5)])
+    file = write([labeled() for _ in range(5)])
     lines = file.read_text().splitlines(keepends=True)
     file.write_text("".join(lines[:-1]))
     skipped, path = ase_files.read(file)
@@ -228,7 +228,7 @@ def test_text_that_is_no_extxyz_says_so(tmp_path, text):
 
 def test_a_truncated_gz_is_named(write, tmp_path):
     packed = tmp_path / "pbe.extxyz.gz"
-    packed.write_bytes(gzip.compress(write([labelled() for _ in range(50)]).read_bytes())[:-30])
+    packed.write_bytes(gzip.compress(write([labeled() for _ in range(50)]).read_bytes())[:-30])
     with pytest.raises(MlipError, match=r"pbe\.extxyz\.gz: .*truncated"):
         list(ase_files.read(packed))
 
@@ -237,7 +237,7 @@ def test_a_database_is_read_with_its_key_value_pairs(tmp_path):
     file = tmp_path / "pbe.db"
     with connect(file) as database:
         for k in range(4):
-            database.write(labelled(), mat_id=f"agm2{k // 2:09d}", e_form=-0.5)
+            database.write(labeled(), mat_id=f"agm2{k // 2:09d}", e_form=-0.5)
     paths = list(ase_files.read(file))
     assert [(p.material_id, len(p.frames), p.dimensionality) for p in paths] == [
         ("agm2000000000", 2, 2),
@@ -249,7 +249,7 @@ def test_a_database_is_read_with_its_key_value_pairs(tmp_path):
 
 def test_other_formats_of_ase_are_read(tmp_path):
     file = tmp_path / "pbe.traj"
-    ase_write(file, [labelled(), labelled()])
+    ase_write(file, [labeled(), labeled()])
     assert [len(path.frames) for path in ase_files.read(file)] == [2]
 
 

@@ -21,15 +21,15 @@ def store(tmp_path):
     """A path with all labels, one with none; ids that look like numbers, and a layer."""
     rng = np.random.default_rng(0)
 
-    def frame(n, labelled, step, pbc=(True, True, True)):
+    def frame(n, labeled, step, pbc=(True, True, True)):
         cell = np.diag([4.0, 5.0, 6.0]) + rng.normal(scale=0.1, size=(3, 3))
         labels = {"energy": -3.0 * n - step, "forces": rng.normal(size=(n, 3)), "stress": rng.normal(size=6) * 0.01}
         labels |= {"magmoms": rng.normal(size=n), "calculation": 1, "ionic_step": step}
         numbers = rng.integers(1, 90, n).astype(np.int16) if step == 0 else None
-        return numbers, rng.random((n, 3)) @ cell, cell, np.array(pbc), labels if labelled else {"ionic_step": step}
+        return numbers, rng.random((n, 3)) @ cell, cell, np.array(pbc), labels if labeled else {"ionic_step": step}
 
-    def path(n, labelled, n_steps, **options):
-        made = [frame(n, labelled, step, **options) for step in range(n_steps)]
+    def path(n, labeled, n_steps, **options):
+        made = [frame(n, labeled, step, **options) for step in range(n_steps)]
         return [Frame(made[0][0], *one[1:4], **one[4]) for one in made]
 
     with StoreWriter(tmp_path / "store.h5") as writer:

@@ -123,7 +123,7 @@ def server(monkeypatch):
 
 
 def manifest_of(server, **fields) -> Manifest:
-    about = {"title": "t", "functional": "PBE", "dimensionality": 3, "licence": "l", "citation": "c", "homepage": "h"}
+    about = {"title": "t", "functional": "PBE", "dimensionality": 3, "license": "l", "citation": "c", "homepage": "h"}
     values = {"name": "n", "content": "relaxation paths", "url": server.url, "folder": "pbe"}
     return Manifest(**about | values | (fields or {"files": [RemoteFile(name=NAME, sha256=SHA256)]}))
 
@@ -240,7 +240,7 @@ def test_the_command_fetches_by_a_manifest_of_ones_own(server, tmp_path):
     result = CliRunner().invoke(app, ["fetch", str(path), "--out", str(tmp_path)])
     assert result.exit_code == 0, result.output
     assert "1 files fetched, 0 were there already" in result.output
-    assert "Licence: l. Cite: c" in result.output
+    assert "License: l. Cite: c" in result.output
     result = CliRunner().invoke(app, ["fetch", str(path), "--out", str(tmp_path), "--json"])
     assert json.loads(result.stdout)["there_already"] == [NAME]
 

@@ -21,7 +21,7 @@ from mlip.data import alexandria
 from mlip.data.alexandria_export import PathWriter
 from mlip.data.label import (
     VACUUM,
-    LabelledPath,
+    LabeledPath,
     LabelSettings,
     export_journal,
     label,
@@ -45,7 +45,7 @@ def off_equilibrium(seed: int = 0) -> Atoms:
 
 
 @pytest.fixture(scope="module")
-def copper_path() -> LabelledPath:
+def copper_path() -> LabeledPath:
     return label_structure("cu", off_equilibrium(), EMT(), SETTINGS)
 
 
@@ -188,7 +188,7 @@ def test_a_collapsing_cell_never_reaches_the_calculator():
     assert calculator.smallest > 0.25 * start.get_volume()
 
 
-def test_an_atom_without_neighbours_within_six_angstrom_is_isolated():
+def test_an_atom_without_neighbors_within_six_angstrom_is_isolated():
     far = Atoms("Cu2", [(0, 0, 0), (10, 0, 0)], cell=[20, 20, 20], pbc=True)
     assert label_structure("far", far, Linear(), SETTINGS).reason == "isolated"
 
@@ -231,7 +231,7 @@ def test_what_cannot_be_relaxed_is_journaled_and_the_run_goes_on(tmp_path, cell,
     assert export_journal(journal, tmp_path / "paths.json").reasons == {"error": 1, "converged": 1}
 
 
-def test_a_file_that_cannot_be_read_is_journaled_and_the_others_are_labelled(tmp_path):
+def test_a_file_that_cannot_be_read_is_journaled_and_the_others_are_labeled(tmp_path):
     (tmp_path / "broken.vasp").write_text("no POSCAR\n")
     (tmp_path / "empty.cif").write_text("data_x\n_cell_length_a 3\n")
     write(tmp_path / "good.extxyz", bulk("Cu"))

@@ -81,7 +81,7 @@ def test_missing_labels_break_no_rule(make_frame):
         (atoms_at([[0, 0, 0], [5.9, 0, 0]]), False),
         (atoms_at([[0, 0, 0], [6.1, 0, 0]]), True),
         (atoms_at([[0, 0, 0], [3, 0, 0], [12, 0, 0]]), True),  # two bonded atoms do not excuse the third
-        (atoms_at([[1, 0, 0], [29, 0, 0]]), False),  # neighbours across the boundary
+        (atoms_at([[1, 0, 0], [29, 0, 0]]), False),  # neighbors across the boundary
         (atoms_at([[1, 0, 0], [29, 0, 0]], pbc=(False, True, True)), True),  # but not across an open one
         (atoms_at([[0, 0, 0]]), True),
         (atoms_at([[0, 0, 0]], cell=(5.9, 30, 30)), False),  # its own image

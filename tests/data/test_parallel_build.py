@@ -328,7 +328,7 @@ def write_program(path: Path, text: str) -> None:
     path.chmod(0o755)
 
 
-@pytest.mark.parametrize("text", ["0", "x", "3,cores", "2,=4", "1,memory=4GB,colour=red"])
+@pytest.mark.parametrize("text", ["0", "x", "3,cores", "2,=4", "1,memory=4GB,color=red"])
 def test_a_slurm_request_that_makes_no_sense_is_one_line(source, tmp_path, text):
     pytest.importorskip("dask_jobqueue")
     with pytest.raises(MlipError, match="slurm") as error:

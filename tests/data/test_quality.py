@@ -1,4 +1,4 @@
-"""Structures that no neighbour list can be made of, and labels that cannot be right."""
+"""Structures that no neighbor list can be made of, and labels that cannot be right."""
 
 from dataclasses import replace
 

@@ -82,7 +82,7 @@ def test_structures_of_pdb_files_with_partly_occupied_atoms_are_refused():
         check_occupancies(atoms)
 
 
-def test_of_structures_to_be_labelled_a_disordered_one_is_an_error_of_its_own(cif):
+def test_of_structures_to_be_labeled_a_disordered_one_is_an_error_of_its_own(cif):
     ((_, disordered),) = read_structures([cif("split")])
     path = label_structure("x", disordered, EMT(), LabelSettings("emt"))
     assert path.reason == "error"

@@ -1,4 +1,4 @@
-"""VASP runs by their vasprun.xml: the right energy out of VASP's mislabelled ones, ASE's units and signs."""
+"""VASP runs by their vasprun.xml: the right energy out of VASP's mislabeled ones, ASE's units and signs."""
 
 import gzip
 import re

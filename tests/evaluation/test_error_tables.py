@@ -5,7 +5,7 @@ import pytest
 from rich.console import Console
 
 from mlip.data import Frame
-from mlip.evaluation.comparison import LabelledFrame, compare
+from mlip.evaluation.comparison import LabeledFrame, compare
 from mlip.evaluation.error_tables import WORST_ELEMENTS, error_tables
 from mlip.evaluation.frame_errors import Errors
 
@@ -18,7 +18,7 @@ def errors_that_grow_with_the_atomic_number(dimensionalities=(3,), with_forces: 
     for z in range(1, N_ELEMENTS + 1):
         forces = np.zeros((1, 3)) if with_forces else None
         frame = Frame(np.array([z]), np.zeros((1, 3)), np.eye(3), np.ones(3, bool), 0.0, forces)
-        items.append(LabelledFrame(frame, f"m{z}", dimensionalities[z % len(dimensionalities)], "PBE"))
+        items.append(LabeledFrame(frame, f"m{z}", dimensionalities[z % len(dimensionalities)], "PBE"))
         predictions.append({"energy": -z, "forces": np.full((1, 3), float(z)), "stress": np.zeros(6)})
     errors = Errors()
     errors.add(compare(items, predictions, np.zeros(119)))

@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 from mlip.cli import evaluate as command
 from mlip.data import Frame, StoreWriter, Trajectory
 from mlip.errors import MlipError
-from mlip.evaluation.comparison import LabelledFrame, compare
+from mlip.evaluation.comparison import LabeledFrame, compare
 from mlip.evaluation.error_tables import error_tables
 from mlip.evaluation.evaluate import evaluate, evaluate_path
 from mlip.evaluation.frame_errors import Errors
@@ -38,14 +38,14 @@ def potential() -> Potential:
 FRAMES = emt_frames(6, seed=11, symbols=tuple(E0))
 
 
-def labelled(frames) -> list[LabelledFrame]:
+def labeled(frames) -> list[LabeledFrame]:
     """As chains, layers and crystals in turn."""
-    return [LabelledFrame(frame, f"emt-{index}", 1 + index % 3, "EMT surrogate") for index, frame in enumerate(frames)]
+    return [LabeledFrame(frame, f"emt-{index}", 1 + index % 3, "EMT surrogate") for index, frame in enumerate(frames)]
 
 
 @pytest.fixture(scope="module")
 def errors(potential):
-    return evaluate(potential, labelled(FRAMES))
+    return evaluate(potential, labeled(FRAMES))
 
 
 def test_trivial_predictors_are_the_means_of_the_labels(errors):
@@ -75,7 +75,7 @@ def test_each_dimensionality_has_a_row_and_all_together_have_one(errors):
 
 def test_missing_labels_are_nan_in_the_table_and_null_in_json(potential):
     bare = [Frame(f.numbers, f.positions, f.cell, f.pbc, f.energy) for f in FRAMES]
-    errors = evaluate(potential, labelled(bare))
+    errors = evaluate(potential, labeled(bare))
     assert np.isnan(errors.rows[0].forces_mae)
     assert errors.as_json()["rows"][0]["forces_mae"] is None
     json.dumps(errors.as_json(), allow_nan=False)
@@ -83,7 +83,7 @@ def test_missing_labels_are_nan_in_the_table_and_null_in_json(potential):
 
 def test_unknown_elements_are_left_out_and_counted(potential):
     silver = emt_frames(2, seed=1, symbols=("Ag",))
-    errors = evaluate(potential, labelled([*FRAMES[:3], *silver, *FRAMES[3:]]))
+    errors = evaluate(potential, labeled([*FRAMES[:3], *silver, *FRAMES[3:]]))
     assert errors.left_out == {"the potential does not know Ag": 2}
     assert errors.rows[-1].n_frames == 6
 
@@ -95,7 +95,7 @@ def zeros_for(frame: Frame) -> dict:
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 @pytest.mark.parametrize("quantity", ["energy", "forces", "stress"])
 def test_a_prediction_that_is_not_finite_is_counted_and_enters_no_column(quantity, value):
-    first, second = labelled(FRAMES[:2])
+    first, second = labeled(FRAMES[:2])
     fault = zeros_for(second.frame)
     fault[quantity] = np.full_like(fault[quantity], value)
     expected, found = Errors(), Errors()
@@ -107,7 +107,7 @@ def test_a_prediction_that_is_not_finite_is_counted_and_enters_no_column(quantit
 
 def test_a_stress_without_a_label_may_be_undefined():
     """A cell without volume has no stress: neither a label nor a prediction."""
-    item = labelled([replace(FRAMES[0], stress=None)])[0]
+    item = labeled([replace(FRAMES[0], stress=None)])[0]
     errors = Errors()
     errors.add(compare([item], [zeros_for(item.frame) | {"stress": np.full(6, np.nan)}], NO_E0))
     assert not errors.left_out
@@ -117,8 +117,8 @@ def test_a_stress_without_a_label_may_be_undefined():
 def test_coincident_atoms_leave_out_their_frame_alone_and_name_its_material(potential, errors):
     frame = FRAMES[0]
     twice = replace(frame, positions=np.repeat(frame.positions[:1], len(frame), axis=0))
-    fault = LabelledFrame(twice, "agm007", 3, "EMT surrogate")
-    found = evaluate(potential, [fault, *labelled(FRAMES)])
+    fault = LabeledFrame(twice, "agm007", 3, "EMT surrogate")
+    found = evaluate(potential, [fault, *labeled(FRAMES)])
     (reason,) = found.left_out
     assert reason.startswith("agm007: atoms 0 and 1 coincide")
     assert found.rows == errors.rows
@@ -126,26 +126,26 @@ def test_coincident_atoms_leave_out_their_frame_alone_and_name_its_material(pote
 
 def test_another_dtype_is_refused_in_a_line(potential):
     with pytest.raises(MlipError, match=r"dtype.*float32 or float64"):
-        evaluate(potential, labelled(FRAMES), dtype="foo")
+        evaluate(potential, labeled(FRAMES), dtype="foo")
 
 
 def test_nothing_left_to_compare_is_an_error(potential):
     silver = emt_frames(2, seed=1, symbols=("Ag",))
-    with pytest.raises(MlipError, match=r"no labelled frame.*2 left out: the potential does not know Ag"):
-        evaluate(potential, labelled(silver))
+    with pytest.raises(MlipError, match=r"no labeled frame.*2 left out: the potential does not know Ag"):
+        evaluate(potential, labeled(silver))
 
 
 def test_of_many_reasons_to_leave_frames_out_an_error_tells_three(potential):
     strangers = [frame for symbol in ("Pt", "Au", "Pd", "Ag", "Ag") for frame in emt_frames(1, 1, (symbol,))]
     with pytest.raises(MlipError, match=r"; 2 left out: [^;]* Ag; 1 left[^;]*; 1 left[^;]*; 1 more for other reasons"):
-        evaluate(potential, labelled(strangers))
+        evaluate(potential, labeled(strangers))
 
 
 def test_frames_without_any_label_are_refused_in_a_line(potential):
     bare = [replace(frame, energy=np.nan, forces=None, stress=None) for frame in FRAMES]
-    with pytest.raises(MlipError, match=r"no labelled frame.*6 left out: neither energy nor forces.*label the frames"):
-        evaluate(potential, labelled(bare))
-    found = evaluate(potential, labelled([*bare[:2], *FRAMES[2:]]))
+    with pytest.raises(MlipError, match=r"no labeled frame.*6 left out: neither energy nor forces.*label the frames"):
+        evaluate(potential, labeled(bare))
+    found = evaluate(potential, labeled([*bare[:2], *FRAMES[2:]]))
     assert found.left_out == {"neither energy nor forces nor stress is known": 2}
     assert found.rows[-1].n_frames == 4
 
@@ -153,7 +153,7 @@ def test_frames_without_any_label_are_refused_in_a_line(potential):
 def test_each_table_says_how_many_frames_had_each_label(potential, errors):
     partly = [replace(f, forces=None, stress=None) if k < 2 else f for k, f in enumerate(FRAMES)]
     partly[5] = replace(partly[5], energy=np.nan)
-    found = evaluate(potential, labelled(partly))
+    found = evaluate(potential, labeled(partly))
     counts = found.rows[-1]
     assert (counts.n_frames, counts.n_energies, counts.n_forces, counts.n_stresses) == (6, 5, 4, 4)
     for table in error_tables(found, "title"):
@@ -162,7 +162,7 @@ def test_each_table_says_how_many_frames_had_each_label(potential, errors):
 
 
 def test_a_label_that_no_frame_has_is_a_dash_and_not_a_number(potential):
-    (main, *_) = error_tables(evaluate(potential, labelled([replace(f, forces=None) for f in FRAMES])), "title")
+    (main, *_) = error_tables(evaluate(potential, labeled([replace(f, forces=None) for f in FRAMES])), "title")
     assert list(main.columns[6].cells) == ["-"] * 4
 
 
@@ -246,7 +246,7 @@ def test_labels_of_a_file_are_found_under_the_keys_that_the_user_names(potential
         evaluate_path(potential, tmp_path / "pbe.extxyz")
     keys = {"energy": "REF_energy", "forces": "REF_forces"}
     found = evaluate_path(potential, tmp_path / "pbe.extxyz", keys=keys).rows[-1]
-    expected = evaluate(potential, labelled(FRAMES)).rows[-1]
+    expected = evaluate(potential, labeled(FRAMES)).rows[-1]
     assert found.energy_mae == pytest.approx(expected.energy_mae, rel=1e-4)
     assert found.forces_mae == pytest.approx(expected.forces_mae, rel=1e-4)
 

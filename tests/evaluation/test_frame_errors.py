@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from mlip.data import Frame
-from mlip.evaluation.comparison import LabelledFrame, compare
+from mlip.evaluation.comparison import LabeledFrame, compare
 from mlip.evaluation.frame_errors import Errors
 from mlip.units import EV_PER_A3_IN_GPA, tensor_from_voigt
 
@@ -14,7 +14,7 @@ E0 = np.linspace(-1.0, -9.0, 119)
 N_FRAMES = 40
 
 
-def labels_and_predictions(seed: int) -> tuple[list[LabelledFrame], list[dict]]:
+def labels_and_predictions(seed: int) -> tuple[list[LabeledFrame], list[dict]]:
     """1 to 9 atoms of four elements; 2D and 3D in turn."""
     rng = np.random.default_rng(seed)
     items, predictions = [], []
@@ -30,7 +30,7 @@ def labels_and_predictions(seed: int) -> tuple[list[LabelledFrame], list[dict]]:
             forces=rng.normal(size=(n, 3)),
             stress=rng.normal(0, 0.01, 6),
         )
-        items.append(LabelledFrame(frame, f"m{index}", 2 + index % 2, "PBE"))
+        items.append(LabeledFrame(frame, f"m{index}", 2 + index % 2, "PBE"))
         predictions.append(
             {
                 "energy": frame.energy + rng.normal(0.1, 0.2),
@@ -113,7 +113,7 @@ def test_a_missing_label_leaves_out_what_needs_it_and_nothing_else():
     frame, *rest = ITEMS[0]
     forces, stress = frame.forces.copy(), frame.stress.copy()
     forces[0, 1] = stress[3] = np.nan
-    partial = LabelledFrame(replace(frame, energy=np.nan, forces=forces, stress=stress), *rest)
+    partial = LabeledFrame(replace(frame, energy=np.nan, forces=forces, stress=stress), *rest)
     row = errors_of([partial], PREDICTIONS[:1]).rows[-1]
     _, (force_errors,), (stress_error,) = errors_by_hand(ITEMS[:1], PREDICTIONS[:1])
     assert np.isnan([row.energy_mae, row.energy_median, row.energy_mae_offset, row.stress_norm]).all()

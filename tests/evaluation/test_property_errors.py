@@ -21,12 +21,12 @@ def trajectory(name: str, atoms: Atoms, **properties: float) -> Trajectory:
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory):
-    path = tmp_path_factory.mktemp("labelled") / "store.h5"
+    path = tmp_path_factory.mktemp("labeled") / "store.h5"
     with StoreWriter(path) as writer:
         for name, atoms in CRYSTALS.items():
             writer.add(trajectory(name, atoms, e_above_hull=LABELS[name], volume=atoms.get_volume()), "test")
         writer.add(trajectory("unstable", bulk("Cu", "bcc", a=2.5), e_above_hull=9.0), "test")
-        writer.add(trajectory("unlabelled", bulk("Al")), "test")
+        writer.add(trajectory("unlabeled", bulk("Al")), "test")
         writer.add(trajectory("elsewhere", bulk("Ni"), e_above_hull=0.0), "train")
         for symbol in ("Lr", "Rf"):
             cube = Atoms(symbol, cell=[4] * 3, pbc=True)
@@ -75,4 +75,4 @@ def test_what_the_model_does_not_know_is_left_out_and_counted(tiny_cgat, store):
 def test_a_volume_is_learned_for_an_atom(store):
     volumes = {material.id: label_of(store, material, "volume") for material in store.materials()}
     assert volumes["rock salt"] == pytest.approx(5.6**3 / 8)
-    assert volumes["unlabelled"] is None
+    assert volumes["unlabeled"] is None

@@ -1,4 +1,4 @@
-"""A relabelled store holds the same frames, and what the potential predicts for them."""
+"""A relabeled store holds the same frames, and what the potential predicts for them."""
 
 import numpy as np
 import pytest

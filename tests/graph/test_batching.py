@@ -23,7 +23,7 @@ from mlip.graph.labeled_graphs import EnergyLabels, labeled_graphs
 from mlip.graph.radius_graph import RadiusGraph, crystal_graph
 
 
-def labelled_graphs():
+def graphs_with_labels():
     structures = [bulk("NaCl", "rocksalt", a=5.64), bulk("Cs", "bcc", a=9.0), molecule("C6H6"), bulk("Si") * (2, 1, 1)]
     rng = np.random.default_rng(0)
     frames = [
@@ -69,7 +69,7 @@ def assert_equal(ours, theirs):
 
 
 def test_what_is_unpadded_is_what_was_padded():
-    graphs = labelled_graphs()
+    graphs = graphs_with_labels()
     batch = pad_batch(graphs, Shape(40, 900, 7))
     assert shape_of(batch) == Shape(40, 900, 7)
     for ours, theirs in zip(unpad(batch), graphs, strict=True):
@@ -77,7 +77,7 @@ def test_what_is_unpadded_is_what_was_padded():
 
 
 def test_padding_is_the_last_graph_and_touches_no_atom():
-    graphs = labelled_graphs()
+    graphs = graphs_with_labels()
     n_node, n_edge = graph_sizes(graphs).sum(0)
     batch = pad_batch(graphs, Shape(40, 900, 7))
     assert batch.n_node.tolist() == [*(len(g.nodes["species"]) for g in graphs), 0, 0, 40 - n_node]
@@ -95,7 +95,7 @@ def test_padding_is_the_last_graph_and_touches_no_atom():
 
 
 def test_a_batch_that_does_not_fit_is_refused():
-    graphs = labelled_graphs()
+    graphs = graphs_with_labels()
     n_node, n_edge = graph_sizes(graphs).sum(0)
     for shape in (Shape(n_node, n_edge, 5), Shape(n_node + 1, n_edge - 1, 5), Shape(n_node + 1, n_edge, 4)):
         with pytest.raises(ValueError, match="do not fit"):
@@ -104,7 +104,7 @@ def test_a_batch_that_does_not_fit_is_refused():
 
 
 def test_a_batch_of_nothing_is_all_padding():
-    batch = pad_batch([nothing_like(labelled_graphs()[0])], Shape(3, 5, 2))
+    batch = pad_batch([nothing_like(graphs_with_labels()[0])], Shape(3, 5, 2))
     assert batch.n_node.tolist() == [0, 3]
     assert batch.n_edge.tolist() == [0, 5]
     assert np.isnan(batch.globals["energy"]).all()
@@ -113,7 +113,7 @@ def test_a_batch_of_nothing_is_all_padding():
 
 
 def test_an_enlarged_batch_is_the_batch_padded_to_the_larger_shape():
-    graphs = labelled_graphs()
+    graphs = graphs_with_labels()
     small, large = Shape(30, 800, 5), Shape(47, 931, 9)
     assert_equal(enlarge(pad_batch(graphs, small), large), pad_batch(graphs, large))
     stacked = jax.tree.map(lambda a: np.stack([a, a]), pad_batch(graphs, small))
@@ -122,17 +122,17 @@ def test_an_enlarged_batch_is_the_batch_padded_to_the_larger_shape():
 
 
 def test_padded_fraction_counts_slots_of_all_devices():
-    batch = pad_batch(labelled_graphs()[:1], Shape(4, 200, 2))
+    batch = pad_batch(graphs_with_labels()[:1], Shape(4, 200, 2))
     n_edge = batch.n_edge[0]
     assert padded_fraction(batch) == (0.5, (200 - n_edge) / 200)
-    full = pad_batch(labelled_graphs()[:1], Shape(3, n_edge, 2))
-    stacked = jax.tree.map(lambda *a: np.stack(a), batch, pad_batch(labelled_graphs()[:1], Shape(4, 200, 2)))
+    full = pad_batch(graphs_with_labels()[:1], Shape(3, n_edge, 2))
+    stacked = jax.tree.map(lambda *a: np.stack(a), batch, pad_batch(graphs_with_labels()[:1], Shape(4, 200, 2)))
     assert padded_fraction(stacked) == padded_fraction(batch)
     assert padded_fraction(full).edges == 0
 
 
 def crystal_sizes(n: int, seed: int = 0) -> np.ndarray:
-    """Atoms and edges distributed like ALEXANDRIA's at 5 A: 8 +- 7 atoms, 23 +- 15 neighbours."""
+    """Atoms and edges distributed like ALEXANDRIA's at 5 A: 8 +- 7 atoms, 23 +- 15 neighbors."""
     rng = np.random.default_rng(seed)
     n_atoms = np.clip(rng.lognormal(1.7, 0.8, n), 1, 80).astype(int)
     return np.stack([n_atoms, (n_atoms * np.clip(rng.normal(23, 15, n), 0, None)).astype(int)], 1)
@@ -208,7 +208,7 @@ def test_without_rungs_every_size_has_its_own_geometric_grid():
 
 
 def test_packing_gives_every_graph_once_within_the_budget_in_one_shape():
-    graphs = labelled_graphs() * 20
+    graphs = graphs_with_labels() * 20
     packed = pack(graphs, ShapeLadder(), max_nodes=50)
     assert sorted(k for members, _ in packed for k in members) == list(range(len(graphs)))
     sizes = graph_sizes(graphs)

@@ -86,7 +86,7 @@ def test_no_frames_are_no_graphs(store):
 
 def test_an_element_without_reference_energy_is_named_unless_the_energy_is_unknown(tmp_path):
     reference = np.where(np.arange(119) == 29, np.nan, 0.0)
-    frames = {"good": frame_of(bulk("Si"), energy=1.0), "unlabelled": frame_of(bulk("Cu"))}
+    frames = {"good": frame_of(bulk("Si"), energy=1.0), "unlabeled": frame_of(bulk("Cu"))}
     store = write_store(tmp_path / "a.h5", frames)
     graphs = LabeledGraphs(store, RadiusGraph(4.0), EnergyLabels(reference))(np.arange(2))
     assert np.isnan(graphs[1].globals["energy"]).all()

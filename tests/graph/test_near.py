@@ -66,7 +66,7 @@ def test_predictions_and_calculators_do_not_depend_on_where_the_atoms_are(potent
         assert np.abs(far.get_forces() - exact).max() < 10 * noise
 
 
-def test_atoms_that_drift_together_stay_exact_without_a_new_neighbour_list(potential):
+def test_atoms_that_drift_together_stay_exact_without_a_new_neighbor_list(potential):
     atoms = rattled(True)
     atoms.calc = mlip.MLIPCalculator(potential)
     forces = atoms.get_forces()
@@ -76,7 +76,7 @@ def test_atoms_that_drift_together_stay_exact_without_a_new_neighbour_list(poten
     assert atoms.calc.n_rebuilds == 1
 
 
-def test_a_far_crystal_under_strain_keeps_its_neighbours(potential):
+def test_a_far_crystal_under_strain_keeps_its_neighbors(potential):
     """Lattice vectors that were taken off with the list are those of today's cell."""
     atoms = rattled(True)
     atoms.positions[2] += 400 * atoms.cell.array[0]

@@ -1,4 +1,4 @@
-"""The neighbour list is every pair within the cutoff, whatever the cell: a definition, ASE and a brute force agree."""
+"""The neighbor list is every pair within the cutoff, whatever the cell: a definition, ASE and a brute force agree."""
 
 import itertools
 import threading
@@ -129,7 +129,7 @@ def test_edges_are_sorted_by_receiver_then_sender_then_shift():
 
 
 def test_all_images_in_a_cell_much_smaller_than_the_cutoff():
-    """Lattice points inside a sphere, less the centre: 4/3 pi 12^3 for a simple cubic cell of 0.5 A, 6 A."""
+    """Lattice points inside a sphere, less the center: 4/3 pi 12^3 for a simple cubic cell of 0.5 A, 6 A."""
     receivers, _, shifts = neighbor_list(np.zeros((1, 3)), np.eye(3) * 0.5, np.ones(3, bool), 6.0)
     grid = np.arange(-12, 13)
     n_inside = (np.add.outer(np.add.outer(grid**2, grid**2), grid**2) < 12**2).sum()
@@ -137,7 +137,7 @@ def test_all_images_in_a_cell_much_smaller_than_the_cutoff():
     assert len(np.unique(shifts, axis=0)) == len(shifts)
 
 
-def test_one_atom_without_neighbours_and_no_atoms_at_all():
+def test_one_atom_without_neighbors_and_no_atoms_at_all():
     for n_atoms in (0, 1):
         receivers, senders, shifts = neighbor_list(np.zeros((n_atoms, 3)), np.eye(3) * 9, np.ones(3, bool), 5.0)
         assert len(receivers) == len(senders) == 0
@@ -154,7 +154,7 @@ def test_atoms_at_one_place_are_a_pair_of_distance_zero():
 
 @pytest.mark.parametrize("lengths", [(4, 1e4, 1e4), (4, 1e6, 4), (1e12, 1e2, 1e7), (4, 2e3, 2e3), (4, 4, 1e4)])
 @pytest.mark.parametrize("pbc", [(True, True, True), (False, False, False), (True, False, True)])
-def test_kilometres_of_vacuum_neither_crash_nor_cost_time(lengths, pbc):
+def test_kilometers_of_vacuum_neither_crash_nor_cost_time(lengths, pbc):
     rng = np.random.default_rng(0)
     cell = np.diag(lengths).astype(float)
     positions = rng.random((8, 3)) @ cell
@@ -162,7 +162,7 @@ def test_kilometres_of_vacuum_neither_crash_nor_cost_time(lengths, pbc):
     assert as_rows(*neighbor_list(positions, cell, np.array(pbc), 5.0)) == expected
 
 
-def test_a_molecule_flown_apart_has_the_neighbours_of_its_parts():
+def test_a_molecule_flown_apart_has_the_neighbors_of_its_parts():
     water = molecule("H2O").positions
     far = np.vstack([water, water + np.array([1e5, -3e5, 2e4])])
     alone = as_rows(*neighbor_list(water, np.zeros((3, 3)), np.zeros(3, bool), 5.0))
@@ -224,7 +224,7 @@ def test_a_complete_cell_has_unit_normals_along_open_directions(pbc):
     np.testing.assert_allclose(gram, expected, atol=1e-12 * np.abs(gram).max())
 
 
-def test_atoms_a_million_angstrom_along_a_periodic_direction_have_the_neighbours_of_their_images():
+def test_atoms_a_million_angstrom_along_a_periodic_direction_have_the_neighbors_of_their_images():
     """vesin ends the process here."""
     cell = np.array([[0.0, 0, 0], [4.946138413308754, 0, 0], [1.8899165390669586, 2.7608104829176403, 0]])
     pbc = np.array([False, True, True])

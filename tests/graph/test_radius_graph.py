@@ -1,4 +1,4 @@
-"""A structure as a graph: vectors from the centre to the neighbour, labels without loss, mistakes named."""
+"""A structure as a graph: vectors from the center to the neighbor, labels without loss, mistakes named."""
 
 from contextlib import nullcontext
 
@@ -24,7 +24,7 @@ def edge_vectors(graph):
     return positions[graph.senders] + graph.edges["shifts"] @ cell - positions[graph.receivers]
 
 
-def test_edge_vectors_point_from_the_centre_to_the_neighbour_as_in_ase():
+def test_edge_vectors_point_from_the_center_to_the_neighbor_as_in_ase():
     atoms = bulk("NaCl", "rocksalt", a=5.7)
     atoms.rattle(0.1, seed=0)
     graph = crystal_graph(atoms, 5.0, dtype=np.float64)
@@ -55,7 +55,7 @@ def test_the_structure_is_not_modified_and_its_calculator_not_called():
     assert not atoms.calc.results
 
 
-def test_one_atom_without_neighbours_is_a_graph_without_edges():
+def test_one_atom_without_neighbors_is_a_graph_without_edges():
     graph = crystal_graph(Atoms("Cs", cell=np.eye(3) * 9, pbc=True), 5.0)
     assert graph.n_node.tolist() == [1]
     assert graph.n_edge.tolist() == [0]

@@ -1,4 +1,4 @@
-"""Neighbour shells: those of the original, the same for the same crystal, and a graph made smaller without loss."""
+"""Neighbor shells: those of the original, the same for the same crystal, and a graph made smaller without loss."""
 
 import json
 
@@ -36,25 +36,25 @@ def test_shells_and_distances_are_the_originals(originals):
         np.testing.assert_allclose(found.distances, arrays[f"{name}/distance"], atol=1e-8, err_msg=name)
 
 
-def test_complete_shells_hold_the_originals_neighbours(originals):
+def test_complete_shells_hold_the_originals_neighbors(originals):
     structures, arrays = originals
     for name, atoms in structures.items():
         found = shells_of(atoms)
         shells, theirs = arrays[f"{name}/shell"], arrays[f"{name}/neighbor"]
-        for centre in range(len(atoms)):
-            last = shells[centre, -1] if arrays[f"{name}/last_shell_truncated"][centre] else 99
-            whole = shells[centre] < last
-            assert sorted(zip(shells[centre][whole], theirs[centre][whole], strict=True)) == sorted(
-                zip(found.shells[centre][whole], found.neighbors[centre][whole], strict=True)
-            ), (name, centre)
+        for center in range(len(atoms)):
+            last = shells[center, -1] if arrays[f"{name}/last_shell_truncated"][center] else 99
+            whole = shells[center] < last
+            assert sorted(zip(shells[center][whole], theirs[center][whole], strict=True)) == sorted(
+                zip(found.shells[center][whole], found.neighbors[center][whole], strict=True)
+            ), (name, center)
 
 
-def test_a_shell_that_is_cut_keeps_its_first_neighbours_by_index():
+def test_a_shell_that_is_cut_keeps_its_first_neighbors_by_index():
     """CsCl: 8 unlike, 6 like, then 12 like at a sqrt(2), of which 10 fit. With two cells, the first index wins."""
     double = ase.build.bulk("CsCl", "cesiumchloride", a=4.1).repeat((2, 1, 1))
     found = shells_of(double)
-    for centre in range(len(double)):
-        cut = found.neighbors[centre][found.shells[centre] == 3]
+    for center in range(len(double)):
+        cut = found.neighbors[center][found.shells[center] == 3]
         assert len(cut) == 10
         assert (np.diff(cut) >= 0).all()
 
@@ -138,8 +138,8 @@ def test_a_supercell_has_the_graph_of_its_cell_where_shells_are_whole():
     assert many.nodes["multiplicity"].tolist() == [3, 3]
 
 
-def test_an_atom_with_too_few_neighbours_is_named():
-    with pytest.raises(MlipError, match="1 neighbours within 18"):
+def test_an_atom_with_too_few_neighbors_is_named():
+    with pytest.raises(MlipError, match="1 neighbors within 18"):
         shells_of(Atoms("O2", [[0, 0, 0], [0, 0, 1.2]]))
 
 

@@ -33,7 +33,7 @@ def test_each_element_comes_to_each_place_equally_often():
     assert chi_square < 144 + 5 * np.sqrt(2 * 144)  # (n - 1)^2 = 144 degrees of freedom, five standard deviations
 
 
-def test_neighbours_do_not_stay_near_each_other():
+def test_neighbors_do_not_stay_near_each_other():
     found = permuted(np.arange(100_000), 100_000, (0,))
     for lag in (1, 2, 64):
         assert abs(np.corrcoef(found[:-lag], found[lag:])[0, 1]) < 5 / np.sqrt(100_000)

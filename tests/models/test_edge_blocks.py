@@ -8,7 +8,7 @@ from mlip.models.edge_blocks import edge_blocks
 
 
 @pytest.mark.parametrize("size", [1, 3, 8])
-def test_every_edge_is_in_one_slot_of_a_block_of_its_centre(size):
+def test_every_edge_is_in_one_slot_of_a_block_of_its_center(size):
     counts = np.array([5, 0, 8, 1, 3])
     receivers = np.repeat(np.arange(5), counts).astype(np.int32)
     n_edges = len(receivers)

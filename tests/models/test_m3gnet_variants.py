@@ -25,7 +25,7 @@ VARIANTS = {
     "128 units, one block, plain basis": M3GNetConfig(units=128, n_blocks=1, bond_basis="bessel"),
     "MatterSim's dimensions": M3GNetConfig(units=256, n_blocks=4, max_l=4, max_n=4),
     "matgl, smooth": matgl_config(),
-    "matgl before 3, plain": matgl_config(smooth=False, max_l=2, max_n=4, n_blocks=2, aggregate="neighbour"),
+    "matgl before 3, plain": matgl_config(smooth=False, max_l=2, max_n=4, n_blocks=2, aggregate="neighbor"),
 }
 
 

@@ -48,7 +48,7 @@ STRAIN = np.array([[0.0, 1.0, 0.0], [1.0, 0.0, 0.0], [0.0, 0.0, 1.0]])
 
 def random_potential(**changes) -> Potential:
     """Symmetries hold for any weights."""
-    config = MACEConfig(**SMALL | {"mean_neighbours": 4.0} | changes)
+    config = MACEConfig(**SMALL | {"mean_neighbors": 4.0} | changes)
     random = np.random.default_rng(1)
     shapes = jax.eval_shape(lambda: init_parameters(config))  # nothing to compile
     params = jax.tree.map(lambda leaf: random.normal(size=leaf.shape), shapes)
@@ -177,11 +177,11 @@ def test_energy_and_forces_are_continuous_at_the_cutoff(world):
     np.testing.assert_array_equal(world["outside"][1]["forces"], 0)
 
 
-def test_atoms_without_neighbours_and_one_atom_cells(world):
+def test_atoms_without_neighbors_and_one_atom_cells(world):
     assert world["atoms apart"][1]["energies"][0] == pytest.approx(world["atom"][1]["energy"], abs=1e-12)
     np.testing.assert_array_equal(world["atoms apart"][1]["forces"], 0)
     copper = world["one-atom cell"][1]
-    np.testing.assert_allclose(copper["forces"], 0, atol=1e-10)  # every atom is a centre of inversion
+    np.testing.assert_allclose(copper["forces"], 0, atol=1e-10)  # every atom is a center of inversion
     assert np.isfinite(copper["stress"]).all()
 
 

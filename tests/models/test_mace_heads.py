@@ -31,7 +31,7 @@ def potential() -> Potential:
         radial_hidden=(8,),
         n_bessel=4,
         cutoff=4.0,
-        mean_neighbours=4.0,
+        mean_neighbors=4.0,
     )
     random = np.random.default_rng(1)
     params = jax.tree.map(

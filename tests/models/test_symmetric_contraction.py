@@ -1,4 +1,4 @@
-"""MACE's generalised Clebsch-Gordan coefficients against e3nn's and mace-torch's."""
+"""MACE's generalized Clebsch-Gordan coefficients against e3nn's and mace-torch's."""
 
 import itertools
 

@@ -273,11 +273,11 @@ def test_an_update_of_mlip_converts_again_without_fetching(server, register, con
 
 
 def test_a_potential_without_a_published_checksum_is_fetched_by_hand_and_the_command_is_told(server, register):
-    entry = entry_of(TWO, options={"functional": "r2SCAN", "aggregate": "neighbour"})
+    entry = entry_of(TWO, options={"functional": "r2SCAN", "aggregate": "neighbor"})
     files = tuple(file.model_copy(update={"sha256": None}) for file in entry.source.files)
     register(entry.model_copy(update={"source": entry.source.model_copy(update={"files": files})}))
     with pytest.raises(
-        MlipError, match=r"mlip convert SOURCE tiny.safetensors --functional r2SCAN --aggregate neighbour"
+        MlipError, match=r"mlip convert SOURCE tiny.safetensors --functional r2SCAN --aggregate neighbor"
     ):
         obtain("tiny")
     assert server.requests == []

@@ -117,7 +117,7 @@ def test_what_the_converter_knows_by_checksum_is_known_by_name():
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"colour": "blue"}, "colour: Extra inputs"),
+        ({"color": "blue"}, "color: Extra inputs"),
         ({"name": "Tiny Model"}, "not a plain name"),
         ({"citation": []}, "citation"),
         ({"converter": "orb"}, "converter"),

@@ -30,7 +30,7 @@ class MorseConfig(BaseModel):
 
 
 class Morse(nn.Module):
-    """Half of each bond's energy for its centre; zero, with two derivatives, from the cutoff on."""
+    """Half of each bond's energy for its center; zero, with two derivatives, from the cutoff on."""
 
     config: MorseConfig
 

@@ -35,7 +35,7 @@ QUICK = (
     "AuBa2HgMg",
     "AuFSe2",
 )
-"""Metals, halides and a carbide of 4 or 5 atoms that take some 15 steps. They have about as many neighbours, the most
+"""Metals, halides and a carbide of 4 or 5 atoms that take some 15 steps. They have about as many neighbors, the most
 first, so that the calculator compiles once."""
 
 

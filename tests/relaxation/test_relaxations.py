@@ -213,12 +213,12 @@ def test_every_hostile_structure_ends_with_its_reason_and_spares_the_others(crys
     hostile = {
         "collapsed: starts collapsed: Cu and Cu are 0.30 A apart": overlapping,
         "error": coincident,
-        "error: neighbours": tiny,
+        "error: neighbors": tiny,
         "error: volume": flat,
         "error: finite": not_a_number,
         "error: no atoms": Atoms(),
         "error: does not know Og": Atoms("Og", cell=[4, 4, 4], pbc=True),
-        "isolated: no atom has a neighbour within the cutoff": lonely,
+        "isolated: no atom has a neighbor within the cutoff": lonely,
     }
     good = crystals["rocksalt"]
     results = relax([good, *hostile.values(), good], potential)

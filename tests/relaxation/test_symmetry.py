@@ -162,9 +162,9 @@ def test_layers_keep_their_symmetry_with_open_and_with_periodic_vacuum(potential
         assert result.converged
         a, b = np.linalg.norm(result.atoms.cell.array[:2], axis=1)
         assert a == pytest.approx(b, abs=1e-9)
-        molybdenum, *sulphur = result.atoms.positions
-        np.testing.assert_allclose(sulphur[0][:2], sulphur[1][:2], atol=1e-9)
-        np.testing.assert_allclose(sulphur[0][2] + sulphur[1][2], 2 * molybdenum[2], atol=1e-9)
+        molybdenum, *sulfur = result.atoms.positions
+        np.testing.assert_allclose(sulfur[0][:2], sulfur[1][:2], atol=1e-9)
+        np.testing.assert_allclose(sulfur[0][2] + sulfur[1][2], 2 * molybdenum[2], atol=1e-9)
         assert result.energy == pytest.approx(results[0].energy, abs=1e-6)
 
 

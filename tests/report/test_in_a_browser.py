@@ -95,13 +95,13 @@ def test_a_tab_shows_its_panel_and_hides_the_other(page):
 
 def test_the_page_follows_the_readers_theme_and_prints_in_the_light_one(page):
     paper = "getComputedStyle(document.body).backgroundColor"
-    for scheme, media, colour in (
+    for scheme, media, color in (
         ("light", "screen", "rgb(255, 255, 255)"),
         ("dark", "screen", "rgb(20, 23, 26)"),
         ("dark", "print", "rgb(255, 255, 255)"),
     ):
         page.prefer(scheme=scheme, media=media)
-        assert page.evaluate(paper) == colour
+        assert page.evaluate(paper) == color
 
 
 def test_the_policy_lets_nothing_in_from_outside(browser, path):

@@ -67,11 +67,11 @@ def test_every_element_has_one_place_on_the_periodic_table():
     assert {"1 / 18": "He", "9 / 3": "La", "6 / 3": "Lu", "7 / 18": "Og"}.items() <= dict(cells).items()
 
 
-def test_colours_tell_size_and_sign():
+def test_colors_tell_size_and_sign():
     drawn = periodic_table({"H": -1.0, "He": 4.0, "Li": 0.0, "Be": np.nan}, "eV", "+.1f", {"H": "3 atoms"})
     assert "H: -1.0 eV, 3 atoms" in drawn
-    colours = dict(re.findall(r"aria-label='(\w+):.*?--hue: var\(--(\w+\); --level: \d+)%", drawn))
-    assert colours == {"H": "cool); --level: 50", "He": "warm); --level: 100", "Li": "warm); --level: 0"}
+    colors = dict(re.findall(r"aria-label='(\w+):.*?--hue: var\(--(\w+\); --level: \d+)%", drawn))
+    assert colors == {"H": "cool); --level: 50", "He": "warm); --level: 100", "Li": "warm); --level: 0"}
     assert re.search(r"<li style='grid-area: 2 / 2'><b>Be</b></li>", drawn)  # not known
 
 

@@ -37,7 +37,7 @@ def test_any_number_is_an_assignment_at_once_however_many_there_are():
     found = assignments.numbers(numbers)
     assert found[0].tolist() == [1, 2, 3, 4, 5, 6]
     assert found[-1].tolist() == [83, 82, 81, 80, 79, 78]
-    assert sorted(found[1]) == sorted(found[2])  # other orders of one set are neighbours
+    assert sorted(found[1]) == sorted(found[2])  # other orders of one set are neighbors
     for number, assigned in zip(numbers.tolist(), found.tolist(), strict=True):
         members = sorted(z - 1 for z in assigned)
         rank = sum(math.comb(c, i) for i, c in enumerate(members, start=1))

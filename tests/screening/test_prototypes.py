@@ -89,7 +89,7 @@ def test_what_cannot_be_a_prototype_is_counted_with_its_reason(tmp_path):
     (folder / "shared.cif").write_text(shared_places)
     found = read_prototypes(PrototypesRecipe(source=folder, max_atoms=4), **GRAPH)
     assert [prototype.name for prototype in found.prototypes] == ["rocksalt"]
-    assert found.skipped == {"too many atoms": 1, "too few neighbours": 1, "disordered": 1}
+    assert found.skipped == {"too many atoms": 1, "too few neighbors": 1, "disordered": 1}
 
 
 def test_a_source_without_prototypes_or_none_at_all_is_one_line(tmp_path):

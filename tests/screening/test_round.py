@@ -35,7 +35,7 @@ NAMES = ("cesiumchloride", "perovskite", "rocksalt")
 @pytest.fixture(scope="module")
 def potential(tmp_path_factory) -> Path:
     config = M3GNetConfig(units=8)
-    rng = np.random.default_rng(0)  # NumPy's: an initialisation takes long to compile
+    rng = np.random.default_rng(0)  # NumPy's: an initialization takes long to compile
     shapes = jax.eval_shape(lambda: init_parameters(config))
     params = jax.tree.map(lambda leaf: rng.normal(0, 0.1, leaf.shape).astype(np.float32), shapes)
     metadata = PotentialMetadata(reference_energies=dict.fromkeys(SYMBOLS, -1.0), scale=0.1)

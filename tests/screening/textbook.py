@@ -11,15 +11,15 @@ from mlip.screening.prototypes import ScreeningPrototype, read_prototypes
 from mlip.screening.recipe import PrototypesRecipe
 
 GRAPH = {"n_neighbors": 24, "cutoff": 18.0, "tolerance": 1e-8}
-FACE_CENTRED = np.array([[0, 1, 1], [1, 0, 1], [1, 1, 0]])
+FACE_CENTERD = np.array([[0, 1, 1], [1, 0, 1], [1, 1, 0]])
 
 
 def crystals() -> dict[str, Atoms]:
-    half = Atoms("LiAlSi", scaled_positions=[[0, 0, 0], [0.25] * 3, [0.5] * 3], cell=3.0 * FACE_CENTRED, pbc=True)
+    half = Atoms("LiAlSi", scaled_positions=[[0, 0, 0], [0.25] * 3, [0.5] * 3], cell=3.0 * FACE_CENTERD, pbc=True)
     full = Atoms(
         "Cu2MnAl",
         scaled_positions=[[0.25] * 3, [0.75] * 3, [0, 0, 0], [0.5] * 3],
-        cell=3.0 * FACE_CENTRED,
+        cell=3.0 * FACE_CENTERD,
         pbc=True,
     )
     oxygens = [[0.5, 0.5, 0], [0.5, 0, 0.5], [0, 0.5, 0.5]]

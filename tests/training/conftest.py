@@ -1,4 +1,4 @@
-"""Runs on the small labelled world of `emt_world`."""
+"""Runs on the small labeled world of `emt_world`."""
 
 from pathlib import Path
 

@@ -66,8 +66,8 @@ def on_a_terminal(tmp_path, columns: int) -> list[str]:
         pass
     os.close(master)
     assert process.wait() == 0
-    without_colours = re.sub(r"\x1b\[[0-9;]*m", "", sent.decode())
-    return re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]|\r", "\n", without_colours).splitlines()
+    without_colors = re.sub(r"\x1b\[[0-9;]*m", "", sent.decode())
+    return re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]|\r", "\n", without_colors).splitlines()
 
 
 @pytest.mark.parametrize("columns", [80, 140])

@@ -56,7 +56,7 @@ def test_a_tiny_network_learns(tmp_path):
 
 @pytest.fixture(scope="module")
 def awkward_batch():
-    """A crystal, a chain along y (the polar axis of the harmonics), an atom without neighbours; and padding."""
+    """A crystal, a chain along y (the polar axis of the harmonics), an atom without neighbors; and padding."""
     crystal = ase.build.bulk("NaCl", "rocksalt", a=4.6)
     crystal.rattle(0.1, seed=1)
     chain = ase.Atoms("CuOCu", [[0, 0, 0], [0, 1.7, 0], [0, 3.6, 0]], cell=[9, 9, 9])
@@ -67,7 +67,7 @@ def awkward_batch():
 
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_gradient_of_the_loss_of_forces_and_stress_equals_finite_differences(awkward_batch, variant):
-    config = MACEConfig(**SMALL | VARIANTS[variant], cutoff=4.0, mean_neighbours=4.0)
+    config = MACEConfig(**SMALL | VARIANTS[variant], cutoff=4.0, mean_neighbors=4.0)
     random = np.random.default_rng(2)
 
     def loss(params, graph):

@@ -8,7 +8,7 @@ import pytest
 from mlip.data import Frame, Store
 from mlip.errors import MlipError
 from mlip.training.dry_run import describe_plan
-from mlip.training.measured import complete_recipe, mean_neighbours
+from mlip.training.measured import complete_recipe, mean_neighbors
 from mlip.training.potentials.dataset import open_dataset
 from mlip.training.recipe_file import load_recipe
 from tests.emt_world import write_store
@@ -28,7 +28,7 @@ def mace_recipe(tmp_path, emt_store):
     return lambda *overrides: load_recipe(path, overrides)
 
 
-def test_elements_and_neighbours_are_those_of_the_training_split(mace_recipe, emt_store):
+def test_elements_and_neighbors_are_those_of_the_training_split(mace_recipe, emt_store):
     with Store(emt_store) as store:
         model = complete_recipe(mace_recipe(), store, open_dataset(store)).model
         frames = [store.frame(int(index)) for index in store.indices("train")]
@@ -37,11 +37,11 @@ def test_elements_and_neighbours_are_those_of_the_training_split(mace_recipe, em
         np.bincount(ase.neighborlist.neighbor_list("i", ase.Atoms(f.numbers, f.positions, cell=f.cell, pbc=True), 3.6))
         for f in frames
     ]
-    assert model.mean_neighbours == pytest.approx(np.concatenate(counts).mean())
+    assert model.mean_neighbors == pytest.approx(np.concatenate(counts).mean())
 
 
 def test_what_the_recipe_says_is_not_measured(mace_recipe, emt_store):
-    recipe = mace_recipe("model.mean_neighbours=7", "model.elements=[13,28,29,47,78]")
+    recipe = mace_recipe("model.mean_neighbors=7", "model.elements=[13,28,29,47,78]")
     with Store(emt_store) as store:
         assert complete_recipe(recipe, store, open_dataset(store)) is recipe
 
@@ -60,12 +60,12 @@ def test_a_written_recipe_leaves_out_what_was_left_out(mace_recipe, tmp_path):
     recipe.save(tmp_path / "resolved.yaml")
     again = load_recipe(tmp_path / "resolved.yaml")
     assert again.fingerprint() == recipe.fingerprint()
-    assert again.model.model_fields_set.isdisjoint({"elements", "mean_neighbours"})
+    assert again.model.model_fields_set.isdisjoint({"elements", "mean_neighbors"})
 
 
 def test_a_plan_says_what_was_measured(mace_recipe):
     assert "measured on the training set, as the recipe leaves it out: 4 elements" in describe_plan(mace_recipe())
-    plan = describe_plan(mace_recipe("model.mean_neighbours=7", "model.elements=[13,28,29,47]"))
+    plan = describe_plan(mace_recipe("model.mean_neighbors=7", "model.elements=[13,28,29,47]"))
     assert "measured" not in plan
 
 
@@ -73,6 +73,6 @@ def test_lone_atoms_do_not_lower_the_mean(tmp_path):
     pair = Frame(np.array([29, 29]), np.array([[0.0, 0, 0], [2, 0, 0]]), np.zeros((3, 3)), np.zeros(3, bool), 0.0)
     alone = Frame(np.array([29]), np.zeros((1, 3)), np.zeros((3, 3)), np.zeros(3, bool), 0.0)
     with Store(write_store(tmp_path / "molecules.h5", [pair, alone, alone], n_validation=0)) as store:
-        assert mean_neighbours(store, store.indices("train"), 3.0) == 1.0
+        assert mean_neighbors(store, store.indices("train"), 3.0) == 1.0
         with pytest.raises(MlipError, match=r"no atom .* within 1 A"):
-            mean_neighbours(store, store.indices("train"), 1.0)
+            mean_neighbors(store, store.indices("train"), 1.0)

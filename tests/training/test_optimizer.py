@@ -1,4 +1,4 @@
-"""Gradients are clipped, weights decay as the optimiser's name says, frozen parameters stay bit for bit."""
+"""Gradients are clipped, weights decay as the optimizer's name says, frozen parameters stay bit for bit."""
 
 import jax
 import jax.numpy as jnp

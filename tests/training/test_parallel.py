@@ -158,10 +158,10 @@ def test_a_step_is_traced_once_though_its_state_comes_first_from_the_host():
         traces.append(state)
         return state + batch.sum()
 
-    parallelised = parallel.parallelise(step, donate=(0,))
+    parallelized = parallel.parallelize(step, donate=(0,))
     state = parallel.replicate(np.float32(1.0))
     batch = np.ones((parallel.n_devices(), 3), np.float32)
     for _ in range(3):
-        state = parallelised(state, batch)
+        state = parallelized(state, batch)
     assert parallel.fetch(state) == 1 + 3 * 3
     assert len(traces) == 1

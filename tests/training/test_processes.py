@@ -39,7 +39,7 @@ def start(*members: int, code: str, patience: float = 60.0) -> list[subprocess.P
 
 
 TRAINING_FOR_EVER = """
-    step = parallel.parallelise(lambda state, x: state + parallel.sum_over_devices(x.sum()))
+    step = parallel.parallelize(lambda state, x: state + parallel.sum_over_devices(x.sum()))
     state = parallel.replicate(np.float32(0))
     while True:
         state = step(state, np.ones((parallel.n_devices(), 3), np.float32))

@@ -110,6 +110,14 @@ def test_the_resolved_recipe_reads_back_as_itself(recipe_file, tmp_path):
     assert again.fingerprint() == recipe.fingerprint()
 
 
+def test_recipes_and_configs_of_0_1_are_read_in_their_spelling(recipe_file):
+    written = {"model": "mace", "elements": [14], "mean_neighbours": 7.0}
+    assert parse_config(written).mean_neighbors == 7.0
+    for old, new in {"centre": "center", "neighbour": "neighbor"}.items():
+        assert parse_config({"model": "m3gnet", "aggregate": old}).aggregate == new
+        assert load_recipe(recipe_file(), [f"model.aggregate={old}"]).model.aggregate == new
+
+
 def test_the_fingerprint_knows_the_result_not_the_folder(recipe_file):
     path = recipe_file()
     fingerprint = load_recipe(path).fingerprint()

@@ -68,13 +68,13 @@ def _composition_errors(potential: Potential, store: Store, frames: Int[np.ndarr
     """Symbol -> eV that the potential's energies lack, the least-squares fit over (a sample of) the frames."""
     if len(frames) > _SAMPLE:
         frames = np.sort(np.random.default_rng(0).choice(frames, _SAMPLE, replace=False))
-    labelled = [frame for frame in map(store.frame, map(int, frames)) if frame.energy is not None]
-    labelled = [frame for frame in labelled if math.isfinite(frame.energy)]
-    # Neighbours in size share a batch: less padding.
-    labelled.sort(key=len)
-    predicted = np.array([result["energy"] for result in potential.predict(labelled)])
-    errors = np.array([frame.energy for frame in labelled]) - predicted
-    composition = np.array([np.bincount(frame.numbers, minlength=len(chemical_symbols)) for frame in labelled])
+    labeled = [frame for frame in map(store.frame, map(int, frames)) if frame.energy is not None]
+    labeled = [frame for frame in labeled if math.isfinite(frame.energy)]
+    # Neighbors in size share a batch: less padding.
+    labeled.sort(key=len)
+    predicted = np.array([result["energy"] for result in potential.predict(labeled)])
+    errors = np.array([frame.energy for frame in labeled]) - predicted
+    composition = np.array([np.bincount(frame.numbers, minlength=len(chemical_symbols)) for frame in labeled])
     return _least_squares(composition, errors)
 
 

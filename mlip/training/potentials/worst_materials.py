@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from ase.symbols import Symbols
 
-from mlip.evaluation.comparison import LabelledFrame
+from mlip.evaluation.comparison import LabeledFrame
 from mlip.evaluation.split_errors import SplitErrors
 from mlip.report.structure_view import atom_legend, structure_view, turning_together
 
@@ -26,7 +26,7 @@ class _Bad(NamedTuple):
     """Among the split's items."""
 
     @property
-    def item(self) -> LabelledFrame:
+    def item(self) -> LabeledFrame:
         return self.split.items[self.place]
 
 

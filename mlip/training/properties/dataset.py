@@ -52,7 +52,7 @@ class PropertyDataset:
         return np.array(self.std)
 
     @cached_property
-    def normalised(self) -> Float[np.ndarray, " f"]:
+    def normalized(self) -> Float[np.ndarray, " f"]:
         """Normalized property of each frame: what the network learns."""
         return (self.values - self.mean) / self.std
 

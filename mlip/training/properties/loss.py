@@ -1,4 +1,4 @@
-"""Losses of a property: between a network's two outputs and the normalised target.
+"""Losses of a property: between a network's two outputs and the normalized target.
 
 The robust ones let the network say how uncertain it is: sigma = exp(second output) scales the error and is paid for, as
 the standard deviation of a Laplace ("mae") or normal ("mse") distribution (A. Kendall and Y. Gal, NeurIPS 2017).
@@ -38,7 +38,7 @@ def property_terms(
     """The one term of a batch; its absolute error is in the property's unit.
 
     Args:
-        graph: with the normalised labels `globals["property"]`.
+        graph: with the normalized labels `globals["property"]`.
         scale: the property's unit times one of the network's output.
     """
     known = _is_known(graph)

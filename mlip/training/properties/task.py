@@ -49,7 +49,7 @@ class PropertyTask(Task):
         return open_property_dataset(store, self.recipe, start, remembered=folder and folder.statistics)
 
     def labels(self, store: Store, data: PropertyDataset) -> PropertyLabels:
-        return PropertyLabels(data.normalised.astype(self.recipe.train.precision))
+        return PropertyLabels(data.normalized.astype(self.recipe.train.precision))
 
     def label_counts(self, graph: GraphsTuple) -> Counts:
         return property_counts(graph)

@@ -10,7 +10,7 @@ from mlip.report.axis import Axis
 from mlip.report.bins import Bins
 from mlip.report.chart import Series, chart
 
-COLOURS = {"training": 0, "validation": 1, "test": 2}
+COLORS = {"training": 0, "validation": 1, "test": 2}
 """Places in the page's palette, the same on all charts of a run's report."""
 POINTS = 1500
 """Points of each split in a parity chart."""
@@ -38,7 +38,7 @@ def points(
     """Points of a parity chart, evenly chosen; `names` tell whose each one is."""
     chosen = np.linspace(0, len(labels) - 1, min(len(labels), POINTS)).round().astype(int)
     notes = [names[k] for k in chosen]
-    return Series(split, labels[chosen], predicted[chosen], "dots", COLOURS[split], notes)
+    return Series(split, labels[chosen], predicted[chosen], "dots", COLORS[split], notes)
 
 
 def parity_chart(series: Sequence[Series], label: str, caption: str) -> str:
@@ -51,7 +51,7 @@ def parity_chart(series: Sequence[Series], label: str, caption: str) -> str:
 def histogram(errors: Mapping[str, Float[np.ndarray, " k"]], label: str, caption: str) -> str:
     """Histogram of each split's errors: predicted minus reference."""
     bins = Bins.around_zero(errors.values(), _BINS)
-    series = [Series(name, bins.middles, bins.shares(values), "bars", COLOURS[name]) for name, values in errors.items()]
+    series = [Series(name, bins.middles, bins.shares(values), "bars", COLORS[name]) for name, values in errors.items()]
     highest = max(one.y.max() for one in series)
     x = Axis(label, bins.edges[0], bins.edges[-1])
     return chart(series, x, Axis("share of all, %", 0.0, 1.05 * highest or 1.0), f"{caption} ({bins.note})")

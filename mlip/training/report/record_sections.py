@@ -13,10 +13,10 @@ from mlip.report.facts import facts
 from mlip.report.table import table
 from mlip.report.tabs import tabs
 from mlip.training.report.curves import Curves, curves_of
-from mlip.training.report.predictions import COLOURS
+from mlip.training.report.predictions import COLORS
 from mlip.training.report.records import Record, RunRecords
 
-_POINTS = 300  # of a curve: of more, neighbours are averaged
+_POINTS = 300  # of a curve: of more, neighbors are averaged
 _LISTED = 20  # steps of a table
 _NAMED = 5  # materials of a step
 
@@ -138,7 +138,7 @@ def _charts(run: RunRecords, curves: Curves, *, is_log: bool = False, is_log_ste
     parts = []
     for key, (label, factor) in curves.items():
         series = [
-            Series(name, *_averaged(records, key, factor), mark, COLOURS[name])
+            Series(name, *_averaged(records, key, factor), mark, COLORS[name])
             for name, records, mark in (
                 ("training", run.train, "line"),
                 ("validation", run.validation, "marked line"),
@@ -164,7 +164,7 @@ def _stages(run: RunRecords) -> dict[str, float]:
 
 
 def _averaged(records: Sequence[Record], key: str, factor: float) -> tuple[np.ndarray, np.ndarray]:
-    """(steps, values); means of neighbouring records where there are more than a curve shows."""
+    """(steps, values); means of neighboring records where there are more than a curve shows."""
     known = [(record["step"], factor * record[key]) for record in records if record.get(key) is not None]
     parts = np.array_split(np.array(known, dtype=np.float64), min(len(known), _POINTS))
     steps, values = np.array([part.mean(axis=0) for part in parts]).T

@@ -75,7 +75,7 @@ def store(tmp_path_factory):
                     writer.add(Trajectory(name, [frame], "EMT surrogate", 3, properties), split)
         heavy = Trajectory("unbound", [frame], "EMT surrogate", 3, {"e_form": 9.0})
         writer.add(heavy, "train")
-        writer.add(Trajectory("unlabelled", [frame], "EMT surrogate", 3), "train")
+        writer.add(Trajectory("unlabeled", [frame], "EMT surrogate", 3), "train")
         headless = {"e_form": 0.0, "path_end_removed": 1.0}
         writer.add(Trajectory("headless", [frame], "EMT surrogate", 3, headless), "train")
     return path
@@ -272,7 +272,7 @@ def test_a_scale_that_the_recipe_gives_is_that_of_the_model(trained, recipe, tmp
         with Store(made.data.store) as store:
             data = open_property_dataset(store, made, origin if start else None, tmp_path / "statistics.json")
         assert (data.mean, data.std) == (-0.25, 2.5)
-        np.testing.assert_array_equal(data.normalised[data.train], (data.values[data.train] + 0.25) / 2.5)
+        np.testing.assert_array_equal(data.normalized[data.train], (data.values[data.train] + 0.25) / 2.5)
         assert "as property.mean and property.std give them" in data.describe()
 
 
