@@ -227,7 +227,7 @@ class _Watch(threading.Thread):
                     self._look_for_the_dead()
                 stopped = client.key_value_dir_get(_STOPPED)
             except jax.errors.JaxRuntimeError:
-                _leave("process 0 cannot be reached", 1)
+                _leave("process 0 cannot be reached: all stop, go on with --resume", 1)
             if stopped:
                 _leave(stopped[0][1], 1)
 

@@ -1,6 +1,7 @@
 """Processes that train together: they agree, and none is left waiting for a dead one."""
 
 import json
+import re
 import signal
 import socket
 import subprocess
@@ -96,8 +97,12 @@ def test_processes_tell_one_another_what_they_know(tmp_path):
     assert "process 1 has another recipe than process 0: r1 instead of r0" in said[0]["difference"]
 
 
+OF_THE_FIRST = r"process 0 cannot be reached|another task died"
+"""Ours, or that of JAX, whose own thread ends the process: whichever notices first."""
+
+
 @pytest.mark.parametrize(
-    ("victim", "message"), [(1, "process 1 of 2 died"), (0, "another task died")], ids=["any", "the first"]
+    ("victim", "message"), [(1, "process 1 of 2 died"), (0, OF_THE_FIRST)], ids=["any", "the first"]
 )
 def test_when_a_process_is_killed_the_other_stops_with_a_message(victim, message):
     both = start(0, 1, code=TRAINING_FOR_EVER)
@@ -107,7 +112,7 @@ def test_when_a_process_is_killed_the_other_stops_with_a_message(victim, message
     survivor, died = both[1 - victim], time.monotonic()
     _, said = survivor.communicate(timeout=60)
     assert survivor.returncode not in (0, None)
-    assert message in said
+    assert re.search(message, said)
     assert time.monotonic() - died < 30
     assert processes._DEAD_SECONDS + 3 * processes._BEAT_SECONDS < 60
 
