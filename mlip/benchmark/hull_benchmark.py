@@ -31,7 +31,7 @@ from mlip.data.store import Material
 from mlip.errors import MlipError
 from mlip.functionals import check_functionals
 from mlip.property_model import PropertyModel, is_property_model
-from mlip.runtime import compilation_seconds
+from mlip.runtime import compilation_seconds, jax_facts
 
 DISTANCE, FORMATION_ENERGY = "e_above_hull", "e_form"
 
@@ -90,6 +90,8 @@ def run_hull_benchmark(
         found, further = predict(name, path, model, judged, allow_functional_mismatch)
         predictions.append(found)
         notes += further
+        if predict is _by_property_model:
+            notes.append(f"{name}: predicted by {', '.join(f'{k} {v}' for k, v in jax_facts().items() if v)}.")
     return predictions, tuple(notes)
 
 

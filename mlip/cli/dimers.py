@@ -28,17 +28,19 @@ def dimers(
     from mlip.benchmark.dimer_report import describe_scan, dimer_figure, dimer_table, write_records
     from mlip.benchmark.dimers import scan_dimers
     from mlip.potential import open_potential
+    from mlip.runtime import jax_facts
 
     scan = scan_dimers(open_potential(potential), elements and elements.split(","), dtype=dtype, progress=not as_json)
     table = dimer_table(scan, potential.name)
+    summary = {**scan.summary(), "jax": jax_facts()}
     if out is not None:
         out.mkdir(parents=True, exist_ok=True)
         write_records(scan, out / "curves.jsonl")
         dimer_figure(scan, potential.name).savefig(out / "dimers.png", dpi=120)
         table.save(out)
-        (out / "summary.json").write_text(json.dumps(scan.summary(), indent=1) + "\n")
+        (out / "summary.json").write_text(json.dumps(summary, indent=1) + "\n")
     if as_json:
-        print(json.dumps(scan.summary()))
+        print(json.dumps(summary))
     else:
         console = Console()
         console.print(describe_scan(scan), soft_wrap=True)

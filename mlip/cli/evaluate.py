@@ -39,6 +39,7 @@ def evaluate(
     from mlip.evaluation.evaluate import evaluate_path
     from mlip.potential import open_potential
     from mlip.property_model import is_property_model
+    from mlip.runtime import jax_facts
 
     if is_property_model(potential):
         if functional is not None or head is not None:
@@ -55,7 +56,7 @@ def evaluate(
         allow_functional_mismatch=allow_functional_mismatch,
     )
     if as_json:
-        typer.echo(json.dumps(errors.as_json()))
+        typer.echo(json.dumps({**errors.as_json(), "jax": jax_facts()}))
     else:
         name = f"{potential} ({head})" if head else potential
         title = f"{name} on {data}" + (f", {split}" if split else "")
@@ -69,6 +70,7 @@ def _property_model(
     from mlip.data.shard import is_store
     from mlip.evaluation.property_errors import evaluate_property
     from mlip.property_model import PropertyModel
+    from mlip.runtime import jax_facts
 
     model = PropertyModel.load(path)
     name = model.metadata.property
@@ -80,7 +82,7 @@ def _property_model(
         why = "".join(f"; {count} left out: {reason}" for reason, count in errors.left_out.items())
         raise MlipError(f"no material with {name} to compare with{why}", where=str(data))
     if as_json:
-        typer.echo(json.dumps({"property": name, **errors.as_json()}))
+        typer.echo(json.dumps({"property": name, **errors.as_json(), "jax": jax_facts()}))
     else:
         _print(errors, f"{name} of {path} on {data}" + (f", {split}" if split else ""), all_elements)
 
