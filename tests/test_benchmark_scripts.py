@@ -33,11 +33,12 @@ SIMPLE = {
     "roofline": "POTENTIAL CRYSTALS --batch 2 --out OUT.json",
     "training_speed": "CRYSTALS --models tiny --precisions tf32 --batch 2 --repeats 1 --out OUT.json",
     "cost": "CRYSTALS --crystals 2 --repeats 1 --seconds 0 --out OUT.json",
+    "fusion": "--potential POTENTIAL --data CRYSTALS --steps 1 --out OUT.json",
     "m3gnet": "--data CRYSTALS --weights POTENTIAL --parts predict --repeats 1 --seconds 0 --out OUT.json",
 }
 """Arguments of the scripts that need no more than crystals and a potential."""
-SLOW = ("training_speed",)
-"""Compile training steps, one for each precision."""
+SLOW = ("training_speed", "fusion")
+"""Compile training steps, one for each precision; start processes."""
 SMALLER = {
     "roofline": {"MATMUL_SIZES": (64,), "COPY_MEGABYTES": (1,), "LOGISTIC_MEGABYTES": (1,)},
     "training_speed": {"MATMUL_SIZES": (64,), "MODELS": {"tiny": TINY}},
