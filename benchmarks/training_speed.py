@@ -37,7 +37,7 @@ from mlip.training import parallel
 from mlip.training.loop import new_state
 from mlip.training.recipe import LossRecipe, Recipe
 from mlip.training.schedule import Plan
-from mlip.training.step import make_train_step
+from mlip.training.step import train_step_of
 from mlip.training.tasks import task_of
 
 MODELS: dict[str, BaseModel] = {
@@ -82,7 +82,7 @@ def recipe_of(config: BaseModel, precision: ProductPrecision, batch_size: int) -
 def measure_step(potential: Potential, batch: GraphsTuple, recipe: Recipe, repeats: int) -> dict[str, float]:
     """Seconds of a step, memory, operations of matrix products."""
     task = task_of(recipe)
-    step, state = make_train_step(task), parallel.replicate(new_state(task, potential.params))
+    step, state = train_step_of(task), parallel.replicate(new_state(task, potential.params))
     batch = jax.device_put(jax.tree.map(lambda array: array[None], batch))
     others = batch, parallel.replicate(np.float32(potential.metadata.scale)), Plan(task, 1).knobs(1)
     started = time.perf_counter()

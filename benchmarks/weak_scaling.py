@@ -36,7 +36,7 @@ from mlip.training import parallel, processes
 from mlip.training.loop import new_state
 from mlip.training.recipe import Recipe
 from mlip.training.schedule import Plan
-from mlip.training.step import TrainState, make_train_step
+from mlip.training.step import TrainState, train_step_of
 from mlip.training.tasks import task_of
 
 STRUCTURES = 8
@@ -69,7 +69,7 @@ def make_step(work: str, batch: GraphsTuple) -> Callable[[TrainState], tuple]:
     if work == "layer":
         share = parallel.parallelize(lambda state, _: (state, parallel.sum_over_devices(state.params)), donate=(0,))
         return lambda state: share(state, batch.n_node)
-    step = make_train_step(TASK)
+    step = train_step_of(TASK)
     scale, knobs = parallel.replicate(np.float32(1.0)), Plan(TASK, 1).knobs(1)
     return lambda state: step(state, parallel.cut(batch, 1), scale, knobs)
 

@@ -20,7 +20,7 @@ from mlip.training import parallel
 from mlip.training.loop import new_state
 from mlip.training.recipe import Recipe
 from mlip.training.schedule import Plan
-from mlip.training.step import make_train_step, make_validation_step
+from mlip.training.step import train_step_of, validation_step_of
 from mlip.training.tasks import task_of
 
 CONFIGS = {
@@ -65,8 +65,8 @@ def test_steps_of_training_and_validation(potential, lowered):
     task = task_of(Recipe(data={"store": "."}, model=potential.config, train=train, out="."))
     state, scale = parallel.replicate(new_state(task, potential.params)), parallel.replicate(np.float32(1.0))
     batch = jax.tree.map(lambda array: np.stack([array] * parallel.n_devices()), labeled_batch(potential))
-    assert "dot_general" in lowered(make_train_step(task), state, batch, scale, Plan(task, 1).knobs(1))
-    assert "dot_general" in lowered(make_validation_step(task), state.average, batch, scale)
+    assert "dot_general" in lowered(train_step_of(task), state, batch, scale, Plan(task, 1).knobs(1))
+    assert "dot_general" in lowered(validation_step_of(task), state.average, batch, scale)
 
 
 def test_relaxation_with_and_without_symmetry(potential, lowered, monkeypatch):

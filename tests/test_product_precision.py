@@ -23,7 +23,7 @@ from mlip.training import parallel
 from mlip.training.loop import new_state
 from mlip.training.recipe import Recipe, TrainRecipe
 from mlip.training.schedule import Plan
-from mlip.training.step import make_train_step, make_validation_step
+from mlip.training.step import train_step_of, validation_step_of
 from mlip.training.tasks import task_of
 
 FULL = "precision = [HIGHEST, HIGHEST]"
@@ -94,10 +94,10 @@ def test_a_recipe_decides_on_training_steps_and_never_on_validation(precision):
     task = task_of(Recipe(data={"store": "."}, model=CONFIGS["m3gnet"], train=train, out="."))
     state, scale = parallel.replicate(new_state(task)), parallel.replicate(np.float32(1.0))
     batch = jax.tree.map(lambda array: np.stack([array] * parallel.n_devices()), labeled_batch())
-    steps = products(make_train_step(task), state, batch, scale, Plan(task, 1).knobs(1))
+    steps = products(train_step_of(task), state, batch, scale, Plan(task, 1).knobs(1))
     assert any(LESS.get(precision, FULL) in product for product in steps)
     assert all((FULL in product) or (precision != "highest" and LESS[precision] in product) for product in steps)
-    validation = products(make_validation_step(task), state.average, batch, scale)
+    validation = products(validation_step_of(task), state.average, batch, scale)
     assert validation
     assert all(FULL in product for product in validation)
 

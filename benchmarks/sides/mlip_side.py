@@ -27,7 +27,7 @@ from mlip.runtime import set_up_jax
 from mlip.training import parallel
 from mlip.training.recipe import DataRecipe, LossRecipe, Recipe, TrainRecipe
 from mlip.training.schedule import Plan
-from mlip.training.step import initial_state, make_train_step
+from mlip.training.step import initial_state, train_step_of
 from mlip.training.tasks import task_of
 
 
@@ -98,7 +98,7 @@ def training_step(potential: Potential, structures: str) -> Job:
         out=Path("unused"),
     )
     task = task_of(recipe)
-    take_step = make_train_step(task)
+    take_step = train_step_of(task)
     scale = parallel.replicate(np.asarray(potential.metadata.scale, np.float32))
     batch = jax.tree.map(jax.numpy.asarray, batch)
     state = parallel.replicate(jax.tree.map(np.asarray, initial_state(potential.cast("float32"), recipe.train)))

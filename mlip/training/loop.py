@@ -32,7 +32,7 @@ from mlip.training.report.curves import plot_learning_curves
 from mlip.training.run_folder import RunFolder, open_run_folder, store_fingerprint
 from mlip.training.schedule import Improvement, Plan
 from mlip.training.sources import describe_epoch, epoch_of
-from mlip.training.step import TrainState, initial_state, make_train_step, make_validation_step
+from mlip.training.step import TrainState, initial_state, train_step_of, validation_step_of
 from mlip.training.task import Task, TrainedModel, TrainingData
 from mlip.training.tasks import task_of
 from mlip.training.terms import add_terms
@@ -129,7 +129,7 @@ class Run:
         self.state, self.done, self.improvement, self.monitored = self.fresh, 0, Improvement(), None
         self.epochs_before = recipe.train.epochs
         """Epochs of the run that left the checkpoint."""
-        self.train_step, self.validation_step = make_train_step(self.task), make_validation_step(self.task)
+        self.train_step, self.validation_step = train_step_of(self.task), validation_step_of(self.task)
         self.scale = parallel.replicate(np.asarray(self.data.scale, recipe.train.precision))
 
     def restore(self, checkpoints: Checkpoints) -> None:

@@ -5,6 +5,7 @@ devices alike, so that the host need not wait for the answer before it sends the
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import NamedTuple
 
@@ -49,13 +50,52 @@ def initial_state(params: PyTree, train: TrainRecipe) -> TrainState:
     return TrainState(params, params, make_optimizer(train, params).init(params))
 
 
-def make_train_step(task: Task) -> Callable:
+_OF_THE_HOST = (
+    "epochs",
+    "batch_size",
+    "learning_rate",
+    "schedule",
+    "ema_decay",
+    "early_stopping",
+    "seed",
+    "validate_every",
+    "checkpoint_every",
+    "keep",
+    "max_skipped",
+)
+"""What a step's program does not know of a recipe's `train`: it comes as an argument, or is the loop's."""
+_MOST_STEPS = 4
+_known_steps: list[tuple[Callable, Task, Callable]] = []
+
+
+def _as_compiled(make: Callable[[Task], Callable], task: Task) -> Callable:
+    """The step that `make` makes of a task; the one that is there if the task differs in what its program does not
+    know. So runs of one process (seeds, a resumed run) are traced and compiled once.
+
+    What the program must not know is taken away from the task: reading it fails.
+    """
+    train = task.recipe.train.model_copy(update=dict.fromkeys(_OF_THE_HOST))
+    hidden = dict.fromkeys(("data", "init_from", "stage_two", "out", "wandb_project"))
+    bare = replace(task, recipe=task.recipe.model_copy(update={"train": train, **hidden}))
+    for known_make, known, step in _known_steps:
+        if known_make is make and known == bare:
+            return step
+    step = make(bare)
+    _known_steps[:] = [*_known_steps, (make, bare, step)][-_MOST_STEPS:]
+    return step
+
+
+def train_step_of(task: Task) -> Callable:
     """(state, batch, scale, knobs) -> (state, StepReport) on all devices; the given state's buffers are reused.
 
     `scale`, the target's unit times one of the network's output, for several heads one for each, is an argument so
     that another data set needs no other program; so are the `Knobs`, the same on all devices. With `train.accumulate`
     a batch's arrays have an axis of that many parts after that of devices.
     """
+    return _as_compiled(_make_train_step, task)
+
+
+def _make_train_step(task: Task) -> Callable:
     train = task.recipe.train
 
     def step(state: TrainState, batch: GraphsTuple, scale: Float[Array, "*h"], knobs: Knobs):
@@ -114,8 +154,12 @@ def _move(state: TrainState, gradient: PyTree, knobs: Knobs, train: TrainRecipe)
     return TrainState(params, update_average(state.average, params, knobs.average_decay), optimizer_state)
 
 
-def make_validation_step(task: Task) -> Callable:
+def validation_step_of(task: Task) -> Callable:
     """(params, batch, scale) -> the terms, summed over all devices."""
+    return _as_compiled(_make_validation_step, task)
+
+
+def _make_validation_step(task: Task) -> Callable:
 
     def step(params: PyTree, graph: GraphsTuple, scale: Float[Array, "*h"]) -> dict[str, Sums]:
         return sum_over_devices(totals(task.terms(params, graph, scale), task.label_counts(graph)))

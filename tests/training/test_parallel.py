@@ -32,7 +32,7 @@ from mlip.training.loop import new_state
 from mlip.training.recipe_file import load_recipe
 from mlip.training.schedule import Plan
 from mlip.training.sources import epoch_of
-from mlip.training.step import make_train_step
+from mlip.training.step import train_step_of
 from mlip.training.tasks import task_of
 
 path, out, coordinator, count, index, *overrides = sys.argv[1:]
@@ -43,7 +43,7 @@ with processes.joined(coordinator, int(count), int(index)), Store(recipe.data.st
     task = task_of(recipe)
     batch, _ = next(training_batches(task, store, data, epoch_of(recipe.data, store, data)))
     state = new_state(task)
-    step = make_train_step(task)
+    step = train_step_of(task)
     batch = parallel.cut(batch, recipe.train.accumulate)
     scale = parallel.replicate(np.float32(data.scale))
     state, report = step(parallel.replicate(state), batch, scale, Plan(task, 1).knobs(1))
