@@ -19,8 +19,8 @@ from ase.data import chemical_symbols
 from mlip.benchmark.hull import Hulls, Phases
 from mlip.benchmark.hull_energies import Energies, check_levels
 from mlip.data import Store
-from mlip.data.json_stream import members
-from mlip.data.naming import functional_by_name
+from mlip.data.readers.json_stream import members
+from mlip.data.readers.naming import functional_by_name
 from mlip.data.schema import CORRECTION
 from mlip.data.shard import is_store
 from mlip.data.store import Material

@@ -71,7 +71,7 @@ def build(
     Exit status: 0, or 1 if the store was built but a file failed, or 2 if nothing was built.
     """
     from mlip.data.build import BuildSettings
-    from mlip.data.labels import parsed_keys
+    from mlip.data.readers.labels import parsed_keys
     from mlip.data.shard import is_store_file
     from mlip.data.split import empty_splits
     from mlip.data.workers import n_cores

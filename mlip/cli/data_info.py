@@ -179,9 +179,9 @@ def _print_study(source: Path, results: "list[CutoffResult]", unit: str) -> None
 
 def _paths(source: Path, functional: str | None, skipped: "list[Skipped]") -> "Iterator[Trajectory]":
     """Relaxation paths of a store, or of whatever a store is built from."""
+    from mlip.data.readers.sources import read_past_faults, read_source, source_names
     from mlip.data.records import Entry, Skipped
     from mlip.data.shard import is_store
-    from mlip.data.sources import read_past_faults, read_source, source_names
     from mlip.data.store import Store
 
     if is_store(source):

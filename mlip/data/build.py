@@ -22,8 +22,6 @@ from pathlib import Path
 from typing import Any
 
 from mlip.code_version import CODE_VERSION
-from mlip.data.naming import CONTRADICTION
-from mlip.data.optimade import fetch_pages, is_query, query_of
 from mlip.data.parts import (
     PART_BYTES,
     BuiltPart,
@@ -35,13 +33,15 @@ from mlip.data.parts import (
     plan_parts,
     read_part,
 )
+from mlip.data.readers.naming import CONTRADICTION
+from mlip.data.readers.optimade import fetch_pages, is_query, query_of
+from mlip.data.readers.sources import NOT_READ
 from mlip.data.records import Skipped
 from mlip.data.refine import BuildSettings
 from mlip.data.report import BuildReport
 from mlip.data.schema import FORMAT_VERSION
 from mlip.data.shard import is_store_file
 from mlip.data.sink import NO_ROOM, cannot_write, writing_to
-from mlip.data.sources import NOT_READ
 from mlip.data.store import Store
 from mlip.data.unique_ids import repeated_ids
 from mlip.data.workers import process_pool
@@ -89,7 +89,8 @@ def build(
     `OUT/skipped.jsonl` and `OUT/findings.jsonl`), one JSON object a line, if there are any.
 
     Args:
-        sources: files and folders (`mlip.data.sources`), and texts that ask an OPTIMADE server (`mlip.data.optimade`).
+        sources: files and folders (`mlip.data.readers.sources`), and texts that ask an OPTIMADE
+            server (`mlip.data.readers.optimade`).
         out: the store: a file, `*.h5`, or the name of a folder of shards.
         n_workers: processes of this machine. Scripts that ask for more than one need `if __name__ == "__main__"`.
         cluster: a Dask cluster (`mlip.cluster`) that does it instead.

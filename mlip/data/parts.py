@@ -17,12 +17,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from mlip.code_version import check_same_code
-from mlip.data import alexandria
-from mlip.data.json_stream import Member, NotJsonError
-from mlip.data.records import Entry, Skipped, Trajectory
-from mlip.data.refine import BuildSettings, Refined, refine, refused
-from mlip.data.report import BuildReport
-from mlip.data.sources import (
+from mlip.data.readers import alexandria
+from mlip.data.readers.json_stream import Member, NotJsonError
+from mlip.data.readers.sources import (
     NO_MATERIAL,
     NOT_READ,
     ignored_files,
@@ -32,8 +29,11 @@ from mlip.data.sources import (
     source_names,
     source_stems,
 )
+from mlip.data.readers.streams import OnBytes
+from mlip.data.records import Entry, Skipped, Trajectory
+from mlip.data.refine import BuildSettings, Refined, refine, refused
+from mlip.data.report import BuildReport
 from mlip.data.store import Store
-from mlip.data.streams import OnBytes
 from mlip.data.workers import process_pool
 from mlip.data.writer import StoreWriter
 from mlip.errors import MlipError
@@ -97,7 +97,7 @@ def plan_parts(sources: Sequence[Path], part_bytes: int = PART_BYTES) -> list[Pa
     """The parts of a build, in the order of the files; they depend on nothing but the files' sizes.
 
     Raises:
-        MlipError: see `mlip.data.sources.source_names`.
+        MlipError: see `mlip.data.readers.sources.source_names`.
     """
     parts: list[list[Source]] = []
     size = 0

@@ -44,7 +44,7 @@ class BuildSettings:
     dimensionality: int | None = None
     """Functional of the sources that do not state one; None: what each says."""
     keys: Mapping[str, str] = field(default_factory=dict)
-    """Labels that ASE's files have under other names than ASE's: label -> key (`mlip.data.labels`)."""
+    """Labels that ASE's files have under other names than ASE's: label -> key (`mlip.data.readers.labels`)."""
 
     def __post_init__(self) -> None:
         kept_steps([0.0], self.subsample)

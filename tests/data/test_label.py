@@ -17,7 +17,6 @@ from typer import Typer
 from typer.testing import CliRunner
 
 from mlip.cli import label as label_command
-from mlip.data import alexandria
 from mlip.data.alexandria_export import PathWriter
 from mlip.data.label import (
     VACUUM,
@@ -30,6 +29,7 @@ from mlip.data.label import (
     read_structures,
     standard_setting,
 )
+from mlip.data.readers import alexandria
 from mlip.data.records import Frame, Trajectory
 from mlip.errors import MlipError
 from mlip.units import stress_from_vasp

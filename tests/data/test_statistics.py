@@ -7,7 +7,7 @@ import pytest
 
 from mlip.data import Frame, Store, StoreWriter, Trajectory
 from mlip.data.force_scale import ForceSums
-from mlip.data.sources import read_source
+from mlip.data.readers.sources import read_source
 from mlip.data.statistics import Statistics, compute_statistics
 from mlip.errors import MlipError
 

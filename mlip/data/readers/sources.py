@@ -6,10 +6,10 @@ from concurrent.futures import BrokenExecutor
 from pathlib import Path
 from typing import TypeVar
 
-from mlip.data import alexandria, ase_files, optimade, outcar, vasp
+from mlip.data.readers import alexandria, ase_files, optimade, outcar, vasp
+from mlip.data.readers.streams import OnBytes
 from mlip.data.records import Entry, Skipped, Trajectory
 from mlip.data.shard import is_store_file
-from mlip.data.streams import OnBytes
 from mlip.errors import MlipError
 
 NOT_READ = "source cannot be read to its end"
@@ -139,10 +139,10 @@ def read_source(
     """The materials of a file, streaming.
 
     Args:
-        functional: of materials that state none; one that states another is `Skipped` (`mlip.data.naming`).
+        functional: of materials that state none; one that states another is `Skipped` (`mlip.data.readers.naming`).
         name: what `source_names` calls the file, for the ids of materials that the file gives none.
         stem: the same as `source_stems` has it.
-        keys: of ASE's files: labels that they have under other names than ASE's (`mlip.data.labels`).
+        keys: of ASE's files: labels that they have under other names than ASE's (`mlip.data.readers.labels`).
 
     Raises:
         MlipError: see the readers: `alexandria`, `optimade`, `vasp`, `outcar` and `ase_files` of

@@ -8,9 +8,10 @@ import ase
 import numpy as np
 import pytest
 
-from mlip.data import Skipped, Store, vasp
+from mlip.data import Skipped, Store
 from mlip.data.build import BuildSettings, build
-from mlip.data.sources import read_source
+from mlip.data.readers import vasp
+from mlip.data.readers.sources import read_source
 from mlip.errors import MlipError
 
 RUNS = Path(ase.__file__).parent / "test" / "testdata" / "vasp"

@@ -7,8 +7,8 @@ import math
 
 import pytest
 
-from mlip.data import json_stream, streams
-from mlip.data.json_stream import members
+from mlip.data.readers import json_stream, streams
+from mlip.data.readers.json_stream import members
 from mlip.errors import MlipError
 from tests.clean_process import with_peak_memory
 

@@ -3,7 +3,7 @@
 import pytest
 
 from mlip.data import Entry, Trajectory
-from mlip.data.sources import read_source, source_files, source_names
+from mlip.data.readers.sources import read_source, source_files, source_names
 from mlip.errors import MlipError
 
 

@@ -10,14 +10,15 @@ import numpy as np
 import pytest
 from ase.io import read as ase_read
 
-from mlip.data import Skipped, Store, outcar
+from mlip.data import Skipped, Store
 from mlip.data.build import BuildSettings, build
-from mlip.data.pymatgen_json import NO_FORCES
+from mlip.data.readers import outcar
+from mlip.data.readers.pymatgen_json import NO_FORCES
+from mlip.data.readers.sources import NOT_READ, ignored_files, read_source, source_files
+from mlip.data.readers.vasp import NO_STEP, NOT_CONVERGED
 from mlip.data.records import Trajectory
-from mlip.data.sources import NOT_READ, ignored_files, read_source, source_files
-from mlip.data.vasp import NO_STEP, NOT_CONVERGED
 from mlip.errors import MlipError
-from tests.data.vasp_runs import calculation, header, step, vasprun
+from tests.data.readers.vasp_runs import calculation, header, step, vasprun
 
 NICKEL = Path(ase.__file__).parent / "test" / "testdata" / "vasp" / "OUTCAR_example_1"
 

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from mlip.data.pymatgen_json import SpeciesBefore, get, heavy_hydrogen_remark, is_number, labeled_frame
+from mlip.data.readers.pymatgen_json import SpeciesBefore, get, heavy_hydrogen_remark, is_number, labeled_frame
 from mlip.data.records import Frame, MalformedError, Trajectory
 from mlip.data.schema import end_mark
 

@@ -1,4 +1,4 @@
-"""VASP runs by their OUTCAR (.gz, .bz2; OUTCAR.a, OUTCAR_relax1, mp-1.OUTCAR, ...), with the rules of `mlip.data.vasp`.
+"""VASP runs by their OUTCAR (.gz, .bz2; OUTCAR.a, OUTCAR_relax1, mp-1.OUTCAR, ...), with the rules of `vasp`.
 
 An ionic step is what lies between two blocks "FREE ENERGIE OF THE ION-ELECTRON SYSTEM", the latter of which gives its
 energy at sigma -> 0, the dispersion energy included; old versions of VASP left that out there, and such a step is
@@ -16,14 +16,14 @@ from pathlib import Path
 import numpy as np
 from ase.data import atomic_numbers
 
-from mlip.data.naming import functional_by_file_name, settled_functional
-from mlip.data.pymatgen_json import NO_ENERGY, NO_FORCES
+from mlip.data.readers.naming import functional_by_file_name, settled_functional
+from mlip.data.readers.pymatgen_json import NO_ENERGY, NO_FORCES
+from mlip.data.readers.restarts import RESTART, is_same_geometry
+from mlip.data.readers.streams import OnBytes, read_lines
+from mlip.data.readers.vasp import NO_STEP, NOT_CONVERGED, material_id
+from mlip.data.readers.vasp_functional import TAGS, functional_of_run
 from mlip.data.records import Frame, MalformedError, Skipped, Trajectory
-from mlip.data.restarts import RESTART, is_same_geometry
 from mlip.data.schema import end_mark
-from mlip.data.streams import OnBytes, read_lines
-from mlip.data.vasp import NO_STEP, NOT_CONVERGED, material_id
-from mlip.data.vasp_functional import TAGS, functional_of_run
 from mlip.errors import MlipError
 from mlip.units import stress_from_vasp
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from mlip.data.vasp_functional import functional_of_run
+from mlip.data.readers.vasp_functional import functional_of_run
 
 PBE = ["PAW_PBE Cu 22Jun2005", "PAW_PBE O 08Apr2002"]
 

@@ -17,7 +17,7 @@ import numpy as np
 from ase import Atoms
 from jaxtyping import Float
 
-from mlip.data.label_units import units_of
+from mlip.data.readers.label_units import units_of
 from mlip.data.records import MalformedError
 from mlip.errors import MlipError
 from mlip.units import voigt_from_tensor

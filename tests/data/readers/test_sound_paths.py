@@ -6,10 +6,10 @@ from dataclasses import fields
 import numpy as np
 import pytest
 
-from mlip.data.alexandria import RESTART, from_member, trajectory_from_runs
-from mlip.data.json_stream import raw_members
+from mlip.data.readers.alexandria import RESTART, from_member, trajectory_from_runs
+from mlip.data.readers.json_stream import raw_members
+from mlip.data.readers.sound_paths import sound_path
 from mlip.data.records import Frame
-from mlip.data.sound_paths import sound_path
 from mlip.data.stacked import StackedFrames
 
 

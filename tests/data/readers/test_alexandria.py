@@ -7,9 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mlip.data import Entry, Skipped, Trajectory, alexandria
-from mlip.data.naming import dimensionality_by_name, functional_by_name
-from mlip.data.pymatgen_json import NO_ENERGY, NO_FORCES
+from mlip.data import Entry, Skipped, Trajectory
+from mlip.data.readers import alexandria
+from mlip.data.readers.naming import dimensionality_by_name, functional_by_name
+from mlip.data.readers.pymatgen_json import NO_ENERGY, NO_FORCES
 from mlip.errors import MlipError
 
 NAN = float("nan")

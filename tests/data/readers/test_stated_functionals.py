@@ -13,8 +13,8 @@ from ase.io import write
 
 from mlip.data import Skipped, Store
 from mlip.data.build import BuildSettings, build
-from mlip.data.naming import CONTRADICTION
-from mlip.data.sources import read_source
+from mlip.data.readers.naming import CONTRADICTION
+from mlip.data.readers.sources import read_source
 from mlip.errors import MlipError
 
 

@@ -9,7 +9,7 @@ source's name, and from the second such material of the file on a number: `run1/
 
 Energies: the label is ASE's `energy`, in VASP's files the energy at sigma -> 0 that ALEXANDRIA and the
 Materials Project publish. Forces and stress differentiate `free_energy`; in metals the two differ by some
-meV/atom. A frame that has a free energy only is not used, lest the two be mixed. `mlip.data.labels` says which labels
+meV/atom. A frame that has a free energy only is not used, lest the two be mixed. `labels` says which labels
 are usable. A frame that cannot be used is dropped and counted, and the material is `Skipped` if no frame is left.
 """
 
@@ -24,14 +24,14 @@ from ase import Atoms
 from ase.db import connect
 from ase.io import iread
 
-from mlip.data.alexandria import scalar_properties
-from mlip.data.extxyz import EXTXYZ, frame_blocks, ids_of_blocks
-from mlip.data.labels import Keys, labels_of, unread_labels, why_without_energy
-from mlip.data.naming import dimensionality_by_id, functional_by_file_name, settled_functional
 from mlip.data.quality import check_structure, check_structures
+from mlip.data.readers.alexandria import scalar_properties
+from mlip.data.readers.extxyz import EXTXYZ, frame_blocks, ids_of_blocks
+from mlip.data.readers.labels import Keys, labels_of, unread_labels, why_without_energy
+from mlip.data.readers.naming import dimensionality_by_id, functional_by_file_name, settled_functional
+from mlip.data.readers.streams import OnBytes
 from mlip.data.records import Frame, MalformedError, Skipped, Trajectory
 from mlip.data.schema import end_mark
-from mlip.data.streams import OnBytes
 from mlip.data.structures import DEUTERIUM, check_occupancies, has_heavy_hydrogen
 from mlip.errors import MlipError
 
@@ -91,7 +91,7 @@ def read(
             directions, else, if there are three, as the frame's id says, else 3.
         name: what the file is called among the sources, for the ids of materials that have none; None = its name.
         stem: the same without its format; None = what `stem_of` makes of the name.
-        keys: of labels that the file has under other names than ASE's (`mlip.data.labels`).
+        keys: of labels that the file has under other names than ASE's (`mlip.data.readers.labels`).
 
     Raises:
         MlipError: unreadable file, or a functional that nothing tells.

@@ -12,7 +12,8 @@ from ase.db import connect
 from ase.io import read as ase_read
 from ase.io import write as ase_write
 
-from mlip.data import Skipped, ase_files
+from mlip.data import Skipped
+from mlip.data.readers import ase_files
 from mlip.errors import MlipError
 
 

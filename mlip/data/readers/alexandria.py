@@ -3,7 +3,7 @@
     entries: {"entries": [ComputedStructureEntry.as_dict(), ...]}
     paths:   {id: [{"kpoints", ..., "steps": [{"structure", "energy", "forces", "stress"}, ...]}, ...]}
 
-(and MPtrj's, which has an object of frames in the place of the list of runs: `mlip.data.mptrj`)
+(and MPtrj's, which has an object of frames in the place of the list of runs: `mlip.data.readers.mptrj`)
 
 Energies are eV per cell, forces eV/A, stress kB with VASP's sign (converted here). What real files hold of
 dirt is dealt with so: a step without an energy or with missing, ragged or NaN forces is dropped and counted;
@@ -20,10 +20,10 @@ from typing import Any
 
 import numpy as np
 
-from mlip.data.json_stream import Member, decoded, raw_members
-from mlip.data.mptrj import trajectory_from_frames
-from mlip.data.naming import dimensionality_by_name, functional_by_name, settled_functional
-from mlip.data.pymatgen_json import (
+from mlip.data.readers.json_stream import Member, decoded, raw_members
+from mlip.data.readers.mptrj import trajectory_from_frames
+from mlip.data.readers.naming import dimensionality_by_name, functional_by_name, settled_functional
+from mlip.data.readers.pymatgen_json import (
     SpeciesBefore,
     array,
     geometry,
@@ -35,11 +35,11 @@ from mlip.data.pymatgen_json import (
     stress_of,
     typed,
 )
+from mlip.data.readers.restarts import RESTART, is_same_geometry
+from mlip.data.readers.sound_paths import sound_path
+from mlip.data.readers.streams import OnBytes
 from mlip.data.records import Entry, Frame, MalformedError, Skipped, Trajectory
-from mlip.data.restarts import RESTART, is_same_geometry
 from mlip.data.schema import CORRECTION, end_mark
-from mlip.data.sound_paths import sound_path
-from mlip.data.streams import OnBytes
 
 _NAN_STRESS = b'"stress": [[NaN, NaN, NaN], [NaN, NaN, NaN], [NaN, NaN, NaN]]'
 _NULL_STRESS = b'"stress": null'.ljust(len(_NAN_STRESS))
@@ -60,7 +60,7 @@ def read(
 
     Args:
         functional: of all materials if neither the file's nor its folder's name tells it; None = as these say.
-        dimensionality: 1, 2 or 3 of all materials; None = as id or name say (`mlip.data.naming`).
+        dimensionality: 1, 2 or 3 of all materials; None = as id or name say (`mlip.data.readers.naming`).
 
     Raises:
         MlipError: unreadable or truncated file (with the last complete material), not the layout, or a

@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 
-from mlip.data import Skipped, Store, alexandria
+from mlip.data import Skipped, Store
 from mlip.data.build import build
-from mlip.data.pymatgen_json import NO_FORCES
+from mlip.data.readers import alexandria
+from mlip.data.readers.pymatgen_json import NO_FORCES
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import msgspec
 import numpy as np
 
-from mlip.data.streams import OnBytes, read_blocks
+from mlip.data.readers.streams import OnBytes, read_blocks
 from mlip.errors import MlipError
 
 MAX_VALUE_BYTES = 1 << 30

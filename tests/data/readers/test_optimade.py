@@ -15,10 +15,11 @@ from urllib.request import urlopen
 import numpy as np
 import pytest
 
-from mlip.data import Store, optimade
+from mlip.data import Store
 from mlip.data.build import BuildSettings, build
-from mlip.data.optimade import fetch_pages, query_of
-from mlip.data.sources import read_source
+from mlip.data.readers import optimade
+from mlip.data.readers.optimade import fetch_pages, query_of
+from mlip.data.readers.sources import read_source
 from mlip.errors import MlipError
 
 

@@ -2,7 +2,7 @@
 
 ASE's reader seeks to each frame, which in a .gz means to decompress from the start (20 to 300 times slower), so it is
 given one frame's text at a time. Labels in the comment line are kept from its interpretation, which refuses the frame
-where it meets `energy=None` or a stress of six numbers: `mlip.data.labels` interprets them.
+where it meets `energy=None` or a stress of six numbers: `mlip.data.readers.labels` interprets them.
 """
 
 import re
@@ -17,9 +17,9 @@ from ase import Atoms
 from ase.calculators.calculator import Calculator
 from ase.io.extxyz import key_val_str_to_dict, per_config_properties, read_xyz
 
-from mlip.data.labels import with_fortran_exponents
+from mlip.data.readers.labels import with_fortran_exponents
+from mlip.data.readers.streams import OnBytes, read_lines
 from mlip.data.records import MalformedError
-from mlip.data.streams import OnBytes, read_lines
 from mlip.data.structures import HEAVY_HYDROGEN
 
 EXTXYZ = (".extxyz", ".xyz", ".extxyz.gz", ".xyz.gz", ".extxyz.bz2", ".xyz.bz2")

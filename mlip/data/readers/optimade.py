@@ -25,12 +25,12 @@ import msgspec
 import numpy as np
 from ase.data import atomic_numbers
 
-from mlip.data.alexandria import scalar_properties
-from mlip.data.naming import dimensionality_by_id, functional_by_name, settled_functional
-from mlip.data.pymatgen_json import array, is_number, stress_of
+from mlip.data.readers.alexandria import scalar_properties
+from mlip.data.readers.naming import dimensionality_by_id, functional_by_name, settled_functional
+from mlip.data.readers.pymatgen_json import array, is_number, stress_of
+from mlip.data.readers.streams import OnBytes, read_blocks
 from mlip.data.records import Entry, Frame, MalformedError, Skipped
 from mlip.data.sink import writing_to
-from mlip.data.streams import OnBytes, read_blocks
 from mlip.data.structures import FULL
 from mlip.data.writer import partial_path, put_in_place
 from mlip.errors import MlipError

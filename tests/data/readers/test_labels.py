@@ -6,8 +6,9 @@ from ase import Atoms, units
 from ase.calculators.singlepoint import SinglePointCalculator
 from ase.io import Trajectory as TrajectoryFile
 
-from mlip.data import Skipped, ase_files
-from mlip.data.labels import parsed_keys
+from mlip.data import Skipped
+from mlip.data.readers import ase_files
+from mlip.data.readers.labels import parsed_keys
 from mlip.errors import MlipError
 
 FRAME = (

@@ -1,4 +1,4 @@
-"""VASP runs: vasprun.xml (.gz, .bz2), through pymatgen. `mlip.data.outcar` reads the same runs' OUTCARs alike.
+"""VASP runs: vasprun.xml (.gz, .bz2), through pymatgen. `mlip.data.readers.outcar` reads the same runs' OUTCARs alike.
 
 The label is the energy at sigma -> 0, as ALEXANDRIA's and the Materials Project's. In the last energy block of an ionic
 step VASP's tags lie (the slot `e_wo_entrp` holds that energy, `e_0_energy` the entropy's term), so it is taken from
@@ -17,12 +17,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mlip.data.naming import functional_by_file_name, settled_functional
-from mlip.data.pymatgen_json import NO_ENERGY, NO_FORCES
+from mlip.data.readers.naming import functional_by_file_name, settled_functional
+from mlip.data.readers.pymatgen_json import NO_ENERGY, NO_FORCES
+from mlip.data.readers.streams import OnBytes, read_blocks
+from mlip.data.readers.vasp_functional import functional_of_run
 from mlip.data.records import Frame, MalformedError, Skipped, Trajectory
 from mlip.data.schema import end_mark
-from mlip.data.streams import OnBytes, read_blocks
-from mlip.data.vasp_functional import functional_of_run
 from mlip.errors import MlipError
 from mlip.units import stress_from_vasp
 

@@ -1,6 +1,6 @@
 """ALEXANDRIA's relaxation paths that have no fault, as nearly all have none: decoded to declared types, and stacked.
 
-Takes a third of the time of the general reader (`mlip.data.alexandria`), for what is not needed is skipped, and arrays
+Takes a third of the time of the general reader (`alexandria`), for what is not needed is skipped, and arrays
 are made a path at a time. A path in which anything is missing, ragged or odd is left to that reader, which knows each
 kind of dirt; where both can read, they give the same numbers.
 """
@@ -14,9 +14,9 @@ import msgspec
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from mlip.data.pymatgen_json import atomic_number, determinant
+from mlip.data.readers.pymatgen_json import atomic_number, determinant
+from mlip.data.readers.restarts import RESTART, is_same_geometry
 from mlip.data.records import MalformedError, Trajectory
-from mlip.data.restarts import RESTART, is_same_geometry
 from mlip.data.stacked import StackedFrames
 from mlip.data.structures import HEAVY_HYDROGEN
 from mlip.units import stress_from_vasp
@@ -125,7 +125,7 @@ def _common_numbers(steps: Sequence[_Step]) -> Int[np.ndarray, " n"] | None:
 
 
 def _common_pbc(steps: Sequence[_Step]) -> Bool[np.ndarray, "3"] | None:
-    """Absent = periodic along all, as in `mlip.data.pymatgen_json`."""
+    """Absent = periodic along all, as in `mlip.data.readers.pymatgen_json`."""
     found = {step.structure.lattice.pbc or (True, True, True) for step in steps}
     return np.array(found.pop()) if len(found) == 1 else None
 
