@@ -23,9 +23,9 @@ from mlip.data.readers.sources import (
     NO_MATERIAL,
     NOT_READ,
     ignored_files,
-    is_alexandria,
     read_past_faults,
     read_source,
+    reader_of,
     source_names,
     source_stems,
 )
@@ -251,7 +251,7 @@ def _refined(
     source: Source, settings: BuildSettings, pool: ProcessPoolExecutor | None, n_helpers: int, on_bytes: OnBytes
 ) -> Iterator[Refined]:
     path = Path(source.path)
-    if is_alexandria(path):
+    if reader_of(path).read is alexandria.read:
         chunks = chunks_of(alexandria.material_members(path, on_bytes))
         if pool is not None:
             yield from _refined_by_helpers(chunks, source, settings, pool, n_helpers)

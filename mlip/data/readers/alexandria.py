@@ -48,6 +48,13 @@ would have backslashes."""
 
 _NOT_PROPERTIES = {"mat_id", "nsites", "energy_total"}
 
+ENDINGS = (".json", ".json.bz2", ".json.gz")
+
+
+def is_alexandria(path: Path) -> bool:
+    """Whether a file may be one of ALEXANDRIA's, or MPtrj's."""
+    return path.name.lower().endswith(ENDINGS)
+
 
 def read(
     path: Path,

@@ -46,6 +46,12 @@ _PROPERTIES = ("e_form", "e_above_hull", "band_gap_ind", "band_gap_dir", "total_
 _SUFFIXES = re.compile(r"(\.[a-z]\w*)?(\.gz|\.bz2)?$", re.IGNORECASE)
 """Endings of a file's name: its format and how it is packed."""
 
+ENDINGS = (
+    *(f"{ending}{packed}" for ending in (".extxyz", ".xyz") for packed in ("", ".gz", ".bz2")),
+    *(".db", ".aselmdb", ".traj", ".cif", ".vasp"),
+)
+"""Endings of the files that are taken from a folder."""
+
 _MOST_STEPS = 2**31
 """Numbers of runs and steps are kept as int32."""
 
@@ -66,6 +72,11 @@ class _Group(NamedTuple):
     functional: str
     numbers: bytes
     """Atomic numbers: sorted if there is an id, else in their order."""
+
+
+def has_ending(path: Path) -> bool:
+    """Whether a file has one of `ENDINGS`."""
+    return path.name.lower().endswith(ENDINGS)
 
 
 def stem_of(name: str) -> str:

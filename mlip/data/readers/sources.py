@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import BrokenExecutor
 from pathlib import Path
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 from mlip.data.readers import alexandria, ase_files, optimade, outcar, vasp
 from mlip.data.readers.streams import OnBytes
@@ -18,13 +18,32 @@ NO_MATERIAL = "source without a material"
 
 _T = TypeVar("_T")
 
-_ALEXANDRIA = (".json", ".json.bz2", ".json.gz")
-_ENDINGS = (
-    *_ALEXANDRIA,
-    *(f"{ending}{packed}" for ending in (".extxyz", ".xyz") for packed in ("", ".gz", ".bz2")),
-    *(".db", ".aselmdb", ".traj", ".cif", ".vasp"),
+
+class Reader(NamedTuple):
+    """A format: which files are of it, and what reads them."""
+
+    takes: Callable[[Path], bool]
+    read: Callable[..., Iterator[Trajectory | Entry | Skipped]]
+    names: tuple[str, ...]
+    """Names of the files that are taken from a folder, for people."""
+    options: tuple[str, ...] = ()
+    """Options of `read` beside `functional`, `dimensionality` and `on_bytes`, by their names in `read_source`."""
+
+
+READERS = (
+    Reader(optimade.is_page, optimade.read, ()),
+    Reader(alexandria.is_alexandria, alexandria.read, tuple(f"*{ending}" for ending in alexandria.ENDINGS)),
+    Reader(vasp.is_vasprun, vasp.read, ("vasprun.xml",), ("name",)),
+    Reader(outcar.is_outcar, outcar.read, ("OUTCAR",), ("name",)),
+    Reader(ase_files.has_ending, ase_files.read, tuple(f"*{e}" for e in ase_files.ENDINGS), ("name", "stem", "keys")),
 )
-"""Endings of the files that are taken from a folder. A file that is named itself may have any name that ASE knows."""
+"""Every format. A file has the first reader that takes it; one that is named itself, and that none takes, has the last,
+for ASE knows many a name."""
+
+
+def reader_of(path: Path) -> Reader:
+    """The reader of a file."""
+    return next((reader for reader in READERS if reader.takes(path)), READERS[-1])
 
 
 def source_files(paths: Iterable[Path]) -> list[Path]:
@@ -100,13 +119,14 @@ def _files_of_folder(folder: Path) -> list[Path]:
 def _sources_of_folder(folder: Path) -> list[Path]:
     files = _files_of_folder(folder)
     runs = {_run_of(path) for path in files if vasp.is_vasprun(path)}
-    found = [path for path in files if _is_source(path) or (outcar.is_outcar(path) and _run_of(path) not in runs)]
+    taken = [path for path in files if any(reader.takes(path) for reader in READERS)]
+    found = [path for path in taken if reader_of(path).read is not outcar.read or _run_of(path) not in runs]
     if not found:
         others = ", ".join(f"{n} x {suffix}" for suffix, n in sorted(Counter(map(_suffix, files)).items()))
         raise MlipError(
             "the folder holds nothing to read" + (f", but {others}" if others else ""),
             where=str(folder),
-            fix=f"files named *{', *'.join(_ENDINGS)}, vasprun.xml, OUTCAR",
+            fix=f"files named {', '.join(name for reader in READERS for name in reader.names)}",
         )
     return found
 
@@ -115,15 +135,6 @@ def _run_of(path: Path) -> tuple[Path, str]:
     """The run that a vasprun.xml or an OUTCAR is of. Of a run that has both, a folder gives its vasprun.xml: more
     decimals, and nothing that had to be taken from text."""
     return path.parent, vasp.run_of(path.name)
-
-
-def is_alexandria(path: Path) -> bool:
-    """Whether a file is read as one of ALEXANDRIA's (or MPtrj's)."""
-    return path.name.lower().endswith(_ALEXANDRIA) and not optimade.is_page(path)
-
-
-def _is_source(path: Path) -> bool:
-    return path.name.lower().endswith(_ENDINGS) or vasp.is_vasprun(path)
 
 
 def read_source(
@@ -145,19 +156,12 @@ def read_source(
         keys: of ASE's files: labels that they have under other names than ASE's (`mlip.data.readers.labels`).
 
     Raises:
-        MlipError: see the readers: `alexandria`, `optimade`, `vasp`, `outcar` and `ase_files` of
-            `mlip.data`.
+        MlipError: see the readers.
     """
-    options = {"functional": functional, "dimensionality": dimensionality, "on_bytes": on_bytes}
-    if is_alexandria(path):
-        return alexandria.read(path, **options)
-    if optimade.is_page(path):
-        return optimade.read(path, **options)
-    if vasp.is_vasprun(path):
-        return vasp.read(path, **options, name=name)
-    if outcar.is_outcar(path):
-        return outcar.read(path, **options, name=name)
-    return ase_files.read(path, **options, name=name, stem=stem, keys=keys)
+    reader = reader_of(path)
+    its_own = {"name": name, "stem": stem, "keys": keys}
+    options = {option: its_own[option] for option in reader.options}
+    return reader.read(path, functional=functional, dimensionality=dimensionality, on_bytes=on_bytes, **options)
 
 
 def read_past_faults(items: Iterator[_T], path: Path, name: str, as_item: Callable[[Skipped], _T]) -> Iterator[_T]:
