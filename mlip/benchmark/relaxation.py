@@ -6,7 +6,6 @@ for layers, along the chain for chains), compare with that structure's effective
 from the path's first frame.
 """
 
-import hashlib
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -22,6 +21,7 @@ from mlip.benchmark.comparison import PotentialResults
 from mlip.benchmark.reference import Reference
 from mlip.data import Store
 from mlip.errors import MlipError
+from mlip.files.checksum import checksum_of
 from mlip.functionals import check_functionals
 from mlip.potential import Potential, open_potential
 from mlip.pretrained import resolve
@@ -183,7 +183,7 @@ def _protocol(potential_path, store: Store, split, start, settings: dict[str, An
         "benchmark": "relaxation",
         "potential": {
             "name": Path(potential_path).name,
-            "sha256": hashlib.sha256(Path(potential_path).read_bytes()).hexdigest(),
+            "sha256": checksum_of(Path(potential_path)),
         },
         "store": {
             "name": store.path.name,

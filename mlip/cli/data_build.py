@@ -75,7 +75,7 @@ def build(
     from mlip.data.shard import is_store_file
     from mlip.data.split import empty_splits
     from mlip.data.workers import n_cores
-    from mlip.output_paths import check_new
+    from mlip.files.output_paths import check_new
 
     if is_store_file(out):
         check_new(out, force=force or _is_whole_store(out))

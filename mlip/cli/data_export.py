@@ -22,7 +22,7 @@ def export(
     from mlip.data.export import export as export_frames
     from mlip.data.schema import split_code
     from mlip.data.store import Store
-    from mlip.output_paths import check_new
+    from mlip.files.output_paths import check_new
 
     check_new(out, force=force)
     if split is not None:

@@ -43,7 +43,7 @@ def info(
     Statistics are computed once, and kept beside the store with a fingerprint of it.
     """
     if plot is not None:
-        from mlip.output_paths import check_new
+        from mlip.files.output_paths import check_new
 
         check_new(plot, force=force)
     if subsample is not None:
@@ -58,7 +58,7 @@ def info(
         summary = summary_of(opened, cutoff)
     if plot:
         from mlip.data.figures import plot_elements
-        from mlip.output_paths import make_folder
+        from mlip.files.output_paths import make_folder
 
         make_folder(plot.parent)
         plot_elements(summary.frames_with_element, plot, f"{source.name}: {counts['frames']:,} frames")
@@ -152,7 +152,7 @@ def _study(
         results = study_cutoffs(_paths(source, functional, skipped), cutoffs, per_atom=per_atom)
     if plot:
         from mlip.data.figures import plot_cutoffs
-        from mlip.output_paths import make_folder
+        from mlip.files.output_paths import make_folder
 
         make_folder(plot.parent)
         plot_cutoffs(results, plot, unit)

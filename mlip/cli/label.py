@@ -44,7 +44,7 @@ def label(
         raise MlipError("not a .json or .json.bz2 file", where=f"--out {out}")
     from mlip.data.label import LabelSettings, export_journal, read_structures
     from mlip.data.label import label as label_structures
-    from mlip.output_paths import check_new
+    from mlip.files.output_paths import check_new
 
     journal = out.with_name(f"{out.name}.journal.jsonl")
     check_new(out, force=force or journal.exists())

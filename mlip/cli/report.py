@@ -15,7 +15,7 @@ def report(
     """Write a run's report: learning curves, parity, errors by element, worst materials; one file, no network."""
     from rich.console import Console
 
-    from mlip.output_paths import check_new, make_folder
+    from mlip.files.output_paths import check_new, make_folder
     from mlip.training.report.records import open_run
     from mlip.training.report.write import write_report
 

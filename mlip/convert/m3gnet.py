@@ -4,7 +4,6 @@ A checkpoint's tensors are named after the objects of the model, which say what 
 Keras' names, whose dense layers are numbered in the order of their creation.
 """
 
-import hashlib
 import json
 import re
 from pathlib import Path
@@ -17,6 +16,7 @@ from mlip.convert.layers import Arrays, Layer, NamedArrays, checked_config, dens
 from mlip.convert.options import ReadOptions
 from mlip.convert.tensor_bundle import read_tensor_bundle
 from mlip.errors import MlipError
+from mlip.files.checksum import checksum_of
 from mlip.models.m3gnet import M3GNetConfig
 from mlip.potential import Potential, PotentialMetadata
 
@@ -79,7 +79,7 @@ def _read_checkpoint(source: Path, functional: str | None) -> Potential:
         for key, tensor in tensors.items()
         if not key.startswith(_NOT_OF_THE_MODEL) and ".OPTIMIZER_SLOT" not in key
     }
-    digest = hashlib.sha256((folder / _DATA).read_bytes()).hexdigest()
+    digest = checksum_of(folder / _DATA)
     name, published = _PUBLISHED.get(digest, ("m3gnet TF checkpoint", "unknown"))
     provenance = {"converted_from": name, "sha256": digest}
     return _potential(values, arrays, functional or published, provenance, str(folder / _INDEX))

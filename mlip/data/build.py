@@ -41,13 +41,14 @@ from mlip.data.refine import BuildSettings
 from mlip.data.report import BuildReport
 from mlip.data.schema import FORMAT_VERSION
 from mlip.data.shard import is_store_file
-from mlip.data.sink import NO_ROOM, cannot_write, writing_to
 from mlip.data.store import Store
 from mlip.data.unique_ids import repeated_ids
 from mlip.data.workers import process_pool
-from mlip.data.writer import StoreWriter, partial_path, put_in_place
+from mlip.data.writer import StoreWriter
 from mlip.errors import MlipError
-from mlip.one_writer import one_writer
+from mlip.files.one_writer import one_writer
+from mlip.files.output_paths import NO_ROOM, cannot_write, writing_to
+from mlip.files.whole_file import partial_path, put_in_place
 
 __all__ = ["BuildReport", "BuildSettings", "build"]
 

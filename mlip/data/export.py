@@ -24,10 +24,10 @@ from ase.db import connect
 from ase.io.extxyz import write_extxyz
 
 from mlip.data.records import Frame
-from mlip.data.sink import cannot_write
 from mlip.data.store import Material, Store
-from mlip.data.writer import partial_path, put_in_place
 from mlip.errors import MlipError
+from mlip.files.output_paths import cannot_write
+from mlip.files.whole_file import partial_path, put_in_place
 from mlip.units import tensor_from_voigt
 
 OnFrame = Callable[[int], None]

@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 from ase.data import chemical_symbols
 
-from mlip.data.sink import writing_to
 from mlip.data.subsample_study import CutoffResult
+from mlip.files.output_paths import writing_to
 
 _NOBLE = (0, 2, 10, 18, 36, 54, 86, 118)
 """Atomic numbers at which periods end."""

@@ -5,13 +5,12 @@ fully periodic, with 15 A of vacuum along c for a layer, along b and c for a cha
 directions relax. A journal takes each material as it ends, so that a killed run goes on where it was.
 """
 
-import json
-import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
+from itertools import islice
 from pathlib import Path
-from typing import TextIO
+from typing import Any
 
 import numpy as np
 from ase import Atoms
@@ -22,12 +21,12 @@ from ase.neighborlist import neighbor_list
 from ase.optimize import FIRE
 from jaxtyping import Float
 
-from mlip.data.alexandria_export import PathWriter, calculations_as_dicts, compact_json
+from mlip.data.alexandria_export import PathWriter, calculations_as_dicts
 from mlip.data.records import Frame, Trajectory
-from mlip.data.sink import writing_to
 from mlip.data.structures import check_occupancies
 from mlip.errors import MlipError
-from mlip.one_writer import claim
+from mlip.files.journal import Journal, read_journal, whole_lines
+from mlip.files.output_paths import writing_to
 
 FUNCTIONAL = "surrogate"
 """Functional that a calculator's energies are said to be of: its own surface, not DFT."""
@@ -282,22 +281,19 @@ def label(
     journal = Path(journal)
     with writing_to(journal):
         journal.parent.mkdir(parents=True, exist_ok=True)
-        opened = open(journal, "a", encoding="utf-8")  # noqa: SIM115 (closed below)
-    with opened as stream:
-        claim(stream, MlipError("another process appends to it now", where=str(journal)))
-        done = _go_on(journal, stream, settings)
+        opened = Journal(journal)
+    with opened:
+        done = _go_on(opened, settings)
         for material_id, atoms in structures:
             if material_id not in done:
                 path = label_structure(material_id, atoms, calculator, settings)
-                stream.write(_journal_line(path))
-                stream.flush()
-                os.fsync(stream.fileno())
+                opened.append(_record(path))
                 done[material_id] = path.reason
             on_path(material_id, done[material_id])
 
 
-def _journal_line(path: LabeledPath) -> str:
-    record = {
+def _record(path: LabeledPath) -> dict[str, Any]:
+    return {
         "id": path.trajectory.material_id,
         "reason": path.reason,
         "message": path.message,
@@ -305,36 +301,35 @@ def _journal_line(path: LabeledPath) -> str:
         "n_steps": len(path.trajectory.frames) - 1,
         "calculations": calculations_as_dicts(path.trajectory.frames),
     }
-    return compact_json(record) + "\n"
 
 
 _BEGIN = b'{"settings":'
 """First bytes of a journal."""
 
 
-def _go_on(journal: Path, stream: TextIO, settings: LabelSettings) -> dict[str, str]:
+def _go_on(journal: Journal, settings: LabelSettings) -> dict[str, str]:
     """Reasons by id of what the journal holds. Begins it if it is empty; cuts a line that a kill left half."""
-    with open(journal, "rb") as lines:
-        begin = lines.read(len(_BEGIN))
-        lines.seek(0)
-        complete = sum(len(line) for line in lines if line.endswith(b"\n"))
-    if not _BEGIN.startswith(begin):
-        raise MlipError("is no journal of `mlip label`", where=str(journal), fix="choose another name for the output")
-    if complete:
-        _check_settings(journal, settings)
-        os.truncate(journal, complete)
-    else:
-        os.truncate(journal, 0)
-        stream.write(compact_json({"settings": asdict(settings)}) + "\n")
-        stream.flush()
-    return {record["id"]: record["reason"] for record in read_journal(journal)}
+    with journal.path.open("rb") as file:
+        if not _BEGIN.startswith(file.read(len(_BEGIN))):
+            raise MlipError(
+                "is no journal of `mlip label`", where=str(journal.path), fix="choose another name for the output"
+            )
+    done, complete = {}, 0
+    for record, line in whole_lines(journal.path):
+        if complete:
+            done[record["id"]] = record["reason"]
+        else:
+            _check_settings(record["settings"], settings, journal.path)
+        complete += len(line)
+    journal.cut(complete)
+    if not complete:
+        journal.append({"settings": asdict(settings)})
+    return done
 
 
-def _check_settings(journal: Path, settings: LabelSettings) -> None:
-    with open(journal, encoding="utf-8") as stream:
-        written = json.loads(stream.readline()).get("settings")
+def _check_settings(written: dict[str, Any], settings: LabelSettings, journal: Path) -> None:
     if written != asdict(settings):
-        changed = [name for name, value in asdict(settings).items() if (written or {}).get(name) != value]
+        changed = [name for name, value in asdict(settings).items() if written.get(name) != value]
         raise MlipError(
             f"was begun with another {' and '.join(changed)}",
             where=str(journal),
@@ -342,12 +337,9 @@ def _check_settings(journal: Path, settings: LabelSettings) -> None:
         )
 
 
-def read_journal(journal: str | Path) -> Iterator[dict]:
+def labeled_materials(journal: str | Path) -> Iterator[dict]:
     """The materials of a journal, one dict at a time: id, reason, message, fmax, n_steps, calculations."""
-    with open(journal, encoding="utf-8") as stream:
-        next(stream)  # the settings
-        for line in stream:
-            yield json.loads(line)
+    return islice(read_journal(Path(journal)), 1, None)  # behind the settings
 
 
 def export_journal(journal: str | Path, out: str | Path, converged_only: bool = False) -> LabelSummary:
@@ -359,7 +351,7 @@ def export_journal(journal: str | Path, out: str | Path, converged_only: bool = 
     left_out = {*GUARD_REASONS, "max_steps"} if converged_only else set(GUARD_REASONS)
     reasons, n_frames, first_error = Counter(), 0, ""
     with PathWriter(out) as writer:
-        for record in read_journal(journal):
+        for record in labeled_materials(journal):
             reasons[record["reason"]] += 1
             if record["reason"] == "error" and not first_error:
                 first_error = f"{record['id']}: {record['message']}"

@@ -4,9 +4,9 @@ For each functional: reference energies by least squares and by a robust fit, ra
 elements, sizes, neighbors. Memory holds a block of frames and a sample of them, whatever the store's size.
 """
 
-import hashlib
 import json
 from collections import Counter
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -16,10 +16,9 @@ from ase.data import chemical_symbols
 from ase.neighborlist import primitive_neighbor_list
 from jaxtyping import Float, Int
 
-from mlip.data.schema import FILE_CHECKSUM_BYTES
 from mlip.data.statistics import StatisticsSums
-from mlip.data.store import Store, shard_paths
-from mlip.data.writer import partial_path, put_in_place
+from mlip.data.store import Store
+from mlip.files.whole_file import whole_file
 
 SUMMARY_VERSION = 1
 
@@ -84,7 +83,7 @@ def summary_of(store: Store, cutoff: float = 5.0) -> Summary:
         MlipError: the store is damaged.
     """
     kept = _summary_file(store.path)
-    fingerprint = fingerprint_of(store.path)
+    fingerprint = store.content_sha256
     try:
         known = Summary.from_dict(json.loads(kept.read_text()))
         if (known.fingerprint, known.version, known.cutoff) == (fingerprint, SUMMARY_VERSION, cutoff):
@@ -92,22 +91,9 @@ def summary_of(store: Store, cutoff: float = 5.0) -> Summary:
     except (OSError, ValueError, KeyError, TypeError):  # none, or of another version of mlip
         pass
     summary = compute_summary(store, cutoff)
-    partial = partial_path(kept)
-    try:
+    with suppress(OSError), whole_file(kept) as partial:  # there are stores that one may only read
         partial.write_text(json.dumps(asdict(summary)) + "\n")
-        put_in_place(partial, kept)
-    except OSError:  # a store that one may only read
-        partial.unlink(missing_ok=True)
     return summary
-
-
-def fingerprint_of(path: Path) -> str:
-    """Fingerprint of a store's content: the checksums that its files begin with."""
-    digest = hashlib.blake2b(digest_size=16)
-    for file in shard_paths(path):
-        with file.open("rb") as stream:
-            digest.update(stream.read(FILE_CHECKSUM_BYTES))
-    return digest.hexdigest()
 
 
 def compute_summary(store: Store, cutoff: float = 5.0) -> Summary:
@@ -118,7 +104,7 @@ def compute_summary(store: Store, cutoff: float = 5.0) -> Summary:
     counts = _Counts()
     functionals = {name: _of_functional(store, name, n, counts) for name, n in sorted(n_frames.items())}
     return Summary(
-        fingerprint=fingerprint_of(store.path),
+        fingerprint=store.content_sha256,
         version=SUMMARY_VERSION,
         cutoff=cutoff,
         mean_neighbors=_mean_neighbors(store, cutoff),

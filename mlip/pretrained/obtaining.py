@@ -10,19 +10,17 @@ import hashlib
 import importlib.util
 import os
 import sys
-import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import quote, urlsplit
 
-from filelock import FileLock, Timeout
-
 from mlip import __version__
-from mlip.cache import cache_folder
 from mlip.data.download import OnBytes, check_content, download
 from mlip.data.manifest import RemoteFile
 from mlip.errors import MlipError
+from mlip.files.known_folders import cache_folder
+from mlip.files.one_writer import one_writer
 from mlip.pretrained.conversion import convert
 from mlip.pretrained.entry import Entry, WeightsFile
 from mlip.pretrained.registry import find
@@ -233,21 +231,9 @@ def _packaged(entry: Entry, file: WeightsFile, on_bytes: OnBytes | None, tell: T
 def _one_at_a_time(entry: Entry) -> Iterator[None]:
     """Within it no other process fetches or converts this potential."""
     folder = make_folder(cache_folder() / "pretrained" / "locks")
-    lock = FileLock(folder / f"{entry.name}.lock", timeout=LOCK_TIMEOUT)
-    try:
-        lock.acquire()
-    except Timeout:
-        raise MlipError(
-            f"another process has been fetching it for {LOCK_TIMEOUT / 60:.0f} minutes", where=entry.name
-        ) from None
-    except NotImplementedError:
-        warnings.warn(f"{folder}: this file system has no locks; fetch a potential in one process first", stacklevel=3)
+    refusal = MlipError(f"another process has been fetching it for {LOCK_TIMEOUT / 60:.0f} minutes", where=entry.name)
+    with one_writer(folder / f"{entry.name}.lock", refusal, LOCK_TIMEOUT):
         yield
-        return
-    try:
-        yield
-    finally:
-        lock.release()
 
 
 def make_folder(folder: Path) -> Path:

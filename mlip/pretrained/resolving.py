@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mlip import __version__
-from mlip.cache import cache_folder
 from mlip.errors import MlipError
+from mlip.files.known_folders import cache_folder
 from mlip.mistaken_paths import UNREADABLE, mistaken
 from mlip.pretrained.conversion import convert
 from mlip.pretrained.entry import Entry

@@ -4,7 +4,6 @@ Each relaxation that ends is appended to results.jsonl at once, so that a run th
 """
 
 import hashlib
-import os
 import re
 from collections import Counter
 from collections.abc import Sequence
@@ -19,6 +18,7 @@ from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
 
 from mlip.errors import MlipError
+from mlip.files.whole_file import whole_file
 from mlip.potential import open_potential
 from mlip.pretrained import resolve
 from mlip.relaxation.cell import HYDROSTATIC, Along, CellChoice
@@ -210,12 +210,8 @@ def _formula(atoms: Atoms) -> str:
 
 def _write(path: Path, structures: Atoms | list[Atoms], kind: Format) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.tmp")
-    try:
-        ase.io.write(temporary, structures, format=kind)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with whole_file(path, durable=False) as partial:
+        ase.io.write(partial, structures, format=kind)
 
 
 def _write_each(out: Path, kind: Format, structures: dict[int, Atoms], names: Sequence[str]) -> list[str]:

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int
 
-from mlip.data.writer import partial_path, put_in_place, remove_dead_partials
 from mlip.errors import MlipError
+from mlip.files.whole_file import remove_dead_partials, whole_file
 from mlip.screening.best import Best
 from mlip.screening.screener import Screened, empty_histogram
 
@@ -45,11 +45,9 @@ class RoundState:
         counts = {name: getattr(self, name) for name in _COUNTS}
         header = {"mlip_screening": FORMAT_VERSION, "protocol": protocol, "counts": counts}
         remove_dead_partials(path)
-        partial = partial_path(path)
-        with partial.open("wb") as file:
+        with whole_file(path) as partial, partial.open("wb") as file:
             arrays = {name: getattr(self.best, name) for name in _ARRAYS} | {"histogram": self.histogram}
             np.savez(file, header=np.array(json.dumps(header)), **arrays)
-        put_in_place(partial, path)
 
     @classmethod
     def load(cls, path: Path, protocol: dict[str, Any], at_most: int | None) -> "RoundState":

@@ -9,6 +9,7 @@ import numpy as np
 from ase import Atoms
 
 from mlip.errors import MlipError
+from mlip.files.checksum import checksum_of
 from mlip.functionals import check_functionals
 from mlip.potential import open_potential
 from mlip.property_model import PropertyModel
@@ -56,7 +57,7 @@ class Plan:
             for part in (atoms.numbers.astype("<i8"), atoms.cell.array, atoms.positions, prototype.orders):
                 prototypes.update(np.ascontiguousarray(part).tobytes())
         return {
-            "model": hashlib.sha256(self.recipe.model.read_bytes()).hexdigest(),
+            "model": checksum_of(self.recipe.model),
             "prototypes": prototypes.hexdigest(),
             "elements": self.candidates.elements.tolist(),
             "rules": self.recipe.rules.model_dump(),

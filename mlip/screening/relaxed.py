@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from ase import Atoms
 
+from mlip.files.checksum import checksum_of
 from mlip.relaxation import RelaxResult, Statistics, relaxations
 from mlip.relaxation.cluster import relax_on_cluster
 from mlip.relaxation.queue import progress_bar
@@ -31,7 +32,7 @@ def relax_kept(
     numbers = np.array([candidate.number for candidate in kept], "<i8")
     protocol = {
         "relaxation": options,
-        "potential": hashlib.sha256(recipe.file.read_bytes()).hexdigest(),
+        "potential": checksum_of(recipe.file),
         "candidates": hashlib.sha256(numbers.tobytes()).hexdigest(),
     }
     with ResultsFile(path, protocol) as results:

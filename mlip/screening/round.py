@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from mlip.errors import MlipError
-from mlip.one_writer import one_writer
+from mlip.files.one_writer import one_writer
 from mlip.screening.best import Best
 from mlip.screening.candidates import Block
 from mlip.screening.checkpoint import RoundState

@@ -6,7 +6,6 @@ recipe's `out`, which is resumed or, when it is done, left alone if the sweep is
 
 import csv
 import itertools
-import os
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import CancelledError
@@ -21,7 +20,8 @@ from yaml import YAMLError
 from mlip.cluster import cluster_client
 from mlip.code_version import CODE_VERSION, check_same_code
 from mlip.errors import MlipError
-from mlip.output_paths import make_folder
+from mlip.files.output_paths import make_folder
+from mlip.files.whole_file import whole_file
 from mlip.recipe_reading import find_recipe
 from mlip.training.log import read_metrics
 from mlip.training.loop import train
@@ -241,10 +241,8 @@ def _name(values: dict[str, Any]) -> str:
 
 
 def _write_table(path: Path, results: Sequence[SweepResult], columns: Sequence[str]) -> None:
-    temporary = path.with_suffix(".tmp")
-    with temporary.open("w", newline="") as file:
+    with whole_file(path) as partial, partial.open("w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow([*results[0].values, *columns, "error"])
         for result in results:
             writer.writerow([*result.values.values(), *map(result.validation.get, columns), result.error])
-    os.replace(temporary, path)

@@ -25,7 +25,7 @@ from mlip.data.label import (
     export_journal,
     label,
     label_structure,
-    read_journal,
+    labeled_materials,
     read_structures,
     standard_setting,
 )
@@ -209,7 +209,7 @@ def test_a_killed_run_goes_on_where_it_was(tmp_path):
     calculator, seen = Counting(), []
     label(structures, calculator, killed, SETTINGS, on_path=lambda *path: seen.append(path))
     assert killed.read_bytes() == whole.read_bytes()
-    assert calculator.n_calculations == list(read_journal(whole))[2]["n_steps"] + 1
+    assert calculator.n_calculations == list(labeled_materials(whole))[2]["n_steps"] + 1
     assert seen == [("cu-0", "converged"), ("cu-1", "converged"), ("cu-2", "converged")]
 
 
@@ -225,7 +225,7 @@ def test_what_cannot_be_relaxed_is_journaled_and_the_run_goes_on(tmp_path, cell,
     odd = Atoms("Cu", cell=cell, pbc=pbc)
     journal = tmp_path / "journal.jsonl"
     label([("odd", odd), ("good", bulk("Cu", a=3.59))], EMT(), journal, SETTINGS)
-    first, second = read_journal(journal)
+    first, second = labeled_materials(journal)
     assert (first["id"], first["reason"], second["reason"]) == ("odd", "error", "converged")
     assert message in first["message"]
     assert export_journal(journal, tmp_path / "paths.json").reasons == {"error": 1, "converged": 1}
@@ -238,7 +238,7 @@ def test_a_file_that_cannot_be_read_is_journaled_and_the_others_are_labeled(tmp_
     journal = tmp_path / "journal.jsonl"
     files = [tmp_path / name for name in ("broken.vasp", "empty.cif", "good.extxyz")]
     label(read_structures(files), EMT(), journal, SETTINGS)
-    broken, empty, good = read_journal(journal)
+    broken, empty, good = labeled_materials(journal)
     assert (broken["id"], broken["reason"], good["reason"]) == ("broken-000000", "error", "converged")
     assert "broken.vasp: ASE cannot read it" in broken["message"]
     assert "empty.cif: holds no structure" in empty["message"]
@@ -260,7 +260,7 @@ def test_two_processes_do_not_append_to_one_journal(tmp_path):
 
     label([("cu", off_equilibrium(seed=0))], EMT(), journal, SETTINGS, on_path=second)
     assert refused == [True]
-    assert [record["id"] for record in read_journal(journal)] == ["cu"]
+    assert [record["id"] for record in labeled_materials(journal)] == ["cu"]
 
 
 @pytest.mark.parametrize("content", ["notes, without an end of line", "1 2 3\n4 5 6\n", '{"mlip_results": 1}\n'])

@@ -144,7 +144,7 @@ def test_a_full_disk_is_one_line_from_the_thread_that_trains(tmp_path, monkeypat
     if part == "tensorboard":
         monkeypatch.setattr(log._board._writer._py_recordio_writer._writer, "write", full, raising=False)
     else:
-        monkeypatch.setattr(log, "_file", FullFile())
+        monkeypatch.setattr(log._journal, "_file", FullFile())
     with pytest.raises(MlipError, match="cannot write the log: No space left on device") as error, log:
         log.write("train", 20, TRAIN)
     assert "make room, then go on with --resume" in str(error.value)
@@ -153,6 +153,8 @@ def test_a_full_disk_is_one_line_from_the_thread_that_trains(tmp_path, monkeypat
 
 class FullFile:
     """On a full disk: neither writing nor closing goes well."""
+
+    closed = False
 
     def write(self, text: str) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))

@@ -30,10 +30,10 @@ from mlip.data.readers.naming import dimensionality_by_id, functional_by_name, s
 from mlip.data.readers.pymatgen_json import array, is_number, stress_of
 from mlip.data.readers.streams import OnBytes, read_blocks
 from mlip.data.records import Entry, Frame, MalformedError, Skipped
-from mlip.data.sink import writing_to
 from mlip.data.structures import FULL
-from mlip.data.writer import partial_path, put_in_place
 from mlip.errors import MlipError
+from mlip.files.output_paths import writing_to
+from mlip.files.whole_file import whole_file
 
 PAGE_SUFFIX = ".optimade.json"
 _PREFIX = "_alexandria_"
@@ -132,9 +132,8 @@ def _last_page(pages: Path) -> tuple[int, int, str | None]:
 
 
 def _write_page(path: Path, answer: dict[str, Any]) -> None:
-    partial = partial_path(path)
-    partial.write_bytes(msgspec.json.encode(answer))
-    put_in_place(partial, path)
+    with whole_file(path) as partial:
+        partial.write_bytes(msgspec.json.encode(answer))
 
 
 def _ask(query: Query, url: str | None) -> dict[str, Any]:

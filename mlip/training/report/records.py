@@ -7,8 +7,9 @@ from typing import Any
 
 from mlip.data import Store
 from mlip.errors import MlipError
+from mlip.files.journal import read_journal
 from mlip.training.hard_examples import HARD_EXAMPLES
-from mlip.training.log import METRICS, read_metrics, whole_lines
+from mlip.training.log import METRICS, read_metrics
 from mlip.training.recipe import Recipe
 from mlip.training.recipe_file import read_recipe
 from mlip.training.run_folder import RunFolder, store_fingerprint
@@ -53,7 +54,7 @@ class RunRecords:
     def hard_examples(self) -> list[Record]:
         """Steps whose loss jumped, with the frames that made it jump."""
         path = self.folder.path / HARD_EXAMPLES
-        return [record for record, _ in whole_lines(path)] if path.exists() else []
+        return list(read_journal(path)) if path.exists() else []
 
     @cached_property
     def model(self) -> TrainedModel | None:

@@ -1,9 +1,15 @@
 """Where a command writes: folders are made, files that exist are not replaced unasked, what fails is one line."""
 
+import errno
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from mlip.errors import MlipError
+
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+"""Errors that mean: the disk is full, the user's share of it is, or the file is larger than it may be."""
 
 _FIX = "name another place"
 
@@ -44,3 +50,22 @@ def _check_place(folder: Path) -> None:
         raise MlipError(f"cannot be made: {nearest} is a file, not a folder", where=str(folder), fix=_FIX)
     if not os.access(nearest, os.W_OK):
         raise MlipError(f"cannot be written into: no right to write in {nearest}", where=str(folder), fix=_FIX)
+
+
+@contextmanager
+def writing_to(path: Path) -> Iterator[None]:
+    """Where files and folders are made.
+
+    Raises:
+        MlipError: there is no such place, it is the property of others, or the disk is full.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise cannot_write(path, error) from None
+
+
+def cannot_write(path: Path, error: OSError) -> MlipError:
+    """The one line that says why a file is not there."""
+    fix = f"make room, or {_FIX}" if error.errno in (*NO_ROOM, errno.EIO) else _FIX
+    return MlipError(f"cannot be written ({error.strerror or error})", where=str(path), fix=fix)

@@ -10,7 +10,7 @@ import sys
 import pytest
 
 from mlip.errors import MlipError
-from mlip.one_writer import claim, one_writer
+from mlip.files.one_writer import claim, one_writer
 from mlip.relaxation.results_file import ResultsFile, read_results
 
 REFUSAL = MlipError("another one writes here", where="there")
@@ -19,7 +19,7 @@ HOLDS_THE_LOCK = """
 import sys
 from pathlib import Path
 from mlip.errors import MlipError
-from mlip.one_writer import one_writer
+from mlip.files.one_writer import one_writer
 
 with one_writer(Path(sys.argv[1]), MlipError("no")):
     print("held", flush=True)
