@@ -25,11 +25,11 @@ from mlip.files.checksum import checksum_of
 from mlip.functionals import check_functionals
 from mlip.potential import Potential, open_potential
 from mlip.pretrained import resolve
+from mlip.progress import count_bar
 from mlip.relaxation import RelaxResult, Statistics, check_options, relaxations
 from mlip.relaxation.cell import Along
-from mlip.relaxation.cluster import relax_on_cluster
 from mlip.relaxation.cost import timed
-from mlip.relaxation.queue import progress_bar
+from mlip.relaxation.relax_on_cluster import relax_on_cluster
 from mlip.relaxation.results_file import ResultsFile
 
 SPLITS = ("train", "val", "test", "all")
@@ -139,7 +139,7 @@ def run_relaxation_benchmark(
                 ended = relax_on_cluster(*_tasks(references), potential_path, settings, cluster, run.statistics)
             else:
                 ended = _relaxed(references, potential, settings, run.statistics)
-            with progress_bar(progress) as bar:
+            with count_bar(progress) as bar:
                 task = bar.add_task("relaxing", total=len(done) + len(references), completed=len(done))
                 for index, result, seconds in ended:
                     record = references[index].record(result, seconds)

@@ -2,15 +2,13 @@
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from mlip.cli.dimers import dimers
 from mlip.cli.hull import hull
-
-if TYPE_CHECKING:
-    from mlip.benchmark.tables import Table
+from mlip.cli.tables import show_table
 
 app = typer.Typer(no_args_is_help=True, help="Compare potentials with DFT on many materials.")
 
@@ -161,17 +159,3 @@ def report(
 
 app.command()(dimers)
 app.command()(hull)
-
-
-def show_table(table: "Table", out: Path | None, as_json: bool) -> None:
-    """Print a table, and write it where asked to."""
-    from rich.console import Console
-
-    if out is not None:
-        out.mkdir(parents=True, exist_ok=True)
-        table.save(out)
-    if as_json:
-        print(json.dumps(table.as_records()))
-        return
-    console = Console()
-    console.print(table.to_rich(console.width))

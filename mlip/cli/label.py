@@ -108,18 +108,12 @@ def _call_factory(name: str) -> "BaseCalculator":
 @contextmanager
 def _progress(total: int, hidden: bool) -> Iterator[Callable[[str, str], None]]:
     """Gives the function to call as each material ends; the bar is on stderr."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+    from rich.progress import TextColumn
 
-    columns = (
-        TextColumn("labeling"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[last]}"),
-    )
-    with Progress(*columns, console=Console(stderr=True), disable=hidden) as bar:
-        task = bar.add_task("", total=total, last="")
+    from mlip.progress import count_bar
+
+    with count_bar(not hidden, TextColumn("{task.fields[last]}")) as bar:
+        task = bar.add_task("labeling", total=total, last="")
         yield lambda material_id, reason: bar.update(task, advance=1, last=f"{material_id}: {reason}")
 
 

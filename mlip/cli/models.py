@@ -184,18 +184,13 @@ def _errors(values: dict) -> str:
 
 
 def _obtain_with_progress(name: str, hidden: bool) -> "Path":
-    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
-
-    from mlip.cli.tables import console
     from mlip.pretrained import obtain
+    from mlip.progress import bytes_bar
 
-    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn())
-    columns += (TransferSpeedColumn(), TimeRemainingColumn())
-    err = console(stderr=True)
-    with Progress(*columns, console=err, disable=hidden, transient=True) as bar:
+    with bytes_bar(not hidden) as bar:
         task = bar.add_task(name, total=None)
         return obtain(
             name,
             on_bytes=lambda done, total: bar.update(task, completed=done, total=total),
-            tell=lambda line: err.print(f"mlip: {line}", highlight=False, markup=False, soft_wrap=True),
+            tell=lambda line: bar.console.print(f"mlip: {line}", highlight=False, markup=False, soft_wrap=True),
         )

@@ -194,12 +194,11 @@ def _in_processes(
 
 def _on_cluster(parts: list[Part], folder: Path, settings: BuildSettings, cluster: str, progress: _Progress) -> None:
     """A part whose worker dies is given to another."""
-    from mlip.cluster import cluster_client
+    from mlip.cluster.client import cluster_client, result_of
 
     with cluster_client(cluster) as client:
-        from distributed import CancelledError, KilledWorker, as_completed
+        from distributed import KilledWorker, as_completed
 
-        client.wait_for_workers(1)
         order = sorted(parts, key=lambda part: -part.n_bytes)
         futures = {
             client.submit(build_part_elsewhere, part, folder.absolute(), settings, CODE_VERSION, pure=False): part
@@ -208,15 +207,11 @@ def _on_cluster(parts: list[Part], folder: Path, settings: BuildSettings, cluste
         for future in as_completed(futures):
             part = futures[future]
             try:
-                future.result()
+                result_of(future)
             except KilledWorker:
                 raise MlipError(
                     "killed every worker that read it (out of memory?)",
                     where=", ".join(source.path for source in part.sources),
-                ) from None
-            except CancelledError:
-                raise MlipError(
-                    "the Dask scheduler is gone", where="--cluster", fix="repeat the command: it goes on where it was"
                 ) from None
             progress.update(part, part.n_bytes)
 

@@ -21,9 +21,10 @@ from mlip.errors import MlipError
 from mlip.files.whole_file import whole_file
 from mlip.potential import open_potential
 from mlip.pretrained import resolve
+from mlip.progress import count_bar
 from mlip.relaxation.cell import HYDROSTATIC, Along, CellChoice
 from mlip.relaxation.options import Options
-from mlip.relaxation.queue import progress_bar, relaxations
+from mlip.relaxation.queue import relaxations
 from mlip.relaxation.reading import Source, read_sources
 from mlip.relaxation.result import Reason, RelaxResult, rows_or_none
 from mlip.relaxation.results_file import ResultsFile
@@ -80,7 +81,7 @@ def relax_files(
         for k in missing:
             if sources[k].atoms is None:
                 results.append(_place(k, sources[k]) | _unreadable(sources[k]))
-        with progress_bar(progress) as bar:
+        with count_bar(progress) as bar:
             task = bar.add_task("relaxing", total=len(sources), completed=len(sources) - len(readable))
             for index, result in relaxations([sources[k].atoms for k in readable], loaded, **options):
                 k = readable[index]

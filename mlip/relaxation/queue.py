@@ -19,13 +19,12 @@ import jax
 import numpy as np
 from ase import Atoms
 from ase.constraints import FixSymmetry
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from mlip.data.workers import n_cores
 from mlip.errors import MlipError
 from mlip.graph.batching import Shape, pad_batch
 from mlip.potential import Potential, open_potential
+from mlip.progress import count_bar
 from mlip.relaxation.batch import FIXED_AXES, FIXED_AXES_WITH_MAPS, STATE_AXES, Limits, stack, unstack
 from mlip.relaxation.cell import CellChoice, cell_of_each
 from mlip.relaxation.constraints import has_directions
@@ -100,23 +99,12 @@ def relax(
     results: list[RelaxResult | None] = [None] * len(inputs)
     options = {"fmax": fmax, "steps": steps, "cell": cell, "symmetry": symmetry, "dtype": dtype, **others}
     finished = relaxations(inputs, potential, **options)
-    with progress_bar(progress) as bar:
+    with count_bar(progress) as bar:
         task = bar.add_task("relaxing", total=len(inputs))
         for index, result in finished:
             results[index] = result
             bar.advance(task)
     return results
-
-
-def progress_bar(shown: bool = True) -> Progress:
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        console=Console(stderr=True),
-        disable=not shown,
-    )
 
 
 def relaxations(

@@ -9,9 +9,9 @@ import numpy as np
 from ase import Atoms
 
 from mlip.files.checksum import checksum_of
+from mlip.progress import count_bar
 from mlip.relaxation import RelaxResult, Statistics, relaxations
-from mlip.relaxation.cluster import relax_on_cluster
-from mlip.relaxation.queue import progress_bar
+from mlip.relaxation.relax_on_cluster import relax_on_cluster
 from mlip.relaxation.results_file import ResultsFile
 from mlip.screening.plan import Kept
 from mlip.screening.recipe import RelaxRecipe
@@ -23,7 +23,7 @@ def relax_kept(
     """The record of each relaxation by the candidate's number; those that `path` has are not repeated.
 
     Args:
-        cluster: as `mlip.cluster` names them, a device a worker; None: this process.
+        cluster: as `mlip.cluster.client` names them, a device a worker; None: this process.
 
     Raises:
         MlipError: no potential, or `path` has relaxations of other candidates, potential or options.
@@ -38,7 +38,7 @@ def relax_kept(
     with ResultsFile(path, protocol) as results:
         done = {record["candidate"] for record in results.records}
         missing = [candidate for candidate in kept if candidate.number not in done]
-        with progress_bar(progress) as bar:
+        with count_bar(progress) as bar:
             task = bar.add_task("relaxing", total=len(kept), completed=len(done))
             for index, result in _ended([one.atoms for one in missing], recipe.file, options, cluster):
                 results.append({"candidate": missing[index].number, **result.as_record()})

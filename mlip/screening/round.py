@@ -12,19 +12,17 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
 from mlip.errors import MlipError
 from mlip.files.one_writer import one_writer
+from mlip.progress import count_bar
 from mlip.screening.best import Best
 from mlip.screening.candidates import Block
 from mlip.screening.checkpoint import RoundState
-from mlip.screening.cluster import screened_on_cluster
 from mlip.screening.outputs import write_histogram, write_list, write_structures
 from mlip.screening.plan import Plan, plan_round
 from mlip.screening.recipe import ScreeningRecipe
 from mlip.screening.relaxed import relax_kept
+from mlip.screening.screen_on_cluster import screened_on_cluster
 from mlip.screening.screener import Screened, Screener
 
 _CHECKPOINT_SECONDS = 30.0
@@ -41,7 +39,7 @@ def run_round(
     """Screen, relax and write; goes on with the round that is in the folder.
 
     Args:
-        cluster: as `mlip.cluster` names them, a device a worker; None: this process.
+        cluster: as `mlip.cluster.client` names them, a device a worker; None: this process.
         allow_functional_mismatch: model, potential and the prototypes' store may be of several functionals.
         checkpoint_seconds: at most so much work is lost when the process is killed.
 
@@ -88,7 +86,7 @@ def _screen(plan: Plan, state: RoundState, cluster: str | None, progress: bool, 
     path, protocol = plan.recipe.out / "round.npz", plan.protocol
     before, begun = state.seconds, time.monotonic()
     saved = begun
-    with _bar(progress) as bar:
+    with count_bar(progress) as bar:
         task = bar.add_task("screening", total=len(plan.candidates), completed=state.cursor)
         judged = _screened_here if cluster is None else screened_on_cluster
         for block, screened in judged(plan, state.cursor, cluster):
@@ -105,11 +103,6 @@ def _screened_here(plan: Plan, start: int, _: None) -> Iterator[tuple[Block, Scr
     screener = Screener(plan.model, plan.candidates, plan.rules, plan.recipe.keep.below)
     for block in plan.candidates.blocks(start):
         yield block, screener.screen(block)
-
-
-def _bar(shown: bool) -> Progress:
-    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
-    return Progress(*columns, console=Console(stderr=True), disable=not shown)
 
 
 def describe_plan(plan: Plan) -> dict[str, Any]:

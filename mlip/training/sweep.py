@@ -8,7 +8,6 @@ import csv
 import itertools
 import traceback
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import CancelledError
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,7 +16,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from mlip.cluster import cluster_client
+from mlip.cluster.client import cluster_client, result_of
 from mlip.code_version import CODE_VERSION, check_same_code
 from mlip.errors import MlipError
 from mlip.files.output_paths import make_folder
@@ -80,7 +79,7 @@ def run_sweep(
     Writes `sweep.csv` above the runs' folders anew after each.
 
     Args:
-        cluster: as `mlip.cluster` names them, a device a worker; None: this process.
+        cluster: as `mlip.cluster.client` names them, a device a worker; None: this process.
         report: told of each run as it ends.
 
     Raises:
@@ -129,13 +128,13 @@ def _result_of(future: "Future", run: SweepRun) -> SweepResult | None:
     from distributed import KilledWorker
 
     try:
-        return future.result()
+        return result_of(future)
     except KilledWorker:
         return None
-    except CancelledError:
-        raise MlipError(
-            "the Dask scheduler is gone", where="--cluster", fix="repeat the command: it goes on where it was"
-        ) from None
+    except MlipError as error:
+        if future.cancelled():
+            raise
+        return SweepResult(run.values, {}, _reason(error))
     except Exception as error:  # of Dask, or of what it could not send back: this run's alone
         return SweepResult(run.values, {}, _reason(error))
 

@@ -6,17 +6,20 @@ work names the one that it was sent with: no job can compute with the model of a
 
 import pickle
 import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import cached_property
 from hashlib import blake2b
 from pathlib import Path
 from threading import Lock
-from typing import Any, ClassVar
+from typing import Any
 
 from distributed import WorkerPlugin, get_worker
 
+from mlip.code_version import check_same_code
 from mlip.errors import MlipError
 
-DEVICE = Lock()
+_DEVICE = Lock()
 """Held by the chunk that computes: a worker has one device, however many threads and jobs it has."""
 
 
@@ -26,20 +29,14 @@ class ModelOnWorker(WorkerPlugin):
 
     Args:
         content: the model's file.
-        others: further arguments of `load`.
+        load: makes what chunks compute with of the file's path and the others.
     """
 
-    kind: ClassVar[str]
-    """First part of the plugin's name."""
     idempotent = True  # the same content again, from another job, leaves the loaded model in place
 
-    def __init__(self, content: bytes, *others: Any):
-        self._content, self._others = content, others
-        self.name = f"{self.kind}-{blake2b(content + pickle.dumps(others), digest_size=16).hexdigest()}"
-
-    def load(self, path: Path, *others: Any) -> Any:
-        """Load what the chunks compute with from the model's file."""
-        raise NotImplementedError
+    def __init__(self, content: bytes, load: Callable[..., Any], *others: Any):
+        self._content, self._load, self._others = content, load, others
+        self.name = f"mlip-{blake2b(content + pickle.dumps((load, others)), digest_size=16).hexdigest()}"
 
     @cached_property
     def loaded(self) -> Any:
@@ -47,16 +44,22 @@ class ModelOnWorker(WorkerPlugin):
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "model.safetensors"
             path.write_bytes(self._content)
-            return self.load(path, *self._others)
+            return self._load(path, *self._others)
 
 
-def loaded_on_worker(name: str) -> Any:
-    """Return what the plugin of that name has loaded on this worker.
+@contextmanager
+def job_on_worker(version: str, name: str) -> Iterator[Any]:
+    """On a worker, give what the plugin of that name has loaded, to one chunk at a time.
+
+    Args:
+        version: of the client's code.
 
     Raises:
-        MlipError: this worker has no such plugin.
+        MlipError: this worker runs other code, or has no such plugin.
     """
+    check_same_code(version)
     plugin = get_worker().plugins.get(name)
     if plugin is None:
         raise MlipError(f"a worker has not got the model of this job ({name})", where="--cluster", fix="repeat it")
-    return plugin.loaded
+    with _DEVICE:
+        yield plugin.loaded

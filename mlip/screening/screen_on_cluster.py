@@ -5,14 +5,16 @@ A block whose worker dies is done again by another one, and counts once: it coun
 
 from collections import deque
 from collections.abc import Iterator
-from concurrent.futures import CancelledError
+from pathlib import Path
 
-from mlip.cluster import cluster_client
+from mlip.cluster.client import cluster_client, result_of
 from mlip.code_version import CODE_VERSION
 from mlip.errors import MlipError
-from mlip.screening.candidates import Block
+from mlip.property_model import PropertyModel
+from mlip.screening.candidates import Block, Candidates
 from mlip.screening.plan import Plan
-from mlip.screening.screener import Screened
+from mlip.screening.rules import Rules
+from mlip.screening.screener import Screened, Screener
 
 _BLOCKS_PER_WORKER = 4
 """On their way: none waits for work, and results that came before their turn are few."""
@@ -22,7 +24,7 @@ def screened_on_cluster(plan: Plan, start: int, cluster: str) -> Iterator[tuple[
     """Each block from the candidate `start` on, in order.
 
     Args:
-        cluster: as `mlip.cluster` names them.
+        cluster: as `mlip.cluster.client` names them.
 
     Raises:
         MlipError: Dask is not installed, no scheduler at that address, workers with other code, or a
@@ -31,10 +33,10 @@ def screened_on_cluster(plan: Plan, start: int, cluster: str) -> Iterator[tuple[
     with cluster_client(cluster) as client:
         from distributed import KilledWorker
 
-        from mlip.screening.cluster_worker import ScreenerOnWorker, screen_block
+        from mlip.cluster.plugin import ModelOnWorker
 
-        client.wait_for_workers(1)
-        plugin = ScreenerOnWorker(plan.recipe.model.read_bytes(), plan.candidates, plan.rules, plan.recipe.keep.below)
+        content = plan.recipe.model.read_bytes()
+        plugin = ModelOnWorker(content, _load, plan.candidates, plan.rules, plan.recipe.keep.below)
         client.register_plugin(plugin)
         blocks, sent = plan.candidates.blocks(start), deque()
 
@@ -48,12 +50,28 @@ def screened_on_cluster(plan: Plan, start: int, cluster: str) -> Iterator[tuple[
         while sent:
             block, future = sent.popleft()
             try:
-                yield block, future.result()
+                yield block, result_of(future)
             except KilledWorker:
                 prototype = plan.candidates.prototypes[block.prototype].name
                 raise MlipError("its workers were killed each time (out of memory?)", where=prototype) from None
-            except CancelledError:
-                raise MlipError(
-                    "the Dask scheduler is gone", where="--cluster", fix="repeat the command: it goes on where it was"
-                ) from None
             send()
+
+
+def _load(path: Path, candidates: Candidates, rules: Rules, below: float) -> Screener:
+    return Screener(PropertyModel.load(path), candidates, rules, below)
+
+
+def screen_block(block: Block, version: str, screener: str) -> Screened:
+    """On a worker, screen a block.
+
+    Args:
+        version: of the client's code.
+        screener: name of the plugin that holds it.
+
+    Raises:
+        MlipError: this worker runs other code, or lacks the screener.
+    """
+    from mlip.cluster.plugin import job_on_worker
+
+    with job_on_worker(version, screener) as loaded:
+        return loaded.screen(block)

@@ -75,7 +75,7 @@ def kill_with(workers):
             name = "killer"
 
             def setup(self, worker):
-                from mlip.relaxation import cluster_worker, relaxations
+                from mlip.relaxation import relax_on_cluster, relaxations
 
                 def deadly(structures, *arguments, **options):
                     for ended in relaxations(structures, *arguments, **options):
@@ -85,12 +85,12 @@ def kill_with(workers):
                                 flag.touch()
                             os.kill(os.getpid(), signal.SIGKILL)
 
-                cluster_worker.relaxations = deadly
+                relax_on_cluster.relaxations = deadly
 
             def teardown(self, worker):
-                from mlip.relaxation import cluster_worker, relaxations
+                from mlip.relaxation import relax_on_cluster, relaxations
 
-                cluster_worker.relaxations = relaxations
+                relax_on_cluster.relaxations = relaxations
 
         workers.register_plugin(Killer())
 

@@ -11,6 +11,7 @@ Dask runs whatever it is sent: clusters made here listen to this machine, or to 
 import logging
 import os
 from collections.abc import Iterator
+from concurrent.futures import CancelledError
 from contextlib import contextmanager
 from glob import glob
 from typing import TYPE_CHECKING, Any
@@ -19,7 +20,7 @@ from mlip.allocator import KEEPING
 from mlip.errors import MlipError
 
 if TYPE_CHECKING:
-    from distributed import Client, SpecCluster
+    from distributed import Client, Future, SpecCluster
 
 _CONNECT_SECONDS = 10
 _HERE = "127.0.0.1"
@@ -43,6 +44,7 @@ def cluster_client(cluster: str) -> Iterator["Client"]:
     if kind in ("local", "slurm"):
         start = _local_cluster if kind == "local" else _slurm_cluster
         with start(rest) as started, Client(started) as client:
+            client.wait_for_workers(1)
             yield client
         return
     try:
@@ -55,7 +57,23 @@ def cluster_client(cluster: str) -> Iterator["Client"]:
             fix="tcp://HOST:PORT, as `dask scheduler` prints it, local:N, or slurm:N,...",
         ) from None
     with client:
+        client.wait_for_workers(1)
         yield client
+
+
+def result_of(future: "Future") -> Any:
+    """Result of work that was sent to a cluster.
+
+    Raises:
+        MlipError: the scheduler is gone.
+        distributed.KilledWorker: every worker died that had it.
+    """
+    try:
+        return future.result()
+    except CancelledError:
+        raise MlipError(
+            "the Dask scheduler is gone", where="--cluster", fix="repeat the command: it goes on where it was"
+        ) from None
 
 
 def _slurm_cluster(text: str) -> "SpecCluster":

@@ -6,7 +6,6 @@ every worker it meets is taken apart: the structure at fault ends as an error, t
 """
 
 from collections.abc import Iterator, Sequence
-from concurrent.futures import CancelledError
 from dataclasses import fields
 from os import PathLike
 from pathlib import Path
@@ -14,17 +13,20 @@ from typing import TYPE_CHECKING, Any
 
 from ase import Atoms
 
-from mlip.cluster import cluster_client
+from mlip.cluster.client import cluster_client, result_of
 from mlip.code_version import CODE_VERSION
 from mlip.errors import MlipError
-from mlip.relaxation import RelaxResult, Statistics
+from mlip.potential import Potential
+from mlip.relaxation import RelaxResult, Statistics, relaxations
 from mlip.relaxation.cell import CellChoice
+from mlip.relaxation.cost import timed
 from mlip.relaxation.structure import give_up
 
 if TYPE_CHECKING:
     from distributed import Future
 
-    from mlip.relaxation.cluster_worker import Ended
+Ended = list[tuple[int, RelaxResult, float]]
+"""Index, result and seconds of each structure of a chunk."""
 
 _MAX_CHUNK = 256
 """Structures: enough to fill a device."""
@@ -44,7 +46,7 @@ def relax_on_cluster(
 
     Args:
         settings: further options of `mlip.relaxation.relaxations`.
-        cluster: as `mlip.cluster` names them.
+        cluster: as `mlip.cluster.client` names them.
         statistics: the workers' are added to it.
 
     Raises:
@@ -53,10 +55,9 @@ def relax_on_cluster(
     with cluster_client(cluster) as client:
         from distributed import KilledWorker, as_completed
 
-        from mlip.relaxation.cluster_worker import PotentialOnWorker, relax_chunk
+        from mlip.cluster.plugin import ModelOnWorker
 
-        client.wait_for_workers(1)
-        potential = PotentialOnWorker(Path(potential_path).read_bytes())
+        potential = ModelOnWorker(Path(potential_path).read_bytes(), Potential.load)
         client.register_plugin(potential)
 
         def submit(chunk: list[int]) -> "Future":
@@ -85,14 +86,34 @@ def _chunks(structures: Sequence[Atoms], n_workers: int) -> Iterator[list[int]]:
         yield order[first : first + size]
 
 
-def _take(future: "Future", statistics: Statistics) -> "Ended":
-    try:
-        ended, spent = future.result()
-    except CancelledError:
-        raise MlipError(
-            "the Dask scheduler is gone", where="--cluster", fix="repeat the command: it goes on where it was"
-        ) from None
+def _take(future: "Future", statistics: Statistics) -> Ended:
+    ended, spent = result_of(future)
     for f in fields(Statistics):
         both = getattr(statistics, f.name), getattr(spent, f.name)
         setattr(statistics, f.name, both[0] | both[1] if f.name == "shapes" else sum(both))
     return ended
+
+
+def relax_chunk(
+    indices: list[int],
+    structures: list[Atoms],
+    cells: list[CellChoice],
+    settings: dict[str, Any],
+    version: str,
+    potential: str,
+) -> tuple[Ended, Statistics]:
+    """On a worker, relax a chunk.
+
+    Args:
+        version: of the client's code.
+        potential: name of the plugin that holds it.
+
+    Raises:
+        MlipError: this worker runs other code, or lacks the potential.
+    """
+    from mlip.cluster.plugin import job_on_worker
+
+    statistics = Statistics()
+    with job_on_worker(version, potential) as loaded:
+        ended = relaxations(structures, loaded, cell=cells, statistics=statistics, **settings)
+        return [(indices[k], result, seconds) for k, result, seconds in timed(ended, statistics)], statistics

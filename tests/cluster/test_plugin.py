@@ -8,8 +8,9 @@ from mlip.errors import MlipError
 from mlip.models.m3gnet import M3GNetConfig
 from mlip.network import init_parameters
 from mlip.potential import Potential, PotentialMetadata
+from mlip.property_model import PropertyModel
 from mlip.relaxation import Statistics, relax
-from mlip.relaxation.cluster import relax_on_cluster
+from mlip.relaxation.relax_on_cluster import relax_on_cluster
 
 distributed = pytest.importorskip("distributed")
 
@@ -53,17 +54,19 @@ def test_a_job_goes_on_with_its_potential_when_another_job_brings_its_own(schedu
 
 
 def test_plugins_are_named_after_what_they_hold():
-    from mlip.relaxation.cluster_worker import PotentialOnWorker
-    from mlip.screening.cluster_worker import ScreenerOnWorker
+    from mlip.cluster.plugin import ModelOnWorker
 
-    assert PotentialOnWorker(b"one").name == PotentialOnWorker(b"one").name != PotentialOnWorker(b"other").name
-    names = {ScreenerOnWorker(b"one", *others).name for others in (((), (), 0.1), ((), (), 0.2), ((1,), (), 0.1))}
-    assert len(names | {PotentialOnWorker(b"one").name}) == 4
+    def name_of(content, load=Potential.load, *others):
+        return ModelOnWorker(content, load, *others).name
+
+    assert name_of(b"one") == name_of(b"one") != name_of(b"other")
+    names = {name_of(b"one", PropertyModel.load, *others) for others in ((0.1,), (0.2,), ((), 0.1))}
+    assert len(names | {name_of(b"one")}) == 4
 
 
 def test_a_worker_without_the_potential_of_a_chunk_says_so(scheduler):
     from mlip.code_version import CODE_VERSION
-    from mlip.relaxation.cluster_worker import relax_chunk
+    from mlip.relaxation.relax_on_cluster import relax_chunk
 
     with distributed.Client(scheduler) as client:
         sent = client.submit(relax_chunk, [0], CRYSTALS[:1], ["auto"], {}, CODE_VERSION, "mlip-potential-x", pure=False)
