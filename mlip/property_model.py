@@ -54,7 +54,9 @@ class PropertyMetadata(BaseModel):
 
 
 @Jitted
-def evaluate(model: nn.Module, params: Any, batch: Any, products: ProductPrecision = "highest") -> Float[Array, "c 2"]:
+def evaluate_property(
+    model: nn.Module, params: Any, batch: Any, products: ProductPrecision = "highest"
+) -> Float[Array, "c 2"]:
     """The network's two outputs for each crystal, compiled once a model and shape for the whole process, which keeps
     some of these programs."""
     with products_in(products):
@@ -69,7 +71,7 @@ class PropertyModel(TrainedNetwork):
 
     noun = "model"
     metadata_class = PropertyMetadata
-    evaluation = evaluate
+    evaluation = evaluate_property
 
     def _facts(self) -> dict[str, str]:
         return {"predicts": self.metadata.property}
@@ -124,7 +126,7 @@ class PropertyModel(TrainedNetwork):
         values = []
         for batch in prototype_batches(prototype, np.asarray(assignments, np.int32), batch_size):
             with precision_scope(dtype):
-                values.append(np.asarray(evaluate(self.model, params, batch))[:, 0])
+                values.append(np.asarray(evaluate_property(self.model, params, batch))[:, 0])
         return self._in_units(np.concatenate(values)[: len(assignments)] if values else np.zeros(0))
 
     def _in_units(self, outputs: Float[np.ndarray, " k"]) -> Float[np.ndarray, " k"]:

@@ -19,7 +19,7 @@ from mlip.models.crabnet import CrabNet, jittered
 from mlip.property_model import PropertyModel
 from mlip.runtime import set_up_jax
 from mlip.training.lamb import lamb_with_lookahead
-from mlip.training.properties.loss import property_penalty
+from mlip.training.properties.property_loss import property_penalty
 
 
 def batch_of(path: str) -> tuple[CompositionBatch, np.ndarray]:

@@ -12,8 +12,8 @@ from jaxtyping import Float
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from mlip.benchmark.comparison import PotentialResults
-from mlip.benchmark.summary import Record, energy_error, relative_volume_error
+from mlip.benchmark.error_summary import Record, energy_error, relative_volume_error
+from mlip.benchmark.results import PotentialResults
 from mlip.report.axis import Axis
 from mlip.report.bins import Bins
 from mlip.report.chart import Series, chart, side_by_side

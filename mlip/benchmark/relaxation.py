@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 from ase import Atoms
 
-from mlip.benchmark.comparison import PotentialResults
 from mlip.benchmark.reference import Reference
+from mlip.benchmark.results import PotentialResults
 from mlip.data import Store
 from mlip.errors import MlipError
 from mlip.files.checksum import checksum_of

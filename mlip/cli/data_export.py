@@ -15,9 +15,9 @@ def export(
     force: Annotated[bool, typer.Option("--force", help="Replace OUT if it exists.")] = False,
 ) -> None:
     """Write a store's frames for other programs, in ASE's units and signs."""
-    from mlip.data.export import export as export_frames
     from mlip.data.schema import split_code
     from mlip.data.store import Store
+    from mlip.data.store_export import export as export_frames
     from mlip.files.output_paths import check_new
     from mlip.progress import count_bar
 

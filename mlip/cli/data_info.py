@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from mlip.data.records import Skipped, Trajectory
+    from mlip.data.store_summary import StoreSummary
     from mlip.data.subsample_study import CutoffResult
-    from mlip.data.summary import Summary
 
 _NAMED = 10
 """Skipped materials that are named."""
@@ -50,7 +50,7 @@ def info(
         _study(source, _cutoffs(subsample), per_atom, functional, plot, as_json)
         return
     from mlip.data.store import Store
-    from mlip.data.summary import summary_of
+    from mlip.data.store_summary import summary_of
 
     with Store(source) as opened:
         counts = {"materials": opened.n_materials, "frames": opened.n_frames, "atoms": opened.n_atoms}
@@ -95,7 +95,7 @@ def _empty_splits(metadata: dict[str, dict]) -> list[str]:
     return empty_splits(frames, fractions[0]) if frames and fractions[0] else []
 
 
-def _print_summary(summary: "Summary") -> None:
+def _print_summary(summary: "StoreSummary") -> None:
     screen = console()
     for name, known in summary.functionals.items():
         rows = [

@@ -16,7 +16,7 @@ def export(
 ) -> None:
     """Export the best state so far of a training run, by the validation loss, as a potential or a property model."""
     from mlip.files.output_paths import check_new
-    from mlip.training.export import export_run, model_path
+    from mlip.training.run_export import export_run, model_path
 
     out = out or model_path(run)
     check_new(out, force=force)

@@ -14,7 +14,7 @@ from mlip.errors import MlipError
 if TYPE_CHECKING:
     from ase.calculators.calculator import BaseCalculator
 
-    from mlip.data.label import LabelSummary
+    from mlip.data.labeling import LabelSummary
 
 
 def label(
@@ -42,8 +42,8 @@ def label(
     """
     if not out.name.endswith((".json", ".json.bz2")):
         raise MlipError("not a .json or .json.bz2 file", where=f"--out {out}")
-    from mlip.data.label import LabelSettings, export_journal, read_structures
-    from mlip.data.label import label as label_structures
+    from mlip.data.labeling import LabelSettings, export_journal, read_structures
+    from mlip.data.labeling import label as label_structures
     from mlip.files.output_paths import check_new
 
     journal = out.with_name(f"{out.name}.journal.jsonl")

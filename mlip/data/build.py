@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from mlip.code_version import CODE_VERSION
+from mlip.data.build_report import BuildReport
 from mlip.data.parts import (
     PART_BYTES,
     BuiltPart,
@@ -38,7 +39,6 @@ from mlip.data.readers.optimade import fetch_pages, is_query, query_of
 from mlip.data.readers.sources import NOT_READ
 from mlip.data.records import Skipped
 from mlip.data.refine import BuildSettings
-from mlip.data.report import BuildReport
 from mlip.data.schema import FORMAT_VERSION
 from mlip.data.shard import is_store_file
 from mlip.data.store import Store

@@ -29,11 +29,10 @@ from mlip.relaxation.batch import FIXED_AXES, FIXED_AXES_WITH_MAPS, STATE_AXES, 
 from mlip.relaxation.cell import CellChoice, cell_of_each
 from mlip.relaxation.constraints import has_directions
 from mlip.relaxation.guards import MIN_APPROACH
-from mlip.relaxation.inputs import Refused, take_in
 from mlip.relaxation.options import Options
-from mlip.relaxation.programs import Call, OutOfMemoryError, Programs, fits, programs_of
 from mlip.relaxation.result import Reason, RelaxResult
 from mlip.relaxation.statistics import Statistics
+from mlip.relaxation.step_programs import Call, OutOfMemoryError, Programs, fits, programs_of
 from mlip.relaxation.structure import (
     OPEN_DIRECTIONS,
     Relaxing,
@@ -44,6 +43,7 @@ from mlip.relaxation.structure import (
     identity,
     record_step,
 )
+from mlip.relaxation.structures_to_relax import Refused, take_in
 from mlip.runtime import set_up_jax
 from mlip.units import EV_PER_A3_IN_GPA
 

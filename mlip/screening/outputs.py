@@ -13,7 +13,7 @@ from jaxtyping import Int
 from mlip.data.records import Frame, Trajectory
 from mlip.data.writer import StoreWriter
 from mlip.files.whole_file import whole_file
-from mlip.screening.plan import Kept, Plan
+from mlip.screening.plan import Kept, ScreeningPlan
 from mlip.screening.screener import EDGES
 
 _RELAXED = ("converged", "max_steps")
@@ -61,7 +61,7 @@ def _plot(path: Path, histograms: Mapping[int, Int[np.ndarray, " bins"]], below:
 
 
 def write_structures(
-    folder: Path, kept: Sequence[Kept], relaxed: Mapping[int, Mapping[str, Any]] | None, plan: Plan
+    folder: Path, kept: Sequence[Kept], relaxed: Mapping[int, Mapping[str, Any]] | None, plan: ScreeningPlan
 ) -> int:
     """candidates.h5 and cifs/, relaxed where there are relaxations; returns how many.
 

@@ -16,8 +16,8 @@ from mlip.property_model import PropertyModel
 from mlip.screening.best import Best
 from mlip.screening.candidates import Candidates
 from mlip.screening.prototypes import PrototypeSet, ScreeningPrototype, read_prototypes
-from mlip.screening.recipe import ScreeningRecipe
 from mlip.screening.rules import Rules
+from mlip.screening.screening_recipe import ScreeningRecipe
 from mlip.screening.substitution import substituted
 
 _PREDICTED = "e_above_hull"
@@ -37,7 +37,7 @@ class Kept:
 
 
 @dataclass(frozen=True)
-class Plan:
+class ScreeningPlan:
     """A round that can begin."""
 
     recipe: ScreeningRecipe
@@ -73,7 +73,7 @@ class Plan:
             yield Kept(number, prototype, substituted(prototype, elements), distance)
 
 
-def plan_round(recipe: ScreeningRecipe, *, allow_functional_mismatch: bool = False) -> Plan:
+def plan_round(recipe: ScreeningRecipe, *, allow_functional_mismatch: bool = False) -> ScreeningPlan:
     """Read model and prototypes, and count the candidates.
 
     Args:
@@ -105,7 +105,7 @@ def plan_round(recipe: ScreeningRecipe, *, allow_functional_mismatch: bool = Fal
         notes.append(_compared(model, *theirs, where=where, allowed=allow_functional_mismatch))
     candidates = Candidates(prototypes.prototypes, recipe.elements.symbols)
     rules = Rules(recipe.rules, candidates.elements)
-    return Plan(recipe, model, prototypes, candidates, rules, tuple(note for note in notes if note))
+    return ScreeningPlan(recipe, model, prototypes, candidates, rules, tuple(note for note in notes if note))
 
 
 def _compared(model: PropertyModel, of_theirs: str, theirs: Set[str], *, where: str, allowed: bool) -> str | None:

@@ -14,7 +14,7 @@ from mlip.relaxation import RelaxResult, Statistics, relaxations
 from mlip.relaxation.relax_on_cluster import relax_on_cluster
 from mlip.relaxation.results_file import ResultsFile
 from mlip.screening.plan import Kept
-from mlip.screening.recipe import RelaxRecipe
+from mlip.screening.screening_recipe import RelaxRecipe
 
 
 def relax_kept(

@@ -12,7 +12,7 @@ from mlip.code_version import CODE_VERSION
 from mlip.errors import MlipError
 from mlip.property_model import PropertyModel
 from mlip.screening.candidates import Block, Candidates
-from mlip.screening.plan import Plan
+from mlip.screening.plan import ScreeningPlan
 from mlip.screening.rules import Rules
 from mlip.screening.screener import Screened, Screener
 
@@ -20,7 +20,7 @@ _BLOCKS_PER_WORKER = 4
 """On their way: none waits for work, and results that came before their turn are few."""
 
 
-def screened_on_cluster(plan: Plan, start: int, cluster: str) -> Iterator[tuple[Block, Screened]]:
+def screened_on_cluster(plan: ScreeningPlan, start: int, cluster: str) -> Iterator[tuple[Block, Screened]]:
     """Each block from the candidate `start` on, in order.
 
     Args:

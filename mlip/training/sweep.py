@@ -28,7 +28,7 @@ from mlip.training.recipe import Recipe
 from mlip.training.recipe_file import load_recipe
 from mlip.training.run_folder import RunFolder, check_same_recipe
 from mlip.training.task import Task
-from mlip.training.tasks import task_of
+from mlip.training.task_of_recipe import task_of
 
 if TYPE_CHECKING:
     from distributed import Future

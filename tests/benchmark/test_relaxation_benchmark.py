@@ -11,11 +11,11 @@ from ase.build import bulk
 from ase.spacegroup import crystal
 
 from mlip.benchmark import relaxation
-from mlip.benchmark.comparison import PotentialResults, load_results
+from mlip.benchmark.error_summary import energy_error, relative_volume_error, summarize
 from mlip.benchmark.histograms import KINDS, error_charts, plot_errors
 from mlip.benchmark.paper_tables import energy_table, pbesol_table, volume_table
 from mlip.benchmark.relaxation import run_relaxation_benchmark
-from mlip.benchmark.summary import energy_error, relative_volume_error, summarize
+from mlip.benchmark.results import PotentialResults, load_results
 from mlip.data import Frame, StoreWriter, Trajectory
 from mlip.data.outliers import END_REMOVED
 from mlip.errors import MlipError

@@ -10,8 +10,8 @@ import pytest
 
 from mlip.data import Store
 from mlip.data.build import BuildSettings, build
-from mlip.data.export import export
 from mlip.data.sink import Sink
+from mlip.data.store_export import export
 from mlip.errors import MlipError
 
 BUILT = """
@@ -72,7 +72,7 @@ EXPORTED = """
     from pathlib import Path
 
     from mlip.data import Store
-    from mlip.data.export import export
+    from mlip.data.store_export import export
     from mlip.errors import MlipError
 
     resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000))

@@ -9,15 +9,15 @@ from morse import morse_potential
 
 import mlip
 from mlip.graph.batching import Shape
-from mlip.relaxation import memory, programs
+from mlip.relaxation import memory, step_programs
 from mlip.relaxation.memory import Room, available_memory
-from mlip.relaxation.programs import Programs, _Scale
+from mlip.relaxation.step_programs import Programs, _Scale
 
 
 @pytest.fixture
 def fresh(monkeypatch):
     """A process that has compiled nothing yet, whose batches would be large; and the programs that it makes."""
-    monkeypatch.setitem(programs._SCALES, "cpu", _Scale(largest=8_192, smallest=256, compilation=10**9))
+    monkeypatch.setitem(step_programs._SCALES, "cpu", _Scale(largest=8_192, smallest=256, compilation=10**9))
     made = []
 
     def programs_of(model, dtype, with_symmetry):
@@ -82,7 +82,7 @@ def test_another_error_of_the_device_is_not_taken_for_a_lack_of_memory(crystals,
 
 
 def test_on_a_cpu_a_program_that_needs_more_than_is_free_does_not_run(crystals, potential, fresh, monkeypatch):
-    monkeypatch.setattr(programs, "available_memory", lambda: 1e4)  # bytes
+    monkeypatch.setattr(step_programs, "available_memory", lambda: 1e4)  # bytes
     with pytest.warns(UserWarning, match="out of memory"):
         (result,) = mlip.relax([crystals["hcp"]], potential, progress=False)
     assert result.reason == "error"
@@ -122,11 +122,11 @@ def test_programs_of_several_threads_wait_until_all_of_them_fit(monkeypatch):
 
 def test_batches_of_all_cores_are_weighed_together(crystals, potential, fresh, monkeypatch):
     """Each batch fits by itself, two do not: they take turns, and nobody is told that memory lacks."""
-    monkeypatch.setattr(programs, "_check_memory", lambda program: 6)
+    monkeypatch.setattr(step_programs, "_check_memory", lambda program: 6)
     monkeypatch.setattr(memory, "available_memory", lambda: 10.0)
     monkeypatch.setattr("mlip.relaxation.queue.n_cores", lambda: 4)
     room = Room()
-    monkeypatch.setattr(programs, "_ROOM", room)
+    monkeypatch.setattr(step_programs, "_ROOM", room)
     results = mlip.relax(list(crystals.values()) * 4, potential, progress=False)
     assert all(result.converged for result in results)
     assert room.most_taken == 6

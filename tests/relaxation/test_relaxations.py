@@ -18,7 +18,7 @@ import mlip
 from mlip.errors import MlipError
 from mlip.relaxation import Statistics, queue, relaxations
 from mlip.relaxation.cell import Along
-from mlip.relaxation.programs import Programs, _Scale, programs_of
+from mlip.relaxation.step_programs import Programs, _Scale, programs_of
 
 
 def relax(structures, potential, **options):

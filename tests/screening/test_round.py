@@ -24,8 +24,8 @@ from mlip.network import init_parameters
 from mlip.potential import Potential, PotentialMetadata
 from mlip.property_model import PropertyModel
 from mlip.relaxation.results_file import read_results
-from mlip.screening.recipe import ScreeningRecipe
 from mlip.screening.round import run_round
+from mlip.screening.screening_recipe import ScreeningRecipe
 from tests.conftest import REPOSITORY
 
 SYMBOLS = ("Li", "O", "Na", "Cl", "K", "Mg")

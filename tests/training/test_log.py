@@ -16,7 +16,7 @@ from mlip.errors import MlipError
 from mlip.training import log as log_module
 from mlip.training.live_table import RunDisplay
 from mlip.training.log import RunLog, read_metrics
-from mlip.training.potentials.loss import QUANTITIES
+from mlip.training.potentials.potential_loss import QUANTITIES
 
 TRAIN = {
     "loss": 0.0123,
@@ -42,7 +42,7 @@ from pathlib import Path
 sys.path.insert(0, "tests/training")
 from test_log import TRAIN, VALIDATION
 from mlip.training.log import RunLog
-from mlip.training.potentials.loss import QUANTITIES
+from mlip.training.potentials.potential_loss import QUANTITIES
 with RunLog(Path(sys.argv[1]), n_steps=400, quantities=QUANTITIES) as log:
     log.say("a line that stays [and is no markup]")
     log.write("train", 20, TRAIN)

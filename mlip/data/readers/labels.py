@@ -1,7 +1,7 @@
 """Labels of ASE's Atoms -> energy, forces, stress and magnetic moments in our units, in whatever shape files give them.
 
 An energy that is given, but is not one finite number, makes the frame useless (`BadLabelError`), and so does a unit
-that nobody knows. Any other label that cannot be used is lost alone: the frame stays, and `Labels.lost` says why.
+that nobody knows. Any other label that cannot be used is lost alone: the frame stays, and `ReadLabels.lost` says why.
 
 Stresses are taken in ASE's sign and order, as (6,), (3, 3) or either of them flat or with an axis of length 1. A virial
 is the field's `virial = -stress * volume` (QUIP, MACE, NequIP), in eV: stress = -virial / volume.
@@ -52,7 +52,7 @@ class BadLabelError(MalformedError):
     """The structure is sound, and what was computed for it is not."""
 
 
-class Labels(NamedTuple):
+class ReadLabels(NamedTuple):
     """Labels of a structure; None: not known, or lost."""
 
     energy: float
@@ -92,7 +92,7 @@ def with_fortran_exponents(text: str) -> str:
     return _FORTRAN_EXPONENT.sub("e", text)
 
 
-def labels_of(atoms: Atoms, keys: Keys, where: str) -> Labels:
+def labels_of(atoms: Atoms, keys: Keys, where: str) -> ReadLabels:
     """The labels of a structure.
 
     Args:
@@ -116,7 +116,7 @@ def labels_of(atoms: Atoms, keys: Keys, where: str) -> Labels:
     elif given.get("virial") is not None:
         virial = _stress(given["virial"], "virial", where, lost)
         stress = _stress_of_virial(virial, abs(atoms.cell.volume) * units.length**3, units.virial, lost)
-    return Labels(
+    return ReadLabels(
         energy=energy,
         forces=None if forces is None else forces * units.force,
         stress=stress,

@@ -14,7 +14,7 @@ from mlip.report.table import table
 from mlip.report.tabs import tabs
 from mlip.training.report.curves import Curves, curves_of
 from mlip.training.report.predictions import COLORS
-from mlip.training.report.records import Record, RunRecords
+from mlip.training.report.run_records import Record, RunRecords
 
 _POINTS = 300  # of a curve: of more, neighbors are averaged
 _LISTED = 20  # steps of a table

@@ -1,7 +1,7 @@
 """Which task a recipe is: the only place of training where it matters what is learned."""
 
-from mlip.training.potentials.task import PotentialTask
-from mlip.training.properties.task import PropertyTask
+from mlip.training.potentials.potential_task import PotentialTask
+from mlip.training.properties.property_task import PropertyTask
 from mlip.training.recipe import Recipe
 from mlip.training.task import Task
 

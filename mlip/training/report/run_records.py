@@ -14,7 +14,7 @@ from mlip.training.recipe import Recipe
 from mlip.training.recipe_file import read_recipe
 from mlip.training.run_folder import RunFolder, store_fingerprint
 from mlip.training.task import Task, TrainedModel
-from mlip.training.tasks import task_of
+from mlip.training.task_of_recipe import task_of
 
 Record = dict[str, Any]
 

@@ -12,7 +12,7 @@ from mlip.training.provenance import provenance_of
 from mlip.training.recipe_file import read_recipe
 from mlip.training.run_folder import RunFolder, check_same_store, store_fingerprint
 from mlip.training.step import TrainState
-from mlip.training.tasks import task_of
+from mlip.training.task_of_recipe import task_of
 
 _TRIES = 5
 """To read a checkpoint of a run that is under way."""

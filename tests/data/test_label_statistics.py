@@ -7,8 +7,8 @@ import pytest
 
 from mlip.data import Frame, Store, StoreWriter, Trajectory
 from mlip.data.force_scale import ForceSums
+from mlip.data.label_statistics import LabelStatistics, compute_statistics
 from mlip.data.readers.sources import read_source
-from mlip.data.statistics import Statistics, compute_statistics
 from mlip.errors import MlipError
 
 E0 = {1: -3.25, 8: -1.5, 26: -8.0}
@@ -94,7 +94,7 @@ def test_missing_labels_count_nowhere(write):
 
 def test_they_survive_json(write):
     statistics = compute_statistics(write(mixtures(5)))
-    assert Statistics.from_json(statistics.to_json()) == statistics
+    assert LabelStatistics.from_json(statistics.to_json()) == statistics
     assert json.loads(statistics.to_json())["elements"] == statistics.elements
 
 
@@ -117,7 +117,7 @@ def test_a_few_absurd_frames_do_not_make_the_scale_and_are_named(write, monkeypa
     assert statistics.n_absurd_forces == 2
     assert [k for k, _ in statistics.absurd_frames] == [3, 11]
     assert statistics.absurd_frames[0][1] == pytest.approx(np.abs(frames[3].forces).max(), rel=1e-6)
-    assert Statistics.from_json(statistics.to_json()) == statistics
+    assert LabelStatistics.from_json(statistics.to_json()) == statistics
 
 
 def test_sound_forces_keep_their_root_mean_square_to_the_last_digit(write):

@@ -16,7 +16,7 @@ from ase.data import chemical_symbols
 from ase.neighborlist import primitive_neighbor_list
 from jaxtyping import Float, Int
 
-from mlip.data.statistics import StatisticsSums
+from mlip.data.label_statistics import StatisticsSums
 from mlip.data.store import Store
 from mlip.files.whole_file import whole_file
 
@@ -54,7 +54,7 @@ class OfFunctional:
 
 
 @dataclass(frozen=True, slots=True)
-class Summary:
+class StoreSummary:
     """Summary of a whole store."""
 
     fingerprint: str
@@ -70,12 +70,12 @@ class Summary:
     functionals: dict[str, OfFunctional]
 
     @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> "Summary":
+    def from_dict(cls, values: dict[str, Any]) -> "StoreSummary":
         functionals = {name: OfFunctional(**of_one) for name, of_one in values["functionals"].items()}
         return cls(**values | {"functionals": functionals})
 
 
-def summary_of(store: Store, cutoff: float = 5.0) -> Summary:
+def summary_of(store: Store, cutoff: float = 5.0) -> StoreSummary:
     """The summary kept beside the store if it is of this store and cutoff; else computed, and kept if the folder
     allows.
 
@@ -85,7 +85,7 @@ def summary_of(store: Store, cutoff: float = 5.0) -> Summary:
     kept = _summary_file(store.path)
     fingerprint = store.content_sha256
     try:
-        known = Summary.from_dict(json.loads(kept.read_text()))
+        known = StoreSummary.from_dict(json.loads(kept.read_text()))
         if (known.fingerprint, known.version, known.cutoff) == (fingerprint, SUMMARY_VERSION, cutoff):
             return known
     except (OSError, ValueError, KeyError, TypeError):  # none, or of another version of mlip
@@ -96,14 +96,14 @@ def summary_of(store: Store, cutoff: float = 5.0) -> Summary:
     return summary
 
 
-def compute_summary(store: Store, cutoff: float = 5.0) -> Summary:
+def compute_summary(store: Store, cutoff: float = 5.0) -> StoreSummary:
     """The summary of a store's frames, all splits together."""
     n_frames: Counter[str] = Counter()
     for material in store.materials():
         n_frames[material.functional] += len(material.frames)
     counts = _Counts()
     functionals = {name: _of_functional(store, name, n, counts) for name, n in sorted(n_frames.items())}
-    return Summary(
+    return StoreSummary(
         fingerprint=store.content_sha256,
         version=SUMMARY_VERSION,
         cutoff=cutoff,

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from mlip.potential import Evaluation
-from mlip.training.potentials.loss import label_counts, loss_terms, penalty_function
+from mlip.training.potentials.potential_loss import label_counts, loss_terms, penalty_function
 from mlip.training.recipe import LossRecipe
 from mlip.training.terms import structure_losses, totals, weighted_mean
 from mlip.units import EV_PER_A3_IN_GPA

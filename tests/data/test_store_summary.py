@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from ase.build import bulk
 
-from mlip.data import Frame, Store, StoreWriter, Trajectory, summary
-from mlip.data.summary import compute_summary, robust_reference_energies, summary_of
+from mlip.data import Frame, Store, StoreWriter, Trajectory, store_summary
+from mlip.data.store_summary import compute_summary, robust_reference_energies, summary_of
 
 E0 = {"Na": -1.5, "Cl": -2.5, "Cu": -3.7}
 
@@ -89,8 +89,8 @@ def test_one_pass_reads_every_frame_once(store, monkeypatch):
 
 def test_it_is_computed_once_and_again_for_another_store(store, monkeypatch):
     calls = Counter()
-    compute = summary.compute_summary
-    monkeypatch.setattr(summary, "compute_summary", lambda *a: calls.update(["n"]) or compute(*a))
+    compute = store_summary.compute_summary
+    monkeypatch.setattr(store_summary, "compute_summary", lambda *a: calls.update(["n"]) or compute(*a))
     first = summary_of(store)
     assert summary_of(store) == first
     assert calls["n"] == 1

@@ -25,7 +25,7 @@ from mlip.progress import count_bar
 from mlip.relaxation.cell import HYDROSTATIC, Along, CellChoice
 from mlip.relaxation.options import Options
 from mlip.relaxation.queue import relaxations
-from mlip.relaxation.reading import Source, read_sources
+from mlip.relaxation.reading import StructureSource, read_sources
 from mlip.relaxation.result import Reason, RelaxResult, rows_or_none
 from mlip.relaxation.results_file import ResultsFile
 from mlip.units import EV_PER_A3_IN_GPA
@@ -120,7 +120,7 @@ def _make_way(out: Path, formats: Sequence[Format], options: Options, force: boo
         raise MlipError(f"exists, without a {_RESULTS}", where=str(in_the_way[0]), fix="another --out, or --force")
 
 
-def _names(sources: Sequence[Source]) -> list[str]:
+def _names(sources: Sequence[StructureSource]) -> list[str]:
     """A file name for each structure: its file's, with the frame's number where there are several, and after the
     structure's number where two would be the same."""
     n_frames = Counter(source.file for source in sources)
@@ -147,7 +147,7 @@ def _cell_as_json(cell: CellChoice | Sequence[CellChoice]) -> Any:
     return cell if isinstance(cell, str | bool) else np.asarray(cell).astype(int).tolist()
 
 
-def _place(index: int, source: Source) -> dict[str, Any]:
+def _place(index: int, source: StructureSource) -> dict[str, Any]:
     return {"structure": index, "file": source.file, "frame": source.frame}
 
 
@@ -163,7 +163,7 @@ def _record(result: RelaxResult) -> dict[str, Any]:
     }
 
 
-def _unreadable(source: Source) -> dict[str, Any]:
+def _unreadable(source: StructureSource) -> dict[str, Any]:
     """The record of what is no structure: as of one without atoms."""
     nan, reason = float("nan"), Reason.ERROR.name.lower()
     return _record(RelaxResult(Atoms(), nan, False, reason, 0, nan, nan, source.message))
@@ -182,7 +182,7 @@ def _relaxed(atoms: Atoms, record: dict[str, Any]) -> Atoms:
     return atoms
 
 
-def _row(source: Source, record: dict[str, Any]) -> dict[str, Any]:
+def _row(source: StructureSource, record: dict[str, Any]) -> dict[str, Any]:
     """Row of the table for a structure."""
     atoms, energy, before = source.atoms, record["energy"], record["initial_energy"]
     stress = record["max_stress"]

@@ -18,7 +18,7 @@ from typer.testing import CliRunner
 
 from mlip.cli import label as label_command
 from mlip.data.alexandria_export import PathWriter
-from mlip.data.label import (
+from mlip.data.labeling import (
     VACUUM,
     LabeledPath,
     LabelSettings,

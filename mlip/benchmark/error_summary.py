@@ -34,7 +34,7 @@ class Cost:
 
 
 @dataclass(frozen=True)
-class Summary:
+class DimensionalitySummary:
     """The relaxations of one dimensionality. Intervals (95 %) are by the field that they belong to."""
 
     dimensionality: int
@@ -86,7 +86,7 @@ class Columns(NamedTuple):
         return columns
 
 
-def summarize(records: list[Record]) -> list[Summary]:
+def summarize(records: list[Record]) -> list[DimensionalitySummary]:
     """The rows of the volume and energy tables, 3D first."""
     summaries = []
     for dimensionality, chosen in by_dimensionality(records).items():
@@ -94,7 +94,7 @@ def summarize(records: list[Record]) -> list[Summary]:
         volumes = columns.volume, columns.dft_volume, columns.n_atoms
         energies = columns.energy, columns.dft_energy, columns.n_atoms
         summaries.append(
-            Summary(
+            DimensionalitySummary(
                 dimensionality,
                 volume_errors(*volumes),
                 intervals_95(volume_errors, *volumes),

@@ -13,10 +13,10 @@ from mlip.network import init_parameters
 from mlip.potential import Potential, PotentialMetadata, energies_forces_stress
 from mlip.runtime import ProductPrecision
 from mlip.training.log import RunLog
-from mlip.training.potentials.dataset import Dataset, factors_of_materials, open_dataset
-from mlip.training.potentials.loss import QUANTITIES, graph_of_node, label_counts, loss_terms
 from mlip.training.potentials.parity import draw_parity
-from mlip.training.potentials.report import report_predictions
+from mlip.training.potentials.potential_dataset import Dataset, factors_of_materials, open_dataset
+from mlip.training.potentials.potential_loss import QUANTITIES, graph_of_node, label_counts, loss_terms
+from mlip.training.potentials.potential_section import report_predictions
 from mlip.training.potentials.transfer import add_replay, take_over_energies
 from mlip.training.quantity import Quantity
 from mlip.training.report.predictions import PredictionReport

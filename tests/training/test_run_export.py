@@ -7,9 +7,9 @@ from safetensors.numpy import load_file
 import mlip
 from mlip.errors import MlipError
 from mlip.training import loop
-from mlip.training.export import export_run, model_path
 from mlip.training.log import read_metrics
 from mlip.training.loop import train
+from mlip.training.run_export import export_run, model_path
 
 
 @pytest.fixture

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import numpy as np
 
-from mlip.benchmark.comparison import PotentialResults
+from mlip.benchmark.error_summary import Record, energy_error, relative_volume_error
 from mlip.benchmark.histograms import error_charts
-from mlip.benchmark.summary import Record, energy_error, relative_volume_error
+from mlip.benchmark.results import PotentialResults
 from mlip.benchmark.tables import Table
 from mlip.report.page import write_page
 from mlip.report.structure_view import atom_legend, cell_lengths, structure_view, turning_together
@@ -21,7 +21,7 @@ _SHOWN = 12
 """Structures a potential and kind."""
 
 
-def write_report(potentials: Sequence[PotentialResults], tables: Sequence[Table], path: Path) -> None:
+def write_benchmark_page(potentials: Sequence[PotentialResults], tables: Sequence[Table], path: Path) -> None:
     """Write the report of these potentials to `path`."""
     sections = {
         "Protocol": _protocol_table(potentials).to_html(),

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from mlip.cli.data import app
 from mlip.data import Frame, Store, StoreWriter, Trajectory
 from mlip.data.build import build
-from mlip.data.export import export
+from mlip.data.store_export import export
 from mlip.errors import MlipError
 
 

@@ -23,7 +23,7 @@ never varies on its own in the data (Na and Cl, if all crystals are NaCl)."""
 
 
 @dataclass(frozen=True, slots=True)
-class Statistics:
+class LabelStatistics:
     """Statistics of the frames of a split. Labels that are missing count nowhere."""
 
     reference_energies: dict[str, float]
@@ -48,12 +48,12 @@ class Statistics:
         return json.dumps(asdict(self))
 
     @classmethod
-    def from_json(cls, text: str) -> "Statistics":
+    def from_json(cls, text: str) -> "LabelStatistics":
         values = json.loads(text)
         return cls(**values | {"absurd_frames": [tuple(frame) for frame in values.get("absurd_frames", ())]})
 
 
-def compute_statistics(store: Store, split: str | None = "train", functional: str | None = None) -> Statistics:
+def compute_statistics(store: Store, split: str | None = "train", functional: str | None = None) -> LabelStatistics:
     """Statistics of the frames of a split and of a functional (None: of all).
 
     Raises:
@@ -102,12 +102,12 @@ class StatisticsSums:
         self._per_atom.add(rows / sizes[:, None], energies / sizes)
         self._forces.add(force, size)
 
-    def statistics(self) -> Statistics:
+    def statistics(self) -> LabelStatistics:
         """Statistics of all that was added; frames are numbered as they came."""
         forces = self._forces.scale()
         present = np.flatnonzero(self._counts)
         reference = self._reference_energies(present)
-        return Statistics(
+        return LabelStatistics(
             reference_energies={chemical_symbols[z]: float(e) for z, e in zip(present, reference, strict=True)},
             n_frames=self.n_frames,
             n_atoms=int(self._counts.sum()),

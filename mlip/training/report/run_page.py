@@ -6,10 +6,10 @@ from pathlib import Path
 from mlip.report.page import write_page
 from mlip.training.report.predictions import PredictionReport
 from mlip.training.report.record_sections import hard_examples_section, health_section, learning_curves, summary_section
-from mlip.training.report.records import RunRecords, open_run
+from mlip.training.report.run_records import RunRecords, open_run
 
 
-def write_report(folder: Path, out: Path, *, store: Path | None = None, at_most: int = 2000) -> str:
+def write_run_page(folder: Path, out: Path, *, store: Path | None = None, at_most: int = 2000) -> str:
     """Write the report of the run in `folder` to `out`; of a run that has not ended, what there is of it.
 
     Args:

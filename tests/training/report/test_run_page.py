@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from mlip.errors import MlipError
-from mlip.training.report.write import write_report
+from mlip.training.report.run_page import write_run_page
 from tests.browser import OpenPage
 from tests.emt_world import TINY_RECIPE, emt_frames, write_store
 
@@ -94,14 +94,14 @@ def test_the_worst_material_comes_first(run, tmp_path):
     frames[9].forces[0, 0] += 50.0  # a wrong label
     folder = shutil.copytree(run, tmp_path / "run", ignore=shutil.ignore_patterns("checkpoints"))
     (folder / "store_fingerprint").unlink()
-    write_report(folder, folder / "r.html", store=write_store(tmp_path / "s.h5", frames, n_validation=3))
+    write_run_page(folder, folder / "r.html", store=write_store(tmp_path / "s.h5", frames, n_validation=3))
     text = (folder / "r.html").read_text()
     worst = text[text.index("Largest errors of forces") : text.index("Largest errors of stresses")]
     assert re.search(r"<b>(.*?)</b>", worst)[1] == "emt-9"
 
 
 def test_a_run_that_has_not_ended_has_a_report_of_what_there_is(unfinished):
-    assert write_report(unfinished, unfinished / "r.html") == ""
+    assert write_run_page(unfinished, unfinished / "r.html") == ""
     text = (unfinished / "r.html").read_text()
     assert "The run has not ended" in text
     assert "validation" in text
@@ -115,7 +115,7 @@ def test_steps_that_went_wrong_are_named(unfinished):
     lines = (unfinished / "metrics.jsonl").read_text().splitlines()
     skipped = {"kind": "skipped", "step": 5, "frames": [1], "materials": ["agm1"]}
     (unfinished / "metrics.jsonl").write_text("\n".join([json.dumps(skipped), *lines]))
-    write_report(unfinished, unfinished / "r.html")
+    write_run_page(unfinished, unfinished / "r.html")
     text = (unfinished / "r.html").read_text()
     assert "agm&lt;3&gt; (90%)" in text
     assert "Skipped steps (1 of 1)" in text
@@ -126,16 +126,16 @@ def test_the_end_of_stage_one_is_marked(unfinished):
     assert "stage one" not in (unfinished / "report.html").read_text()
     recipe = yaml.safe_load((unfinished / "recipe.yaml").read_text())
     (unfinished / "recipe.yaml").write_text(yaml.safe_dump(recipe | {"stage_two": {"after_epoch": 2}}))
-    write_report(unfinished, unfinished / "r.html")
+    write_run_page(unfinished, unfinished / "r.html")
     assert (unfinished / "r.html").read_text().count(">stage one</text>") == 2 * 4 + 3  # errors twice, health
 
 
 def test_a_store_that_is_another_one_or_not_there_is_an_error_that_says_the_way_out(run, tmp_path):
     other = write_store(tmp_path / "other.h5", emt_frames(12, seed=9), n_validation=3)
     with pytest.raises(MlipError, match="not the store of this run"):
-        write_report(run, tmp_path / "r.html", store=other)
+        write_run_page(run, tmp_path / "r.html", store=other)
     with pytest.raises(MlipError, match="--store PATH"):
-        write_report(run, tmp_path / "r.html", store=tmp_path / "nowhere.h5")
+        write_run_page(run, tmp_path / "r.html", store=tmp_path / "nowhere.h5")
     with pytest.raises(MlipError, match="holds no run"):
-        write_report(tmp_path, tmp_path / "r.html")
+        write_run_page(tmp_path, tmp_path / "r.html")
     assert not (tmp_path / "r.html").exists()

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from mlip.benchmark.comparison import differences, load_results
+from mlip.benchmark.benchmark_page import write_benchmark_page
 from mlip.benchmark.paper_tables import energy_table, pbesol_table, volume_table
-from mlip.benchmark.report import write_report
+from mlip.benchmark.results import differences, load_results
 from mlip.errors import MlipError
 from mlip.relaxation.results_file import ResultsFile
 from tests.browser import OpenPage
@@ -192,7 +192,7 @@ def test_a_table_too_wide_for_the_terminal_goes_on_below(tmp_path):
 def report(tmp_path) -> Path:
     records = [record("agm1"), record("agm2", **FAILED), record("agm3", volume=30.0, energy=-4.1)]
     results = load_results([write(tmp_path / "r.jsonl", records)])
-    write_report(results, [volume_table(results)], tmp_path / "report.html")
+    write_benchmark_page(results, [volume_table(results)], tmp_path / "report.html")
     return tmp_path / "report.html"
 
 

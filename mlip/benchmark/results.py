@@ -8,9 +8,9 @@ from operator import and_
 from pathlib import Path
 from typing import Any
 
-from mlip.benchmark.summary import (
+from mlip.benchmark.error_summary import (
+    DimensionalitySummary,
     DistributionSummary,
-    Summary,
     by_dimensionality,
     summarize,
     summarize_distribution,
@@ -50,7 +50,7 @@ class PotentialResults:
         )
 
     @cached_property
-    def summaries(self) -> list[Summary]:
+    def summaries(self) -> list[DimensionalitySummary]:
         """By dimensionality, for Tables 3 and 4."""
         return summarize(self.records)
 

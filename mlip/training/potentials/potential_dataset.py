@@ -17,7 +17,7 @@ from ase.data import atomic_numbers, chemical_symbols
 from jaxtyping import Float, Int
 
 from mlip.data import Store
-from mlip.data.statistics import Statistics, compute_statistics
+from mlip.data.label_statistics import LabelStatistics, compute_statistics
 from mlip.errors import MlipError
 from mlip.potential import Head, energies_by_z
 from mlip.training.recipe import EnergyScaleRecipe, LossRecipe, StatisticsRecipe, TermFactors
@@ -30,7 +30,7 @@ _NAMED_FRAMES = 5
 class Dataset:
     """The frames of a run; indices are those of its store."""
 
-    statistics: dict[str, Statistics]
+    statistics: dict[str, LabelStatistics]
     """Statistics of the training split for each head of the model; replayed frames are left out."""
     heads: dict[str, Head]
     """Energy scales of each head, as a potential has them."""
@@ -92,7 +92,7 @@ class Dataset:
         return "\n".join([*lines, *self.notes])
 
 
-def energy_scale(known: Statistics) -> float:
+def energy_scale(known: LabelStatistics) -> float:
     """eV a unit of the model's output."""
     for scale in (known.robust_force_rms, known.force_rms, known.energy_rms_per_atom):
         if np.isfinite(scale) and scale > 0:
@@ -158,7 +158,7 @@ def open_dataset(
     )
 
 
-def _notes(statistics: dict[str, Statistics], given: StatisticsRecipe, store: Store) -> Iterator[str]:
+def _notes(statistics: dict[str, LabelStatistics], given: StatisticsRecipe, store: Store) -> Iterator[str]:
     if given.is_given:
         yield "energy scale: as data.statistics gives it"
     for name, known in statistics.items():
@@ -167,7 +167,7 @@ def _notes(statistics: dict[str, Statistics], given: StatisticsRecipe, store: St
             yield f"warning: {of_head}{absurd_forces(known, store)}"
 
 
-def absurd_forces(known: Statistics, store: Store) -> str:
+def absurd_forces(known: LabelStatistics, store: Store) -> str:
     """Which frames of a training set are left out of its energy scale for their forces, and what to do about them."""
     told = [
         f"frame {frame} ({store.material(store.material_of(frame)).id}, {largest:,.0f} eV/Å)"
@@ -181,7 +181,7 @@ def absurd_forces(known: Statistics, store: Store) -> str:
     )
 
 
-def _reference_energies(known: Statistics, given: EnergyScaleRecipe, store: Store) -> dict[str, float]:
+def _reference_energies(known: LabelStatistics, given: EnergyScaleRecipe, store: Store) -> dict[str, float]:
     """Symbol -> eV, of the elements of the training frames."""
     if given.reference_energies is None:
         return known.reference_energies
@@ -209,11 +209,13 @@ def head_of_each_material(store: Store, heads: Sequence[str], functionals: Itera
     return np.array([places[material.functional] for material in store.materials()], np.int32)
 
 
-def _statistics(store: Store, functional_of: dict[str, str | None], remembered: Path | None) -> dict[str, Statistics]:
+def _statistics(
+    store: Store, functional_of: dict[str, str | None], remembered: Path | None
+) -> dict[str, LabelStatistics]:
     """Statistics of the training frames of each head; the file has a line for each."""
     if remembered is not None and remembered.exists():
         lines = remembered.read_text().splitlines()
-        return {head: Statistics.from_json(line) for head, line in zip(functional_of, lines, strict=True)}
+        return {head: LabelStatistics.from_json(line) for head, line in zip(functional_of, lines, strict=True)}
     found = {head: compute_statistics(store, "train", functional) for head, functional in functional_of.items()}
     if remembered is not None:
         remembered.write_text("\n".join(statistics.to_json() for statistics in found.values()))
