@@ -54,7 +54,7 @@ class PropertyMetadata(BaseModel):
 
 
 @Jitted
-def evaluate_property(
+def property_outputs(
     model: nn.Module, params: Any, batch: Any, products: ProductPrecision = "highest"
 ) -> Float[Array, "c 2"]:
     """The network's two outputs for each crystal, compiled once a model and shape for the whole process, which keeps
@@ -71,7 +71,7 @@ class PropertyModel(TrainedNetwork):
 
     noun = "model"
     metadata_class = PropertyMetadata
-    evaluation = evaluate_property
+    evaluation = property_outputs
 
     def _facts(self) -> dict[str, str]:
         return {"predicts": self.metadata.property}
@@ -126,7 +126,7 @@ class PropertyModel(TrainedNetwork):
         values = []
         for batch in prototype_batches(prototype, np.asarray(assignments, np.int32), batch_size):
             with precision_scope(dtype):
-                values.append(np.asarray(evaluate_property(self.model, params, batch))[:, 0])
+                values.append(np.asarray(property_outputs(self.model, params, batch))[:, 0])
         return self._in_units(np.concatenate(values)[: len(assignments)] if values else np.zeros(0))
 
     def _in_units(self, outputs: Float[np.ndarray, " k"]) -> Float[np.ndarray, " k"]:

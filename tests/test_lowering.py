@@ -13,7 +13,7 @@ from mlip.models.m3gnet import M3GNetConfig
 from mlip.models.mace import MACEConfig
 from mlip.network import init_parameters
 from mlip.potential import Potential, PotentialMetadata, evaluate_batch
-from mlip.property_model import evaluate_property
+from mlip.property_model import property_outputs
 from mlip.relaxation.batch import advance
 from mlip.relaxation.step_programs import Programs
 from mlip.training import parallel
@@ -86,5 +86,5 @@ def test_relaxation_with_and_without_symmetry(potential, lowered, monkeypatch):
 
 def test_properties(tiny_cgat, lowered):
     assert "dot_general" in lowered(
-        evaluate_property, tiny_cgat.model, tiny_cgat.params, tiny_cgat.config.inputs.example()
+        property_outputs, tiny_cgat.model, tiny_cgat.params, tiny_cgat.config.inputs.example()
     )

@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from mlip.graph.prototype import Prototype
-from mlip.property_model import PropertyModel, evaluate_property
+from mlip.property_model import PropertyModel, property_outputs
 from mlip.runtime import set_up_jax
 
 _BATCH_SLOTS = {"cpu": 4_000}
@@ -40,7 +40,7 @@ class Predictor:
         for start in range(0, len(numbers), size):
             chosen = numbers[start : start + size]
             filling = np.repeat(chosen[-1:], size - len(chosen), axis=0)
-            yield evaluate_property(self._model.model, self._params, prototype.batch(np.concatenate([chosen, filling])))
+            yield property_outputs(self._model.model, self._params, prototype.batch(np.concatenate([chosen, filling])))
 
     def _batch_size(self, prototype: Prototype) -> int:
         """A power of two, so that few shapes are compiled."""

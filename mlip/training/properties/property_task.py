@@ -10,7 +10,7 @@ from jraph import GraphsTuple
 from mlip.data import Store
 from mlip.data.element_vectors import read_element_vectors, vectors_by_number
 from mlip.network import init_parameters
-from mlip.property_model import PropertyMetadata, PropertyModel, evaluate_property
+from mlip.property_model import PropertyMetadata, PropertyModel, property_outputs
 from mlip.runtime import ProductPrecision, products_in
 from mlip.training.properties.property_dataset import PropertyDataset, PropertyLabels, open_property_dataset
 from mlip.training.properties.property_loss import ROBUST, property_counts, property_terms
@@ -63,7 +63,7 @@ class PropertyTask(Task):
         key: Array | None = None,
     ) -> Terms:
         if key is None:
-            outputs = evaluate_property(self.network, params, graph, products=products)
+            outputs = property_outputs(self.network, params, graph, products=products)
         else:
             with products_in(products):
                 outputs = self.network.apply({"params": params}, graph, deterministic=False, rngs={"dropout": key})
