@@ -16,12 +16,11 @@ from mlip import __version__
 from mlip.data.records import Frame
 from mlip.errors import MlipError
 from mlip.graph.prototype import Prototype, prototype_batches
+from mlip.hardware import hardware
 from mlip.model_file import read_model_file
 from mlip.network import TrainedNetwork
 from mlip.programs import Jitted
 from mlip.runtime import ProductPrecision, precision_scope, products_in, set_up_jax
-
-_BATCH_EDGES = 2**12
 
 
 class PropertyMetadata(BaseModel):
@@ -80,7 +79,7 @@ class PropertyModel(TrainedNetwork):
         return self.metadata.model_dump(include={"property", "mean", "std"})
 
     def _batch_edges(self) -> int:
-        return _BATCH_EDGES
+        return hardware().property_edges
 
     @property
     def elements(self) -> list[str]:

@@ -12,7 +12,7 @@ import numpy as np
 from protocol import Job, serve, versions
 
 from mlip.graph.prototype import Prototype
-from mlip.property_model import PropertyModel
+from mlip.property_model import PropertyModel, property_outputs
 from mlip.runtime import set_up_jax
 
 

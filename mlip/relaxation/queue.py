@@ -23,6 +23,7 @@ from ase.constraints import FixSymmetry
 from mlip.data.workers import n_cores
 from mlip.errors import MlipError
 from mlip.graph.batching import Shape, pad_batch
+from mlip.hardware import hardware
 from mlip.potential import Potential, open_potential
 from mlip.progress import count_bar
 from mlip.relaxation.batch import FIXED_AXES, FIXED_AXES_WITH_MAPS, STATE_AXES, Limits, stack, unstack
@@ -47,11 +48,6 @@ from mlip.relaxation.structures_to_relax import Refused, take_in
 from mlip.runtime import set_up_jax
 from mlip.units import EV_PER_A3_IN_GPA
 
-_SKIN = {"cpu": 0.15}
-"""By backend: neighbor lists reach this much farther than the potential, A. Evaluating the skin's edges costs a CPU
-more than making lists more often: with 0.4 A, 32 crystals took a half more of its time. With 0.1 A the first steps of
-a relaxation exhaust a list each."""
-_SKIN_OF_ACCELERATORS = 0.4
 _MAX_ITERATIONS = 16
 """Steps in one call of the device: calls that last equally long don't wait for one another."""
 _MOVING_FRACTION = 0.8
@@ -178,7 +174,7 @@ class _Queue:
             fmax=float(options.fmax),
             steps=int(options.steps),
             cutoff=float(potential.cutoff),
-            skin=_SKIN.get(jax.default_backend(), _SKIN_OF_ACCELERATORS),
+            skin=hardware().relaxation_skin,
             max_iterations=1 if options.trajectory else _MAX_ITERATIONS,
             min_moving=1,
             min_distance=float(options.min_distance or 0),

@@ -9,6 +9,7 @@ import math
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import lru_cache, partial
 from itertools import count
 from typing import Any, NamedTuple
@@ -18,29 +19,14 @@ from flax import linen as nn
 from jax.errors import JaxRuntimeError
 
 from mlip.graph.batching import Shape, fits
+from mlip.hardware import hardware
 from mlip.programs import registry
 from mlip.relaxation.batch import State, advance
 from mlip.relaxation.memory import Room, available_memory
 from mlip.runtime import precision_scope
 
-
-class _Scale(NamedTuple):
-    """Sizes that pay on a kind of device, in edges."""
-
-    largest: int
-    """Edges of the largest batch."""
-    smallest: int
-    """Edges of the smallest shape; a smaller one takes no less time."""
-    compilation: int
-    """Evaluated in the time of one."""
-
-
-_SCALES = {"cpu": _Scale(largest=2_048, smallest=256, compilation=300_000)}
-"""By backend. On a CPU larger batches fall out of its caches: M3GNet takes 10 us an edge and core with 512 edges, 12
-with 2,048 and 16 with 8,192; with fewer than 2,048 the host becomes busy."""
 _ROOM = Room()
 """The host's memory, for the batches of all threads: on a CPU one a core is evaluated at once."""
-_SCALE_OF_ACCELERATORS = _Scale(largest=262_144, smallest=16_384, compilation=100_000_000)
 
 
 class OutOfMemoryError(Exception):
@@ -64,7 +50,7 @@ class Programs:
 
     def __init__(self, model: nn.Module, dtype: str):
         self._model, self._dtype = model, dtype
-        self._scale = _SCALES.get(jax.default_backend(), _SCALE_OF_ACCELERATORS)
+        self._hardware = hardware()
         self._too_large = math.inf
         """Edges of a shape that did not fit into memory."""
         self._shapes: list[Shape] = []
@@ -75,18 +61,19 @@ class Programs:
     @property
     def budget(self) -> int:
         """Edges of the largest batch, unless a structure has more."""
-        return self._scale.largest
+        return self._hardware.largest_relaxation
 
     def stay_below(self, shape: Shape) -> None:
         """From now on batches are at most half as large as this one, which did not fit into memory."""
         self._too_large = min(self._too_large, shape.n_edge)
-        largest = max(min(self._scale.largest, shape.n_edge // 2), 1)
-        self._scale = self._scale._replace(largest=largest, smallest=min(self._scale.smallest, largest))
+        largest = max(min(self._hardware.largest_relaxation, shape.n_edge // 2), 1)
+        smallest = min(self._hardware.smallest_relaxation, largest)
+        self._hardware = replace(self._hardware, largest_relaxation=largest, smallest_relaxation=smallest)
         self._shapes = [other for other in self._shapes if other.n_edge < shape.n_edge]
 
     def room(self, n_edge: float = math.inf) -> Shape:
         """Size up to which a batch of about so many edges is filled: one that is compiled, if possible."""
-        largest, smallest, _ = self._scale
+        largest, smallest = self._hardware.largest_relaxation, self._hardware.smallest_relaxation
         size = 2 ** round(math.log2(min(max(n_edge, smallest), largest)))
         size = min((shape.n_edge for shape in self._shapes if size <= shape.n_edge <= largest), default=size)
         return Shape(size // 4, size, size // 8)
@@ -101,7 +88,7 @@ class Programs:
         """The shape for a batch of this size: the tight one, or for the time being a larger one that is there."""
         tight = self.tight(needed)
         rented = min((shape for shape in self._shapes if fits(needed, shape)), key=_cost, default=None)
-        if rented is not None and self._wasted[tight] < self._scale.compilation:
+        if rented is not None and self._wasted[tight] < self._hardware.relaxation_compilation:
             return rented
         if tight not in self._shapes:
             self._shapes.append(tight)
@@ -114,7 +101,9 @@ class Programs:
 
     def tight(self, needed: Shape) -> Shape:
         """The smallest shape for a batch of this size, compiled or not."""
-        return next(shape for shape in _family(max(self._scale.smallest, needed.n_edge)) if fits(needed, shape))
+        return next(
+            shape for shape in _family(max(self._hardware.smallest_relaxation, needed.n_edge)) if fits(needed, shape)
+        )
 
     def run(self, shape: Shape, *arguments: Any) -> Call:
         """`advance` with these arguments (without the model), numpy's arrays of this shape.
