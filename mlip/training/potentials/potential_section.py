@@ -17,6 +17,7 @@ from mlip.report.chart import Series, side_by_side
 from mlip.report.periodic_table import periodic_table
 from mlip.report.table import table
 from mlip.report.tabs import tabs
+from mlip.training.potentials.parity import PARITY
 from mlip.training.potentials.worst_materials import worst_materials
 from mlip.training.report.predictions import (
     HISTOGRAM_NOTE,
@@ -27,11 +28,6 @@ from mlip.training.report.predictions import (
     points,
 )
 
-_PARITY = {
-    "energy": ("Energy", "energy without E0, eV/atom"),
-    "forces": ("Forces", "force component, eV/Å"),
-    "stress": ("Stress", "stress component, GPa"),
-}
 _ERRORS = {
     "energy": ("energy error, meV/atom", 1000),
     "forces": ("error of a force component, meV/Å", 1000),
@@ -85,7 +81,7 @@ def error_table(splits: Sequence[SplitErrors]) -> str:
 def parity_charts(splits: Sequence[SplitErrors]) -> str:
     """Predictions against labels."""
     charts = []
-    for quantity, (caption, label) in _PARITY.items():
+    for quantity, (caption, label) in PARITY.items():
         series = [one for split in splits if len((one := _points(split, quantity)).x)]
         if series:
             charts.append(parity_chart(series, label, caption))
@@ -99,7 +95,7 @@ def histograms(splits: Sequence[SplitErrors]) -> str:
         errors = {split.name: factor * getattr(split.comparison, quantity).known().errors for split in splits}
         errors = {name: values for name, values in errors.items() if values.size}
         if errors:
-            charts.append(histogram(errors, label, _PARITY[quantity][0]))
+            charts.append(histogram(errors, label, PARITY[quantity][0]))
     return f"{side_by_side(charts)}<p class='note'>{HISTOGRAM_NOTE}</p>"
 
 

@@ -75,12 +75,12 @@ def _error_table(splits: Splits, name: str) -> str:
 
 def _parity(splits: Splits, name: str) -> str:
     series = [points(split, one.labels, one.predicted, one.ids) for split, one in splits.items()]
-    return f"{parity_chart(series, name, name)}<p class='note'>{PARITY_NOTE}</p>"
+    return f"{parity_chart(series, name, name).to_html()}<p class='note'>{PARITY_NOTE}</p>"
 
 
 def _distribution(splits: Splits, name: str) -> str:
     chart = histogram({split: one.errors for split, one in splits.items()}, f"error of {name}", name)
-    return f"{chart}<p class='note'>{HISTOGRAM_NOTE}</p>"
+    return f"{chart.to_html()}<p class='note'>{HISTOGRAM_NOTE}</p>"
 
 
 def _elements(splits: Splits, name: str) -> str:
