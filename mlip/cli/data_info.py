@@ -57,8 +57,8 @@ def info(
         metadata = {shard.path.name: shard.metadata for shard in opened.shards}
         summary = summary_of(opened, cutoff)
     if plot:
-        from mlip.data.figures import plot_elements
         from mlip.files.output_paths import make_folder
+        from mlip.report.store_figures import plot_elements
 
         make_folder(plot.parent)
         plot_elements(summary.frames_with_element, plot, f"{source.name}: {counts['frames']:,} frames")
@@ -151,8 +151,8 @@ def _study(
     with console(stderr=True).status("reading"):
         results = study_cutoffs(_paths(source, functional, skipped), cutoffs, per_atom=per_atom)
     if plot:
-        from mlip.data.figures import plot_cutoffs
         from mlip.files.output_paths import make_folder
+        from mlip.report.store_figures import plot_cutoffs
 
         make_folder(plot.parent)
         plot_cutoffs(results, plot, unit)

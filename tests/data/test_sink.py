@@ -104,7 +104,7 @@ def test_a_place_that_cannot_be_is_one_line_for_builds_and_exports(source, store
         build([source], tmp_path / f"{name}.h5", BuildSettings(functional="PBE"))
     with Store(store) as opened, pytest.raises(MlipError, match="cannot be written") as of_export:
         export(opened, tmp_path / f"{name}.extxyz")
-    from mlip.data.figures import plot_elements
+    from mlip.report.store_figures import plot_elements
 
     with pytest.raises(MlipError, match="cannot be written") as of_plot:
         plot_elements({"Cu": 3}, tmp_path / f"{name}.png", "")

@@ -4,19 +4,17 @@ import numpy as np
 import pytest
 from pymatgen.core import Element
 
-from mlip.data.figures import place_in_table, plot_cutoffs, plot_elements
 from mlip.data.subsample_study import CutoffResult
+from mlip.report.periodic_table import PLACES
+from mlip.report.store_figures import plot_cutoffs, plot_elements
 
 
 def test_every_element_stands_where_the_periodic_table_has_it():
-    places = {number: place_in_table(number) for number in range(1, 119)}
-    assert len(set(places.values())) == 118
-    for number, (row, column) in places.items():
-        element = Element.from_Z(number)
-        if element.is_lanthanoid or element.is_actinoid:
-            assert (row, column) == (8 if element.is_lanthanoid else 9, 3 + number - (57 if row == 8 else 89))
-        else:
-            assert (row, column) == (element.row, element.group)
+    assert len(set(PLACES.values())) == len(PLACES) == 118
+    for symbol, place in PLACES.items():
+        element = Element(symbol)
+        first = next((z for z in (57, 89) if z <= element.Z < z + 14), None)
+        assert place == ((element.row, element.group) if first is None else (element.row + 3, 3 + element.Z - first))
 
 
 @pytest.mark.parametrize("suffix", ["png", "svg"])

@@ -4,27 +4,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-from ase.data import chemical_symbols
 
 from mlip.data.subsample_study import CutoffResult
 from mlip.files.output_paths import writing_to
-
-_NOBLE = (0, 2, 10, 18, 36, 54, 86, 118)
-"""Atomic numbers at which periods end."""
-
-
-def place_in_table(number: int) -> tuple[int, int]:
-    """Row and column (from 1; 18 columns) of an element; lanthanides and actinides have rows of their own, 8 and 9."""
-    period = next(p for p, last in enumerate(_NOBLE) if number <= last)
-    first, last = _NOBLE[period - 1] + 1, _NOBLE[period]
-    from_left, from_right = number - first, last - number
-    if from_left < 2 and number != 2:
-        return period, from_left + 1
-    if from_right < 6 or period <= 3:
-        return period, 18 - from_right
-    if period >= 6 and number < last - 14:  # 57 to 71, 89 to 103
-        return period + 2, from_left + 1
-    return period, 18 - from_right
+from mlip.report.periodic_table import PLACES
 
 
 def plot_elements(frames: Mapping[str, int], path: Path, title: str) -> None:
@@ -43,16 +26,15 @@ def plot_elements(frames: Mapping[str, int], path: Path, title: str) -> None:
     axes = figure.subplots()
     norm = LogNorm(1, max(frames.values(), default=1) + 1)
     colors = colormaps["viridis_r"]
-    for number in range(1, len(chemical_symbols)):
-        row, column = place_in_table(number)
-        n = frames.get(chemical_symbols[number], 0)
+    for symbol, (row, column) in PLACES.items():
+        n = frames.get(symbol, 0)
         axes.add_patch(Rectangle((column, -row), 0.94, 0.94, color=colors(norm(n)) if n else "0.93"))
         is_dark = n and norm(n) > 0.5
         color = "white" if is_dark else "black" if n else "0.6"
-        axes.text(column + 0.47, -row + 0.6, chemical_symbols[number], ha="center", va="center", color=color)
+        axes.text(column + 0.47, -row + 0.6, symbol, ha="center", va="center", color=color)
         if n:
             axes.text(column + 0.47, -row + 0.22, _short(n), ha="center", va="center", color=color, fontsize=6)
-    axes.set(xlim=(0.8, 19.2), ylim=(-9.3, 0.2), aspect="equal", title=title)
+    axes.set(xlim=(0.8, 19.2), ylim=(-10.3, 0.2), aspect="equal", title=title)
     axes.axis("off")
     figure.colorbar(ScalarMappable(norm, colors), ax=axes, label="frames", shrink=0.7)
     with writing_to(path):
