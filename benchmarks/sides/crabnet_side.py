@@ -12,8 +12,8 @@ import numpy as np
 import optax
 from protocol import Job, serve, versions
 
+from mlip.convert.checkpoint_files import ReadOptions
 from mlip.convert.crabnet import read
-from mlip.convert.options import ReadOptions
 from mlip.graph.composition import CompositionBatch, Compositions, compositions_of_formulas, pad_compositions
 from mlip.models.crabnet import CrabNet, jittered
 from mlip.property_model import PropertyModel

@@ -28,9 +28,9 @@ from mlip.pretrained import resolve
 from mlip.progress import count_bar
 from mlip.relaxation import RelaxResult, Statistics, check_options, relaxations
 from mlip.relaxation.cell import Along
-from mlip.relaxation.cost import timed
 from mlip.relaxation.relax_on_cluster import relax_on_cluster
 from mlip.relaxation.results_file import ResultsFile
+from mlip.relaxation.statistics import timed
 
 SPLITS = ("train", "val", "test", "all")
 STARTS = ("last", "first")

@@ -4,7 +4,7 @@ import json
 import zipfile
 import zlib
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -13,6 +13,16 @@ from mlip.errors import MlipError
 
 DAMAGED = (zipfile.BadZipFile, zlib.error, OSError, EOFError, ValueError, NotImplementedError, RuntimeError)
 """Errors of zipfile and numpy on a file that was cut short or altered."""
+
+
+class ReadOptions(NamedTuple):
+    """As `mlip.convert.convert` takes them; each reader uses what concerns its format."""
+
+    functional: str | None = None
+    aggregate: str | None = None
+    trust_pickle: bool = False
+    element_vectors: str | Path | None = None
+    predicts: str | None = None
 
 
 def read_json(path: Path) -> Any:

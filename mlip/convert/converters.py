@@ -4,7 +4,7 @@
 from pathlib import Path
 
 from mlip.convert import cgat, crabnet, m3gnet, mace, mace_export, matgl, matgl_export
-from mlip.convert.options import ReadOptions
+from mlip.convert.checkpoint_files import ReadOptions
 from mlip.errors import MlipError
 from mlip.potential import Potential
 from mlip.property_model import PropertyModel

@@ -11,9 +11,8 @@ from typing import Any
 
 from ase.data import chemical_symbols
 
-from mlip.convert.checkpoint_files import read_json, read_json_object, read_npz
+from mlip.convert.checkpoint_files import ReadOptions, read_json, read_json_object, read_npz
 from mlip.convert.layers import Arrays, Layer, NamedArrays, checked_config, dense_layers, parameters_from_layers
-from mlip.convert.options import ReadOptions
 from mlip.convert.tensor_bundle import read_tensor_bundle
 from mlip.errors import MlipError
 from mlip.files.checksum import checksum_of

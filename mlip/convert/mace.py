@@ -10,10 +10,10 @@ import numpy as np
 from ase.data import chemical_symbols, covalent_radii
 from jaxtyping import Float
 
+from mlip.convert.checkpoint_files import ReadOptions
 from mlip.convert.layers import NamedArrays, checked_config
 from mlip.convert.mace_files import MaceModelFile, is_export, is_module, read_export, read_module
 from mlip.convert.mace_layout import parameters_from_state
-from mlip.convert.options import ReadOptions
 from mlip.errors import MlipError
 from mlip.models.mace import MACEConfig
 from mlip.network import check_parameters

@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 from ase.data import atomic_numbers
 
+from mlip.convert.checkpoint_files import ReadOptions
 from mlip.convert.layers import Arrays, Layer, NamedArrays, checked_config, parameters_from_layers
 from mlip.convert.matgl_files import DIMENSIONS, MatglModelFile, is_saved_model, read_saved_model
-from mlip.convert.options import ReadOptions
 from mlip.errors import MlipError
 from mlip.models.m3gnet import M3GNetConfig, matgl_config
 from mlip.potential import Potential, PotentialMetadata

@@ -19,7 +19,7 @@ from mlip.errors import MlipError
 from mlip.potential import Potential
 from mlip.relaxation import RelaxResult, Statistics, relaxations
 from mlip.relaxation.cell import CellChoice
-from mlip.relaxation.cost import timed
+from mlip.relaxation.statistics import timed
 from mlip.relaxation.structure import give_up
 
 if TYPE_CHECKING:

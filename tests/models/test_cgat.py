@@ -12,8 +12,7 @@ from ase.data import chemical_symbols
 from flax.traverse_util import flatten_dict
 
 from mlip.convert.cgat import parameters, read
-from mlip.convert.checkpoint_files import read_npz
-from mlip.convert.options import ReadOptions
+from mlip.convert.checkpoint_files import ReadOptions, read_npz
 from mlip.data.element_vectors import read_element_vectors
 from mlip.graph.batching import Shape, enlarge, graph_mask, pad_batch
 from mlip.graph.shells import composition, merged_graph

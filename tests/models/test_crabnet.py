@@ -10,9 +10,8 @@ import optax
 import pytest
 from flax.traverse_util import flatten_dict
 
-from mlip.convert.checkpoint_files import read_npz
+from mlip.convert.checkpoint_files import ReadOptions, read_npz
 from mlip.convert.crabnet import parameters, read
-from mlip.convert.options import ReadOptions
 from mlip.graph.composition import CompositionBatch, Compositions, compositions_of_formulas, pad_compositions
 from mlip.models.crabnet import (
     CrabNet,

@@ -5,12 +5,10 @@ import pytest
 
 from mlip.report.axis import Axis
 from mlip.report.chart import Chart, Series
-from mlip.report.facts import facts
 from mlip.report.page import write_page
 from mlip.report.periodic_table import periodic_table
+from mlip.report.pieces import facts, table, tabs
 from mlip.report.structure_view import structure_view, turning_together
-from mlip.report.table import table
-from mlip.report.tabs import tabs
 from tests.browser import OpenPage
 
 PIXELS = "Array.from(document.querySelectorAll('canvas'), (canvas) => canvas.toDataURL())"

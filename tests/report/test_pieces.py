@@ -11,8 +11,8 @@ from mlip.report.axis import Axis
 from mlip.report.chart import Chart, Series
 from mlip.report.page import json_block
 from mlip.report.periodic_table import periodic_table
+from mlip.report.pieces import table
 from mlip.report.structure_view import structure_view
-from mlip.report.table import table
 
 X, Y = Axis("x", 0, 10), Axis("y", 0, 1)
 

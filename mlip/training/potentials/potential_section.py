@@ -15,8 +15,7 @@ from mlip.evaluation.split_errors import SplitErrors, evaluate_split
 from mlip.potential import Potential
 from mlip.report.chart import Series, side_by_side
 from mlip.report.periodic_table import periodic_table
-from mlip.report.table import table
-from mlip.report.tabs import tabs
+from mlip.report.pieces import table, tabs
 from mlip.training.potentials.parity import PARITY
 from mlip.training.potentials.worst_materials import worst_materials
 from mlip.training.report.predictions import (

@@ -11,8 +11,7 @@ from mlip.data import Store
 from mlip.evaluation.property_errors import PropertyErrors, evaluate_property
 from mlip.property_model import PropertyModel
 from mlip.report.periodic_table import periodic_table
-from mlip.report.table import table
-from mlip.report.tabs import tabs
+from mlip.report.pieces import table, tabs
 from mlip.training.report.predictions import (
     HISTOGRAM_NOTE,
     PARITY_NOTE,

@@ -6,9 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from mlip.report.chart import side_by_side
-from mlip.report.facts import facts
-from mlip.report.table import table
-from mlip.report.tabs import tabs
+from mlip.report.pieces import facts, table, tabs
 from mlip.training.report.curves import Curves, curve_charts, curves_of
 from mlip.training.report.run_records import Record, RunRecords
 
