@@ -15,10 +15,10 @@ from mlip.units import EV_PER_A3_IN_GPA
 
 QUANTITIES = (
     Quantity("energy", "energy", "E", "meV/atom", ".1f", recorded=1000.0),
-    Quantity("forces", "force", "F", "meV/Å", ".1f", shown=1000.0),
+    Quantity("forces", "force", "F", "eV/Å", ".3f"),
     Quantity("stress", "stress", "S", "GPa", ".2f"),
 )
-"""Terms in eV/atom, eV/A and GPa; records in meV/atom, eV/A and GPa."""
+"""Terms in eV/atom, eV/A and GPa; records, tables and reports in meV/atom, eV/A and GPa."""
 
 _OF_NINE = (2 / 3, 2 / 3, 2 / 3, 4 / 3, 4 / 3, 4 / 3)
 """Factors of the components xx yy zz yz xz xy, so that the mean over six is that over the tensor's nine, as in the

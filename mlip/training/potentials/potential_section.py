@@ -29,7 +29,7 @@ from mlip.training.report.predictions import (
 
 _ERRORS = {
     "energy": ("energy error, meV/atom", 1000),
-    "forces": ("error of a force component, meV/Å", 1000),
+    "forces": ("error of a force component, eV/Å", 1),
     "stress": ("error of a stress component, GPa", 1),
 }
 
@@ -58,9 +58,9 @@ def error_table(splits: Sequence[SplitErrors]) -> str:
         "E MAE\nmeV/atom",
         "E RMSE\nmeV/atom",
         "E0 only\nmeV/atom",
-        "F MAE\nmeV/Å",
-        "F RMSE\nmeV/Å",
-        "F = 0\nmeV/Å",
+        "F MAE\neV/Å",
+        "F RMSE\neV/Å",
+        "F = 0\neV/Å",
         "S MAE\nGPa",
         "S RMSE\nGPa",
         "S = 0\nGPa",
@@ -106,7 +106,7 @@ def elements_section(splits: Sequence[SplitErrors]) -> str:
     rows = together.elements
     notes = {row.element: f"{row.n_atoms:,} atoms in {row.n_frames:,} frames" for row in rows}
     panels = {
-        "forces": ({row.element: 1000 * row.forces_mae for row in rows}, "meV/Å", ".0f"),
+        "forces": ({row.element: row.forces_mae for row in rows}, "eV/Å", ".3f"),
         "energies": ({row.element: row.energy_mae for row in rows}, "meV/atom", ".0f"),
         "energy offsets": ({row.element: row.energy_offset for row in rows}, "meV", "+.0f"),
         "frames": ({row.element: float(row.n_frames) for row in rows}, "frames", ",.0f"),
@@ -128,11 +128,12 @@ def _rows_of(errors: Errors) -> list[ErrorRow]:
 
 def _texts(row: ErrorRow) -> list[str]:
     energies = (row.energy_mae, row.energy_rmse, row.energy_mae_e0)
-    forces = (1000 * value for value in (row.forces_mae, row.forces_rmse, row.forces_mae_zero))
+    forces = (row.forces_mae, row.forces_rmse, row.forces_mae_zero)
     stresses = (row.stress_mae, row.stress_rmse, row.stress_mae_zero)
     return [
         f"{row.n_frames:,}",
-        *(_text(value, ".1f") for value in (*energies, *forces)),
+        *(_text(value, ".1f") for value in energies),
+        *(_text(value, ".3f") for value in forces),
         *(_text(value, ".2f") for value in stresses),
     ]
 
@@ -142,7 +143,7 @@ def _text(value: float, form: str) -> str:
 
 
 def _element_table(rows: Sequence[ElementRow]) -> str:
-    columns = ("", "frames", "atoms", "E MAE\nmeV/atom", "E offset\nmeV", "F MAE\nmeV/Å", "F = 0\nmeV/Å")
+    columns = ("", "frames", "atoms", "E MAE\nmeV/atom", "E offset\nmeV", "F MAE\neV/Å", "F = 0\neV/Å")
     cells = [
         (
             row.element,
@@ -150,8 +151,8 @@ def _element_table(rows: Sequence[ElementRow]) -> str:
             f"{row.n_atoms:,}",
             _text(row.energy_mae, ".1f"),
             _text(row.energy_offset, "+.1f"),
-            _text(1000 * row.forces_mae, ".1f"),
-            _text(1000 * row.forces_mae_zero, ".1f"),
+            _text(row.forces_mae, ".3f"),
+            _text(row.forces_mae_zero, ".3f"),
         )
         for row in rows
     ]

@@ -13,8 +13,8 @@ from mlip.training.log import read_metrics
 from mlip.training.quantity import Quantity
 from mlip.training.report.predictions import COLORS
 
-Curves = Mapping[str, tuple[str, float]]
-"""Key of the records -> label of the axis, and the factor to its unit."""
+Curves = Mapping[str, str]
+"""Key of the records -> label of the axis."""
 
 _POINTS = 300
 """Points of a curve: of more, neighbors are averaged."""
@@ -43,9 +43,9 @@ def curve_charts(
         guides: of the charts: steps by name.
     """
     charts = []
-    for key, (label, factor) in curves.items():
+    for key, label in curves.items():
         series = [
-            Series(name, *_averaged(records, key, factor), mark, COLORS[name])
+            Series(name, *_averaged(records, key), mark, COLORS[name])
             for name, records, mark in (("training", train, "line"), ("validation", validation, "marked line"))
             if any(record.get(key) is not None for record in records)
         ]
@@ -59,13 +59,13 @@ def curve_charts(
 
 def curves_of(quantities: Sequence[Quantity]) -> Curves:
     """Loss and errors."""
-    errors = {of.error_key: (f"{of.word} MAE" + (f", {of.unit}" if of.unit else ""), of.shown) for of in quantities}
-    return {"loss": ("loss", 1.0), **errors}
+    errors = {of.error_key: f"{of.word} MAE" + (f", {of.unit}" if of.unit else "") for of in quantities}
+    return {"loss": "loss", **errors}
 
 
-def _averaged(records: Sequence[Mapping[str, Any]], key: str, factor: float) -> tuple[np.ndarray, np.ndarray]:
+def _averaged(records: Sequence[Mapping[str, Any]], key: str) -> tuple[np.ndarray, np.ndarray]:
     """(steps, values); means of neighboring records where there are more than a curve shows."""
-    known = [(record["step"], factor * record[key]) for record in records if record.get(key) is not None]
+    known = [(record["step"], record[key]) for record in records if record.get(key) is not None]
     parts = np.array_split(np.array(known, dtype=np.float64), min(len(known), _POINTS))
     steps, values = np.array([part.mean(axis=0) for part in parts]).T
     return steps, values

@@ -14,9 +14,9 @@ _LISTED = 20  # steps of a table
 _NAMED = 5  # materials of a step
 
 _HEALTH: Curves = {
-    "learning_rate": ("learning rate", 1),
-    "structures_per_second": ("structures per second", 1),
-    "gradient_norm": ("norm of the gradient, before clipping", 1),
+    "learning_rate": "learning rate",
+    "structures_per_second": "structures per second",
+    "gradient_norm": "norm of the gradient, before clipping",
 }
 
 

@@ -82,10 +82,10 @@ def test_the_report_stands_alone_and_says_where_its_labels_are_from(run):
 def test_learning_curves_are_the_records_of_the_run(run):
     text = (run / "report.html").read_text()
     charts = [json.loads(data) for data in re.findall(r"<div class=\"tip\".*?json'>(.*?)</script>", text, re.DOTALL)]
-    (forces, _) = [chart for chart in charts if chart["y"]["label"] == "force MAE, meV/Å"]
+    (forces, _) = [chart for chart in charts if chart["y"]["label"] == "force MAE, eV/Å"]
     validation = next(series for series in forces["series"] if series["name"] == "validation")
     records = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-    expected = [1000 * record["forces_mae"] for record in records if record["kind"] == "validation"]
+    expected = [record["forces_mae"] for record in records if record["kind"] == "validation"]
     assert validation["y"] == pytest.approx(expected, rel=1e-3)  # written with four digits
 
 
