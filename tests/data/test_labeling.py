@@ -386,7 +386,7 @@ def test_mistakes_on_the_command_line_are_one_line_with_a_way_out(run_label, cal
 
 
 def test_a_run_without_a_usable_path_fails_with_the_reason(run_label):
-    result, _ = run_label("test_label:Broken")
+    result, _ = run_label("test_labeling:Broken")
     assert "no path is usable (cu-000000: RuntimeError: out of order)" in str(result.exception)
 
 
