@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from ase.build import bulk
 
-from mlip import cluster
+from mlip.cluster import client
 from mlip.benchmark.relaxation import BenchmarkRun, run_relaxation_benchmark
 from mlip.data import Frame, StoreWriter, Trajectory
 from mlip.errors import MlipError
@@ -154,7 +154,7 @@ def test_a_number_of_workers_that_makes_no_sense_is_refused(potential, store, tm
 
 def test_an_address_without_a_scheduler_is_one_line(potential, store, tmp_path, monkeypatch):
     pytest.importorskip("distributed")
-    monkeypatch.setattr(cluster, "_CONNECT_SECONDS", 1)
+    monkeypatch.setattr(client, "_CONNECT_SECONDS", 1)
     with pytest.raises(MlipError, match="no Dask scheduler") as error:
         run_relaxation_benchmark(potential, store, tmp_path, cluster="tcp://127.0.0.1:9", progress=False)
     assert "\n" not in str(error.value)
