@@ -26,11 +26,11 @@ from statistics import median
 import numpy as np
 from pymatgen.core import Lattice, Structure
 
-from mlip.data import alexandria
 from mlip.data.build import build
 from mlip.data.parts import chunks_of, rare_garbage_collection, refine_members
+from mlip.data.readers import alexandria
+from mlip.data.readers.streams import read_blocks
 from mlip.data.refine import BuildSettings
-from mlip.data.streams import read_blocks
 
 SETTINGS = BuildSettings(subsample=0.01, outliers="pbesol,path")
 RAPIDGZIP = "mb_of_json_per_s_of_cpu_of_rapidgzip_alone"

@@ -13,10 +13,10 @@ from pathlib import Path
 import numpy as np
 
 import mlip
-from mlip.benchmark.comparison import load_results
+from mlip.benchmark.error_summary import Columns
 from mlip.benchmark.intervals import wilson
 from mlip.benchmark.metrics import energy_errors
-from mlip.benchmark.summary import Columns
+from mlip.benchmark.results import load_results
 
 
 def main() -> None:

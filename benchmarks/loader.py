@@ -33,7 +33,7 @@ from mlip.graph.loader import TrainingLoader
 from mlip.graph.order import EpochOrder, Source
 from mlip.graph.radius_graph import RadiusGraph
 from mlip.graph.small_crystals import small_crystal_neighbors
-from mlip.graph.structures import STRUCTURE_COLUMNS, Structures
+from mlip.graph.stacked_structures import STRUCTURE_COLUMNS, Structures
 from mlip.graph.window import WINDOW
 
 CUTOFF = 5.0

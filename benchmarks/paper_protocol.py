@@ -20,9 +20,9 @@ import numpy as np
 from ase.io import write
 from paper_structures import CHAINS, structures
 
-from mlip.benchmark.comparison import PotentialResults, load_results
 from mlip.benchmark.paper_tables import energy_table, pbesol_table, volume_table
 from mlip.benchmark.relaxation import run_relaxation_benchmark
+from mlip.benchmark.results import PotentialResults, load_results
 from mlip.benchmark.tables import Table
 from mlip.data.build import build
 

@@ -35,7 +35,7 @@ from mlip.graph.radius_graph import crystal_graph
 from mlip.potential import Potential, energies_forces_stress
 from mlip.runtime import set_up_jax
 from mlip.training import parallel
-from mlip.training.potentials.loss import label_counts, loss_terms
+from mlip.training.potentials.potential_loss import label_counts, loss_terms
 from mlip.training.recipe import LossRecipe
 from mlip.training.terms import structure_losses
 

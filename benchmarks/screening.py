@@ -33,7 +33,7 @@ from side_by_side import machine
 
 from mlip.data import Frame, StoreWriter, Trajectory
 from mlip.screening.assignments import Assignments, distinct_orders
-from mlip.screening.recipe import ELEMENTS
+from mlip.screening.screening_recipe import ELEMENTS
 from mlip.training.loop import train
 from mlip.training.recipe_file import load_recipe
 

@@ -38,7 +38,7 @@ from mlip.training.loop import new_state
 from mlip.training.recipe import LossRecipe, Recipe
 from mlip.training.schedule import Plan
 from mlip.training.step import train_step_of
-from mlip.training.tasks import task_of
+from mlip.training.task_of_recipe import task_of
 
 MODELS: dict[str, BaseModel] = {
     "m3gnet-64": M3GNetConfig(units=64),

@@ -32,7 +32,7 @@ from mlip.data.build import BuildSettings, build
 from mlip.evaluation.evaluate import evaluate, store_frames
 from mlip.evaluation.relabel import relabel
 from mlip.training.loop import train
-from mlip.training.potentials.dataset import frames_of_elements
+from mlip.training.potentials.potential_dataset import frames_of_elements
 from mlip.training.recipe import (
     DataRecipe,
     InitRecipe,

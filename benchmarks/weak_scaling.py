@@ -37,7 +37,7 @@ from mlip.training.loop import new_state
 from mlip.training.recipe import Recipe
 from mlip.training.schedule import Plan
 from mlip.training.step import TrainState, train_step_of
-from mlip.training.tasks import task_of
+from mlip.training.task_of_recipe import task_of
 
 STRUCTURES = 8
 """Of a device's batch."""

@@ -6,7 +6,6 @@ otherwise give other energies without a word.
 
 import json
 import os
-import tempfile
 from collections.abc import Mapping
 from hashlib import blake2b
 from pathlib import Path
@@ -19,6 +18,7 @@ from safetensors.numpy import save
 
 from mlip import __version__
 from mlip.errors import MlipError
+from mlip.files.whole_file import whole_file
 from mlip.mistaken_paths import mistaken
 from mlip.pretrained import resolve
 
@@ -34,17 +34,8 @@ def write_model_file(path: str | os.PathLike, header: dict[str, Any], params: An
     text = json.dumps({"format_version": FORMAT_VERSION, **header})
     data = save(tensors, metadata={_HEADER_KEY: text, _CHECKSUM_KEY: checksum_of(text, tensors)})
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise
+    with whole_file(path) as partial:
+        partial.write_bytes(data)
     return path
 
 

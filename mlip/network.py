@@ -26,7 +26,7 @@ from mlip.data.records import Frame
 from mlip.data.structures import as_structures
 from mlip.errors import MlipError
 from mlip.graph.batching import Shape, pack, pad_batch
-from mlip.graph.structures import Structures
+from mlip.graph.stacked_structures import Structures
 from mlip.model_description import description, fingerprint, html_table
 from mlip.model_file import check_shapes, read_model_file, write_model_file
 from mlip.models import build_model, check_elements, parse_config, target_of

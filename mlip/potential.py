@@ -24,14 +24,12 @@ from mlip import __version__
 from mlip.data.records import Frame
 from mlip.errors import MlipError
 from mlip.functionals import join_functionals
+from mlip.hardware import hardware
 from mlip.models import heads_of, select_head
 from mlip.network import TrainedNetwork
 from mlip.programs import Jitted
 from mlip.runtime import ProductPrecision, products_in
 from mlip.units import VOIGT
-
-_BATCH_EDGES = {"cpu": 2**13}  # measured; powers of two, as shapes are
-_BATCH_EDGES_ELSEWHERE = 2**16
 
 
 class Evaluation(NamedTuple):
@@ -169,7 +167,7 @@ class Potential(TrainedNetwork):
         return {"own": self.metadata.model_dump(include=set(Head.model_fields) | {"heads"})}
 
     def _batch_edges(self) -> int:
-        return _BATCH_EDGES.get(jax.default_backend(), _BATCH_EDGES_ELSEWHERE)
+        return hardware().prediction_edges
 
     def _constants(self) -> tuple[float, float]:
         return self.metadata.scale, self.metadata.shift

@@ -32,15 +32,13 @@ import jraph
 import numpy as np
 
 from mlip.graph.batching import Shape, ShapeLadder, fits, shape_of
+from mlip.hardware import hardware
 
 MOST_PROGRAMS = 48
 """Programs that are kept."""
 _SHARE_OF_MAPS = 0.5
 """Share of the memory maps that the process may have: when more are taken, by whomever, programs are released."""
 
-_COMPILATION = {"cpu": 1.5e11}
-"""Floating-point operations done in the time of a compilation, by backend."""
-_COMPILATION_ELSEWHERE = 5e13
 _OPERATIONS_OF_AN_EDGE = 5e5
 """Those of M3GNet, for a backend that does not tell how many its programs need."""
 _SMALLEST = 64
@@ -89,7 +87,7 @@ class Shapes:
 
     def _compilation(self) -> float:
         """Cost of a compilation, in edges."""
-        return _COMPILATION.get(jax.default_backend(), _COMPILATION_ELSEWHERE) / self._operations_of_an_edge
+        return hardware().compilation_operations / self._operations_of_an_edge
 
     def add(self, shape: Shape, operations: float | None) -> None:
         """There is a program for this shape, which needs so many floating-point operations."""

@@ -16,12 +16,11 @@ from mlip import __version__
 from mlip.data.records import Frame
 from mlip.errors import MlipError
 from mlip.graph.prototype import Prototype, prototype_batches
+from mlip.hardware import hardware
 from mlip.model_file import read_model_file
 from mlip.network import TrainedNetwork
 from mlip.programs import Jitted
 from mlip.runtime import ProductPrecision, precision_scope, products_in, set_up_jax
-
-_BATCH_EDGES = 2**12
 
 
 class PropertyMetadata(BaseModel):
@@ -54,7 +53,9 @@ class PropertyMetadata(BaseModel):
 
 
 @Jitted
-def evaluate(model: nn.Module, params: Any, batch: Any, products: ProductPrecision = "highest") -> Float[Array, "c 2"]:
+def property_outputs(
+    model: nn.Module, params: Any, batch: Any, products: ProductPrecision = "highest"
+) -> Float[Array, "c 2"]:
     """The network's two outputs for each crystal, compiled once a model and shape for the whole process, which keeps
     some of these programs."""
     with products_in(products):
@@ -69,7 +70,7 @@ class PropertyModel(TrainedNetwork):
 
     noun = "model"
     metadata_class = PropertyMetadata
-    evaluation = evaluate
+    evaluation = property_outputs
 
     def _facts(self) -> dict[str, str]:
         return {"predicts": self.metadata.property}
@@ -78,7 +79,7 @@ class PropertyModel(TrainedNetwork):
         return self.metadata.model_dump(include={"property", "mean", "std"})
 
     def _batch_edges(self) -> int:
-        return _BATCH_EDGES
+        return hardware().property_edges
 
     @property
     def elements(self) -> list[str]:
@@ -124,7 +125,7 @@ class PropertyModel(TrainedNetwork):
         values = []
         for batch in prototype_batches(prototype, np.asarray(assignments, np.int32), batch_size):
             with precision_scope(dtype):
-                values.append(np.asarray(evaluate(self.model, params, batch))[:, 0])
+                values.append(np.asarray(property_outputs(self.model, params, batch))[:, 0])
         return self._in_units(np.concatenate(values)[: len(assignments)] if values else np.zeros(0))
 
     def _in_units(self, outputs: Float[np.ndarray, " k"]) -> Float[np.ndarray, " k"]:

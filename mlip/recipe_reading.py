@@ -15,7 +15,7 @@ from pydantic import BaseModel, ValidationError
 from yaml import YAMLError
 
 from mlip.errors import MlipError
-from mlip.packaged import packaged_files
+from mlip.files.known_folders import packaged_files
 
 Schema = TypeVar("Schema", bound=BaseModel)
 

@@ -18,8 +18,8 @@ import jax.monitoring
 import jaxlib
 import numpy as np
 
-from mlip.cache import cache_folder as folder_of_caches
 from mlip.errors import MlipError
+from mlip.files.known_folders import cache_folder as folder_of_caches
 
 ProductPrecision = Literal["highest", "tf32", "bf16"]
 """Precision of matrix products of float32 numbers: in full, or of factors rounded to TF32 (10 bits of mantissa) or

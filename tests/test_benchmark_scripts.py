@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from ase.calculators.singlepoint import SinglePointCalculator
 
-from mlip.data.export import as_atoms
+from mlip.data.store_export import as_atoms
 from mlip.models.m3gnet import M3GNetConfig
 from tests.emt_world import emt_frames
 

@@ -13,15 +13,15 @@ from mlip.models.m3gnet import M3GNetConfig
 from mlip.models.mace import MACEConfig
 from mlip.network import init_parameters
 from mlip.potential import Potential, PotentialMetadata, evaluate_batch
-from mlip.property_model import evaluate
+from mlip.property_model import property_outputs
 from mlip.relaxation.batch import advance
-from mlip.relaxation.programs import Programs
+from mlip.relaxation.step_programs import Programs
 from mlip.training import parallel
 from mlip.training.loop import new_state
 from mlip.training.recipe import Recipe
 from mlip.training.schedule import Plan
 from mlip.training.step import train_step_of, validation_step_of
-from mlip.training.tasks import task_of
+from mlip.training.task_of_recipe import task_of
 
 CONFIGS = {
     "m3gnet": M3GNetConfig(units=8, n_blocks=1),
@@ -85,4 +85,6 @@ def test_relaxation_with_and_without_symmetry(potential, lowered, monkeypatch):
 
 
 def test_properties(tiny_cgat, lowered):
-    assert "dot_general" in lowered(evaluate, tiny_cgat.model, tiny_cgat.params, tiny_cgat.config.inputs.example())
+    assert "dot_general" in lowered(
+        property_outputs, tiny_cgat.model, tiny_cgat.params, tiny_cgat.config.inputs.example()
+    )

@@ -11,7 +11,7 @@ sys.path.append(str(Path(__file__).parents[1] / "benchmarks"))
 from paper_protocol import PARTS, chains_table, store_of
 from paper_structures import CHAINS, SETS, VACUUM, structures
 
-from mlip.benchmark.comparison import PotentialResults
+from mlip.benchmark.results import PotentialResults
 from mlip.data import Store
 
 

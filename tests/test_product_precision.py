@@ -18,13 +18,13 @@ from mlip.models.m3gnet import M3GNetConfig
 from mlip.models.mace import MACEConfig
 from mlip.network import init_parameters
 from mlip.potential import energies_forces_stress
-from mlip.property_model import evaluate
+from mlip.property_model import property_outputs
 from mlip.training import parallel
 from mlip.training.loop import new_state
 from mlip.training.recipe import Recipe, TrainRecipe
 from mlip.training.schedule import Plan
 from mlip.training.step import train_step_of, validation_step_of
-from mlip.training.tasks import task_of
+from mlip.training.task_of_recipe import task_of
 
 FULL = "precision = [HIGHEST, HIGHEST]"
 LESS = {"tf32": "precision = [HIGH, HIGH]", "bf16": "lhs_precision_type = bf16, rhs_precision_type = bf16"}
@@ -81,10 +81,10 @@ def test_less_is_for_the_network_alone_and_not_for_positions_or_basis_functions(
 
 def test_products_of_a_property_model_are_made_in_full_by_default(tiny_cgat):
     arguments = tiny_cgat.params, tiny_cgat.config.inputs.example()
-    found = products(partial(evaluate, tiny_cgat.model), *arguments)
+    found = products(partial(property_outputs, tiny_cgat.model), *arguments)
     assert len(found) > 5
     assert all(FULL in product for product in found)
-    found = products(partial(evaluate, tiny_cgat.model, products="tf32"), *arguments)
+    found = products(partial(property_outputs, tiny_cgat.model, products="tf32"), *arguments)
     assert all(LESS["tf32"] in product for product in found)
 
 

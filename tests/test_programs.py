@@ -13,16 +13,17 @@ import pytest
 import mlip
 from mlip import programs
 from mlip.graph.batching import Shape
+from mlip.hardware import CPU
 from mlip.programs import Registry, Shapes
 from tests.relaxation.morse import morse_potential
 
-A_COMPILATION = int(programs._COMPILATION["cpu"] / programs._OPERATIONS_OF_AN_EDGE)
+A_COMPILATION = int(CPU.compilation_operations / programs._OPERATIONS_OF_AN_EDGE)
 """In edges, of a model whose programs told nothing."""
 
 
 @pytest.fixture
 def shapes(monkeypatch) -> Shapes:
-    monkeypatch.setattr(programs, "_COMPILATION_ELSEWHERE", programs._COMPILATION["cpu"])
+    monkeypatch.setattr(programs, "hardware", lambda: CPU)
     return Shapes()
 
 

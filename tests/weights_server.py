@@ -4,7 +4,7 @@ import hashlib
 from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
-from mlip.pretrained.entry import Entry
+from mlip.pretrained.entry import PretrainedEntry
 
 
 class WeightsServer(ThreadingHTTPServer):
@@ -53,7 +53,7 @@ def digest_of(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
-def entry_of(files: dict[str, bytes], **changes) -> Entry:
+def entry_of(files: dict[str, bytes], **changes) -> PretrainedEntry:
     """An entry of a potential called `tiny`, whose publisher nobody can reach."""
     weights = [
         {
@@ -77,4 +77,4 @@ def entry_of(files: dict[str, bytes], **changes) -> Entry:
         "source": {"homepage": "https://publisher.invalid", "files": weights},
         "converter": "m3gnet",
     }
-    return Entry.model_validate(values | changes)
+    return PretrainedEntry.model_validate(values | changes)

@@ -12,7 +12,7 @@ import numpy as np
 from protocol import Job, serve, versions
 
 from mlip.graph.prototype import Prototype
-from mlip.property_model import PropertyModel, evaluate
+from mlip.property_model import PropertyModel, property_outputs
 from mlip.runtime import set_up_jax
 
 
@@ -21,7 +21,7 @@ def forward(model: PropertyModel, structures: str) -> Job:
     crystals = ase.io.read(structures, ":")
     batch = Prototype.of(crystals[0]).batch(assignments(crystals))
     batch, params = jax.device_put(batch), model.cast("float32")
-    program = evaluate.lower(model.model, params, batch).compile()
+    program = property_outputs.lower(model.model, params, batch).compile()
     return Job(lambda: np.asarray(program(params, batch)), {"output": np.asarray(program(params, batch))})
 
 

@@ -12,14 +12,14 @@ import numpy as np
 import optax
 from protocol import Job, serve, versions
 
+from mlip.convert.checkpoint_files import ReadOptions
 from mlip.convert.crabnet import read
-from mlip.convert.options import ReadOptions
 from mlip.graph.composition import CompositionBatch, Compositions, compositions_of_formulas, pad_compositions
 from mlip.models.crabnet import CrabNet, jittered
 from mlip.property_model import PropertyModel
 from mlip.runtime import set_up_jax
 from mlip.training.lamb import lamb_with_lookahead
-from mlip.training.properties.loss import property_penalty
+from mlip.training.properties.property_loss import property_penalty
 
 
 def batch_of(path: str) -> tuple[CompositionBatch, np.ndarray]:

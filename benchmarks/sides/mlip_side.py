@@ -28,7 +28,7 @@ from mlip.training import parallel
 from mlip.training.recipe import DataRecipe, LossRecipe, Recipe, TrainRecipe
 from mlip.training.schedule import Plan
 from mlip.training.step import initial_state, train_step_of
-from mlip.training.tasks import task_of
+from mlip.training.task_of_recipe import task_of
 
 
 def calculator(potential: Potential, structures: str, skin: float | None = None) -> Job:

@@ -22,7 +22,7 @@ from jaxtyping import Bool, Float, Int
 
 from mlip.errors import MlipError
 from mlip.potential import Potential, evaluate_batch
-from mlip.relaxation.queue import progress_bar
+from mlip.progress import count_bar
 from mlip.runtime import precision_scope, set_up_jax
 
 SHORTEST = 0.2
@@ -180,7 +180,7 @@ def _evaluate(
     """Energies without reference energies, eV, and repulsive forces, eV/A; batch after batch of one shape."""
     energies, forces = np.zeros((2, len(numbers)))
     params = potential.cast(dtype)
-    with progress_bar(progress) as bar, precision_scope(dtype):
+    with count_bar(progress) as bar, precision_scope(dtype):
         for start in bar.track(range(0, len(numbers), _BATCH), description="batches of dimers"):
             members = np.minimum(np.arange(start, start + _BATCH), len(numbers) - 1)  # the last dimer fills up
             graph = _dimers(numbers[members], distances[members], np.dtype(dtype))

@@ -15,7 +15,6 @@ import numpy as np
 from ase import Atoms
 from jaxtyping import Float
 
-from mlip.benchmark.comparison import PotentialResults, load_results
 from mlip.benchmark.hull import Phases
 from mlip.benchmark.hull_energies import (
     Energies,
@@ -24,8 +23,9 @@ from mlip.benchmark.hull_energies import (
     check_same_level,
     note_on_corrections,
 )
-from mlip.benchmark.hull_references import composition_of, correction_of, level_of, read_references
+from mlip.benchmark.hull_references import atoms_of_composition, correction_of, level_of, read_references
 from mlip.benchmark.hull_table import HullPredictions
+from mlip.benchmark.results import PotentialResults, load_results
 from mlip.data import Frame, Store
 from mlip.data.store import Material
 from mlip.errors import MlipError
@@ -166,7 +166,7 @@ def _from_references(
         hulls = references.hulls if corrected else references.uncorrected_hulls
         values = energies.corrected if corrected else energies.uncorrected
     distances = np.full(len(frames), np.nan)
-    compositions = [composition_of(frames[k].numbers) for k in known]
+    compositions = [atoms_of_composition(frames[k].numbers) for k in known]
     distances[known] = hulls.distances(Phases.of(compositions, values))
     notes = [f"Hull: of {references.n_phases:,} reference phases, {kind}.", convention]
     return distances, [note for note in (*notes, *_sentences(levels, functionals)) if note]
@@ -276,7 +276,7 @@ def _by_property_model(
         allowed=allowed,
     )
     known = set(model.elements)
-    able = [k for k, frame in enumerate(judged.frames) if set(composition_of(frame.numbers)) <= known]
+    able = [k for k, frame in enumerate(judged.frames) if set(atoms_of_composition(frame.numbers)) <= known]
     predicted = np.full(len(judged.frames), np.nan)
     compiled, start = compilation_seconds(), time.perf_counter()
     predicted[able] = model.predict([_atoms(judged.frames[k]) for k in able])

@@ -19,8 +19,8 @@ from ase.data import chemical_symbols
 from mlip.benchmark.hull import Hulls, Phases
 from mlip.benchmark.hull_energies import Energies, check_levels
 from mlip.data import Store
-from mlip.data.json_stream import members
-from mlip.data.naming import functional_by_name
+from mlip.data.readers.json_stream import members
+from mlip.data.readers.naming import functional_by_name
 from mlip.data.schema import CORRECTION
 from mlip.data.shard import is_store
 from mlip.data.store import Material
@@ -103,7 +103,7 @@ def read_references(sources: Sequence[Path], *, allow_functional_mismatch: bool 
     return References(compositions, columns, are_formation_energies, where, note)
 
 
-def composition_of(numbers: np.ndarray) -> dict[str, float]:
+def atoms_of_composition(numbers: np.ndarray) -> dict[str, float]:
     """The composition of a list of atomic numbers: symbol -> how many."""
     distinct, counts = np.unique(numbers, return_counts=True)
     return {chemical_symbols[z]: float(n) for z, n in zip(distinct, counts, strict=True)}
@@ -136,7 +136,7 @@ def _of_store(path: Path) -> Iterator[Phase]:
             frame = store.relaxed_frame(material)
             if frame is not None and np.isfinite(frame.energy):
                 n = len(frame)
-                composition, correction = composition_of(frame.numbers), correction_of(material) / n
+                composition, correction = atoms_of_composition(frame.numbers), correction_of(material) / n
                 yield Phase(composition, frame.energy / n, correction, level_of(material))
 
 

@@ -7,10 +7,10 @@ rows keep the paper's sign, and the title says so.
 from collections.abc import Sequence
 
 from mlip.benchmark import published
-from mlip.benchmark.comparison import PotentialResults, differences, source_of_reference
+from mlip.benchmark.error_summary import Cost, DimensionalitySummary
 from mlip.benchmark.intervals import RESAMPLES, Interval
 from mlip.benchmark.metrics import ENERGY_OUTLIER, VOLUME_OUTLIER, EnergyDistribution, ErrorSummary
-from mlip.benchmark.summary import Cost, Summary
+from mlip.benchmark.results import PotentialResults, differences, source_of_reference
 from mlip.benchmark.tables import Cell, Estimate, Table
 
 _COST_COLUMNS = ("materials", "of", "steps", "s each", "not converged")
@@ -109,14 +109,14 @@ def pbesol_table(potentials: Sequence[PotentialResults]) -> Table:
     )
 
 
-def _volume_cells(summary: Summary) -> tuple[Cell, ...]:
+def _volume_cells(summary: DimensionalitySummary) -> tuple[Cell, ...]:
     return (
         *_estimates(summary.volume, summary.volume_intervals, _VOLUME),
         *_cost_cells(summary.volume, summary.cost),
     )
 
 
-def _energy_cells(summary: Summary) -> tuple[Cell, ...]:
+def _energy_cells(summary: DimensionalitySummary) -> tuple[Cell, ...]:
     return (
         *_estimates(summary.energy, summary.energy_intervals, _ENERGY),
         *_cost_cells(summary.energy, summary.cost),

@@ -6,7 +6,6 @@ for layers, along the chain for chains), compare with that structure's effective
 from the path's first frame.
 """
 
-import hashlib
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -18,19 +17,20 @@ from typing import Any
 import numpy as np
 from ase import Atoms
 
-from mlip.benchmark.comparison import PotentialResults
 from mlip.benchmark.reference import Reference
+from mlip.benchmark.results import PotentialResults
 from mlip.data import Store
 from mlip.errors import MlipError
+from mlip.files.checksum import checksum_of
 from mlip.functionals import check_functionals
 from mlip.potential import Potential, open_potential
 from mlip.pretrained import resolve
+from mlip.progress import count_bar
 from mlip.relaxation import RelaxResult, Statistics, check_options, relaxations
 from mlip.relaxation.cell import Along
-from mlip.relaxation.cluster import relax_on_cluster
-from mlip.relaxation.cost import timed
-from mlip.relaxation.queue import progress_bar
+from mlip.relaxation.relax_on_cluster import relax_on_cluster
 from mlip.relaxation.results_file import ResultsFile
+from mlip.relaxation.statistics import timed
 
 SPLITS = ("train", "val", "test", "all")
 STARTS = ("last", "first")
@@ -139,7 +139,7 @@ def run_relaxation_benchmark(
                 ended = relax_on_cluster(*_tasks(references), potential_path, settings, cluster, run.statistics)
             else:
                 ended = _relaxed(references, potential, settings, run.statistics)
-            with progress_bar(progress) as bar:
+            with count_bar(progress) as bar:
                 task = bar.add_task("relaxing", total=len(done) + len(references), completed=len(done))
                 for index, result, seconds in ended:
                     record = references[index].record(result, seconds)
@@ -183,7 +183,7 @@ def _protocol(potential_path, store: Store, split, start, settings: dict[str, An
         "benchmark": "relaxation",
         "potential": {
             "name": Path(potential_path).name,
-            "sha256": hashlib.sha256(Path(potential_path).read_bytes()).hexdigest(),
+            "sha256": checksum_of(Path(potential_path)),
         },
         "store": {
             "name": store.path.name,

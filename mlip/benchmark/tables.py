@@ -14,7 +14,7 @@ from rich.table import Table as RichTable
 from rich.text import Text
 
 from mlip.benchmark.intervals import Interval
-from mlip.report.table import table as html_table
+from mlip.report.pieces import table as html_table
 
 _TEXT_COLUMNS = ("", "potential", "not converged")
 

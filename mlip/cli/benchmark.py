@@ -2,15 +2,13 @@
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from mlip.cli.dimers import dimers
 from mlip.cli.hull import hull
-
-if TYPE_CHECKING:
-    from mlip.benchmark.tables import Table
+from mlip.cli.tables import show_table
 
 app = typer.Typer(no_args_is_help=True, help="Compare potentials with DFT on many materials.")
 
@@ -56,11 +54,11 @@ def relaxation(
     """
     from rich.console import Console
 
+    from mlip.benchmark.benchmark_page import write_benchmark_page
     from mlip.benchmark.histograms import plot_errors
     from mlip.benchmark.metrics import CONVENTIONS
     from mlip.benchmark.paper_tables import energy_table, volume_table
     from mlip.benchmark.relaxation import run_relaxation_benchmark
-    from mlip.benchmark.report import write_report
     from mlip.runtime import jax_facts
 
     run = run_relaxation_benchmark(
@@ -81,7 +79,7 @@ def relaxation(
     for table in tables:
         table.save(out)
     plot_errors([run.results], out)
-    write_report([run.results], tables, out / "report.html")
+    write_benchmark_page([run.results], tables, out / "report.html")
     rows = {f"{summary.dimensionality}D": summary.as_record() for summary in run.results.summaries}
     answer = {"tables": rows, "conventions": CONVENTIONS, "run": run.summary(), "jax": jax_facts()}
     (out / "summary.json").write_text(json.dumps(answer, indent=1) + "\n")
@@ -99,8 +97,8 @@ def relaxation(
 @app.command()
 def volume(results: Results, out: Out = None, with_paper: WithPaper = False, as_json: AsJson = False) -> None:
     """Table 3 of the paper: errors of relaxed volumes."""
-    from mlip.benchmark.comparison import load_results
     from mlip.benchmark.paper_tables import volume_table
+    from mlip.benchmark.results import load_results
 
     show_table(volume_table(load_results(results), with_paper), out, as_json)
 
@@ -108,8 +106,8 @@ def volume(results: Results, out: Out = None, with_paper: WithPaper = False, as_
 @app.command()
 def energy(results: Results, out: Out = None, with_paper: WithPaper = False, as_json: AsJson = False) -> None:
     """Table 4 of the paper: errors of relaxed energies."""
-    from mlip.benchmark.comparison import load_results
     from mlip.benchmark.paper_tables import energy_table
+    from mlip.benchmark.results import load_results
 
     show_table(energy_table(load_results(results), with_paper), out, as_json)
 
@@ -121,8 +119,8 @@ def pbesol(results: Results, out: Out = None, as_json: AsJson = False) -> None:
     Its protocol starts from the paths' first structures and keeps their symmetry: mlip benchmark relaxation
     --start first --symmetry --fmax 0.01 (for MACE 0.001).
     """
-    from mlip.benchmark.comparison import load_results
     from mlip.benchmark.paper_tables import pbesol_table
+    from mlip.benchmark.results import load_results
 
     show_table(pbesol_table(load_results(results)), out, as_json)
 
@@ -132,8 +130,8 @@ def histograms(
     results: Results, out: Annotated[Path, typer.Option(help="Folder for volume_errors.png and energy_errors.png.")]
 ) -> None:
     """Figure 7 of the paper: histograms of volume and energy errors."""
-    from mlip.benchmark.comparison import load_results
     from mlip.benchmark.histograms import plot_errors
+    from mlip.benchmark.results import load_results
 
     potentials = load_results(results)
     out.mkdir(parents=True, exist_ok=True)
@@ -148,30 +146,16 @@ def report(
     with_paper: WithPaper = False,
 ) -> None:
     """One HTML file: all tables, histograms, failed and worst structures before and after."""
-    from mlip.benchmark.comparison import load_results
+    from mlip.benchmark.benchmark_page import write_benchmark_page
     from mlip.benchmark.paper_tables import energy_table, pbesol_table, volume_table
-    from mlip.benchmark.report import write_report
+    from mlip.benchmark.results import load_results
 
     potentials = load_results(results)
     tables = volume_table(potentials, with_paper), energy_table(potentials, with_paper), pbesol_table(potentials)
     out.parent.mkdir(parents=True, exist_ok=True)
-    write_report(potentials, tables, out)
+    write_benchmark_page(potentials, tables, out)
     print(out)
 
 
 app.command()(dimers)
 app.command()(hull)
-
-
-def show_table(table: "Table", out: Path | None, as_json: bool) -> None:
-    """Print a table, and write it where asked to."""
-    from rich.console import Console
-
-    if out is not None:
-        out.mkdir(parents=True, exist_ok=True)
-        table.save(out)
-    if as_json:
-        print(json.dumps(table.as_records()))
-        return
-    console = Console()
-    console.print(table.to_rich(console.width))

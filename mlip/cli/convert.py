@@ -48,7 +48,7 @@ def convert(
     from mlip.convert import convert as read_checkpoint
     from mlip.convert import export
     from mlip.errors import MlipError
-    from mlip.output_paths import check_new
+    from mlip.files.output_paths import check_new
     from mlip.potential import Potential
 
     if to is not None:

@@ -71,11 +71,11 @@ def build(
     Exit status: 0, or 1 if the store was built but a file failed, or 2 if nothing was built.
     """
     from mlip.data.build import BuildSettings
-    from mlip.data.labels import parsed_keys
+    from mlip.data.readers.labels import parsed_keys
     from mlip.data.shard import is_store_file
     from mlip.data.split import empty_splits
     from mlip.data.workers import n_cores
-    from mlip.output_paths import check_new
+    from mlip.files.output_paths import check_new
 
     if is_store_file(out):
         check_new(out, force=force or _is_whole_store(out))
@@ -133,18 +133,15 @@ def _build_with_progress(
     cluster: str | None,
     hidden: bool,
 ) -> "BuildReport":
-    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
-
     from mlip.data.build import build as build_store
+    from mlip.progress import bytes_bar
 
     def keep_first(one: "Skipped") -> None:
         if len(skipped) < _SKIPPED_SHOWN:
             skipped.append(one)
 
-    out_of_the_way = console(stderr=True)
-    columns = (TextColumn("building"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=out_of_the_way, disable=hidden, transient=True) as bar:
-        task = bar.add_task("", total=None)
+    with bytes_bar(not hidden, speed=False) as bar:
+        task = bar.add_task("building", total=None)
         return build_store(
             sources,
             out,
@@ -153,7 +150,7 @@ def _build_with_progress(
             cluster=cluster,
             on_progress=lambda done, total: bar.update(task, completed=done, total=total),
             on_skipped=keep_first,
-            on_resumed=lambda done, n: out_of_the_way.print(f"going on: {done} of {n} parts were built before"),
+            on_resumed=lambda done, n: bar.console.print(f"going on: {done} of {n} parts were built before"),
         )
 
 

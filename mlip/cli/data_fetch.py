@@ -5,8 +5,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mlip.cli.tables import console
-
 if TYPE_CHECKING:
     from mlip.data.fetch import Fetched
     from mlip.data.manifest import Manifest
@@ -54,13 +52,10 @@ def _print_known() -> None:
 def _fetch_with_progress(
     manifest: "Manifest", out: Path, parallel: int, check: bool, only: str | None, hidden: bool
 ) -> "Fetched":
-    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
-
     from mlip.data.fetch import fetch as fetch_files
+    from mlip.progress import bytes_bar
 
-    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn())
-    columns += (TransferSpeedColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console(stderr=True), disable=hidden, transient=True) as bar:
+    with bytes_bar(not hidden) as bar:
         tasks = {}
 
         def on_file(file: str, done: int, total: int | None) -> None:

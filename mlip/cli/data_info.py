@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from mlip.data.records import Skipped, Trajectory
+    from mlip.data.store_summary import StoreSummary
     from mlip.data.subsample_study import CutoffResult
-    from mlip.data.summary import Summary
 
 _NAMED = 10
 """Skipped materials that are named."""
@@ -43,22 +43,22 @@ def info(
     Statistics are computed once, and kept beside the store with a fingerprint of it.
     """
     if plot is not None:
-        from mlip.output_paths import check_new
+        from mlip.files.output_paths import check_new
 
         check_new(plot, force=force)
     if subsample is not None:
         _study(source, _cutoffs(subsample), per_atom, functional, plot, as_json)
         return
     from mlip.data.store import Store
-    from mlip.data.summary import summary_of
+    from mlip.data.store_summary import summary_of
 
     with Store(source) as opened:
         counts = {"materials": opened.n_materials, "frames": opened.n_frames, "atoms": opened.n_atoms}
         metadata = {shard.path.name: shard.metadata for shard in opened.shards}
         summary = summary_of(opened, cutoff)
     if plot:
-        from mlip.data.figures import plot_elements
-        from mlip.output_paths import make_folder
+        from mlip.files.output_paths import make_folder
+        from mlip.report.store_figures import plot_elements
 
         make_folder(plot.parent)
         plot_elements(summary.frames_with_element, plot, f"{source.name}: {counts['frames']:,} frames")
@@ -95,7 +95,7 @@ def _empty_splits(metadata: dict[str, dict]) -> list[str]:
     return empty_splits(frames, fractions[0]) if frames and fractions[0] else []
 
 
-def _print_summary(summary: "Summary") -> None:
+def _print_summary(summary: "StoreSummary") -> None:
     screen = console()
     for name, known in summary.functionals.items():
         rows = [
@@ -151,8 +151,8 @@ def _study(
     with console(stderr=True).status("reading"):
         results = study_cutoffs(_paths(source, functional, skipped), cutoffs, per_atom=per_atom)
     if plot:
-        from mlip.data.figures import plot_cutoffs
-        from mlip.output_paths import make_folder
+        from mlip.files.output_paths import make_folder
+        from mlip.report.store_figures import plot_cutoffs
 
         make_folder(plot.parent)
         plot_cutoffs(results, plot, unit)
@@ -179,9 +179,9 @@ def _print_study(source: Path, results: "list[CutoffResult]", unit: str) -> None
 
 def _paths(source: Path, functional: str | None, skipped: "list[Skipped]") -> "Iterator[Trajectory]":
     """Relaxation paths of a store, or of whatever a store is built from."""
+    from mlip.data.readers.sources import read_past_faults, read_source, source_names
     from mlip.data.records import Entry, Skipped
     from mlip.data.shard import is_store
-    from mlip.data.sources import read_past_faults, read_source, source_names
     from mlip.data.store import Store
 
     if is_store(source):

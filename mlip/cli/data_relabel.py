@@ -23,7 +23,7 @@ def relabel(
     """
     from mlip.data.store import Store
     from mlip.evaluation.relabel import relabel as relabel_store
-    from mlip.output_paths import check_new
+    from mlip.files.output_paths import check_new
     from mlip.potential import open_potential
 
     check_new(out, force=force)

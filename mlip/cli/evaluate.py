@@ -34,7 +34,7 @@ def evaluate(
     property model beside the best constant."""
     from rich.console import Console
 
-    from mlip.data.labels import parsed_keys
+    from mlip.data.readers.labels import parsed_keys
     from mlip.evaluation.error_tables import error_tables
     from mlip.evaluation.evaluate import evaluate_path
     from mlip.potential import open_potential

@@ -15,8 +15,8 @@ def export(
     force: Annotated[bool, typer.Option("--force", help="Replace OUT if it exists.")] = False,
 ) -> None:
     """Export the best state so far of a training run, by the validation loss, as a potential or a property model."""
-    from mlip.output_paths import check_new
-    from mlip.training.export import export_run, model_path
+    from mlip.files.output_paths import check_new
+    from mlip.training.run_export import export_run, model_path
 
     out = out or model_path(run)
     check_new(out, force=force)

@@ -38,7 +38,7 @@ def hull(
     """Table 5 of the paper: errors of the distance to the hull, time, and which stable materials are found."""
     from mlip.benchmark.hull_benchmark import run_hull_benchmark
     from mlip.benchmark.hull_table import hull_table
-    from mlip.cli.benchmark import show_table
+    from mlip.cli.tables import show_table
 
     predictions, notes = run_hull_benchmark(
         store, models, split=split, references=references or (), allow_functional_mismatch=allow_functional_mismatch

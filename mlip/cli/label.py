@@ -14,7 +14,7 @@ from mlip.errors import MlipError
 if TYPE_CHECKING:
     from ase.calculators.calculator import BaseCalculator
 
-    from mlip.data.label import LabelSummary
+    from mlip.data.labeling import LabelSummary
 
 
 def label(
@@ -42,9 +42,9 @@ def label(
     """
     if not out.name.endswith((".json", ".json.bz2")):
         raise MlipError("not a .json or .json.bz2 file", where=f"--out {out}")
-    from mlip.data.label import LabelSettings, export_journal, read_structures
-    from mlip.data.label import label as label_structures
-    from mlip.output_paths import check_new
+    from mlip.data.labeling import LabelSettings, export_journal, read_structures
+    from mlip.data.labeling import label as label_structures
+    from mlip.files.output_paths import check_new
 
     journal = out.with_name(f"{out.name}.journal.jsonl")
     check_new(out, force=force or journal.exists())
@@ -108,18 +108,12 @@ def _call_factory(name: str) -> "BaseCalculator":
 @contextmanager
 def _progress(total: int, hidden: bool) -> Iterator[Callable[[str, str], None]]:
     """Gives the function to call as each material ends; the bar is on stderr."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+    from rich.progress import TextColumn
 
-    columns = (
-        TextColumn("labeling"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[last]}"),
-    )
-    with Progress(*columns, console=Console(stderr=True), disable=hidden) as bar:
-        task = bar.add_task("", total=total, last="")
+    from mlip.progress import count_bar
+
+    with count_bar(not hidden, TextColumn("{task.fields[last]}")) as bar:
+        task = bar.add_task("labeling", total=total, last="")
         yield lambda material_id, reason: bar.update(task, advance=1, last=f"{material_id}: {reason}")
 
 

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from mlip.pretrained import Entry
+    from mlip.pretrained import PretrainedEntry
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
@@ -62,7 +62,7 @@ def fetch(
         raise MlipError(f"{first.what}{others}", where=first.where, fix=first.fix)
 
 
-def facts(entry: "Entry") -> dict:
+def facts(entry: "PretrainedEntry") -> dict:
     """Facts about a potential, for JSON."""
     from mlip.pretrained import default_potential
     from mlip.pretrained.obtaining import converted_file
@@ -77,14 +77,14 @@ def facts(entry: "Entry") -> dict:
     }
 
 
-def state_of(entry: "Entry") -> str:
-    """As `Entry.state`; "in the cache" if it is there."""
+def state_of(entry: "PretrainedEntry") -> str:
+    """As `PretrainedEntry.state`; "in the cache" if it is there."""
     from mlip.pretrained.obtaining import converted_file
 
     return "in the cache" if entry.converter and converted_file(entry).is_file() else entry.state
 
 
-def _print_table(entries: "list[Entry]") -> None:
+def _print_table(entries: "list[PretrainedEntry]") -> None:
     from mlip.pretrained import default_potential
 
     header = ("", "family", "functional", "elements", "parameters", "MB", "license", "state")
@@ -117,7 +117,7 @@ def _print_table(entries: "list[Entry]") -> None:
 _NUMBERS = (3, 4, 5)
 
 
-def _print_one(entry: "Entry") -> None:
+def _print_one(entry: "PretrainedEntry") -> None:
     print(entry.title)
     rows = list(_rows(entry))
     width = max(len(key) for key, _ in rows)
@@ -129,7 +129,7 @@ def _print_one(entry: "Entry") -> None:
             print(f"  {'':{width}}  {line}")
 
 
-def _rows(entry: "Entry") -> "Iterator[tuple[str, str]]":
+def _rows(entry: "PretrainedEntry") -> "Iterator[tuple[str, str]]":
     from mlip.pretrained.obtaining import converted_file
 
     unknown = "not published"
@@ -160,7 +160,7 @@ def _rows(entry: "Entry") -> "Iterator[tuple[str, str]]":
         yield "cache", str(converted_file(entry))
 
 
-def _how(entry: "Entry") -> "Iterator[tuple[str, str]]":
+def _how(entry: "PretrainedEntry") -> "Iterator[tuple[str, str]]":
     from mlip.pretrained.obtaining import command_for
 
     if entry.state == "by hand":
@@ -184,18 +184,13 @@ def _errors(values: dict) -> str:
 
 
 def _obtain_with_progress(name: str, hidden: bool) -> "Path":
-    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
-
-    from mlip.cli.tables import console
     from mlip.pretrained import obtain
+    from mlip.progress import bytes_bar
 
-    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn())
-    columns += (TransferSpeedColumn(), TimeRemainingColumn())
-    err = console(stderr=True)
-    with Progress(*columns, console=err, disable=hidden, transient=True) as bar:
+    with bytes_bar(not hidden) as bar:
         task = bar.add_task(name, total=None)
         return obtain(
             name,
             on_bytes=lambda done, total: bar.update(task, completed=done, total=total),
-            tell=lambda line: err.print(f"mlip: {line}", highlight=False, markup=False, soft_wrap=True),
+            tell=lambda line: bar.console.print(f"mlip: {line}", highlight=False, markup=False, soft_wrap=True),
         )

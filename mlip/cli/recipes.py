@@ -7,7 +7,7 @@ def recipes(
     name: str = typer.Argument(None, help="Print this recipe, to read or to copy: mlip recipes mace-2d > mine.yaml."),
 ) -> None:
     """List the recipes, or print one."""
-    from mlip.packaged import packaged_files
+    from mlip.files.known_folders import packaged_files
     from mlip.recipe_reading import find_recipe
 
     if name is not None:

@@ -10,7 +10,7 @@ _FEW = 40
 """So many structures are all in the table; of more only those that failed."""
 
 
-class Format(StrEnum):
+class StructureFormat(StrEnum):
     """Formats of relaxed structures."""
 
     extxyz = "extxyz"
@@ -52,9 +52,9 @@ def relax(
     max_strain: Annotated[float, typer.Option(help="A larger logarithmic strain is an explosion.")] = 1.0,
     dtype: Annotated[str, typer.Option(help="float32 or float64.")] = "float32",
     formats: Annotated[
-        list[Format],
+        list[StructureFormat],
         typer.Option("--format", help="cif, vasp: also a file for each structure that has not failed. Repeatable."),
-    ] = [Format.extxyz],  # noqa: B006 (typer's)
+    ] = [StructureFormat.extxyz],  # noqa: B006 (typer's)
     trajectory: Annotated[
         bool, typer.Option("--trajectory", help="Write every step of each to trajectories/; takes longer.")
     ] = False,
@@ -71,7 +71,7 @@ def relax(
     or written, or ended by a guard (collapsed, exploded, isolated, non_finite) or an error; 2 when nothing was done.
     """
     from mlip.pretrained import split_potential
-    from mlip.relaxation.files import USABLE, parse_cell_choice, relax_files
+    from mlip.relaxation.relax_files import USABLE, parse_cell_choice, relax_files
 
     potential, files = split_potential(arguments)
     if not as_json:

@@ -15,14 +15,14 @@ def report(
     """Write a run's report: learning curves, parity, errors by element, worst materials; one file, no network."""
     from rich.console import Console
 
-    from mlip.output_paths import check_new, make_folder
-    from mlip.training.report.records import open_run
-    from mlip.training.report.write import write_report
+    from mlip.files.output_paths import check_new, make_folder
+    from mlip.training.report.run_page import write_run_page
+    from mlip.training.report.run_records import open_run
 
     open_run(run)
     check_new(out or run / "report.html", force=force or out is None)  # the run's own page is made again at will
     out = run / "report.html" if out is None else out
     make_folder(out.parent)
     with Console(stderr=True).status("evaluating what the run has learnt"):
-        evaluated = write_report(run, out, store=store, at_most=frames)
+        evaluated = write_run_page(run, out, store=store, at_most=frames)
     typer.echo(f"{out}: {evaluated or 'no errors: the run has not ended, or has no frames to compare with'}")

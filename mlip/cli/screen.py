@@ -33,8 +33,8 @@ def screen(
     """
     from mlip.recipe_reading import read_recipe
     from mlip.screening.plan import plan_round
-    from mlip.screening.recipe import ScreeningRecipe
     from mlip.screening.round import describe_plan, run_round
+    from mlip.screening.screening_recipe import ScreeningRecipe
 
     resolved = read_recipe(recipe, ScreeningRecipe, overrides or ())
     allowed = {"allow_functional_mismatch": allow_functional_mismatch}

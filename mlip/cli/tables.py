@@ -1,6 +1,12 @@
 """Tables on the terminal, as the commands on data print them."""
 
+import json
 from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from mlip.benchmark.tables import Table
 
 
 def console(stderr: bool = False):
@@ -28,6 +34,18 @@ def print_table(out, title: str, header: tuple[str, ...], rows: Sequence[tuple])
     for row in rows:
         table.add_row(*(Text(_cell(value)) for value in row))
     out.print(table)
+
+
+def show_table(table: "Table", out: Path | None, as_json: bool) -> None:
+    """Print a table, and write it where asked to."""
+    if out is not None:
+        out.mkdir(parents=True, exist_ok=True)
+        table.save(out)
+    if as_json:
+        print(json.dumps(table.as_records()))
+        return
+    out_console = console()
+    out_console.print(table.to_rich(out_console.width))
 
 
 def _cell(value: object) -> str:

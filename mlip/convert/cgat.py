@@ -14,9 +14,8 @@ import numpy as np
 from ase.data import atomic_numbers
 from flax.traverse_util import unflatten_dict
 
-from mlip.convert.files import check_archive, read_npz
+from mlip.convert.checkpoint_files import ReadOptions, check_archive, read_npz
 from mlip.convert.layers import Arrays, NamedArrays
-from mlip.convert.options import ReadOptions
 from mlip.convert.pytorch import import_torch
 from mlip.data.element_vectors import read_element_vectors, vectors_by_number
 from mlip.errors import MlipError

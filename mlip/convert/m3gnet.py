@@ -4,7 +4,6 @@ A checkpoint's tensors are named after the objects of the model, which say what 
 Keras' names, whose dense layers are numbered in the order of their creation.
 """
 
-import hashlib
 import json
 import re
 from pathlib import Path
@@ -12,11 +11,11 @@ from typing import Any
 
 from ase.data import chemical_symbols
 
-from mlip.convert.files import read_json, read_json_object, read_npz
+from mlip.convert.checkpoint_files import ReadOptions, read_json, read_json_object, read_npz
 from mlip.convert.layers import Arrays, Layer, NamedArrays, checked_config, dense_layers, parameters_from_layers
-from mlip.convert.options import ReadOptions
 from mlip.convert.tensor_bundle import read_tensor_bundle
 from mlip.errors import MlipError
+from mlip.files.checksum import checksum_of
 from mlip.models.m3gnet import M3GNetConfig
 from mlip.potential import Potential, PotentialMetadata
 
@@ -79,7 +78,7 @@ def _read_checkpoint(source: Path, functional: str | None) -> Potential:
         for key, tensor in tensors.items()
         if not key.startswith(_NOT_OF_THE_MODEL) and ".OPTIMIZER_SLOT" not in key
     }
-    digest = hashlib.sha256((folder / _DATA).read_bytes()).hexdigest()
+    digest = checksum_of(folder / _DATA)
     name, published = _PUBLISHED.get(digest, ("m3gnet TF checkpoint", "unknown"))
     provenance = {"converted_from": name, "sha256": digest}
     return _potential(values, arrays, functional or published, provenance, str(folder / _INDEX))

@@ -10,10 +10,10 @@ import numpy as np
 from ase.data import chemical_symbols, covalent_radii
 from jaxtyping import Float
 
+from mlip.convert.checkpoint_files import ReadOptions
 from mlip.convert.layers import NamedArrays, checked_config
-from mlip.convert.mace_files import SavedModel, is_export, is_module, read_export, read_module
+from mlip.convert.mace_files import MaceModelFile, is_export, is_module, read_export, read_module
 from mlip.convert.mace_layout import parameters_from_state
-from mlip.convert.options import ReadOptions
 from mlip.errors import MlipError
 from mlip.models.mace import MACEConfig
 from mlip.network import check_parameters
@@ -75,7 +75,7 @@ def read(source: Path, options: ReadOptions) -> Potential:
     return Potential(config, params, metadata)
 
 
-def _config(saved: SavedModel, numbers: np.ndarray) -> MACEConfig:
+def _config(saved: MaceModelFile, numbers: np.ndarray) -> MACEConfig:
     values, where = _with_known_options(saved), saved.where
     first = BLOCKS[values["first"]]
     channels, max_l = _hidden(values["hidden"], where)
@@ -102,7 +102,7 @@ def _config(saved: SavedModel, numbers: np.ndarray) -> MACEConfig:
     )
 
 
-def _with_known_options(saved: SavedModel) -> dict:
+def _with_known_options(saved: MaceModelFile) -> dict:
     """
     Raises:
         MlipError: naming the option that is missing, or has a value that is not implemented.

@@ -4,8 +4,6 @@ mace-torch builds the module from its constructor's arguments; its tensors are t
 its constants is compared. The module has the precision of the parameters, E0, scale and shift included.
 """
 
-import os
-import tempfile
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -19,11 +17,10 @@ from mlip.convert.mace import BLOCKS, constants
 from mlip.convert.mace_layout import coupling_tensor, coupling_weights, state_from_parameters, weights_of_couplings
 from mlip.convert.pytorch import import_mace_torch
 from mlip.errors import MlipError
+from mlip.files.whole_file import whole_file
 from mlip.models.mace import MACEConfig
 from mlip.models.symmetric_contraction import coupling_polynomials, polynomials_of_tensor
 from mlip.potential import Head, Potential
-
-_READABLE = 0o644
 
 
 def write(potential: Potential, out: Path) -> Path:
@@ -39,15 +36,8 @@ def write(potential: Potential, out: Path) -> Path:
     torch = import_mace_torch("mace-torch's format is written")
     module = _module(torch, potential)
     out.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=out.parent, prefix=f".{out.name}.")
-    os.close(handle)
-    try:
-        torch.save(module, temporary)
-        os.chmod(temporary, _READABLE)
-        os.replace(temporary, out)
-    except BaseException:
-        os.unlink(temporary)
-        raise
+    with whole_file(out) as partial:
+        torch.save(module, partial)
     return out
 
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from mlip.convert.files import DAMAGED, check_archive, read_json_object, read_npz
+from mlip.convert.checkpoint_files import DAMAGED, check_archive, read_json_object, read_npz
 from mlip.convert.layers import Arrays
 from mlip.convert.pytorch import import_mace_torch
 from mlip.errors import MlipError
@@ -40,7 +40,7 @@ _DEFAULTS = {  # what a module does, and older ones that lack the attribute do t
 
 
 @dataclass(frozen=True)
-class SavedModel:
+class MaceModelFile:
     """Content of a model's file in either layout."""
 
     where: str
@@ -72,21 +72,21 @@ def is_module(source: Path) -> bool:
         return False
 
 
-def read_export(source: Path) -> SavedModel:
+def read_export(source: Path) -> MaceModelFile:
     """
     Raises:
         MlipError: a file is missing or damaged.
     """
     values = read_json_object(_config_file(source))
     origin = f"mace-torch {values.get('mace_torch')} {source.name.removesuffix(_WEIGHTS)}"
-    return SavedModel(str(source), origin, values, _without_constants(read_npz(source)))
+    return MaceModelFile(str(source), origin, values, _without_constants(read_npz(source)))
 
 
 def _config_file(source: Path) -> Path:
     return source.with_name(source.name.removesuffix(_WEIGHTS) + _CONFIG)
 
 
-def read_module(source: Path, trust_pickle: bool) -> SavedModel:
+def read_module(source: Path, trust_pickle: bool) -> MaceModelFile:
     """
     Raises:
         MlipError: `trust_pickle` is false, PyTorch or mace-torch is missing, a damaged file, or a module that
@@ -109,7 +109,7 @@ def read_module(source: Path, trust_pickle: bool) -> SavedModel:
         raise MlipError(f"cannot be loaded by this mace-torch: {reason}", where=where) from None
     _told("its kind", lambda: _check_parts(module, where), where)
     arrays = {name: tensor.detach().numpy() for name, tensor in module.state_dict().items()}
-    return SavedModel(where, f"mace-torch {source.name}", _values(module, where), _without_constants(arrays))
+    return MaceModelFile(where, f"mace-torch {source.name}", _values(module, where), _without_constants(arrays))
 
 
 def _check_parts(module: Any, where: str) -> None:

@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 from ase.data import atomic_numbers
 
+from mlip.convert.checkpoint_files import ReadOptions
 from mlip.convert.layers import Arrays, Layer, NamedArrays, checked_config, parameters_from_layers
-from mlip.convert.matgl_files import DIMENSIONS, SavedModel, is_saved_model, read_saved_model
-from mlip.convert.options import ReadOptions
+from mlip.convert.matgl_files import DIMENSIONS, MatglModelFile, is_saved_model, read_saved_model
 from mlip.errors import MlipError
 from mlip.models.m3gnet import M3GNetConfig, matgl_config
 from mlip.potential import Potential, PotentialMetadata
@@ -82,7 +82,7 @@ def layer_name(layer: Layer) -> str:
     return _NAMES[layer.stage].format(block=layer.block, branch=branch, linear=2 * layer.depth)
 
 
-def _parameters(saved: SavedModel, config: M3GNetConfig, left: NamedArrays) -> dict:
+def _parameters(saved: MatglModelFile, config: M3GNetConfig, left: NamedArrays) -> dict:
     for name in _DERIVED:
         left.discard(name)
 
@@ -99,7 +99,7 @@ def _parameters(saved: SavedModel, config: M3GNetConfig, left: NamedArrays) -> d
     return parameters_from_layers(config, embedding, arrays_of, saved.where)
 
 
-def _energies(saved: SavedModel, left: NamedArrays) -> tuple[float, dict[str, float]]:
+def _energies(saved: MatglModelFile, left: NamedArrays) -> tuple[float, dict[str, float]]:
     """Scale and reference energies, eV. model.json has them too, but printed."""
     mean, std = (_number(left, name, saved.where) for name in ("data_mean", "data_std"))
     if mean != 0:
@@ -119,7 +119,7 @@ def _number(left: NamedArrays, name: str, where: str) -> float:
     return float(value.item())
 
 
-def _config(saved: SavedModel, aggregate: str) -> M3GNetConfig:
+def _config(saved: MatglModelFile, aggregate: str) -> M3GNetConfig:
     values = saved.arguments
     network = matgl_config(smooth=bool(values["use_smooth"]), aggregate=aggregate).model_dump()
     dimensions = {ours: values[theirs] for ours, theirs in DIMENSIONS.items()}

@@ -5,9 +5,6 @@ version checks and human eyes. All three go into a folder that appears under its
 """
 
 import json
-import os
-import shutil
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +17,7 @@ from mlip.convert.matgl import EMBEDDING, layer_name
 from mlip.convert.matgl_files import MODEL_VERSION, POTENTIAL_VERSION
 from mlip.convert.pytorch import import_torch
 from mlip.errors import MlipError
+from mlip.files.whole_file import whole_file
 from mlip.models.m3gnet import M3GNetConfig, matgl_config
 from mlip.potential import Potential
 
@@ -31,7 +29,6 @@ _WHY = {
     "atom_weight_swish": "its atom weights have no swish",
     "aggregate": "matgl >= 3 adds atom messages at the center and would give other energies without a warning",
 }
-_ACCESSIBLE = 0o755
 
 
 def write(potential: Potential, folder: Path) -> Path:
@@ -46,16 +43,11 @@ def write(potential: Potential, folder: Path) -> Path:
     arguments = _arguments(potential)
     state = {name: torch.tensor(array) for name, array in _state(potential).items()}
     folder.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
-    try:
-        torch.save(arguments, temporary / "model.pt")
-        torch.save(state, temporary / "state.pt")
-        (temporary / "model.json").write_text(json.dumps(_description(potential, arguments), indent=1))
-        temporary.chmod(_ACCESSIBLE)
-        os.replace(temporary, folder)
-    except BaseException:
-        shutil.rmtree(temporary)
-        raise
+    with whole_file(folder) as partial:
+        partial.mkdir()
+        torch.save(arguments, partial / "model.pt")
+        torch.save(state, partial / "state.pt")
+        (partial / "model.json").write_text(json.dumps(_description(potential, arguments), indent=1))
     return folder
 
 

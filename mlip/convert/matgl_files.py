@@ -10,7 +10,7 @@ from typing import Any
 
 from ase.data import chemical_symbols
 
-from mlip.convert.files import check_archive, read_json_object, read_npz
+from mlip.convert.checkpoint_files import check_archive, read_json_object, read_npz
 from mlip.convert.layers import Arrays
 from mlip.convert.pytorch import import_torch
 from mlip.errors import MlipError
@@ -46,7 +46,7 @@ _FUNCTIONALS = {"PBE": "PBE", "PBEsol": "PBEsol", "r2SCAN": "r2SCAN", "MP": "PBE
 
 
 @dataclass(frozen=True)
-class SavedModel:
+class MatglModelFile:
     """Content of a model's folder in either layout."""
 
     name: str
@@ -70,7 +70,7 @@ def is_saved_model(source: Path) -> bool:
     return _is_model_folder(source) or source.name.endswith(_WEIGHTS)
 
 
-def read_saved_model(source: Path) -> SavedModel:
+def read_saved_model(source: Path) -> MatglModelFile:
     """
     Raises:
         MlipError: files that are missing, damaged or unsafe, or a variant of M3GNet that is not implemented.
@@ -84,7 +84,7 @@ def _is_model_folder(source: Path) -> bool:
     return source.name in (_JSON, _STATE)
 
 
-def _read_model_folder(source: Path) -> SavedModel:
+def _read_model_folder(source: Path) -> MatglModelFile:
     folder = source if source.is_dir() else source.parent
     json_file, state_file = folder / _JSON, folder / _STATE
     potential = read_json_object(json_file)
@@ -95,7 +95,7 @@ def _read_model_folder(source: Path) -> SavedModel:
     metadata = potential.get("metadata")
     aggregate, evidence = _release(potential, around)
     name = folder.resolve().name
-    return SavedModel(
+    return MatglModelFile(
         name=name,
         where=str(folder),
         arguments=arguments,
@@ -149,7 +149,7 @@ def _read_state(path: Path) -> Arrays:
     return {str(name).replace(of_compiled, "model."): tensor.detach().numpy() for name, tensor in state.items()}
 
 
-def _read_export(source: Path) -> SavedModel:
+def _read_export(source: Path) -> MatglModelFile:
     config_file = source.with_name(source.name.removesuffix(_WEIGHTS) + _CONFIG)
     config = read_json_object(config_file)
     arguments, origin = config.get("init_args"), str(config.get("source"))
@@ -158,7 +158,7 @@ def _read_export(source: Path) -> SavedModel:
     _check_network(arguments, str(config_file))
     is_of_git = "pretrained_models/" in origin
     name = origin.rsplit("/", 1)[-1]
-    return SavedModel(
+    return MatglModelFile(
         name=name,
         where=str(source),
         arguments=arguments,

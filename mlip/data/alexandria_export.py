@@ -10,7 +10,6 @@ are pymatgen's Structure dicts with fractional coordinates only; numbers carry t
 import bz2
 import json
 import math
-import os
 from collections.abc import Sequence
 from itertools import groupby
 from pathlib import Path
@@ -19,6 +18,7 @@ import numpy as np
 from ase.data import chemical_symbols
 
 from mlip.data.records import Frame, Trajectory
+from mlip.files.whole_file import whole_file
 from mlip.units import stress_to_vasp
 
 LATTICE_DECIMALS = 5  # A
@@ -37,13 +37,13 @@ class PathWriter:
 
     def __init__(self, path: str | Path):
         self.path = Path(path)
-        self._temporary = self.path.with_name(f".{self.path.name}.{os.getpid()}.tmp")
+        self._whole = whole_file(self.path)
         self._ids: set[str] = set()
 
     def __enter__(self) -> "PathWriter":
         self.path.parent.mkdir(parents=True, exist_ok=True)
         opener = bz2.open if self.path.suffix == ".bz2" else open
-        self._stream = opener(self._temporary, "wt", encoding="utf-8")
+        self._stream = opener(self._whole.__enter__(), "wt", encoding="utf-8")
         self._stream.write("{")
         return self
 
@@ -51,10 +51,7 @@ class PathWriter:
         if exception_type is None:
             self._stream.write("}")
         self._stream.close()
-        if exception_type is None:
-            os.replace(self._temporary, self.path)
-        else:
-            self._temporary.unlink()
+        self._whole.__exit__(exception_type, exception, traceback)
 
     def __len__(self) -> int:
         return len(self._ids)

@@ -22,8 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from mlip.code_version import CODE_VERSION
-from mlip.data.naming import CONTRADICTION
-from mlip.data.optimade import fetch_pages, is_query, query_of
+from mlip.data.build_report import BuildReport
 from mlip.data.parts import (
     PART_BYTES,
     BuiltPart,
@@ -35,19 +34,21 @@ from mlip.data.parts import (
     plan_parts,
     read_part,
 )
+from mlip.data.readers.naming import CONTRADICTION
+from mlip.data.readers.optimade import fetch_pages, is_query, query_of
+from mlip.data.readers.sources import NOT_READ
 from mlip.data.records import Skipped
 from mlip.data.refine import BuildSettings
-from mlip.data.report import BuildReport
 from mlip.data.schema import FORMAT_VERSION
 from mlip.data.shard import is_store_file
-from mlip.data.sink import NO_ROOM, cannot_write, writing_to
-from mlip.data.sources import NOT_READ
 from mlip.data.store import Store
 from mlip.data.unique_ids import repeated_ids
 from mlip.data.workers import process_pool
-from mlip.data.writer import StoreWriter, partial_path, put_in_place
+from mlip.data.writer import StoreWriter
 from mlip.errors import MlipError
-from mlip.one_writer import one_writer
+from mlip.files.one_writer import one_writer
+from mlip.files.output_paths import NO_ROOM, cannot_write, writing_to
+from mlip.files.whole_file import partial_path, put_in_place
 
 __all__ = ["BuildReport", "BuildSettings", "build"]
 
@@ -89,7 +90,8 @@ def build(
     `OUT/skipped.jsonl` and `OUT/findings.jsonl`), one JSON object a line, if there are any.
 
     Args:
-        sources: files and folders (`mlip.data.sources`), and texts that ask an OPTIMADE server (`mlip.data.optimade`).
+        sources: files and folders (`mlip.data.readers.sources`), and texts that ask an OPTIMADE
+            server (`mlip.data.readers.optimade`).
         out: the store: a file, `*.h5`, or the name of a folder of shards.
         n_workers: processes of this machine. Scripts that ask for more than one need `if __name__ == "__main__"`.
         cluster: a Dask cluster (`mlip.cluster`) that does it instead.
@@ -192,12 +194,11 @@ def _in_processes(
 
 def _on_cluster(parts: list[Part], folder: Path, settings: BuildSettings, cluster: str, progress: _Progress) -> None:
     """A part whose worker dies is given to another."""
-    from mlip.cluster import cluster_client
+    from mlip.cluster.client import cluster_client, result_of
 
     with cluster_client(cluster) as client:
-        from distributed import CancelledError, KilledWorker, as_completed
+        from distributed import KilledWorker, as_completed
 
-        client.wait_for_workers(1)
         order = sorted(parts, key=lambda part: -part.n_bytes)
         futures = {
             client.submit(build_part_elsewhere, part, folder.absolute(), settings, CODE_VERSION, pure=False): part
@@ -206,15 +207,11 @@ def _on_cluster(parts: list[Part], folder: Path, settings: BuildSettings, cluste
         for future in as_completed(futures):
             part = futures[future]
             try:
-                future.result()
+                result_of(future)
             except KilledWorker:
                 raise MlipError(
                     "killed every worker that read it (out of memory?)",
                     where=", ".join(source.path for source in part.sources),
-                ) from None
-            except CancelledError:
-                raise MlipError(
-                    "the Dask scheduler is gone", where="--cluster", fix="repeat the command: it goes on where it was"
                 ) from None
             progress.update(part, part.n_bytes)
 

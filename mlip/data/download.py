@@ -4,7 +4,6 @@ The bytes grow in `.NAME.part`. What the server said of the file (its ETag) is k
 further request (`If-Range`), so that a file that has changed since begins anew instead of being patched together.
 """
 
-import hashlib
 import http.client
 import json
 import os
@@ -18,8 +17,9 @@ from urllib.parse import urlsplit
 
 from mlip import __version__
 from mlip.data.manifest import RemoteFile
-from mlip.data.writer import put_in_place
 from mlip.errors import MlipError
+from mlip.files.checksum import checksum_of
+from mlip.files.whole_file import put_in_place
 
 BLOCK_BYTES = 1 << 20
 TIMEOUT = 60.0
@@ -106,19 +106,14 @@ def check_content(path: Path, expected: RemoteFile) -> str:
     """
     _check_size(path.stat().st_size, expected)
     for kind, published in (("md5", expected.md5), ("sha256", expected.sha256)):
-        if published and (found := _digest(path, kind)) != published:
+        if published and (found := checksum_of(path, kind)) != published:
             raise MlipError(f"its {kind} is {found}, and {published} was published", where=str(path))
-    return expected.sha256 or _digest(path, "sha256")
+    return expected.sha256 or checksum_of(path)
 
 
 def _check_size(n_bytes: int, expected: RemoteFile) -> None:
     if expected.bytes is not None and n_bytes != expected.bytes:
         raise MlipError(f"it has {n_bytes:,} bytes, and {expected.bytes:,} were published", where=expected.name)
-
-
-def _digest(path: Path, kind: str) -> str:
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, kind).hexdigest()
 
 
 class _Part:

@@ -15,8 +15,8 @@ from pathlib import Path
 
 from mlip.data.download import TIMEOUT, check_content, download
 from mlip.data.manifest import Manifest, RemoteFile, plain_name
-from mlip.data.sink import writing_to
 from mlip.errors import MlipError
+from mlip.files.output_paths import writing_to
 
 SUMS = "SHA256SUMS"
 

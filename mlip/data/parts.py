@@ -17,23 +17,23 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from mlip.code_version import check_same_code
-from mlip.data import alexandria
-from mlip.data.json_stream import Member, NotJsonError
-from mlip.data.records import Entry, Skipped, Trajectory
-from mlip.data.refine import BuildSettings, Refined, refine, refused
-from mlip.data.report import BuildReport
-from mlip.data.sources import (
+from mlip.data.build_report import BuildReport
+from mlip.data.readers import alexandria
+from mlip.data.readers.json_stream import Member, NotJsonError
+from mlip.data.readers.sources import (
     NO_MATERIAL,
     NOT_READ,
     ignored_files,
-    is_alexandria,
     read_past_faults,
     read_source,
+    reader_of,
     source_names,
     source_stems,
 )
+from mlip.data.readers.streams import OnBytes
+from mlip.data.records import Entry, Skipped, Trajectory
+from mlip.data.refine import BuildSettings, Refined, refine, refused
 from mlip.data.store import Store
-from mlip.data.streams import OnBytes
 from mlip.data.workers import process_pool
 from mlip.data.writer import StoreWriter
 from mlip.errors import MlipError
@@ -56,7 +56,7 @@ PATHS, ENTRIES = "relaxation paths", "bulk entries"
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
+class SourceFile:
     """A file to read. Size and time tell whether it is still what an earlier build read."""
 
     path: str
@@ -73,7 +73,7 @@ class Part:
     """Files that become one store file."""
 
     index: int
-    sources: tuple[Source, ...]
+    sources: tuple[SourceFile, ...]
     ignored_files: dict[str, int] = field(default_factory=dict)
     """Suffix -> files beside all sources of the build that no reader takes: the first part accounts for them."""
 
@@ -97,9 +97,9 @@ def plan_parts(sources: Sequence[Path], part_bytes: int = PART_BYTES) -> list[Pa
     """The parts of a build, in the order of the files; they depend on nothing but the files' sizes.
 
     Raises:
-        MlipError: see `mlip.data.sources.source_names`.
+        MlipError: see `mlip.data.readers.sources.source_names`.
     """
-    parts: list[list[Source]] = []
+    parts: list[list[SourceFile]] = []
     size = 0
     names = source_names(sources)
     stems = source_stems(names.values())
@@ -108,7 +108,7 @@ def plan_parts(sources: Sequence[Path], part_bytes: int = PART_BYTES) -> list[Pa
         if not parts or size + stat.st_size > part_bytes:
             parts.append([])
             size = 0
-        parts[-1].append(Source(str(path.absolute()), name, stems[name], stat.st_size, stat.st_mtime_ns))
+        parts[-1].append(SourceFile(str(path.absolute()), name, stems[name], stat.st_size, stat.st_mtime_ns))
         size += stat.st_size
     ignored = ignored_files(sources)
     return [Part(index, tuple(members), {} if index else ignored) for index, members in enumerate(parts)]
@@ -218,7 +218,7 @@ def build_part_elsewhere(part: Part, folder: Path, settings: BuildSettings, vers
 
 def _all_refined(
     part: Part, settings: BuildSettings, pool: ProcessPoolExecutor | None, n_helpers: int, on_bytes: OnBytes | None
-) -> Iterator[tuple[Source, Refined]]:
+) -> Iterator[tuple[SourceFile, Refined]]:
     done = 0
     for source in part.sources:
 
@@ -232,7 +232,7 @@ def _all_refined(
         on_bytes_of_file(0, done)
 
 
-def _accounted(materials: Iterator[Refined], source: Source) -> Iterator[Refined]:
+def _accounted(materials: Iterator[Refined], source: SourceFile) -> Iterator[Refined]:
     """Outcomes of a source's materials, and last of all of the source."""
     n_items, is_any_usable, fault = 0, False, None
     for one in read_past_faults(materials, Path(source.path), source.name, refused):
@@ -248,10 +248,10 @@ def _accounted(materials: Iterator[Refined], source: Source) -> Iterator[Refined
 
 
 def _refined(
-    source: Source, settings: BuildSettings, pool: ProcessPoolExecutor | None, n_helpers: int, on_bytes: OnBytes
+    source: SourceFile, settings: BuildSettings, pool: ProcessPoolExecutor | None, n_helpers: int, on_bytes: OnBytes
 ) -> Iterator[Refined]:
     path = Path(source.path)
-    if is_alexandria(path):
+    if reader_of(path).read is alexandria.read:
         chunks = chunks_of(alexandria.material_members(path, on_bytes))
         if pool is not None:
             yield from _refined_by_helpers(chunks, source, settings, pool, n_helpers)
@@ -292,7 +292,11 @@ def chunks_of(members: Iterable[Member]) -> Iterator[list[Member]]:
 
 
 def _refined_by_helpers(
-    chunks: Iterator[list[Member]], source: Source, settings: BuildSettings, pool: ProcessPoolExecutor, n_helpers: int
+    chunks: Iterator[list[Member]],
+    source: SourceFile,
+    settings: BuildSettings,
+    pool: ProcessPoolExecutor,
+    n_helpers: int,
 ) -> Iterator[Refined]:
     """In the order of the file; a few chunks a helper are under way, so that memory stays bounded. What is under way
     when the file turns out to be faulty comes before the fault."""

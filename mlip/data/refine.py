@@ -8,10 +8,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, NamedTuple
 
+from mlip.data.build_report import BuildReport
 from mlip.data.outliers import remove_outliers, remove_path_outliers, rules_named
 from mlip.data.quality import Finding, check_structures, findings, finite_difference_findings
 from mlip.data.records import Entry, MalformedError, Skipped, Trajectory
-from mlip.data.report import BuildReport
 from mlip.data.split import FRACTIONS, assign_split, check_fractions
 from mlip.data.stacked import n_labeled
 from mlip.data.subsample import kept_steps, subsample
@@ -44,7 +44,7 @@ class BuildSettings:
     dimensionality: int | None = None
     """Functional of the sources that do not state one; None: what each says."""
     keys: Mapping[str, str] = field(default_factory=dict)
-    """Labels that ASE's files have under other names than ASE's: label -> key (`mlip.data.labels`)."""
+    """Labels that ASE's files have under other names than ASE's: label -> key (`mlip.data.readers.labels`)."""
 
     def __post_init__(self) -> None:
         kept_steps([0.0], self.subsample)

@@ -5,17 +5,9 @@ the process with a segmentation fault. So it writes through this file. From the 
 memory, where HDF5 may read them again and close in peace; the writer asks `check` after each block, and gives up.
 """
 
-import errno
 import io
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-
-from mlip.errors import MlipError
-
-NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-"""Errors that mean: the disk is full, the user's share of it is, or the file is larger than it may be."""
 
 
 class Sink(io.RawIOBase):
@@ -100,22 +92,3 @@ class Sink(io.RawIOBase):
     def _size(self) -> int:
         ends = (place + len(data) for place, data in self._in_memory)
         return max(os.fstat(self._file.fileno()).st_size, *ends, 0)
-
-
-@contextmanager
-def writing_to(path: Path) -> Iterator[None]:
-    """Where files and folders are made.
-
-    Raises:
-        MlipError: there is no such place, it is the property of others, or the disk is full.
-    """
-    try:
-        yield
-    except OSError as error:
-        raise cannot_write(path, error) from None
-
-
-def cannot_write(path: Path, error: OSError) -> MlipError:
-    """The one line that says why a file is not there."""
-    fix = "make room, or name another place" if error.errno in (*NO_ROOM, errno.EIO) else "name another place"
-    return MlipError(f"cannot be written ({error.strerror or error})", where=str(path), fix=fix)

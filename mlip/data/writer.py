@@ -4,10 +4,8 @@ The file grows under a hidden name in the target's folder; only when complete an
 the target (POSIX rename), so that a killed build leaves the old store or none. Memory holds one block.
 """
 
-import glob
 import json
 import os
-import socket
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from numbers import Real
@@ -36,9 +34,11 @@ from mlip.data.schema import (
     file_checksum,
     split_code,
 )
-from mlip.data.sink import Sink, cannot_write
+from mlip.data.sink import Sink
 from mlip.data.store import BLOCK, Shard
 from mlip.errors import MlipError
+from mlip.files.output_paths import cannot_write
+from mlip.files.whole_file import partial_path, put_in_place, remove_dead_partials
 from mlip.units import UNITS
 
 BLOCK_ATOMS = 1 << 17
@@ -300,45 +300,6 @@ def _blocks(n_rows: int, first: int = 0) -> Iterator[slice]:
     """Rows `first`..n_rows - 1, some at a time."""
     for start in range(first, n_rows, BLOCK):
         yield slice(start, min(start + BLOCK, n_rows))
-
-
-def partial_path(target: Path) -> Path:
-    """Where a file grows until it is complete: hidden, beside the target, one a process."""
-    return target.with_name(f".{target.name}.{socket.gethostname()}-{os.getpid()}.partial")
-
-
-def remove_dead_partials(target: Path) -> None:
-    """Clean up after builds of the same target that were killed on this machine."""
-    prefix = f".{target.name}.{socket.gethostname()}-"
-    for path in target.parent.glob(f"{glob.escape(prefix)}*.partial"):
-        pid = path.name.removeprefix(prefix).removesuffix(".partial")
-        if pid.isdigit() and not _is_running(int(pid)):
-            path.unlink(missing_ok=True)
-
-
-def put_in_place(partial: Path, target: Path) -> None:
-    """Atomically and durably rename a finished file to its name."""
-    _sync(partial)
-    os.replace(partial, target)
-    _sync(target.parent)  # the new name, too
-
-
-def _sync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
-def _is_running(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
 
 
 def _label(values: np.ndarray | None, shape: tuple[int, ...]) -> np.ndarray:

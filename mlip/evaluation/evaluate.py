@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 
 from mlip.data import Store
-from mlip.data.naming import CONTRADICTION
+from mlip.data.readers.naming import CONTRADICTION
+from mlip.data.readers.sources import NO_MATERIAL, NOT_READ, read_past_faults, read_source, source_files
 from mlip.data.records import Entry, Skipped
 from mlip.data.shard import is_store
-from mlip.data.sources import NO_MATERIAL, NOT_READ, read_past_faults, read_source, source_files
 from mlip.data.store import Material
 from mlip.errors import MlipError
 from mlip.evaluation.comparison import Comparison, LabeledFrame, compare
@@ -140,7 +140,7 @@ def evaluate_path(
 
     Args:
         functional: of a file that does not tell it; of a store only the frames of this one.
-        keys: of a file: labels that it has under other names than ASE's (`mlip.data.labels`).
+        keys: of a file: labels that it has under other names than ASE's (`mlip.data.readers.labels`).
         allow_functional_mismatch: the labels may be of another functional than the potential.
 
     Raises:

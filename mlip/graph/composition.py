@@ -20,7 +20,7 @@ from jaxtyping import Float, Int
 
 from mlip.errors import MlipError
 from mlip.graph.inputs import check_numbers
-from mlip.graph.structures import Structures
+from mlip.graph.stacked_structures import Structures
 
 LONGEST_FORMULA = 120
 """Characters of the longest formula that is read; in published data sets the longest have about forty."""

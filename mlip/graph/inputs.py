@@ -11,7 +11,7 @@ import jraph
 import numpy as np
 
 from mlip.errors import MlipError
-from mlip.graph.structures import Structures
+from mlip.graph.stacked_structures import Structures
 
 
 class ModelInputs(Protocol):

@@ -12,7 +12,7 @@ from mlip.data.records import Frame
 from mlip.data.store import Store
 from mlip.errors import MlipError
 from mlip.graph.inputs import ModelInputs
-from mlip.graph.structures import STRUCTURE_COLUMNS, Structures
+from mlip.graph.stacked_structures import STRUCTURE_COLUMNS, Structures
 
 
 class LabelArrays(NamedTuple):

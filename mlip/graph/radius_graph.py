@@ -17,7 +17,7 @@ from mlip.graph.inputs import check_numbers
 from mlip.graph.near import FARTHEST, near_origin
 from mlip.graph.neighbors import Neighbors, neighbor_list
 from mlip.graph.small_crystals import small_crystal_neighbors
-from mlip.graph.structures import Structures
+from mlip.graph.stacked_structures import Structures
 
 
 @dataclass(frozen=True)

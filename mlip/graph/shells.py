@@ -21,7 +21,7 @@ from mlip.errors import MlipError
 from mlip.graph.inputs import check_numbers
 from mlip.graph.neighbors import complete_cell, neighbor_list
 from mlip.graph.quotient import equal_nodes
-from mlip.graph.structures import Structures
+from mlip.graph.stacked_structures import Structures
 
 MAX_ELEMENTS = 10
 """Distinct elements of a crystal: nine is the most in Materials Project and ALEXANDRIA."""

@@ -15,7 +15,7 @@ from jaxtyping import Bool, Float, Int
 from mlip.data.quality import COINCIDENT
 from mlip.data.ragged import rows_of
 from mlip.graph.neighbors import FAR, Neighbors
-from mlip.graph.structures import Structures
+from mlip.graph.stacked_structures import Structures
 
 MOST_PAIRS = 1 << 17
 """Pairs of an atom and an image to try for one crystal; with more of them, vesin's boxes are faster."""

@@ -4,9 +4,9 @@ Nothing of others' weights is in this package: a name is fetched from its publis
 pinned here, and converted once, into the cache. Knows no JAX: the conversion runs in a process of its own.
 """
 
-from mlip.pretrained.entry import Entry
+from mlip.pretrained.entry import PretrainedEntry
 from mlip.pretrained.obtaining import obtain
 from mlip.pretrained.registry import default_potential, find, known
 from mlip.pretrained.resolving import resolve, split_potential
 
-__all__ = ["Entry", "default_potential", "find", "known", "obtain", "resolve", "split_potential"]
+__all__ = ["PretrainedEntry", "default_potential", "find", "known", "obtain", "resolve", "split_potential"]

@@ -42,7 +42,7 @@ class WeightsFile(_Strict):
     urls: tuple[str, ...] = ()
     """Where the publisher offers it, tried in this order."""
     path: str | None = None
-    """Where it lies inside the installed package of `Source.package`."""
+    """Where it lies inside the installed package of `WeightsSource.package`."""
     bytes: int | None = Field(default=None, gt=0)
     sha256: str | None = None
     """None: published nowhere, so the file is not fetched by itself."""
@@ -76,7 +76,7 @@ class WeightsFile(_Strict):
         return path
 
 
-class Source(_Strict):
+class WeightsSource(_Strict):
     """Where the weights come from: files at a publisher's, or files inside an installed package."""
 
     homepage: str
@@ -89,7 +89,7 @@ class Source(_Strict):
     """Whether reading the files runs code that is in them; the pinned SHA-256 makes that acceptable."""
 
     @model_validator(mode="after")
-    def _is_one_kind(self) -> "Source":
+    def _is_one_kind(self) -> "WeightsSource":
         for file in self.files:
             if (self.package is None) != (file.path is None) or (self.package is not None and file.urls):
                 raise ValueError(f"{file.name}: files of a package have a path, others URLs")
@@ -126,7 +126,7 @@ class MeasuredErrors(_Strict):
     """meV/atom, after relaxation."""
 
 
-class Entry(_Strict):
+class PretrainedEntry(_Strict):
     """A published potential."""
 
     name: str
@@ -146,7 +146,7 @@ class Entry(_Strict):
     parameters: int | None = None
     citation: tuple[str, ...] = Field(min_length=1)
     license: License
-    source: Source
+    source: WeightsSource
     converter: Converter | None
     """The reader of `mlip convert`; None: mlip cannot read this network yet."""
     options: ConvertOptions = ConvertOptions()

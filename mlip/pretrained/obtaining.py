@@ -10,21 +10,19 @@ import hashlib
 import importlib.util
 import os
 import sys
-import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import quote, urlsplit
 
-from filelock import FileLock, Timeout
-
 from mlip import __version__
-from mlip.cache import cache_folder
 from mlip.data.download import OnBytes, check_content, download
 from mlip.data.manifest import RemoteFile
 from mlip.errors import MlipError
+from mlip.files.known_folders import cache_folder
+from mlip.files.one_writer import one_writer
 from mlip.pretrained.conversion import convert
-from mlip.pretrained.entry import Entry, WeightsFile
+from mlip.pretrained.entry import PretrainedEntry, WeightsFile
 from mlip.pretrained.registry import find
 
 CONVERSION = 1
@@ -69,7 +67,7 @@ def obtain(name: str, on_bytes: OnBytes | None = None, tell: Tell | None = None)
     return path
 
 
-def converted_file(entry: Entry) -> Path:
+def converted_file(entry: PretrainedEntry) -> Path:
     """Where the potential is, or will be, in mlip's format."""
     parts = [__version__, str(CONVERSION), str(entry.converter), *entry.options.arguments]
     parts += [f"{file.name}:{file.sha256}" for file in entry.source.files]
@@ -77,12 +75,12 @@ def converted_file(entry: Entry) -> Path:
     return cache_folder() / "pretrained" / "converted" / key / f"{entry.name}.safetensors"
 
 
-def source_folder(entry: Entry) -> Path:
+def source_folder(entry: PretrainedEntry) -> Path:
     """Where the publisher's files are, or will be."""
     return cache_folder() / "pretrained" / "sources" / entry.name
 
 
-def check_readable(entry: Entry) -> None:
+def check_readable(entry: PretrainedEntry) -> None:
     """
     Raises:
         MlipError: mlip does not read this network.
@@ -96,7 +94,7 @@ def check_readable(entry: Entry) -> None:
         )
 
 
-def _check_fetchable(entry: Entry) -> None:
+def _check_fetchable(entry: PretrainedEntry) -> None:
     """
     Raises:
         MlipError: nobody has published the checksums of its files.
@@ -110,13 +108,13 @@ def _check_fetchable(entry: Entry) -> None:
         )
 
 
-def command_for(entry: Entry, source: str) -> str:
+def command_for(entry: PretrainedEntry, source: str) -> str:
     """The command that converts a checkpoint by hand."""
     trust = ["--trust-pickle"] if entry.source.is_pickle else []
     return " ".join(["mlip convert", source, f"{entry.name}.safetensors", *entry.options.arguments, *trust])
 
 
-def obtain_source(entry: Entry, on_bytes: OnBytes | None, tell: Tell) -> Path:
+def obtain_source(entry: PretrainedEntry, on_bytes: OnBytes | None, tell: Tell) -> Path:
     """The publisher's files: their folder if there are several, else the one file. All checksums are compared.
 
     Raises:
@@ -127,7 +125,7 @@ def obtain_source(entry: Entry, on_bytes: OnBytes | None, tell: Tell) -> Path:
     return paths[0].parent if len(paths) > 1 else paths[0]
 
 
-def convert_known(entry: Entry, source: Path, out: Path, tell: Tell) -> None:
+def convert_known(entry: PretrainedEntry, source: Path, out: Path, tell: Tell) -> None:
     """Convert a checkpoint whose checksums are those that are pinned for `entry`.
 
     Raises:
@@ -142,13 +140,13 @@ def convert_known(entry: Entry, source: Path, out: Path, tell: Tell) -> None:
     convert(source, out, options, where=entry.name)
 
 
-def license_lines(entry: Entry) -> list[str]:
+def license_lines(entry: PretrainedEntry) -> list[str]:
     """Under which terms the weights are, and what to cite; of a license that is not an open one its terms, too."""
     line = f"{entry.title}: {entry.license.id} ({entry.license.url}); cite {', '.join(entry.citation)}"
     return [line, *(entry.license.text or "").strip().splitlines()]
 
 
-def _fetched(entry: Entry, file: WeightsFile, on_bytes: OnBytes | None, tell: Tell) -> Path:
+def _fetched(entry: PretrainedEntry, file: WeightsFile, on_bytes: OnBytes | None, tell: Tell) -> Path:
     folder = source_folder(entry)
     target = folder / file.name
     expected = RemoteFile(name=file.name, bytes=file.bytes, sha256=file.sha256)
@@ -183,7 +181,7 @@ def _fetched(entry: Entry, file: WeightsFile, on_bytes: OnBytes | None, tell: Te
     )
 
 
-def _mirrored(entry: Entry, file: WeightsFile) -> list[str]:
+def _mirrored(entry: PretrainedEntry, file: WeightsFile) -> list[str]:
     base = os.environ.get("MLIP_MIRROR", "").rstrip("/")
     return [f"{base}/{file.sha256}", f"{base}/{entry.name}/{quote(file.name)}"] if base else []
 
@@ -211,7 +209,7 @@ def _limited(file: WeightsFile, on_bytes: OnBytes | None) -> OnBytes:
     return told
 
 
-def _packaged(entry: Entry, file: WeightsFile, on_bytes: OnBytes | None, tell: Tell) -> Path:
+def _packaged(entry: PretrainedEntry, file: WeightsFile, on_bytes: OnBytes | None, tell: Tell) -> Path:
     """A file inside an installed package, which is found without importing it."""
     spec = importlib.util.find_spec(entry.source.package)
     fix = f"pip install '{entry.source.install or entry.source.package}'"
@@ -230,24 +228,12 @@ def _packaged(entry: Entry, file: WeightsFile, on_bytes: OnBytes | None, tell: T
 
 
 @contextmanager
-def _one_at_a_time(entry: Entry) -> Iterator[None]:
+def _one_at_a_time(entry: PretrainedEntry) -> Iterator[None]:
     """Within it no other process fetches or converts this potential."""
     folder = make_folder(cache_folder() / "pretrained" / "locks")
-    lock = FileLock(folder / f"{entry.name}.lock", timeout=LOCK_TIMEOUT)
-    try:
-        lock.acquire()
-    except Timeout:
-        raise MlipError(
-            f"another process has been fetching it for {LOCK_TIMEOUT / 60:.0f} minutes", where=entry.name
-        ) from None
-    except NotImplementedError:
-        warnings.warn(f"{folder}: this file system has no locks; fetch a potential in one process first", stacklevel=3)
+    refusal = MlipError(f"another process has been fetching it for {LOCK_TIMEOUT / 60:.0f} minutes", where=entry.name)
+    with one_writer(folder / f"{entry.name}.lock", refusal, LOCK_TIMEOUT):
         yield
-        return
-    try:
-        yield
-    finally:
-        lock.release()
 
 
 def make_folder(folder: Path) -> Path:

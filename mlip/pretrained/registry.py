@@ -9,7 +9,7 @@ import yaml
 from pydantic import ValidationError
 
 from mlip.errors import MlipError
-from mlip.pretrained.entry import Entry
+from mlip.pretrained.entry import PretrainedEntry
 
 DEFAULT = "m3gnet-mp-2021.2.8"
 """The potential of commands that were given none."""
@@ -23,7 +23,7 @@ def default_potential() -> str:
 
 
 @cache
-def known() -> dict[str, Entry]:
+def known() -> dict[str, PretrainedEntry]:
     """Name -> entry of all potentials, sorted by family and name.
 
     Raises:
@@ -34,7 +34,7 @@ def known() -> dict[str, Entry]:
     return {entry.name: entry for entry in sorted(entries, key=lambda entry: (entry.family, entry.name))}
 
 
-def find(name: str) -> Entry:
+def find(name: str) -> PretrainedEntry:
     """The entry of a name or an alias, in any case.
 
     Raises:
@@ -66,20 +66,20 @@ def near_names(name: str) -> list[str]:
 
 
 @cache
-def entry_of_digest() -> dict[str, Entry]:
+def entry_of_digest() -> dict[str, PretrainedEntry]:
     """SHA-256 -> entry of the potentials whose checkpoint is one file."""
     single = (entry for entry in known().values() if len(entry.source.files) == 1)
     return {entry.source.files[0].sha256: entry for entry in single if entry.source.files[0].sha256 is not None}
 
 
-def read_entry(path: Path) -> Entry:
+def read_entry(path: Path) -> PretrainedEntry:
     """
     Raises:
         MlipError: the file is no entry; names the key.
     """
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
-        entry = Entry.model_validate(values)
+        entry = PretrainedEntry.model_validate(values)
     except yaml.YAMLError as error:
         raise MlipError(f"not YAML ({str(error).splitlines()[0]})", where=str(path)) from None
     except ValidationError as error:
@@ -91,17 +91,17 @@ def read_entry(path: Path) -> Entry:
     return entry
 
 
-def _entries() -> list[Entry]:
+def _entries() -> list[PretrainedEntry]:
     return [read_entry(path) for path in sorted(_FOLDER.glob("*.yaml"))]
 
 
 @cache
-def _names() -> dict[str, Entry]:
+def _names() -> dict[str, PretrainedEntry]:
     return _by_any_name(known().values())
 
 
-def _by_any_name(entries: Iterable[Entry]) -> dict[str, Entry]:
-    names: dict[str, Entry] = {}
+def _by_any_name(entries: Iterable[PretrainedEntry]) -> dict[str, PretrainedEntry]:
+    names: dict[str, PretrainedEntry] = {}
     for entry in entries:
         for name in entry.names:
             if name in names:

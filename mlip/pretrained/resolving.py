@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mlip import __version__
-from mlip.cache import cache_folder
 from mlip.errors import MlipError
+from mlip.files.known_folders import cache_folder
 from mlip.mistaken_paths import UNREADABLE, mistaken
 from mlip.pretrained.conversion import convert
-from mlip.pretrained.entry import Entry
+from mlip.pretrained.entry import PretrainedEntry
 from mlip.pretrained.obtaining import (
     CONVERSION,
     check_readable,
@@ -154,7 +154,7 @@ def _checkpoint_file(path: Path) -> Path:
     )
 
 
-def _converted_once(entry: Entry, path: Path) -> Path:
+def _converted_once(entry: PretrainedEntry, path: Path) -> Path:
     out = converted_file(entry)
     if not out.is_file():
         convert_known(entry, path, out, to_stderr)

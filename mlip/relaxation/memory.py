@@ -9,22 +9,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-_MEMINFO = Path("/proc/meminfo")
+from psutil import virtual_memory
+
 _CGROUP = Path("/sys/fs/cgroup")
 
 
 def available_memory() -> float:
-    """Bytes that can be used without swapping, within a container's limit; infinite where the system does not tell."""
-    return min(_of_machine(), _of_container())
-
-
-def _of_machine() -> float:
-    try:
-        lines = _MEMINFO.read_text().splitlines()
-    except OSError:  # not Linux
-        return float("inf")
-    kilobytes = next((line.split()[1] for line in lines if line.startswith("MemAvailable:")), "inf")
-    return 1024 * float(kilobytes)
+    """Bytes that can be used without swapping, within a container's limit."""
+    return min(virtual_memory().available, _of_container())
 
 
 def _of_container() -> float:

@@ -19,22 +19,21 @@ import jax
 import numpy as np
 from ase import Atoms
 from ase.constraints import FixSymmetry
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from mlip.data.workers import n_cores
 from mlip.errors import MlipError
 from mlip.graph.batching import Shape, pad_batch
+from mlip.hardware import hardware
 from mlip.potential import Potential, open_potential
+from mlip.progress import count_bar
 from mlip.relaxation.batch import FIXED_AXES, FIXED_AXES_WITH_MAPS, STATE_AXES, Limits, stack, unstack
 from mlip.relaxation.cell import CellChoice, cell_of_each
 from mlip.relaxation.constraints import has_directions
 from mlip.relaxation.guards import MIN_APPROACH
-from mlip.relaxation.inputs import Refused, take_in
 from mlip.relaxation.options import Options
-from mlip.relaxation.programs import Call, OutOfMemoryError, Programs, fits, programs_of
 from mlip.relaxation.result import Reason, RelaxResult
 from mlip.relaxation.statistics import Statistics
+from mlip.relaxation.step_programs import Call, OutOfMemoryError, Programs, fits, programs_of
 from mlip.relaxation.structure import (
     OPEN_DIRECTIONS,
     Relaxing,
@@ -45,14 +44,10 @@ from mlip.relaxation.structure import (
     identity,
     record_step,
 )
+from mlip.relaxation.structures_to_relax import Refused, take_in
 from mlip.runtime import set_up_jax
 from mlip.units import EV_PER_A3_IN_GPA
 
-_SKIN = {"cpu": 0.15}
-"""By backend: neighbor lists reach this much farther than the potential, A. Evaluating the skin's edges costs a CPU
-more than making lists more often: with 0.4 A, 32 crystals took a half more of its time. With 0.1 A the first steps of
-a relaxation exhaust a list each."""
-_SKIN_OF_ACCELERATORS = 0.4
 _MAX_ITERATIONS = 16
 """Steps in one call of the device: calls that last equally long don't wait for one another."""
 _MOVING_FRACTION = 0.8
@@ -100,23 +95,12 @@ def relax(
     results: list[RelaxResult | None] = [None] * len(inputs)
     options = {"fmax": fmax, "steps": steps, "cell": cell, "symmetry": symmetry, "dtype": dtype, **others}
     finished = relaxations(inputs, potential, **options)
-    with progress_bar(progress) as bar:
+    with count_bar(progress) as bar:
         task = bar.add_task("relaxing", total=len(inputs))
         for index, result in finished:
             results[index] = result
             bar.advance(task)
     return results
-
-
-def progress_bar(shown: bool = True) -> Progress:
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        console=Console(stderr=True),
-        disable=not shown,
-    )
 
 
 def relaxations(
@@ -190,7 +174,7 @@ class _Queue:
             fmax=float(options.fmax),
             steps=int(options.steps),
             cutoff=float(potential.cutoff),
-            skin=_SKIN.get(jax.default_backend(), _SKIN_OF_ACCELERATORS),
+            skin=hardware().relaxation_skin,
             max_iterations=1 if options.trajectory else _MAX_ITERATIONS,
             min_moving=1,
             min_distance=float(options.min_distance or 0),

@@ -19,7 +19,7 @@ _DEUTERIUM = 1.5
 """A hydrogen atom heavier than this is one of its heavy isotopes, amu."""
 
 
-class Source(NamedTuple):
+class StructureSource(NamedTuple):
     """A structure, and where it stands; or why there is none."""
 
     file: str
@@ -29,7 +29,7 @@ class Source(NamedTuple):
     message: str | None = None
 
 
-def read_sources(files: Sequence[str | PathLike]) -> list[Source]:
+def read_sources(files: Sequence[str | PathLike]) -> list[StructureSource]:
     """All frames of all files, in their order, with a place of its own for each file or frame that is unreadable.
 
     Raises:
@@ -47,20 +47,20 @@ def read_sources(files: Sequence[str | PathLike]) -> list[Source]:
     return sources
 
 
-def _read(path: Path) -> Iterator[Source]:
+def _read(path: Path) -> Iterator[StructureSource]:
     frame, file = -1, str(path)
     try:
         for frame, atoms in enumerate(_frames(path)):
             fault = atoms if isinstance(atoms, str) else _occupancy_fault(atoms)
-            yield Source(file, frame, None if fault else atoms, fault)
+            yield StructureSource(file, frame, None if fault else atoms, fault)
     except MlipError as error:
-        yield Source(file, frame + 1 if frame >= 0 else None, None, error.what)
+        yield StructureSource(file, frame + 1 if frame >= 0 else None, None, error.what)
     except Exception as error:  # every format of ASE fails in its own way
         why = " ".join(": ".join(filter(None, (type(error).__name__, str(error)))).split())
-        yield Source(file, frame + 1 if frame >= 0 else None, None, f"ASE cannot read it ({why})")
+        yield StructureSource(file, frame + 1 if frame >= 0 else None, None, f"ASE cannot read it ({why})")
     else:
         if frame < 0:
-            yield Source(file, None, None, "holds no structure")
+            yield StructureSource(file, None, None, "holds no structure")
 
 
 def _occupancy_fault(atoms: Atoms) -> str | None:

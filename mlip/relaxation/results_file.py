@@ -7,17 +7,15 @@ The header says which JAX computed the results; a record that another one added 
 
 import json
 import os
-import time
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 from mlip.errors import MlipError
-from mlip.one_writer import claim
+from mlip.files.journal import Journal, whole_lines
 from mlip.runtime import jax_facts
 
 FORMAT_VERSION = 1
-_SYNC_EVERY = 1.0
 
 
 def read_results(path: str | os.PathLike) -> tuple[dict[str, Any], list[dict[str, Any]]]:
@@ -44,16 +42,14 @@ class ResultsFile:
     def __init__(self, path: str | os.PathLike, protocol: dict[str, Any]):
         self.path = Path(path)
         self.records: list[dict[str, Any]] = []
-        self._synced = 0.0
         self._jax = jax_facts()
         self._jax_of_header: dict[str, Any] | None = None
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        self._file = self.path.open("a")
+        self._journal = Journal(self.path)
         try:
-            claim(self._file, MlipError("another process appends to it now", where=str(self.path)))
             self._go_on({"mlip_results": FORMAT_VERSION, **json.loads(json.dumps(protocol)), "jax": self._jax})
         except BaseException:
-            self._file.close()
+            self._journal.close()
             raise
 
     def _go_on(self, header: dict[str, Any]) -> None:
@@ -63,23 +59,16 @@ class ResultsFile:
             if self.records:
                 self._jax_of_header = found.get("jax")
                 _check_same(header, found, self.path)
-            os.truncate(self.path, complete if self.records else 0)
+            self._journal.cut(complete if self.records else 0)
         if not self.records:
             self._jax_of_header = self._jax
-            self._write(header)
+            self._journal.append(header)
 
     def append(self, record: dict[str, Any]) -> None:
         if self._jax != self._jax_of_header:
             record = record | {"jax": self._jax}
         self.records.append(record)
-        self._write(record)
-        if time.monotonic() - self._synced > _SYNC_EVERY:  # a killed process loses nothing, a dead machine a second
-            os.fsync(self._file.fileno())
-            self._synced = time.monotonic()
-
-    def _write(self, record: dict[str, Any]) -> None:
-        self._file.write(json.dumps(record, allow_nan=False) + "\n")
-        self._file.flush()
+        self._journal.append(record)
 
     def __enter__(self) -> "ResultsFile":
         return self
@@ -87,22 +76,17 @@ class ResultsFile:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        os.fsync(self._file.fileno())
-        self._file.close()
+        self._journal.close()
 
 
 def _read(path: Path) -> tuple[dict[str, Any], list[dict[str, Any]], int]:
     """Header, records and the length in bytes of the complete lines."""
     if not path.is_file():
         raise MlipError("no such results file", where=str(path))
-    content = path.read_bytes()
-    complete = content.rfind(b"\n") + 1
-    parsed = []
-    for number, line in enumerate(content[:complete].splitlines(), start=1):
-        try:
-            parsed.append(json.loads(line))
-        except ValueError:
-            raise MlipError("is no JSON", where=f"{path}:{number}", fix="remove the line to redo it") from None
+    parsed, complete = [], 0
+    for record, line in whole_lines(path):
+        parsed.append(record)
+        complete += len(line)
     if not parsed or not isinstance(parsed[0], dict) or "mlip_results" not in parsed[0]:
         raise MlipError("is no results file of mlip", where=str(path), fix="choose another --out")
     if parsed[0]["mlip_results"] > FORMAT_VERSION:

@@ -1,9 +1,11 @@
 """Costs of relaxations: evaluations, neighbor lists, padding, compilations, and the time the device stood idle."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 from mlip.graph.batching import Shape
+from mlip.relaxation.result import RelaxResult
 
 
 @dataclass
@@ -49,3 +51,16 @@ class Statistics:
             "compile_seconds": round(self.compile_seconds, 2),
             "seconds": round(self.seconds, 2),
         }
+
+
+def timed(ended: Iterator[tuple[int, RelaxResult]], statistics: Statistics) -> Iterator[tuple[int, RelaxResult, float]]:
+    """Each result with the seconds that the device spent since the result before it, compilation apart.
+
+    Structures relax together and none has a time of its own, but the sum over results is what all have cost, and it
+    survives a run that is killed and goes on.
+    """
+    before = 0.0
+    for index, result in ended:
+        now = statistics.seconds - statistics.compile_seconds
+        yield index, result, now - before
+        before = now

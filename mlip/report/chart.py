@@ -6,7 +6,7 @@ legend hide and show their series.
 
 import html
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
@@ -33,43 +33,52 @@ class Series:
     notes: Sequence[str] | None = None
     """Name of each point, shown when it is pointed at."""
 
+    @property
+    def edges(self) -> Float[np.ndarray, " k+1"]:
+        """Edges of the bins, of bars."""
+        half = (self.x[1] - self.x[0]) / 2
+        return np.append(self.x - half, self.x[-1] + half)
 
-def chart(
-    series: Sequence[Series],
-    x: Axis,
-    y: Axis,
-    caption: str,
-    *,
-    is_parity: bool = False,
-    guides: Mapping[str, float] | None = None,
-) -> str:
-    """A figure; points without a place on the axes (NaN, or not positive on a logarithmic one) are left out.
 
-    Args:
-        caption: text; also what a screen reader says of the picture.
-        is_parity: square, with the line y = x.
-        guides: vertical lines, by what is written at them.
-    """
-    width = _WIDTH - _LEFT - _RIGHT
-    frame = _Frame(x, y, width, width if is_parity else _HEIGHT - _TOP - _BOTTOM)
-    height = frame.height + _TOP + _BOTTOM
-    drawn = "\n".join(_drawn(one, number, frame) for number, one in enumerate(series))
-    diagonal = f"<path class='guide' d='M0 {frame.height}L{frame.width} 0'/>" if is_parity else ""
-    names = ", ".join(one.name for one in series)
-    return f"""<figure class="chart"><figcaption>{html.escape(caption)}</figcaption>
-{_legend(series)}
-<svg viewBox="0 0 {_WIDTH} {height}" role="img" aria-label="{html.escape(f"{caption}: {y.label} against {x.label}")}">
+@dataclass(frozen=True)
+class Chart:
+    """A figure, on a page (here) or in a file (`mlip.report.picture`). Points without a place on the axes (NaN, or not
+    positive on a logarithmic one) are left out."""
+
+    series: Sequence[Series]
+    x: Axis
+    y: Axis
+    caption: str
+    """Text; also what a screen reader says of the picture."""
+    is_parity: bool = False
+    """Square, with the line y = x."""
+    guides: Mapping[str, float] = field(default_factory=dict)
+    """Vertical lines, by what is written at them."""
+
+    def to_html(self) -> str:
+        """The figure as inline SVG."""
+        width = _WIDTH - _LEFT - _RIGHT
+        frame = _Frame(self.x, self.y, width, width if self.is_parity else _HEIGHT - _TOP - _BOTTOM)
+        height = frame.height + _TOP + _BOTTOM
+        drawn = "\n".join(_drawn(one, number, frame) for number, one in enumerate(self.series))
+        diagonal = f"<path class='guide' d='M0 {frame.height}L{frame.width} 0'/>" if self.is_parity else ""
+        names = ", ".join(one.name for one in self.series)
+        said = html.escape(f"{self.caption}: {self.y.label} against {self.x.label}")
+        return f"""<figure class="chart"><figcaption>{html.escape(self.caption)}</figcaption>
+{_legend(self.series)}
+<svg viewBox="0 0 {_WIDTH} {height}" role="img" aria-label="{said}">
 <desc>{html.escape(names)}</desc>
-<g transform="translate({_LEFT} {_TOP})">{_grid(frame)}{diagonal}{_guides(guides or {}, frame)}
+<g transform="translate({_LEFT} {_TOP})">{_grid(frame)}{diagonal}{_guides(self.guides, frame)}
 {drawn}
 <circle class="pointer" r="5" visibility="hidden"/></g></svg>
 <div class="tip" hidden></div>
-{json_block(_for_script(series, frame))}</figure>"""
+{json_block(_for_script(self.series, frame))}</figure>"""
 
 
-def side_by_side(charts: Sequence[str]) -> str:
-    """Three in a row where there is room, but four as two by two."""
-    return f"<div class='charts{' two' if len(charts) in (2, 4) else ''}'>{''.join(charts)}</div>"
+def side_by_side(charts: Sequence[Chart]) -> str:
+    """HTML of three in a row where there is room, but of four as two by two."""
+    drawn = "".join(chart.to_html() for chart in charts)
+    return f"<div class='charts{' two' if len(charts) in (2, 4) else ''}'>{drawn}</div>"
 
 
 @dataclass(frozen=True)
@@ -114,8 +123,7 @@ def _bars(series: Series, frame: _Frame) -> str:
     """The outline of a histogram."""
     if len(series.x) < 2:
         return ""
-    half = (series.x[1] - series.x[0]) / 2
-    edges = frame.width * frame.x.fractions(np.append(series.x - half, series.x[-1] + half))
+    edges = frame.width * frame.x.fractions(series.edges)
     tops = frame.height * (1 - frame.y.fractions(series.y))
     steps = "".join(f"L{a:.1f} {top:.1f}H{b:.1f}" for a, b, top in zip(edges[:-1], edges[1:], tops, strict=True))
     return f"M{edges[0]:.1f} {frame.height}{steps}V{frame.height}Z"

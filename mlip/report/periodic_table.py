@@ -17,12 +17,13 @@ Fr Ra Lr Rf Db Sg Bh Hs Mt Ds Rg Cn Nh Fl Mc Lv Ts Og
 .  .  Ac Th Pa U  Np Pu Am Cm Bk Cf Es Fm Md No .  .
 """
 
-_PLACES = {
+PLACES = {
     symbol: (row, column)
     for row, line in enumerate(_ROWS.split("\n")[1:-1], start=1)
     for column, symbol in enumerate(line.split(), start=1)
     if symbol != "."
 }
+"""Row and column (from 1; 18 columns) of every element; lanthanides and actinides have rows of their own, 9 and 10."""
 
 
 def periodic_table(values: Mapping[str, float], unit: str, form: str, notes: Mapping[str, str]) -> str:
@@ -38,7 +39,7 @@ def periodic_table(values: Mapping[str, float], unit: str, form: str, notes: Map
         return "<p class='note'>no labels</p>"
     levels = _levels(known)
     cells = []
-    for symbol, (row, column) in _PLACES.items():
+    for symbol, (row, column) in PLACES.items():
         place = f"grid-area: {row} / {column}"
         if symbol not in known:
             cells.append(f"<li style='{place}'><b>{symbol}</b></li>")

@@ -1,9 +1,9 @@
 """Files that a round leaves: the list of candidates, the histogram of predicted distances, a store and CIF files."""
 
 import csv
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 import ase.io
 import numpy as np
@@ -11,8 +11,9 @@ from ase import Atoms
 from jaxtyping import Int
 
 from mlip.data.records import Frame, Trajectory
-from mlip.data.writer import StoreWriter, partial_path, put_in_place
-from mlip.screening.plan import Kept, Plan
+from mlip.data.writer import StoreWriter
+from mlip.files.whole_file import whole_file
+from mlip.screening.plan import Kept, ScreeningPlan
 from mlip.screening.screener import EDGES
 
 _RELAXED = ("converged", "max_steps")
@@ -21,8 +22,7 @@ _RELAXED = ("converged", "max_steps")
 
 def write_list(path: Path, kept: Sequence[Kept]) -> None:
     """CSV, the lowest predicted distance first."""
-
-    def write(file: TextIO) -> None:
+    with whole_file(path) as partial, partial.open("w", newline="") as file:
         rows = csv.writer(file)
         rows.writerow(("rank", "candidate", "formula", "prototype", "space_group", "predicted_e_above_hull"))
         for rank, one in enumerate(kept, start=1):
@@ -31,19 +31,14 @@ def write_list(path: Path, kept: Sequence[Kept]) -> None:
                 (rank, one.number, _formula(one), prototype.name, prototype.space_group, f"{one.distance:.6f}")
             )
 
-    _write_text(path, write)
-
 
 def write_histogram(folder: Path, histogram: Int[np.ndarray, "sites bins"], below: float) -> None:
     """Predicted distances to the hull, a line for each number of elements: histogram.csv and histogram.png."""
     counted = [n for n in range(1, len(histogram) + 1) if histogram[n - 1].any()]
-
-    def write(file: TextIO) -> None:
+    with whole_file(folder / "histogram.csv") as partial, partial.open("w", newline="") as file:
         rows = csv.writer(file)
         rows.writerow(("from_ev_per_atom", "to_ev_per_atom", *(f"{n}_elements" for n in counted)))
         rows.writerows(zip(EDGES[:-1], EDGES[1:], *(histogram[n - 1] for n in counted), strict=True))
-
-    _write_text(folder / "histogram.csv", write)
     _plot(folder / "histogram.png", {n: histogram[n - 1] for n in counted}, below)
 
 
@@ -61,13 +56,12 @@ def _plot(path: Path, histograms: Mapping[int, Int[np.ndarray, " bins"]], below:
         axes.set_yscale("log")
     axes.set(xlabel="predicted distance to the hull, eV/atom", ylabel=f"candidates a {EDGES[1] - EDGES[0]:.2f} eV/atom")
     axes.legend(fontsize="x-small", frameon=False)
-    partial = partial_path(path)
-    figure.savefig(partial, dpi=150, format="png")
-    put_in_place(partial, path)
+    with whole_file(path) as partial:
+        figure.savefig(partial, dpi=150, format="png")
 
 
 def write_structures(
-    folder: Path, kept: Sequence[Kept], relaxed: Mapping[int, Mapping[str, Any]] | None, plan: Plan
+    folder: Path, kept: Sequence[Kept], relaxed: Mapping[int, Mapping[str, Any]] | None, plan: ScreeningPlan
 ) -> int:
     """candidates.h5 and cifs/, relaxed where there are relaxations; returns how many.
 
@@ -107,10 +101,3 @@ def _frame(atoms: Atoms, energy: float) -> Frame:
 
 def _formula(one: Kept) -> str:
     return one.atoms.get_chemical_formula(mode="metal", empirical=True)
-
-
-def _write_text(path: Path, write: Callable[[TextIO], None]) -> None:
-    partial = partial_path(path)
-    with partial.open("w", newline="") as file:
-        write(file)
-    put_in_place(partial, path)

@@ -9,14 +9,15 @@ import numpy as np
 from ase import Atoms
 
 from mlip.errors import MlipError
+from mlip.files.checksum import checksum_of
 from mlip.functionals import check_functionals
 from mlip.potential import open_potential
 from mlip.property_model import PropertyModel
 from mlip.screening.best import Best
 from mlip.screening.candidates import Candidates
 from mlip.screening.prototypes import PrototypeSet, ScreeningPrototype, read_prototypes
-from mlip.screening.recipe import ScreeningRecipe
 from mlip.screening.rules import Rules
+from mlip.screening.screening_recipe import ScreeningRecipe
 from mlip.screening.substitution import substituted
 
 _PREDICTED = "e_above_hull"
@@ -36,7 +37,7 @@ class Kept:
 
 
 @dataclass(frozen=True)
-class Plan:
+class ScreeningPlan:
     """A round that can begin."""
 
     recipe: ScreeningRecipe
@@ -56,7 +57,7 @@ class Plan:
             for part in (atoms.numbers.astype("<i8"), atoms.cell.array, atoms.positions, prototype.orders):
                 prototypes.update(np.ascontiguousarray(part).tobytes())
         return {
-            "model": hashlib.sha256(self.recipe.model.read_bytes()).hexdigest(),
+            "model": checksum_of(self.recipe.model),
             "prototypes": prototypes.hexdigest(),
             "elements": self.candidates.elements.tolist(),
             "rules": self.recipe.rules.model_dump(),
@@ -72,7 +73,7 @@ class Plan:
             yield Kept(number, prototype, substituted(prototype, elements), distance)
 
 
-def plan_round(recipe: ScreeningRecipe, *, allow_functional_mismatch: bool = False) -> Plan:
+def plan_round(recipe: ScreeningRecipe, *, allow_functional_mismatch: bool = False) -> ScreeningPlan:
     """Read model and prototypes, and count the candidates.
 
     Args:
@@ -104,7 +105,7 @@ def plan_round(recipe: ScreeningRecipe, *, allow_functional_mismatch: bool = Fal
         notes.append(_compared(model, *theirs, where=where, allowed=allow_functional_mismatch))
     candidates = Candidates(prototypes.prototypes, recipe.elements.symbols)
     rules = Rules(recipe.rules, candidates.elements)
-    return Plan(recipe, model, prototypes, candidates, rules, tuple(note for note in notes if note))
+    return ScreeningPlan(recipe, model, prototypes, candidates, rules, tuple(note for note in notes if note))
 
 
 def _compared(model: PropertyModel, of_theirs: str, theirs: Set[str], *, where: str, allowed: bool) -> str | None:

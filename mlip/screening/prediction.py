@@ -2,18 +2,14 @@
 
 from collections.abc import Iterator
 
-import jax
 import numpy as np
 from jaxtyping import Array, Float, Int
 
 from mlip.graph.prototype import Prototype
-from mlip.property_model import PropertyModel, evaluate
+from mlip.hardware import hardware
+from mlip.property_model import PropertyModel, property_outputs
 from mlip.runtime import set_up_jax
 
-_BATCH_SLOTS = {"cpu": 4_000}
-"""By backend: about how many edges, their empty slots included, go through the device together. Larger batches do not
-fit into the caches of a CPU."""
-_BATCH_SLOTS_OF_ACCELERATORS = 64_000
 _SMALLEST, _LARGEST = 16, 2048
 """Crystals."""
 
@@ -25,7 +21,7 @@ class Predictor:
         set_up_jax()
         self._model = model
         self._params = model.cast("float32")
-        self._slots = _BATCH_SLOTS.get(jax.default_backend(), _BATCH_SLOTS_OF_ACCELERATORS)
+        self._slots = hardware().screening_slots
 
     def predict(self, prototype: Prototype, numbers: Int[np.ndarray, "k sites"]) -> Float[np.ndarray, " k"]:
         """The property of the prototype with these atomic numbers on its sites, in its unit."""
@@ -40,7 +36,7 @@ class Predictor:
         for start in range(0, len(numbers), size):
             chosen = numbers[start : start + size]
             filling = np.repeat(chosen[-1:], size - len(chosen), axis=0)
-            yield evaluate(self._model.model, self._params, prototype.batch(np.concatenate([chosen, filling])))
+            yield property_outputs(self._model.model, self._params, prototype.batch(np.concatenate([chosen, filling])))
 
     def _batch_size(self, prototype: Prototype) -> int:
         """A power of two, so that few shapes are compiled."""

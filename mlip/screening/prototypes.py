@@ -19,7 +19,7 @@ from mlip.data.structures import check_occupancies
 from mlip.errors import MlipError
 from mlip.graph.prototype import Prototype
 from mlip.screening.assignments import distinct_orders
-from mlip.screening.recipe import PrototypesRecipe
+from mlip.screening.screening_recipe import PrototypesRecipe
 from mlip.screening.site_symmetry import SYMMETRY_TOLERANCE, site_symmetries
 
 AFLOW = "aflow"

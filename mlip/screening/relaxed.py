@@ -8,12 +8,13 @@ from typing import Any
 import numpy as np
 from ase import Atoms
 
+from mlip.files.checksum import checksum_of
+from mlip.progress import count_bar
 from mlip.relaxation import RelaxResult, Statistics, relaxations
-from mlip.relaxation.cluster import relax_on_cluster
-from mlip.relaxation.queue import progress_bar
+from mlip.relaxation.relax_on_cluster import relax_on_cluster
 from mlip.relaxation.results_file import ResultsFile
 from mlip.screening.plan import Kept
-from mlip.screening.recipe import RelaxRecipe
+from mlip.screening.screening_recipe import RelaxRecipe
 
 
 def relax_kept(
@@ -22,7 +23,7 @@ def relax_kept(
     """The record of each relaxation by the candidate's number; those that `path` has are not repeated.
 
     Args:
-        cluster: as `mlip.cluster` names them, a device a worker; None: this process.
+        cluster: as `mlip.cluster.client` names them, a device a worker; None: this process.
 
     Raises:
         MlipError: no potential, or `path` has relaxations of other candidates, potential or options.
@@ -31,13 +32,13 @@ def relax_kept(
     numbers = np.array([candidate.number for candidate in kept], "<i8")
     protocol = {
         "relaxation": options,
-        "potential": hashlib.sha256(recipe.file.read_bytes()).hexdigest(),
+        "potential": checksum_of(recipe.file),
         "candidates": hashlib.sha256(numbers.tobytes()).hexdigest(),
     }
     with ResultsFile(path, protocol) as results:
         done = {record["candidate"] for record in results.records}
         missing = [candidate for candidate in kept if candidate.number not in done]
-        with progress_bar(progress) as bar:
+        with count_bar(progress) as bar:
             task = bar.add_task("relaxing", total=len(kept), completed=len(done))
             for index, result in _ended([one.atoms for one in missing], recipe.file, options, cluster):
                 results.append({"candidate": missing[index].number, **result.as_record()})

@@ -12,20 +12,18 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
 from mlip.errors import MlipError
-from mlip.one_writer import one_writer
+from mlip.files.one_writer import one_writer
+from mlip.progress import count_bar
 from mlip.screening.best import Best
 from mlip.screening.candidates import Block
-from mlip.screening.checkpoint import RoundState
-from mlip.screening.cluster import screened_on_cluster
 from mlip.screening.outputs import write_histogram, write_list, write_structures
-from mlip.screening.plan import Plan, plan_round
-from mlip.screening.recipe import ScreeningRecipe
+from mlip.screening.plan import ScreeningPlan, plan_round
 from mlip.screening.relaxed import relax_kept
+from mlip.screening.round_state import RoundState
+from mlip.screening.screen_on_cluster import screened_on_cluster
 from mlip.screening.screener import Screened, Screener
+from mlip.screening.screening_recipe import ScreeningRecipe
 
 _CHECKPOINT_SECONDS = 30.0
 
@@ -41,7 +39,7 @@ def run_round(
     """Screen, relax and write; goes on with the round that is in the folder.
 
     Args:
-        cluster: as `mlip.cluster` names them, a device a worker; None: this process.
+        cluster: as `mlip.cluster.client` names them, a device a worker; None: this process.
         allow_functional_mismatch: model, potential and the prototypes' store may be of several functionals.
         checkpoint_seconds: at most so much work is lost when the process is killed.
 
@@ -57,7 +55,7 @@ def run_round(
         return _run(plan, cluster, progress, checkpoint_seconds)
 
 
-def _run(plan: Plan, cluster: str | None, progress: bool, checkpoint_seconds: float) -> dict[str, Any]:
+def _run(plan: ScreeningPlan, cluster: str | None, progress: bool, checkpoint_seconds: float) -> dict[str, Any]:
     recipe, folder = plan.recipe, plan.recipe.out
     state = _state(plan)
     recipe.save(folder / "recipe.yaml")
@@ -78,17 +76,19 @@ def _run(plan: Plan, cluster: str | None, progress: bool, checkpoint_seconds: fl
     }
 
 
-def _state(plan: Plan) -> RoundState:
+def _state(plan: ScreeningPlan) -> RoundState:
     path, at_most = plan.recipe.out / "round.npz", plan.recipe.keep.at_most
     return RoundState.load(path, plan.protocol, at_most) if path.exists() else RoundState(Best(at_most))
 
 
-def _screen(plan: Plan, state: RoundState, cluster: str | None, progress: bool, checkpoint_seconds: float) -> None:
+def _screen(
+    plan: ScreeningPlan, state: RoundState, cluster: str | None, progress: bool, checkpoint_seconds: float
+) -> None:
     """Bring the state to the end of the candidates; it is on disk from time to time, and at last."""
     path, protocol = plan.recipe.out / "round.npz", plan.protocol
     before, begun = state.seconds, time.monotonic()
     saved = begun
-    with _bar(progress) as bar:
+    with count_bar(progress) as bar:
         task = bar.add_task("screening", total=len(plan.candidates), completed=state.cursor)
         judged = _screened_here if cluster is None else screened_on_cluster
         for block, screened in judged(plan, state.cursor, cluster):
@@ -101,18 +101,13 @@ def _screen(plan: Plan, state: RoundState, cluster: str | None, progress: bool, 
     state.save(path, protocol)
 
 
-def _screened_here(plan: Plan, start: int, _: None) -> Iterator[tuple[Block, Screened]]:
+def _screened_here(plan: ScreeningPlan, start: int, _: None) -> Iterator[tuple[Block, Screened]]:
     screener = Screener(plan.model, plan.candidates, plan.rules, plan.recipe.keep.below)
     for block in plan.candidates.blocks(start):
         yield block, screener.screen(block)
 
 
-def _bar(shown: bool) -> Progress:
-    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
-    return Progress(*columns, console=Console(stderr=True), disable=not shown)
-
-
-def describe_plan(plan: Plan) -> dict[str, Any]:
+def describe_plan(plan: ScreeningPlan) -> dict[str, Any]:
     """Summary of what would be screened."""
     return {
         "prototypes": len(plan.prototypes.prototypes),
@@ -123,7 +118,7 @@ def describe_plan(plan: Plan) -> dict[str, Any]:
     }
 
 
-def _counts(plan: Plan, state: RoundState) -> dict[str, Any]:
+def _counts(plan: ScreeningPlan, state: RoundState) -> dict[str, Any]:
     return {
         "predicted": state.n_allowed,
         "not_finite": state.n_not_finite,

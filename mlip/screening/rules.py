@@ -12,7 +12,7 @@ from ase.data import chemical_symbols
 from jaxtyping import Bool, Float, Int
 
 from mlip.errors import MlipError
-from mlip.screening.recipe import RulesRecipe
+from mlip.screening.screening_recipe import RulesRecipe
 
 
 class Rules:

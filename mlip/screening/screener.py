@@ -8,8 +8,8 @@ from jaxtyping import Float, Int
 from mlip.property_model import PropertyModel
 from mlip.screening.candidates import Block, Candidates
 from mlip.screening.prediction import Predictor
-from mlip.screening.recipe import MAX_SITES
 from mlip.screening.rules import Rules
+from mlip.screening.screening_recipe import MAX_SITES
 
 EDGES = np.round(np.arange(-1.0, 4.0 + 1e-9, 0.02), 2)
 """Edges of the histogram's bins, eV/atom; values beyond are counted in the outermost ones."""

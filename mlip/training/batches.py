@@ -5,7 +5,7 @@ from typing import Any
 from mlip.data import Store
 from mlip.graph.loader import EvaluationLoader, TrainingLoader
 from mlip.training import parallel, processes
-from mlip.training.sources import Epoch
+from mlip.training.epoch_sources import Epoch
 from mlip.training.task import Task, TrainingData
 
 

@@ -4,7 +4,6 @@ A step whose loss is several times the median of the last ones is a spike. Its w
 their shares of the loss, for whoever cleans the data: wrong labels are the usual reason.
 """
 
-import json
 import math
 import statistics
 from collections import deque
@@ -14,6 +13,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from mlip.data import Store
+from mlip.files.journal import Journal
 from mlip.training import processes
 from mlip.training.log import drop_after
 
@@ -66,8 +66,8 @@ class HardExamples:
             "shares": [round(float(share), 4) for share in shares],
         }
         if processes.is_first():
-            with self._path.open("a") as file:
-                file.write(json.dumps(record) + "\n")
+            with Journal(self._path, durable=False) as journal:
+                journal.append(record)
         return (
             f"step {step}: loss {loss:.3g} where {self._usual:.3g} is usual; {shares[0]:.0%} of it from frame "
             f"{frames[worst[0]]} ({materials[0]}); see {HARD_EXAMPLES}"

@@ -2,9 +2,7 @@
 a terminal a live table, in a log file a line a minute.
 """
 
-import json
 import math
-import os
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
@@ -14,6 +12,7 @@ from rich.console import Console
 from rich.live import Live
 
 from mlip.errors import MlipError
+from mlip.files.journal import Journal, keep_records, read_journal
 from mlip.training.live_table import RunDisplay
 from mlip.training.quantity import Quantity
 from mlip.training.tensorboard import EventFile
@@ -51,7 +50,7 @@ class RunLog:
         path = folder / METRICS
         with self._writing():
             drop_after(path, resumed_from)
-            self._file = path.open("a")
+            self._journal = Journal(path, durable=False)
             self._board = EventFile(folder / "tensorboard", first_step=resumed_from + 1)
         self._console = Console(quiet=quiet, highlight=False, markup=False)
         self._display = RunDisplay(n_steps, quantities, resumed_from)
@@ -66,7 +65,7 @@ class RunLog:
     def __exit__(self, error: type[BaseException] | None, *_) -> None:
         self._live.stop()
         with suppress(MlipError if error else ()):  # of two errors the first one tells what happened
-            for output in (self._file, self._board):
+            for output in (self._journal, self._board):
                 with self._writing():
                     output.close()
         if self._wandb is not None:
@@ -85,8 +84,7 @@ class RunLog:
         values = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in values.items()}
         numbers = {name: value for name, value in values.items() if isinstance(value, int | float)}
         with self._writing():
-            self._file.write(json.dumps({"kind": kind, "step": step, **values}, allow_nan=False) + "\n")
-            self._file.flush()
+            self._journal.append({"kind": kind, "step": step, **values})
             for name, value in numbers.items():
                 self._board.add_scalar(f"{kind}/{name}", value, step)
         if self._wandb is not None:
@@ -125,24 +123,9 @@ class SilentLog(nullcontext):
 
 def read_metrics(folder: Path, kind: str) -> list[dict]:
     """The records of `kind` in a run folder, in order."""
-    return [record for record, _ in whole_lines(folder / METRICS) if record["kind"] == kind]
+    return [record for record in read_journal(folder / METRICS) if record["kind"] == kind]
 
 
 def drop_after(path: Path, last_step: int) -> None:
     """Drop the records after `last_step`, and a line that a kill cut short."""
-    if not path.exists():
-        return
-    kept = [line for record, line in whole_lines(path) if record["step"] <= last_step]
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text("".join(kept))
-    os.replace(temporary, path)
-
-
-def whole_lines(path: Path) -> Iterator[tuple[dict, str]]:
-    """Records and their lines, up to a line that a kill, or a writer at work, cut short: only the last one can be."""
-    with path.open() as lines:
-        for line in lines:
-            try:
-                yield json.loads(line), line
-            except json.JSONDecodeError:
-                return
+    keep_records(path, lambda record: record["step"] <= last_step)

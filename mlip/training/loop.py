@@ -20,6 +20,7 @@ from mlip.runtime import ProductPrecision, precision_scope, set_up_jax
 from mlip.training import parallel, processes
 from mlip.training.batches import training_batches, validation_batches
 from mlip.training.checkpoint import Checkpoints
+from mlip.training.epoch_sources import describe_epoch, epoch_of
 from mlip.training.hard_examples import HardExamples
 from mlip.training.log import RunLog, SilentLog
 from mlip.training.measured import complete_recipe, describe_measured
@@ -31,10 +32,9 @@ from mlip.training.recipe_file import load_recipe
 from mlip.training.report.curves import plot_learning_curves
 from mlip.training.run_folder import RunFolder, open_run_folder, store_fingerprint
 from mlip.training.schedule import Improvement, Plan
-from mlip.training.sources import describe_epoch, epoch_of
 from mlip.training.step import TrainState, initial_state, train_step_of, validation_step_of
 from mlip.training.task import Task, TrainedModel, TrainingData
-from mlip.training.tasks import task_of
+from mlip.training.task_of_recipe import task_of
 from mlip.training.terms import add_terms
 
 

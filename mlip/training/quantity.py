@@ -21,13 +21,11 @@ class Quantity(NamedTuple):
     symbol: str
     """Before a number."""
     unit: str = ""
-    """In which errors are shown; empty where nobody knows it."""
+    """Unit of errors, in records and wherever they are shown; empty where nobody knows it."""
     form: str = ".4g"
     """Format of an error that is shown."""
     recorded: float = 1.0
-    """Records' unit in the term's: 1000 for meV of a term in eV."""
-    shown: float = 1.0
-    """`unit` in the records'."""
+    """`unit` in the term's: 1000 for meV of a term in eV."""
 
     @property
     def loss_key(self) -> str:
@@ -45,7 +43,7 @@ class Quantity(NamedTuple):
     def text(self, record: Record) -> str:
         """The error in a record, a number in `unit`."""
         error = record.get(self.error_key)
-        return _MISSING if error is None else format(self.shown * error, self.form)
+        return _MISSING if error is None else format(error, self.form)
 
 
 def errors_of(

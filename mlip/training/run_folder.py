@@ -1,8 +1,7 @@
 """The folder of a run: who may write into it, and what lies where."""
 
 import hashlib
-import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,8 +9,9 @@ from typing import Any
 
 from mlip.data import Store
 from mlip.errors import MlipError
-from mlip.one_writer import one_writer
-from mlip.output_paths import make_folder
+from mlip.files.one_writer import one_writer
+from mlip.files.output_paths import make_folder
+from mlip.files.whole_file import whole_file
 from mlip.training.recipe import Recipe
 from mlip.training.recipe_file import read_recipe
 
@@ -103,21 +103,16 @@ def _enter(folder: RunFolder, recipe: Recipe, store_fingerprint: str, resume: bo
     else:  # a run that died before its first checkpoint leaves nothing to go on with
         for measured in (folder.statistics, folder.heads, folder.model):
             measured.unlink(missing_ok=True)
-    _write_whole(folder.recipe, recipe.save)
-    _write_whole(folder.store_fingerprint, lambda path: path.write_text(store_fingerprint + "\n"))
+    with whole_file(folder.recipe) as path:  # without it there is no way to go on
+        recipe.save(path)
+    with whole_file(folder.store_fingerprint) as path:
+        path.write_text(store_fingerprint + "\n")
 
 
 def store_fingerprint(store: Store) -> str:
     """A short hash of the store's content, from the checksums that its files carry."""
     checksums = [shard.file["checksums"].asstr()[()] for shard in store.shards]
     return hashlib.blake2b("".join(checksums).encode(), digest_size=8).hexdigest()
-
-
-def _write_whole(path: Path, write: Callable[[Path], object]) -> None:
-    """A kill leaves the file as it was or as it shall be: without it there is no way to go on."""
-    temporary = path.with_name(f".{path.name}")
-    write(temporary)
-    os.replace(temporary, path)
 
 
 def check_same_recipe(recipe: Recipe, folder: RunFolder, *, epochs_may_differ: bool = False) -> None:

@@ -6,10 +6,8 @@ recipe's `out`, which is resumed or, when it is done, left alone if the sweep is
 
 import csv
 import itertools
-import os
 import traceback
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import CancelledError
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,10 +16,11 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from mlip.cluster import cluster_client
+from mlip.cluster.client import cluster_client, result_of
 from mlip.code_version import CODE_VERSION, check_same_code
 from mlip.errors import MlipError
-from mlip.output_paths import make_folder
+from mlip.files.output_paths import make_folder
+from mlip.files.whole_file import whole_file
 from mlip.recipe_reading import find_recipe
 from mlip.training.log import read_metrics
 from mlip.training.loop import train
@@ -29,7 +28,7 @@ from mlip.training.recipe import Recipe
 from mlip.training.recipe_file import load_recipe
 from mlip.training.run_folder import RunFolder, check_same_recipe
 from mlip.training.task import Task
-from mlip.training.tasks import task_of
+from mlip.training.task_of_recipe import task_of
 
 if TYPE_CHECKING:
     from distributed import Future
@@ -80,7 +79,7 @@ def run_sweep(
     Writes `sweep.csv` above the runs' folders anew after each.
 
     Args:
-        cluster: as `mlip.cluster` names them, a device a worker; None: this process.
+        cluster: as `mlip.cluster.client` names them, a device a worker; None: this process.
         report: told of each run as it ends.
 
     Raises:
@@ -129,13 +128,13 @@ def _result_of(future: "Future", run: SweepRun) -> SweepResult | None:
     from distributed import KilledWorker
 
     try:
-        return future.result()
+        return result_of(future)
     except KilledWorker:
         return None
-    except CancelledError:
-        raise MlipError(
-            "the Dask scheduler is gone", where="--cluster", fix="repeat the command: it goes on where it was"
-        ) from None
+    except MlipError as error:
+        if future.cancelled():
+            raise
+        return SweepResult(run.values, {}, _reason(error))
     except Exception as error:  # of Dask, or of what it could not send back: this run's alone
         return SweepResult(run.values, {}, _reason(error))
 
@@ -241,10 +240,8 @@ def _name(values: dict[str, Any]) -> str:
 
 
 def _write_table(path: Path, results: Sequence[SweepResult], columns: Sequence[str]) -> None:
-    temporary = path.with_suffix(".tmp")
-    with temporary.open("w", newline="") as file:
+    with whole_file(path) as partial, partial.open("w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow([*results[0].values, *columns, "error"])
         for result in results:
             writer.writerow([*result.values.values(), *map(result.validation.get, columns), result.error])
-    os.replace(temporary, path)

@@ -14,7 +14,7 @@ from mlip.benchmark.hull import Phases
 from mlip.benchmark.hull_benchmark import judged_materials
 from mlip.benchmark.hull_references import read_references
 from mlip.data import Frame, StoreWriter, Trajectory
-from mlip.data.alexandria import entry_from_dict
+from mlip.data.readers.alexandria import entry_from_dict
 from mlip.errors import MlipError
 
 IRON, OXYGEN, OXIDE = {"Fe": 1.0}, {"O": 1.0}, {"Fe": 1.0, "O": 1.0}

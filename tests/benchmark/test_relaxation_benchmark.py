@@ -11,11 +11,11 @@ from ase.build import bulk
 from ase.spacegroup import crystal
 
 from mlip.benchmark import relaxation
-from mlip.benchmark.comparison import PotentialResults, load_results
+from mlip.benchmark.error_summary import energy_error, relative_volume_error, summarize
 from mlip.benchmark.histograms import KINDS, error_charts, plot_errors
 from mlip.benchmark.paper_tables import energy_table, pbesol_table, volume_table
 from mlip.benchmark.relaxation import run_relaxation_benchmark
-from mlip.benchmark.summary import energy_error, relative_volume_error, summarize
+from mlip.benchmark.results import PotentialResults, load_results
 from mlip.data import Frame, StoreWriter, Trajectory
 from mlip.data.outliers import END_REMOVED
 from mlip.errors import MlipError
@@ -277,9 +277,9 @@ def test_every_relaxed_material_is_in_a_bin_and_those_beyond_the_scale_are_count
     errors = [*np.linspace(-0.1, 0.1, 300), 9.0, -7.0, 7.0]
     records = [one | {"energy": float(error)} for error in errors] + [one | {"volume": None}]
     results = PotentialResults("p", "a", run.results.headers, records)
-    (energies,) = KINDS[1].distributions([results])
-    ((name, shares),) = energies.shares.items()
-    assert name == "p (303; 1 below, 2 above)"
+    ((energies,),) = (chart.series for chart in KINDS[1].charts([results]))
+    shares = energies.y
+    assert energies.name == "p (303; 1 below, 2 above)"
     assert shares.sum() == pytest.approx(100)
     assert (shares[0], shares[-1]) == (pytest.approx(100 / 303), pytest.approx(200 / 303))
     assert "outermost bins: all beyond ±0.1" in error_charts([results])

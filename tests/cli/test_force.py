@@ -12,9 +12,9 @@ from mlip.cli.data import app
 from mlip.cli.export import export
 from mlip.cli.report import report
 from mlip.errors import MlipError
+from mlip.files.output_paths import check_new, make_folder
 from mlip.models.m3gnet import M3GNetConfig
 from mlip.network import init_parameters
-from mlip.output_paths import check_new, make_folder
 from mlip.potential import Potential, PotentialMetadata
 from tests.emt_world import emt_frames, write_store
 

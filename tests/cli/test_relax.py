@@ -17,7 +17,7 @@ from mlip.errors import MlipError
 from mlip.models.m3gnet import M3GNetConfig
 from mlip.network import init_parameters
 from mlip.potential import Potential, PotentialMetadata
-from mlip.relaxation.files import relax_files
+from mlip.relaxation.relax_files import relax_files
 from mlip.relaxation.results_file import read_results
 
 

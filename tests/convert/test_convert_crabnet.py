@@ -4,8 +4,8 @@ import jax
 import numpy as np
 import pytest
 
+from mlip.convert.checkpoint_files import ReadOptions
 from mlip.convert.crabnet import RESOLUTION, read, recognizes
-from mlip.convert.options import ReadOptions
 from mlip.errors import MlipError
 from mlip.graph.composition import compositions_of_formulas, pad_compositions
 from mlip.models.crabnet import CrabNet, encodings

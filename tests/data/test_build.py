@@ -18,9 +18,9 @@ from mlip.data import Store, parts
 from mlip.data.build import BuildSettings, build
 from mlip.data.outliers import END_REMOVED
 from mlip.data.parts import NO_USABLE
-from mlip.data.sources import NO_MATERIAL, NOT_READ
+from mlip.data.readers.sources import NO_MATERIAL, NOT_READ
+from mlip.data.readers.vasp import NO_STEP
 from mlip.data.split import assign_split
-from mlip.data.vasp import NO_STEP
 from mlip.errors import MlipError
 
 

@@ -258,7 +258,7 @@ def test_every_manifest_names_itself_and_where_its_files_are(name):
 
 @pytest.mark.parametrize("name", [n for n in sorted(manifest_files()) if n.startswith("alexandria")])
 def test_names_of_fetched_files_tell_the_build_what_they_are(name):
-    from mlip.data.naming import dimensionality_by_name, functional_by_name
+    from mlip.data.readers.naming import dimensionality_by_name, functional_by_name
 
     manifest = read_manifest(manifest_files()[name])
     file = manifest.known_files()[0].name if manifest.known_files() else "alex_go_aaa_000.json.bz2"

@@ -29,8 +29,8 @@ from mlip.data.quality import (
     forces_against_energy,
     stress_against_energy,
 )
+from mlip.data.readers.sources import read_source
 from mlip.data.records import Frame, MalformedError, Skipped, Trajectory
-from mlip.data.sources import read_source
 
 
 def carbon(positions, cell=(9.0, 8.0, 7.0), pbc=(True, True, True)) -> Frame:

@@ -5,7 +5,8 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from mlip.data import Trajectory, alexandria
+from mlip.data import Trajectory
+from mlip.data.readers import alexandria
 
 FILES = {kind: f"surrogate_paths_{kind}d.json.bz2" for kind in (3, 2, 1)}
 

@@ -10,8 +10,8 @@ import pytest
 
 from mlip.data import Store
 from mlip.data.build import BuildSettings, build
-from mlip.data.export import export
 from mlip.data.sink import Sink
+from mlip.data.store_export import export
 from mlip.errors import MlipError
 
 BUILT = """
@@ -72,7 +72,7 @@ EXPORTED = """
     from pathlib import Path
 
     from mlip.data import Store
-    from mlip.data.export import export
+    from mlip.data.store_export import export
     from mlip.errors import MlipError
 
     resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000))
@@ -104,7 +104,7 @@ def test_a_place_that_cannot_be_is_one_line_for_builds_and_exports(source, store
         build([source], tmp_path / f"{name}.h5", BuildSettings(functional="PBE"))
     with Store(store) as opened, pytest.raises(MlipError, match="cannot be written") as of_export:
         export(opened, tmp_path / f"{name}.extxyz")
-    from mlip.data.figures import plot_elements
+    from mlip.report.store_figures import plot_elements
 
     with pytest.raises(MlipError, match="cannot be written") as of_plot:
         plot_elements({"Cu": 3}, tmp_path / f"{name}.png", "")

@@ -11,8 +11,8 @@ from ase.io import read as ase_read
 
 from mlip.data import Skipped
 from mlip.data.build import BuildSettings, build
-from mlip.data.label import LabelSettings, label_structure, read_structures
-from mlip.data.sources import read_source
+from mlip.data.labeling import LabelSettings, label_structure, read_structures
+from mlip.data.readers.sources import read_source
 from mlip.data.structures import DEUTERIUM, as_structures, check_occupancies
 from mlip.errors import MlipError
 

@@ -5,7 +5,7 @@ import pytest
 
 from mlip.data import Skipped
 from mlip.data.build import BuildSettings, build
-from mlip.data.sources import read_source
+from mlip.data.readers.sources import read_source
 from mlip.data.subsample_study import study_cutoffs
 from mlip.errors import MlipError
 

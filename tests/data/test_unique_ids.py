@@ -7,7 +7,7 @@ from ase.io import write
 
 from mlip.data import Store
 from mlip.data.build import BuildSettings, build
-from mlip.data.sources import source_stems
+from mlip.data.readers.sources import source_stems
 from mlip.errors import MlipError
 
 

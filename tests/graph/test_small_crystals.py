@@ -8,7 +8,7 @@ from ase.io import iread
 
 from mlip.graph.neighbors import neighbor_list
 from mlip.graph.small_crystals import small_crystal_neighbors
-from mlip.graph.structures import Structures
+from mlip.graph.stacked_structures import Structures
 
 
 def structures_of(crystals: list[Atoms]) -> Structures:

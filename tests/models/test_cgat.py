@@ -12,16 +12,15 @@ from ase.data import chemical_symbols
 from flax.traverse_util import flatten_dict
 
 from mlip.convert.cgat import parameters, read
-from mlip.convert.files import read_npz
-from mlip.convert.options import ReadOptions
+from mlip.convert.checkpoint_files import ReadOptions, read_npz
 from mlip.data.element_vectors import read_element_vectors
 from mlip.graph.batching import Shape, enlarge, graph_mask, pad_batch
 from mlip.graph.shells import composition, merged_graph
 from mlip.models.cgat import CGAT, CGATConfig
 from mlip.network import init_parameters
-from mlip.property_model import PropertyModel, evaluate
+from mlip.property_model import PropertyModel, property_outputs
 from mlip.runtime import precision_scope
-from mlip.training.properties.loss import property_penalty
+from mlip.training.properties.property_loss import property_penalty
 
 SMALL = ["small_default", "small_hyperedge_scalar_meanpool"]
 SHAPE = Shape(60, 300, 6)
@@ -80,7 +79,7 @@ def plain_graph(numbers, senders, receivers, shells):
 
 def predictions(model: PropertyModel, batch, dtype="float64"):
     with precision_scope(dtype):
-        output = np.asarray(evaluate(model.model, model.cast(dtype), batch))
+        output = np.asarray(property_outputs(model.model, model.cast(dtype), batch))
     return output[graph_mask(batch)]
 
 
@@ -123,8 +122,10 @@ def test_the_originals_losses_and_gradients(goldens, converted, batch_of, tag):
     targets = (np.load(goldens / "batch_A.npz")["y"][:, 0].astype(np.float64) - 0.05) / 0.12
     with precision_scope("float64"):
         params = model.cast("float64")
-        outputs = evaluate(model.model, params, batch)
-        pull_back = jax.jit(lambda p, change: jax.grad(lambda q: jnp.vdot(evaluate(model.model, q, batch), change))(p))
+        outputs = property_outputs(model.model, params, batch)
+        pull_back = jax.jit(
+            lambda p, change: jax.grad(lambda q: jnp.vdot(property_outputs(model.model, q, batch), change))(p)
+        )
 
         def of(kind):
             loss = lambda out: property_penalty(out[:4], jnp.asarray(targets), kind).mean()  # noqa: E731
@@ -191,7 +192,7 @@ def test_the_full_size_of_the_paper(goldens, shared, batch_of):
     params = parameters(config, {name: by_rule(name, shape) for name, shape in live.items()}, vectors, "by rule")
     with precision_scope("float64"):
         params = jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float64), params)
-        output = np.asarray(evaluate(CGAT(config), params, batch_of("A")))[:4]
+        output = np.asarray(property_outputs(CGAT(config), params, batch_of("A")))[:4]
     reference = np.load(goldens / "full_heads6_batch_A_f64.npz")["output"]
     np.testing.assert_allclose(output, reference, atol=1e-11)
 

@@ -10,9 +10,8 @@ import optax
 import pytest
 from flax.traverse_util import flatten_dict
 
+from mlip.convert.checkpoint_files import ReadOptions, read_npz
 from mlip.convert.crabnet import parameters, read
-from mlip.convert.files import read_npz
-from mlip.convert.options import ReadOptions
 from mlip.graph.composition import CompositionBatch, Compositions, compositions_of_formulas, pad_compositions
 from mlip.models.crabnet import (
     CrabNet,
@@ -25,7 +24,7 @@ from mlip.models.crabnet import (
     log_fraction,
 )
 from mlip.runtime import precision_scope
-from mlip.training.properties.loss import property_penalty
+from mlip.training.properties.property_loss import property_penalty
 
 TINY = CrabNetConfig(features=16, hidden=24, n_layers=2, output_widths=(16, 8))
 FORMULAS = ["NaCl", "SrTiO3", "YBa2Cu3O6.93", "Si", "Na25Zr11Sc5Si12(PO8)12"]

@@ -6,7 +6,7 @@ import pytest
 
 from mlip.data import download
 from mlip.pretrained import registry
-from mlip.pretrained.entry import Entry
+from mlip.pretrained.entry import PretrainedEntry
 from tests.weights_server import WeightsServer
 
 
@@ -39,7 +39,7 @@ def server(cache, monkeypatch):
 def register(monkeypatch):
     """Makes entries the only ones that are known."""
 
-    def make_known(*entries: Entry) -> None:
+    def make_known(*entries: PretrainedEntry) -> None:
         monkeypatch.setattr(registry, "_entries", lambda: list(entries))
         _forget()
 

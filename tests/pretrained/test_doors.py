@@ -24,8 +24,8 @@ from mlip.potential import Potential, PotentialMetadata, open_potential
 from mlip.pretrained import default_potential, find, known, split_potential
 from mlip.pretrained.obtaining import converted_file
 from mlip.property_model import PropertyModel, is_property_model
-from mlip.relaxation.files import relax_files
-from mlip.screening.recipe import RelaxRecipe
+from mlip.relaxation.relax_files import relax_files
+from mlip.screening.screening_recipe import RelaxRecipe
 from mlip.training.recipe_file import read_recipe
 
 

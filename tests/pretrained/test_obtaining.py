@@ -10,6 +10,7 @@ import pytest
 
 from mlip.data import download
 from mlip.errors import MlipError
+from mlip.files.one_writer import one_writer
 from mlip.pretrained import conversion, obtain, obtaining
 from tests.weights_server import digest_of, entry_of
 
@@ -373,12 +374,13 @@ def test_of_several_processes_one_fetches_and_converts_and_the_others_wait(serve
 
 
 def test_who_waits_too_long_says_for_whom(cache, register, monkeypatch):
-    from filelock import FileLock
-
     register(entry_of(TWO))
     monkeypatch.setattr(obtaining, "LOCK_TIMEOUT", 0.05)
     folder = obtaining.make_folder(cache / "pretrained/locks")
-    with FileLock(folder / "tiny.lock"), pytest.raises(MlipError, match="tiny: another process has been fetching it"):
+    with (
+        one_writer(folder / "tiny.lock", MlipError("")),
+        pytest.raises(MlipError, match="tiny: another process has been fetching it"),
+    ):
         obtain("tiny")
 
 

@@ -9,7 +9,7 @@ import yaml
 from mlip.convert import m3gnet
 from mlip.errors import MlipError
 from mlip.pretrained import default_potential, find, known
-from mlip.pretrained.entry import Entry
+from mlip.pretrained.entry import PretrainedEntry
 from mlip.pretrained.registry import near_names, read_entry
 from tests.weights_server import entry_of
 
@@ -145,7 +145,7 @@ def test_where_weights_come_from_is_checked(changes, message):
     values = entry_of({"a": b"a"}).model_dump(mode="json")
     values["source"]["files"][0] |= changes
     with pytest.raises(ValueError, match=message):
-        Entry.model_validate(values)
+        PretrainedEntry.model_validate(values)
 
 
 def _size_and_digest(path: Path) -> tuple[int, str]:

@@ -2,6 +2,8 @@
 
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 from jax.errors import JaxRuntimeError
@@ -9,15 +11,17 @@ from morse import morse_potential
 
 import mlip
 from mlip.graph.batching import Shape
-from mlip.relaxation import memory, programs
+from mlip.hardware import CPU
+from mlip.relaxation import memory, step_programs
 from mlip.relaxation.memory import Room, available_memory
-from mlip.relaxation.programs import Programs, _Scale
+from mlip.relaxation.step_programs import Programs
 
 
 @pytest.fixture
 def fresh(monkeypatch):
     """A process that has compiled nothing yet, whose batches would be large; and the programs that it makes."""
-    monkeypatch.setitem(programs._SCALES, "cpu", _Scale(largest=8_192, smallest=256, compilation=10**9))
+    large = replace(CPU, largest_relaxation=8_192, smallest_relaxation=256, relaxation_compilation=10**9)
+    monkeypatch.setattr(step_programs, "hardware", lambda: large)
     made = []
 
     def programs_of(model, dtype, with_symmetry):
@@ -82,7 +86,7 @@ def test_another_error_of_the_device_is_not_taken_for_a_lack_of_memory(crystals,
 
 
 def test_on_a_cpu_a_program_that_needs_more_than_is_free_does_not_run(crystals, potential, fresh, monkeypatch):
-    monkeypatch.setattr(programs, "available_memory", lambda: 1e4)  # bytes
+    monkeypatch.setattr(step_programs, "available_memory", lambda: 1e4)  # bytes
     with pytest.warns(UserWarning, match="out of memory"):
         (result,) = mlip.relax([crystals["hcp"]], potential, progress=False)
     assert result.reason == "error"
@@ -91,8 +95,7 @@ def test_on_a_cpu_a_program_that_needs_more_than_is_free_does_not_run(crystals, 
 
 def test_available_memory_is_the_least_of_machine_and_container(tmp_path, monkeypatch):
     assert 0 < available_memory() < 2**50
-    (tmp_path / "meminfo").write_text("MemTotal: 100 kB\nMemAvailable:   50 kB\n")
-    monkeypatch.setattr(memory, "_MEMINFO", tmp_path / "meminfo")
+    monkeypatch.setattr(memory, "virtual_memory", lambda: SimpleNamespace(available=51_200))
     monkeypatch.setattr(memory, "_CGROUP", tmp_path)
     assert available_memory() == 51_200
     for name, content in {"max": "40000\n", "current": "30000\n", "stat": "anon 5\ninactive_file 2000\n"}.items():
@@ -122,11 +125,11 @@ def test_programs_of_several_threads_wait_until_all_of_them_fit(monkeypatch):
 
 def test_batches_of_all_cores_are_weighed_together(crystals, potential, fresh, monkeypatch):
     """Each batch fits by itself, two do not: they take turns, and nobody is told that memory lacks."""
-    monkeypatch.setattr(programs, "_check_memory", lambda program: 6)
+    monkeypatch.setattr(step_programs, "_check_memory", lambda program: 6)
     monkeypatch.setattr(memory, "available_memory", lambda: 10.0)
     monkeypatch.setattr("mlip.relaxation.queue.n_cores", lambda: 4)
     room = Room()
-    monkeypatch.setattr(programs, "_ROOM", room)
+    monkeypatch.setattr(step_programs, "_ROOM", room)
     results = mlip.relax(list(crystals.values()) * 4, potential, progress=False)
     assert all(result.converged for result in results)
     assert room.most_taken == 6
@@ -134,7 +137,7 @@ def test_batches_of_all_cores_are_weighed_together(crystals, potential, fresh, m
 
 def test_a_shape_is_rented_until_the_padding_has_cost_a_compilation():
     chooser = Programs(morse_potential().model, "float32")
-    chooser._scale = _Scale(largest=2_048, smallest=256, compilation=10_000)
+    chooser._hardware = replace(CPU, relaxation_compilation=10_000)
     large, small = Shape(100, 2_000, 20), Shape(10, 300, 5)
     first = chooser.choose(large)
     assert first == Shape(128, 2_048, 64)

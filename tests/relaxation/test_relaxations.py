@@ -2,6 +2,7 @@
 
 import json
 import time
+from dataclasses import replace
 
 import ase.db
 import numpy as np
@@ -16,9 +17,10 @@ from pymatgen.io.ase import AseAtomsAdaptor
 
 import mlip
 from mlip.errors import MlipError
+from mlip.hardware import CPU
 from mlip.relaxation import Statistics, queue, relaxations
 from mlip.relaxation.cell import Along
-from mlip.relaxation.programs import Programs, _Scale, programs_of
+from mlip.relaxation.step_programs import Programs, programs_of
 
 
 def relax(structures, potential, **options):
@@ -71,8 +73,8 @@ def test_a_structure_relaxes_the_same_alone_and_in_any_company(crystals, low_dim
 def test_structures_that_wait_for_room_in_the_batch_end_like_the_others(crystals, potential, monkeypatch):
     structures = list(crystals.values()) * 3
     expected = relax(structures, potential)
-    room_for_few = _Scale(largest=512, smallest=256, compilation=10**9)
-    monkeypatch.setattr(programs_of(potential.model, "float64", False), "_scale", room_for_few)
+    room_for_few = replace(CPU, largest_relaxation=512, relaxation_compilation=10**9)
+    monkeypatch.setattr(programs_of(potential.model, "float64", False), "_hardware", room_for_few)
     for result, reference in zip(relax(structures, potential), expected, strict=True):
         assert result.n_steps == reference.n_steps
         assert result.energy == pytest.approx(reference.energy, abs=1e-9)
@@ -81,7 +83,7 @@ def test_structures_that_wait_for_room_in_the_batch_end_like_the_others(crystals
 def test_a_skin_that_lasts_for_one_step_gives_the_same_path(crystals, potential, monkeypatch):
     structures = list(crystals.values())
     expected = relax(structures, potential)
-    monkeypatch.setitem(queue._SKIN, "cpu", 0.02)
+    monkeypatch.setattr(queue, "hardware", lambda: replace(CPU, relaxation_skin=0.02))
     statistics = Statistics()
     again = dict(relaxations(structures, potential, fmax=0.02, dtype="float64", statistics=statistics))
     assert statistics.n_lists > 4 * len(structures)
@@ -93,7 +95,7 @@ def test_a_skin_that_lasts_for_one_step_gives_the_same_path(crystals, potential,
 def test_results_are_the_same_to_the_last_bit_whichever_batch_is_faster(crystals, potential, monkeypatch):
     monkeypatch.setattr(queue, "n_cores", lambda: 3)
     programs = Programs(potential.model, "float32")
-    programs._scale = programs._scale._replace(compilation=10**9)  # all runs but the first have the same shapes
+    programs._hardware = replace(CPU, relaxation_compilation=10**9)  # all runs but the first have the same shapes
     monkeypatch.setattr(queue, "programs_of", lambda *_: programs)
     structures = list(crystals.values()) * 3
     relax(structures, potential, dtype="float32")

@@ -4,13 +4,11 @@ import numpy as np
 import pytest
 
 from mlip.report.axis import Axis
-from mlip.report.chart import Series, chart
-from mlip.report.facts import facts
+from mlip.report.chart import Chart, Series
 from mlip.report.page import write_page
 from mlip.report.periodic_table import periodic_table
+from mlip.report.pieces import facts, table, tabs
 from mlip.report.structure_view import structure_view, turning_together
-from mlip.report.table import table
-from mlip.report.tabs import tabs
 from tests.browser import OpenPage
 
 PIXELS = "Array.from(document.querySelectorAll('canvas'), (canvas) => canvas.toDataURL())"
@@ -23,7 +21,7 @@ def path(tmp_path_factory):
     x, y = Axis("step", 1, 100, is_log=True), Axis("loss", 0.01, 1, is_log=True)
     copper = [[29], 3 * np.eye(3), [[0, 0, 0]], [True] * 3]
     sections = {
-        "Curves & co": chart([line, dots], x, y, "Loss") + facts({"model": "<m3gnet>"}),
+        "Curves & co": Chart([line, dots], x, y, "Loss").to_html() + facts({"model": "<m3gnet>"}),
         "Elements": tabs(
             "by", {"forces": periodic_table({"Fe": 2.0}, "eV", ".1f", {}), "energies": table("t", [""], [])}
         ),

@@ -8,11 +8,11 @@ import pytest
 from ase.data import chemical_symbols
 
 from mlip.report.axis import Axis
-from mlip.report.chart import Series, chart
+from mlip.report.chart import Chart, Series
 from mlip.report.page import json_block
 from mlip.report.periodic_table import periodic_table
+from mlip.report.pieces import table
 from mlip.report.structure_view import structure_view
-from mlip.report.table import table
 
 X, Y = Axis("x", 0, 10), Axis("y", 0, 1)
 
@@ -23,14 +23,14 @@ def data_of(piece: str) -> dict:
 
 def test_points_stand_where_their_values_are():
     points = Series("p", np.array([0.0, 10.0, 5.0, 3.0]), np.array([0.0, 1.0, np.nan, 0.5]), "dots", 0)
-    drawn = chart([points], X, Y, "")
+    drawn = Chart([points], X, Y, "").to_html()
     width, height = data_of(drawn)["x"]["length"], data_of(drawn)["y"]["length"]
     path = re.search(r"class='dots' d='(.*?)'", drawn)[1]
     assert path == f"M0.0 {height:.1f}h0M{width:.1f} 0.0h0M{0.3 * width:.1f} {height / 2:.1f}h0"
 
 
 def test_bars_end_at_their_values():
-    bars = chart([Series("p", np.array([2.5, 7.5]), np.array([0.25, 1.0]), "bars", 0)], X, Y, "")
+    bars = Chart([Series("p", np.array([2.5, 7.5]), np.array([0.25, 1.0]), "bars", 0)], X, Y, "").to_html()
     width, height = data_of(bars)["x"]["length"], data_of(bars)["y"]["length"]
     half = f"{width / 2:.1f}"
     path = f"M0.0 {height}L0.0 {0.75 * height:.1f}H{half}L{half} 0.0H{width:.1f}V{height}Z"
@@ -38,7 +38,8 @@ def test_bars_end_at_their_values():
 
 
 def test_a_guide_stands_at_its_value():
-    drawn = chart([Series("p", np.array([1.0]), np.array([0.5]), "dots", 0)], X, Y, "", guides={"<here>": 5.0})
+    series = [Series("p", np.array([1.0]), np.array([0.5]), "dots", 0)]
+    drawn = Chart(series, X, Y, "", guides={"<here>": 5.0}).to_html()
     width = data_of(drawn)["x"]["length"]
     assert f"<path class='guide' d='M{width / 2:.1f} 0V" in drawn
     assert "&lt;here&gt;" in drawn
@@ -48,7 +49,7 @@ def test_names_from_outside_are_text_and_not_markup():
     bad = "<script>alert(1)</script>"
     points = Series(bad, np.array([1.0]), np.array([0.5]), "dots", 0, notes=[bad])
     pieces = (
-        chart([points], Axis(bad, 0, 1), Y, bad),
+        Chart([points], Axis(bad, 0, 1), Y, bad).to_html(),
         structure_view(bad, bad, [1], np.eye(3), np.zeros((1, 3)), [True] * 3),
         table(bad, [bad], [], notes=[bad]),
         periodic_table({"H": 1.0}, bad, ".0f", {"H": bad}),

@@ -10,8 +10,8 @@ import sys
 from mlip.recipe_reading import read_recipe
 from mlip.relaxation.results_file import ResultsFile
 from mlip.screening import candidates, round
-from mlip.screening.checkpoint import RoundState
-from mlip.screening.recipe import ScreeningRecipe
+from mlip.screening.round_state import RoundState
+from mlip.screening.screening_recipe import ScreeningRecipe
 from tests.dying import die_at_call
 
 PLACES = {

@@ -14,8 +14,8 @@ from mlip.potential import Potential, PotentialMetadata
 from mlip.property_model import PropertyModel
 from mlip.recipe_reading import read_recipe
 from mlip.screening.plan import plan_round
-from mlip.screening.recipe import ELEMENTS, RelaxRecipe, ScreeningRecipe
 from mlip.screening.round import describe_plan
+from mlip.screening.screening_recipe import ELEMENTS, RelaxRecipe, ScreeningRecipe
 from tests.conftest import REPOSITORY
 
 RECIPE = REPOSITORY / "recipes" / "screening" / "ternaries.yaml"

@@ -10,7 +10,7 @@ from textbook import GRAPH, crystals, prototypes_in, write_folder
 from mlip.data import Frame, StoreWriter, Trajectory
 from mlip.errors import MlipError
 from mlip.screening.prototypes import read_prototypes
-from mlip.screening.recipe import PrototypesRecipe
+from mlip.screening.screening_recipe import PrototypesRecipe
 
 
 def write_store(path, structures: dict[str, Atoms]):

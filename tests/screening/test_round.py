@@ -18,14 +18,14 @@ from textbook import crystals, write_folder
 
 from mlip.data import Store
 from mlip.errors import MlipError
+from mlip.files.one_writer import one_writer
 from mlip.models.m3gnet import M3GNetConfig
 from mlip.network import init_parameters
-from mlip.one_writer import one_writer
 from mlip.potential import Potential, PotentialMetadata
 from mlip.property_model import PropertyModel
 from mlip.relaxation.results_file import read_results
-from mlip.screening.recipe import ScreeningRecipe
 from mlip.screening.round import run_round
+from mlip.screening.screening_recipe import ScreeningRecipe
 from tests.conftest import REPOSITORY
 
 SYMBOLS = ("Li", "O", "Na", "Cl", "K", "Mg")

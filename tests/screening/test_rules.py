@@ -8,8 +8,8 @@ import pytest
 from ase.data import atomic_numbers, chemical_symbols
 
 from mlip.errors import MlipError
-from mlip.screening.recipe import ELEMENTS, RulesRecipe
 from mlip.screening.rules import Rules
+from mlip.screening.screening_recipe import ELEMENTS, RulesRecipe
 
 NUMBERS = np.array([atomic_numbers[symbol] for symbol in ELEMENTS])
 

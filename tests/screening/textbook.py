@@ -8,7 +8,7 @@ from ase import Atoms
 from ase.build import bulk
 
 from mlip.screening.prototypes import ScreeningPrototype, read_prototypes
-from mlip.screening.recipe import PrototypesRecipe
+from mlip.screening.screening_recipe import PrototypesRecipe
 
 GRAPH = {"n_neighbors": 24, "cutoff": 18.0, "tolerance": 1e-8}
 FACE_CENTERD = np.array([[0, 1, 1], [1, 0, 1], [1, 1, 0]])

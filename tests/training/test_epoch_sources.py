@@ -5,10 +5,10 @@ import pytest
 
 from mlip.data import Store, StoreWriter, Trajectory
 from mlip.errors import MlipError
+from mlip.training.epoch_sources import describe_epoch, epoch_of
 from mlip.training.loop import open_store
-from mlip.training.potentials.dataset import open_dataset
+from mlip.training.potentials.potential_dataset import open_dataset
 from mlip.training.recipe_file import read_recipe
-from mlip.training.sources import describe_epoch, epoch_of
 from tests.emt_world import emt_frames, write_store
 
 

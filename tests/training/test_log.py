@@ -16,7 +16,7 @@ from mlip.errors import MlipError
 from mlip.training import log as log_module
 from mlip.training.live_table import RunDisplay
 from mlip.training.log import RunLog, read_metrics
-from mlip.training.potentials.loss import QUANTITIES
+from mlip.training.potentials.potential_loss import QUANTITIES
 
 TRAIN = {
     "loss": 0.0123,
@@ -42,7 +42,7 @@ from pathlib import Path
 sys.path.insert(0, "tests/training")
 from test_log import TRAIN, VALIDATION
 from mlip.training.log import RunLog
-from mlip.training.potentials.loss import QUANTITIES
+from mlip.training.potentials.potential_loss import QUANTITIES
 with RunLog(Path(sys.argv[1]), n_steps=400, quantities=QUANTITIES) as log:
     log.say("a line that stays [and is no markup]")
     log.write("train", 20, TRAIN)
@@ -75,10 +75,10 @@ def test_a_terminal_shows_a_table_in_units_that_people_use(tmp_path, columns):
     lines = on_a_terminal(tmp_path, columns)
     assert "a line that stays [and is no markup]" in lines
     (heading,) = {line.rstrip() for line in lines if "meV/atom" in line}
-    assert all(unit in heading for unit in ("meV/Å", "GPa"))
+    assert all(unit in heading for unit in ("F eV/Å", "GPa"))
     last = {line.split()[0]: line.split()[1:] for line in lines if line.startswith(("training", "validation"))}
-    assert last["training"] == ["0.0123", "0.008", "0.0041", "0.0002", "23.1", "45.6", "-", "40"]
-    assert last["validation"][4:] == ["31.4", "45.6", "-", "20"]
+    assert last["training"] == ["0.0123", "0.008", "0.0041", "0.0002", "23.1", "0.046", "-", "40"]
+    assert last["validation"][4:] == ["31.4", "0.046", "-", "20"]
     assert any("1,234 structures/s, data wait 1%, padding 7%, 2 compiled" in line for line in lines)
     assert any(re.search(r"step 40/400 +0:00:0\d left", line) for line in lines)
     assert max(map(len, lines)) <= columns
@@ -92,7 +92,7 @@ def test_a_log_file_gets_a_plain_line_now_and_then(tmp_path, capsys, monkeypatch
         log.write("validation", 40, VALIDATION)  # the loop says this itself
     (line,) = capsys.readouterr().out.splitlines()
     assert line.startswith(
-        "step 40/400  loss 0.0123 (E 0.008, F 0.0041, S 0.0002)  E 23.1 meV/atom  F 45.6 meV/Å  S - GPa"
+        "step 40/400  loss 0.0123 (E 0.008, F 0.0041, S 0.0002)  E 23.1 meV/atom  F 0.046 eV/Å  S - GPa"
     )
     assert line.endswith("left")
 
@@ -144,7 +144,7 @@ def test_a_full_disk_is_one_line_from_the_thread_that_trains(tmp_path, monkeypat
     if part == "tensorboard":
         monkeypatch.setattr(log._board._writer._py_recordio_writer._writer, "write", full, raising=False)
     else:
-        monkeypatch.setattr(log, "_file", FullFile())
+        monkeypatch.setattr(log._journal, "_file", FullFile())
     with pytest.raises(MlipError, match="cannot write the log: No space left on device") as error, log:
         log.write("train", 20, TRAIN)
     assert "make room, then go on with --resume" in str(error.value)
@@ -153,6 +153,8 @@ def test_a_full_disk_is_one_line_from_the_thread_that_trains(tmp_path, monkeypat
 
 class FullFile:
     """On a full disk: neither writing nor closing goes well."""
+
+    closed = False
 
     def write(self, text: str) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))

@@ -15,8 +15,8 @@ from mlip.training import loop
 from mlip.training.dry_run import describe_plan
 from mlip.training.log import RunLog, read_metrics
 from mlip.training.loop import train
-from mlip.training.potentials.loss import QUANTITIES
 from mlip.training.potentials.parity import draw_parity
+from mlip.training.potentials.potential_loss import QUANTITIES
 from mlip.training.recipe_file import load_recipe
 from tests.emt_world import TINY_RECIPE, emt_frames, write_store
 

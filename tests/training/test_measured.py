@@ -9,7 +9,7 @@ from mlip.data import Frame, Store
 from mlip.errors import MlipError
 from mlip.training.dry_run import describe_plan
 from mlip.training.measured import complete_recipe, mean_neighbors
-from mlip.training.potentials.dataset import open_dataset
+from mlip.training.potentials.potential_dataset import open_dataset
 from mlip.training.recipe_file import load_recipe
 from tests.emt_world import write_store
 

@@ -16,7 +16,7 @@ from mlip.training.log import RunLog, read_metrics
 from mlip.training.monitor import Monitor, SentStep
 from mlip.training.schedule import Plan
 from mlip.training.step import StepReport
-from mlip.training.tasks import task_of
+from mlip.training.task_of_recipe import task_of
 from mlip.training.terms import Sums
 
 BATCH = BatchStatistics(8, 16, 200, Shape(32, 256, 9), Padding(0.1, 0.2))

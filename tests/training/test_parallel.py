@@ -26,14 +26,14 @@ from jax.flatten_util import ravel_pytree
 from mlip.data import Store
 from mlip.runtime import set_up_jax
 from mlip.training import parallel, processes
-from mlip.training.potentials.dataset import open_dataset
+from mlip.training.potentials.potential_dataset import open_dataset
 from mlip.training.batches import training_batches
 from mlip.training.loop import new_state
 from mlip.training.recipe_file import load_recipe
 from mlip.training.schedule import Plan
-from mlip.training.sources import epoch_of
+from mlip.training.epoch_sources import epoch_of
 from mlip.training.step import train_step_of
-from mlip.training.tasks import task_of
+from mlip.training.task_of_recipe import task_of
 
 path, out, coordinator, count, index, *overrides = sys.argv[1:]
 recipe = load_recipe(path, ["train.clip_norm=null", *overrides])

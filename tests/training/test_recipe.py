@@ -154,6 +154,8 @@ def test_every_recipe_of_the_repository_can_be_run_as_written(path, tmp_path):
     overrides = [f"data.store={tmp_path}"]
     if "init_from:" in path.read_text():
         overrides.append(f"init_from.potential={small_potential(tmp_path)}")
+    if "\n  replay:" in path.read_text():
+        overrides.append(f"data.replay.store={tmp_path}")
     recipe = load_recipe(path, overrides)
     jax.eval_shape(lambda: init_parameters(recipe.model))
     recipe.save(tmp_path / "resolved.yaml")

@@ -8,7 +8,7 @@ import pytest
 from mlip.models import parse_config
 from mlip.training.recipe import DataRecipe, LossRecipe, Recipe, ScheduleRecipe, StageTwoRecipe, TrainRecipe
 from mlip.training.schedule import Improvement, Plan
-from mlip.training.tasks import task_of
+from mlip.training.task_of_recipe import task_of
 
 
 def plan(schedule="cosine", *, epochs=10, steps_per_epoch=10, stage_two=None, **train) -> Plan:

@@ -9,7 +9,7 @@ import pytest
 import mlip
 from mlip.errors import MlipError
 from mlip.training import sweep
-from mlip.training.export import export_run
+from mlip.training.run_export import export_run
 from mlip.training.sweep import TABLE, SweepResult, plan_sweep, run_sweep
 from tests.emt_world import TINY_RECIPE
 

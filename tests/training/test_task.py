@@ -16,7 +16,7 @@ from mlip.model_file import read_model_file, write_model_file
 from mlip.training import loop
 from mlip.training.log import read_metrics
 from mlip.training.loop import train
-from mlip.training.potentials.loss import graph_of_node
+from mlip.training.potentials.potential_loss import graph_of_node
 from mlip.training.quantity import Quantity
 from mlip.training.task import Task
 from mlip.training.terms import Term
@@ -67,14 +67,14 @@ class Masses:
 
 @dataclass(frozen=True)
 class Weighing(Task):
-    """Of an atom's mean mass: u in the loss, kg/mol in the records, g/mol where it is shown."""
+    """Of an atom's mean mass: u in the loss, kg/mol in the records and where it is shown."""
 
     noun = "pair of scales"
     file_name = "scales.safetensors"
 
     @property
     def quantities(self):
-        return (Quantity("mass", "mass", "M", "g/mol", ".2f", recorded=1e-3, shown=1e3),)
+        return (Quantity("mass", "mass", "M", "kg/mol", ".5f", recorded=1e-3),)
 
     def weights(self, stage):
         return {"mass": 1.0}
@@ -121,7 +121,7 @@ def test_a_made_up_task_is_trained_validated_told_of_and_exported(recipe, capsys
     assert header["metadata"]["provenance"]["step"] == best["step"]
     said = capsys.readouterr().out
     assert "44 crystals to be weighed" in said
-    assert f"M {1000 * validations[0]['mass_mae']:.2f} g/mol" in said
+    assert f"M {validations[0]['mass_mae']:.5f} kg/mol" in said
     assert f"pair of scales of step {best['step']}: {path}" in said
     assert (recipe.out / "learning_curves.png").exists()
 

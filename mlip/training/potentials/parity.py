@@ -4,17 +4,24 @@ from itertools import islice
 from pathlib import Path
 
 import numpy as np
-from matplotlib.figure import Figure
 
 from mlip.data import Store
 from mlip.errors import MlipError
 from mlip.evaluation.evaluate import evaluate, store_frames
 from mlip.evaluation.frame_errors import Errors
 from mlip.potential import Potential
+from mlip.report.chart import Chart
+from mlip.report.picture import save_charts
 from mlip.training.log import RunLog
+from mlip.training.report.predictions import parity_chart, points
 
 _FRAMES = 2000
-_LABELS = {"energy": "energy without E0 (eV/atom)", "forces": "force (eV/Å)", "stress": "stress (GPa)"}
+PARITY = {
+    "energy": ("Energy", "energy without E0, eV/atom"),
+    "forces": ("Forces", "force component, eV/Å"),
+    "stress": ("Stress", "stress component, GPa"),
+}
+"""Caption and label of each quantity's parity chart."""
 
 
 def draw_parity(folder: Path, potential: Potential, store: Store, log: RunLog) -> None:
@@ -27,21 +34,15 @@ def draw_parity(folder: Path, potential: Potential, store: Store, log: RunLog) -
     except MlipError as error:  # the potential is made: a missing picture does not fail the run
         log.say(f"no parity plot of the validation frames: {error.what}")
         return
-    _plot(errors, folder / "parity.png", title=f"validation: {folder}")
-
-
-def _plot(errors: Errors, path: Path, title: str) -> None:
-    """Predictions against labels, a panel a quantity."""
-    figure = Figure(figsize=(11, 3.8), layout="constrained")
     note = " (surrogate labels)" if errors.is_surrogate else ""
-    figure.suptitle(title + note)
-    for axes, (name, label) in zip(figure.subplots(1, len(_LABELS)), _LABELS.items(), strict=True):
-        axes.set(xlabel=f"reference {label}", ylabel="potential", aspect="equal")
-        if not errors.points[name]:
-            axes.set_title("no labels")
-            continue
-        reference, predicted = (np.concatenate(values) for values in zip(*errors.points[name], strict=True))
-        axes.plot(reference, predicted, ".", markersize=2, alpha=0.4, rasterized=True)
-        low, high = np.nanmin([reference, predicted]), np.nanmax([reference, predicted])
-        axes.plot([low, high], [low, high], "k-", linewidth=0.7)
-    figure.savefig(path, dpi=150)
+    save_charts(_charts(errors), folder / "parity.png", f"validation: {folder}{note}")
+
+
+def _charts(errors: Errors) -> list[Chart]:
+    """Predictions against labels, a chart for each quantity that has some."""
+    charts = []
+    for name, (caption, label) in PARITY.items():
+        if errors.points[name]:
+            labels, predicted = (np.concatenate(values) for values in zip(*errors.points[name], strict=True))
+            charts.append(parity_chart([points("validation", labels, predicted)], label, caption))
+    return charts

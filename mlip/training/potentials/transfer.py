@@ -13,7 +13,7 @@ from mlip.data import Store
 from mlip.errors import MlipError
 from mlip.models import heads_of
 from mlip.potential import Head, Potential
-from mlip.training.potentials.dataset import Dataset, energy_scale, frames_of_elements, head_of_each_material
+from mlip.training.potentials.potential_dataset import Dataset, energy_scale, frames_of_elements, head_of_each_material
 from mlip.training.recipe import Recipe
 
 _SAMPLE = 4096

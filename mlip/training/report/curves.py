@@ -1,35 +1,71 @@
-"""Learning curves: which records they are of, and their picture at the end of a run."""
+"""Learning curves: which records they are of, for a run's report and for the picture at the end of a run."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
-from matplotlib.figure import Figure
+import numpy as np
 
+from mlip.report.axis import Axis
+from mlip.report.chart import Chart, Series
+from mlip.report.picture import save_charts
 from mlip.training.log import read_metrics
 from mlip.training.quantity import Quantity
+from mlip.training.report.predictions import COLORS
 
-Curves = Mapping[str, tuple[str, float]]
-"""Key of the records -> label of the axis, and the factor to its unit."""
+Curves = Mapping[str, str]
+"""Key of the records -> label of the axis."""
+
+_POINTS = 300
+"""Points of a curve: of more, neighbors are averaged."""
 
 
 def plot_learning_curves(folder: Path, quantities: Sequence[Quantity]) -> None:
-    """Write learning_curves.png: training and validation errors of a run folder against the step, on logarithmic axes.
-    A loss below zero, which pays for an uncertainty, has a linear one."""
-    curves = curves_of(quantities)
-    figure = Figure(figsize=(3 * len(curves), 3), layout="constrained")
-    panels = figure.subplots(1, len(curves))
-    for axes, (name, (label, factor)) in zip(panels, curves.items(), strict=True):
-        for kind, style in (("train", {"alpha": 0.6}), ("validation", {"marker": "o", "markersize": 3})):
-            records = [r for r in read_metrics(folder, kind) if r.get(name)]  # without labels: null; 0: no log
-            if records:
-                axes.plot([r["step"] for r in records], [factor * r[name] for r in records], label=kind, **style)
-        is_below_zero = any(min(line.get_ydata()) < 0 for line in axes.lines)
-        axes.set(xlabel="step", ylabel=label, yscale="linear" if is_below_zero else "log")
-    panels[0].legend()
-    figure.savefig(folder / "learning_curves.png", dpi=150)
+    """Write learning_curves.png: training and validation errors of a run folder against the step."""
+    records = read_metrics(folder, "train"), read_metrics(folder, "validation")
+    save_charts(curve_charts(*records, curves_of(quantities), is_log=True), folder / "learning_curves.png")
+
+
+def curve_charts(
+    train: Sequence[Mapping[str, Any]],
+    validation: Sequence[Mapping[str, Any]],
+    curves: Curves,
+    *,
+    is_log: bool = False,
+    is_log_step: bool = False,
+    guides: Mapping[str, float] | None = None,
+) -> list[Chart]:
+    """A chart of each curve that there are records of, against the step.
+
+    Args:
+        is_log: on a logarithmic axis, but for a loss below zero, which pays for an uncertainty.
+        is_log_step: the steps on one, too.
+        guides: of the charts: steps by name.
+    """
+    charts = []
+    for key, label in curves.items():
+        series = [
+            Series(name, *_averaged(records, key), mark, COLORS[name])
+            for name, records, mark in (("training", train, "line"), ("validation", validation, "marked line"))
+            if any(record.get(key) is not None for record in records)
+        ]
+        if series:
+            x = Axis.spanning("step", [one.x for one in series], is_log=is_log_step)
+            has_log = is_log and not any((one.y < 0).any() for one in series)
+            y = Axis.spanning(label, [one.y for one in series], is_log=has_log)
+            charts.append(Chart(series, x, y, label.partition(",")[0], guides=guides or {}))
+    return charts
 
 
 def curves_of(quantities: Sequence[Quantity]) -> Curves:
     """Loss and errors."""
-    errors = {of.error_key: (f"{of.word} MAE" + (f", {of.unit}" if of.unit else ""), of.shown) for of in quantities}
-    return {"loss": ("loss", 1.0), **errors}
+    errors = {of.error_key: f"{of.word} MAE" + (f", {of.unit}" if of.unit else "") for of in quantities}
+    return {"loss": "loss", **errors}
+
+
+def _averaged(records: Sequence[Mapping[str, Any]], key: str) -> tuple[np.ndarray, np.ndarray]:
+    """(steps, values); means of neighboring records where there are more than a curve shows."""
+    known = [(record["step"], record[key]) for record in records if record.get(key) is not None]
+    parts = np.array_split(np.array(known, dtype=np.float64), min(len(known), _POINTS))
+    steps, values = np.array([part.mean(axis=0) for part in parts]).T
+    return steps, values

@@ -8,7 +8,7 @@ from jaxtyping import Float
 
 from mlip.report.axis import Axis
 from mlip.report.bins import Bins
-from mlip.report.chart import Series, chart
+from mlip.report.chart import Chart, Series
 
 COLORS = {"training": 0, "validation": 1, "test": 2}
 """Places in the page's palette, the same on all charts of a run's report."""
@@ -33,25 +33,25 @@ class PredictionReport:
 
 
 def points(
-    split: str, labels: Float[np.ndarray, " k"], predicted: Float[np.ndarray, " k"], names: Sequence[str]
+    split: str, labels: Float[np.ndarray, " k"], predicted: Float[np.ndarray, " k"], names: Sequence[str] | None = None
 ) -> Series:
-    """Points of a parity chart, evenly chosen; `names` tell whose each one is."""
+    """Points of a parity chart, evenly chosen; `names`, for a page, tell whose each one is."""
     chosen = np.linspace(0, len(labels) - 1, min(len(labels), POINTS)).round().astype(int)
-    notes = [names[k] for k in chosen]
+    notes = names and [names[k] for k in chosen]
     return Series(split, labels[chosen], predicted[chosen], "dots", COLORS[split], notes)
 
 
-def parity_chart(series: Sequence[Series], label: str, caption: str) -> str:
+def parity_chart(series: Sequence[Series], label: str, caption: str) -> Chart:
     """Predictions against labels, `label` with its unit."""
     both = [values for one in series for values in (one.x, one.y)]
     x, y = (Axis.spanning(f"{whose} {label}", both) for whose in ("reference", "predicted"))
-    return chart(series, x, y, caption, is_parity=True)
+    return Chart(series, x, y, caption, is_parity=True)
 
 
-def histogram(errors: Mapping[str, Float[np.ndarray, " k"]], label: str, caption: str) -> str:
+def histogram(errors: Mapping[str, Float[np.ndarray, " k"]], label: str, caption: str) -> Chart:
     """Histogram of each split's errors: predicted minus reference."""
     bins = Bins.around_zero(errors.values(), _BINS)
     series = [Series(name, bins.middles, bins.shares(values), "bars", COLORS[name]) for name, values in errors.items()]
     highest = max(one.y.max() for one in series)
     x = Axis(label, bins.edges[0], bins.edges[-1])
-    return chart(series, x, Axis("share of all, %", 0.0, 1.05 * highest or 1.0), f"{caption} ({bins.note})")
+    return Chart(series, x, Axis("share of all, %", 0.0, 1.05 * highest or 1.0), f"{caption} ({bins.note})")

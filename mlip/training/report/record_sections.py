@@ -5,25 +5,18 @@ import statistics
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
+from mlip.report.chart import side_by_side
+from mlip.report.pieces import facts, table, tabs
+from mlip.training.report.curves import Curves, curve_charts, curves_of
+from mlip.training.report.run_records import Record, RunRecords
 
-from mlip.report.axis import Axis
-from mlip.report.chart import Series, chart, side_by_side
-from mlip.report.facts import facts
-from mlip.report.table import table
-from mlip.report.tabs import tabs
-from mlip.training.report.curves import Curves, curves_of
-from mlip.training.report.predictions import COLORS
-from mlip.training.report.records import Record, RunRecords
-
-_POINTS = 300  # of a curve: of more, neighbors are averaged
 _LISTED = 20  # steps of a table
 _NAMED = 5  # materials of a step
 
 _HEALTH: Curves = {
-    "learning_rate": ("learning rate", 1),
-    "structures_per_second": ("structures per second", 1),
-    "gradient_norm": ("norm of the gradient, before clipping", 1),
+    "learning_rate": "learning rate",
+    "structures_per_second": "structures per second",
+    "gradient_norm": "norm of the gradient, before clipping",
 }
 
 
@@ -134,23 +127,8 @@ def _some(names: Sequence[str]) -> str:
     return ", ".join(names[:_NAMED]) + more
 
 
-def _charts(run: RunRecords, curves: Curves, *, is_log: bool = False, is_log_step: bool = False) -> str:
-    parts = []
-    for key, (label, factor) in curves.items():
-        series = [
-            Series(name, *_averaged(records, key, factor), mark, COLORS[name])
-            for name, records, mark in (
-                ("training", run.train, "line"),
-                ("validation", run.validation, "marked line"),
-            )
-            if _values(records, key)
-        ]
-        if series:
-            x = Axis.spanning("step", [one.x for one in series], is_log=is_log_step)
-            has_log = is_log and not any((one.y < 0).any() for one in series)
-            y = Axis.spanning(label, [one.y for one in series], is_log=has_log)
-            parts.append(chart(series, x, y, label.partition(",")[0], guides=_stages(run)))
-    return side_by_side(parts)
+def _charts(run: RunRecords, curves: Curves, **scales: bool) -> str:
+    return side_by_side(curve_charts(run.train, run.validation, curves, guides=_stages(run), **scales))
 
 
 def _stages(run: RunRecords) -> dict[str, float]:
@@ -161,14 +139,6 @@ def _stages(run: RunRecords) -> dict[str, float]:
     steps_per_epoch = run.validation[0]["step"] / run.validation[0]["epoch"]
     end = steps_per_epoch * stage_two.after_epoch
     return {"stage one": end} if end < run.last_step else {}
-
-
-def _averaged(records: Sequence[Record], key: str, factor: float) -> tuple[np.ndarray, np.ndarray]:
-    """(steps, values); means of neighboring records where there are more than a curve shows."""
-    known = [(record["step"], factor * record[key]) for record in records if record.get(key) is not None]
-    parts = np.array_split(np.array(known, dtype=np.float64), min(len(known), _POINTS))
-    steps, values = np.array([part.mean(axis=0) for part in parts]).T
-    return steps, values
 
 
 def _values(records: Sequence[Record], key: str) -> list[float]:

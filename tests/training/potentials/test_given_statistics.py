@@ -5,7 +5,7 @@ import pytest
 
 from mlip.data import Frame, Store, StoreWriter, Trajectory
 from mlip.errors import MlipError
-from mlip.training.potentials.dataset import open_dataset
+from mlip.training.potentials.potential_dataset import open_dataset
 from mlip.training.recipe import StatisticsRecipe
 
 ENERGIES = {"Cu": -1.0, "Al": -2.0, "Ni": -3.0, "Ag": -4.0, "Xe": -5.0}

@@ -12,7 +12,7 @@ from mlip.graph.labeled_graphs import EnergyLabels, LabeledGraphs
 from mlip.graph.loader import EvaluationLoader
 from mlip.graph.radius_graph import RadiusGraph
 from mlip.training.loop import train
-from mlip.training.potentials.dataset import open_dataset
+from mlip.training.potentials.potential_dataset import open_dataset
 from mlip.training.recipe_file import load_recipe
 from tests.emt_world import emt_frames, write_store
 

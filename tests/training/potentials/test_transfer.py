@@ -11,10 +11,10 @@ import mlip
 from mlip.data import Store
 from mlip.errors import MlipError
 from mlip.evaluation.evaluate import evaluate, store_frames
+from mlip.training.epoch_sources import describe_epoch
 from mlip.training.log import read_metrics
 from mlip.training.loop import Run, open_store, train
 from mlip.training.recipe_file import load_recipe
-from mlip.training.sources import describe_epoch
 from tests.emt_world import TINY_RECIPE, emt_frames, write_store
 
 OFFSETS = {"Cu": -1.5, "Al": 0.5, "Ni": 2.0, "Ag": 0.0}

@@ -10,7 +10,7 @@ from mlip.errors import MlipError
 from mlip.evaluation.property_errors import evaluate_property
 from mlip.graph.batching import Shape, pad_batch
 from mlip.graph.composition import ElementList, compositions_of_formulas, pad_compositions
-from mlip.graph.structures import Structures
+from mlip.graph.stacked_structures import Structures
 from mlip.models.crabnet import CrabNet, CrabNetConfig
 from mlip.network import init_parameters
 from mlip.property_model import PropertyModel

@@ -21,11 +21,11 @@ from mlip.property_model import PropertyModel
 from mlip.training.live_table import RunDisplay
 from mlip.training.log import read_metrics
 from mlip.training.loop import train
-from mlip.training.properties.dataset import open_property_dataset
+from mlip.training.properties.property_dataset import open_property_dataset
 from mlip.training.recipe_file import load_recipe
-from mlip.training.report.write import write_report
+from mlip.training.report.run_page import write_run_page
 from mlip.training.sweep import TABLE, plan_sweep, run_sweep, table_of
-from mlip.training.tasks import task_of
+from mlip.training.task_of_recipe import task_of
 
 RECIPE = """
 data: {store: STORE, workers: 0}
@@ -153,7 +153,7 @@ def test_validation_errors_are_in_the_propertys_unit(trained, store):
 
 def test_the_report_of_a_run_has_the_errors_of_its_model(trained, store, tmp_path):
     made, model = trained
-    said = write_report(made.out, tmp_path / "report.html")
+    said = write_run_page(made.out, tmp_path / "report.html")
     atoms, energies, _ = crystals(store, "val")
     assert said.startswith(f"the model on {len(atoms)} of {len(atoms)} validation materials")
     text = (tmp_path / "report.html").read_text()

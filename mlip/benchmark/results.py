@@ -1,0 +1,141 @@
+"""Several results files side by side: which potential each belongs to, and whether they can be compared."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property, reduce
+from operator import and_
+from pathlib import Path
+from typing import Any
+
+from mlip.benchmark.error_summary import (
+    DimensionalitySummary,
+    DistributionSummary,
+    by_dimensionality,
+    summarize,
+    summarize_distribution,
+)
+from mlip.errors import MlipError
+from mlip.functionals import UNKNOWN, check_functionals, join_functionals
+from mlip.relaxation.results_file import read_results
+
+_SETTINGS = ("start", "symmetry", "fmax", "steps", "dtype")
+"""Settings in a header that two potentials should share to be compared."""
+
+
+@dataclass
+class PotentialResults:
+    """All relaxations with one potential, of one results file or several (crystals, layers, chains)."""
+
+    name: str
+    sha256: str
+    headers: list[dict[str, Any]] = field(default_factory=list)
+    records: list[dict[str, Any]] = field(default_factory=list)
+
+    @property
+    def functionals(self) -> set[str]:
+        """Functionals of the reference data."""
+        return {record["functional"] for record in self.records}
+
+    @property
+    def potential_functional(self) -> str:
+        """The potential's; unknown where the records, of an early mlip, do not say."""
+        return join_functionals(sorted({record.get("potential_functional", UNKNOWN) for record in self.records}))
+
+    @property
+    def functional_note(self) -> str | None:
+        """A sentence if potential and references are not known to be of one functional."""
+        return check_functionals(
+            self.potential_functional, self.functionals, of_ours=self.name, of_theirs="its references", allowed=True
+        )
+
+    @cached_property
+    def summaries(self) -> list[DimensionalitySummary]:
+        """By dimensionality, for Tables 3 and 4."""
+        return summarize(self.records)
+
+    @cached_property
+    def distributions(self) -> list[DistributionSummary]:
+        """By dimensionality, for Table 6."""
+        return summarize_distribution(self.records)
+
+    def setting(self, key: str) -> str:
+        """The header's value; values where its files differ."""
+        return ", ".join(dict.fromkeys(str(header.get(key, "-")) for header in self.headers))
+
+
+def load_results(sources: Sequence[str]) -> list[PotentialResults]:
+    """Read results files, in their order.
+
+    Args:
+        sources: results.jsonl, or the folder it is in, or NAME=either. Files that share a name are one potential's.
+
+    Raises:
+        MlipError: a file is absent, damaged or of another benchmark; one name for two potentials; a material twice.
+    """
+    found: dict[str, PotentialResults] = {}
+    for source in sources:
+        name, path = _split_name(source)
+        path = path / "results.jsonl" if path.is_dir() else path
+        header, records = read_results(path)
+        if header.get("benchmark") != "relaxation":
+            raise MlipError("holds no results of relaxations", where=str(path))
+        if not records:
+            raise MlipError("has no results yet", where=str(path))
+        potential = header["potential"]
+        name = name or Path(potential["name"]).stem
+        results = found.setdefault(name, PotentialResults(name, potential["sha256"]))
+        if results.sha256 != potential["sha256"]:
+            raise MlipError(f"two potentials are called '{name}'", where=str(path), fix="name them: NAME=PATH")
+        _check_new(results, header, records, path)
+        results.headers.append(header)
+        results.records += records
+    return list(found.values())
+
+
+def _split_name(source: str) -> tuple[str, Path]:
+    name, equals, path = source.partition("=")
+    return (name, Path(path)) if equals and not Path(source).exists() else ("", Path(source))
+
+
+def _check_new(results: PotentialResults, header: dict[str, Any], records: list[dict[str, Any]], path: Path) -> None:
+    for other in results.headers:
+        if _content(other) == _content(header):
+            raise MlipError(f"results of '{results.name}' on the same store a second time", where=str(path))
+    # Ids may occur twice in one store, whose materials have numbers, too; but not in two stores.
+    counts = Counter((record["id"], record.get("material")) for record in records)
+    before = {record["id"] for record in results.records}
+    if twice := [name for (name, _), count in counts.items() if name in before or count > 1]:
+        told = ", ".join(twice[:3]) + (", ..." if len(twice) > 3 else "")
+        raise MlipError(f"results of '{results.name}' have materials twice: {told}", where=str(path))
+
+
+def _content(header: dict[str, Any]) -> Any:
+    """Identity of a results file's store: its content, or what early files have."""
+    return header["store"].get("content_sha256") or header["store"]
+
+
+def differences(potentials: Sequence[PotentialResults]) -> list[str]:
+    """Reasons why the rows of these potentials cannot be compared, a line each; empty if there are none."""
+    lines = []
+    for key in _SETTINGS:
+        values = {potential.name: potential.setting(key) for potential in potentials}
+        if len(set(values.values())) > 1:
+            lines.append(f"{key}: " + ", ".join(f"{value} for {name}" for name, value in values.items()))
+    ids: dict[int, dict[str, Counter[str]]] = {}
+    for potential in potentials:
+        for dimensionality, records in by_dimensionality(potential.records).items():
+            ids.setdefault(dimensionality, {})[potential.name] = Counter(r["id"] for r in records)
+    for dimensionality, of_potential in sorted(ids.items(), reverse=True):
+        first, *others = of_potential.values()
+        if any(materials != first for materials in others):
+            shared = reduce(and_, others, first).total()
+            counts = ", ".join(f"{materials.total()} for {name}" for name, materials in of_potential.items())
+            lines.append(f"not the same {dimensionality}D materials: {counts}; {shared} in common")
+    return lines
+
+
+def source_of_reference(functionals: set[str]) -> str:
+    """The functionals of the reference; a learned stand-in for DFT has the word 'surrogate' in its name."""
+    names = ", ".join(sorted(functionals))
+    return names if "surrogate" in names.lower() else f"DFT ({names})"

@@ -1,0 +1,144 @@
+"""A client of a Dask cluster: one that runs, processes of this machine, or jobs of SLURM (extra `cluster`).
+
+    tcp://HOST:PORT              a scheduler that runs already (`dask scheduler`)
+    local:4                      four worker processes here, a GPU each where there are GPUs
+    slurm:20,cores=16,memory=64GB,queue=long,walltime=04:00:00
+                                 twenty jobs; the rest goes to dask_jobqueue.SLURMCluster
+
+Dask runs whatever it is sent: clusters made here listen to this machine, or to its SLURM network, only.
+"""
+
+import logging
+import os
+from collections.abc import Iterator
+from concurrent.futures import CancelledError
+from contextlib import contextmanager
+from glob import glob
+from typing import TYPE_CHECKING, Any
+
+from mlip.allocator import KEEPING
+from mlip.errors import MlipError
+
+if TYPE_CHECKING:
+    from distributed import Client, Future, SpecCluster
+
+_CONNECT_SECONDS = 10
+_HERE = "127.0.0.1"
+_INSTALL = "pip install 'alexandria-mlip[cluster]'"
+_ANY_PORT = {"dashboard_address": ":0"}
+_SLURM_EXAMPLE = "slurm:20,cores=16,memory=64GB,queue=long,walltime=04:00:00"
+
+
+@contextmanager
+def cluster_client(cluster: str) -> Iterator["Client"]:
+    """A client of the cluster that the text names (see above); clusters that it starts end with it.
+
+    Raises:
+        MlipError: Dask is not installed, no scheduler at that address, or a text that names no cluster.
+    """
+    try:
+        from distributed import Client
+    except ImportError:
+        raise MlipError("Dask is not installed", where="--cluster", fix=_INSTALL) from None
+    kind, _, rest = cluster.partition(":")
+    if kind in ("local", "slurm"):
+        start = _local_cluster if kind == "local" else _slurm_cluster
+        with start(rest) as started, Client(started) as client:
+            client.wait_for_workers(1)
+            yield client
+        return
+    try:
+        client = Client(cluster, timeout=_CONNECT_SECONDS)
+    except (OSError, TimeoutError, ValueError) as error:
+        why = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise MlipError(
+            f"no Dask scheduler: {why}",
+            where=f"--cluster {cluster}",
+            fix="tcp://HOST:PORT, as `dask scheduler` prints it, local:N, or slurm:N,...",
+        ) from None
+    with client:
+        client.wait_for_workers(1)
+        yield client
+
+
+def result_of(future: "Future") -> Any:
+    """Result of work that was sent to a cluster.
+
+    Raises:
+        MlipError: the scheduler is gone.
+        distributed.KilledWorker: every worker died that had it.
+    """
+    try:
+        return future.result()
+    except CancelledError:
+        raise MlipError(
+            "the Dask scheduler is gone", where="--cluster", fix="repeat the command: it goes on where it was"
+        ) from None
+
+
+def _slurm_cluster(text: str) -> "SpecCluster":
+    """N jobs with the options that follow.
+
+    Raises:
+        MlipError: dask-jobqueue is not installed, or takes no such option.
+    """
+    try:
+        from dask_jobqueue import SLURMCluster
+    except ImportError:
+        raise MlipError("dask-jobqueue is not installed", where="--cluster slurm", fix=_INSTALL) from None
+    count, *pairs = text.split(",")
+    options: dict[str, Any] = dict(pair.partition("=")[::2] for pair in pairs)
+    if not count.isdecimal() or int(count) == 0 or "" in (*options, *options.values()):
+        raise MlipError(f"'{text}' is not a number of jobs and options", where="--cluster slurm", fix=_SLURM_EXAMPLE)
+    cores = int(options.pop("cores", "1")) if options.get("cores", "1").isdecimal() else 0
+    try:
+        resources = {"cores": cores, "processes": cores, "memory": "4GB", **options}
+        cluster = SLURMCluster(scheduler_options=_ANY_PORT, **resources)
+    except (TypeError, ValueError) as error:
+        why = str(error).strip().splitlines()[0]
+        raise MlipError(f"no such SLURM job: {why}", where="--cluster slurm", fix=_SLURM_EXAMPLE) from None
+    cluster.scale(jobs=int(count))
+    return cluster
+
+
+def _local_cluster(count: str) -> "SpecCluster":
+    """`count` worker processes, a GPU each where there are GPUs, else an equal share of the cores.
+
+    Raises:
+        MlipError: `count` is no number, or there are fewer GPUs.
+    """
+    from dask.system import CPU_COUNT
+    from distributed import Nanny, Scheduler, SpecCluster
+
+    if not count.isdecimal() or int(count) == 0:
+        raise MlipError(f"'{count}' workers", where="--cluster", fix="local:N with N > 0")
+    n, devices = int(count), _gpus()
+    if devices and n > len(devices):
+        raise MlipError(f"{n} workers for {len(devices)} GPUs", where="--cluster", fix=f"local:{len(devices)}")
+    cores = str(max(1, CPU_COUNT // n))
+    workers = {
+        k: {
+            "cls": Nanny,
+            "options": {
+                "host": _HERE,
+                "nthreads": 1,
+                "dashboard": False,
+                "silence_logs": logging.ERROR,
+                "memory_limit": 0,  # a worker may use what this process might have used
+                "env": {"CUDA_VISIBLE_DEVICES": devices[k]} if devices else {"NPROC": cores, **KEEPING},  # NPROC: XLA's
+            },
+        }
+        for k in range(n)
+    }
+    scheduler = {"cls": Scheduler, "options": {"host": _HERE, "port": 0, "dashboard": False}}
+    return SpecCluster(workers=workers, scheduler=scheduler, silence_logs=logging.ERROR)
+
+
+def _gpus() -> list[str]:
+    """GPUs by the names that CUDA_VISIBLE_DEVICES has for them. JAX is not asked: it would occupy their memory in this
+    process."""
+    if os.environ.get("JAX_PLATFORMS") == "cpu":
+        return []
+    if (visible := os.environ.get("CUDA_VISIBLE_DEVICES")) is not None:
+        return [device for device in visible.split(",") if device.strip()]
+    return [str(k) for k in range(len(glob("/dev/nvidia[0-9]*")))]

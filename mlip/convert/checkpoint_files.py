@@ -1,0 +1,81 @@
+"""Files of unknown origin: checked before they are used, nothing in them executed, a damaged one named in one line."""
+
+import json
+import zipfile
+import zlib
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from mlip.convert.layers import Arrays
+from mlip.errors import MlipError
+
+DAMAGED = (zipfile.BadZipFile, zlib.error, OSError, EOFError, ValueError, NotImplementedError, RuntimeError)
+"""Errors of zipfile and numpy on a file that was cut short or altered."""
+
+
+class ReadOptions(NamedTuple):
+    """As `mlip.convert.convert` takes them; each reader uses what concerns its format."""
+
+    functional: str | None = None
+    aggregate: str | None = None
+    trust_pickle: bool = False
+    element_vectors: str | Path | None = None
+    predicts: str | None = None
+
+
+def read_json(path: Path) -> Any:
+    """
+    Raises:
+        MlipError: missing, or not JSON.
+    """
+    try:
+        return json.loads(path.read_text())
+    except OSError as error:
+        raise MlipError(f"cannot be read: {error.strerror}", where=str(path)) from None
+    except ValueError as error:
+        raise MlipError(f"is not JSON: {_one_line(error)}", where=str(path)) from None
+
+
+def read_json_object(path: Path) -> dict[str, Any]:
+    """
+    Raises:
+        MlipError: missing, or not a JSON object.
+    """
+    value = read_json(path)
+    if not isinstance(value, dict):
+        raise MlipError("is not a JSON object", where=str(path))
+    return value
+
+
+def check_archive(path: Path) -> None:
+    """Compare all checksums of a zip archive; PyTorch, whose files are some, does not.
+
+    Raises:
+        MlipError: missing, altered or truncated.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            damaged = archive.testzip()
+    except DAMAGED as error:
+        raise MlipError(f"is no undamaged archive: {_one_line(error)}", where=str(path)) from None
+    if damaged:
+        raise MlipError(f"{damaged} has a wrong checksum, the file was altered", where=str(path))
+
+
+def read_npz(path: Path) -> Arrays:
+    """
+    Raises:
+        MlipError: missing, damaged, or an array of Python objects.
+    """
+    check_archive(path)
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            return {name: archive[name] for name in archive.files}
+    except DAMAGED as error:
+        raise MlipError(f"cannot be read: {_one_line(error)}", where=str(path)) from None
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split()) or type(error).__name__

@@ -1,0 +1,199 @@
+"""Paths and folders -> source files -> materials: which reader reads what."""
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import BrokenExecutor
+from pathlib import Path
+from typing import NamedTuple, TypeVar
+
+from mlip.data.readers import alexandria, ase_files, optimade, outcar, vasp
+from mlip.data.readers.streams import OnBytes
+from mlip.data.records import Entry, Skipped, Trajectory
+from mlip.data.shard import is_store_file
+from mlip.errors import MlipError
+
+NOT_READ = "source cannot be read to its end"
+NO_MATERIAL = "source without a material"
+"""Why a source, not one of its materials, is skipped."""
+
+_T = TypeVar("_T")
+
+
+class Reader(NamedTuple):
+    """A format: which files are of it, and what reads them."""
+
+    takes: Callable[[Path], bool]
+    read: Callable[..., Iterator[Trajectory | Entry | Skipped]]
+    names: tuple[str, ...]
+    """Names of the files that are taken from a folder, for people."""
+    options: tuple[str, ...] = ()
+    """Options of `read` beside `functional`, `dimensionality` and `on_bytes`, by their names in `read_source`."""
+
+
+READERS = (
+    Reader(optimade.is_page, optimade.read, ()),
+    Reader(alexandria.is_alexandria, alexandria.read, tuple(f"*{ending}" for ending in alexandria.ENDINGS)),
+    Reader(vasp.is_vasprun, vasp.read, ("vasprun.xml",), ("name",)),
+    Reader(outcar.is_outcar, outcar.read, ("OUTCAR",), ("name",)),
+    Reader(ase_files.has_ending, ase_files.read, tuple(f"*{e}" for e in ase_files.ENDINGS), ("name", "stem", "keys")),
+)
+"""Every format. A file has the first reader that takes it; one that is named itself, and that none takes, has the last,
+for ASE knows many a name."""
+
+
+def reader_of(path: Path) -> Reader:
+    """The reader of a file."""
+    return next((reader for reader in READERS if reader.takes(path)), READERS[-1])
+
+
+def source_files(paths: Iterable[Path]) -> list[Path]:
+    """The files to read: as given, and a folder's (with its sub-folders') in the order of their names.
+
+    Raises:
+        MlipError: a path does not exist, or a folder holds nothing that can be read.
+    """
+    files: dict[Path, Path] = {}
+    for path in paths:
+        if not path.exists():
+            raise MlipError("no such file or folder", where=str(path))
+        found = _sources_of_folder(path) if path.is_dir() else [path]
+        files |= {file.resolve(): file for file in found if file.resolve() not in files}
+    for file in files.values():
+        if is_store_file(file):
+            raise MlipError("a store is what is built, not a source", where=str(file), fix="give its sources")
+    return list(files.values())
+
+
+def source_names(paths: Iterable[Path]) -> dict[Path, str]:
+    """`source_files`, each with what to call it: its path within the given folder, or its name if it was given
+    itself; where two would be called the same, with as many more of their folders as tell them apart.
+
+    Raises:
+        MlipError: as `source_files`.
+    """
+    paths = list(paths)
+    files = source_files(paths)
+    folders = [path.absolute() for path in paths if path.is_dir()]
+    lengths = {file: _n_parts_within(folders, file.absolute()) for file in files}
+    while True:
+        names = {file: "/".join(file.absolute().parts[-length:]) for file, length in lengths.items()}
+        uses = Counter(names.values())
+        shared = [file for file in files if uses[names[file]] > 1]
+        if not shared:
+            return names
+        for file in shared:
+            lengths[file] += 1
+
+
+def source_stems(names: Iterable[str]) -> dict[str, str]:
+    """For each name of a source what its materials without an id are called: the name without the file's format, but
+    for names that only differ in it (`OUTCAR.a`, `OUTCAR.b`)."""
+    stems = {name: ase_files.stem_of(name) for name in names}
+    uses = Counter(stems.values())
+    return {name: stem if uses[stem] == 1 else name for name, stem in stems.items()}
+
+
+def _n_parts_within(folders: list[Path], file: Path) -> int:
+    """How many parts of the file's path lie within the first folder that holds it; 1 if none does."""
+    return next((len(file.relative_to(folder).parts) for folder in folders if file.is_relative_to(folder)), 1)
+
+
+def ignored_files(paths: Iterable[Path]) -> dict[str, int]:
+    """Files of the given folders that no reader takes, hidden ones apart: suffix, or "no suffix" -> how many."""
+    folders = [path for path in paths if path.is_dir()]
+    taken = {file.resolve() for folder in folders for file in _sources_of_folder(folder)}
+    files = {file.resolve() for folder in folders for file in _files_of_folder(folder)}
+    return dict(sorted(Counter(_suffix(file) for file in files - taken).items()))
+
+
+def _suffix(file: Path) -> str:
+    suffixes = [suffix.lower() for suffix in file.suffixes]
+    packed = suffixes[-2:] if suffixes and suffixes[-1] in (".gz", ".bz2", ".xz", ".zst") else suffixes[-1:]
+    return "".join(packed) or "no suffix"
+
+
+def _files_of_folder(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.rglob("*") if path.is_file() and not path.name.startswith("."))
+
+
+def _sources_of_folder(folder: Path) -> list[Path]:
+    files = _files_of_folder(folder)
+    runs = {_run_of(path) for path in files if vasp.is_vasprun(path)}
+    taken = [path for path in files if any(reader.takes(path) for reader in READERS)]
+    found = [path for path in taken if reader_of(path).read is not outcar.read or _run_of(path) not in runs]
+    if not found:
+        others = ", ".join(f"{n} x {suffix}" for suffix, n in sorted(Counter(map(_suffix, files)).items()))
+        raise MlipError(
+            "the folder holds nothing to read" + (f", but {others}" if others else ""),
+            where=str(folder),
+            fix=f"files named {', '.join(name for reader in READERS for name in reader.names)}",
+        )
+    return found
+
+
+def _run_of(path: Path) -> tuple[Path, str]:
+    """The run that a vasprun.xml or an OUTCAR is of. Of a run that has both, a folder gives its vasprun.xml: more
+    decimals, and nothing that had to be taken from text."""
+    return path.parent, vasp.run_of(path.name)
+
+
+def read_source(
+    path: Path,
+    *,
+    functional: str | None = None,
+    dimensionality: int | None = None,
+    on_bytes: OnBytes | None = None,
+    name: str | None = None,
+    stem: str | None = None,
+    keys: Mapping[str, str] | None = None,
+) -> Iterator[Trajectory | Entry | Skipped]:
+    """The materials of a file, streaming.
+
+    Args:
+        functional: of materials that state none; one that states another is `Skipped` (`mlip.data.readers.naming`).
+        name: what `source_names` calls the file, for the ids of materials that the file gives none.
+        stem: the same as `source_stems` has it.
+        keys: of ASE's files: labels that they have under other names than ASE's (`mlip.data.readers.labels`).
+
+    Raises:
+        MlipError: see the readers.
+    """
+    reader = reader_of(path)
+    its_own = {"name": name, "stem": stem, "keys": keys}
+    options = {option: its_own[option] for option in reader.options}
+    return reader.read(path, functional=functional, dimensionality=dimensionality, on_bytes=on_bytes, **options)
+
+
+def read_past_faults(items: Iterator[_T], path: Path, name: str, as_item: Callable[[Skipped], _T]) -> Iterator[_T]:
+    """The items of a source; if reading ends with an error, or gives none, a record of that in their place.
+
+    One file among many must not end a build, whatever its reader stumbles on: also errors of the packages that
+    readers use, which come in all kinds.
+
+    Args:
+        items: what reads the source.
+        name: what `source_names` calls it.
+        as_item: the record as an item.
+
+    Raises:
+        BrokenExecutor, MemoryError: not the source's fault.
+    """
+    n_items = 0
+    try:
+        if not path.stat().st_size:
+            yield as_item(Skipped(name, NO_MATERIAL, "0 bytes", str(path)))
+            return
+        for item in items:
+            n_items += 1
+            yield item
+    except (BrokenExecutor, MemoryError):
+        raise
+    except MlipError as error:
+        yield as_item(Skipped(name, NOT_READ, str(error).removeprefix(f"{path}: "), str(path)))
+        return
+    except Exception as error:
+        what = f"{type(error).__name__}: {error}".splitlines()[0]
+        yield as_item(Skipped(name, NOT_READ, what, str(path)))
+        return
+    if not n_items and not optimade.is_page(path):  # an answer's last page may be empty
+        yield as_item(Skipped(name, NO_MATERIAL, "its reader found none", str(path)))

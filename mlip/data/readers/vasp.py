@@ -1,0 +1,184 @@
+"""VASP runs: vasprun.xml (.gz, .bz2), through pymatgen. `mlip.data.readers.outcar` reads the same runs' OUTCARs alike.
+
+The label is the energy at sigma -> 0, as ALEXANDRIA's and the Materials Project's. In the last energy block of an ionic
+step VASP's tags lie (the slot `e_wo_entrp` holds that energy, `e_0_energy` the entropy's term), so it is taken from
+the ionic step's free energy and the last electronic step: e_fr + (e_0 - e_fr of the electronic step). The dispersion
+energy of IVDW is in the former alone. Forces and stress are those of VASP, kB with VASP's sign converted here. A step
+whose electrons did not converge within NELM is dropped and counted; a run that was killed gives the steps that it
+wrote.
+"""
+
+import re
+import warnings
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from mlip.data.readers.naming import functional_by_file_name, settled_functional
+from mlip.data.readers.pymatgen_json import NO_ENERGY, NO_FORCES
+from mlip.data.readers.streams import OnBytes, read_blocks
+from mlip.data.readers.vasp_functional import functional_of_run
+from mlip.data.records import Frame, MalformedError, Skipped, Trajectory
+from mlip.data.schema import end_mark
+from mlip.errors import MlipError
+from mlip.units import stress_from_vasp
+
+if TYPE_CHECKING:
+    from pymatgen.io.vasp import Vasprun
+
+NOT_CONVERGED = "electronic steps not converged"
+NO_STEP = "no usable step"
+
+_NAME = re.compile(r"vasprun[^/]*\.xml(\.[^/.]+)?(\.gz|\.bz2)?", re.IGNORECASE)
+_ENERGY_DIGIT = 2e-6
+"""eV; energies are written with 8 decimals, or 6."""
+
+
+def is_vasprun(path: Path) -> bool:
+    """Whether a file is read as a VASP run: vasprun.xml, vasprun.relax1.xml.gz, vasprun.xml.relax2.bz2, ..."""
+    return _NAME.fullmatch(path.name) is not None
+
+
+def read(
+    path: Path,
+    *,
+    functional: str | None = None,
+    dimensionality: int | None = None,
+    on_bytes: OnBytes | None = None,
+    name: str | None = None,
+) -> Iterator[Trajectory | Skipped]:
+    """The relaxation (or the single step) of a run, as one material.
+
+    Args:
+        functional: of a run whose INCAR and POTCARs do not tell it.
+        dimensionality: None = 3.
+        name: what the file is called among the sources: the material's id is its folder, or its own name.
+
+    Raises:
+        MlipError: not a vasprun.xml, or nothing tells the functional.
+    """
+    own_id = material_id(name or path.name)
+    run = _parsed(path)
+    if run is None:
+        yield Skipped(own_id, NO_STEP, "killed before its first ionic step was done", str(path))
+        return
+    dropped: Counter[str] = Counter()
+    frames, lost_end = [], False
+    for step, content in enumerate(run.ionic_steps):
+        frame = _frame(content, step, run.parameters.get("NELM", 60))
+        if isinstance(frame, str):
+            dropped[frame] += 1
+        else:
+            frames.append(frame)
+        lost_end = isinstance(frame, str)
+    if on_bytes:
+        on_bytes(path.stat().st_size)
+    if not frames:
+        detail = ", ".join(f"{n} x {reason}" for reason, n in dropped.items()) or "no step at all"
+        yield Skipped(own_id, NO_STEP, detail, str(path))
+        return
+    try:
+        settled = settled_functional(functional, _functional(run), path, functional_by_file_name)
+    except MalformedError as fault:
+        yield fault.as_skipped(own_id, str(path))
+        return
+    yield Trajectory(own_id, frames, settled, dimensionality or 3, end_mark(lost_end), dropped)
+
+
+def _parsed(path: Path) -> "Vasprun | None":
+    """None: the run ended before its first ionic step did."""
+    from pymatgen.io.vasp import Vasprun
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of malformed XML, and of functionals: both are dealt with here
+            return Vasprun(
+                path, parse_dos=False, parse_eigen=False, parse_potcar_file=False, exception_on_bad_xml=False
+            )
+    except Exception as error:  # pymatgen's parser lets through whatever it stumbles on
+        if not _holds_a_step(path):
+            return None
+        why = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise MlipError(f"not a vasprun.xml that pymatgen reads ({why})", where=str(path)) from None
+
+
+def _holds_a_step(path: Path) -> bool:
+    """Whether a file that cannot be parsed is something else than the begin of a vasprun.xml.
+
+    Raises:
+        MlipError: the file cannot be read.
+    """
+    text = b""
+    is_run = False
+    for block in read_blocks(path):
+        text = text[-100:] + block
+        is_run = is_run or b"<modeling>" in text
+        if b"</calculation>" in text:
+            return True
+    return not is_run
+
+
+def material_id(name: str) -> str:
+    """Name of a run: its folder, and by what its vasprun.xml's or OUTCAR's name has beside that word."""
+    folder, _, file = name.rpartition("/")
+    known = [part for part in (folder, run_of(file)) if part]
+    return "/".join(known) or ("OUTCAR" if "outcar" in file.lower() else "vasprun")
+
+
+def run_of(file: str) -> str:
+    """Which of its folder's runs a vasprun.xml or an OUTCAR is of, by its name: "relax1" of OUTCAR.relax1.gz."""
+    return re.sub(r"vasprun|outcar|\.?xml|\.gz$|\.bz2$", "", file, flags=re.IGNORECASE).strip("._-")
+
+
+def _functional(run: "Vasprun") -> str | None:
+    """The INCAR's tags before those that VASP took itself: both are written. None: nothing tells."""
+    tags = dict(run.parameters) | dict(run.incar)
+    version = getattr(run, "vasp_version", None)
+    return functional_of_run(tags, list(run.potcar_symbols), version)
+
+
+def _frame(step: dict[str, Any], index: int, most_electronic_steps: int) -> Frame | str:
+    """The step as a frame, or the reason to drop it."""
+    electronic = step["electronic_steps"]
+    if len(electronic) >= most_electronic_steps:
+        return NOT_CONVERGED
+    energy = _energy(step, electronic)
+    if not np.isfinite(energy):
+        return NO_ENERGY
+    structure = step["structure"]
+    forces = np.array(step.get("forces", []), dtype=np.float64)
+    if forces.shape != (len(structure), 3) or not np.isfinite(forces).all():
+        return NO_FORCES
+    stress = np.array(step.get("stress", []), dtype=np.float64)
+    return Frame(
+        numbers=np.array(structure.atomic_numbers, dtype=np.int16),
+        positions=np.array(structure.cart_coords, dtype=np.float64),
+        cell=np.array(structure.lattice.matrix, dtype=np.float64),
+        pbc=np.ones(3, dtype=bool),
+        energy=energy,
+        forces=forces,
+        stress=stress_from_vasp(stress) if stress.shape == (3, 3) and np.isfinite(stress).all() else None,
+        ionic_step=index,
+    )
+
+
+def _energy(step: dict[str, Any], electronic: list[dict[str, float]]) -> float:
+    """At sigma -> 0. The last step of the self-consistent loop need not be the last that is written: linear response
+    (DFPT) appends its own. It is the last one that has the ionic step's free energy, or the ionic step's difference
+    between its energies: with a dispersion correction the free energies differ by that, which need not be small."""
+    free = step.get("e_fr_energy", np.nan)
+    known = [one for one in electronic if {"e_fr_energy", "e_0_energy"} <= one.keys()]
+    if not known:
+        return np.nan
+    named = [step[slot] - free for slot in ("e_0_energy", "e_wo_entrp") if slot in step]
+
+    def belongs(one: dict[str, float]) -> bool:
+        extrapolated = one["e_0_energy"] - one["e_fr_energy"]
+        differences = (one["e_fr_energy"] - free, *(extrapolated - difference for difference in named))
+        return any(abs(difference) < _ENERGY_DIGIT for difference in differences)
+
+    last = next(filter(belongs, reversed(known)), known[-1])
+    return float(free + last["e_0_energy"] - last["e_fr_energy"])

@@ -1,0 +1,245 @@
+"""Structures from files, relaxed, into files: the library side of `mlip relax`.
+
+Each relaxation that ends is appended to results.jsonl at once, so that a run that was killed goes on where it stopped.
+"""
+
+import hashlib
+import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict
+from os import PathLike
+from pathlib import Path
+from typing import Any, Literal
+
+import ase.io
+import numpy as np
+from ase import Atoms
+from ase.calculators.singlepoint import SinglePointCalculator
+
+from mlip.errors import MlipError
+from mlip.files.whole_file import whole_file
+from mlip.potential import open_potential
+from mlip.pretrained import resolve
+from mlip.progress import count_bar
+from mlip.relaxation.cell import HYDROSTATIC, Along, CellChoice
+from mlip.relaxation.options import Options
+from mlip.relaxation.queue import relaxations
+from mlip.relaxation.reading import StructureSource, read_sources
+from mlip.relaxation.result import Reason, RelaxResult, rows_or_none
+from mlip.relaxation.results_file import ResultsFile
+from mlip.units import EV_PER_A3_IN_GPA
+
+Format = Literal["extxyz", "cif", "vasp"]
+USABLE = ("converged", "max_steps")
+"""Reasons that leave a structure."""
+_RESULTS, _RELAXED, _TRAJECTORIES = "results.jsonl", "relaxed.extxyz", "trajectories"
+
+
+def relax_files(
+    potential: str | PathLike,
+    files: Sequence[str | PathLike],
+    out: str | PathLike,
+    *,
+    formats: Sequence[Format] = ("extxyz",),
+    force: bool = False,
+    progress: bool = True,
+    **options: Any,
+) -> dict[str, Any]:
+    """Relax every frame of every file: records to OUT/results.jsonl as they end, then all to OUT/relaxed.extxyz.
+
+    Structures that OUT/results.jsonl has already are not relaxed again. The records are in the order in which the
+    relaxations ended (`structure` counts the inputs), relaxed.extxyz is in that of the inputs. A structure that
+    failed stands there as it was when it failed, with its reason in `info` (`mlip_reason`; all that we add begins with
+    `mlip_`). A file that cannot be read, and a frame, has its record, too, with the reason error.
+
+    Args:
+        formats: "cif" and "vasp" write a file for each structure that has not failed, into a folder of that name.
+        force: begin anew in an OUT that has results, or files of these names, already.
+        options: the fields of `Options`; with `trajectory`, each structure's steps go to OUT/trajectories.
+
+    Returns:
+        counts: structures, how many of them were relaxed now, how many ended for which reason; and a row for each
+        (`rows`): file, frame, formula, reason, steps, energy_change (eV/atom), volume_change (%), fmax (eV/A), stress
+        (GPa), message.
+
+    Raises:
+        MlipError: no such potential; no structure in any file; an option out of range; OUT has results of another
+            potential, of other inputs or options, or files that are not of such a run.
+    """
+    checked = Options.of(options)
+    potential = resolve(potential)  # the records name the file, whatever name it was asked by
+    loaded = open_potential(potential)
+    sources = read_sources(files)
+    protocol = _protocol(potential, files, len(sources), checked)
+    out, names = Path(out), _names(sources)
+    _make_way(out, formats, checked, force)
+    with ResultsFile(out / _RESULTS, protocol) as results:
+        done = {record["structure"] for record in results.records}
+        missing = [k for k in range(len(sources)) if k not in done]
+        readable = [k for k in missing if sources[k].atoms is not None]
+        for k in missing:
+            if sources[k].atoms is None:
+                results.append(_place(k, sources[k]) | _unreadable(sources[k]))
+        with count_bar(progress) as bar:
+            task = bar.add_task("relaxing", total=len(sources), completed=len(sources) - len(readable))
+            for index, result in relaxations([sources[k].atoms for k in readable], loaded, **options):
+                k = readable[index]
+                if result.trajectory:
+                    _write(out / _TRAJECTORIES / f"{names[k]}.extxyz", result.trajectory, "extxyz")
+                results.append(_place(k, sources[k]) | _record(result))
+                bar.advance(task)
+        records = sorted(results.records, key=lambda record: record["structure"])
+    relaxed = [None if s.atoms is None else _relaxed(s.atoms, r) for s, r in zip(sources, records, strict=True)]
+    _write(out / _RELAXED, [atoms for atoms in relaxed if atoms is not None], "extxyz")
+    usable = {k: relaxed[k] for k, record in enumerate(records) if record["reason"] in USABLE}
+    reasons = Counter(record["reason"] for record in records)
+    return {
+        "structures": len(records),
+        "relaxed_now": len(missing),
+        "reasons": dict(reasons.most_common()),
+        "not_written": [
+            fault for kind in formats if kind != "extxyz" for fault in _write_each(out, kind, usable, names)
+        ],
+        "rows": [_row(source, record) for source, record in zip(sources, records, strict=True)],
+    }
+
+
+def _make_way(out: Path, formats: Sequence[Format], options: Options, force: bool) -> None:
+    """
+    Raises:
+        MlipError: files are there that would be overwritten, and no results tell that they are of such a run.
+    """
+    results = out / _RESULTS
+    if force:
+        results.unlink(missing_ok=True)
+        return
+    folders = [out / kind for kind in formats if kind != "extxyz"] + [out / _TRAJECTORIES] * options.trajectory
+    in_the_way = [path for path in (out / _RELAXED, *folders) if path.exists()]
+    if in_the_way and not results.exists():
+        raise MlipError(f"exists, without a {_RESULTS}", where=str(in_the_way[0]), fix="another --out, or --force")
+
+
+def _names(sources: Sequence[StructureSource]) -> list[str]:
+    """A file name for each structure: its file's, with the frame's number where there are several, and after the
+    structure's number where two would be the same."""
+    n_frames = Counter(source.file for source in sources)
+    stems = [Path(s.file).stem + (f"-{s.frame:06d}" if n_frames[s.file] > 1 else "") for s in sources]
+    counts = Counter(stem.lower() for stem in stems)
+    return [f"{k:06d}-{stem}" if counts[stem.lower()] > 1 else stem for k, stem in enumerate(stems)]
+
+
+def _protocol(potential, files, n_structures: int, options: Options) -> dict[str, Any]:
+    """Settings that two runs must share for their records to stand in one file."""
+    content = hashlib.sha256()
+    for path in map(Path, files):
+        content.update(hashlib.sha256(path.read_bytes() if path.is_file() else b"absent").digest())
+    return {
+        "relaxation": {**asdict(options), "cell": _cell_as_json(options.cell)},
+        "potential": {"name": Path(potential).name, "sha256": hashlib.sha256(Path(potential).read_bytes()).hexdigest()},
+        "inputs": {"files": len(files), "structures": n_structures, "sha256": content.hexdigest()},
+    }
+
+
+def _cell_as_json(cell: CellChoice | Sequence[CellChoice]) -> Any:
+    if isinstance(cell, Along):
+        return {"along": list(map(bool, cell.directions))}
+    return cell if isinstance(cell, str | bool) else np.asarray(cell).astype(int).tolist()
+
+
+def _place(index: int, source: StructureSource) -> dict[str, Any]:
+    return {"structure": index, "file": source.file, "frame": source.frame}
+
+
+def _record(result: RelaxResult) -> dict[str, Any]:
+    """With what relaxed.extxyz has beyond the usual."""
+    known = {} if result.atoms.calc is None else result.atoms.calc.results
+    forces, stress = known.get("forces"), known.get("stress")
+    return {
+        **result.as_record(),
+        "message": result.message and re.sub(r"^structure \d+: ", "", result.message),  # its place among those missing
+        "forces": None if forces is None else rows_or_none(forces),
+        "stress": None if stress is None else rows_or_none(stress[None])[0],
+    }
+
+
+def _unreadable(source: StructureSource) -> dict[str, Any]:
+    """The record of what is no structure: as of one without atoms."""
+    nan, reason = float("nan"), Reason.ERROR.name.lower()
+    return _record(RelaxResult(Atoms(), nan, False, reason, 0, nan, nan, source.message))
+
+
+def _relaxed(atoms: Atoms, record: dict[str, Any]) -> Atoms:
+    """An input as its record says that it ended."""
+    atoms = atoms.copy()
+    atoms.set_cell(np.array(record["cell"], dtype=float), apply_constraint=False)
+    atoms.set_positions(np.array(record["positions"], dtype=float).reshape(-1, 3), apply_constraint=False)
+    if record["forces"] is not None:
+        known = {key: np.array(record[key]) for key in ("energy", "forces", "stress") if record[key] is not None}
+        atoms.calc = SinglePointCalculator(atoms, **known)
+    told = {"source": record["file"], **{key: record[key] for key in ("frame", "reason", "converged", "n_steps")}}
+    atoms.info |= {f"mlip_{key}": value for key, value in told.items()}
+    return atoms
+
+
+def _row(source: StructureSource, record: dict[str, Any]) -> dict[str, Any]:
+    """Row of the table for a structure."""
+    atoms, energy, before = source.atoms, record["energy"], record["initial_energy"]
+    stress = record["max_stress"]
+    has_volume = atoms is not None and atoms.cell.rank == 3 and record["reason"] != "error"
+    volume = abs(np.linalg.det(np.array(record["cell"], dtype=float))) if has_volume else None
+    return {
+        "file": source.file,
+        "frame": source.frame,
+        "formula": "" if atoms is None else _formula(atoms),
+        "reason": record["reason"],
+        "steps": record["n_steps"],
+        "energy_change": None if energy is None or before is None else (energy - before) / len(atoms),
+        "volume_change": None if volume is None else 100 * (volume / abs(atoms.cell.volume) - 1),
+        "fmax": record["fmax"],
+        "stress": None if stress is None else stress * EV_PER_A3_IN_GPA,
+        "message": record["message"],
+    }
+
+
+def _formula(atoms: Atoms) -> str:
+    try:
+        return atoms.symbols.get_chemical_formula(mode="metal", empirical=True)
+    except (IndexError, KeyError):  # numbers that are no elements
+        return "?"
+
+
+def _write(path: Path, structures: Atoms | list[Atoms], kind: Format) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with whole_file(path, durable=False) as partial:
+        ase.io.write(partial, structures, format=kind)
+
+
+def _write_each(out: Path, kind: Format, structures: dict[int, Atoms], names: Sequence[str]) -> list[str]:
+    """A file for each structure. Returns which could not be written, and why."""
+    faults = []
+    for k, atoms in structures.items():
+        path = out / kind / f"{names[k]}.{kind}"
+        try:
+            _write(path, atoms, kind)
+        except OSError:
+            raise
+        except Exception as error:  # what the format has no place for, e.g. a molecule's missing cell
+            faults.append(f"{path}: {' '.join(str(error).split())}")
+    return faults
+
+
+def parse_cell_choice(text: str) -> CellChoice:
+    """auto, hydrostatic, all, none, or six digits 0 and 1: xx yy zz yz xz xy.
+
+    Raises:
+        MlipError: anything else.
+    """
+    words: dict[str, CellChoice] = {"auto": "auto", HYDROSTATIC: HYDROSTATIC, "all": True, "none": False}
+    if text in words:
+        return words[text]
+    if len(text) == 6 and set(text) <= {"0", "1"}:
+        return np.array([digit == "1" for digit in text])
+    raise MlipError(
+        f"unknown cell choice {text!r}", where="--cell", fix="auto, hydrostatic, all, none, or a mask such as 110001"
+    )

@@ -1,0 +1,119 @@
+"""Relaxations on a Dask cluster: chunks of structures go to workers, a device each, and results come back to the one
+process that writes them down.
+
+A chunk whose worker dies is done again by another worker, and counts when it comes back, once. A chunk that kills
+every worker it meets is taken apart: the structure at fault ends as an error, the others as they would have.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import fields
+from os import PathLike
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ase import Atoms
+
+from mlip.cluster.client import cluster_client, result_of
+from mlip.code_version import CODE_VERSION
+from mlip.errors import MlipError
+from mlip.potential import Potential
+from mlip.relaxation import RelaxResult, Statistics, relaxations
+from mlip.relaxation.cell import CellChoice
+from mlip.relaxation.statistics import timed
+from mlip.relaxation.structure import give_up
+
+if TYPE_CHECKING:
+    from distributed import Future
+
+Ended = list[tuple[int, RelaxResult, float]]
+"""Index, result and seconds of each structure of a chunk."""
+
+_MAX_CHUNK = 256
+"""Structures: enough to fill a device."""
+_CHUNKS_PER_WORKER = 8
+"""So that workers end together, and little is lost with one."""
+
+
+def relax_on_cluster(
+    structures: Sequence[Atoms],
+    cells: Sequence[CellChoice],
+    potential_path: str | PathLike,
+    settings: dict[str, Any],
+    cluster: str,
+    statistics: Statistics,
+) -> Iterator[tuple[int, RelaxResult, float]]:
+    """Index, result and seconds of a device of each structure as its chunk ends.
+
+    Args:
+        settings: further options of `mlip.relaxation.relaxations`.
+        cluster: as `mlip.cluster.client` names them.
+        statistics: the workers' are added to it.
+
+    Raises:
+        MlipError: Dask is not installed, no scheduler at that address, workers with other code.
+    """
+    with cluster_client(cluster) as client:
+        from distributed import KilledWorker, as_completed
+
+        from mlip.cluster.plugin import ModelOnWorker
+
+        potential = ModelOnWorker(Path(potential_path).read_bytes(), Potential.load)
+        client.register_plugin(potential)
+
+        def submit(chunk: list[int]) -> "Future":
+            picked = [structures[k] for k in chunk], [cells[k] for k in chunk]
+            return client.submit(relax_chunk, chunk, *picked, settings, CODE_VERSION, potential.name, pure=False)
+
+        chunks = {submit(chunk): chunk for chunk in _chunks(structures, len(client.nthreads()))}
+        for future in as_completed(chunks):
+            chunk = chunks.pop(future)
+            try:
+                yield from _take(future, statistics)
+            except KilledWorker:
+                for k in chunk:
+                    try:
+                        yield from _take(submit([k]), statistics)
+                    except KilledWorker:
+                        yield k, give_up(structures[k], MlipError("its worker was killed each time")), 0.0
+            future.release()
+
+
+def _chunks(structures: Sequence[Atoms], n_workers: int) -> Iterator[list[int]]:
+    """Indices in chunks of like size, the largest structures first: the last chunks are short work."""
+    order = sorted(range(len(structures)), key=lambda k: -len(structures[k]))
+    size = min(-(-len(order) // (_CHUNKS_PER_WORKER * max(n_workers, 1))), _MAX_CHUNK)
+    for first in range(0, len(order), size):
+        yield order[first : first + size]
+
+
+def _take(future: "Future", statistics: Statistics) -> Ended:
+    ended, spent = result_of(future)
+    for f in fields(Statistics):
+        both = getattr(statistics, f.name), getattr(spent, f.name)
+        setattr(statistics, f.name, both[0] | both[1] if f.name == "shapes" else sum(both))
+    return ended
+
+
+def relax_chunk(
+    indices: list[int],
+    structures: list[Atoms],
+    cells: list[CellChoice],
+    settings: dict[str, Any],
+    version: str,
+    potential: str,
+) -> tuple[Ended, Statistics]:
+    """On a worker, relax a chunk.
+
+    Args:
+        version: of the client's code.
+        potential: name of the plugin that holds it.
+
+    Raises:
+        MlipError: this worker runs other code, or lacks the potential.
+    """
+    from mlip.cluster.plugin import job_on_worker
+
+    statistics = Statistics()
+    with job_on_worker(version, potential) as loaded:
+        ended = relaxations(structures, loaded, cell=cells, statistics=statistics, **settings)
+        return [(indices[k], result, seconds) for k, result, seconds in timed(ended, statistics)], statistics

@@ -1,0 +1,69 @@
+"""Figures of a store or of a source: element coverage on a periodic table, frames kept against the cutoff."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from mlip.data.subsample_study import CutoffResult
+from mlip.files.output_paths import writing_to
+from mlip.report.periodic_table import PLACES
+
+
+def plot_elements(frames: Mapping[str, int], path: Path, title: str) -> None:
+    """A periodic table, colored by how many frames hold the element, written as an image.
+
+    Args:
+        frames: symbol -> frames.
+    """
+    from matplotlib import colormaps
+    from matplotlib.cm import ScalarMappable
+    from matplotlib.colors import LogNorm
+    from matplotlib.figure import Figure
+    from matplotlib.patches import Rectangle
+
+    figure = Figure(figsize=(11, 5.6), layout="constrained")
+    axes = figure.subplots()
+    norm = LogNorm(1, max(frames.values(), default=1) + 1)
+    colors = colormaps["viridis_r"]
+    for symbol, (row, column) in PLACES.items():
+        n = frames.get(symbol, 0)
+        axes.add_patch(Rectangle((column, -row), 0.94, 0.94, color=colors(norm(n)) if n else "0.93"))
+        is_dark = n and norm(n) > 0.5
+        color = "white" if is_dark else "black" if n else "0.6"
+        axes.text(column + 0.47, -row + 0.6, symbol, ha="center", va="center", color=color)
+        if n:
+            axes.text(column + 0.47, -row + 0.22, _short(n), ha="center", va="center", color=color, fontsize=6)
+    axes.set(xlim=(0.8, 19.2), ylim=(-10.3, 0.2), aspect="equal", title=title)
+    axes.axis("off")
+    figure.colorbar(ScalarMappable(norm, colors), ax=axes, label="frames", shrink=0.7)
+    with writing_to(path):
+        figure.savefig(path, dpi=150)
+
+
+def plot_cutoffs(results: Sequence[CutoffResult], path: Path, unit: str) -> None:
+    """Frames a material against the cutoff, written as an image; the infinite cutoff as a line."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(6, 4), layout="constrained")
+    axes = figure.subplots()
+    finite = [one for one in results if np.isfinite(one.cutoff)]
+    axes.plot([one.cutoff for one in finite], [one.per_material for one in finite], "o-", label="finite cutoffs")
+    for one in results:
+        if np.isinf(one.cutoff):
+            axes.axhline(one.per_material, color="0.5", ls="--", label=f"inf: {one.per_material:.2f}")
+    smallest = min((one.cutoff for one in finite if one.cutoff > 0), default=1.0)
+    axes.set_xscale("symlog", linthresh=smallest)
+    axes.set_xlim(left=-0.2 * smallest)
+    axes.set(xlabel=f"cutoff ({unit})", ylabel="frames a material", ylim=(0, None))
+    axes.legend()
+    with writing_to(path):
+        figure.savefig(path, dpi=150)
+
+
+def _short(n: int) -> str:
+    """1234 -> 1.2k."""
+    for factor, letter in ((10**9, "G"), (10**6, "M"), (10**3, "k")):
+        if n >= factor:
+            return f"{n / factor:.3g}{letter}"
+    return str(n)

@@ -1,0 +1,77 @@
+"""Blocks of candidates on a Dask cluster, a device a worker, and what is known of them in order.
+
+A block whose worker dies is done again by another one, and counts once: it counts when it comes back here.
+"""
+
+from collections import deque
+from collections.abc import Iterator
+from pathlib import Path
+
+from mlip.cluster.client import cluster_client, result_of
+from mlip.code_version import CODE_VERSION
+from mlip.errors import MlipError
+from mlip.property_model import PropertyModel
+from mlip.screening.candidates import Block, Candidates
+from mlip.screening.plan import ScreeningPlan
+from mlip.screening.rules import Rules
+from mlip.screening.screener import Screened, Screener
+
+_BLOCKS_PER_WORKER = 4
+"""On their way: none waits for work, and results that came before their turn are few."""
+
+
+def screened_on_cluster(plan: ScreeningPlan, start: int, cluster: str) -> Iterator[tuple[Block, Screened]]:
+    """Each block from the candidate `start` on, in order.
+
+    Args:
+        cluster: as `mlip.cluster.client` names them.
+
+    Raises:
+        MlipError: Dask is not installed, no scheduler at that address, workers with other code, or a
+            block that kills each worker.
+    """
+    with cluster_client(cluster) as client:
+        from distributed import KilledWorker
+
+        from mlip.cluster.plugin import ModelOnWorker
+
+        content = plan.recipe.model.read_bytes()
+        plugin = ModelOnWorker(content, _load, plan.candidates, plan.rules, plan.recipe.keep.below)
+        client.register_plugin(plugin)
+        blocks, sent = plan.candidates.blocks(start), deque()
+
+        def send() -> None:
+            while len(sent) < _BLOCKS_PER_WORKER * max(len(client.nthreads()), 1):
+                if (block := next(blocks, None)) is None:
+                    return
+                sent.append((block, client.submit(screen_block, block, CODE_VERSION, plugin.name, pure=False)))
+
+        send()
+        while sent:
+            block, future = sent.popleft()
+            try:
+                yield block, result_of(future)
+            except KilledWorker:
+                prototype = plan.candidates.prototypes[block.prototype].name
+                raise MlipError("its workers were killed each time (out of memory?)", where=prototype) from None
+            send()
+
+
+def _load(path: Path, candidates: Candidates, rules: Rules, below: float) -> Screener:
+    return Screener(PropertyModel.load(path), candidates, rules, below)
+
+
+def screen_block(block: Block, version: str, screener: str) -> Screened:
+    """On a worker, screen a block.
+
+    Args:
+        version: of the client's code.
+        screener: name of the plugin that holds it.
+
+    Raises:
+        MlipError: this worker runs other code, or lacks the screener.
+    """
+    from mlip.cluster.plugin import job_on_worker
+
+    with job_on_worker(version, screener) as loaded:
+        return loaded.screen(block)

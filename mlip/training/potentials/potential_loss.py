@@ -1,0 +1,102 @@
+"""Penalties on energy per atom, force components and stress components."""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
+from jraph import GraphsTuple
+
+from mlip.graph.batching import graph_mask
+from mlip.training.quantity import Quantity
+from mlip.training.recipe import LossRecipe
+from mlip.training.terms import Counts, Term, Terms
+from mlip.units import EV_PER_A3_IN_GPA
+
+QUANTITIES = (
+    Quantity("energy", "energy", "E", "meV/atom", ".1f", recorded=1000.0),
+    Quantity("forces", "force", "F", "eV/Å", ".3f"),
+    Quantity("stress", "stress", "S", "GPa", ".2f"),
+)
+"""Terms in eV/atom, eV/A and GPa; records, tables and reports in meV/atom, eV/A and GPa."""
+
+_OF_NINE = (2 / 3, 2 / 3, 2 / 3, 4 / 3, 4 / 3, 4 / 3)
+"""Factors of the components xx yy zz yz xz xy, so that the mean over six is that over the tensor's nine, as in the
+losses of M3GNet, matgl and MACE: squared errors then do not depend on the axes."""
+
+
+def penalty_function(kind: str, delta: float) -> Callable[[Float[Array, "..."]], Float[Array, "..."]]:
+    """residual -> penalty: MSE r^2, MAE |r|, or Huber's r^2 / 2 up to |r| = delta and then the tangent."""
+    if kind == "mse":
+        return jnp.square
+    if kind == "mae":
+        return jnp.abs
+
+    def huber(residual):
+        size = jnp.abs(residual)
+        quadratic = jnp.minimum(size, delta)
+        return quadratic * (size - 0.5 * quadratic)
+
+    return huber
+
+
+def graph_of_node(graph: GraphsTuple) -> Int[Array, " n"]:
+    """The index of the graph that each node belongs to."""
+    n_nodes = graph.nodes["species"].shape[0]
+    return jnp.repeat(jnp.arange(graph.n_node.shape[0]), graph.n_node, total_repeat_length=n_nodes)
+
+
+def _is_known(label: Array, real: Array) -> Bool[Array, "..."]:
+    """Only NaN means missing: an infinite label must be seen to fail."""
+    return real & ~jnp.isnan(label)
+
+
+def _known_labels(graph: GraphsTuple) -> dict[str, Bool[Array, "..."]]:
+    real = graph_mask(graph)
+    is_atom = graph.nodes["species"] > 0
+    return {
+        "energy": _is_known(graph.globals["energy"], real),
+        "forces": _is_known(graph.nodes["forces"], is_atom[:, None]),
+        "stress": _is_known(graph.globals["stress"], real[:, None]),
+    }
+
+
+def label_counts(graph: GraphsTuple) -> Counts:
+    """How many labels of each term a batch holds."""
+    return {name: known.sum().astype(graph.globals["energy"].dtype) for name, known in _known_labels(graph).items()}
+
+
+def loss_terms(prediction, graph: GraphsTuple, recipe: LossRecipe) -> Terms:
+    """The three terms of a batch: energy per atom, force components, the stress tensor's nine components.
+
+    Args:
+        prediction: has energy (g,) eV, forces (n, 3) eV/A and stress (g, 6) eV/A^3.
+        graph: with the labels `globals["energy"]`, `nodes["forces"]`, `globals["stress"]`; where structures count
+            differently, with the factors `globals["factors"]` (g, 3) on their energy, forces and stress.
+    """
+    penalty = penalty_function(recipe.kind, recipe.huber_delta)
+    known = _known_labels(graph)
+    atoms = jnp.maximum(graph.n_node, 1)
+
+    def residual(name: str, predicted: Array, label: Array) -> Array:
+        return jnp.where(known[name], predicted - jnp.where(known[name], label, 0.0), 0.0)
+
+    energy = residual("energy", prediction.energy / atoms, graph.globals["energy"] / atoms)
+    forces = residual("forces", prediction.forces, graph.nodes["forces"])
+    stress = residual("stress", prediction.stress, graph.globals["stress"])
+    in_stress_unit = EV_PER_A3_IN_GPA if recipe.stress_unit == "GPa" else 1.0
+    of_nine = jnp.array(_OF_NINE, stress.dtype)
+    of_atoms = jnp.where(known["forces"], penalty(forces), 0.0).sum(axis=1)
+    penalties = {
+        "energy": jnp.where(known["energy"], penalty(energy), 0.0),
+        "forces": jax.ops.segment_sum(of_atoms, graph_of_node(graph), len(graph.n_node), indices_are_sorted=True),
+        "stress": jnp.where(known["stress"], of_nine * penalty(stress * in_stress_unit), 0.0).sum(axis=1),
+    }
+    if "factors" in graph.globals:
+        factors = graph.globals["factors"]
+        penalties = {name: factors[:, place] * value for place, (name, value) in enumerate(penalties.items())}
+    return {
+        "energy": Term(penalties["energy"], jnp.abs(energy).sum()),
+        "forces": Term(penalties["forces"], jnp.abs(forces).sum()),
+        "stress": Term(penalties["stress"], jnp.abs(stress).sum() * EV_PER_A3_IN_GPA),
+    }

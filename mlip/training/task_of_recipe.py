@@ -1,0 +1,10 @@
+"""Which task a recipe is: the only place of training where it matters what is learned."""
+
+from mlip.training.potentials.potential_task import PotentialTask
+from mlip.training.properties.property_task import PropertyTask
+from mlip.training.recipe import Recipe
+from mlip.training.task import Task
+
+
+def task_of(recipe: Recipe) -> Task:
+    return PotentialTask(recipe) if recipe.property is None else PropertyTask(recipe)
