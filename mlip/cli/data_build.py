@@ -21,7 +21,7 @@ def build(
         list[str],
         typer.Argument(
             help="Files or folders: ALEXANDRIA's and MPtrj's json(.bz2), extxyz(.gz), ASE databases (.db, .aselmdb), "
-            "vasprun.xml, OUTCAR; or optimade://pbe?filter=nelements=2"
+            "vasprun.xml, OUTCAR; CSV of formulas and properties; or optimade://pbe?filter=nelements=2"
         ),
     ],
     out: Annotated[Path, typer.Option(help="The store: a file *.h5, or the name of a folder of shards.")],
@@ -38,7 +38,10 @@ def build(
         ),
     ] = "none",
     split: Annotated[str, typer.Option(help="Shares of train, val, test.")] = "0.9,0.05,0.05",
-    seed: Annotated[int, typer.Option(help="Seed of the split, which goes by material id.")] = 0,
+    split_by: Annotated[
+        str, typer.Option(help="What is kept together: material, or composition: all materials of a reduced formula.")
+    ] = "material",
+    seed: Annotated[int, typer.Option(help="Seed of the split.")] = 0,
     functional: Annotated[
         str | None,
         typer.Option(help="PBE, PBEsol, ... of data that do not tell theirs.  [default: what file or folder say]"),
@@ -80,7 +83,7 @@ def build(
     if is_store_file(out):
         check_new(out, force=force or _is_whole_store(out))
     settings = BuildSettings(
-        subsample, per_atom, outliers, _fractions(split), seed, functional, dimensionality, parsed_keys(keys)
+        subsample, per_atom, outliers, _fractions(split), seed, functional, dimensionality, parsed_keys(keys), split_by
     )
     skipped: list[Skipped] = []
     report = _build_with_progress(sources, out, settings, skipped, workers or n_cores(), cluster, hidden=as_json)

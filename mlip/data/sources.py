@@ -6,7 +6,7 @@ from concurrent.futures import BrokenExecutor
 from pathlib import Path
 from typing import TypeVar
 
-from mlip.data import alexandria, ase_files, optimade, outcar, vasp
+from mlip.data import alexandria, ase_files, optimade, outcar, property_table, vasp
 from mlip.data.records import Entry, Skipped, Trajectory
 from mlip.data.shard import is_store_file
 from mlip.data.streams import OnBytes
@@ -145,7 +145,7 @@ def read_source(
         keys: of ASE's files: labels that they have under other names than ASE's (`mlip.data.labels`).
 
     Raises:
-        MlipError: see the readers: `alexandria`, `optimade`, `vasp`, `outcar` and `ase_files` of
+        MlipError: see the readers: `alexandria`, `optimade`, `vasp`, `outcar`, `property_table` and `ase_files` of
             `mlip.data`.
     """
     options = {"functional": functional, "dimensionality": dimensionality, "on_bytes": on_bytes}
@@ -157,6 +157,8 @@ def read_source(
         return vasp.read(path, **options, name=name)
     if outcar.is_outcar(path):
         return outcar.read(path, **options, name=name)
+    if property_table.is_property_table(path):
+        return property_table.read(path, **options)
     return ase_files.read(path, **options, name=name, stem=stem, keys=keys)
 
 

@@ -22,6 +22,7 @@ from ase.formula import Formula
 import mlip
 from mlip.data.records import Frame, Trajectory
 from mlip.data.schema import (
+    AMOUNT,
     ATOM_COLUMNS,
     FILE_CHECKSUM_BYTES,
     FORMAT,
@@ -31,6 +32,7 @@ from mlip.data.schema import (
     MATERIAL_TEXTS,
     NUMBERS,
     OFFSETS,
+    STRUCTURES_VERSION,
     TEXTS,
     Checksum,
     file_checksum,
@@ -75,7 +77,6 @@ class StoreWriter:
         self.n_frames = self.n_atoms = self.n_materials = 0
         self.metadata: dict[str, Any] = {
             "format": FORMAT,
-            "format_version": FORMAT_VERSION,
             "mlip_version": mlip.__version__,
             "units": UNITS,
             "settings": dict(settings or {}),
@@ -153,6 +154,13 @@ class StoreWriter:
         for column in (*FRAME_COLUMNS, *ATOM_COLUMNS, *MATERIAL_COLUMNS, *OFFSETS):
             for rows in _blocks(len(shard[column.path]), first=int(column in OFFSETS)):
                 self._append(column.path, shard.read(column.path, rows) + shifts.get(column.path, 0))
+        if shard.has_amounts or AMOUNT.path in self._file:
+            before = self.n_atoms
+            for rows in _blocks(shard.n_atoms):
+                amounts = (
+                    shard.read(AMOUNT.path, rows) if shard.has_amounts else np.full(rows.stop - rows.start, np.nan)
+                )
+                self._append_amounts(amounts, before)
         for name in MATERIAL_TEXTS:
             for rows in _blocks(shard.n_materials):
                 self._append_texts(f"materials/{name}", list(shard.read(f"materials/{name}", rows)))
@@ -206,6 +214,15 @@ class StoreWriter:
         self._append("atoms/position", np.concatenate([f.positions for f in frames]))
         self._append("atoms/force", np.concatenate([_label(f.forces, (len(f), 3)) for f in frames]))
         self._append("atoms/magmom", np.concatenate([_label(f.magmoms, (len(f),)) for f in frames]))
+        if AMOUNT.path in self._file or any(f.amounts is not None for f in frames):
+            self._append_amounts(np.concatenate([_label(f.amounts, (len(f),)) for f in frames]), before)
+
+    def _append_amounts(self, amounts: np.ndarray, before: int) -> None:
+        """The amounts of sites, `before` of which have been written: with the first amount comes the column."""
+        if AMOUNT.path not in self._file:
+            self._create(AMOUNT.path, np.dtype(AMOUNT.dtype), AMOUNT.shape, AMOUNT.fill)
+            self._append(AMOUNT.path, np.full(before, np.nan))
+        self._append(AMOUNT.path, amounts)
 
     def _append_materials(self) -> None:
         trajectories = [trajectory for trajectory, _ in self._materials]
@@ -261,14 +278,15 @@ class StoreWriter:
         """Write what is buffered, metadata and checksums, and replace the target by the finished file."""
         self._flush()
         counts = {"frames": self.n_frames, "atoms": self.n_atoms, "materials": self.n_materials}
-        metadata = json.dumps(self.metadata | {"counts": counts}, sort_keys=True)
+        version = FORMAT_VERSION if AMOUNT.path in self._file else STRUCTURES_VERSION
+        metadata = json.dumps(self.metadata | {"counts": counts, "format_version": version}, sort_keys=True)
         metadata_checksum = Checksum()
         metadata_checksum.update([metadata])
         self._checksums["metadata"] = metadata_checksum
         self._file["metadata"] = metadata
         self._file["checksums"] = json.dumps({k: c.hexdigest() for k, c in self._checksums.items()})
         self._file.attrs["format"] = FORMAT
-        self._file.attrs["format_version"] = FORMAT_VERSION
+        self._file.attrs["format_version"] = version
         self._file.close()
         self._check_disk()
         self._sink.close()

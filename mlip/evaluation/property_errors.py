@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from ase.formula import Formula
 from jaxtyping import Float
 
 from mlip.data import Store
+from mlip.data.formula import symbols_in
 from mlip.data.store import Material
 from mlip.errors import MlipError
 from mlip.evaluation.split_errors import evenly_chosen
@@ -62,7 +62,7 @@ class PropertyErrors:
         """Symbol -> materials that contain it, and their MAE."""
         errors: dict[str, list[float]] = {}
         for formula, error in zip(self.formulas, np.abs(self.errors), strict=True):
-            for symbol in Formula(formula).count():
+            for symbol in symbols_in(formula):
                 errors.setdefault(symbol, []).append(float(error))
         return {symbol: (len(values), float(np.mean(values))) for symbol, values in errors.items()}
 

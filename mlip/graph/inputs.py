@@ -9,9 +9,13 @@ from typing import Protocol
 
 import jraph
 import numpy as np
+from ase import Atoms
 
+from mlip.data.records import Frame
 from mlip.errors import MlipError
 from mlip.graph.structures import Structures
+
+NO_STRUCTURE = "a composition without a structure, and the model reads structures"
 
 
 class ModelInputs(Protocol):
@@ -26,6 +30,16 @@ class ModelInputs(Protocol):
 
     def example(self) -> jraph.GraphsTuple:
         """A small padded batch: what parameters are initialized with."""
+
+
+def check_structure(structure: Frame | Atoms) -> None:
+    """
+    Raises:
+        MlipError: the composition alone is known, no atoms, or numbers that are no elements.
+    """
+    if isinstance(structure, Frame) and structure.amounts is not None:
+        raise MlipError(NO_STRUCTURE, fix="a model that reads compositions, such as CrabNet")
+    check_numbers(structure.numbers)
 
 
 def check_numbers(numbers: np.ndarray) -> None:

@@ -13,11 +13,11 @@ from pathlib import Path
 
 import numpy as np
 from ase.data import atomic_numbers
-from ase.formula import Formula
 from jaxtyping import Float, Int
 
 from mlip.data import Store
 from mlip.data.element_vectors import read_element_vectors
+from mlip.data.formula import symbols_in
 from mlip.errors import MlipError
 from mlip.evaluation.property_errors import label_of
 from mlip.functionals import join_functionals
@@ -110,7 +110,7 @@ def open_property_dataset(
         functionals.add(material.functional)
     mean, std = _scale(values[frames["train"]], wanted, store, start, recipe, remembered)
     elements = _elements(recipe, formulas, frames["train"], start)
-    validation = [frame for frame in frames["val"] if set(Formula(formulas[frame]).count()) <= set(elements)]
+    validation = [frame for frame in frames["val"] if symbols_in(formulas[frame]) <= set(elements)]
     if strangers := len(frames["val"]) - len(validation):
         left_out["validation: elements that the training set lacks"] = strangers
     return PropertyDataset(
@@ -175,7 +175,7 @@ def _origin(recipe: Recipe, start: PropertyModel | None) -> tuple[str, ...]:
 
 def _elements(recipe: Recipe, formulas: dict[int, str], train: list[int], start: PropertyModel | None) -> list[str]:
     """Symbols of the elements that predictions can be made for, by atomic number."""
-    found = set().union(*(Formula(formulas[frame]).count() for frame in train))
+    found = set().union(*(symbols_in(formulas[frame]) for frame in train))
     if recipe.property.element_vectors is not None:
         given = set(read_element_vectors(recipe.property.element_vectors))
         if strangers := sorted(found - given):
