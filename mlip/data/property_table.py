@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 
 from mlip.data.formula import FormulaError, composition_frame, composition_key, parse_formula
-from mlip.data.naming import settled_functional
+from mlip.data.naming import functional_by_file_name, settled_functional
 from mlip.data.records import Entry, Frame, MalformedError, Skipped
 from mlip.data.schema import SPLITS
 from mlip.data.streams import OnBytes, read_lines
@@ -209,7 +209,8 @@ def _entry(
     first = rows[0]
     if len({row.composition for row in rows}) > 1:
         raise MalformedError("one id, several compositions", f"lines {_numbers(rows)}: {first.material_id!r}")
-    functional = settled_functional(functional, first.functional, path, lambda _: UNKNOWN)
+    if first.functional:
+        functional = settled_functional(functional, first.functional, path, functional_by_file_name)
     material_id = first.material_id or first.formula
     if n_splits > 1 and not first.material_id:
         material_id = f"{material_id} ({first.split or 'no split'})"
@@ -219,7 +220,7 @@ def _entry(
     if n_splits > 1:
         remarks[IN_SEVERAL_SPLITS] = [f"line {first.number}"]
     properties = {"formula": first.formula, **first.texts, **_means(rows)}
-    return Entry(material_id, first.frame, functional, dimensionality or 3, properties, remarks, first.split)
+    return Entry(material_id, first.frame, functional or UNKNOWN, dimensionality or 3, properties, remarks, first.split)
 
 
 def _contradict(rows: Sequence[_Row]) -> bool:

@@ -1,7 +1,9 @@
 """How well a property model knows the materials of a store, beside the best that a constant can do."""
 
+import csv
 from collections import Counter
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -9,6 +11,7 @@ from jaxtyping import Float
 
 from mlip.data import Store
 from mlip.data.formula import symbols_in
+from mlip.data.sink import writing_to
 from mlip.data.store import Material
 from mlip.errors import MlipError
 from mlip.evaluation.split_errors import evenly_chosen
@@ -29,6 +32,8 @@ class PropertyErrors:
     formulas: list[str]
     labels: Float[np.ndarray, " k"]
     predicted: Float[np.ndarray, " k"]
+    uncertainties: Float[np.ndarray, " k"]
+    """Standard deviations that the model expects of its errors; NaN where it has not learned them."""
     left_out: Counter[str]
     """Why no prediction can be made -> of how many materials."""
     functional_note: str | None = None
@@ -58,6 +63,20 @@ class PropertyErrors:
         return float(np.abs(self.labels - np.median(self.labels)).mean())
 
     @property
+    def knows_uncertainty(self) -> bool:
+        return bool(np.isfinite(self.uncertainties).any())
+
+    @property
+    def within_uncertainty(self) -> float:
+        """Share of the materials whose error is at most their uncertainty; NaN without one."""
+        return float((np.abs(self.errors) <= self.uncertainties).mean()) if self.knows_uncertainty else np.nan
+
+    @property
+    def mean_label(self) -> float:
+        """Mean of the labels' absolute values."""
+        return float(np.abs(self.labels).mean())
+
+    @property
     def of_elements(self) -> dict[str, tuple[int, float]]:
         """Symbol -> materials that contain it, and their MAE."""
         errors: dict[str, list[float]] = {}
@@ -74,12 +93,24 @@ class PropertyErrors:
             "rmse": self.rmse,
             "median_error": self.median,
             "mae_of_median": self.mae_of_median,
+            "mean_uncertainty": float(self.uncertainties.mean()) if self.knows_uncertainty else None,
+            "within_uncertainty": self.within_uncertainty if self.knows_uncertainty else None,
             "elements": {
                 symbol: {"n_materials": count, "mae": mae} for symbol, (count, mae) in sorted(self.of_elements.items())
             },
             "left_out": dict(self.left_out),
             "functional_note": self.functional_note,
         }
+
+
+def write_predictions(errors: PropertyErrors, path: Path) -> None:
+    """A CSV with a row for each material: id, formula, label, prediction, uncertainty (empty where not learned)."""
+    with writing_to(path), path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(("id", "formula", "label", "predicted", "uncertainty"))
+        columns = (errors.ids, errors.formulas, errors.labels, errors.predicted, errors.uncertainties)
+        for identifier, formula, *numbers in zip(*columns, strict=True):
+            writer.writerow((identifier, formula, *("" if np.isnan(x) else f"{x:.8g}" for x in numbers)))
 
 
 def label_of(store: Store, material: Material, name: str) -> float | None:
@@ -147,7 +178,8 @@ def evaluate_property(
         [material.id for material, _, _ in predicted],
         [material.formula for material, _, _ in predicted],
         np.array([label for _, label, _ in predicted]),
-        np.array([value for _, _, value in predicted]),
+        np.array([result.value for _, _, result in predicted]),
+        np.array([result.uncertainty for _, _, result in predicted]),
         left_out,
         functional_note,
     )

@@ -12,10 +12,9 @@ import numpy as np
 from ase import Atoms
 
 from mlip.data.records import Frame
+from mlip.data.structures import check_is_structure
 from mlip.errors import MlipError
 from mlip.graph.structures import Structures
-
-NO_STRUCTURE = "a composition without a structure, and the model reads structures"
 
 
 class ModelInputs(Protocol):
@@ -37,8 +36,8 @@ def check_structure(structure: Frame | Atoms) -> None:
     Raises:
         MlipError: the composition alone is known, no atoms, or numbers that are no elements.
     """
-    if isinstance(structure, Frame) and structure.amounts is not None:
-        raise MlipError(NO_STRUCTURE, fix="a model that reads compositions, such as CrabNet")
+    if isinstance(structure, Frame):
+        check_is_structure(structure)
     check_numbers(structure.numbers)
 
 

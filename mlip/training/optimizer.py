@@ -15,7 +15,6 @@ from mlip.training.amsgrad import scale_by_amsgrad
 from mlip.training.lamb import LookaheadState, look_ahead, scale_by_lamb
 from mlip.training.recipe import TrainRecipe
 
-
 _SCALINGS = {"amsgrad": scale_by_amsgrad, "lamb": scale_by_lamb}
 """Of others than Adam and AdamW."""
 
