@@ -119,7 +119,7 @@ def _contradictions(shard: Shard) -> Iterator[Problem]:
         ("frames/material", 0, shard.n_materials - 1),
         ("frames/split", 0, len(SPLITS) - 1),
         ("materials/split", 0, len(SPLITS) - 1),
-        ("materials/dimensionality", 1, 3),
+        ("materials/dimensionality", 0 if shard.has_amounts else 1, 3),
         ("atoms/number", 1, 118),
     ):
         if not _is_within(shard[column], low, high):

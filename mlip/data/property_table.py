@@ -22,7 +22,7 @@ import numpy as np
 from mlip.data.formula import FormulaError, composition_frame, composition_key, parse_formula
 from mlip.data.naming import functional_by_file_name, settled_functional
 from mlip.data.records import Entry, Frame, MalformedError, Skipped
-from mlip.data.schema import SPLITS
+from mlip.data.schema import NO_STRUCTURE, SPLITS
 from mlip.data.streams import OnBytes, read_lines
 from mlip.errors import MlipError
 from mlip.functionals import UNKNOWN
@@ -49,14 +49,12 @@ def read(
     path: Path,
     *,
     functional: str | None = None,
-    dimensionality: int | None = None,
     on_bytes: OnBytes | None = None,
 ) -> Iterator[Entry | Skipped]:
     """The materials of a table in the order of their first rows, after the rows that cannot be used.
 
     Args:
         functional: of rows that state none; by default unknown, as that of experiments.
-        dimensionality: 1, 2 or 3; nothing tells it of a composition, so by default 3.
 
     Raises:
         MlipError: the file cannot be read, or is no table with a column of formulas.
@@ -77,7 +75,7 @@ def read(
     for rows_of_one in materials.values():
         n_splits = len(splits_of[rows_of_one[0].composition])
         try:
-            yield _entry(rows_of_one, n_splits, path, functional, dimensionality)
+            yield _entry(rows_of_one, n_splits, path, functional)
         except MalformedError as fault:
             yield fault.as_skipped(rows_of_one[0].formula, str(path))
 
@@ -198,9 +196,7 @@ def _row(cells: list[str], layout: _Layout, number: int) -> _Row:
     )
 
 
-def _entry(
-    rows: Sequence[_Row], n_splits: int, path: Path, functional: str | None, dimensionality: int | None
-) -> Entry:
+def _entry(rows: Sequence[_Row], n_splits: int, path: Path, functional: str | None) -> Entry:
     """One material of its rows.
 
     Raises:
@@ -220,7 +216,7 @@ def _entry(
     if n_splits > 1:
         remarks[IN_SEVERAL_SPLITS] = [f"line {first.number}"]
     properties = {"formula": first.formula, **first.texts, **_means(rows)}
-    return Entry(material_id, first.frame, functional or UNKNOWN, dimensionality or 3, properties, remarks, first.split)
+    return Entry(material_id, first.frame, functional or UNKNOWN, NO_STRUCTURE, properties, remarks, first.split)
 
 
 def _contradict(rows: Sequence[_Row]) -> bool:

@@ -55,7 +55,7 @@ class Trajectory:
     functional: str
     """'PBE', 'PBEsol', 'SCAN', ...; for surrogate data a name that contains 'surrogate'."""
     dimensionality: int
-    """1, 2 or 3."""
+    """1, 2 or 3; 0 where the composition alone is known."""
     properties: Mapping[str, float | str] = field(default_factory=dict)
     """Scalars of the material: e_form, e_above_hull, band_gap_ind, spg, prototype_id, ..."""
     dropped: Mapping[str, int] = field(default_factory=dict)

@@ -13,6 +13,7 @@ from mlip.data.outliers import remove_outliers, remove_path_outliers, rules_name
 from mlip.data.quality import Finding, check_structures, findings, finite_difference_findings
 from mlip.data.records import Entry, MalformedError, Skipped, Trajectory
 from mlip.data.report import BuildReport
+from mlip.data.schema import NO_STRUCTURE
 from mlip.data.split import FRACTIONS, assign_split, check_fractions
 from mlip.data.stacked import n_labeled
 from mlip.data.subsample import kept_steps, subsample
@@ -49,6 +50,8 @@ class BuildSettings:
     split_by: Literal["material", "composition"] = "material"
     """What is kept together: a material, or all materials of a reduced composition. A split that a source states goes
     before either."""
+    lowest: str | None = None
+    """Property, such as e_form: of each reduced composition the store keeps the material that has the least of it."""
 
     def __post_init__(self) -> None:
         kept_steps([0.0], self.subsample)
@@ -119,7 +122,7 @@ def _refine(read: Trajectory, settings: BuildSettings) -> Refined:
     if not kept.frames:
         return Refined(read.material_id, None, "", report, [])
     split = read.split or assign_split(_split_key(read, settings), settings.seed, settings.fractions)
-    _count_kept(kept, split, report)
+    count_kept(kept, split, report)
     tells_of_forces, tells_of_stress, of_path = finite_difference_findings(read)
     of_labels = () if read.frames[0].amounts is not None else findings(read, kept)  # of a composition there are none
     found = [*of_labels, *of_path, *_remarked(read)]
@@ -139,10 +142,12 @@ def _remarked(read: Trajectory) -> Iterator[Finding]:
         yield Finding(remark, len(frames), frames[0])
 
 
-def _count_kept(kept: Trajectory, split: str, report: BuildReport) -> None:
+def count_kept(kept: Trajectory, split: str, report: BuildReport) -> None:
+    """Count a material that the store gets, with its frames and labels."""
     report.materials_kept[split] += 1
     report.frames_kept[split] += len(kept.frames)
-    report.sets[f"{kept.functional} {kept.dimensionality}D"] += 1
+    kind = "compositions" if kept.dimensionality == NO_STRUCTURE else f"{kept.dimensionality}D"
+    report.sets[f"{kept.functional} {kind}"] += 1
     for label, name in _LABELS.items():
         report.labels[label] += n_labeled(kept.frames, name)
 

@@ -22,6 +22,9 @@ STRUCTURES_VERSION = 1
 SPLITS = ("train", "val", "test")
 """A split is stored as its place in this tuple."""
 
+NO_STRUCTURE = 0
+"""Dimensionality of a material of which the composition alone is known."""
+
 END_REMOVED = "path_end_removed"
 """Property of a material whose path has lost its end, the relaxed structure: 1."""
 

@@ -25,6 +25,7 @@ from mlip.data.schema import (
     FRAME_COLUMNS,
     MATERIAL_COLUMNS,
     MATERIAL_TEXTS,
+    NO_STRUCTURE,
     NUMBERS,
     OFFSETS,
     SPLITS,
@@ -72,9 +73,14 @@ class Material:
     """Its frames' indices in the store."""
 
     @property
+    def has_structure(self) -> bool:
+        """Whether more than the composition is known."""
+        return self.dimensionality != NO_STRUCTURE
+
+    @property
     def relaxed(self) -> int | None:
-        """Index of the frame that is its relaxed structure, the end of its path; None if `why_not_relaxed` says why
-        there is none."""
+        """Index of the frame that is its relaxed structure (or composition), the end of its path; None if
+        `why_not_relaxed` says why there is none."""
         return self.frames[-1] if self.why_not_relaxed is None else None
 
     @property

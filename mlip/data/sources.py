@@ -158,7 +158,7 @@ def read_source(
     if outcar.is_outcar(path):
         return outcar.read(path, **options, name=name)
     if property_table.is_property_table(path):
-        return property_table.read(path, **options)
+        return property_table.read(path, functional=functional, on_bytes=on_bytes)
     return ase_files.read(path, **options, name=name, stem=stem, keys=keys)
 
 

@@ -18,6 +18,7 @@ import h5py
 import numpy as np
 from ase.data import chemical_symbols
 from ase.formula import Formula
+from jaxtyping import Bool
 
 import mlip
 from mlip.data.records import Frame, Trajectory
@@ -171,18 +172,55 @@ class StoreWriter:
         self.n_atoms += shard.n_atoms
         self.n_materials += shard.n_materials
 
-    def _add_properties(self, shard: Shard, group: str, kind: type) -> None:
+    def add_materials(self, shard: Shard, are_chosen: Bool[np.ndarray, " m"]) -> None:
+        """Append some materials of a finished store file, column by column; holds a flag for each frame and atom."""
+        self._flush()
+        frames_of = np.diff(shard.read("materials/frame_offset", slice(None)))
+        atoms_of = np.diff(shard.read("frames/atom_offset", slice(None)))
+        kept_frames = np.repeat(are_chosen, frames_of)
+        kept = {"materials": are_chosen, "frames": kept_frames, "atoms": np.repeat(kept_frames, atoms_of)}
+        number = np.cumsum(are_chosen) - 1 + self.n_materials
+        before = self.n_atoms
+        columns = [*FRAME_COLUMNS, *ATOM_COLUMNS, *MATERIAL_COLUMNS, *([AMOUNT] if shard.has_amounts else [])]
+        for column in columns:
+            flags = kept[column.rows]
+            for rows in _blocks(len(flags)):
+                values = shard.read(column.path, rows)[flags[rows]]
+                if column is AMOUNT:
+                    self._append_amounts(values, before)
+                else:
+                    self._append(column.path, number[values] if column.name == "material" else values)
+        if AMOUNT.path in self._file and not shard.has_amounts:
+            self._append_amounts(np.full(int(kept["atoms"].sum()), np.nan), before)
+        self._append("frames/atom_offset", self.n_atoms + np.cumsum(atoms_of[kept_frames]))
+        self._append("materials/frame_offset", self.n_frames + np.cumsum(frames_of[are_chosen]))
+        for name in MATERIAL_TEXTS:
+            for rows in _blocks(shard.n_materials):
+                self._append_texts(f"materials/{name}", list(shard.read(f"materials/{name}", rows)[are_chosen[rows]]))
+        for group, kind in ((NUMBERS, Real), (TEXTS, str)):
+            self._add_properties(shard, group, kind, are_chosen)
+        self._check_disk()
+        self.n_frames += int(kept_frames.sum())
+        self.n_atoms += int(kept["atoms"].sum())
+        self.n_materials += int(are_chosen.sum())
+
+    def _add_properties(
+        self, shard: Shard, group: str, kind: type, are_chosen: Bool[np.ndarray, " m"] | None = None
+    ) -> None:
+        """Scalar properties of the chosen materials of a store file; None: of all."""
+        are_chosen = np.ones(shard.n_materials, bool) if are_chosen is None else are_chosen
         known, of_shard = set(self._file[group]), set(shard.file[group])
         for key in sorted(known | of_shard):
             path = f"{group}/{key}"
             if key not in known:
                 self._create_property(path, kind, rows=self.n_materials)
             for rows in _blocks(shard.n_materials):
-                n_rows = rows.stop - rows.start
+                flags = are_chosen[rows]
+                n_rows = int(flags.sum())
                 if kind is str:
-                    self._append_texts(path, list(shard.read(path, rows)) if key in of_shard else [""] * n_rows)
+                    self._append_texts(path, list(shard.read(path, rows)[flags]) if key in of_shard else [""] * n_rows)
                 else:
-                    self._append(path, shard.read(path, rows) if key in of_shard else np.full(n_rows, np.nan))
+                    self._append(path, shard.read(path, rows)[flags] if key in of_shard else np.full(n_rows, np.nan))
 
     def _flush(self) -> None:
         if not self._frames:
