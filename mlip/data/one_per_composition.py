@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Bool
 
 from mlip.data.formula import composition_key
+from mlip.data.properties import property_of
 from mlip.data.refine import count_kept
 from mlip.data.report import BuildReport
 from mlip.data.store import Store
@@ -33,8 +34,8 @@ def keep_lowest(files: Sequence[Path], name: str, report: BuildReport) -> list[B
         with Store(file) as store:
             kept.append(np.zeros(store.n_materials, bool))
             for place, material in enumerate(store.materials()):
-                value = material.properties.get(name)
-                if not isinstance(value, float):
+                value = property_of(store, material, name)
+                if value is None:
                     continue
                 key = composition_key(store.frame(material.frames[-1]))
                 if key not in best or value < best[key][0]:

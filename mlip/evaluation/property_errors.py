@@ -11,15 +11,13 @@ from jaxtyping import Float
 
 from mlip.data import Store
 from mlip.data.formula import symbols_in
+from mlip.data.properties import property_of
 from mlip.data.sink import writing_to
 from mlip.data.store import Material
 from mlip.errors import MlipError
 from mlip.evaluation.split_errors import evenly_chosen
 from mlip.functionals import check_functionals
 from mlip.property_model import PropertyModel
-
-OF_CELL = ("volume",)
-"""Properties that a store has for the cell, and a network learns for an atom."""
 
 
 @dataclass(frozen=True)
@@ -113,15 +111,6 @@ def write_predictions(errors: PropertyErrors, path: Path) -> None:
             writer.writerow((identifier, formula, *("" if np.isnan(x) else f"{x:.8g}" for x in numbers)))
 
 
-def label_of(store: Store, material: Material, name: str) -> float | None:
-    """A material's property as a network learns it; None where it is not known."""
-    value = material.properties.get(name)
-    if not isinstance(value, float | int) or not np.isfinite(value):
-        return None
-    n_atoms = int(store.n_atoms_of(np.array([material.frames[0]]))[0]) if name in OF_CELL else 1
-    return float(value / n_atoms)
-
-
 def evaluate_property(
     model: PropertyModel,
     store: Store,
@@ -146,7 +135,7 @@ def evaluate_property(
     labeled = [
         (material, label)
         for material in store.materials()
-        if split in (None, material.split) and (label := label_of(store, material, name)) is not None
+        if split in (None, material.split) and (label := property_of(store, material, name)) is not None
     ]
     if largest is not None:
         labeled = [(material, label) for material, label in labeled if label <= largest]

@@ -160,7 +160,8 @@ class PropertyRecipe(_Section):
     """The property that a model learns. A potential has no such section, and a property model no `loss`."""
 
     name: str
-    """A scalar of the store's materials: e_above_hull, e_form, volume (learned for an atom), ..."""
+    """A scalar of the store's materials, or one that follows from them (`mlip.data.properties`): band_gap, e_form,
+    e_above_hull, energy_per_atom, magnetization_per_atom, volume_per_atom, dos_ef, ..."""
     largest: float | None = None
     """Materials with more are left out: 8 eV/atom in CGAT's data."""
     mean: FiniteFloat | None = None

@@ -18,8 +18,8 @@ from jaxtyping import Float, Int
 from mlip.data import Store
 from mlip.data.element_vectors import read_element_vectors
 from mlip.data.formula import symbols_in
+from mlip.data.properties import property_of
 from mlip.errors import MlipError
-from mlip.evaluation.property_errors import label_of
 from mlip.functionals import join_functionals
 from mlip.graph.labeled_graphs import LabelArrays
 from mlip.property_model import PropertyModel
@@ -101,7 +101,7 @@ def open_property_dataset(
     for material in store.materials():
         if material.split not in frames:
             continue
-        frame, value = material.relaxed, label_of(store, material, wanted.name)
+        frame, value = material.relaxed, property_of(store, material, wanted.name)
         if why := _why_not(wanted, value) or material.why_not_relaxed:
             left_out[why] += 1
             continue
