@@ -162,6 +162,9 @@ class PropertyRecipe(_Section):
     name: str
     """A scalar of the store's materials, or one that follows from them (`mlip.data.properties`): band_gap, e_form,
     e_above_hull, energy_per_atom, magnetization_per_atom, volume_per_atom, dos_ef, ..."""
+    materials: PositiveInt | None = None
+    """Learn from so many materials of the training split, in an order that their ids alone decide: fewer are among
+    more."""
     largest: float | None = None
     """Materials with more are left out: 8 eV/atom in CGAT's data."""
     mean: FiniteFloat | None = None
@@ -279,7 +282,8 @@ class TrainRecipe(_Section):
 
     @model_validator(mode="after")
     def _averages_exclude_each_other(self):
-        if self.average == "good" and "ema_decay" in self.model_fields_set and self.ema_decay is not None:
+        default = type(self).model_fields["ema_decay"].default  # a run folder's recipe spells it out
+        if self.average == "good" and self.ema_decay not in (None, default):
             raise ValueError("ema_decay is for an exponential average, and average is good")
         return self
 

@@ -19,6 +19,7 @@ from mlip.data import Store
 from mlip.data.element_vectors import read_element_vectors
 from mlip.data.formula import symbols_in
 from mlip.data.properties import property_of
+from mlip.data.split import nested_choice
 from mlip.errors import MlipError
 from mlip.functionals import join_functionals
 from mlip.graph.labeled_graphs import LabelArrays
@@ -91,11 +92,13 @@ def open_property_dataset(
         remembered: file that keeps mean and standard deviation, so that a resumed run has the very same.
 
     Raises:
-        MlipError: no training material, or one alone, has the property; it is the same for all.
+        MlipError: no training material, or one alone, has the property; it is the same for all; fewer have it than the
+            recipe asks for.
     """
     wanted, left_out = recipe.property, Counter()
     values = np.full(store.n_frames, np.nan)
     frames: dict[str, list[int]] = {"train": [], "val": []}
+    ids: dict[str, list[str]] = {"train": [], "val": []}
     formulas: dict[int, str] = {}
     functionals: set[str] = set()
     for material in store.materials():
@@ -107,7 +110,10 @@ def open_property_dataset(
             continue
         values[frame], formulas[frame] = value, material.formula
         frames[material.split].append(frame)
+        ids[material.split].append(material.id)
         functionals.add(material.functional)
+    if wanted.materials is not None:
+        frames["train"] = _fewer(frames["train"], ids["train"], wanted.materials, store)
     mean, std = _scale(values[frames["train"]], wanted, store, start, recipe, remembered)
     elements = _elements(recipe, formulas, frames["train"], start)
     validation = [frame for frame in frames["val"] if symbols_in(formulas[frame]) <= set(elements)]
@@ -125,6 +131,14 @@ def open_property_dataset(
         functional=join_functionals(sorted(functionals)),
         notes=_origin(recipe, start),
     )
+
+
+def _fewer(frames: list[int], ids: list[str], n: int, store: Store) -> list[int]:
+    if n > len(frames):
+        raise MlipError(
+            f"property.materials is {n:,}, and the training split has {len(frames):,}", where=str(store.path)
+        )
+    return [frames[k] for k in nested_choice(ids, n)]
 
 
 def _why_not(wanted: PropertyRecipe, value: float | None) -> str | None:
