@@ -8,6 +8,7 @@ import typer
 
 from mlip.cli.dimers import dimers
 from mlip.cli.hull import hull
+from mlip.cli.properties import properties
 
 if TYPE_CHECKING:
     from mlip.benchmark.tables import Table
@@ -161,6 +162,7 @@ def report(
 
 app.command()(dimers)
 app.command()(hull)
+app.command()(properties)
 
 
 def show_table(table: "Table", out: Path | None, as_json: bool) -> None:
