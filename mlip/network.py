@@ -23,7 +23,7 @@ from flax import linen as nn
 from pydantic import BaseModel, ValidationError
 
 from mlip.data.records import Frame
-from mlip.data.structures import as_structures
+from mlip.data.structures import as_materials
 from mlip.errors import MlipError
 from mlip.graph.batching import Shape, pack, pad_batch
 from mlip.graph.stacked_structures import Structures
@@ -150,11 +150,13 @@ class TrainedNetwork(ABC):
             MlipError: something that is no structure, or another dtype.
         """
         precision_scope(dtype)  # an unknown dtype fails before any work
-        structures = as_structures(structures)
+        structures = as_materials(structures)
         if not structures:
             return []
         set_up_jax()
-        results: list[Any] = [self._why_unknown(structure.numbers) for structure in structures]
+        results: list[Any] = [
+            one if isinstance(one, MlipError) else self._why_unknown(one.numbers) for one in structures
+        ]
         known = [k for k, fault in enumerate(results) if fault is None]
         found = self.config.inputs.graphs(Structures.of(structures[k] for k in known), np.dtype(dtype).type)
         graphs: dict[int, jraph.GraphsTuple] = {}
@@ -180,7 +182,8 @@ class TrainedNetwork(ABC):
         results = self.try_predict(structures, dtype, batch_edges)
         for index, result in enumerate(results):
             if isinstance(result, MlipError):
-                raise MlipError(result.what, where=f"structure {index}", fix=result.fix)
+                place = f"structure {index}" if result.where is None else f"structure {index}, {result.where}"
+                raise MlipError(result.what, where=place, fix=result.fix)
         return results
 
     def _why_unknown(self, numbers: np.ndarray) -> MlipError | None:

@@ -3,7 +3,7 @@
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from ase import Atoms
@@ -62,6 +62,14 @@ def property_outputs(
         return model.apply({"params": params}, batch)
 
 
+class PropertyPrediction(NamedTuple):
+    """Prediction of a property, in its unit."""
+
+    value: float
+    uncertainty: float
+    """Standard deviation that the network expects of the error; NaN where it has not learned one."""
+
+
 @dataclass(frozen=True, eq=False, repr=False)
 class PropertyModel(TrainedNetwork):
     """A network that predicts a property of a crystal, with its parameters and metadata. Immutable."""
@@ -93,16 +101,31 @@ class PropertyModel(TrainedNetwork):
 
         Args:
             structures: ASE Atoms, pymatgen Structures or Frames, any iterable of them, or one; any periodicity, relaxed
-                or not; not modified.
+                or not; not modified. Of networks that read compositions also formulas, such as "Fe2O3".
             batch_edges: about how many edges go through the device together.
 
         Raises:
-            MlipError: unknown element, coincident atoms, too few neighbors; names the structure by its place.
+            MlipError: unknown element, coincident atoms, too few neighbors, no formula, a formula and a network that
+                reads structures; names the structure by its place.
         """
-        return np.array(self._predictions(structures, dtype, batch_edges), np.float64)
+        return self.predict_with_uncertainty(structures, dtype, batch_edges)[0]
 
-    def _result(self, structure: Atoms, output: Float[np.ndarray, "c 2"], place: int, nodes: slice) -> float:
-        return float(self._in_units(output[place, 0]))
+    def predict_with_uncertainty(
+        self, structures: Atoms | Frame | Iterable[Any], dtype: str = "float32", batch_edges: int | None = None
+    ) -> tuple[Float[np.ndarray, " k"], Float[np.ndarray, " k"]]:
+        """The property of each structure and the standard deviation that the network expects of its error, in the
+        property's unit; NaN where it has not learned one. Arguments and errors are those of `predict`.
+        """
+        predictions = self._predictions(structures, dtype, batch_edges)
+        values, uncertainties = np.array(predictions, np.float64).reshape(-1, 2).T
+        return values, uncertainties
+
+    def _result(
+        self, structure: Atoms | Frame, output: Float[np.ndarray, "c 2"], place: int, nodes: slice
+    ) -> PropertyPrediction:
+        value, log_sigma = output[place]
+        sigma = self.metadata.std * np.exp(float(log_sigma)) if self.metadata.knows_uncertainty else np.nan
+        return PropertyPrediction(float(self._in_units(value)), float(sigma))
 
     def predict_prototype(
         self,

@@ -9,7 +9,6 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 from protocol import Job, serve, versions
 
 from mlip.convert.checkpoint_files import ReadOptions
@@ -18,8 +17,13 @@ from mlip.graph.composition import CompositionBatch, Compositions, compositions_
 from mlip.models.crabnet import CrabNet, jittered
 from mlip.property_model import PropertyModel
 from mlip.runtime import set_up_jax
-from mlip.training.lamb import lamb_with_lookahead
+from mlip.training.optimizer import initial_optimizer_state, move
 from mlip.training.properties.property_loss import property_penalty
+from mlip.training.recipe import LookaheadRecipe, TrainRecipe
+
+RECIPE = TrainRecipe(
+    epochs=1, batch_size=1, learning_rate=1e-4, optimizer="lamb", lookahead=LookaheadRecipe(), clip_norm=None
+)
 
 
 def batch_of(path: str) -> tuple[CompositionBatch, np.ndarray]:
@@ -37,7 +41,7 @@ def forward(model: PropertyModel, path: str) -> Job:
 
 def train(model: PropertyModel, path: str) -> Job:
     """A step: noise on fractions, forward, loss, backward, LAMB with look-ahead."""
-    network, optimizer = CrabNet(model.config), lamb_with_lookahead()
+    network = CrabNet(model.config)
     batch, targets = jax.device_put(batch_of(path))
 
     def loss_of(params, batch, key=None):
@@ -49,12 +53,12 @@ def train(model: PropertyModel, path: str) -> Job:
         params, optimizer_state, key = state
         key, of_noise, of_dropout = jax.random.split(key, 3)
         loss, gradient = jax.value_and_grad(loss_of)(params, jittered(batch, of_noise), of_dropout)
-        change, optimizer_state = optimizer.update(gradient, optimizer_state, params, learning_rate=1e-4)
-        return (optax.apply_updates(params, change), optimizer_state, key), loss
+        params, optimizer_state = move(RECIPE, params, gradient, optimizer_state, 1e-4)
+        return (params, optimizer_state, key), loss
 
     params = jax.tree.map(jnp.array, model.params)  # donated
     at_start = float(jax.jit(loss_of)(params, batch))
-    state = params, optimizer.init(params), jax.random.key(0, impl="rbg")
+    state = params, initial_optimizer_state(RECIPE, params), jax.random.key(0, impl="rbg")
     program = jax.jit(step, donate_argnums=0).lower(state, batch).compile()
 
     def run() -> float:

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from ase import Atoms
 from jaxtyping import Float
 
 from mlip.benchmark.hull import Phases
@@ -279,13 +278,9 @@ def _by_property_model(
     able = [k for k, frame in enumerate(judged.frames) if set(atoms_of_composition(frame.numbers)) <= known]
     predicted = np.full(len(judged.frames), np.nan)
     compiled, start = compilation_seconds(), time.perf_counter()
-    predicted[able] = model.predict([_atoms(judged.frames[k]) for k in able])
+    predicted[able] = model.predict([judged.frames[k] for k in able])
     seconds = time.perf_counter() - start - (compilation_seconds() - compiled)
     notes = _sentences(functionals)
     if strangers := len(judged.ids) - len(able):
         notes.append(f"{name}: {strangers} materials have elements that it does not know: failed.")
     return HullPredictions(name, predicted, judged.distances, seconds / max(len(able), 1)), notes
-
-
-def _atoms(frame: Frame) -> Atoms:
-    return Atoms(frame.numbers, frame.positions, cell=frame.cell, pbc=frame.pbc)

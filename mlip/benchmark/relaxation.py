@@ -120,7 +120,8 @@ def run_relaxation_benchmark(
     with Store(store_path) as store:
         chosen, left_out = _choose(store, split, start)
         if not chosen:
-            raise MlipError(f"no materials in split {split!r}", where=str(store_path), fix="try --split all")
+            why = "".join(f"; {len(ids)} left out, {reason}" for reason, ids in left_out.items())
+            raise MlipError(f"no materials in split {split!r}{why}", where=str(store_path), fix="try --split all")
         check_functionals(
             potential.metadata.functional,
             {store.material(k).functional for k in chosen},
@@ -155,7 +156,9 @@ def _choose(store: Store, split: str, start: str) -> tuple[list[int], dict[str, 
     for k, material in enumerate(store.materials()):
         if split not in ("all", material.split):
             continue
-        if material.why_not_relaxed is not None:
+        if not material.has_structure:
+            left_out.setdefault("having a composition only", []).append(material.id)
+        elif material.why_not_relaxed is not None:
             left_out.setdefault(material.why_not_relaxed, []).append(material.id)
         elif start == "first" and len(material.frames) == 1:
             left_out.setdefault("having a relaxed structure only", []).append(material.id)

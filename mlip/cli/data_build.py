@@ -21,7 +21,7 @@ def build(
         list[str],
         typer.Argument(
             help="Files or folders: ALEXANDRIA's and MPtrj's json(.bz2), extxyz(.gz), ASE databases (.db, .aselmdb), "
-            "vasprun.xml, OUTCAR; or optimade://pbe?filter=nelements=2"
+            "vasprun.xml, OUTCAR; CSV of formulas and properties; or optimade://pbe?filter=nelements=2"
         ),
     ],
     out: Annotated[Path, typer.Option(help="The store: a file *.h5, or the name of a folder of shards.")],
@@ -38,7 +38,14 @@ def build(
         ),
     ] = "none",
     split: Annotated[str, typer.Option(help="Shares of train, val, test.")] = "0.9,0.05,0.05",
-    seed: Annotated[int, typer.Option(help="Seed of the split, which goes by material id.")] = 0,
+    split_by: Annotated[
+        str, typer.Option(help="What is kept together: material, or composition: all materials of a reduced formula.")
+    ] = "material",
+    lowest: Annotated[
+        str | None,
+        typer.Option(help="Keep of each reduced composition the material with the least of this property: e_form."),
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Seed of the split.")] = 0,
     functional: Annotated[
         str | None,
         typer.Option(help="PBE, PBEsol, ... of data that do not tell theirs.  [default: what file or folder say]"),
@@ -80,7 +87,16 @@ def build(
     if is_store_file(out):
         check_new(out, force=force or _is_whole_store(out))
     settings = BuildSettings(
-        subsample, per_atom, outliers, _fractions(split), seed, functional, dimensionality, parsed_keys(keys)
+        subsample,
+        per_atom,
+        outliers,
+        _fractions(split),
+        seed,
+        functional,
+        dimensionality,
+        parsed_keys(keys),
+        split_by,
+        lowest,
     )
     skipped: list[Skipped] = []
     report = _build_with_progress(sources, out, settings, skipped, workers or n_cores(), cluster, hidden=as_json)
@@ -164,6 +180,9 @@ def _print_build(out: Path, settings: "BuildSettings", report: "BuildReport", sk
     rows += [(f"dropped: {reason}", None, n) for reason, n in report.dropped_frames.most_common()]
     rows += [(f"sub-sampled away, cutoff {settings.subsample:g} {unit}", None, report.frames_subsampled_away)]
     rows += _outlier_rows(settings.outliers, report)
+    if settings.lowest is not None:
+        counts = report.not_lowest_materials, report.not_lowest_frames
+        rows += [(f"not the lowest {settings.lowest} of their composition", *counts)]
     rows += [("kept", sum(report.materials_kept.values()), n_kept)]
     rows += [(f"  {split}", report.materials_kept[split], report.frames_kept[split]) for split in SPLITS]
     screen = console()

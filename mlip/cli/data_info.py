@@ -32,8 +32,15 @@ def info(
     ] = True,
     functional: Annotated[str | None, typer.Option(help="Of a source whose names do not tell it.")] = None,
     cutoff: Annotated[float, typer.Option(help="Of the neighbors that are counted, A.")] = 5.0,
+    properties: Annotated[
+        str | None, typer.Option(help="Show properties of the materials: e_form,volume_per_atom,... or all.")
+    ] = None,
     plot: Annotated[
-        Path | None, typer.Option(help="Write a figure here: elements of a store, or frames kept against the cutoff.")
+        Path | None,
+        typer.Option(
+            help="Write a figure here: elements of a store, with --properties their distributions, with --subsample "
+            "frames kept against the cutoff."
+        ),
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace the figure if it exists.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of tables.")] = False,
@@ -48,6 +55,9 @@ def info(
         check_new(plot, force=force)
     if subsample is not None:
         _study(source, _cutoffs(subsample), per_atom, functional, plot, as_json)
+        return
+    if properties is not None:
+        _properties(source, properties, plot, as_json)
         return
     from mlip.data.store import Store
     from mlip.data.store_summary import summary_of
@@ -71,6 +81,46 @@ def info(
         return
     _print_store(source, counts, metadata)
     _print_summary(summary)
+
+
+def _properties(source: Path, names: str, plot: Path | None, as_json: bool) -> None:
+    """Number, mean, standard deviation and range of each property, and their distributions."""
+    from mlip.data.properties import UNITS, known_properties, values_of
+    from mlip.data.store import Store
+
+    with Store(source) as opened:
+        known = known_properties(opened)
+        wanted = known if names == "all" else names.split(",")
+        found = values_of(opened, wanted)
+    if missing := [name for name in wanted if names != "all" and not len(found[name])]:
+        raise MlipError(f"no material has {missing[0]!r}", where=str(source), fix=f"known: {', '.join(known)}")
+    values = {name: of_one for name, of_one in found.items() if len(of_one)}
+    if not values:
+        raise MlipError("no material has a property that is a number", where=str(source))
+    if plot:
+        from mlip.files.output_paths import make_folder
+        from mlip.report.store_figures import plot_distributions
+
+        make_folder(plot.parent)
+        plot_distributions(values, plot, source.name)
+    rows = {
+        name: {
+            "materials": len(x),
+            "mean": float(x.mean()),
+            "standard_deviation": float(x.std()),
+            "least": float(x.min()),
+            "largest": float(x.max()),
+        }
+        for name, x in values.items()
+    }
+    if as_json:
+        import json
+
+        print(json.dumps({"store": str(source), "properties": rows}))
+        return
+    header = ("", "unit", "materials", "mean", "std", "least", "largest")
+    table = [(name, UNITS.get(name, ""), *row.values()) for name, row in rows.items()]
+    print_table(console(), f"Properties of the materials of {source}", header, table)
 
 
 def _print_store(source: Path, counts: dict[str, int], metadata: dict[str, dict]) -> None:

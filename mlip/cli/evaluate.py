@@ -28,6 +28,9 @@ def evaluate(
     allow_functional_mismatch: bool = typer.Option(
         False, "--allow-functional-mismatch", help="Compare with labels of another functional; the table says so."
     ),
+    predictions: Path = typer.Option(
+        None, "--predictions", help="Of a property model: write each material's prediction and uncertainty to this CSV."
+    ),
     as_json: bool = typer.Option(False, "--json", help="Print JSON instead of the table."),
 ) -> None:
     """Energy, force and stress errors of a potential by dimensionality, beside E0 only, F = 0 and S = 0; errors of a
@@ -44,8 +47,10 @@ def evaluate(
     if is_property_model(potential):
         if functional is not None or head is not None:
             raise MlipError("--functional and --head are for potentials", where=str(potential))
-        _property_model(potential, data, split, dtype, elements, as_json, allow_functional_mismatch)
+        _property_model(potential, data, split, dtype, predictions, elements, as_json, allow_functional_mismatch)
         return
+    if predictions is not None:
+        raise MlipError("--predictions is for property models", where=str(potential), fix="mlip data relabel")
     errors = evaluate_path(
         open_potential(potential, head),
         data,
@@ -64,11 +69,18 @@ def evaluate(
 
 
 def _property_model(
-    path: Path, data: Path, split: str | None, dtype: str, all_elements: bool, as_json: bool, allowed: bool
+    path: Path,
+    data: Path,
+    split: str | None,
+    dtype: str,
+    predictions: Path | None,
+    all_elements: bool,
+    as_json: bool,
+    allowed: bool,
 ) -> None:
     from mlip.data import Store
     from mlip.data.shard import is_store
-    from mlip.evaluation.property_errors import evaluate_property
+    from mlip.evaluation.property_errors import evaluate_property, write_predictions
     from mlip.property_model import PropertyModel
     from mlip.runtime import jax_facts
 
@@ -81,6 +93,8 @@ def _property_model(
     if not errors.ids:
         why = "".join(f"; {count} left out: {reason}" for reason, count in errors.left_out.items())
         raise MlipError(f"no material with {name} to compare with{why}", where=str(data))
+    if predictions is not None:
+        write_predictions(errors, predictions)
     if as_json:
         typer.echo(json.dumps({"property": name, **errors.as_json(), "jax": jax_facts()}))
     else:
@@ -93,6 +107,9 @@ def _print(errors: "PropertyErrors", title: str, all_elements: bool) -> None:
     out = console()
     row = (f"{len(errors.ids):,}", errors.mae, errors.rmse, errors.median, errors.mae_of_median)
     print_table(out, title, ("materials", "MAE", "RMSE", "median error", "best constant"), [row])
+    if errors.knows_uncertainty:
+        mean, share = errors.uncertainties.mean(), errors.within_uncertainty
+        out.print(f"uncertainty: mean {mean:.4g}; {share:.0%} of the errors are within it", highlight=False)
     worst = sorted(errors.of_elements.items(), key=lambda item: -item[1][1])
     shown = worst if all_elements else worst[:_WORST_ELEMENTS]
     which = "" if len(shown) == len(worst) else f": the {len(shown)} of {len(worst)} with the largest (all: --elements)"

@@ -28,8 +28,16 @@ def train(
         None,
         help="YAML file, or a name, of keys and lists of values: a run for each combination, and one table of all.",
     ),
+    learning_curve: str = typer.Option(
+        None,
+        "--learning-curve",
+        metavar="N,N,...",
+        help="Of a property model: a run for each number of training materials, nested sets; table and figure.",
+    ),
     cluster: str = typer.Option(
-        None, help="For a sweep, runs side by side on Dask: tcp://HOST:PORT, slurm:JOBS,cores=16,..., or local:N."
+        None,
+        help="For a sweep or a learning curve, runs side by side on Dask: tcp://HOST:PORT, slurm:JOBS,cores=16,..., or "
+        "local:N.",
     ),
 ) -> None:
     """Train a potential or a property model by a recipe; everything about the run goes into its folder.
@@ -42,11 +50,18 @@ def train(
     from mlip.training.processes import joined
     from mlip.training.recipe_file import load_recipe
 
+    if learning_curve is not None:
+        if sweep is not None:
+            raise MlipError("--sweep and --learning-curve exclude each other")
+        _learning_curve(recipe, overrides or (), learning_curve, cluster, dry_run=dry_run)
+        return
     if sweep is not None:
         _sweep(recipe, overrides or (), sweep, cluster, dry_run=dry_run)
         return
     if cluster is not None:
-        raise MlipError("--cluster is for a sweep", fix="several devices of one run: see --coordinator")
+        raise MlipError(
+            "--cluster is for a sweep or a learning curve", fix="several devices of one run: see --coordinator"
+        )
     resolved = load_recipe(recipe, overrides or ())
     if dry_run:
         typer.echo(describe_plan(resolved))
@@ -68,6 +83,32 @@ def _sweep(recipe: str, overrides, sweep: str, cluster: str | None, *, dry_run: 
     typer.echo(f"table: {runs[0].recipe.out.parent / TABLE}")
     if failed := [result for result in results if result.error]:
         raise MlipError(f"{len(failed)} of {len(results)} runs failed, first: {failed[0].error}")
+
+
+def _learning_curve(recipe: str, overrides, sizes: str, cluster: str | None, *, dry_run: bool) -> None:
+    from mlip.cli.tables import console, print_table
+    from mlip.training.learning_curve import FIGURE, TABLE, plan_learning_curve, run_learning_curve
+
+    try:
+        numbers = [int(size) for size in sizes.split(",")]
+    except ValueError:
+        raise MlipError(f"'{sizes}' is not numbers", where="--learning-curve", fix="e.g. 100,1000,10000") from None
+    runs = plan_learning_curve(recipe, overrides, numbers)
+    if dry_run:
+        typer.echo("\n".join(str(run.recipe.out) for run in runs))
+        return
+    points = run_learning_curve(runs, cluster=cluster, report=_tell)
+    rows = [(f"{p.materials:,}", p.split, p.evaluated, p.left_out, p.mae, p.relative) for p in points]
+    name = runs[0].recipe.property.name
+    print_table(
+        console(),
+        f"{name} against the number of training materials",
+        ("materials", "split", "evaluated", "left out", "MAE", "MAE / mean"),
+        rows,
+    )
+    typer.echo(f"table and figure: {runs[0].recipe.out.parent / TABLE}, {FIGURE}")
+    if failed := [point for point in points if point.error]:
+        raise MlipError(f"{len(failed)} of {len(points)} runs failed, first: {failed[0].error}")
 
 
 def _tell(result: "SweepResult") -> None:

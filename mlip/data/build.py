@@ -21,8 +21,12 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from jaxtyping import Bool
+
 from mlip.code_version import CODE_VERSION
 from mlip.data.build_report import BuildReport
+from mlip.data.one_per_composition import keep_lowest
 from mlip.data.parts import (
     PART_BYTES,
     BuiltPart,
@@ -94,7 +98,7 @@ def build(
             server (`mlip.data.readers.optimade`).
         out: the store: a file, `*.h5`, or the name of a folder of shards.
         n_workers: processes of this machine. Scripts that ask for more than one need `if __name__ == "__main__"`.
-        cluster: a Dask cluster (`mlip.cluster`) that does it instead.
+        cluster: a Dask cluster (`mlip.cluster.client`) that does it instead.
 
     Raises:
         MlipError: no source can be read, nothing is left to store, the store cannot be written (no such place, a full
@@ -102,6 +106,8 @@ def build(
     """
     settings = settings or BuildSettings()
     _check_place(out)
+    if settings.lowest is not None and not is_store_file(out):
+        raise MlipError("--lowest makes one file", where=f"--out {out}", fix="name a file *.h5")
     pages = out.with_name(f".{out.name}.optimade")
     files = [fetch_pages(query_of(one), pages) if is_query(one) else Path(one) for one in map(str, sources)]
     parts = plan_parts(files, part_bytes)
@@ -119,13 +125,16 @@ def build(
             for part in missing:
                 build_part(part, folder, settings, n_workers - 1, progress.of_part(part))
         report, kind, n_stored = _account(parts, folder)
+        kept = None
         try:
             _check(report, parts, folder, n_stored, settings, ", ".join(map(str, sources)))
+            if settings.lowest is not None:
+                kept = keep_lowest([part.store_file(folder) for part in parts], settings.lowest, report)
         except MlipError:
             _forget(parts, folder)
             raise
         metadata = part_metadata(parts, report, kind, n_stored)
-        _put_together(parts, folder, out, settings, metadata, on_skipped)
+        _put_together(parts, folder, out, settings, metadata, on_skipped, kept)
     shutil.rmtree(pages, ignore_errors=True)
     return report
 
@@ -354,8 +363,13 @@ def _put_together(
     settings: BuildSettings,
     metadata: dict[str, Any],
     on_skipped: OnSkipped | None,
+    kept: Sequence[Bool[np.ndarray, " m"]] | None = None,
 ) -> None:
-    """The parts as the store, in its place, and their lists beside it."""
+    """The parts as the store, in its place, and their lists beside it.
+
+    Args:
+        kept: of each part, which of its materials the store gets; None: all.
+    """
     is_file = is_store_file(out)
     for kind in LISTS:
         target = out.with_name(f"{out.name}.{kind}.jsonl") if is_file else folder / f"{kind}.jsonl"
@@ -369,18 +383,28 @@ def _put_together(
         for left in out.glob(".*"):  # the plan, the parts' lists, what killed workers left
             left.unlink()
         return
-    if len(parts) == 1:
+    if len(parts) == 1 and kept is None:
         put_in_place(parts[0].store_file(folder), out)
     else:
-        _merge(parts, folder, out, settings, metadata)
+        _merge(parts, folder, out, settings, metadata, kept)
     shutil.rmtree(folder)
 
 
-def _merge(parts: list[Part], folder: Path, out: Path, settings: BuildSettings, metadata: dict[str, Any]) -> None:
+def _merge(
+    parts: list[Part],
+    folder: Path,
+    out: Path,
+    settings: BuildSettings,
+    metadata: dict[str, Any],
+    kept: Sequence[Bool[np.ndarray, " m"]] | None,
+) -> None:
     with StoreWriter(out, settings.as_dict()) as writer:
-        for part in parts:
+        for k, part in enumerate(parts):
             with Store(part.store_file(folder)) as store:
-                writer.add_shard(store.shards[0])
+                if kept is None:
+                    writer.add_shard(store.shards[0])
+                else:
+                    writer.add_materials(store.shards[0], kept[k])
         writer.metadata |= metadata
 
 

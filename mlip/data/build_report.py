@@ -30,6 +30,11 @@ class BuildReport:
     """Rule -> materials that lost a frame to it."""
     materials_emptied: int = 0
     """Materials that rules left without a frame."""
+    not_lowest_materials: int = 0
+    """Materials left out because another one of their composition has less of the property that decides, or because
+    they lack it."""
+    not_lowest_frames: int = 0
+    """Their frames."""
     materials_kept: Counter[str] = field(default_factory=Counter)
     """Split -> materials."""
     frames_kept: Counter[str] = field(default_factory=Counter)

@@ -13,7 +13,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from mlip.data.schema import FILE_CHECKSUM_BYTES, SPLITS, Checksum, file_checksum
+from mlip.data.schema import AMOUNT, FILE_CHECKSUM_BYTES, SPLITS, Checksum, file_checksum
 from mlip.data.store import BLOCK, Shard, shard_paths
 from mlip.data.unique_ids import repeated_ids
 from mlip.errors import MlipError
@@ -119,13 +119,13 @@ def _contradictions(shard: Shard) -> Iterator[Problem]:
         ("frames/material", 0, shard.n_materials - 1),
         ("frames/split", 0, len(SPLITS) - 1),
         ("materials/split", 0, len(SPLITS) - 1),
-        ("materials/dimensionality", 1, 3),
+        ("materials/dimensionality", 0 if shard.has_amounts else 1, 3),
         ("atoms/number", 1, 118),
     ):
         if not _is_within(shard[column], low, high):
             yield Problem(str(shard.path), column, f"has values outside {low}..{high}")
     for column in ("frames/cell", "atoms/position"):
-        if not _is_finite(shard[column]):
+        if not _is_finite(shard, column):
             yield Problem(str(shard.path), column, "has values that are not finite")
     for column in ("frames/energy", "frames/stress", "atoms/force", "atoms/magmom"):  # NaN = missing
         if any(np.isinf(block).any() for block in _blocks(shard[column])):
@@ -149,5 +149,14 @@ def _is_within(dataset: h5py.Dataset, low: int, high: int) -> bool:
     return all(((block >= low) & (block <= high)).all() for block in _blocks(dataset))
 
 
-def _is_finite(dataset: h5py.Dataset) -> bool:
-    return all(np.isfinite(block).all() for block in _blocks(dataset))
+def _is_finite(shard: Shard, column: str) -> bool:
+    """Whether all values are finite; sites of a composition without structure have no place."""
+    dataset = shard[column]
+    for start in range(0, len(dataset), BLOCK):
+        rows = slice(start, start + BLOCK)
+        are_fine = np.isfinite(dataset[rows]).reshape(len(dataset[rows]), -1).all(axis=1)
+        if column == "atoms/position" and shard.has_amounts:
+            are_fine |= shard[AMOUNT.path][rows] > 0
+        if not are_fine.all():
+            return False
+    return True

@@ -163,6 +163,8 @@ def _exceeds(frames: Sequence[Frame], label: str, limit: float) -> Bool[np.ndarr
 
 
 def _has_lonely_atom(frame: Frame, distance: float) -> bool:
+    if frame.amounts is not None:
+        return False  # a composition without structure
     if _is_shorter(frame.cell[frame.pbc], distance):
         return False  # every atom has its own image near by
     periods, _ = minkowski_reduce(frame.cell, frame.pbc)  # a skewed cell hides its shortest period

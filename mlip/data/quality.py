@@ -94,7 +94,7 @@ def check_structures(frames: Sequence[Frame]) -> None:
     Raises:
         MalformedError: periodic lattice vectors that span no volume (area, length), or two atoms at one place.
     """
-    if not frames:
+    if not frames or frames[0].amounts is not None:  # a composition has no structure
         return
     if _are_alike(frames) and len(frames[0]) <= _FEW_ATOMS and not _any_fault(frames):
         return

@@ -33,6 +33,9 @@ class Frame:
     """Which of the material's consecutive DFT runs the frame is from."""
     ionic_step: int = 0
     """Its index within that run, counted in the source (before any sub-sampling)."""
+    amounts: Float[np.ndarray, " n"] | None = None
+    """Of a material whose composition alone is known: atoms of the formula that each site stands for; the positions are
+    NaN then. None = a structure."""
 
     def __len__(self) -> int:
         return len(self.numbers)
@@ -52,13 +55,15 @@ class Trajectory:
     functional: str
     """'PBE', 'PBEsol', 'SCAN', ...; for surrogate data a name that contains 'surrogate'."""
     dimensionality: int
-    """1, 2 or 3."""
+    """1, 2 or 3; 0 where the composition alone is known."""
     properties: Mapping[str, float | str] = field(default_factory=dict)
     """Scalars of the material: e_form, e_above_hull, band_gap_ind, spg, prototype_id, ..."""
     dropped: Mapping[str, int] = field(default_factory=dict)
     """Steps of the source that are not among the frames: reason -> how many."""
     remarks: Mapping[str, Sequence[str]] = field(default_factory=dict)
     """Remarks of the reader, such as labels that it could not use: remark -> names of the frames."""
+    split: str | None = None
+    """'train', 'val' or 'test', where the source states it."""
 
     @property
     def n_read(self) -> int:
@@ -78,6 +83,8 @@ class Entry:
     properties: Mapping[str, float | str] = field(default_factory=dict)
     remarks: Mapping[str, Sequence[str]] = field(default_factory=dict)
     """As a trajectory's."""
+    split: str | None = None
+    """As a trajectory's."""
 
     def as_trajectory(self) -> Trajectory:
         return Trajectory(
@@ -87,6 +94,7 @@ class Entry:
             self.dimensionality,
             self.properties,
             remarks=self.remarks,
+            split=self.split,
         )
 
 

@@ -6,12 +6,14 @@ A pure function of the material and the settings, so that any process on any mac
 import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from mlip.data.build_report import BuildReport
+from mlip.data.formula import composition_key
 from mlip.data.outliers import remove_outliers, remove_path_outliers, rules_named
 from mlip.data.quality import Finding, check_structures, findings, finite_difference_findings
 from mlip.data.records import Entry, MalformedError, Skipped, Trajectory
+from mlip.data.schema import NO_STRUCTURE
 from mlip.data.split import FRACTIONS, assign_split, check_fractions
 from mlip.data.stacked import n_labeled
 from mlip.data.subsample import kept_steps, subsample
@@ -45,11 +47,18 @@ class BuildSettings:
     """Functional of the sources that do not state one; None: what each says."""
     keys: Mapping[str, str] = field(default_factory=dict)
     """Labels that ASE's files have under other names than ASE's: label -> key (`mlip.data.readers.labels`)."""
+    split_by: Literal["material", "composition"] = "material"
+    """What is kept together: a material, or all materials of a reduced composition. A split that a source states goes
+    before either."""
+    lowest: str | None = None
+    """Property, such as e_form: of each reduced composition the store keeps the material that has the least of it."""
 
     def __post_init__(self) -> None:
         kept_steps([0.0], self.subsample)
         rules_named(self.outliers)
         check_fractions(self.fractions)
+        if self.split_by not in ("material", "composition"):
+            raise MlipError(f"unknown --split-by {self.split_by!r}", fix="material or composition")
         if self.dimensionality not in (None, 1, 2, 3):
             raise MlipError(f"a dimensionality of {self.dimensionality}", fix="1, 2 or 3")
 
@@ -112,14 +121,19 @@ def _refine(read: Trajectory, settings: BuildSettings) -> Refined:
     report.outlier_materials.update((removed + outliers).keys())
     if not kept.frames:
         return Refined(read.material_id, None, "", report, [])
-    split = assign_split(read.material_id, settings.seed, settings.fractions)
-    _count_kept(kept, split, report)
+    split = read.split or assign_split(_split_key(read, settings), settings.seed, settings.fractions)
+    count_kept(kept, split, report)
     tells_of_forces, tells_of_stress, of_path = finite_difference_findings(read)
-    found = [*findings(read, kept), *of_path, *_remarked(read)]
+    of_labels = () if read.frames[0].amounts is not None else findings(read, kept)  # of a composition there are none
+    found = [*of_labels, *of_path, *_remarked(read)]
     report.forces_checked_materials = int(tells_of_forces)
     report.stress_checked_materials = int(tells_of_stress)
     _count_findings(found, report)
     return Refined(read.material_id, kept, split, report, found)
+
+
+def _split_key(read: Trajectory, settings: BuildSettings) -> str:
+    return composition_key(read.frames[0]) if settings.split_by == "composition" else read.material_id
 
 
 def _remarked(read: Trajectory) -> Iterator[Finding]:
@@ -128,10 +142,12 @@ def _remarked(read: Trajectory) -> Iterator[Finding]:
         yield Finding(remark, len(frames), frames[0])
 
 
-def _count_kept(kept: Trajectory, split: str, report: BuildReport) -> None:
+def count_kept(kept: Trajectory, split: str, report: BuildReport) -> None:
+    """Count a material that the store gets, with its frames and labels."""
     report.materials_kept[split] += 1
     report.frames_kept[split] += len(kept.frames)
-    report.sets[f"{kept.functional} {kept.dimensionality}D"] += 1
+    kind = "compositions" if kept.dimensionality == NO_STRUCTURE else f"{kept.dimensionality}D"
+    report.sets[f"{kept.functional} {kind}"] += 1
     for label, name in _LABELS.items():
         report.labels[label] += n_labeled(kept.frames, name)
 

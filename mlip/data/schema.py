@@ -15,9 +15,15 @@ import numpy as np
 from mlip.errors import MlipError
 
 FORMAT = "mlip-store"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+"""Newest version that is read: that of stores with materials of which the composition alone is known."""
+STRUCTURES_VERSION = 1
+"""Version of stores of structures alone, which mlip 0.1 reads."""
 SPLITS = ("train", "val", "test")
 """A split is stored as its place in this tuple."""
+
+NO_STRUCTURE = 0
+"""Dimensionality of a material of which the composition alone is known."""
 
 END_REMOVED = "path_end_removed"
 """Property of a material whose path has lost its end, the relaxed structure: 1."""
@@ -73,6 +79,9 @@ ATOM_COLUMNS = (
     Column("atoms", "force", "f4", (3,)),
     Column("atoms", "magmom", "f4"),
 )
+AMOUNT = Column("atoms", "amount", "f8")
+"""Amounts of materials without structure (`Frame.amounts`), NaN for atoms; only stores with such materials have the
+column."""
 MATERIAL_COLUMNS = (
     Column("materials", "dimensionality", "u1"),
     Column("materials", "split", "u1"),

@@ -17,6 +17,7 @@ from jaxtyping import Bool, Int
 from mlip.data.ragged import rows_from
 from mlip.data.records import Frame
 from mlip.data.schema import (
+    AMOUNT,
     ATOM_COLUMNS,
     END_REMOVED,
     FORMAT,
@@ -24,6 +25,7 @@ from mlip.data.schema import (
     FRAME_COLUMNS,
     MATERIAL_COLUMNS,
     MATERIAL_TEXTS,
+    NO_STRUCTURE,
     NUMBERS,
     OFFSETS,
     SPLITS,
@@ -71,9 +73,14 @@ class Material:
     """Its frames' indices in the store."""
 
     @property
+    def has_structure(self) -> bool:
+        """Whether more than the composition is known."""
+        return self.dimensionality != NO_STRUCTURE
+
+    @property
     def relaxed(self) -> int | None:
-        """Index of the frame that is its relaxed structure, the end of its path; None if `why_not_relaxed` says why
-        there is none."""
+        """Index of the frame that is its relaxed structure (or composition), the end of its path; None if
+        `why_not_relaxed` says why there is none."""
         return self.frames[-1] if self.why_not_relaxed is None else None
 
     @property
@@ -156,6 +163,8 @@ class Shard:
                 fix="upgrade alexandria-mlip, or build the store again",
             )
         columns = (*FRAME_COLUMNS, *ATOM_COLUMNS, *MATERIAL_COLUMNS, *OFFSETS)
+        if AMOUNT.path in self.file:
+            columns = (*columns, AMOUNT)
         self._columns = {c.path: self._dataset(c.path, c.dtype, c.shape) for c in columns}
         for name in MATERIAL_TEXTS:
             self._columns[f"materials/{name}"] = self._dataset(f"materials/{name}", "O", ())
@@ -170,6 +179,11 @@ class Shard:
             rows = expected[path.split("/")[0]] + path.endswith("_offset")
             if len(dataset) != rows:
                 raise self.damaged(f"column {path} has {len(dataset)} rows, not {rows}")
+
+    @property
+    def has_amounts(self) -> bool:
+        """Whether there are materials of which the composition alone is known."""
+        return AMOUNT.path in self._columns
 
     def keys(self, group: str) -> list[str]:
         """Names of the scalar properties in a group (`NUMBERS` or `TEXTS`)."""
@@ -252,6 +266,7 @@ class Shard:
             magmoms=_known(self.read("atoms/magmom", atoms)),
             calculation=int(self.read("frames/calculation", k)),
             ionic_step=int(self.read("frames/ionic_step", k)),
+            amounts=_known(self.read(AMOUNT.path, atoms)) if self.has_amounts else None,
         )
 
     def gather(self, columns: Sequence[str], frames: Int[np.ndarray, " k"]) -> dict[str, np.ndarray]:
@@ -260,7 +275,10 @@ class Shard:
         gathered = {"size": stop - first}
         for path in columns:
             rows = (frames, frames + 1) if path.startswith("frames/") else (first, stop)
-            gathered[path.split("/")[1]] = self._runs(path, *rows)
+            is_there = path != AMOUNT.path or self.has_amounts
+            gathered[path.split("/")[1]] = (
+                self._runs(path, *rows) if is_there else np.full((stop - first).sum(), np.nan)
+            )
         return gathered
 
     def n_atoms_of(self, frames: Int[np.ndarray, " k"]) -> Int[np.ndarray, " k"]:

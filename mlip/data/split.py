@@ -34,6 +34,12 @@ def assign_split(material_id: str, seed: int, fractions: Sequence[float] = FRACT
     return "val" if position < test + val else "train"
 
 
+def nested_choice(ids: Sequence[str], n: int) -> list[int]:
+    """Places of n of the ids, ascending; the same whatever their order, and all of them among those of a larger n."""
+    order = sorted(range(len(ids)), key=lambda k: blake2b(f"nested:{ids[k]}".encode(), digest_size=16).digest())
+    return sorted(order[:n])
+
+
 def empty_splits(frames: Mapping[str, int], fractions: Sequence[float]) -> list[str]:
     """A sentence for each split that was asked for and got no frame: few materials fall as they fall.
 

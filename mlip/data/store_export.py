@@ -39,7 +39,8 @@ _FRAMES_PER_COMMIT = 1000
 
 
 def export(store: Store, out: Path, split: str | None = None, on_frame: OnFrame | None = None) -> int:
-    """Write the frames of a split (None: all) in the order of the store; returns how many.
+    """Write the frames of a split (None: all) in the order of the store; returns how many. Compositions without a
+    structure are left out.
 
     Raises:
         MlipError: the format is none of the above, its package is not installed, there is no frame to write, or the
@@ -52,7 +53,7 @@ def export(store: Store, out: Path, split: str | None = None, on_frame: OnFrame 
     def counted() -> Iterator[tuple[Material, Frame]]:
         nonlocal n_frames
         for material in store.materials():
-            if split is not None and material.split != split:
+            if not material.has_structure or (split is not None and material.split != split):
                 continue
             for k in material.frames:
                 yield material, store.frame(k)
@@ -64,7 +65,8 @@ def export(store: Store, out: Path, split: str | None = None, on_frame: OnFrame 
         out.parent.mkdir(parents=True, exist_ok=True)
         write(counted(), partial, out.name)
         if not n_frames:
-            raise MlipError(f"no frame in the split {split!r}", where=str(store.path))
+            what = "holds compositions and no structure" if split is None else f"no frame in the split {split!r}"
+            raise MlipError(what, where=str(store.path))
         put_in_place(partial, out)
     except OSError as error:
         raise cannot_write(out, error) from None

@@ -208,9 +208,11 @@ def _mean_neighbors(store: Store, cutoff: float) -> float:
     n_neighbors = n_atoms = 0
     for k in np.unique(np.linspace(0, len(store) - 1, min(_NEIGHBOR_SAMPLE, len(store))).astype(int)):
         frame = store.frame(int(k))
+        if frame.amounts is not None:
+            continue  # a composition without a structure
         n_neighbors += len(primitive_neighbor_list("i", frame.pbc, frame.cell, frame.positions, cutoff))
         n_atoms += len(frame)
-    return n_neighbors / n_atoms
+    return n_neighbors / n_atoms if n_atoms else 0.0
 
 
 def _by_symbol(counts: Int[np.ndarray, " e"]) -> dict[str, int]:

@@ -1,7 +1,8 @@
 """Structures as users hand them in -> a list of ASE Atoms, at every door alike: `predict`, `relax`, calculators, files.
 
 One structure or any iterable of them; ASE Atoms, pymatgen Structures and Molecules, our Frames. A crystal with partly
-occupied sites is not a structure but a family of them, and is refused with the site named.
+occupied sites is not a structure but a family of them, and is refused with the site named. Formulas are materials
+without a structure: `predict` takes them, for networks that read compositions.
 """
 
 from collections.abc import Iterable
@@ -10,6 +11,7 @@ from typing import Any
 import numpy as np
 from ase import Atoms
 
+from mlip.data.formula import composition_frame, parse_formula
 from mlip.data.records import Frame
 from mlip.errors import MlipError
 
@@ -44,11 +46,50 @@ def as_structures(structures: Any) -> list[Atoms]:
     return [_as_atoms(one, f"structure {index}") for index, one in enumerate(structures)]
 
 
+def as_materials(materials: Any) -> list[Atoms | Frame | MlipError]:
+    """As `as_structures`, and formulas among them as Frames without structure, or why one cannot be read.
+
+    Raises:
+        MlipError: something else than structures and formulas, or a partly occupied site; names it by its place.
+    """
+    if isinstance(materials, str) or (isinstance(materials, Frame) and materials.amounts is not None):
+        return [_as_material(materials, None)]
+    is_one = isinstance(materials, Atoms | Frame | bytes) or _is_of_pymatgen(materials)
+    if isinstance(materials, Iterable) and not is_one:
+        return [_as_material(one, f"structure {index}") for index, one in enumerate(materials)]
+    return as_structures(materials)
+
+
+def _as_material(material: Any, where: str | None) -> Atoms | Frame | MlipError:
+    if isinstance(material, Frame) and material.amounts is not None:
+        return material
+    if not isinstance(material, str):
+        return _as_atoms(material, where)
+    try:
+        return composition_frame(parse_formula(material))
+    except MlipError as error:
+        return error
+
+
+def check_is_structure(frame: Frame, where: str | None = None) -> None:
+    """
+    Raises:
+        MlipError: the composition alone is known.
+    """
+    if frame.amounts is not None:
+        raise MlipError(
+            "a composition without a structure, and structures are read here",
+            where=where,
+            fix="a model that reads compositions, such as CrabNet",
+        )
+
+
 def _as_atoms(structure: Any, where: str | None) -> Atoms:
     if isinstance(structure, Atoms):
         check_occupancies(structure, where)
         return structure
     if isinstance(structure, Frame):
+        check_is_structure(structure, where)
         return Atoms(structure.numbers, structure.positions, cell=structure.cell, pbc=structure.pbc)
     if _is_of_pymatgen(structure):
         return _from_pymatgen(structure, where)

@@ -16,10 +16,12 @@ import h5py
 import numpy as np
 from ase.data import chemical_symbols
 from ase.formula import Formula
+from jaxtyping import Bool
 
 import mlip
 from mlip.data.records import Frame, Trajectory
 from mlip.data.schema import (
+    AMOUNT,
     ATOM_COLUMNS,
     FILE_CHECKSUM_BYTES,
     FORMAT,
@@ -29,6 +31,7 @@ from mlip.data.schema import (
     MATERIAL_TEXTS,
     NUMBERS,
     OFFSETS,
+    STRUCTURES_VERSION,
     TEXTS,
     Checksum,
     file_checksum,
@@ -75,7 +78,6 @@ class StoreWriter:
         self.n_frames = self.n_atoms = self.n_materials = 0
         self.metadata: dict[str, Any] = {
             "format": FORMAT,
-            "format_version": FORMAT_VERSION,
             "mlip_version": mlip.__version__,
             "units": UNITS,
             "settings": dict(settings or {}),
@@ -153,6 +155,13 @@ class StoreWriter:
         for column in (*FRAME_COLUMNS, *ATOM_COLUMNS, *MATERIAL_COLUMNS, *OFFSETS):
             for rows in _blocks(len(shard[column.path]), first=int(column in OFFSETS)):
                 self._append(column.path, shard.read(column.path, rows) + shifts.get(column.path, 0))
+        if shard.has_amounts or AMOUNT.path in self._file:
+            before = self.n_atoms
+            for rows in _blocks(shard.n_atoms):
+                amounts = (
+                    shard.read(AMOUNT.path, rows) if shard.has_amounts else np.full(rows.stop - rows.start, np.nan)
+                )
+                self._append_amounts(amounts, before)
         for name in MATERIAL_TEXTS:
             for rows in _blocks(shard.n_materials):
                 self._append_texts(f"materials/{name}", list(shard.read(f"materials/{name}", rows)))
@@ -163,18 +172,55 @@ class StoreWriter:
         self.n_atoms += shard.n_atoms
         self.n_materials += shard.n_materials
 
-    def _add_properties(self, shard: Shard, group: str, kind: type) -> None:
+    def add_materials(self, shard: Shard, are_chosen: Bool[np.ndarray, " m"]) -> None:
+        """Append some materials of a finished store file, column by column; holds a flag for each frame and atom."""
+        self._flush()
+        frames_of = np.diff(shard.read("materials/frame_offset", slice(None)))
+        atoms_of = np.diff(shard.read("frames/atom_offset", slice(None)))
+        kept_frames = np.repeat(are_chosen, frames_of)
+        kept = {"materials": are_chosen, "frames": kept_frames, "atoms": np.repeat(kept_frames, atoms_of)}
+        number = np.cumsum(are_chosen) - 1 + self.n_materials
+        before = self.n_atoms
+        columns = [*FRAME_COLUMNS, *ATOM_COLUMNS, *MATERIAL_COLUMNS, *([AMOUNT] if shard.has_amounts else [])]
+        for column in columns:
+            flags = kept[column.rows]
+            for rows in _blocks(len(flags)):
+                values = shard.read(column.path, rows)[flags[rows]]
+                if column is AMOUNT:
+                    self._append_amounts(values, before)
+                else:
+                    self._append(column.path, number[values] if column.name == "material" else values)
+        if AMOUNT.path in self._file and not shard.has_amounts:
+            self._append_amounts(np.full(int(kept["atoms"].sum()), np.nan), before)
+        self._append("frames/atom_offset", self.n_atoms + np.cumsum(atoms_of[kept_frames]))
+        self._append("materials/frame_offset", self.n_frames + np.cumsum(frames_of[are_chosen]))
+        for name in MATERIAL_TEXTS:
+            for rows in _blocks(shard.n_materials):
+                self._append_texts(f"materials/{name}", list(shard.read(f"materials/{name}", rows)[are_chosen[rows]]))
+        for group, kind in ((NUMBERS, Real), (TEXTS, str)):
+            self._add_properties(shard, group, kind, are_chosen)
+        self._check_disk()
+        self.n_frames += int(kept_frames.sum())
+        self.n_atoms += int(kept["atoms"].sum())
+        self.n_materials += int(are_chosen.sum())
+
+    def _add_properties(
+        self, shard: Shard, group: str, kind: type, are_chosen: Bool[np.ndarray, " m"] | None = None
+    ) -> None:
+        """Scalar properties of the chosen materials of a store file; None: of all."""
+        are_chosen = np.ones(shard.n_materials, bool) if are_chosen is None else are_chosen
         known, of_shard = set(self._file[group]), set(shard.file[group])
         for key in sorted(known | of_shard):
             path = f"{group}/{key}"
             if key not in known:
                 self._create_property(path, kind, rows=self.n_materials)
             for rows in _blocks(shard.n_materials):
-                n_rows = rows.stop - rows.start
+                flags = are_chosen[rows]
+                n_rows = int(flags.sum())
                 if kind is str:
-                    self._append_texts(path, list(shard.read(path, rows)) if key in of_shard else [""] * n_rows)
+                    self._append_texts(path, list(shard.read(path, rows)[flags]) if key in of_shard else [""] * n_rows)
                 else:
-                    self._append(path, shard.read(path, rows) if key in of_shard else np.full(n_rows, np.nan))
+                    self._append(path, shard.read(path, rows)[flags] if key in of_shard else np.full(n_rows, np.nan))
 
     def _flush(self) -> None:
         if not self._frames:
@@ -206,6 +252,15 @@ class StoreWriter:
         self._append("atoms/position", np.concatenate([f.positions for f in frames]))
         self._append("atoms/force", np.concatenate([_label(f.forces, (len(f), 3)) for f in frames]))
         self._append("atoms/magmom", np.concatenate([_label(f.magmoms, (len(f),)) for f in frames]))
+        if AMOUNT.path in self._file or any(f.amounts is not None for f in frames):
+            self._append_amounts(np.concatenate([_label(f.amounts, (len(f),)) for f in frames]), before)
+
+    def _append_amounts(self, amounts: np.ndarray, before: int) -> None:
+        """The amounts of sites, `before` of which have been written: with the first amount comes the column."""
+        if AMOUNT.path not in self._file:
+            self._create(AMOUNT.path, np.dtype(AMOUNT.dtype), AMOUNT.shape, AMOUNT.fill)
+            self._append(AMOUNT.path, np.full(before, np.nan))
+        self._append(AMOUNT.path, amounts)
 
     def _append_materials(self) -> None:
         trajectories = [trajectory for trajectory, _ in self._materials]
@@ -261,14 +316,15 @@ class StoreWriter:
         """Write what is buffered, metadata and checksums, and replace the target by the finished file."""
         self._flush()
         counts = {"frames": self.n_frames, "atoms": self.n_atoms, "materials": self.n_materials}
-        metadata = json.dumps(self.metadata | {"counts": counts}, sort_keys=True)
+        version = FORMAT_VERSION if AMOUNT.path in self._file else STRUCTURES_VERSION
+        metadata = json.dumps(self.metadata | {"counts": counts, "format_version": version}, sort_keys=True)
         metadata_checksum = Checksum()
         metadata_checksum.update([metadata])
         self._checksums["metadata"] = metadata_checksum
         self._file["metadata"] = metadata
         self._file["checksums"] = json.dumps({k: c.hexdigest() for k, c in self._checksums.items()})
         self._file.attrs["format"] = FORMAT
-        self._file.attrs["format_version"] = FORMAT_VERSION
+        self._file.attrs["format_version"] = version
         self._file.close()
         self._check_disk()
         self._sink.close()

@@ -1,22 +1,23 @@
 """How well a property model knows the materials of a store, beside the best that a constant can do."""
 
+import csv
 from collections import Counter
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
-from ase.formula import Formula
 from jaxtyping import Float
 
 from mlip.data import Store
+from mlip.data.formula import symbols_in
+from mlip.data.properties import property_of
 from mlip.data.store import Material
 from mlip.errors import MlipError
 from mlip.evaluation.split_errors import evenly_chosen
+from mlip.files.output_paths import writing_to
 from mlip.functionals import check_functionals
 from mlip.property_model import PropertyModel
-
-OF_CELL = ("volume",)
-"""Properties that a store has for the cell, and a network learns for an atom."""
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,8 @@ class PropertyErrors:
     formulas: list[str]
     labels: Float[np.ndarray, " k"]
     predicted: Float[np.ndarray, " k"]
+    uncertainties: Float[np.ndarray, " k"]
+    """Standard deviations that the model expects of its errors; NaN where it has not learned them."""
     left_out: Counter[str]
     """Why no prediction can be made -> of how many materials."""
     functional_note: str | None = None
@@ -58,11 +61,25 @@ class PropertyErrors:
         return float(np.abs(self.labels - np.median(self.labels)).mean())
 
     @property
+    def knows_uncertainty(self) -> bool:
+        return bool(np.isfinite(self.uncertainties).any())
+
+    @property
+    def within_uncertainty(self) -> float:
+        """Share of the materials whose error is at most their uncertainty; NaN without one."""
+        return float((np.abs(self.errors) <= self.uncertainties).mean()) if self.knows_uncertainty else np.nan
+
+    @property
+    def mean_label(self) -> float:
+        """Mean of the labels' absolute values."""
+        return float(np.abs(self.labels).mean())
+
+    @property
     def of_elements(self) -> dict[str, tuple[int, float]]:
         """Symbol -> materials that contain it, and their MAE."""
         errors: dict[str, list[float]] = {}
         for formula, error in zip(self.formulas, np.abs(self.errors), strict=True):
-            for symbol in Formula(formula).count():
+            for symbol in symbols_in(formula):
                 errors.setdefault(symbol, []).append(float(error))
         return {symbol: (len(values), float(np.mean(values))) for symbol, values in errors.items()}
 
@@ -74,6 +91,8 @@ class PropertyErrors:
             "rmse": self.rmse,
             "median_error": self.median,
             "mae_of_median": self.mae_of_median,
+            "mean_uncertainty": float(self.uncertainties.mean()) if self.knows_uncertainty else None,
+            "within_uncertainty": self.within_uncertainty if self.knows_uncertainty else None,
             "elements": {
                 symbol: {"n_materials": count, "mae": mae} for symbol, (count, mae) in sorted(self.of_elements.items())
             },
@@ -82,13 +101,14 @@ class PropertyErrors:
         }
 
 
-def label_of(store: Store, material: Material, name: str) -> float | None:
-    """A material's property as a network learns it; None where it is not known."""
-    value = material.properties.get(name)
-    if not isinstance(value, float | int) or not np.isfinite(value):
-        return None
-    n_atoms = int(store.n_atoms_of(np.array([material.frames[0]]))[0]) if name in OF_CELL else 1
-    return float(value / n_atoms)
+def write_predictions(errors: PropertyErrors, path: Path) -> None:
+    """A CSV with a row for each material: id, formula, label, prediction, uncertainty (empty where not learned)."""
+    with writing_to(path), path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(("id", "formula", "label", "predicted", "uncertainty"))
+        columns = (errors.ids, errors.formulas, errors.labels, errors.predicted, errors.uncertainties)
+        for identifier, formula, *numbers in zip(*columns, strict=True):
+            writer.writerow((identifier, formula, *("" if np.isnan(x) else f"{x:.8g}" for x in numbers)))
 
 
 def evaluate_property(
@@ -115,7 +135,7 @@ def evaluate_property(
     labeled = [
         (material, label)
         for material in store.materials()
-        if split in (None, material.split) and (label := label_of(store, material, name)) is not None
+        if split in (None, material.split) and (label := property_of(store, material, name)) is not None
     ]
     if largest is not None:
         labeled = [(material, label) for material, label in labeled if label <= largest]
@@ -147,7 +167,8 @@ def evaluate_property(
         [material.id for material, _, _ in predicted],
         [material.formula for material, _, _ in predicted],
         np.array([label for _, label, _ in predicted]),
-        np.array([value for _, _, value in predicted]),
+        np.array([result.value for _, _, result in predicted]),
+        np.array([result.uncertainty for _, _, result in predicted]),
         left_out,
         functional_note,
     )

@@ -2,13 +2,10 @@
 
 Order and rounding are those of CrabNet (A. Y.-T. Wang et al., npj Comput. Mater. 7, 77, 2021): the most abundant
 element comes first, equally abundant ones in order of appearance, and fractions are quotients of single-precision
-numbers.
-
-Formulas are read strictly. The released code takes CuSO4.5H2O for O4.5 and drops amounts that are zero; here either is
-an error that names the formula.
+numbers. Formulas are read more strictly (`mlip.data.formula`) than by the released code, which takes CuSO4.5H2O for
+O4.5 and drops amounts that are zero.
 """
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -16,28 +13,17 @@ from typing import NamedTuple
 import jraph
 import numpy as np
 from ase.data import atomic_numbers, chemical_symbols
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 
+from mlip.data.formula import parse_formula
 from mlip.errors import MlipError
 from mlip.graph.inputs import check_numbers
 from mlip.graph.stacked_structures import Structures
-
-LONGEST_FORMULA = 120
-"""Characters of the longest formula that is read; in published data sets the longest have about forty."""
-LEAST_AMOUNT, LARGEST_AMOUNT = 1e-6, 1e6
-"""An element's amount in a formula lies between these."""
 
 _HEAVIEST = len(chemical_symbols) - 1
 _WIDTHS = (4, 8, 16)
 _SUMMED_TOGETHER = 16
 _CHUNK = 4096
-
-_NUMBER = r"\s*(\d+(?:\.\d+)?|\.\d+)?"
-_TOKEN = re.compile(rf"([A-Z][a-z]*){_NUMBER}|([)\]]){_NUMBER}|([(\[])|[\s@]+|(.)", re.DOTALL | re.ASCII)
-_CLOSES = {")": "(", "]": "["}
-_WATER_AFTER_POINT = re.compile(r"\.\s*\d*\s*(?:H2O|\(H2O\))$", re.ASCII)
-_SIGNS = "-\N{MINUS SIGN}\N{EN DASH}"
-_NEGATIVE = re.compile(rf"[{_SIGNS}]\s*[\d.]+\s*[A-Z(\[]")
 
 
 class Composition(NamedTuple):
@@ -74,78 +60,6 @@ class CompositionBatch(NamedTuple):
     spends nothing on empty ones. Without them every slot counts as an element and is masked."""
 
 
-def parse_formula(formula: str) -> dict[str, float]:
-    """Amounts of the elements, in order of their first appearance. Brackets may be nested; '@' and blanks are ignored.
-
-    Raises:
-        MlipError: naming the formula: an unknown element, a charge, a hydrate written with a point, an amount that is
-            zero, negative or out of all proportion, unbalanced brackets, an unknown character, or too many of them.
-    """
-    if not isinstance(formula, str) or not formula.strip():
-        raise MlipError(f"{formula!r} is no formula", fix="such as Fe2O3")
-    text = formula.strip()
-    if len(text) > LONGEST_FORMULA:
-        raise _error(text, f"has {len(text)} characters, {LONGEST_FORMULA} are the most")
-    if _WATER_AFTER_POINT.search(text):
-        raise _error(
-            text,
-            "the point before H2O may mean water of crystallisation or a fraction",
-            "water in brackets, such as CuSO4(H2O)5; after a fraction, water first",
-        )
-    levels: list[tuple[str, dict[str, float]]] = [("", {})]
-    for match in _TOKEN.finditer(text):
-        symbol, times, closing, bracket_times, opening, unreadable = match.groups()
-        if symbol:
-            if symbol not in atomic_numbers or symbol == "X":
-                raise _error(text, f"there is no element {symbol!r}")
-            totals = levels[-1][1]
-            totals[symbol] = totals.get(symbol, 0.0) + (_amount(times, text) if times else 1.0)
-        elif opening:
-            levels.append((opening, {}))
-        elif closing:
-            opened, units = levels.pop()
-            if opened != _CLOSES[closing]:
-                raise _error(text, "its brackets are not balanced")
-            if not units:
-                raise _error(text, "a pair of brackets is empty")
-            factor, totals = _amount(bracket_times, text) if bracket_times else 1.0, levels[-1][1]
-            for symbol, amount in units.items():
-                totals[symbol] = totals.get(symbol, 0.0) + amount * factor
-        elif unreadable:
-            raise _unreadable(text, match.start())
-    if len(levels) > 1:
-        raise _error(text, "its brackets are not balanced")
-    if not levels[0][1]:
-        raise _error(text, "names no element")
-    return levels[0][1]
-
-
-def _amount(token: str, text: str) -> float:
-    amount = float(token)
-    if not LEAST_AMOUNT <= amount <= LARGEST_AMOUNT:
-        what = "zero" if amount == 0 else f"not between {LEAST_AMOUNT:g} and {LARGEST_AMOUNT:g}"
-        raise _error(text, f"the amount {token} is {what}", "leave out what is not there")
-    return amount
-
-
-def _unreadable(text: str, position: int) -> MlipError:
-    character = text[position]
-    if _NEGATIVE.match(text, position):
-        return _error(text, "an amount is negative")
-    if character in f"+^{_SIGNS}":
-        return _error(text, f"{character!r} looks like a charge or an open amount", "a neutral formula, such as Fe2O3")
-    if character in ".·•∙⋅*":
-        return _error(text, f"{character!r} joins two formulas", "one formula, such as CuSO4(H2O)5")
-    if character.isdecimal() and character.isascii():
-        return _error(text, f"the amount {character!r} follows no element", "a formula that begins with an element")
-    return _error(text, f"{character!r} cannot be read", "element symbols, amounts and brackets, such as Ca(OH)2")
-
-
-def _error(text: str, what: str, fix: str | None = None) -> MlipError:
-    shown = text if len(text) <= 60 else f"{text[:57]}..."
-    return MlipError(what, where=f"formula {shown!r}", fix=fix)
-
-
 def composition_of(material: str | object) -> Composition:
     """The composition of a formula, or of a structure (anything with atomic `numbers`).
 
@@ -168,13 +82,30 @@ def compositions_of_formulas(formulas: Sequence[str]) -> Compositions:
     """
     parsed = [parse_formula(formula) for formula in formulas]
     width = max(map(len, parsed), default=0)
-    species, amounts = np.zeros((len(parsed), width), np.int32), np.zeros((len(parsed), width), np.float32)
+    species, amounts = np.zeros((len(parsed), width), np.int32), np.zeros((len(parsed), width))
     for row, found in enumerate(parsed):
-        if len(found) > 1:
-            found = dict(sorted(found.items(), key=lambda item: -item[1]))  # stable
         species[row, : len(found)] = [atomic_numbers[symbol] for symbol in found]
         amounts[row, : len(found)] = list(found.values())
-    return Compositions(species, amounts / _sums(amounts)[:, None])
+    return _most_abundant_first(species, amounts)
+
+
+def compositions_of_amounts(
+    numbers: Int[np.ndarray, " n"], amounts: Float[np.ndarray, " n"], n_elements: Int[np.ndarray, " k"]
+) -> Compositions:
+    """Compositions of many materials, whose distinct elements and their amounts stand one after another."""
+    shape = len(n_elements), int(np.max(n_elements, initial=0))
+    padded = np.zeros(shape, np.int32), np.zeros(shape)
+    is_filled = np.arange(shape[1]) < np.asarray(n_elements)[:, None]
+    for array, values in zip(padded, (numbers, amounts), strict=True):
+        array[is_filled] = values
+    return _most_abundant_first(*padded)
+
+
+def _most_abundant_first(species: Int[np.ndarray, "k w"], amounts: Float[np.ndarray, "k w"]) -> Compositions:
+    order = np.argsort(-amounts, axis=1, kind="stable")
+    species, amounts = (np.take_along_axis(array, order, axis=1) for array in (species, amounts))
+    rounded = amounts.astype(np.float32)
+    return Compositions(species, rounded / _sums(rounded)[:, None])
 
 
 def _sums(amounts: Float[np.ndarray, "k w"]) -> Float[np.ndarray, " k"]:
@@ -264,7 +195,7 @@ def pad_compositions(compositions: Compositions, n_compositions: int | None = No
 
 @dataclass(frozen=True)
 class ElementList:
-    """The composition of a structure, as a graph without edges: a node for each element, the most abundant first.
+    """The composition of a material, as a graph without edges: a node for each element, the most abundant first.
 
     nodes: `species` (n,) int32; `fractions` (n,) float32, their shares of the atoms.
     """
@@ -278,15 +209,20 @@ class ElementList:
             self._why_not(frame.numbers) for frame in structures.frames()
         ]
         sound = np.array([fault is None for fault in results], bool)
-        places = np.flatnonzero(sound)
-        if not len(places):
-            return results
-        numbers = structures.numbers[np.repeat(sound, structures.sizes)]
-        found = compositions_of_numbers(numbers, structures.sizes[places])
-        for place, n, species, fractions in zip(
-            places.tolist(), found.n_elements.tolist(), found.species, found.fractions, strict=True
+        are_structures = structures.are_structures
+        for are_chosen, compositions_of in (
+            (sound & are_structures, _of_structures),
+            (sound & ~are_structures, _of_amounts),
         ):
-            results[place] = element_graph(species[:n], fractions[:n].astype(dtype))
+            found = compositions_of(structures, are_chosen)
+            for place, n, species, fractions in zip(
+                np.flatnonzero(are_chosen).tolist(),
+                found.n_elements.tolist(),
+                found.species,
+                found.fractions,
+                strict=True,
+            ):
+                results[place] = element_graph(species[:n], fractions[:n].astype(dtype))
         return results
 
     def _why_not(self, numbers: Int[np.ndarray, " n"]) -> MlipError | None:
@@ -296,13 +232,25 @@ class ElementList:
             return error
         n_elements = len(np.unique(numbers))
         if n_elements > self.max_elements:
-            return MlipError(f"the structure has {n_elements} elements; {self.max_elements} are the most")
+            return MlipError(f"the material has {n_elements} elements; {self.max_elements} are the most")
         return None
 
     def example(self) -> jraph.GraphsTuple:
         """A compound of two elements, and a graph of padding."""
         graph = element_graph(np.array([1, 2, 0], np.int32), np.array([0.5, 0.5, 0.0], np.float32))
         return graph._replace(n_node=np.array([2, 1], np.int32), n_edge=np.zeros(2, np.int32))
+
+
+def _of_structures(structures: Structures, are_chosen: Bool[np.ndarray, " k"]) -> Compositions:
+    numbers = structures.numbers[np.repeat(are_chosen, structures.sizes)]
+    return compositions_of_numbers(numbers, structures.sizes[are_chosen])
+
+
+def _of_amounts(structures: Structures, are_chosen: Bool[np.ndarray, " k"]) -> Compositions:
+    if not are_chosen.any():
+        return compositions_of_amounts(np.zeros(0, np.int32), np.zeros(0), np.zeros(0, np.int64))
+    sites = np.repeat(are_chosen, structures.sizes)
+    return compositions_of_amounts(structures.numbers[sites], structures.amounts[sites], structures.sizes[are_chosen])
 
 
 def element_graph(species: Int[np.ndarray, " n"], fractions: Float[np.ndarray, " n"]) -> jraph.GraphsTuple:

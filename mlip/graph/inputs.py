@@ -9,7 +9,10 @@ from typing import Protocol
 
 import jraph
 import numpy as np
+from ase import Atoms
 
+from mlip.data.records import Frame
+from mlip.data.structures import check_is_structure
 from mlip.errors import MlipError
 from mlip.graph.stacked_structures import Structures
 
@@ -26,6 +29,16 @@ class ModelInputs(Protocol):
 
     def example(self) -> jraph.GraphsTuple:
         """A small padded batch: what parameters are initialized with."""
+
+
+def check_structure(structure: Frame | Atoms) -> None:
+    """
+    Raises:
+        MlipError: the composition alone is known, no atoms, or numbers that are no elements.
+    """
+    if isinstance(structure, Frame):
+        check_is_structure(structure)
+    check_numbers(structure.numbers)
 
 
 def check_numbers(numbers: np.ndarray) -> None:

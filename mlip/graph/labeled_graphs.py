@@ -80,6 +80,7 @@ def _columns_of(frames: Sequence[Frame]) -> dict[str, np.ndarray]:
         "position": structures.positions,
         "cell": structures.cells,
         "pbc": structures.pbc,
+        "amount": np.full(len(structures.numbers), np.nan) if structures.amounts is None else structures.amounts,
         "energy": np.array([one.energy for one in frames], np.float64),
         "material": np.arange(len(frames)),
         "force": np.concatenate([np.zeros((0, 3)), *forces]),

@@ -13,7 +13,7 @@ from ase import Atoms
 from mlip.data.quality import COINCIDENT
 from mlip.data.records import Frame
 from mlip.errors import MlipError
-from mlip.graph.inputs import check_numbers
+from mlip.graph.inputs import check_structure
 from mlip.graph.near import FARTHEST, near_origin
 from mlip.graph.neighbors import Neighbors, neighbor_list
 from mlip.graph.small_crystals import small_crystal_neighbors
@@ -47,7 +47,7 @@ class RadiusGraph:
 
     def _by_itself(self, frame: Frame, dtype: type) -> jraph.GraphsTuple | MlipError:
         try:
-            return crystal_graph(near_origin(frame), self.cutoff, dtype=dtype)
+            return crystal_graph(frame if frame.amounts is not None else near_origin(frame), self.cutoff, dtype=dtype)
         except MlipError as error:
             return error
 
@@ -79,8 +79,8 @@ def crystal_graph(structure: Frame | Atoms, cutoff: float, *, dtype: type = np.f
     Raises:
         MlipError: no atoms, coincident atoms, numbers that are no elements, and what `neighbor_list` raises.
     """
+    check_structure(structure)
     numbers = np.asarray(structure.numbers, dtype=np.int32)
-    check_numbers(numbers)
     positions = np.asarray(structure.positions, dtype=np.float64)
     pbc = np.asarray(structure.pbc, dtype=bool)
     cell = np.array(structure.cell, dtype=np.float64)  # rows of open directions too: they give the stress its volume

@@ -18,7 +18,7 @@ from jaxtyping import Bool, Float, Int
 from mlip.data.quality import COINCIDENT
 from mlip.data.records import Frame
 from mlip.errors import MlipError
-from mlip.graph.inputs import check_numbers
+from mlip.graph.inputs import check_structure
 from mlip.graph.neighbors import complete_cell, neighbor_list
 from mlip.graph.quotient import equal_nodes
 from mlip.graph.stacked_structures import Structures
@@ -176,8 +176,8 @@ def shell_graph(
     Raises:
         MlipError: no atoms, numbers that are no elements, more than ten elements, and what `neighbor_shells` raises.
     """
+    check_structure(structure)
     numbers = np.asarray(structure.numbers, np.int32)
-    check_numbers(numbers)
     shells = neighbor_shells(
         np.asarray(structure.positions, float),
         np.asarray(structure.cell, float),

@@ -47,7 +47,7 @@ def small_crystal_neighbors(structures: Structures, cutoff: float) -> list[Neigh
 
 def _are_sound(structures: Structures) -> Bool[np.ndarray, " k"]:
     """Periodic in all directions, with a volume, all numbers finite and not far out."""
-    sizes, _, positions, cells, pbc = structures
+    sizes, _, positions, cells, pbc, _ = structures
     lengths = np.sqrt((cells**2).sum(-1))
     volumes = np.abs((np.cross(cells[:, 0], cells[:, 1]) * cells[:, 2]).sum(-1))
     are_sound = pbc.all(1) & (sizes > 0) & (volumes > 1e-9 * lengths.prod(1)) & (volumes < np.inf)

@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float, Int
 
 from mlip.data.records import Frame
 
-STRUCTURE_COLUMNS = ("frames/cell", "frames/pbc", "atoms/number", "atoms/position")
+STRUCTURE_COLUMNS = ("frames/cell", "frames/pbc", "atoms/number", "atoms/position", "atoms/amount")
 """Columns of a store that make `Structures`."""
 
 
@@ -25,6 +25,8 @@ class Structures(NamedTuple):
     cells: Float[np.ndarray, "k 3 3"]
     """Rows are the lattice vectors, A, float64."""
     pbc: Bool[np.ndarray, "k 3"]
+    amounts: Float[np.ndarray, " a"] | None = None
+    """As of `Frame`; NaN for the atoms of structures. None = all are structures."""
 
     @classmethod
     def of(cls, structures: Iterable[Atoms | Frame]) -> "Structures":
@@ -39,23 +41,47 @@ class Structures(NamedTuple):
             np.concatenate(positions) if positions else np.zeros((0, 3)),
             np.array([np.asarray(one.cell, np.float64) for one in structures]).reshape(-1, 3, 3),
             np.array([np.asarray(one.pbc, bool) for one in structures]).reshape(-1, 3),
+            _amounts_of(structures),
         )
 
     @classmethod
     def of_columns(cls, columns: dict[str, np.ndarray]) -> "Structures":
         """The structures of `Store.gather(STRUCTURE_COLUMNS, ...)`."""
         pbc = columns["pbc"].astype(bool)
-        return cls(columns["size"], columns["number"], columns["position"], columns["cell"], pbc)
+        amounts = None if np.isnan(columns["amount"]).all() else columns["amount"]
+        return cls(columns["size"], columns["number"], columns["position"], columns["cell"], pbc, amounts)
 
     @property
     def first_atoms(self) -> Int[np.ndarray, " k"]:
         """The row of each structure's first atom."""
         return np.cumsum(self.sizes) - self.sizes
 
+    @property
+    def are_structures(self) -> Bool[np.ndarray, " k"]:
+        """Whether each is a structure; of the others the composition alone is known."""
+        are_structures = np.ones(len(self.sizes), bool)
+        if self.amounts is not None:
+            owners = np.repeat(np.arange(len(self.sizes)), self.sizes)
+            are_structures[owners[~np.isnan(self.amounts)]] = False
+        return are_structures
+
     def frames(self) -> list[Frame]:
         """The structures one by one, without labels; views of the arrays."""
-        starts = self.first_atoms.tolist()
-        return [
-            Frame(self.numbers[start : start + size], self.positions[start : start + size], cell, pbc)
-            for start, size, cell, pbc in zip(starts, self.sizes.tolist(), self.cells, self.pbc, strict=True)
-        ]
+        are_structures = self.are_structures.tolist()
+        frames = []
+        for k, (start, size) in enumerate(zip(self.first_atoms.tolist(), self.sizes.tolist(), strict=True)):
+            atoms = slice(start, start + size)
+            amounts = None if are_structures[k] else self.amounts[atoms]
+            frames.append(
+                Frame(self.numbers[atoms], self.positions[atoms], self.cells[k], self.pbc[k], amounts=amounts)
+            )
+        return frames
+
+
+def _amounts_of(structures: list[Atoms | Frame]) -> Float[np.ndarray, " a"] | None:
+    found = [getattr(one, "amounts", None) for one in structures]  # Atoms have none
+    if all(amounts is None for amounts in found):
+        return None
+    return np.concatenate(
+        [np.full(len(one), np.nan) if given is None else given for one, given in zip(structures, found, strict=True)]
+    )

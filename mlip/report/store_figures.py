@@ -1,13 +1,18 @@
-"""Figures of a store or of a source: element coverage on a periodic table, frames kept against the cutoff."""
+"""Figures of a store or of a source: element coverage on a periodic table, distributions of properties, frames kept
+against the cutoff."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
+from jaxtyping import Float
 
+from mlip.data.properties import UNITS
 from mlip.data.subsample_study import CutoffResult
 from mlip.files.output_paths import writing_to
 from mlip.report.periodic_table import PLACES
+
+_BINS = 60
 
 
 def plot_elements(frames: Mapping[str, int], path: Path, title: str) -> None:
@@ -57,6 +62,31 @@ def plot_cutoffs(results: Sequence[CutoffResult], path: Path, unit: str) -> None
     axes.set_xlim(left=-0.2 * smallest)
     axes.set(xlabel=f"cutoff ({unit})", ylabel="frames a material", ylim=(0, None))
     axes.legend()
+    with writing_to(path):
+        figure.savefig(path, dpi=150)
+
+
+def plot_distributions(values: Mapping[str, Float[np.ndarray, " k"]], path: Path, title: str) -> None:
+    """A histogram of each property, written as an image: mean and standard deviation above, counts on a logarithmic
+    axis, for most properties have long tails.
+
+    Args:
+        values: property -> values of the materials that have it.
+    """
+    from matplotlib.figure import Figure
+
+    n_columns = min(4, len(values))
+    n_rows = -(-len(values) // n_columns)
+    figure = Figure(figsize=(3.2 * n_columns, 2.6 * n_rows + 0.4), layout="constrained")
+    panels = np.ravel(figure.subplots(n_rows, n_columns, squeeze=False))
+    for axes, (name, of_one) in zip(panels, values.items(), strict=False):
+        axes.hist(of_one, bins=_BINS)
+        unit = UNITS.get(name)
+        axes.set(xlabel=f"{name}, {unit}" if unit else name, ylabel="materials", yscale="log")
+        axes.set_title(f"{of_one.mean():.3g} ± {of_one.std():.3g}", fontsize="medium")
+    for axes in panels[len(values) :]:
+        axes.axis("off")
+    figure.suptitle(title)
     with writing_to(path):
         figure.savefig(path, dpi=150)
 

@@ -106,6 +106,9 @@ def _structures(source: Path, skipped: Counter[str]) -> Iterator[tuple[str, Atom
     elif source.exists():
         with Store(source) as store:
             for material in store.materials():
+                if not material.has_structure:
+                    skipped["composition without structure"] += 1
+                    continue
                 if material.dimensionality != 3:
                     skipped["layer or chain"] += 1
                     continue

@@ -1,11 +1,9 @@
-"""CrabNet's optimizer: LAMB with look-ahead, a triangular learning rate, and an average of the good parameters.
+"""LAMB and look-ahead as the authors of CrabNet have them (A. Y.-T. Wang et al., npj Comput. Mater. 7, 77, 2021).
 
-None of the four is the published method of its name, and none is optax's:
+Neither is the published method of its name, and neither is optax's:
 
 - LAMB (Y. You et al., ICLR 2020) here leaves the moments' bias uncorrected and counts a parameter's norm as 10 at most;
-- look-ahead (M. R. Zhang et al., NeurIPS 2019) begins its slow parameters at the first synchronization, not at step 0;
-- the average (P. Izmailov et al., UAI 2018) takes those parameters only that validate nearly as well as the best so
-  far, begins anew on a large improvement, and weighs the newest more than a mean does.
+- look-ahead (M. R. Zhang et al., NeurIPS 2019) begins its slow parameters at the first synchronization, not at step 0.
 """
 
 from typing import NamedTuple
@@ -17,8 +15,6 @@ from jaxtyping import Array, Float, Int, PyTree
 
 _B1, _B2, _EPSILON = 0.9, 0.999, 1e-6
 _LARGEST_NORM = 10.0
-_LOWEST_RATE, _HIGHEST_RATE = 1e-4, 6e-3
-_BEGIN_ANEW, _NEARLY_BEST = 0.98, 1.01
 
 
 class LambState(NamedTuple):
@@ -60,94 +56,30 @@ def _norm(array: Float[Array, "*s"]) -> Float[Array, ""]:
 
 
 class LookaheadState(NamedTuple):
-    """State of `lookahead`."""
+    """State of `look_ahead`, around that of the optimizer."""
 
     count: Int[Array, ""]
     """Steps so far."""
     slow: PyTree
     """Slow parameters, zeros before the first synchronization."""
     inner: PyTree
-    """State of the transformation that makes the fast steps."""
+    """State of the optimizer that makes the fast steps."""
 
 
-def lookahead(
-    fast: optax.GradientTransformation, period: int = 6, share: float = 0.5
-) -> optax.GradientTransformationExtraArgs:
-    """After each `period` steps the parameters go back to slow ones, which go a `share` of the way to meet them.
+def look_ahead(reached: PyTree, state: LookaheadState, period: int, share: float) -> tuple[PyTree, LookaheadState]:
+    """The parameters after a fast step: after each `period` steps they go back to slow ones, which go a `share` of the
+    way to meet them.
 
-    The first synchronization only copies the parameters. Unlike optax.lookahead it wraps plain parameters; `fast` must
-    make complete updates, the learning rate included.
+    The first synchronization only copies the parameters.
+
+    Args:
+        reached: the parameters that the fast step leads to.
+        state: with `inner` after that step.
     """
-    fast = optax.with_extra_args_support(fast)
-
-    def init(params: PyTree) -> LookaheadState:
-        return LookaheadState(jnp.zeros((), jnp.int32), optax.tree.zeros_like(params), fast.init(params))
-
-    def update(gradient: PyTree, state: LookaheadState, params: PyTree, **extra) -> tuple[PyTree, LookaheadState]:
-        change, inner = fast.update(gradient, state.inner, params, **extra)
-        count = state.count + 1
-        meets, is_first = count % period == 0, count == period
-        reached = optax.apply_updates(params, change)
-        slow = jax.tree.map(
-            lambda s, p: jnp.where(meets, jnp.where(is_first, p, s + share * (p - s)), s), state.slow, reached
-        )
-        change = jax.tree.map(lambda c, s, p: jnp.where(meets, s - p, c), change, slow, params)
-        return change, LookaheadState(count, slow, inner)
-
-    return optax.GradientTransformationExtraArgs(init, update)
-
-
-def lamb_with_lookahead() -> optax.GradientTransformationExtraArgs:
-    """CrabNet's complete steps: `update(gradient, state, params, learning_rate=...)`, to be added to the parameters."""
-    lamb = scale_by_lamb()
-
-    def update(gradient, state, params, *, learning_rate, **_):
-        direction, state = lamb.update(gradient, state, params)
-        return jax.tree.map(lambda d: (-learning_rate * d).astype(d.dtype), direction), state
-
-    return lookahead(optax.GradientTransformationExtraArgs(lamb.init, update))
-
-
-def triangular_rate(step: int, half_period: int, lowest: float = _LOWEST_RATE, highest: float = _HIGHEST_RATE) -> float:
-    """The learning rate of a step, from 0: up for half a period, down for another one, again and again.
-
-    CrabNet's half period is the number of steps of an epoch: the rate is lowest after every second one.
-    """
-    phase = step / (2 * half_period) % 1
-    return lowest + (highest - lowest) * (1 - abs(2 * phase - 1))
-
-
-class GoodAverage(NamedTuple):
-    """An average of parameters that validated well; all but `average` are numbers that JSON can hold."""
-
-    average: PyTree
-    count: int = 0
-    """Additions since it began anew; the beginning counts."""
-    best: float = 1e9
-    """Smallest validation error so far."""
-    begun_at: float = 1e9
-    """Validation error at which the average last began."""
-    is_good: bool = False
-    """Whether the last parameters were added."""
-
-    @classmethod
-    def of(cls, params: PyTree) -> "GoodAverage":
-        """Nothing is averaged yet; `average` is zeros."""
-        return cls(optax.tree.zeros_like(params))
-
-    def observe(self, params: PyTree, error: float) -> "GoodAverage":
-        """The average after a validation of these parameters.
-
-        It begins anew where the error is 2 % below that of its last beginning. Parameters within 1 % of the best error
-        are added with a share of (1 / (count + 1))^(1/3): the newest ones weigh most. What begins is added, too.
-        """
-        average, count, begun_at = self.average, self.count, self.begun_at
-        if error < _BEGIN_ANEW * begun_at:
-            average, count, begun_at = params, 1, error
-        best = min(error, self.best)
-        is_good = error <= _NEARLY_BEST * best
-        if is_good:
-            share = (1 / (count + 1)) ** (1 / 3)
-            average = jax.tree.map(lambda a, p: a + (p - a) * share, average, params)
-            count += 1
-        return GoodAverage(average, count, best, begun_at, is_good)
+    count = state.count + 1
+    meets, is_first = count % period == 0, count == period
+    slow = jax.tree.map(
+        lambda s, p: jnp.where(meets, jnp.where(is_first, p, s + share * (p - s)), s), state.slow, reached
+    )
+    params = jax.tree.map(lambda p, s: jnp.where(meets, s, p), reached, slow)
+    return params, LookaheadState(count, slow, state.inner)

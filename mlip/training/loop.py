@@ -21,6 +21,7 @@ from mlip.training import parallel, processes
 from mlip.training.batches import training_batches, validation_batches
 from mlip.training.checkpoint import Checkpoints
 from mlip.training.epoch_sources import describe_epoch, epoch_of
+from mlip.training.good_average import GoodAverage
 from mlip.training.hard_examples import HardExamples
 from mlip.training.log import RunLog, SilentLog
 from mlip.training.measured import complete_recipe, describe_measured
@@ -127,6 +128,7 @@ class Run:
         self.plan = Plan(self.task, self.batches.steps_per_epoch)
         self.fresh = new_state(self.task, None if self.start is None else self.start.params)
         self.state, self.done, self.improvement, self.monitored = self.fresh, 0, Improvement(), None
+        self.good_average = GoodAverage()
         self.epochs_before = recipe.train.epochs
         """Epochs of the run that left the checkpoint."""
         self.train_step, self.validation_step = train_step_of(self.task), validation_step_of(self.task)
@@ -152,6 +154,7 @@ class Run:
         self.batches.set_state(progress["batches"])
         self.monitored = progress["monitor"]
         self.improvement = Improvement(**progress["improvement"])
+        self.good_average = GoodAverage(**progress.get("good_average", {}))
         self.epochs_before = progress.get("epochs", self.epochs_before)
 
     def describe(self) -> list[str]:
@@ -225,8 +228,9 @@ class Run:
         health, loss = f"epoch {epoch:4d}  {monitor.end_epoch()}  training loss {monitor.epoch_loss:.4g}", None
         with monitor.paused():
             if has_validation(self.data, self.recipe, epoch):
-                errors = self._validate(epoch)
-                loss = errors["loss"]
+                self._average_good(epoch)
+                errors = self._validate(epoch, self.state.average)
+                loss = self.task.judgement(errors)
                 self.improvement.observe(loss, self.recipe.train.schedule, self.plan.stage_of(epoch))
                 log.write("validation", self.done, {"epoch": epoch, **errors})
                 health += f"  validation {describe(errors, self.task.quantities)}"
@@ -244,11 +248,19 @@ class Run:
             words.append("mean of the parameters at the ends of epochs")
         return ", ".join(words)
 
-    def _validate(self, epoch: int) -> dict[str, float]:
-        """Loss and mean absolute errors of the averaged parameters over the validation frames."""
+    def _average_good(self, epoch: int) -> None:
+        """Take the parameters into the average of good ones, if the recipe has one and they are."""
+        if self.recipe.train.average != "good":
+            return
+        error = self.task.judgement(self._validate(epoch, self.state.params))
+        average, self.good_average = self.good_average.observe(self.state.average, self.state.params, error)
+        self.state = self.state._replace(average=average)
+
+    def _validate(self, epoch: int, params: PyTree) -> dict[str, float]:
+        """Loss and mean absolute errors of parameters over the validation frames."""
         terms = None
         for batch, _ in self.validation:
-            found = self.validation_step(self.state.average, batch, self.scale)
+            found = self.validation_step(params, batch, self.scale)
             terms = add_terms(terms, parallel.fetch(found))
         return errors_of(terms, self.plan.weights(epoch), self.task.quantities)
 
@@ -257,6 +269,7 @@ class Run:
             "batches": self.batches.get_state(),
             "monitor": monitor.get_state(),
             "improvement": asdict(self.improvement),
+            "good_average": self.good_average._asdict(),
             "epochs": self.recipe.train.epochs,
         }
         stage = self.plan.stage_of(self.plan.epoch_of(self.done))
@@ -352,7 +365,11 @@ def check_validation(recipe: Recipe, data: TrainingData) -> None:
     Raises:
         MlipError: the recipe goes by a validation that there are no frames for.
     """
-    needs = {"train.early_stopping": recipe.train.early_stopping, "a plateau": recipe.train.schedule.kind == "plateau"}
+    needs = {
+        "train.early_stopping": recipe.train.early_stopping,
+        "a plateau": recipe.train.schedule.kind == "plateau",
+        "train.average: good": recipe.train.average == "good",
+    }
     for what, is_asked in needs.items():
         if is_asked and not len(data.validation):
             raise MlipError(

@@ -1,4 +1,5 @@
-"""The optimizer as an optax chain: clip, Adam (AdamW, AMSGrad), weight decay. And which parameters it moves."""
+"""The optimizer as an optax chain: clip, Adam (AdamW, AMSGrad, LAMB), weight decay, and around it look-ahead. And which
+parameters it moves."""
 
 from collections.abc import Sequence
 from fnmatch import fnmatchcase
@@ -11,7 +12,31 @@ from jaxtyping import Array, Float, PyTree
 
 from mlip.errors import MlipError
 from mlip.training.amsgrad import scale_by_amsgrad
+from mlip.training.lamb import LookaheadState, look_ahead, scale_by_lamb
 from mlip.training.recipe import TrainRecipe
+
+_SCALINGS = {"amsgrad": scale_by_amsgrad, "lamb": scale_by_lamb}
+"""Of others than Adam and AdamW."""
+
+
+def initial_optimizer_state(recipe: TrainRecipe, params: PyTree) -> PyTree:
+    """The optimizer's state before the first step."""
+    state = make_optimizer(recipe, params).init(params)
+    if recipe.lookahead is None:
+        return state
+    return LookaheadState(jnp.zeros((), jnp.int32), optax.tree.zeros_like(params), state)
+
+
+def move(
+    recipe: TrainRecipe, params: PyTree, gradient: PyTree, state: PyTree, learning_rate: Float[Array, ""]
+) -> tuple[PyTree, PyTree]:
+    """The parameters and the optimizer's state after one step."""
+    ahead = recipe.lookahead
+    direction, inner = make_optimizer(recipe, params).update(gradient, state if ahead is None else state.inner, params)
+    reached = descend(params, direction, learning_rate)
+    if ahead is None:
+        return reached, inner
+    return look_ahead(reached, state._replace(inner=inner), ahead.period, ahead.share)
 
 
 def make_optimizer(recipe: TrainRecipe, params: PyTree) -> optax.GradientTransformation:
@@ -29,7 +54,7 @@ def make_optimizer(recipe: TrainRecipe, params: PyTree) -> optax.GradientTransfo
     steps = [optax.clip_by_global_norm(recipe.clip_norm)] if recipe.clip_norm else []
     if decay and recipe.optimizer != "adamw":
         steps.append(decay)
-    steps.append(scale_by_amsgrad() if recipe.optimizer == "amsgrad" else optax.scale_by_adam())
+    steps.append(_SCALINGS.get(recipe.optimizer, optax.scale_by_adam)())
     if decay and recipe.optimizer == "adamw":
         steps.append(decay)
     chain = optax.chain(*steps)

@@ -160,7 +160,11 @@ class PropertyRecipe(_Section):
     """The property that a model learns. A potential has no such section, and a property model no `loss`."""
 
     name: str
-    """A scalar of the store's materials: e_above_hull, e_form, volume (learned for an atom), ..."""
+    """A scalar of the store's materials, or one that follows from them (`mlip.data.properties`): band_gap, e_form,
+    e_above_hull, energy_per_atom, magnetization_per_atom, volume_per_atom, dos_ef, ..."""
+    materials: PositiveInt | None = None
+    """Learn from so many materials of the training split, in an order that their ids alone decide: fewer are among
+    more."""
     largest: float | None = None
     """Materials with more are left out: 8 eV/atom in CGAT's data."""
     mean: FiniteFloat | None = None
@@ -187,7 +191,9 @@ class ScheduleRecipe(_Section):
     final_fraction: Fraction = 0.01
     """At the end (cosine, exponential), at the bottom of a cycle, or the least that a plateau leads to."""
     period: PositiveInt | None = None
-    """Epochs of a cycle: a triangle that begins and ends at its bottom, a step an epoch, as CGAT's."""
+    """Epochs of a cycle: a triangle that begins and ends at its bottom."""
+    moves: Literal["each epoch", "each step"] = "each epoch"
+    """When a cyclical rate moves: CGAT's at each epoch, CrabNet's at each step."""
     patience: PositiveInt = 10
     """Validations without a better loss after which a plateau multiplies the rate by `factor`."""
     factor: Annotated[float, Field(gt=0, lt=1)] = 0.5
@@ -203,7 +209,18 @@ class ScheduleRecipe(_Section):
             raise ValueError("an exponential schedule needs final_fraction > 0")
         if (self.kind == "cyclical") != (self.period is not None):
             raise ValueError("period is for a cyclical schedule, which needs one")
+        if self.moves != "each epoch" and self.kind != "cyclical":
+            raise ValueError("moves is for a cyclical schedule: the others move at each step")
         return self
+
+
+class LookaheadRecipe(_Section):
+    """Look-ahead (M. R. Zhang et al., NeurIPS 2019); in YAML `lookahead: {}` has the authors' values."""
+
+    period: PositiveInt = 6
+    """Steps between two synchronizations."""
+    share: Annotated[float, Field(gt=0, le=1)] = 0.5
+    """Share of the way that the slow parameters go."""
 
 
 class TrainRecipe(_Section):
@@ -218,9 +235,12 @@ class TrainRecipe(_Section):
     learning_rate: PositiveFloat
     """At the peak of the schedule."""
     schedule: ScheduleRecipe = ScheduleRecipe()
-    optimizer: Literal["adam", "adamw", "amsgrad"] = "adam"
+    optimizer: Literal["adam", "adamw", "amsgrad", "lamb"] = "adam"
+    """`lamb` is CrabNet's: steps as long as the parameters (`mlip.training.lamb`)."""
+    lookahead: LookaheadRecipe | None = None
+    """Slow parameters that follow the optimizer's steps, and to which these return."""
     weight_decay: NonNegativeFloat = 0.0
-    """Weight decay: decoupled in adamw; added to the gradient after clipping in adam and amsgrad, as PyTorch has it."""
+    """Weight decay: decoupled in adamw; added to the gradient after clipping in the others, as PyTorch has it."""
     decayed: tuple[str, ...] = ("*",)
     """Parameters that decay: shell patterns of their names, which `mlip train --dry-run` lists."""
     frozen: tuple[str, ...] = ()
@@ -229,6 +249,9 @@ class TrainRecipe(_Section):
     """Largest global norm of a gradient; longer ones are shortened to it."""
     ema_decay: Annotated[float, Field(ge=0, lt=1)] | None = 0.99
     """Decay of the parameters' average that is validated and exported; null = the parameters themselves."""
+    average: Literal["exponential", "good"] = "exponential"
+    """The average: the exponential one, or (good) CrabNet's, of the parameters that validate nearly as well as the best
+    so far (`mlip.training.good_average`); they are validated by themselves as well."""
     early_stopping: PositiveInt | None = None
     """Validations of the last stage without a better loss after which the run ends."""
     seed: int = 0
@@ -255,6 +278,13 @@ class TrainRecipe(_Section):
     def _products_are_of_float32(self):
         if self.precision == "float64" and self.matmul_precision != "highest":
             raise ValueError(f"matmul_precision {self.matmul_precision} is for precision float32")
+        return self
+
+    @model_validator(mode="after")
+    def _averages_exclude_each_other(self):
+        default = type(self).model_fields["ema_decay"].default  # a run folder's recipe spells it out
+        if self.average == "good" and self.ema_decay not in (None, default):
+            raise ValueError("ema_decay is for an exponential average, and average is good")
         return self
 
     @model_validator(mode="after")
@@ -319,6 +349,8 @@ class Recipe(_Section):
     @model_validator(mode="after")
     def _sections_fit_each_other(self):
         stage_two, epochs = self.stage_two, self.train.epochs
+        if stage_two is not None and stage_two.average and self.train.average == "good":
+            raise ValueError("stage_two.average and train.average: good exclude each other")
         if stage_two is not None and stage_two.after_epoch >= epochs:
             raise ValueError(f"stage_two.after_epoch is {stage_two.after_epoch}, of train.epochs {epochs}")
         if self.data.replay is not None and self.init_from is None:

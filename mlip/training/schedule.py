@@ -99,8 +99,9 @@ class Plan:
         ends = stage_two is not None and stage_two.learning_rate is not None
         n_steps = stage_two.after_epoch * self.steps_per_epoch if ends else self.n_steps
         done = (step - 1 - schedule.warmup_steps) / max(n_steps - schedule.warmup_steps, 1)
-        epoch = self.epoch_of(step) - 1
-        return train.learning_rate * _fraction_of_peak(schedule, done, epoch, plateau_factor)
+        by_step = schedule.moves == "each step"
+        epochs = (step - 1) / self.steps_per_epoch if by_step else self.epoch_of(step) - 1
+        return train.learning_rate * _fraction_of_peak(schedule, done, epochs, plateau_factor)
 
     @property
     def depends_on_epochs(self) -> bool:
@@ -113,11 +114,13 @@ class Plan:
     def average_decay(self, step: int) -> float:
         """Decay of the average. An exponential one's grows as n / (9 + n) up to its value, so that a short run does not
         average in its random start. Of stochastic weight averaging it is 1 but for the ends of epochs: the plain mean
-        of these."""
+        of these. An average of good parameters moves at validations, not at steps: 1."""
         stage_two, epoch = self.recipe.stage_two, self.epoch_of(step)
         if stage_two is not None and stage_two.average and epoch > stage_two.after_epoch:
             averaged = epoch - stage_two.after_epoch  # the ends of epochs, this one included
             return 1 - 1 / averaged if self.is_epoch_end(step) else 1.0
+        if self.recipe.train.average == "good":
+            return 1.0
         if self.recipe.train.ema_decay is None:
             return 0.0
         return min(self.recipe.train.ema_decay, step / (9 + step))
@@ -134,11 +137,11 @@ class Plan:
         )
 
 
-def _fraction_of_peak(schedule: ScheduleRecipe, done: float, epoch: int, plateau_factor: float) -> float:
+def _fraction_of_peak(schedule: ScheduleRecipe, done: float, epochs: float, plateau_factor: float) -> float:
     """
     Args:
         done: share of the schedule that lies behind, 0 to 1.
-        epoch: from 0.
+        epochs: how many lie behind, as the schedule counts them.
     """
     final = schedule.final_fraction
     match schedule.kind:
@@ -147,7 +150,7 @@ def _fraction_of_peak(schedule: ScheduleRecipe, done: float, epoch: int, plateau
         case "exponential":
             return final**done
         case "cyclical":
-            phase = epoch / schedule.period % 1
+            phase = epochs / schedule.period % 1
             return final + (1 - final) * (1 - abs(2 * phase - 1))
         case "plateau":
             return max(final, plateau_factor)

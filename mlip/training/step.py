@@ -15,7 +15,7 @@ import optax
 from jaxtyping import Array, Bool, Float, PyTree
 from jraph import GraphsTuple
 
-from mlip.training.optimizer import descend, make_optimizer, update_average
+from mlip.training.optimizer import initial_optimizer_state, move, update_average
 from mlip.training.parallel import device_key, parallelize, sum_over_devices
 from mlip.training.recipe import TrainRecipe
 from mlip.training.schedule import Knobs
@@ -47,7 +47,7 @@ class StepReport(NamedTuple):
 
 def initial_state(params: PyTree, train: TrainRecipe) -> TrainState:
     """Before the first step; `params` are a starting model's, or random ones."""
-    return TrainState(params, params, make_optimizer(train, params).init(params))
+    return TrainState(params, params, initial_optimizer_state(train, params))
 
 
 _OF_THE_HOST = (
@@ -148,9 +148,7 @@ def _accumulate(gradient_of_part: Callable, parts: GraphsTuple):
 
 
 def _move(state: TrainState, gradient: PyTree, knobs: Knobs, train: TrainRecipe) -> TrainState:
-    optimizer = make_optimizer(train, state.params)
-    direction, optimizer_state = optimizer.update(gradient, state.optimizer, state.params)
-    params = descend(state.params, direction, knobs.learning_rate)
+    params, optimizer_state = move(train, state.params, gradient, state.optimizer, knobs.learning_rate)
     return TrainState(params, update_average(state.average, params, knobs.average_decay), optimizer_state)
 
 

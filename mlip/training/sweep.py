@@ -62,7 +62,15 @@ def plan_sweep(recipe: str | Path, overrides: Sequence[str], sweep: str | Path) 
     Raises:
         MlipError: for anything in one of them that cannot be run as written.
     """
-    grid = _read_grid(find_recipe(sweep))
+    return plan_runs(recipe, overrides, _read_grid(find_recipe(sweep)))
+
+
+def plan_runs(recipe: str | Path, overrides: Sequence[str], grid: dict[str, list]) -> list[SweepRun]:
+    """A run for each combination of the values of a grid, key of the recipe -> values.
+
+    Raises:
+        MlipError: for anything in one of them that cannot be run as written.
+    """
     first = load_recipe(recipe, [*overrides, *_overrides(next(_combinations(grid)))])
     out = first.out
     return [

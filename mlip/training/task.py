@@ -111,6 +111,10 @@ class Task(ABC):
     def weights(self, stage: int) -> dict[str, float]:
         """Weight of each term of the loss in stage 1 or 2."""
 
+    def judgement(self, errors: dict[str, float]) -> float:
+        """The number of a validation by which states are compared; the smallest is the best."""
+        return errors["loss"]
+
     @abstractmethod
     def initial_params(self) -> PyTree:
         """Parameters of an untrained network, by the recipe's seed."""

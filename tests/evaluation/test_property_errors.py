@@ -6,8 +6,9 @@ from ase import Atoms
 from ase.build import bulk
 
 from mlip.data import Frame, Store, StoreWriter, Trajectory
+from mlip.data.properties import property_of
 from mlip.errors import MlipError
-from mlip.evaluation.property_errors import evaluate_property, label_of
+from mlip.evaluation.property_errors import evaluate_property
 from mlip.property_model import PropertyModel
 
 CRYSTALS = {"copper": bulk("Cu"), "rock salt": bulk("NaCl", "rocksalt", a=5.6), "silicon": bulk("Si")}
@@ -73,6 +74,6 @@ def test_what_the_model_does_not_know_is_left_out_and_counted(tiny_cgat, store):
 
 
 def test_a_volume_is_learned_for_an_atom(store):
-    volumes = {material.id: label_of(store, material, "volume") for material in store.materials()}
+    volumes = {material.id: property_of(store, material, "volume") for material in store.materials()}
     assert volumes["rock salt"] == pytest.approx(5.6**3 / 8)
     assert volumes["unlabeled"] is None

@@ -1,15 +1,36 @@
-"""CrabNet's optimizer against the original's trace, and how it differs from methods of the same names."""
+"""CrabNet's way of training against the original's trace, and how it differs from methods of the same names."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 import pytest
 
 from mlip.runtime import precision_scope
-from mlip.training.lamb import GoodAverage, lamb_with_lookahead, lookahead, scale_by_lamb, triangular_rate
+from mlip.training.good_average import GoodAverage
+from mlip.training.lamb import scale_by_lamb
+from mlip.training.optimizer import initial_optimizer_state, move
+from mlip.training.recipe import LookaheadRecipe, Recipe, TrainRecipe
+from mlip.training.recipe_file import read_recipe
+from mlip.training.schedule import Plan
+from mlip.training.task_of_recipe import task_of
 
 NAMES = ["p0", "p1", "p2"]
+
+
+def recipe() -> Recipe:
+    """The recipe that comes with mlip, in which only the data are missing."""
+    return read_recipe("crabnet", ["train.precision=float64"])
+
+
+@pytest.fixture(scope="module")
+def train() -> TrainRecipe:
+    """How the recipe that comes with mlip moves parameters, those of another network."""
+    return recipe().train.model_copy(update={"frozen": ()})
+
+
+def rates(steps: int, steps_per_epoch: int) -> list[float]:
+    plan = Plan(task_of(recipe()), steps_per_epoch)
+    return [plan.learning_rate(step) for step in range(1, steps + 1)]
 
 
 @pytest.fixture(scope="module")
@@ -18,13 +39,12 @@ def trace(shared):
 
 
 @pytest.fixture(scope="module")
-def ours(trace):
+def ours(trace, train):
     """Parameters after each of the 32 steps of the trace, and the averages."""
     targets = [trace[f"target{k}"] for k in range(3)]
     with precision_scope("float64"):
-        optimizer = lamb_with_lookahead()
         params = {name: jnp.asarray(trace[f"{name}_init"]) for name in NAMES}
-        state, average = optimizer.init(params), GoodAverage.of(params)
+        state, average, account = initial_optimizer_state(train, params), params, GoodAverage()
 
         def loss(params):
             errors = [params[name] - target for name, target in zip(NAMES, targets, strict=True)]
@@ -32,16 +52,15 @@ def ours(trace):
 
         @jax.jit
         def step(params, state, rate):
-            change, state = optimizer.update(jax.grad(loss)(params), state, params, learning_rate=rate)
-            return optax.apply_updates(params, change), state
+            return move(train, params, jax.grad(loss)(params), state, rate)
 
         steps, averages = [], []
-        for k in range(32):
-            params, state = step(params, state, triangular_rate(k, 4))
+        for k, rate in enumerate(rates(32, steps_per_epoch=4)):
+            params, state = step(params, state, rate)
             steps.append(jax.device_get(params))
             if k % 4 == 3:
-                average = average.observe(params, float(trace["swa_maes"][k // 4]))
-                averages.append(average._replace(average=jax.device_get(average.average)))
+                average, account = account.observe(average, params, float(trace["swa_maes"][k // 4]))
+                averages.append((account, jax.device_get(average)))
     return steps, averages
 
 
@@ -53,21 +72,23 @@ def test_lamb_with_lookahead_walks_the_originals_way(trace, ours):
 
 def test_the_average_of_good_parameters_is_the_originals(trace, ours):
     averages = ours[1]
-    assert [(a.count, int(a.is_good)) for a in averages] == [tuple(row) for row in trace["swa_navg_and_found"]]
+    assert [(account.count, int(account.is_good)) for account, _ in averages] == [
+        tuple(row) for row in trace["swa_navg_and_found"]
+    ]
     for name in NAMES:
-        found = np.array([a.average[name] for a in averages])
+        found = np.array([average[name] for _, average in averages])
         np.testing.assert_allclose(found, trace[f"{name}_swa_after_update"], rtol=0, atol=1e-14)
         np.testing.assert_allclose(found[-1], trace[f"{name}_final_swapped"], rtol=0, atol=1e-14)
 
 
 def test_the_triangular_rate_is_the_originals(trace):
-    np.testing.assert_allclose([triangular_rate(k, 4) for k in range(32)], trace["lr_used"], rtol=1e-13)
+    np.testing.assert_allclose(rates(32, steps_per_epoch=4), trace["lr_used"], rtol=1e-13)
 
 
 def test_the_rate_is_lowest_after_every_second_epoch():
-    rates = [triangular_rate(step, half_period=10) for step in range(61)]
-    assert [k for k, rate in enumerate(rates) if rate == min(rates)] == [0, 20, 40, 60]
-    assert max(rates) == rates[10] == pytest.approx(6e-3)
+    found = rates(61, steps_per_epoch=10)
+    assert [k for k, rate in enumerate(found) if rate == min(found)] == [0, 20, 40, 60]
+    assert max(found) == found[10] == pytest.approx(6e-3)
 
 
 def test_a_direction_is_as_long_as_its_parameter_but_no_longer_than_ten():
@@ -89,25 +110,34 @@ def test_a_parameter_at_zero_moves_and_one_without_gradient_stays():
 
 
 def test_lookahead_goes_half_the_way_back_but_for_the_first_time():
-    optimizer = lookahead(optax.sgd(1.0), period=2)
-    position = jnp.zeros(())
-    state = optimizer.init(position)
-    positions = []
+    plain = TrainRecipe(
+        epochs=1, batch_size=1, learning_rate=1, optimizer="lamb", lookahead=LookaheadRecipe(period=2), clip_norm=None
+    )
+    position, gradient = jnp.array([0.0, 1.0]), jnp.array([-1.0, 0.0])
+    states = [(position, initial_optimizer_state(plain, {"x": position}))]
+    fast, slow = [], []
     for _ in range(6):
-        change, state = optimizer.update(jnp.array(-1.0), state, position)
-        position = position + change
-        positions.append(float(position))
-    assert positions == [1, 2, 3, 3, 4, 4]  # 2 is copied; 4 and 5 are met at 3 and 4
+        params, state = states[-1]
+        alone = plain.model_copy(update={"lookahead": None})
+        reached, _ = move(alone, {"x": params}, {"x": gradient}, state.inner, jnp.float32(0.1))
+        moved, state = move(plain, {"x": params}, {"x": gradient}, state, jnp.float32(0.1))
+        fast.append(reached["x"])
+        slow.append(moved["x"])
+        states.append((moved["x"], state))
+    for k in (0, 1, 2, 4):  # at the first meeting, after two steps, the slow ones are copied
+        np.testing.assert_array_equal(slow[k], fast[k])
+    np.testing.assert_allclose(slow[3], (slow[1] + fast[3]) / 2, rtol=1e-6)
+    np.testing.assert_allclose(slow[5], (slow[3] + fast[5]) / 2, rtol=1e-6)
 
 
 def test_a_large_improvement_begins_the_average_anew():
-    average = GoodAverage.of(jnp.zeros(2)).observe(jnp.array([1.0, 1.0]), 1.0)
-    average = average.observe(jnp.array([3.0, 3.0]), 0.995)
-    assert average.count == 3
-    assert 1.0 < average.average[0] < 3.0
-    average = average.observe(jnp.array([9.0, 9.0]), 0.5)
-    assert average.count == 2
-    np.testing.assert_array_equal(average.average, 9.0)
-    worse = average.observe(jnp.array([0.0, 0.0]), 0.6)
+    average, account = GoodAverage().observe(jnp.zeros(2), jnp.array([1.0, 1.0]), 1.0)
+    average, account = account.observe(average, jnp.array([3.0, 3.0]), 0.995)
+    assert account.count == 3
+    assert 1.0 < average[0] < 3.0
+    average, account = account.observe(average, jnp.array([9.0, 9.0]), 0.5)
+    assert account.count == 2
+    np.testing.assert_array_equal(average, 9.0)
+    average, worse = account.observe(average, jnp.array([0.0, 0.0]), 0.6)
     assert not worse.is_good
-    np.testing.assert_array_equal(worse.average, 9.0)
+    np.testing.assert_array_equal(average, 9.0)

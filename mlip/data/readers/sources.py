@@ -6,7 +6,7 @@ from concurrent.futures import BrokenExecutor
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
-from mlip.data.readers import alexandria, ase_files, optimade, outcar, vasp
+from mlip.data.readers import alexandria, ase_files, optimade, outcar, property_table, vasp
 from mlip.data.readers.streams import OnBytes
 from mlip.data.records import Entry, Skipped, Trajectory
 from mlip.data.shard import is_store_file
@@ -26,16 +26,34 @@ class Reader(NamedTuple):
     read: Callable[..., Iterator[Trajectory | Entry | Skipped]]
     names: tuple[str, ...]
     """Names of the files that are taken from a folder, for people."""
+    in_folders: bool = True
+    """Whether a folder's files are taken; else a file is named itself, for many that are something else end like it."""
     options: tuple[str, ...] = ()
-    """Options of `read` beside `functional`, `dimensionality` and `on_bytes`, by their names in `read_source`."""
+    """Options of `read` beside `functional` and `on_bytes`, by their names in `read_source`."""
 
 
 READERS = (
-    Reader(optimade.is_page, optimade.read, ()),
-    Reader(alexandria.is_alexandria, alexandria.read, tuple(f"*{ending}" for ending in alexandria.ENDINGS)),
-    Reader(vasp.is_vasprun, vasp.read, ("vasprun.xml",), ("name",)),
-    Reader(outcar.is_outcar, outcar.read, ("OUTCAR",), ("name",)),
-    Reader(ase_files.has_ending, ase_files.read, tuple(f"*{e}" for e in ase_files.ENDINGS), ("name", "stem", "keys")),
+    Reader(optimade.is_page, optimade.read, (), options=("dimensionality",)),
+    Reader(
+        alexandria.is_alexandria,
+        alexandria.read,
+        tuple(f"*{ending}" for ending in alexandria.ENDINGS),
+        options=("dimensionality",),
+    ),
+    Reader(vasp.is_vasprun, vasp.read, ("vasprun.xml",), options=("dimensionality", "name")),
+    Reader(outcar.is_outcar, outcar.read, ("OUTCAR",), options=("dimensionality", "name")),
+    Reader(
+        property_table.is_property_table,
+        property_table.read,
+        tuple(f"*{ending}" for ending in property_table.ENDINGS),
+        in_folders=False,
+    ),
+    Reader(
+        ase_files.has_ending,
+        ase_files.read,
+        tuple(f"*{ending}" for ending in ase_files.ENDINGS),
+        options=("dimensionality", "name", "stem", "keys"),
+    ),
 )
 """Every format. A file has the first reader that takes it; one that is named itself, and that none takes, has the last,
 for ASE knows many a name."""
@@ -119,14 +137,14 @@ def _files_of_folder(folder: Path) -> list[Path]:
 def _sources_of_folder(folder: Path) -> list[Path]:
     files = _files_of_folder(folder)
     runs = {_run_of(path) for path in files if vasp.is_vasprun(path)}
-    taken = [path for path in files if any(reader.takes(path) for reader in READERS)]
+    taken = [path for path in files if any(reader.in_folders and reader.takes(path) for reader in READERS)]
     found = [path for path in taken if reader_of(path).read is not outcar.read or _run_of(path) not in runs]
     if not found:
         others = ", ".join(f"{n} x {suffix}" for suffix, n in sorted(Counter(map(_suffix, files)).items()))
         raise MlipError(
             "the folder holds nothing to read" + (f", but {others}" if others else ""),
             where=str(folder),
-            fix=f"files named {', '.join(name for reader in READERS for name in reader.names)}",
+            fix=f"files named {', '.join(name for reader in READERS if reader.in_folders for name in reader.names)}",
         )
     return found
 
@@ -159,9 +177,9 @@ def read_source(
         MlipError: see the readers.
     """
     reader = reader_of(path)
-    its_own = {"name": name, "stem": stem, "keys": keys}
+    its_own = {"dimensionality": dimensionality, "name": name, "stem": stem, "keys": keys}
     options = {option: its_own[option] for option in reader.options}
-    return reader.read(path, functional=functional, dimensionality=dimensionality, on_bytes=on_bytes, **options)
+    return reader.read(path, functional=functional, on_bytes=on_bytes, **options)
 
 
 def read_past_faults(items: Iterator[_T], path: Path, name: str, as_item: Callable[[Skipped], _T]) -> Iterator[_T]:

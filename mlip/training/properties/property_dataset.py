@@ -13,13 +13,14 @@ from pathlib import Path
 
 import numpy as np
 from ase.data import atomic_numbers
-from ase.formula import Formula
 from jaxtyping import Float, Int
 
 from mlip.data import Store
 from mlip.data.element_vectors import read_element_vectors
+from mlip.data.formula import symbols_in
+from mlip.data.properties import property_of
+from mlip.data.split import nested_choice
 from mlip.errors import MlipError
-from mlip.evaluation.property_errors import label_of
 from mlip.functionals import join_functionals
 from mlip.graph.labeled_graphs import LabelArrays
 from mlip.property_model import PropertyModel
@@ -91,26 +92,31 @@ def open_property_dataset(
         remembered: file that keeps mean and standard deviation, so that a resumed run has the very same.
 
     Raises:
-        MlipError: no training material, or one alone, has the property; it is the same for all.
+        MlipError: no training material, or one alone, has the property; it is the same for all; fewer have it than the
+            recipe asks for.
     """
     wanted, left_out = recipe.property, Counter()
     values = np.full(store.n_frames, np.nan)
     frames: dict[str, list[int]] = {"train": [], "val": []}
+    ids: dict[str, list[str]] = {"train": [], "val": []}
     formulas: dict[int, str] = {}
     functionals: set[str] = set()
     for material in store.materials():
         if material.split not in frames:
             continue
-        frame, value = material.relaxed, label_of(store, material, wanted.name)
+        frame, value = material.relaxed, property_of(store, material, wanted.name)
         if why := _why_not(wanted, value) or material.why_not_relaxed:
             left_out[why] += 1
             continue
         values[frame], formulas[frame] = value, material.formula
         frames[material.split].append(frame)
+        ids[material.split].append(material.id)
         functionals.add(material.functional)
+    if wanted.materials is not None:
+        frames["train"] = _fewer(frames["train"], ids["train"], wanted.materials, store)
     mean, std = _scale(values[frames["train"]], wanted, store, start, recipe, remembered)
     elements = _elements(recipe, formulas, frames["train"], start)
-    validation = [frame for frame in frames["val"] if set(Formula(formulas[frame]).count()) <= set(elements)]
+    validation = [frame for frame in frames["val"] if symbols_in(formulas[frame]) <= set(elements)]
     if strangers := len(frames["val"]) - len(validation):
         left_out["validation: elements that the training set lacks"] = strangers
     return PropertyDataset(
@@ -125,6 +131,14 @@ def open_property_dataset(
         functional=join_functionals(sorted(functionals)),
         notes=_origin(recipe, start),
     )
+
+
+def _fewer(frames: list[int], ids: list[str], n: int, store: Store) -> list[int]:
+    if n > len(frames):
+        raise MlipError(
+            f"property.materials is {n:,}, and the training split has {len(frames):,}", where=str(store.path)
+        )
+    return [frames[k] for k in nested_choice(ids, n)]
 
 
 def _why_not(wanted: PropertyRecipe, value: float | None) -> str | None:
@@ -175,7 +189,7 @@ def _origin(recipe: Recipe, start: PropertyModel | None) -> tuple[str, ...]:
 
 def _elements(recipe: Recipe, formulas: dict[int, str], train: list[int], start: PropertyModel | None) -> list[str]:
     """Symbols of the elements that predictions can be made for, by atomic number."""
-    found = set().union(*(Formula(formulas[frame]).count() for frame in train))
+    found = set().union(*(symbols_in(formulas[frame]) for frame in train))
     if recipe.property.element_vectors is not None:
         given = set(read_element_vectors(recipe.property.element_vectors))
         if strangers := sorted(found - given):

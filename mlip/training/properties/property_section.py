@@ -122,5 +122,6 @@ def _together(splits: Splits) -> PropertyErrors:
         [formula for one in every for formula in one.formulas],
         np.concatenate([one.labels for one in every]),
         np.concatenate([one.predicted for one in every]),
+        np.concatenate([one.uncertainties for one in every]),
         sum((one.left_out for one in every), Counter()),
     )

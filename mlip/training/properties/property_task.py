@@ -35,6 +35,10 @@ class PropertyTask(Task):
     def weights(self, stage: int) -> dict[str, float]:
         return {"property": 1.0}
 
+    def judgement(self, errors: dict[str, float]) -> float:
+        """A loss that pays for an uncertainty may grow while the errors shrink: the errors count."""
+        return errors[self.quantities[0].error_key] if self.recipe.property.loss in ROBUST else errors["loss"]
+
     def initial_params(self) -> PyTree:
         model, path = self.recipe.model, self.recipe.property.element_vectors
         params = init_parameters(model, self.recipe.train.seed)

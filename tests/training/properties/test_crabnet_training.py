@@ -11,9 +11,10 @@ from mlip.evaluation.property_errors import evaluate_property
 from mlip.graph.batching import Shape, pad_batch
 from mlip.graph.composition import ElementList, compositions_of_formulas, pad_compositions
 from mlip.graph.stacked_structures import Structures
+from mlip.models.cgat import CGATConfig
 from mlip.models.crabnet import CrabNet, CrabNetConfig
 from mlip.network import init_parameters
-from mlip.property_model import PropertyModel
+from mlip.property_model import PropertyMetadata, PropertyModel
 from mlip.training.loop import train
 from mlip.training.recipe_file import load_recipe
 
@@ -26,6 +27,7 @@ train: {epochs: 40, batch_size: 8, learning_rate: 0.01, optimizer: adamw, frozen
         ema_decay: null, validate_every: 20}
 out: OUT
 """
+LAMB_SCHEDULE = "learning_rate: 0.006, schedule: {kind: cyclical, period: 2, moves: each step, final_fraction: 0.02}"
 CHARGE = {"Li": 1.0, "Na": 1.1, "K": 1.2, "Mg": 2.0, "Ca": 2.1, "F": -1.0, "Cl": -0.9, "O": -2.0, "S": -1.8}
 SMALL = CrabNetConfig(features=16, heads=2, n_layers=1, hidden=16, output_widths=(16,), element_features=8)
 
@@ -56,6 +58,46 @@ def test_crabnet_is_trained_evaluated_and_asked_by_the_common_road(store, tmp_pa
     assert found.mae < 0.5 * found.mae_of_median
     np.testing.assert_allclose(model.predict(frames), found.predicted, rtol=1e-5)
     assert model.metadata.knows_uncertainty
+
+
+def test_the_originals_way_of_training_is_resumed_to_the_bit(store, tmp_path):
+    text = RECIPE.replace("optimizer: adamw", "optimizer: lamb, lookahead: {period: 2}, average: good, clip_norm: null")
+    text = text.replace("ema_decay: null, validate_every: 20", "validate_every: 2").replace("epochs: 40", "epochs: 6")
+    text = text.replace("learning_rate: 0.01", LAMB_SCHEDULE).replace("STORE", str(store))
+    (tmp_path / "r.yaml").write_text(text)
+    whole = PropertyModel.load(train(load_recipe(tmp_path / "r.yaml", [f"out={tmp_path / 'whole'}"]), quiet=True))
+    train(load_recipe(tmp_path / "r.yaml", [f"out={tmp_path / 'cut'}", "train.epochs=3"]), quiet=True)
+    resumed = load_recipe(tmp_path / "r.yaml", [f"out={tmp_path / 'cut'}"])
+    cut = PropertyModel.load(train(resumed, resume=True, quiet=True))
+    for one, other in zip(jax.tree.leaves(whole.params), jax.tree.leaves(cut.params), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_a_model_of_compositions_is_asked_by_formulas(store):
+    params = init_parameters(SMALL, seed=1)
+    metadata = PropertyMetadata(
+        property="gap", mean=2.0, std=3.0, elements=["Na", "Cl", "Al", "Ga", "As"], knows_uncertainty=True
+    )
+    model = PropertyModel(SMALL, params, metadata)
+    values, uncertainties = model.predict_with_uncertainty(["NaCl", Atoms("NaCl"), "Al0.35Ga0.65As"])
+    assert values[0] == values[1] != values[2]
+    outputs = CrabNet(SMALL).apply({"params": params}, pad_compositions(compositions_of_formulas(["NaCl"])))
+    np.testing.assert_allclose(values[0], 2.0 + 3.0 * outputs[0, 0], rtol=1e-5)
+    np.testing.assert_allclose(uncertainties[0], 3.0 * np.exp(outputs[0, 1]), rtol=1e-5)
+    known, odd, unknown = model.try_predict(["NaCl", "Na+", "KCl"])
+    assert known.value == values[0]
+    assert "charge" in str(odd)
+    assert "does not know K" in str(unknown)
+    with pytest.raises(MlipError, match="structure 1, formula 'Xx': there is no element"):
+        model.predict(["NaCl", "Xx"])
+    assert model.predict("NaCl").shape == (1,)
+
+
+def test_models_of_structures_refuse_formulas(tmp_path):
+    config = CGATConfig(features=4, shell_features=4, heads=1, n_steps=1, composition_steps=0, output_widths=(4,))
+    model = PropertyModel(config, init_parameters(config), PropertyMetadata(property="gap", elements=["Na", "Cl"]))
+    with pytest.raises(MlipError, match="structure 0: a composition without a structure"):
+        model.predict(["NaCl"])
 
 
 def test_a_batch_of_element_graphs_is_what_the_original_reads():
