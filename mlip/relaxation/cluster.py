@@ -9,7 +9,6 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import CancelledError
 from dataclasses import fields
 from os import PathLike
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ase import Atoms
@@ -35,7 +34,7 @@ _CHUNKS_PER_WORKER = 8
 def relax_on_cluster(
     structures: Sequence[Atoms],
     cells: Sequence[CellChoice],
-    potential_path: str | PathLike,
+    potential: str | PathLike,
     settings: dict[str, Any],
     cluster: str,
     statistics: Statistics,
@@ -43,6 +42,7 @@ def relax_on_cluster(
     """Index, result and seconds of a device of each structure as its chunk ends.
 
     Args:
+        potential: its file, or ase:MODULE:CLASS, which every worker makes for itself.
         settings: further options of `mlip.relaxation.relaxations`.
         cluster: as `mlip.cluster` names them.
         statistics: the workers' are added to it.
@@ -53,15 +53,15 @@ def relax_on_cluster(
     with cluster_client(cluster) as client:
         from distributed import KilledWorker, as_completed
 
-        from mlip.relaxation.cluster_worker import PotentialOnWorker, relax_chunk
+        from mlip.relaxation.cluster_worker import on_worker, relax_chunk
 
         client.wait_for_workers(1)
-        potential = PotentialOnWorker(Path(potential_path).read_bytes())
-        client.register_plugin(potential)
+        plugin = on_worker(potential)
+        client.register_plugin(plugin)
 
         def submit(chunk: list[int]) -> "Future":
             picked = [structures[k] for k in chunk], [cells[k] for k in chunk]
-            return client.submit(relax_chunk, chunk, *picked, settings, CODE_VERSION, potential.name, pure=False)
+            return client.submit(relax_chunk, chunk, *picked, settings, CODE_VERSION, plugin.name, pure=False)
 
         chunks = {submit(chunk): chunk for chunk in _chunks(structures, len(client.nthreads()))}
         for future in as_completed(chunks):

@@ -1,6 +1,7 @@
 """Code that runs on the workers of `mlip.relaxation.cluster`. Imports Dask: import it where Dask is known to be
 there."""
 
+from os import PathLike
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ from ase import Atoms
 
 from mlip.cluster_worker import DEVICE, ModelOnWorker, loaded_on_worker
 from mlip.code_version import check_same_code
+from mlip.foreign import ForeignPotential, foreign_name
 from mlip.potential import Potential
 from mlip.relaxation import RelaxResult, Statistics, relaxations
 from mlip.relaxation.cell import CellChoice
@@ -24,6 +26,23 @@ class PotentialOnWorker(ModelOnWorker):
 
     def load(self, path: Path) -> Potential:
         return Potential.load(path)
+
+
+class CalculatorOnWorker(ModelOnWorker):
+    """A calculator of ASE, from its text."""
+
+    kind = "ase-calculator"
+
+    def load(self, path: Path) -> ForeignPotential:
+        return ForeignPotential.open(path.read_text())
+
+
+def on_worker(potential: str | PathLike) -> ModelOnWorker:
+    """The plugin that holds a potential's file, or a calculator, by ase:MODULE:CLASS."""
+    text = foreign_name(potential)
+    if text is None:
+        return PotentialOnWorker(Path(potential).read_bytes())
+    return CalculatorOnWorker(text.encode())
 
 
 def relax_chunk(
