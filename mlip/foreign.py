@@ -4,21 +4,31 @@ The module is imported, and the class (or function) called with the arguments: a
 runs. A value is JSON where it can be (`3`, `1e-3`, `true`, `null`, `[1,2]`), else the text itself; %26 is &.
 """
 
+import hashlib
 import json
-from collections.abc import Sequence
+import os
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from importlib import import_module
+from importlib.metadata import PackageNotFoundError, packages_distributions, version
+from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
 import numpy as np
 from ase import Atoms
 from ase.calculators.calculator import BaseCalculator, PropertyNotImplementedError
+from ase.data import chemical_symbols
+from jaxtyping import Float
 
 from mlip.data.records import Frame
 from mlip.errors import MlipError
+from mlip.functionals import UNKNOWN
+from mlip.pretrained import PretrainedEntry, find, known
+from mlip.pretrained.registry import is_known
+from mlip.pretrained.resolving import CALCULATOR
 
-_PREFIX = "ase:"
 _FORM = "ase:MODULE:CLASS?key=value, such as ase:ase.calculators.emt:EMT"
 
 
@@ -39,7 +49,7 @@ class ForeignSpec:
         """
         if not is_foreign(text):
             raise MlipError("names no calculator of ASE", where=text, fix=_FORM)
-        path, _, query = text.removeprefix(_PREFIX).partition("?")
+        path, _, query = text.removeprefix(CALCULATOR).partition("?")
         module, _, factory = path.partition(":")
         if not all(part.isidentifier() for part in module.split(".")) or not factory.isidentifier():
             raise MlipError("names no module and class", where=text, fix=_FORM)
@@ -55,7 +65,7 @@ class ForeignSpec:
 
     def __str__(self) -> str:
         query = "&".join(f"{key}={_text(value)}" for key, value in self.arguments.items())
-        return f"{_PREFIX}{self.module}:{self.factory}" + (f"?{query}" if query else "")
+        return f"{CALCULATOR}{self.module}:{self.factory}" + (f"?{query}" if query else "")
 
     def open(self) -> BaseCalculator:
         """
@@ -81,7 +91,38 @@ class ForeignSpec:
 
 def is_foreign(text: str) -> bool:
     """Whether the text is meant to name a calculator of ASE."""
-    return text.startswith(_PREFIX)
+    return text.startswith(CALCULATOR)
+
+
+def foreign_name(potential: Any) -> str | None:
+    """The text ase:MODULE:CLASS of what a user gave as a potential; None if it means one of mlip's own.
+
+    Args:
+        potential: such a text, the name of a registered potential that its publisher's calculator alone can read, or
+            anything else.
+    """
+    if not isinstance(potential, str | os.PathLike):
+        return None
+    text = os.fspath(potential)
+    if is_foreign(text):
+        return text
+    if is_known(text) and not Path(text).exists():
+        entry = find(text)
+        return entry.ase if entry.converter is None else None
+    return None
+
+
+def check_no_precision(dtype: str | None) -> None:
+    """
+    Raises:
+        MlipError: a precision was asked of a calculator.
+    """
+    if dtype is not None:
+        raise MlipError(
+            "a calculator of ASE has its own precision",
+            where=f"dtype={dtype}",
+            fix="leave it out, or give the calculator an argument: ase:MODULE:CLASS?key=value",
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,8 +146,40 @@ class ForeignPotential:
 
     @property
     def name(self) -> str:
-        """Name of its rows in tables."""
-        return self.spec.factory
+        """Name of its rows in tables: the registered one, or the class's."""
+        return self.spec.factory if self._entry is None else self._entry.name
+
+    @property
+    def functional(self) -> str:
+        """The functional of a registered potential; of other calculators nothing tells it."""
+        return UNKNOWN if self._entry is None else self._entry.functional
+
+    @cached_property
+    def _entry(self) -> PretrainedEntry | None:
+        """What is known of it, if a registered potential names this calculator, with these arguments."""
+        named = {entry.ase: entry for entry in known().values() if entry.ase is not None}
+        return next((entry for text, entry in named.items() if ForeignSpec.parse(text) == self.spec), None)
+
+    @cached_property
+    def identity(self) -> dict[str, str]:
+        """Which calculator it is: its name, text, package and a hash of these and of the files that it was given.
+
+        Weights inside a package are known by the package's version alone.
+        """
+        package = _package(self.spec.module)
+        content = hashlib.sha256(f"{self.spec} {package}".encode())
+        for value in self.spec.arguments.values():
+            if isinstance(value, str) and Path(value).is_file():
+                content.update(hashlib.sha256(Path(value).read_bytes()).digest())
+        return {"name": self.name, "ase": str(self.spec), "package": package, "sha256": content.hexdigest()}
+
+    @property
+    def reference_energies_by_z(self) -> Float[np.ndarray, "119"]:
+        """Zeros, by atomic number: a calculator gives total energies, and tells no reference energies."""
+        return np.zeros(len(chemical_symbols))
+
+    def check_elements(self, numbers: Iterable[int], where: str | None = None) -> None:
+        """A calculator says by itself what it does not know, when it is asked."""
 
     def predict(self, structures: Sequence[Atoms | Frame]) -> list[dict[str, Any]]:
         """Energies, forces and stresses of structures, in their order; none is modified.
@@ -119,6 +192,16 @@ class ForeignPotential:
             MlipError: the calculator failed; names the structure by its place in the list.
         """
         return [self.evaluate(structure, where=f"structure {k}") for k, structure in enumerate(structures)]
+
+    def try_predict(self, structures: Sequence[Atoms | Frame]) -> list[dict[str, Any] | MlipError]:
+        """As `predict`, with its error in the place of a structure that the calculator failed for."""
+        return [self._tried(structure) for structure in structures]
+
+    def _tried(self, structure: Atoms | Frame) -> dict[str, Any] | MlipError:
+        try:
+            return self.evaluate(structure)
+        except MlipError as error:
+            return error
 
     def evaluate(self, structure: Atoms | Frame, where: str | None = None) -> dict[str, Any]:
         """Energy, forces and stress of one structure, as `predict`.
@@ -144,6 +227,16 @@ class ForeignPotential:
             return np.array(atoms.get_stress(), np.float64)
         except (PropertyNotImplementedError, NotImplementedError):
             return np.full(6, np.nan)
+
+
+def _package(module: str) -> str:
+    """Distribution and version that a module comes from; its own name where it is of none."""
+    top = module.partition(".")[0]
+    names = packages_distributions().get(top, [])
+    try:
+        return " ".join(f"{name} {version(name)}" for name in dict.fromkeys(names)) or top
+    except PackageNotFoundError:
+        return top
 
 
 def _value(text: str) -> Any:

@@ -23,6 +23,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 from mlip import __version__
 from mlip.data.records import Frame
 from mlip.errors import MlipError
+from mlip.foreign import ForeignPotential, foreign_name
 from mlip.functionals import join_functionals
 from mlip.hardware import hardware
 from mlip.models import heads_of, select_head
@@ -178,6 +179,11 @@ class Potential(TrainedNetwork):
         return self.config.cutoff
 
     @property
+    def functional(self) -> str:
+        """The level of theory of its energies."""
+        return self.metadata.functional
+
+    @property
     def elements(self) -> list[str]:
         """Symbols of the known elements, by atomic number."""
         heads = (self.metadata, *self.metadata.heads.values())
@@ -294,6 +300,19 @@ def open_potential(potential: Potential | str | os.PathLike, head: str | None = 
         MlipError: as `Potential.load` and `Potential.of_head`.
     """
     return (potential if isinstance(potential, Potential) else Potential.load(potential)).of_head(head)
+
+
+def open_evaluator(potential: Any) -> Potential | ForeignPotential:
+    """As `open_potential`, for whoever can use a calculator of ASE, too: ase:MODULE:CLASS?key=value, or the name of a
+    registered potential that its publisher's calculator alone can read.
+
+    Raises:
+        MlipError: as `open_potential` and `ForeignPotential.open`.
+    """
+    if isinstance(potential, ForeignPotential):
+        return potential
+    text = foreign_name(potential)
+    return open_potential(potential) if text is None else ForeignPotential.open(text)
 
 
 def energies_by_z(energies: dict[str, float]) -> Float[np.ndarray, "119"]:

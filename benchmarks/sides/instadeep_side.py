@@ -19,13 +19,13 @@ from pathlib import Path
 import ase.io
 import jax
 import optax
-from matscipy.neighbors import neighbor_list
+from matscipy.neighbours import neighbour_list
 from mlip.models.loss import MSELoss
 from mlip.simulation.ase.mlip_ase_calculator import MLIPForceFieldASECalculator
 from mlip.simulation.configs.simulation_config import DEFAULT_EDGE_CAPACITY_MULT
 from mlip.training.ema import exponentially_moving_average
 from mlip.training.training_state import init_training_state
-from mlip.training.training_step import train_step_of
+from mlip.training.training_step import make_train_step
 from mlip.typing.properties import Properties
 from protocol import Job, serve, versions
 
@@ -100,7 +100,7 @@ def training_step(field: ForceField, structures: str) -> Job:
     weights = (1.0, 1.0, 0.1 * EV_PER_A3_IN_GPA**2)
     loss = MSELoss(*(lambda _, weight=weight: weight for weight in weights))
     optimizer, ema = optax.adam(1e-6), exponentially_moving_average()
-    take_step = train_step_of(field.predictor, loss, optimizer, ema, avg_n_graphs_per_batch=len(frames))
+    take_step = make_train_step(field.predictor, loss, optimizer, ema, avg_n_graphs_per_batch=len(frames))
     state = init_training_state(field.params, optimizer, ema)
     program = take_step.lower(state, batch, 0).compile()
 
@@ -122,7 +122,7 @@ def _memory(program: jax.stages.Compiled) -> int:
 
 def _limits(field: ForceField, frames) -> dict[str, int]:
     """With which all frames are one batch with little padding; those it finds for itself make several of them."""
-    n_edges = sum(len(neighbor_list("i", atoms, field.cutoff_distance)) for atoms in frames)
+    n_edges = sum(len(neighbour_list("i", atoms, field.cutoff_distance)) for atoms in frames)
     return {
         "max_n_node": ceil(sum(map(len, frames)) / len(frames)),  # of a frame
         "max_n_edge": ceil(n_edges / (2 * len(frames))),  # it reserves twice as many

@@ -18,16 +18,16 @@ import numpy as np
 from ase import Atoms
 
 from mlip.benchmark.reference import Reference
-from mlip.benchmark.results import PotentialResults
+from mlip.benchmark.results import PotentialResults, row_name
 from mlip.data import Store
 from mlip.errors import MlipError
-from mlip.files.checksum import checksum_of
+from mlip.foreign import ForeignPotential
 from mlip.functionals import check_functionals
-from mlip.potential import Potential, open_potential
-from mlip.pretrained import resolve
+from mlip.potential import Potential
 from mlip.progress import count_bar
 from mlip.relaxation import RelaxResult, Statistics, check_options, relaxations
 from mlip.relaxation.cell import Along
+from mlip.relaxation.named import NamedPotential, open_named, recorded
 from mlip.relaxation.relax_on_cluster import relax_on_cluster
 from mlip.relaxation.results_file import ResultsFile
 from mlip.relaxation.statistics import timed
@@ -51,7 +51,7 @@ class BenchmarkRun:
     def results(self) -> PotentialResults:
         """For the tables."""
         potential = self.header["potential"]
-        return PotentialResults(Path(potential["name"]).stem, potential["sha256"], [self.header], self.records)
+        return PotentialResults(row_name(potential), potential["sha256"], [self.header], self.records)
 
     def summary(self) -> dict[str, Any]:
         """Counts of reasons and the cost; JSON-able."""
@@ -69,23 +69,38 @@ class BenchmarkRun:
 
     def describe(self) -> list[str]:
         """The summary in words."""
-        cost = self.statistics
         reasons = ", ".join(f"{n} {reason}" for reason, n in self.summary()["reasons"].items())
         lines = [f"{len(self.records)} materials ({self.n_added} relaxed now): {reasons}"]
         if self.n_added:
-            lines.append(
-                f"{cost.n_force_calls / self.n_added:.1f} force calls and {cost.seconds / self.n_added:.3f} s a "
-                f"material; {cost.seconds:.1f} s in all, {cost.compile_seconds:.1f} s of it compiling "
-                f"{len(cost.shapes)} shapes; {100 * cost.padded_fraction:.0f} % of the edges were padding, and "
-                f"the device stood idle for {100 * cost.idle_fraction:.0f} % of the time"
-            )
+            lines.append(self._cost_one_by_one() if self._is_one_by_one else self._cost_of_batches())
         for why, ids in self.left_out.items():
             lines.append(f"{len(ids)} materials left out ({why}): " + ", ".join(ids))
         return lines
 
+    @property
+    def _is_one_by_one(self) -> bool:
+        return "ase" in self.header["potential"]
+
+    def _cost_of_batches(self) -> str:
+        cost = self.statistics
+        return (
+            f"{cost.n_force_calls / self.n_added:.1f} force calls and {cost.seconds / self.n_added:.3f} s a "
+            f"material; {cost.seconds:.1f} s in all, {cost.compile_seconds:.1f} s of it compiling "
+            f"{len(cost.shapes)} shapes; {100 * cost.padded_fraction:.0f} % of the edges were padding, and "
+            f"the device stood idle for {100 * cost.idle_fraction:.0f} % of the time"
+        )
+
+    def _cost_one_by_one(self) -> str:
+        cost = self.statistics
+        return (
+            f"one by one, as {self.header['potential']['ase']} takes no batches: "
+            f"{cost.n_force_calls / self.n_added:.1f} force calls and {cost.seconds / self.n_added:.3f} s a material; "
+            f"{cost.seconds:.1f} s in all, {cost.device_seconds:.1f} s of it in the calculator"
+        )
+
 
 def run_relaxation_benchmark(
-    potential_path: str | PathLike,
+    potential: str | PathLike,
     store_path: str | PathLike,
     out: str | PathLike,
     *,
@@ -94,7 +109,7 @@ def run_relaxation_benchmark(
     fmax: float = 0.05,
     steps: int = 500,
     symmetry: bool = False,
-    dtype: str = "float32",
+    dtype: str | None = None,
     cluster: str | None = None,
     allow_functional_mismatch: bool = False,
     progress: bool = True,
@@ -102,8 +117,11 @@ def run_relaxation_benchmark(
     """Relax the materials of a split and append a record of each to OUT/results.jsonl; done ones are skipped.
 
     Args:
+        potential: file or name of a potential, or any calculator of ASE, ase:MODULE:CLASS?key=value, with which
+            structures relax one by one.
         start: "last" (the relaxed structure) or "first" frame of each path; the reference is always relaxed.
         symmetry: keep the space group of each structure.
+        dtype: "float32" (by default) or "float64"; a calculator of ASE has a precision of its own.
         cluster: a Dask scheduler's address, or "local:N" for N worker processes here; by default this process.
         allow_functional_mismatch: the references may be of another functional than the potential; tables say so.
 
@@ -114,37 +132,37 @@ def run_relaxation_benchmark(
     for name, value, known in (("split", split, SPLITS), ("start", start, STARTS)):
         if value not in known:
             raise MlipError(f"unknown {name} {value!r}", where=f"--{name}", fix=f"one of: {', '.join(known)}")
-    check_options(fmax, steps, dtype)
-    potential_path = resolve(potential_path)  # the records name the file, whatever name it was asked by
-    potential = open_potential(potential_path)
+    named = open_named(potential)
+    settings = {"fmax": fmax, "steps": steps, "symmetry": symmetry, **named.precision(dtype)}
+    check_options(fmax, steps, settings.get("dtype", "float32"))
+    functional = named.potential.functional
     with Store(store_path) as store:
         chosen, left_out = _choose(store, split, start)
         if not chosen:
             why = "".join(f"; {len(ids)} left out, {reason}" for reason, ids in left_out.items())
             raise MlipError(f"no materials in split {split!r}{why}", where=str(store_path), fix="try --split all")
         check_functionals(
-            potential.metadata.functional,
+            functional,
             {store.material(k).functional for k in chosen},
             of_ours="the potential",
             of_theirs="the references",
             where=str(store_path),
             allowed=allow_functional_mismatch,
         )
-        settings = {"fmax": fmax, "steps": steps, "symmetry": symmetry, "dtype": dtype}
-        protocol = _protocol(potential_path, store, split, start, settings)
+        protocol = _protocol(named, store, split, start, settings)
         with ResultsFile(Path(out) / "results.jsonl", protocol) as results:
             done = {record["material"] for record in results.records}
             references = [Reference.read(store, k, start) for k in chosen if k not in done]
             run = BenchmarkRun(protocol, results.records, left_out, n_added=len(references))
             if cluster and references:
-                ended = relax_on_cluster(*_tasks(references), potential_path, settings, cluster, run.statistics)
+                ended = relax_on_cluster(*_tasks(references), named.source, settings, cluster, run.statistics)
             else:
-                ended = _relaxed(references, potential, settings, run.statistics)
+                ended = _relaxed(references, named.potential, settings, run.statistics)
             with count_bar(progress) as bar:
                 task = bar.add_task("relaxing", total=len(done) + len(references), completed=len(done))
                 for index, result, seconds in ended:
                     record = references[index].record(result, seconds)
-                    results.append(record | {"potential_functional": potential.metadata.functional})
+                    results.append(record | {"potential_functional": functional})
                     bar.advance(task)
     return run
 
@@ -168,7 +186,10 @@ def _choose(store: Store, split: str, start: str) -> tuple[list[int], dict[str, 
 
 
 def _relaxed(
-    references: list[Reference], potential: Potential, settings: dict[str, Any], statistics: Statistics
+    references: list[Reference],
+    potential: Potential | ForeignPotential,
+    settings: dict[str, Any],
+    statistics: Statistics,
 ) -> Iterator[tuple[int, RelaxResult, float]]:
     """(index, result, seconds of the device) of each as it ends."""
     structures, cells = _tasks(references)
@@ -180,14 +201,11 @@ def _tasks(references: list[Reference]) -> tuple[list[Atoms], list[Along]]:
     return [reference.start for reference in references], [Along(tuple(r.directions)) for r in references]
 
 
-def _protocol(potential_path, store: Store, split, start, settings: dict[str, Any]) -> dict[str, Any]:
+def _protocol(named: NamedPotential, store: Store, split, start, settings: dict[str, Any]) -> dict[str, Any]:
     """Settings that two runs must share for their records to stand in one file. Where they ran is no part of it."""
     return {
         "benchmark": "relaxation",
-        "potential": {
-            "name": Path(potential_path).name,
-            "sha256": checksum_of(Path(potential_path)),
-        },
+        "potential": named.record,
         "store": {
             "name": store.path.name,
             "materials": store.n_materials,
@@ -196,5 +214,5 @@ def _protocol(potential_path, store: Store, split, start, settings: dict[str, An
         },
         "split": split,
         "start": start,
-        **settings,
+        **recorded(settings),
     }

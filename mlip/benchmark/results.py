@@ -83,7 +83,7 @@ def load_results(sources: Sequence[str]) -> list[PotentialResults]:
         if not records:
             raise MlipError("has no results yet", where=str(path))
         potential = header["potential"]
-        name = name or Path(potential["name"]).stem
+        name = name or row_name(potential)
         results = found.setdefault(name, PotentialResults(name, potential["sha256"]))
         if results.sha256 != potential["sha256"]:
             raise MlipError(f"two potentials are called '{name}'", where=str(path), fix="name them: NAME=PATH")
@@ -91,6 +91,11 @@ def load_results(sources: Sequence[str]) -> list[PotentialResults]:
         results.headers.append(header)
         results.records += records
     return list(found.values())
+
+
+def row_name(potential: dict[str, str]) -> str:
+    """Name of a row, from what a header says of its potential: a calculator has a name, others a file."""
+    return potential["name"] if "ase" in potential else Path(potential["name"]).stem
 
 
 def _split_name(source: str) -> tuple[str, Path]:

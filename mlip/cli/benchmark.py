@@ -28,7 +28,13 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print numbers as JSON.")]
 
 @app.command()
 def relaxation(
-    potential: Annotated[Path, typer.Argument(help="The potential, a .safetensors file.")],
+    potential: Annotated[
+        str,
+        typer.Argument(
+            help="The potential: a .safetensors file, a name that `mlip models` lists, or any calculator of ASE,"
+            " ase:MODULE:CLASS?key=value, with which structures relax one by one."
+        ),
+    ],
     store: Annotated[Path, typer.Argument(help="The store whose materials are relaxed.")],
     out: Annotated[Path, typer.Option(help="Folder for results.jsonl, tables and plots; a killed run goes on.")],
     split: Annotated[str, typer.Option(help="train, val, test or all.")] = "test",
@@ -38,7 +44,9 @@ def relaxation(
     fmax: Annotated[float, typer.Option(help="Converged below this force, eV/A.")] = 0.05,
     steps: Annotated[int, typer.Option(help="At most so many steps.")] = 500,
     symmetry: Annotated[bool, typer.Option("--symmetry", help="Keep the space group of each structure.")] = False,
-    dtype: Annotated[str, typer.Option(help="float32 or float64.")] = "float32",
+    dtype: Annotated[
+        str | None, typer.Option(help="float32 (default) or float64; a calculator of ASE has its own.")
+    ] = None,
     cluster: Annotated[
         str | None,
         typer.Option(help="Relax on Dask workers: a scheduler's address, or local:N for N worker processes here."),

@@ -15,7 +15,10 @@ _WORST_ELEMENTS = 10
 
 
 def evaluate(
-    potential: Path = typer.Argument(help="A potential or a property model (.safetensors)."),
+    potential: str = typer.Argument(
+        help="A potential or a property model (.safetensors, or a name), or a calculator of ASE:"
+        " ase:MODULE:CLASS?key=value, evaluated one structure after another."
+    ),
     data: Path = typer.Argument(help="A store, or (of a potential) any file that `mlip data build` reads."),
     split: str = typer.Option(None, "--split", help="Of a store: train, val or test. Default: all frames."),
     functional: str = typer.Option(
@@ -23,7 +26,7 @@ def evaluate(
     ),
     keys: str = typer.Option(None, "--keys", help="Labels of a file under other names: energy=REF_energy,forces=..."),
     head: str = typer.Option(None, "--head", help="Of a potential with several: the one to be evaluated."),
-    dtype: str = typer.Option("float32", "--dtype", help="float32 or float64."),
+    dtype: str = typer.Option(None, "--dtype", help="float32 (default) or float64; a calculator of ASE has its own."),
     elements: bool = typer.Option(False, "--elements", help="Every element, not the ten with the worst errors."),
     allow_functional_mismatch: bool = typer.Option(
         False, "--allow-functional-mismatch", help="Compare with labels of another functional; the table says so."
@@ -40,19 +43,23 @@ def evaluate(
     from mlip.data.readers.labels import parsed_keys
     from mlip.evaluation.error_tables import error_tables
     from mlip.evaluation.evaluate import evaluate_path
-    from mlip.potential import open_potential
+    from mlip.foreign import foreign_name
+    from mlip.potential import open_evaluator, open_potential
     from mlip.property_model import is_property_model
     from mlip.runtime import jax_facts
 
-    if is_property_model(potential):
+    if foreign_name(potential) is None and is_property_model(potential):
         if functional is not None or head is not None:
             raise MlipError("--functional and --head are for potentials", where=str(potential))
-        _property_model(potential, data, split, dtype, predictions, elements, as_json, allow_functional_mismatch)
+        path = Path(potential)
+        _property_model(
+            path, data, split, dtype or "float32", predictions, elements, as_json, allow_functional_mismatch
+        )
         return
     if predictions is not None:
         raise MlipError("--predictions is for property models", where=str(potential), fix="mlip data relabel")
     errors = evaluate_path(
-        open_potential(potential, head),
+        open_potential(potential, head) if head else open_evaluator(potential),
         data,
         split=split,
         functional=functional,

@@ -14,7 +14,7 @@ import numpy as np
 from ase.data import chemical_symbols
 from flax.traverse_util import unflatten_dict
 
-from mlip.convert.checkpoint_files import ReadOptions, check_archive, read_npz
+from mlip.convert.checkpoint_files import DAMAGED, ReadOptions, check_archive, read_npz
 from mlip.convert.layers import Arrays, NamedArrays
 from mlip.convert.pytorch import import_torch
 from mlip.errors import MlipError
@@ -52,9 +52,12 @@ def _names_the_landmark(source: Path) -> bool:
     """Whether a file of PyTorch speaks of CrabNet's layers; nothing in it is unpickled."""
     if not zipfile.is_zipfile(source):
         return False
-    with zipfile.ZipFile(source) as archive:
-        pickles = [member for member in archive.infolist() if member.filename.endswith("data.pkl")]
-        return any(_LANDMARK.encode() in archive.open(member).read(_LARGEST_PICKLE) for member in pickles)
+    try:
+        with zipfile.ZipFile(source) as archive:
+            pickles = [member for member in archive.infolist() if member.filename.endswith("data.pkl")]
+            return any(_LANDMARK.encode() in archive.open(member).read(_LARGEST_PICKLE) for member in pickles)
+    except DAMAGED:
+        return False
 
 
 def read(source: Path, options: ReadOptions) -> PropertyModel:

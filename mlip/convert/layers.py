@@ -1,4 +1,4 @@
-"""Where each dense layer of a published M3GNet is among the parameters of `mlip.models.m3gnet`.
+"""Where each dense layer of a published M3GNet is among the parameters of `mlip.models.m3gnet`, and MatterSim's.
 
 The original (TensorFlow) and matgl (PyTorch) have the same layers under other names, and keep apart what is fused
 here: core and gate stand side by side where they have the same input. One list serves both codes, there and back.
@@ -27,7 +27,8 @@ class Layer:
     """One dense layer as the published codes have it."""
 
     stage: str
-    """The layer's task: bond_embedding, neighbour_gate, three_body, {atom,bond}_{message,weight} or readout."""
+    """The layer's task: bond_embedding, neighbour_gate (or center_gate), three_body, {atom,bond}_{message,weight},
+    readout."""
     path: tuple[str, ...]
     """Path of the layer's parameters in ours."""
     block: int = 0
@@ -43,7 +44,8 @@ def dense_layers(config: M3GNetConfig) -> list[Layer]:
     layers = [Layer("bond_embedding", ("bond_embedding",))]
     for block in range(config.n_blocks):
         three_body = f"three_body_{block}"
-        layers.append(Layer("neighbour_gate", (three_body, "neighbour_gate"), block))
+        gate = "center_gate" if config.model == "mattersim" else "neighbour_gate"
+        layers.append(Layer(gate, (three_body, gate), block))
         layers += [
             Layer("three_body", (three_body, "core_and_gate"), block, branch, is_half=True) for branch in _BRANCHES
         ]

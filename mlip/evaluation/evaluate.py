@@ -20,27 +20,31 @@ from mlip.data.store import Material
 from mlip.errors import MlipError
 from mlip.evaluation.comparison import Comparison, LabeledFrame, compare
 from mlip.evaluation.frame_errors import Errors
+from mlip.foreign import ForeignPotential, check_no_precision
 from mlip.functionals import check_functionals
 from mlip.potential import Potential
 from mlip.runtime import precision_scope
 
 UNLABELED = "neither energy nor forces nor stress is known"
 """Why a frame is not compared: it has no label."""
+Evaluator = Potential | ForeignPotential
+"""What predicts: a potential, or any calculator of ASE, which does it one structure after another."""
 _CHUNK = 1024  # frames held in memory at once
 _REASONS = 3  # for leaving frames out, in an error
 
 
 def evaluate(
-    potential: Potential,
+    potential: Evaluator,
     frames: Iterable[LabeledFrame],
     *,
-    dtype: str = "float32",
+    dtype: str | None = None,
     errors: Errors | None = None,
     where: str | None = None,
 ) -> Errors:
     """Errors of `potential` on `frames`, which are gone through once and never held together.
 
     Args:
+        dtype: "float32" (by default) or "float64"; a calculator of ASE has a precision of its own.
         errors: to be added to; otherwise new ones.
         where: the frames come from, for an error to name.
 
@@ -48,7 +52,10 @@ def evaluate(
         MlipError: no frame is left to compare; another dtype than float32 or float64.
     """
     errors = Errors() if errors is None else errors
-    with precision_scope(dtype):  # refuses another dtype before anything is read
+    if isinstance(potential, ForeignPotential):
+        errors.knows_reference_energies = False
+        check_no_precision(dtype)
+    with precision_scope(dtype or "float32"):  # refuses another dtype before anything is read
         for _, comparison in compared(potential, frames, errors=errors, dtype=dtype):
             errors.add(comparison)
     if not errors.n_frames:
@@ -67,7 +74,7 @@ def _why_left_out(errors: Errors) -> str:
 
 
 def compared(
-    potential: Potential, frames: Iterable[LabeledFrame], *, errors: Errors, dtype: str = "float32"
+    potential: Evaluator, frames: Iterable[LabeledFrame], *, errors: Errors, dtype: str | None = None
 ) -> Iterator[tuple[list[LabeledFrame], Comparison]]:
     """Frames with their labels and predictions, a chunk at a time; those that no prediction can be made for are left
     out and counted in `errors`, as are those without a label. Within a chunk they are sorted by size."""
@@ -82,17 +89,24 @@ def compared(
 
 
 def _predictions(
-    potential: Potential, items: list[LabeledFrame], dtype: str, errors: Errors
+    potential: Evaluator, items: list[LabeledFrame], dtype: str, errors: Errors
 ) -> tuple[list[LabeledFrame], list[dict[str, Any]]]:
     """Frames and their predictions; frames that no graph can be made of are left out by material id."""
     sound, predictions = [], []
-    for item, result in zip(items, potential.try_predict([item.frame for item in items], dtype=dtype), strict=True):
+    for item, result in zip(items, _tried(potential, items, dtype), strict=True):
         if isinstance(result, MlipError):
             errors.leave_out(f"{item.material_id}: {result.what}")
         else:
             sound.append(item)
             predictions.append(result)
     return sound, predictions
+
+
+def _tried(potential: Evaluator, items: list[LabeledFrame], dtype: str | None) -> list[dict[str, Any] | MlipError]:
+    frames = [item.frame for item in items]
+    if isinstance(potential, ForeignPotential):
+        return potential.try_predict(frames)
+    return potential.try_predict(frames, dtype=dtype or "float32")
 
 
 def _is_labeled(item: LabeledFrame, errors: Errors) -> bool:
@@ -103,7 +117,7 @@ def _is_labeled(item: LabeledFrame, errors: Errors) -> bool:
     return is_labeled
 
 
-def _is_known(potential: Potential, item: LabeledFrame, errors: Errors) -> bool:
+def _is_known(potential: Evaluator, item: LabeledFrame, errors: Errors) -> bool:
     try:
         potential.check_elements(item.frame.numbers)
     except MlipError as error:
@@ -127,13 +141,13 @@ def chosen_materials(store: Store, split: str | None, functional: str | None = N
 
 
 def evaluate_path(
-    potential: Potential,
+    potential: Evaluator,
     data: Path,
     *,
     split: str | None = None,
     functional: str | None = None,
     keys: Mapping[str, str] | None = None,
-    dtype: str = "float32",
+    dtype: str | None = None,
     allow_functional_mismatch: bool = False,
 ) -> Errors:
     """Errors on a store (or one split of it), or on any file or folder that the readers take.
@@ -162,7 +176,7 @@ def evaluate_path(
 
 
 def _of_known_functional(
-    potential: Potential, frames: Iterable[LabeledFrame], errors: Errors, **options: Any
+    potential: Evaluator, frames: Iterable[LabeledFrame], errors: Errors, **options: Any
 ) -> Iterator[LabeledFrame]:
     """The frames, each functional compared with the potential's when it comes up."""
     seen: set[str] = set()
@@ -173,9 +187,9 @@ def _of_known_functional(
         yield item
 
 
-def _functional_note(potential: Potential, functionals: set[str], *, where: str, allowed: bool) -> str | None:
+def _functional_note(potential: Evaluator, functionals: set[str], *, where: str, allowed: bool) -> str | None:
     return check_functionals(
-        potential.metadata.functional,
+        potential.functional,
         functionals,
         of_ours="the potential",
         of_theirs="the labels",

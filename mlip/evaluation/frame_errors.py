@@ -10,7 +10,7 @@ The card does not say which norm of a matrix the last one is; here it is Frobeni
 Sums are constant in memory. Medians and the fit of offsets keep the errors themselves, about 60 bytes a frame.
 """
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -187,6 +187,8 @@ class Errors:
     """Why frames or materials were not compared -> how many."""
     functional_note: str | None = None
     """A sentence if potential and labels are not known to be of one functional."""
+    knows_reference_energies: bool = True
+    """False for a calculator of ASE, beside which "E0 only" is not known."""
     points: dict[str, list[Pair]] = field(default_factory=lambda: {"energy": [], "forces": [], "stress": []})
     """(labels, predictions) of the first frames; energies a atom without E0, eV, eV/A, GPa."""
     _groups: dict[str, Group] = field(default_factory=dict)
@@ -206,7 +208,10 @@ class Errors:
         """A row a dimensionality, and "all"; none without frames."""
         if not self._groups:
             return []
-        return [*(self._groups[name].row(name) for name in sorted(self._groups)), self._together().row("all")]
+        rows = [*(self._groups[name].row(name) for name in sorted(self._groups)), self._together().row("all")]
+        if self.knows_reference_energies:
+            return rows
+        return [replace(row, energy_mae_e0=float("nan")) for row in rows]
 
     @property
     def elements(self) -> list[ElementRow]:

@@ -22,6 +22,8 @@ from mlip.pretrained.obtaining import (
 )
 from mlip.pretrained.registry import default_potential, entry_of_digest, is_known, known, near_names
 
+CALCULATOR = "ase:"
+"""First letters of a text that names a calculator of ASE (`mlip.foreign`)."""
 _URL = re.compile(r"[a-z][a-z0-9+.-]*:/+", re.IGNORECASE)  # a Path has made one slash of two
 _OF_OTHERS = {".model", ".pth", ".pt", ".nqx", ".ckpt", ".npz", ".tar"}
 _PICKLES = {".model", ".pth", ".pt", ".ckpt", ".tar"}
@@ -53,6 +55,12 @@ def resolve(potential: str | os.PathLike) -> Path:
         return _checkpoint_folder(path, files)
     if _URL.match(text):
         return _address(text)
+    if text.startswith(CALCULATOR):
+        raise MlipError(
+            "is a calculator of ASE, and a potential of mlip's is wanted",
+            where=text,
+            fix="calculators can be evaluated, relax, and be benchmarked by relaxations",
+        )
     if is_known(text):
         return obtain(text)
     if path.exists() or _looks_like_a_path(text):
@@ -89,7 +97,12 @@ def _may_be_a_potential(text: str, is_alone: bool) -> bool:
     path = Path(text)
     if path.is_file():
         return _is_safetensors(path) or _is_of_another_code(path)
-    if is_known(text) or _URL.match(text) or path.suffix.lower() in {".safetensors", *_OF_OTHERS}:
+    if (
+        text.startswith(CALCULATOR)
+        or is_known(text)
+        or _URL.match(text)
+        or path.suffix.lower() in {".safetensors", *_OF_OTHERS}
+    ):
         return True
     if path.is_dir():
         return bool(_checkpoint_files(path))

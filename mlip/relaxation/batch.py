@@ -5,6 +5,7 @@ then it waits, unevaluated at its new place, until the host has made a new list.
 structures are left moving to be worth the batch.
 """
 
+import math
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -15,13 +16,16 @@ import numpy as np
 from flax import linen as nn
 from jaxtyping import Array, Bool, Float, Int
 
-from mlip.potential import energies_forces_stress
+from mlip.potential import Evaluation, energies_forces_stress
 from mlip.relaxation.cell import cell_forces, expm, inverse_transpose, project, tensor_from_voigt
 from mlip.relaxation.constraints import AllowedMotions
 from mlip.relaxation.fire import FireState, fire_step
+from mlip.relaxation.guards import MIN_APPROACH
+from mlip.relaxation.options import Options
 from mlip.relaxation.result import Reason
 from mlip.relaxation.symmetry import OrbitMaps
 from mlip.runtime import products_in
+from mlip.units import EV_PER_A3_IN_GPA
 
 
 class State(NamedTuple):
@@ -103,6 +107,23 @@ class Limits(NamedTuple):
     smax: float = float("inf")
     """Converged if no component of the residual stress is larger, of the strains that may occur; eV/A^3."""
 
+    @classmethod
+    def of(cls, options: Options, cutoff: float, skin: float, max_iterations: int) -> "Limits":
+        """The limits that the options mean."""
+        return cls(
+            fmax=float(options.fmax),
+            steps=int(options.steps),
+            cutoff=float(cutoff),
+            skin=skin,
+            max_iterations=max_iterations,
+            min_moving=1,
+            min_distance=float(options.min_distance or 0),
+            max_strain=float(options.max_strain),
+            pressure=options.pressure_gpa / EV_PER_A3_IN_GPA,
+            min_approach=MIN_APPROACH if options.min_distance is None else 0.0,
+            smax=math.inf if options.smax_gpa is None else options.smax_gpa / EV_PER_A3_IN_GPA,
+        )
+
 
 def stack(axes: NamedTuple, members: list[NamedTuple], n_node: int, n_graph: int) -> NamedTuple:
     """Structures' states (numpy, leading axis: atoms or 1) one after the other, padded with zeros."""
@@ -143,9 +164,7 @@ def advance(
     Returns:
         the new state and the number of evaluations of the batch.
     """
-    n_nodes, n_graphs = len(graph.nodes["species"]), len(graph.n_node)
-    graph_of_node = jnp.repeat(jnp.arange(n_graphs), graph.n_node, total_repeat_length=n_nodes)
-    n_atoms = jnp.maximum(graph.n_node, 1).astype(state.displacements.dtype)
+    graph_of_node = _graph_of_node(graph)
 
     def is_worthwhile(carry):
         state, iteration = carry
@@ -153,50 +172,75 @@ def advance(
 
     def evaluate_and_step(carry):
         state, iteration = carry
-        was_moving = is_moving(state)
         placed = _place(graph, state, fixed, graph_of_node)
         evaluation = energies_forces_stress(model, params, placed, scale, shift)
-
-        forces = evaluation.forces
-        if fixed.allowed is not None:
-            forces = _along(fixed.allowed.cartesian, forces)
-        forces = jnp.einsum("ni,nij->nj", forces, state.deformation[graph_of_node])
-        forces = jnp.where(fixed.is_free[:, None], forces, 0)
-        if fixed.allowed is not None:
-            forces = _along(fixed.allowed.scaled, forces)
-        if fixed.symmetry is not None:
-            forces = _symmetric(forces, fixed.symmetry, (jnp.cumsum(graph.n_node) - graph.n_node)[graph_of_node])
-        on_cell = cell_forces(
-            evaluation.stress,
-            _volume(placed.globals["cell"]),
-            state.log_deformation,
-            state.deformation,
-            fixed.strain_freedom,
-            limits.pressure,
-            n_atoms,
-        )
-        fmax = _longest_row(forces, on_cell, graph_of_node)
-        state = _record(state, was_moving, graph_of_node, evaluation, fmax)
-        reason = _judge(state, placed, fixed, limits, forces, on_cell, graph_of_node)
-        state = state._replace(reason=jnp.where(was_moving, reason, state.reason))
-
-        fire, moves, cell_moves = fire_step(state.fire, forces, on_cell, graph_of_node, is_moving(state))
-        log_deformation = state.log_deformation + cell_moves / n_atoms[:, None, None]
-        deformation = expm(log_deformation)
-        if fixed.allowed is not None:
-            moves = _allowed_moves(moves, deformation, fixed.allowed, graph_of_node)
-        moved = state._replace(
-            fire=fire,
-            displacements=state.displacements + moves,
-            log_deformation=log_deformation,
-            deformation=deformation,
-        )
-        exhausted = _list_is_exhausted(moved, fixed, limits, graph_of_node)
-        return moved._replace(needs_list=state.needs_list | (is_moving(moved) & exhausted)), iteration + 1
+        return _judge_and_step(placed, fixed, state, limits, evaluation, graph_of_node), iteration + 1
 
     # Less, a GPU's default, would cost positions and cells three digits.
     with products_in("highest"):
         return jax.lax.while_loop(is_worthwhile, evaluate_and_step, (state, jnp.int32(0)))
+
+
+def step_after(graph: jraph.GraphsTuple, fixed: Fixed, state: State, limits: Limits, evaluation: Evaluation) -> State:
+    """One step of `advance`, after an evaluation that someone else has made at the places of `state`."""
+    graph_of_node = _graph_of_node(graph)
+    with products_in("highest"):
+        placed = _place(graph, state, fixed, graph_of_node)
+        return _judge_and_step(placed, fixed, state, limits, evaluation, graph_of_node)
+
+
+def _judge_and_step(
+    placed: jraph.GraphsTuple,
+    fixed: Fixed,
+    state: State,
+    limits: Limits,
+    evaluation: Evaluation,
+    graph_of_node: Int[Array, " n"],
+) -> State:
+    """Note down an evaluation, judge by it which structures have ended, and move the others."""
+    was_moving = is_moving(state)
+    n_atoms = jnp.maximum(placed.n_node, 1).astype(state.displacements.dtype)
+    forces = evaluation.forces
+    if fixed.allowed is not None:
+        forces = _along(fixed.allowed.cartesian, forces)
+    forces = jnp.einsum("ni,nij->nj", forces, state.deformation[graph_of_node])
+    forces = jnp.where(fixed.is_free[:, None], forces, 0)
+    if fixed.allowed is not None:
+        forces = _along(fixed.allowed.scaled, forces)
+    if fixed.symmetry is not None:
+        forces = _symmetric(forces, fixed.symmetry, (jnp.cumsum(placed.n_node) - placed.n_node)[graph_of_node])
+    on_cell = cell_forces(
+        evaluation.stress,
+        _volume(placed.globals["cell"]),
+        state.log_deformation,
+        state.deformation,
+        fixed.strain_freedom,
+        limits.pressure,
+        n_atoms,
+    )
+    fmax = _longest_row(forces, on_cell, graph_of_node)
+    state = _record(state, was_moving, graph_of_node, evaluation, fmax)
+    reason = _judge(state, placed, fixed, limits, forces, on_cell, graph_of_node)
+    state = state._replace(reason=jnp.where(was_moving, reason, state.reason))
+
+    fire, moves, cell_moves = fire_step(state.fire, forces, on_cell, graph_of_node, is_moving(state))
+    log_deformation = state.log_deformation + cell_moves / n_atoms[:, None, None]
+    deformation = expm(log_deformation)
+    if fixed.allowed is not None:
+        moves = _allowed_moves(moves, deformation, fixed.allowed, graph_of_node)
+    moved = state._replace(
+        fire=fire,
+        displacements=state.displacements + moves,
+        log_deformation=log_deformation,
+        deformation=deformation,
+    )
+    exhausted = _list_is_exhausted(moved, fixed, limits, graph_of_node)
+    return moved._replace(needs_list=state.needs_list | (is_moving(moved) & exhausted))
+
+
+def _graph_of_node(graph: jraph.GraphsTuple) -> Int[Array, " n"]:
+    n_nodes = len(graph.nodes["species"])
+    return jnp.repeat(jnp.arange(len(graph.n_node)), graph.n_node, total_repeat_length=n_nodes)
 
 
 def is_moving(state: State) -> Bool[Array, " g"]:

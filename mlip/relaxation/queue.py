@@ -22,14 +22,15 @@ from ase.constraints import FixSymmetry
 
 from mlip.data.workers import n_cores
 from mlip.errors import MlipError
+from mlip.foreign import ForeignPotential
 from mlip.graph.batching import Shape, pad_batch
 from mlip.hardware import hardware
-from mlip.potential import Potential, open_potential
+from mlip.potential import Potential, open_evaluator
 from mlip.progress import count_bar
 from mlip.relaxation.batch import FIXED_AXES, FIXED_AXES_WITH_MAPS, STATE_AXES, Limits, stack, unstack
 from mlip.relaxation.cell import CellChoice, cell_of_each
 from mlip.relaxation.constraints import has_directions
-from mlip.relaxation.guards import MIN_APPROACH
+from mlip.relaxation.one_by_one import relax_one_by_one
 from mlip.relaxation.options import Options
 from mlip.relaxation.result import Reason, RelaxResult
 from mlip.relaxation.statistics import Statistics
@@ -46,7 +47,6 @@ from mlip.relaxation.structure import (
 )
 from mlip.relaxation.structures_to_relax import Refused, take_in
 from mlip.runtime import set_up_jax
-from mlip.units import EV_PER_A3_IN_GPA
 
 _MAX_ITERATIONS = 16
 """Steps in one call of the device: calls that last equally long don't wait for one another."""
@@ -56,7 +56,7 @@ _MOVING_FRACTION = 0.8
 
 def relax(
     structures: Any,
-    potential: Potential | str | PathLike,
+    potential: Potential | ForeignPotential | str | PathLike,
     fmax: float = 0.05,
     steps: int = 500,
     cell: CellChoice | Sequence[CellChoice] = "auto",
@@ -70,7 +70,8 @@ def relax(
     Args:
         structures: ASE Atoms or pymatgen Structures, one or any iterable of them, of any periodicity and sizes; not
             modified. Constraints are kept: FixAtoms, FixScaled, FixCartesian, FixedPlane, FixedLine and FixSymmetry.
-        potential: a `Potential` or the path of one.
+        potential: a `Potential` or the path or name of one; or ase:MODULE:CLASS?key=value, any calculator of ASE, with
+            which structures relax one by one, and which has a precision of its own.
         fmax: converged when every row of forces, those of the cell included, is shorter; eV/A.
         steps: at most.
         cell: "auto" relaxes the periodic directions, "hydrostatic" only the volume (a layer's area, a chain's length),
@@ -105,7 +106,7 @@ def relax(
 
 def relaxations(
     structures: Any,
-    potential: Potential | str | PathLike,
+    potential: Potential | ForeignPotential | str | PathLike,
     *,
     statistics: Statistics | None = None,
     **options: Any,
@@ -116,13 +117,17 @@ def relaxations(
         options: the fields of `Options`.
     """
     checked = Options.of(options)
-    potential = open_potential(potential)
+    potential = open_evaluator(potential)
     inputs = take_in(structures)
     if checked.pressure_gpa and inputs and not any(atoms.pbc.all() for atoms in inputs):
         raise MlipError(OPEN_DIRECTIONS, where="structure 0", fix="pressure_gpa=0")
     cells = cell_of_each(checked.cell, len(inputs))
     set_up_jax()
-    return _Queue(inputs, cells, potential, checked, statistics or Statistics()).run()
+    statistics = Statistics() if statistics is None else statistics
+    with_maps = checked.symmetry or any(map(_has_maps, inputs))
+    if isinstance(potential, ForeignPotential):
+        return relax_one_by_one(inputs, cells, potential, checked, with_maps, statistics)
+    return _Queue(inputs, cells, potential, checked, with_maps, statistics).run()
 
 
 class _Sent(NamedTuple):
@@ -166,23 +171,12 @@ class _Filling:
 class _Queue:
     """Continuous batching: who waits, who is on the device, and what that has cost so far."""
 
-    def __init__(self, structures, cells, potential, options, statistics):
+    def __init__(self, structures, cells, potential, options, with_maps, statistics):
         self.structures, self.cells, self.potential = structures, cells, potential
         self.options, self.dtype = options, np.dtype(options.dtype)
-        self.with_maps = options.symmetry or any(map(_has_maps, structures))
-        self.limits = Limits(
-            fmax=float(options.fmax),
-            steps=int(options.steps),
-            cutoff=float(potential.cutoff),
-            skin=hardware().relaxation_skin,
-            max_iterations=1 if options.trajectory else _MAX_ITERATIONS,
-            min_moving=1,
-            min_distance=float(options.min_distance or 0),
-            max_strain=float(options.max_strain),
-            pressure=options.pressure_gpa / EV_PER_A3_IN_GPA,
-            min_approach=MIN_APPROACH if options.min_distance is None else 0.0,
-            smax=math.inf if options.smax_gpa is None else options.smax_gpa / EV_PER_A3_IN_GPA,
-        )
+        self.with_maps = with_maps
+        skin = hardware().relaxation_skin
+        self.limits = Limits.of(options, potential.cutoff, skin, 1 if options.trajectory else _MAX_ITERATIONS)
         self.programs = programs_of(potential.model, options.dtype, self.with_maps)
         self.params, self.told = potential.cast(options.dtype), identity(potential)
         sizes = [estimate_edges(atoms, potential.cutoff + self.limits.skin) for atoms in structures]

@@ -16,6 +16,7 @@ from ase import Atoms
 from mlip.cluster.client import cluster_client, result_of
 from mlip.code_version import CODE_VERSION
 from mlip.errors import MlipError
+from mlip.foreign import ForeignPotential, foreign_name
 from mlip.potential import Potential
 from mlip.relaxation import RelaxResult, Statistics, relaxations
 from mlip.relaxation.cell import CellChoice
@@ -24,6 +25,8 @@ from mlip.relaxation.structure import give_up
 
 if TYPE_CHECKING:
     from distributed import Future
+
+    from mlip.cluster.plugin import ModelOnWorker
 
 Ended = list[tuple[int, RelaxResult, float]]
 """Index, result and seconds of each structure of a chunk."""
@@ -37,7 +40,7 @@ _CHUNKS_PER_WORKER = 8
 def relax_on_cluster(
     structures: Sequence[Atoms],
     cells: Sequence[CellChoice],
-    potential_path: str | PathLike,
+    potential: str | PathLike,
     settings: dict[str, Any],
     cluster: str,
     statistics: Statistics,
@@ -45,6 +48,7 @@ def relax_on_cluster(
     """Index, result and seconds of a device of each structure as its chunk ends.
 
     Args:
+        potential: its file, or ase:MODULE:CLASS, which every worker makes for itself.
         settings: further options of `mlip.relaxation.relaxations`.
         cluster: as `mlip.cluster.client` names them.
         statistics: the workers' are added to it.
@@ -55,14 +59,12 @@ def relax_on_cluster(
     with cluster_client(cluster) as client:
         from distributed import KilledWorker, as_completed
 
-        from mlip.cluster.plugin import ModelOnWorker
-
-        potential = ModelOnWorker(Path(potential_path).read_bytes(), Potential.load)
-        client.register_plugin(potential)
+        plugin = _on_worker(potential)
+        client.register_plugin(plugin)
 
         def submit(chunk: list[int]) -> "Future":
             picked = [structures[k] for k in chunk], [cells[k] for k in chunk]
-            return client.submit(relax_chunk, chunk, *picked, settings, CODE_VERSION, potential.name, pure=False)
+            return client.submit(relax_chunk, chunk, *picked, settings, CODE_VERSION, plugin.name, pure=False)
 
         chunks = {submit(chunk): chunk for chunk in _chunks(structures, len(client.nthreads()))}
         for future in as_completed(chunks):
@@ -76,6 +78,20 @@ def relax_on_cluster(
                     except KilledWorker:
                         yield k, give_up(structures[k], MlipError("its worker was killed each time")), 0.0
             future.release()
+
+
+def _on_worker(potential: str | PathLike) -> "ModelOnWorker":
+    """The plugin that holds a potential's file, or a calculator, by ase:MODULE:CLASS."""
+    from mlip.cluster.plugin import ModelOnWorker
+
+    text = foreign_name(potential)
+    if text is None:
+        return ModelOnWorker(Path(potential).read_bytes(), Potential.load)
+    return ModelOnWorker(text.encode(), _calculator_of)
+
+
+def _calculator_of(path: Path) -> ForeignPotential:
+    return ForeignPotential.open(path.read_text())
 
 
 def _chunks(structures: Sequence[Atoms], n_workers: int) -> Iterator[list[int]]:

@@ -31,7 +31,7 @@ class Statistics:
     @property
     def padded_fraction(self) -> float:
         """Padded share of the edges evaluated."""
-        return 1 - self.n_real_edges / max(self.n_padded_edges, 1)
+        return 1 - self.n_real_edges / self.n_padded_edges if self.n_padded_edges else 0.0
 
     @property
     def idle_fraction(self) -> float:

@@ -15,6 +15,7 @@ from jaxtyping import Bool, Float
 from mlip.data.records import Frame
 from mlip.data.structures import check_occupancies
 from mlip.errors import MlipError
+from mlip.foreign import ForeignPotential
 from mlip.graph.radius_graph import crystal_graph
 from mlip.potential import Potential
 from mlip.relaxation.batch import Fixed, State
@@ -51,6 +52,8 @@ from mlip.relaxation.symmetry import (
 )
 from mlip.units import EV_PER_A3_IN_GPA, tensor_from_voigt, voigt_from_tensor
 
+Evaluator = Potential | ForeignPotential
+"""What gives energies, forces and stresses."""
 OPEN_DIRECTIONS = "open directions have no pressure"
 _FARTHEST = 1e10
 """A; a meter."""
@@ -137,7 +140,7 @@ class Relaxing:
 
 
 def admit(
-    index: int, atoms: Atoms, potential: Potential, cell: CellChoice, options: Options, with_maps: bool = False
+    index: int, atoms: Atoms, potential: Evaluator, cell: CellChoice, options: Options, with_maps: bool = False
 ) -> Relaxing:
     """Check an input and set up its relaxation.
 
@@ -217,8 +220,10 @@ def _symmetric_start(atoms: Atoms, cell, is_wanted: bool, where: str) -> Symmetr
     return symmetric_start(atoms, cell, where) if is_wanted else None
 
 
-def identity(potential: Potential) -> dict[str, str]:
-    """Which potential it is: its model, functional, and a hash of its parameters."""
+def identity(potential: Evaluator) -> dict[str, str]:
+    """Which potential it is: its model, functional, and a hash of its parameters, or which calculator."""
+    if isinstance(potential, ForeignPotential):
+        return potential.identity | {"functional": potential.functional}
     content = hashlib.sha256()
     for leaf in jax.tree.leaves(potential.params):
         content.update(np.ascontiguousarray(leaf).tobytes())
@@ -226,7 +231,7 @@ def identity(potential: Potential) -> dict[str, str]:
     return {"model": model, "functional": functional, "parameters_sha256": content.hexdigest()}
 
 
-def finish(relaxing: Relaxing, potential: Potential, told: dict[str, str]) -> RelaxResult:
+def finish(relaxing: Relaxing, potential: Evaluator, told: dict[str, str]) -> RelaxResult:
     """The result of a relaxation that has ended.
 
     Args:
@@ -235,7 +240,7 @@ def finish(relaxing: Relaxing, potential: Potential, told: dict[str, str]) -> Re
     state, reason = relaxing.state, relaxing.reason
     reference = _reference_energy(relaxing, potential)
     return RelaxResult(
-        atoms=_structure(relaxing, potential, None if reason is Reason.NON_FINITE else told),
+        atoms=structure_now(relaxing, potential, None if reason is Reason.NON_FINITE else told),
         energy=float(state.energy[0]) + reference,
         converged=reason is Reason.CONVERGED,
         reason=reason.name.lower(),
@@ -248,7 +253,7 @@ def finish(relaxing: Relaxing, potential: Potential, told: dict[str, str]) -> Re
     )
 
 
-def record_step(relaxing: Relaxing, evaluated: State, potential: Potential, told: dict[str, str]) -> None:
+def record_step(relaxing: Relaxing, evaluated: State, potential: Evaluator, told: dict[str, str]) -> None:
     """Add to the trajectory the structure that the device has just evaluated, one step a call.
 
     Args:
@@ -262,14 +267,14 @@ def record_step(relaxing: Relaxing, evaluated: State, potential: Potential, told
         log_deformation=evaluated.log_deformation,
         deformation=evaluated.deformation,
     )
-    relaxing.trajectory.append(_structure(replace(relaxing, state=here), potential, told))
+    relaxing.trajectory.append(structure_now(replace(relaxing, state=here), potential, told))
 
 
-def _reference_energy(relaxing: Relaxing, potential: Potential) -> float:
+def _reference_energy(relaxing: Relaxing, potential: Evaluator) -> float:
     return float(potential.reference_energies_by_z[relaxing.atoms.numbers].sum())
 
 
-def _structure(relaxing: Relaxing, potential: Potential, told: dict[str, str] | None) -> Atoms:
+def structure_now(relaxing: Relaxing, potential: Evaluator, told: dict[str, str] | None) -> Atoms:
     """The structure as it is now, in the axes of the input, with energy, forces and stress attached, and what ASE's
     databases record of the potential; `told` None: without these."""
     state = relaxing.state
@@ -285,7 +290,7 @@ def _structure(relaxing: Relaxing, potential: Potential, told: dict[str, str] | 
         "energy": float(state.energy[0]) + _reference_energy(relaxing, potential),
         "forces": state.forces.astype(np.float64) @ to_input,
     }
-    if atoms.cell.rank == 3:
+    if atoms.cell.rank == 3 and not np.isnan(state.stress).any():  # NaN: the calculator gives none
         results["stress"] = voigt_from_tensor(relaxing.frame @ tensor_from_voigt(state.stress[0]) @ to_input)
     atoms.calc = SinglePointCalculator(atoms, **results)
     atoms.calc.name = "mlip"

@@ -164,3 +164,13 @@ def test_without_dask_the_way_to_get_it_is_told(potential, store, tmp_path, monk
     monkeypatch.setitem(sys.modules, "distributed", None)
     with pytest.raises(MlipError, match=r"Dask is not installed \(pip install 'alexandria-mlip\[cluster\]'\)"):
         run_relaxation_benchmark(potential, store, tmp_path, cluster="local:2", progress=False)
+
+
+def test_a_calculator_of_ase_gives_the_same_records_on_workers(workers, store, tmp_path):
+    address, name = workers.scheduler.address, "ase:ase.calculators.emt:EMT"
+    here = run_relaxation_benchmark(name, store, tmp_path / "here", steps=2, progress=False)
+    there = run_relaxation_benchmark(name, store, tmp_path / "there", steps=2, cluster=address, progress=False)
+    assert there.header == here.header
+    ends = [{r["id"]: (r["reason"], r["n_steps"], r["energy"]) for r in run.records} for run in (here, there)]
+    assert ends[0] == ends[1]
+    assert Counter(reason for reason, _, _ in ends[0].values())["error"] >= 2

@@ -340,3 +340,62 @@ def test_the_splits_offered_are_those_of_the_store():
     from mlip.data.schema import SPLITS
 
     assert set(relaxation.SPLITS) == {*SPLITS, "all"}
+
+
+EMT_NAME = "ase:ase.calculators.emt:EMT"
+
+
+@pytest.fixture(scope="module")
+def by_emt(store, tmp_path_factory):
+    out = tmp_path_factory.mktemp("emt")
+    return out, run_relaxation_benchmark(EMT_NAME, store, out, steps=3, progress=False)
+
+
+def test_any_calculator_of_ase_is_benchmarked_by_the_same_protocol(by_emt, finished):
+    out, _ = by_emt
+    header, records = read_results(out / "results.jsonl")
+    _, others = finished
+    assert (header["potential"]["name"], header["potential"]["ase"]) == ("EMT", EMT_NAME)
+    assert header["potential"]["package"].startswith("ase ")
+    assert header["dtype"] == "the calculator's"
+    of_emt, of_ours = ({r["id"]: r for r in those} for those in (records, others.records))
+    assert of_emt.keys() == of_ours.keys()
+    for name in ("agm1", "agm4", "agm5"):
+        assert of_emt[name].keys() == of_ours[name].keys()
+        assert of_emt[name]["initial_positions"] == of_ours[name]["initial_positions"]
+        assert of_emt[name]["dft_volume"] == of_ours[name]["dft_volume"]
+    assert of_emt["agm4"]["cell"][2] == [0, 0, 18.0]
+    assert "EMT failed" in of_emt["agm3"]["message"]  # of xenon it knows nothing
+    assert {r["potential_functional"] for r in records} == {"unknown"}
+
+
+def test_the_cost_says_that_a_calculator_goes_one_by_one(by_emt):
+    _, run = by_emt
+    assert any(f"one by one, as {EMT_NAME} takes no batches" in line for line in run.describe())
+
+
+def test_a_row_of_a_table_has_the_calculators_name_and_that_precisions_differ(by_emt, finished):
+    loaded = load_results([str(out) for out, _ in (finished, by_emt)])
+    table = volume_table(loaded)
+    assert {row[1] for row in table.rows} == {"tiny", "EMT"}
+    assert any("dtype: float32 for tiny, the calculator's for EMT" in note for note in table.notes)
+
+
+def test_a_calculators_run_goes_on_and_is_not_mixed_with_another(by_emt, store, tmp_path):
+    content = (by_emt[0] / "results.jsonl").read_bytes().splitlines(keepends=True)
+    (tmp_path / "results.jsonl").write_bytes(b"".join(content[:3]) + content[3][:40])
+    again = run_relaxation_benchmark(EMT_NAME, store, tmp_path, steps=3, progress=False)
+    assert again.n_added == 3
+    with pytest.raises(MlipError, match="holds results of another potential"):
+        run_relaxation_benchmark(f"{EMT_NAME}?asap_cutoff=true", store, tmp_path, steps=3, progress=False)
+
+
+def test_a_registered_potential_of_another_code_is_run_by_its_publishers_calculator(store, tmp_path):
+    """Its package is not installed here: the line says which calculator was meant."""
+    with pytest.raises(MlipError, match=r"ase:sevenn.calculator:SevenNetCalculator.*cannot be imported"):
+        run_relaxation_benchmark("sevennet-0", store, tmp_path, progress=False)
+
+
+def test_a_precision_is_not_asked_of_a_calculator(store, tmp_path):
+    with pytest.raises(MlipError, match="has its own precision"):
+        run_relaxation_benchmark(EMT_NAME, store, tmp_path, dtype="float64", progress=False)

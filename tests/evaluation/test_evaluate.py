@@ -18,6 +18,7 @@ from mlip.evaluation.comparison import LabeledFrame, compare
 from mlip.evaluation.error_tables import error_tables
 from mlip.evaluation.evaluate import evaluate, evaluate_path
 from mlip.evaluation.frame_errors import Errors
+from mlip.foreign import ForeignPotential
 from mlip.models import parse_config
 from mlip.network import init_parameters
 from mlip.potential import Potential, PotentialMetadata
@@ -255,3 +256,30 @@ def test_a_functional_that_contradicts_the_files_own_is_refused(potential, tmp_p
     write(tmp_path / "x.extxyz", Atoms("Cu", cell=[3] * 3, pbc=True, info={"functional": "PBEsol"}))
     with pytest.raises(MlipError, match="states another functional than --functional PBE: PBEsol"):
         evaluate_path(potential, tmp_path / "x.extxyz", functional="PBE")
+
+
+def test_a_calculator_of_ase_is_evaluated_frame_by_frame_and_has_no_reference_energies():
+    silver = emt_frames(1, seed=3, symbols=("Ag",))[0]
+    unknown = replace(silver, numbers=np.full(len(silver), 92))
+    emt = ForeignPotential.open("ase:ase.calculators.emt:EMT")
+    errors = evaluate(emt, labeled([*FRAMES, silver, unknown]))
+    row = errors.rows[-1]
+    assert row.n_frames == len(FRAMES) + 1
+    assert row.energy_mae == pytest.approx(0, abs=1e-9)  # the labels are its own
+    assert row.forces_mae == pytest.approx(0, abs=1e-12)
+    assert np.isnan(row.energy_mae_e0)
+    assert [count for why, count in errors.left_out.items() if "EMT failed" in why] == [1]
+
+
+def test_the_command_evaluates_a_calculator_of_ase(tmp_path):
+    atoms = [Atoms(f.numbers, f.positions, cell=f.cell, pbc=f.pbc) for f in FRAMES[:2]]
+    for structure, f in zip(atoms, FRAMES, strict=False):
+        structure.calc = SinglePointCalculator(structure, energy=f.energy, forces=f.forces)
+    write(tmp_path / "frames.extxyz", atoms)
+    app = typer.Typer()
+    app.command()(command.evaluate)
+    told = CliRunner().invoke(
+        app, ["ase:ase.calculators.emt:EMT", str(tmp_path / "frames.extxyz"), "--functional", "EMT", "--json"]
+    )
+    assert told.exit_code == 0, told.output
+    assert json.loads(told.stdout)["rows"][-1]["energy_mae_e0"] is None

@@ -1,0 +1,224 @@
+"""MatterSim's network (Yang et al., arXiv:2405.04967), an M3GNet whose angles cost almost nothing.
+
+Its layers are those of `mlip.models.m3gnet`, with four blocks, max_l = max_n = 4 and two differences, both as in its
+authors' code (mattersim 1.2):
+
+- In the three-body sum over pairs of bonds (ij, ik) the gate is that of the center i, not of the neighbor k. It leaves
+  the sum, which is then the same for all blocks: sum over k of B(r_ik, angle) f_c(r_ij) f_c(r_ik) is found once, by
+  densities on atoms (see `mlip.models.m3gnet`), and every block multiplies it by its gate.
+- The constants of both bases are kept in float32. They are rounded here, too, so that energies agree to rounding in
+  float64. (The one thing left out is that its code keeps cosines 1e-7 away from -1 and 1.)
+"""
+
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+import jraph
+import numpy as np
+from flax import linen as nn
+from jaxtyping import Array, Float, Int
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from mlip.graph.radius_graph import RadiusGraph
+from mlip.models.angular import racah_harmonics
+from mlip.models.m3gnet import Convolution, FusedKernel, Readout, sigmoid, swish
+from mlip.models.radial import smoothstep_cutoff, spherical_bessel_roots
+
+MOST_ORDERS = 4
+"""Angular orders, and radial functions of each, that its code has."""
+
+
+class MatterSimConfig(BaseModel):
+    """Dimensions of a MatterSim; the defaults are those of the published 1M model."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    model: Literal["mattersim"] = "mattersim"
+    cutoff: float = Field(5.0, gt=0, description="bonds up to this length are edges, A")
+    three_body_cutoff: float = Field(4.0, gt=0, description="bonds up to this length enter angles, A")
+    units: int = Field(128, ge=1, description="features per atom and bond, and width of the hidden layers")
+    n_blocks: int = Field(3, ge=1)
+    max_n: int = Field(4, ge=1, le=MOST_ORDERS, description="radial functions per angular order, and of the bond basis")
+    max_l: int = Field(4, ge=1, le=MOST_ORDERS, description="angular orders: l = 0 .. max_l - 1")
+    max_atomic_number: int = Field(94, ge=1, le=118)
+    element_scales: tuple[float, ...] | None = Field(
+        None, description="by atomic number from 0 on: scale of the energies of each element's atoms; None: 1"
+    )
+
+    @model_validator(mode="after")
+    def _is_consistent(self):
+        if self.three_body_cutoff > self.cutoff:
+            raise ValueError(f"three_body_cutoff ({self.three_body_cutoff}) is longer than cutoff ({self.cutoff})")
+        if self.element_scales is not None and len(self.element_scales) != self.max_atomic_number + 1:
+            raise ValueError(f"{len(self.element_scales)} element_scales for {self.max_atomic_number + 1} numbers")
+        return self
+
+    @property
+    def inputs(self) -> RadiusGraph:
+        """Graph that the network reads of a structure."""
+        return RadiusGraph(self.cutoff)
+
+    @property
+    def known_numbers(self) -> range:
+        """Atomic numbers that have an embedding."""
+        return range(1, self.max_atomic_number + 1)
+
+    # What the layers of `mlip.models.m3gnet` ask a config for.
+    width = property(lambda self: self.units)
+    hidden_layers = property(lambda self: 1)
+    atom_weight_swish = property(lambda self: True)
+    aggregate = property(lambda self: "center")
+
+
+class MatterSim(nn.Module):
+    """Graph -> (n,) energy per node, in units of the potential's scale.
+
+    Reads nodes["species"] (n,) atomic numbers and edges["vectors"] (e, 3) from center to neighbor in A, none of
+    length zero; edges beyond the cutoff contribute nothing.
+    """
+
+    config: MatterSimConfig
+
+    @nn.compact
+    def __call__(self, graph: jraph.GraphsTuple) -> Float[Array, " n"]:
+        config = self.config
+        senders, receivers = graph.senders, graph.receivers
+        species, vectors = graph.nodes["species"], graph.edges["vectors"]
+        distances = jnp.sqrt(jnp.sum(vectors * vectors, axis=-1))
+
+        basis = bond_basis(config, distances)
+        angles = three_body_sums(config, vectors, distances, receivers, len(species))
+
+        atoms = nn.Embed(
+            config.max_atomic_number + 1,  # row 0 is padding's
+            config.units,
+            embedding_init=lambda key, shape, dtype: jax.random.uniform(key, shape, dtype, -0.05, 0.05),
+            dtype=vectors.dtype,
+            name="embedding",
+        )(species)
+        bonds = swish(nn.Dense(config.units, use_bias=False, kernel_init=_KERNEL_INIT, name="bond_embedding")(basis))
+        for block in range(config.n_blocks):
+            bonds = ThreeBody(config, name=f"three_body_{block}")(atoms, bonds, angles, receivers)
+            atoms, bonds = Convolution(config, name=f"convolution_{block}")(atoms, bonds, basis, senders, receivers)
+        energies = Readout(config, name="readout")(atoms)
+        if config.element_scales is None:
+            return energies
+        return energies * jnp.asarray(config.element_scales, energies.dtype)[species]
+
+
+_KERNEL_INIT = nn.initializers.glorot_uniform()
+
+
+class ThreeBody(nn.Module):
+    """Bond update from angles: e_ij + swish(m P) * sigmoid(m Q), m_ij = gate(v_i) times the bond's sum over k."""
+
+    config: MatterSimConfig
+
+    @nn.compact
+    def __call__(
+        self,
+        atoms: Float[Array, "n u"],
+        bonds: Float[Array, "e u"],
+        angles: Float[Array, "e ln"],
+        receivers: Int[Array, " e"],
+    ) -> Float[Array, "e u"]:
+        units, n_functions = self.config.units, angles.shape[1]
+        gates = sigmoid(nn.Dense(n_functions, kernel_init=_KERNEL_INIT, name="center_gate")(atoms))
+        kernel = FusedKernel((n_functions, 2 * units), name="core_and_gate")(bonds.dtype)
+        messages = angles * gates[receivers]
+        return bonds + swish(messages @ kernel[:, :units]) * sigmoid(messages @ kernel[:, units:])
+
+
+def three_body_sums(
+    config: MatterSimConfig,
+    vectors: Float[Array, "e 3"],
+    distances: Float[Array, " e"],
+    receivers: Int[Array, " e"],
+    n_atoms: int,
+) -> Float[Array, "e ln"]:
+    """For each bond ij the sum over k != j of j_ln(r_ik) Y_l0(angle) f_c(r_ij) f_c(r_ik); columns (l, n), n fastest.
+
+    The sum over all k is a density on atom i, contracted with C_lm(r_ij); the bond's own share, k = j, is
+    j_ln Y_l0(0) f_c^2, because sum_m C_lm^2 = 1.
+    """
+    order = np.repeat(np.arange(config.max_l), 2 * np.arange(config.max_l) + 1)  # of each (l, m)
+    cutoff = smoothstep_cutoff(distances, config.three_body_cutoff)[:, None]
+    y_l0 = np.sqrt((2 * np.arange(config.max_l) + 1) / (4 * np.pi))[:, None]
+    radial = spherical_basis(config, distances) * jnp.asarray(y_l0, distances.dtype) * cutoff[:, :, None]
+    harmonics = jnp.concatenate(racah_harmonics(vectors / distances[:, None], config.max_l), axis=1) * cutoff
+    of_bonds = harmonics[:, :, None] * radial[:, order] / jnp.where(cutoff > 0, cutoff, 1)[:, :, None]
+    density = jax.ops.segment_sum(of_bonds, receivers, n_atoms, indices_are_sorted=True)
+    products = density[receivers] * harmonics[:, :, None]
+    sums = [jnp.sum(products[:, order == k], axis=1) for k in range(config.max_l)]
+    return (jnp.stack(sums, axis=1) - radial * cutoff[:, :, None]).reshape(len(distances), -1)
+
+
+def bond_basis(config: MatterSimConfig, distances: Float[Array, " e"]) -> Float[Array, "e n"]:
+    """M3GNet's smooth functions h(r_ij) with constants in float32, zero from the cutoff on."""
+    norms, lower, upper, steps = _smooth_constants(config.max_n, config.cutoff)
+
+    def sinc(frequencies: Float[np.ndarray, " n"]) -> Float[Array, "e n"]:
+        x = distances[:, None] * jnp.asarray(frequencies, distances.dtype)
+        return jnp.sin(x) / x
+
+    raw = jnp.asarray(norms, distances.dtype) * (sinc(lower) + sinc(upper))
+    functions = [raw[:, 0]]
+    for n, (before, scale) in enumerate(steps, start=1):
+        functions.append((raw[:, n] + before * functions[-1]) * scale)
+    return jnp.where(distances[:, None] < config.cutoff, jnp.stack(functions, axis=1), 0.0)
+
+
+def _smooth_constants(n_radial: int, cutoff: float):
+    """Norms and both frequencies of the functions, float32, and for each after the first the share of the one before
+    and its scale."""
+    n = np.arange(n_radial, dtype=np.float32)
+    signs = (np.float32(-1) ** n) * np.float32(1.41421356237) * np.float32(np.pi)
+    norms = signs / np.float32(cutoff**1.5) * (n + 1) * (n + 2) / np.sqrt(2 * n**2 + 6 * n + 5)
+    e = n**2 * (n + 2) ** 2 / (4 * (n + 1) ** 4 + 1)
+    d = [np.float32(1)]
+    for k in range(1, n_radial):
+        d.append(np.float32(1) - e[k] / d[-1])
+    steps = [
+        (float(np.sqrt(np.float64(e[k]) / d[k - 1])), float(1 / np.sqrt(np.float64(d[k])))) for k in range(1, n_radial)
+    ]
+    pi = np.float32(np.pi)
+    return norms, (n + 1) * pi / np.float32(cutoff), (n + 2) * pi / np.float32(cutoff), steps
+
+
+def spherical_basis(config: MatterSimConfig, distances: Float[Array, " e"]) -> Float[Array, "e l n"]:
+    """sqrt(2/rc^3) / |j_(l+1)(z_ln)| * j_l(z_ln d/rc), written out in sines and cosines with constants in float32."""
+    x = (distances / config.cutoff)[:, None]
+    orders = []
+    for order, roots in enumerate(spherical_bessel_roots(config.max_l, config.max_n)):
+        y = jnp.asarray(roots.astype(np.float32), x.dtype) * x
+        functions = jnp.sin(y), jnp.cos(y)
+        terms = [
+            sign * jnp.asarray(np.float32(weights[: config.max_n]), x.dtype) * functions[is_cosine] / x**power
+            for power, (sign, is_cosine, weights) in enumerate(BESSEL_TERMS[order], start=1)
+        ]
+        orders.append(sum(terms))
+    return jnp.asarray(np.sqrt(np.float32(2 / config.cutoff**3)), x.dtype) * jnp.stack(orders, axis=1)
+
+
+BESSEL_TERMS = (
+    ((1, 0, (1.0, 1.0, 1.0, 1.0)),),
+    (
+        (-1, 1, (1.0244648, 1.0083433, 1.0041964, 1.0025238)),
+        (1, 0, (0.22799276, 0.13052563, 0.09209329, 0.07127186)),
+    ),
+    (
+        (-1, 0, (1.0480795, 1.018618, 1.0100228, 1.0062896)),
+        (-1, 1, (0.54554707, 0.3359923, 0.2458884, 0.1945824)),
+        (1, 0, (0.094656184, 0.036942482, 0.019953711, 0.012541887)),
+    ),
+    (
+        (1, 1, (1.0694283, 1.0292174, 1.0165081, 1.0106965)),
+        (-1, 0, (0.91823584, 0.5928035, 0.44525027, 0.35832632)),
+        (-1, 1, (0.32850772, 0.14226668, 0.08126178, 0.052932866)),
+        (1, 0, (0.04701072, 0.013657009, 0.0059323725, 0.0031277505)),
+    ),
+)
+"""By order l, for the powers 1, 2, ... of 1/x: sign, whether the cosine of z x stands there or the sine, and the
+weights of j_l(z x)/|j_(l+1)(z)| for its first four roots z, as the published models have them: up to two units of
+float32's last place from the exact ones."""

@@ -1,0 +1,59 @@
+"""A potential as commands take it, by file, name or ase:MODULE:CLASS, and how records name it."""
+
+import hashlib
+from dataclasses import dataclass
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+from mlip.foreign import ForeignPotential, check_no_precision, foreign_name
+from mlip.potential import Potential, open_potential
+from mlip.pretrained import resolve
+
+_ITS_OWN = "the calculator's"
+
+
+@dataclass(frozen=True)
+class NamedPotential:
+    """A potential that was opened, and where it came from."""
+
+    potential: Potential | ForeignPotential
+    source: str | Path
+    """What opens it again: its file, or the text of a calculator."""
+    record: dict[str, str]
+    """What the header of a results file says of it: name, sha256, and of a calculator more."""
+
+    @property
+    def name(self) -> str:
+        return Path(self.record["name"]).stem if isinstance(self.potential, Potential) else self.record["name"]
+
+    def precision(self, dtype: str | None) -> dict[str, str]:
+        """The option `dtype` of its relaxations: float32 where none is asked for, and none of a calculator.
+
+        Raises:
+            MlipError: one is asked of a calculator.
+        """
+        if isinstance(self.potential, Potential):
+            return {"dtype": dtype or "float32"}
+        check_no_precision(dtype)
+        return {}
+
+
+def open_named(potential: str | PathLike) -> NamedPotential:
+    """The potential of a file, a name, or ase:MODULE:CLASS.
+
+    Raises:
+        MlipError: as `mlip.pretrained.resolve`, `open_potential` and `ForeignPotential.open`.
+    """
+    text = foreign_name(potential)
+    if text is not None:
+        opened = ForeignPotential.open(text)
+        return NamedPotential(opened, text, opened.identity)
+    path = resolve(potential)  # records name the file, whatever name it was asked by
+    digest = hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else ""
+    return NamedPotential(open_potential(path), path, {"name": path.name, "sha256": digest})
+
+
+def recorded(options: dict[str, Any]) -> dict[str, Any]:
+    """Options as a header has them: with the precision, also where that is a calculator's."""
+    return {"dtype": _ITS_OWN, **options}
