@@ -64,6 +64,8 @@ _OF_THE_HOST = (
     "max_skipped",
 )
 """What a step's program does not know of a recipe's `train`: it comes as an argument, or is the loop's."""
+_OF_THE_DATA = ("materials", "largest", "mean", "std", "element_vectors")
+"""The same of its `property`."""
 _MOST_STEPS = 4
 _known_steps: list[tuple[Callable, Task, Callable]] = []
 
@@ -74,11 +76,14 @@ def _as_compiled(make: Callable[[Task], Callable], task: Task) -> Callable:
 
     What the program must not know is taken away from the task: reading it fails.
     """
-    train = task.recipe.train.model_copy(update=dict.fromkeys(_OF_THE_HOST))
+    recipe = task.recipe
+    known = {"train": recipe.train.model_copy(update=dict.fromkeys(_OF_THE_HOST))}
+    if recipe.property is not None:
+        known["property"] = recipe.property.model_copy(update=dict.fromkeys(_OF_THE_DATA))
     hidden = dict.fromkeys(("data", "init_from", "stage_two", "out", "wandb_project"))
-    bare = replace(task, recipe=task.recipe.model_copy(update={"train": train, **hidden}))
-    for known_make, known, step in _known_steps:
-        if known_make is make and known == bare:
+    bare = replace(task, recipe=recipe.model_copy(update=known | hidden))
+    for its_make, its_task, step in _known_steps:
+        if its_make is make and its_task == bare:
             return step
     step = make(bare)
     _known_steps[:] = [*_known_steps, (make, bare, step)][-_MOST_STEPS:]
