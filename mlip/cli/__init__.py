@@ -54,7 +54,21 @@ def _options(
 
 
 def _register() -> None:
-    from mlip.cli import benchmark, convert, data, evaluate, export, info, models, recipes, relax, report, screen, train
+    from mlip.cli import (
+        benchmark,
+        convert,
+        data,
+        evaluate,
+        export,
+        info,
+        models,
+        predict,
+        recipes,
+        relax,
+        report,
+        screen,
+        train,
+    )
 
     app.add_typer(data.app, name="data")
     app.command("train")(train.train)
@@ -62,6 +76,7 @@ def _register() -> None:
     app.command("export")(export.export)
     app.command("report")(report.report)
     app.command("evaluate")(evaluate.evaluate)
+    app.command("predict")(predict.predict)
     app.command("relax")(relax.relax)
     app.command("screen")(screen.screen)
     app.add_typer(benchmark.app, name="benchmark")

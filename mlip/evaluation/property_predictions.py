@@ -1,0 +1,76 @@
+"""Predictions of a property model for formulas, tables of formulas, and the materials of stores."""
+
+import csv
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from mlip.data import Frame, Store
+from mlip.data.property_table import is_property_table, read
+from mlip.data.records import Skipped
+from mlip.data.shard import is_store
+from mlip.data.sink import writing_to
+from mlip.errors import MlipError
+from mlip.property_model import PropertyModel
+
+
+class NamedPrediction(NamedTuple):
+    """Prediction for one material, in the property's unit; NaN, with the reason, where there is none."""
+
+    name: str
+    value: float
+    uncertainty: float
+    reason: str = ""
+
+
+def materials_named(sources: Iterable[str]) -> Iterator[tuple[str, str | Frame | MlipError]]:
+    """Name and content of each material: of stores and tables by their ids, and formulas.
+
+    Raises:
+        MlipError: a file that is neither a store nor a table of formulas, or cannot be read.
+    """
+    for source in sources:
+        path = Path(source)
+        if not path.exists():
+            yield source, source
+        elif is_store(path):
+            with Store(path) as store:
+                for material in store.materials():
+                    frame = store.relaxed_frame(material)
+                    yield material.id, MlipError(material.why_not_relaxed) if frame is None else frame
+        elif is_property_table(path):
+            for one in read(path):
+                is_bad = isinstance(one, Skipped)
+                yield one.material_id, MlipError(f"{one.reason} ({one.detail})") if is_bad else one.frame
+        else:
+            raise MlipError("neither a store nor a CSV of formulas", where=source, fix="mlip data build makes a store")
+
+
+def predictions(model: PropertyModel, sources: Iterable[str], dtype: str = "float32") -> list[NamedPrediction]:
+    """A prediction for each material in its order; one that has none never spoils the others.
+
+    Raises:
+        MlipError: as `materials_named`.
+    """
+    named = list(materials_named(sources))
+    sound = [content for _, content in named if not isinstance(content, MlipError)]
+    results = iter(model.try_predict(sound, dtype=dtype))
+    found = []
+    for name, content in named:
+        result = content if isinstance(content, MlipError) else next(results)
+        if isinstance(result, MlipError):
+            found.append(NamedPrediction(name, np.nan, np.nan, result.what))
+        else:
+            found.append(NamedPrediction(name, result.value, result.uncertainty))
+    return found
+
+
+def write_predictions(found: Iterable[NamedPrediction], path: Path) -> None:
+    """A CSV with a row for each material; numbers that are not known are empty."""
+    with writing_to(path), path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(("material", "predicted", "uncertainty", "reason"))
+        for name, value, uncertainty, reason in found:
+            writer.writerow((name, *("" if np.isnan(x) else f"{x:.8g}" for x in (value, uncertainty)), reason))
