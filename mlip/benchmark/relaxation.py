@@ -28,7 +28,7 @@ from mlip.relaxation import RelaxResult, Statistics, check_options, relaxations
 from mlip.relaxation.cell import Along
 from mlip.relaxation.cluster import relax_on_cluster
 from mlip.relaxation.cost import timed
-from mlip.relaxation.named import NamedPotential, open_named, recorded
+from mlip.relaxation.named import NamedPotential, open_named, precision_recorded
 from mlip.relaxation.queue import progress_bar
 from mlip.relaxation.results_file import ResultsFile
 
@@ -211,5 +211,6 @@ def _protocol(named: NamedPotential, store: Store, split, start, settings: dict[
         },
         "split": split,
         "start": start,
-        **recorded(settings),
+        **settings,
+        "dtype": precision_recorded(settings),
     }

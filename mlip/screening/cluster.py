@@ -34,7 +34,9 @@ def screened_on_cluster(plan: Plan, start: int, cluster: str) -> Iterator[tuple[
         from mlip.screening.cluster_worker import ScreenerOnWorker, screen_block
 
         client.wait_for_workers(1)
-        plugin = ScreenerOnWorker(plan.recipe.model.read_bytes(), plan.candidates, plan.rules, plan.recipe.keep.below)
+        plugin = ScreenerOnWorker(
+            plan.recipe.model_file.read_bytes(), plan.candidates, plan.rules, plan.recipe.keep.below
+        )
         client.register_plugin(plugin)
         blocks, sent = plan.candidates.blocks(start), deque()
 

@@ -56,7 +56,7 @@ class Plan:
             for part in (atoms.numbers.astype("<i8"), atoms.cell.array, atoms.positions, prototype.orders):
                 prototypes.update(np.ascontiguousarray(part).tobytes())
         return {
-            "model": hashlib.sha256(self.recipe.model.read_bytes()).hexdigest(),
+            "model": hashlib.sha256(self.recipe.model_file.read_bytes()).hexdigest(),
             "prototypes": prototypes.hexdigest(),
             "elements": self.candidates.elements.tolist(),
             "rules": self.recipe.rules.model_dump(),
