@@ -35,6 +35,7 @@ SIMPLE = {
     "cost": "CRYSTALS --crystals 2 --repeats 1 --seconds 0 --out OUT.json",
     "fusion": "--potential POTENTIAL --data CRYSTALS --steps 1 --out OUT.json",
     "m3gnet": "--data CRYSTALS --weights POTENTIAL --parts predict --repeats 1 --seconds 0 --out OUT.json",
+    "mattersim": "--data CRYSTALS --weights POTENTIAL --parts predict --repeats 1 --seconds 0 --out OUT.json",
 }
 """Arguments of the scripts that need no more than crystals and a potential."""
 SLOW = ("training_speed", "fusion")
@@ -45,16 +46,17 @@ SMALLER = {
     "cost": {"MODELS": {"tiny": TINY}},
     "packing": {"WINDOW": 16},
     "m3gnet": {"BATCH_SIZES": (2,)},
+    "mattersim": {"BATCH": 2},
     "loader": {"BATCH_SIZE": 16},
 }
 """Constants of the scripts that make a run long."""
 
 
 def load(script: str):
-    """The script as a module; mace.py, whose name is mace-torch's, under another one."""
-    if script != "mace":
+    """The script as a module; under another name those that have a package's, mace-torch's and mattersim's."""
+    if script not in ("mace", "mattersim"):
         return importlib.import_module(script)
-    spec = importlib.util.spec_from_file_location("benchmark_of_mace", BENCHMARKS / "mace.py")
+    spec = importlib.util.spec_from_file_location(f"benchmark_of_{script}", BENCHMARKS / f"{script}.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module

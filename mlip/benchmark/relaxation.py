@@ -27,7 +27,7 @@ from mlip.potential import Potential
 from mlip.progress import count_bar
 from mlip.relaxation import RelaxResult, Statistics, check_options, relaxations
 from mlip.relaxation.cell import Along
-from mlip.relaxation.named import NamedPotential, open_named, recorded
+from mlip.relaxation.named import NamedPotential, open_named, precision_recorded
 from mlip.relaxation.relax_on_cluster import relax_on_cluster
 from mlip.relaxation.results_file import ResultsFile
 from mlip.relaxation.statistics import timed
@@ -214,5 +214,6 @@ def _protocol(named: NamedPotential, store: Store, split, start, settings: dict[
         },
         "split": split,
         "start": start,
-        **recorded(settings),
+        **settings,
+        "dtype": precision_recorded(settings),
     }

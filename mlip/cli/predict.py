@@ -24,7 +24,7 @@ def predict(
     """
     from mlip.cli.tables import console, print_table
     from mlip.evaluation.property_predictions import predictions, write_predictions
-    from mlip.output_paths import check_new
+    from mlip.files.output_paths import check_new
     from mlip.property_model import PropertyModel
 
     if out is not None:

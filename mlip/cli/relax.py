@@ -23,8 +23,8 @@ def relax(
         list[str],
         typer.Argument(
             metavar="[POTENTIAL] FILES...",
-            help="A potential (.safetensors, or a name that `mlip models` lists; without one the default), and files"
-            " that ASE reads: CIF, POSCAR, extxyz, db, ...",
+            help="A potential (.safetensors, a name that `mlip models` lists, or a calculator of ASE,"
+            " ase:MODULE:CLASS?key=value; without one the default), and files that ASE reads: CIF, POSCAR, extxyz, ...",
         ),
     ],
     out: Annotated[Path, typer.Option(help="Folder for relaxed.extxyz and results.jsonl.")] = Path("relaxed"),
@@ -50,11 +50,17 @@ def relax(
         typer.Option(help="Atoms closer than this have collapsed, A. By default relative to their covalent radii."),
     ] = None,
     max_strain: Annotated[float, typer.Option(help="A larger logarithmic strain is an explosion.")] = 1.0,
-    dtype: Annotated[str, typer.Option(help="float32 or float64.")] = "float32",
+    dtype: Annotated[
+        str | None, typer.Option(help="float32 (default) or float64; a calculator of ASE has its own.")
+    ] = None,
     formats: Annotated[
-        list[StructureFormat],
-        typer.Option("--format", help="cif, vasp: also a file for each structure that has not failed. Repeatable."),
-    ] = [StructureFormat.extxyz],  # noqa: B006 (typer's)
+        list[StructureFormat] | None,
+        typer.Option(
+            "--format",
+            help="cif, vasp: also a file for each structure that has not failed. Repeatable. By default those of the"
+            " inputs; extxyz: relaxed.extxyz alone.",
+        ),
+    ] = None,
     trajectory: Annotated[
         bool, typer.Option("--trajectory", help="Write every step of each to trajectories/; takes longer.")
     ] = False,
@@ -64,23 +70,24 @@ def relax(
     """Relax structures; a run that was killed goes on where it stopped when it is started again.
 
     Each has a record in results.jsonl as soon as it ends; in the end all are in relaxed.extxyz, in order, with what we
-    add to their info under mlip_.... A file or frame that cannot be read, or relaxed, has its record with the reason,
-    and the others go on.
+    add to their info under mlip_.... Structures that came as CIF or POSCAR are also written as such. A file or frame
+    that cannot be read, or relaxed, has its record with the reason, and the others go on.
 
     Exit status 0 when every structure converged or used up its steps (max_steps); 1 when one failed: could not be read
     or written, or ended by a guard (collapsed, exploded, isolated, non_finite) or an error; 2 when nothing was done.
     """
     from mlip.pretrained import split_potential
-    from mlip.relaxation.relax_files import USABLE, parse_cell_choice, relax_files
+    from mlip.relaxation.relax_files import USABLE, formats_like, parse_cell_choice, relax_files
 
     potential, files = split_potential(arguments)
+    kinds = formats_like(files) if formats is None else [kind.value for kind in formats]
     if not as_json:
         _introduce(potential)
     summary = relax_files(
         potential,
         files,
         out,
-        formats=[kind.value for kind in formats],
+        formats=kinds,
         force=force,
         fmax=fmax,
         smax_gpa=smax,
@@ -102,7 +109,7 @@ def relax(
 
         print(json.dumps(summary | {"failed": failed}))
     else:
-        _print(summary, rows if len(rows) <= _FEW else failed, out)
+        _print(summary, rows if len(rows) <= _FEW else failed, out, kinds)
     if failed or summary["not_written"]:
         raise typer.Exit(1)
 
@@ -111,12 +118,14 @@ def _introduce(potential: str) -> None:
     """Say which potential by name is used, of which functional, and under which license."""
     from mlip.pretrained.registry import find, is_known
 
-    if is_known(potential):
+    if potential.startswith("ase:"):
+        print(f"{potential}: one structure after another; its functional and license are its maker's to tell")
+    elif is_known(potential):
         entry = find(potential)
         print(f"{entry.name}: functional {entry.functional}, license {entry.license.id} (mlip models {entry.name})")
 
 
-def _print(summary: dict[str, Any], rows: list[dict[str, Any]], out: Path) -> None:
+def _print(summary: dict[str, Any], rows: list[dict[str, Any]], out: Path, kinds: list[str]) -> None:
     import sys
 
     from rich.console import Console
@@ -133,6 +142,9 @@ def _print(summary: dict[str, Any], rows: list[dict[str, Any]], out: Path) -> No
     for fault in summary["not_written"]:
         print(f"not written: {fault}")
     print(f"{out / 'relaxed.extxyz'}, {out / 'results.jsonl'}")
+    for kind in kinds:
+        if kind != "extxyz" and (written := sorted((out / kind).glob(f"*.{kind}"))):
+            print(written[0] if len(written) == 1 else f"{out / kind}: {len(written)} files")
     reasons = ", ".join(f"{count} {reason}" for reason, count in summary["reasons"].items())
     print(f"{summary['structures']} structures ({summary['relaxed_now']} relaxed now): {reasons}")
 

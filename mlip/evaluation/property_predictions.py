@@ -8,11 +8,11 @@ from typing import NamedTuple
 import numpy as np
 
 from mlip.data import Frame, Store
-from mlip.data.property_table import is_property_table, read
+from mlip.data.readers.property_table import is_property_table, read
 from mlip.data.records import Skipped
 from mlip.data.shard import is_store
-from mlip.data.sink import writing_to
 from mlip.errors import MlipError
+from mlip.files.output_paths import writing_to
 from mlip.property_model import PropertyModel
 
 

@@ -8,7 +8,8 @@ from typing import Any
 
 from mlip.foreign import ForeignPotential, check_no_precision, foreign_name
 from mlip.potential import Potential, open_potential
-from mlip.pretrained import resolve
+from mlip.pretrained import find, resolve
+from mlip.pretrained.registry import is_known
 
 _ITS_OWN = "the calculator's"
 
@@ -22,10 +23,17 @@ class NamedPotential:
     """What opens it again: its file, or the text of a calculator."""
     record: dict[str, str]
     """What the header of a results file says of it: name, sha256, and of a calculator more."""
+    license: str | None = None
+    """Of a registered potential that was asked for by its name."""
 
     @property
     def name(self) -> str:
         return Path(self.record["name"]).stem if isinstance(self.potential, Potential) else self.record["name"]
+
+    @property
+    def facts(self) -> dict[str, str | None]:
+        """What a user is to know of it."""
+        return {"name": self.name, "functional": self.potential.functional, "license": self.license}
 
     def precision(self, dtype: str | None) -> dict[str, str]:
         """The option `dtype` of its relaxations: float32 where none is asked for, and none of a calculator.
@@ -45,15 +53,17 @@ def open_named(potential: str | PathLike) -> NamedPotential:
     Raises:
         MlipError: as `mlip.pretrained.resolve`, `open_potential` and `ForeignPotential.open`.
     """
+    asked = str(potential)
+    license_id = find(asked).license.id if is_known(asked) and not Path(asked).exists() else None
     text = foreign_name(potential)
     if text is not None:
         opened = ForeignPotential.open(text)
-        return NamedPotential(opened, text, opened.identity)
+        return NamedPotential(opened, text, opened.identity, license_id)
     path = resolve(potential)  # records name the file, whatever name it was asked by
     digest = hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else ""
-    return NamedPotential(open_potential(path), path, {"name": path.name, "sha256": digest})
+    return NamedPotential(open_potential(path), path, {"name": path.name, "sha256": digest}, license_id)
 
 
-def recorded(options: dict[str, Any]) -> dict[str, Any]:
-    """Options as a header has them: with the precision, also where that is a calculator's."""
-    return {"dtype": _ITS_OWN, **options}
+def precision_recorded(options: dict[str, Any]) -> str:
+    """The precision as headers have it, also where it is a calculator's."""
+    return options.get("dtype", _ITS_OWN)

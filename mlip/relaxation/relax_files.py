@@ -19,10 +19,9 @@ from ase.calculators.singlepoint import SinglePointCalculator
 
 from mlip.errors import MlipError
 from mlip.files.whole_file import whole_file
-from mlip.potential import open_potential
-from mlip.pretrained import resolve
 from mlip.progress import count_bar
 from mlip.relaxation.cell import HYDROSTATIC, Along, CellChoice
+from mlip.relaxation.named import NamedPotential, open_named, precision_recorded
 from mlip.relaxation.options import Options
 from mlip.relaxation.queue import relaxations
 from mlip.relaxation.reading import StructureSource, read_sources
@@ -59,7 +58,8 @@ def relax_files(
         options: the fields of `Options`; with `trajectory`, each structure's steps go to OUT/trajectories.
 
     Returns:
-        counts: structures, how many of them were relaxed now, how many ended for which reason; and a row for each
+        `potential`: its name, functional and, where it was asked for by name, its license; counts: structures, how many
+        of them were relaxed now, how many ended for which reason; and a row for each
         (`rows`): file, frame, formula, reason, steps, energy_change (eV/atom), volume_change (%), fmax (eV/A), stress
         (GPa), message.
 
@@ -67,11 +67,12 @@ def relax_files(
         MlipError: no such potential; no structure in any file; an option out of range; OUT has results of another
             potential, of other inputs or options, or files that are not of such a run.
     """
-    checked = Options.of(options)
-    potential = resolve(potential)  # the records name the file, whatever name it was asked by
-    loaded = open_potential(potential)
+    dtype = options.pop("dtype", None)
+    checked = Options.of(options if dtype is None else options | {"dtype": dtype})
+    named = open_named(potential)
+    options |= named.precision(dtype)
     sources = read_sources(files)
-    protocol = _protocol(potential, files, len(sources), checked)
+    protocol = _protocol(named, files, len(sources), options)
     out, names = Path(out), _names(sources)
     _make_way(out, formats, checked, force)
     with ResultsFile(out / _RESULTS, protocol) as results:
@@ -83,11 +84,11 @@ def relax_files(
                 results.append(_place(k, sources[k]) | _unreadable(sources[k]))
         with count_bar(progress) as bar:
             task = bar.add_task("relaxing", total=len(sources), completed=len(sources) - len(readable))
-            for index, result in relaxations([sources[k].atoms for k in readable], loaded, **options):
+            for index, result in relaxations([sources[k].atoms for k in readable], named.potential, **options):
                 k = readable[index]
                 if result.trajectory:
                     _write(out / _TRAJECTORIES / f"{names[k]}.extxyz", result.trajectory, "extxyz")
-                results.append(_place(k, sources[k]) | _record(result))
+                results.append(_place(k, sources[k]) | _record(result) | {"potential": named.name})
                 bar.advance(task)
         records = sorted(results.records, key=lambda record: record["structure"])
     relaxed = [None if s.atoms is None else _relaxed(s.atoms, r) for s, r in zip(sources, records, strict=True)]
@@ -95,6 +96,7 @@ def relax_files(
     usable = {k: relaxed[k] for k, record in enumerate(records) if record["reason"] in USABLE}
     reasons = Counter(record["reason"] for record in records)
     return {
+        "potential": named.facts,
         "structures": len(records),
         "relaxed_now": len(missing),
         "reasons": dict(reasons.most_common()),
@@ -129,14 +131,15 @@ def _names(sources: Sequence[StructureSource]) -> list[str]:
     return [f"{k:06d}-{stem}" if counts[stem.lower()] > 1 else stem for k, stem in enumerate(stems)]
 
 
-def _protocol(potential, files, n_structures: int, options: Options) -> dict[str, Any]:
+def _protocol(named: NamedPotential, files, n_structures: int, options: dict[str, Any]) -> dict[str, Any]:
     """Settings that two runs must share for their records to stand in one file."""
+    checked = Options.of(options)
     content = hashlib.sha256()
     for path in map(Path, files):
         content.update(hashlib.sha256(path.read_bytes() if path.is_file() else b"absent").digest())
     return {
-        "relaxation": {**asdict(options), "cell": _cell_as_json(options.cell)},
-        "potential": {"name": Path(potential).name, "sha256": hashlib.sha256(Path(potential).read_bytes()).hexdigest()},
+        "relaxation": {**asdict(checked), "cell": _cell_as_json(checked.cell), "dtype": precision_recorded(options)},
+        "potential": named.record,
         "inputs": {"files": len(files), "structures": n_structures, "sha256": content.hexdigest()},
     }
 
@@ -227,6 +230,15 @@ def _write_each(out: Path, kind: Format, structures: dict[int, Atoms], names: Se
         except Exception as error:  # what the format has no place for, e.g. a molecule's missing cell
             faults.append(f"{path}: {' '.join(str(error).split())}")
     return faults
+
+
+def formats_like(files: Sequence[str | PathLike]) -> list[Format]:
+    """The formats that structures of these files are given back in, beside extxyz: those that they came in."""
+    names = [Path(file).name.lower() for file in files]
+    is_vasp = any(name.startswith(("poscar", "contcar")) or name.endswith((".vasp", ".poscar")) for name in names)
+    is_cif = any(name.endswith(".cif") for name in names)
+    kinds: list[Format] = ["extxyz"]
+    return kinds + (["cif"] if is_cif else []) + (["vasp"] if is_vasp else [])
 
 
 def parse_cell_choice(text: str) -> CellChoice:

@@ -57,7 +57,7 @@ class ScreeningPlan:
             for part in (atoms.numbers.astype("<i8"), atoms.cell.array, atoms.positions, prototype.orders):
                 prototypes.update(np.ascontiguousarray(part).tobytes())
         return {
-            "model": checksum_of(self.recipe.model),
+            "model": checksum_of(self.recipe.model_file),
             "prototypes": prototypes.hexdigest(),
             "elements": self.candidates.elements.tolist(),
             "rules": self.recipe.rules.model_dump(),

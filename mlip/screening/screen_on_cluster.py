@@ -35,7 +35,7 @@ def screened_on_cluster(plan: ScreeningPlan, start: int, cluster: str) -> Iterat
 
         from mlip.cluster.plugin import ModelOnWorker
 
-        content = plan.recipe.model.read_bytes()
+        content = plan.recipe.model_file.read_bytes()
         plugin = ModelOnWorker(content, _load, plan.candidates, plan.rules, plan.recipe.keep.below)
         client.register_plugin(plugin)
         blocks, sent = plan.candidates.blocks(start), deque()

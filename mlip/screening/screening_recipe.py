@@ -104,7 +104,7 @@ class ScreeningRecipe(_Section):
     """One round of screening."""
 
     model: Path
-    """Property model that predicts e_above_hull."""
+    """Property model that predicts e_above_hull: a file, or a name that `mlip models` lists."""
     prototypes: PrototypesRecipe
     elements: ElementsRecipe = ElementsRecipe()
     rules: RulesRecipe = RulesRecipe()
@@ -119,6 +119,11 @@ class ScreeningRecipe(_Section):
         if not self.prototypes.sites or n < max(self.prototypes.sites):
             raise ValueError(f"{n} elements do not suffice for prototypes.sites {list(self.prototypes.sites)}")
         return self
+
+    @property
+    def model_file(self) -> Path:
+        """The property model's file."""
+        return resolve(self.model)
 
     def save(self, path: Path) -> None:
         """Write as YAML that reads back to an equal recipe."""

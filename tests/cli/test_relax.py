@@ -279,3 +279,33 @@ def test_no_potential_is_one_line_and_leaves_nothing_behind(tmp_path):
     assert "absent.safetensors: no such potential" in run.stderr
     assert len(run.stderr.splitlines()) == 1
     assert not (tmp_path / "out").exists()
+
+
+def test_a_structure_comes_back_in_its_own_format_and_the_summary_tells_the_potential(potential, tmp_path, capsys):
+    salt = bulk("NaCl", "rocksalt", a=5.6)
+    ase.io.write(tmp_path / "POSCAR", salt)
+    ase.io.write(tmp_path / "salt.cif", salt)
+    out = tmp_path / "out"
+    status, told = relax_here(capsys, str(potential), str(tmp_path / "POSCAR"), out=out, steps=2)
+    assert status == 0
+    assert str(out / "vasp/POSCAR.vasp") in told
+    assert ase.io.read(out / "vasp/POSCAR.vasp").get_chemical_formula() == "ClNa"
+    files = [str(tmp_path / name) for name in ("POSCAR", "salt.cif")]
+    _, told = relax_here(capsys, str(potential), *files, out=tmp_path / "two", steps=2, as_json=True)
+    assert json.loads(told)["potential"] == {"name": "tiny", "functional": "unknown", "license": None}
+    assert (tmp_path / "two/cif/salt.cif").is_file()
+    _, records = read_results(tmp_path / "two/results.jsonl")
+    assert {record["potential"] for record in records} == {"tiny"}
+
+
+def test_a_calculator_of_ase_relaxes_files(tmp_path, capsys):
+    ase.io.write(tmp_path / "copper.cif", bulk("Cu", cubic=True))
+    name, file, out = "ase:ase.calculators.emt:EMT", str(tmp_path / "copper.cif"), tmp_path / "out"
+    status, told = relax_here(capsys, name, file, out=out)
+    assert status == 0
+    assert "one structure after another" in told
+    header, (record,) = read_results(out / "results.jsonl")
+    assert (header["potential"]["ase"], header["relaxation"]["dtype"]) == (name, "the calculator's")
+    assert (record["reason"], record["potential"]) == ("converged", "EMT")
+    with pytest.raises(MlipError, match="has its own precision"):
+        relax([name, file], tmp_path / "other", dtype="float32")
