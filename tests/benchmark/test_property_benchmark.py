@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from mlip.benchmark.properties import average_errors, run_property_benchmark
+from mlip.benchmark.property_benchmark import average_errors, run_property_benchmark
 from mlip.data.build import build
 from mlip.errors import MlipError
 from mlip.models.crabnet import CrabNetConfig
