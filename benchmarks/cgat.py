@@ -34,11 +34,11 @@ TOLERANCE = 1e-3
 """Of outputs, in standard deviations of them, between single-precision programs."""
 HEAVIEST = 94
 
-FACE_CENTERD = [[0, 1, 1], [1, 0, 1], [1, 1, 0]]
+FACE_CENTERED = [[0, 1, 1], [1, 0, 1], [1, 1, 0]]
 OXYGENS = [[0.5, 0.5, 0], [0.5, 0, 0.5], [0, 0.5, 0.5]]
 PROTOTYPES = {
-    "rock salt": ("NaCl", [[0, 0, 0], [0.5, 0.5, 0.5]], 2.8 * np.array(FACE_CENTERD)),
-    "half-Heusler": ("LiAlSi", [[0, 0, 0], [0.25] * 3, [0.5] * 3], 3.0 * np.array(FACE_CENTERD)),
+    "rock salt": ("NaCl", [[0, 0, 0], [0.5, 0.5, 0.5]], 2.8 * np.array(FACE_CENTERED)),
+    "half-Heusler": ("LiAlSi", [[0, 0, 0], [0.25] * 3, [0.5] * 3], 3.0 * np.array(FACE_CENTERED)),
     "perovskite": ("SrTiO3", [[0, 0, 0], [0.5, 0.5, 0.5], *OXYGENS], 3.9 * np.eye(3)),
 }
 """Formula, fractional positions, cell in A."""

@@ -38,7 +38,7 @@ from mlip.training.loop import train
 from mlip.training.recipe_file import load_recipe
 
 RECIPES = Path(__file__).parent.parent / "recipes"
-FACE_CENTERD = np.array([[0, 1, 1], [1, 0, 1], [1, 1, 0]])
+FACE_CENTERED = np.array([[0, 1, 1], [1, 0, 1], [1, 1, 0]])
 OXYGENS = [[0.5, 0.5, 0], [0.5, 0, 0.5], [0, 0.5, 0.5]]
 QUARTERS = [[0.25] * 3, [0.75] * 3]
 PROTOTYPES = {
@@ -46,8 +46,10 @@ PROTOTYPES = {
     "cesiumchloride": bulk("CsCl", "cesiumchloride", a=4.1),
     "zincblende": bulk("ZnS", "zincblende", a=5.4),
     "fluorite": bulk("CaF2", "fluorite", a=5.5),
-    "half-heusler": Atoms("LiAlSi", scaled_positions=[[0] * 3, [0.25] * 3, [0.5] * 3], cell=3 * FACE_CENTERD, pbc=True),
-    "heusler": Atoms("Cu2MnAl", scaled_positions=[*QUARTERS, [0] * 3, [0.5] * 3], cell=3 * FACE_CENTERD, pbc=True),
+    "half-heusler": Atoms(
+        "LiAlSi", scaled_positions=[[0] * 3, [0.25] * 3, [0.5] * 3], cell=3 * FACE_CENTERED, pbc=True
+    ),
+    "heusler": Atoms("Cu2MnAl", scaled_positions=[*QUARTERS, [0] * 3, [0.5] * 3], cell=3 * FACE_CENTERED, pbc=True),
     "perovskite": Atoms("SrTiO3", scaled_positions=[[0] * 3, [0.5] * 3, *OXYGENS], cell=3.9 * np.eye(3), pbc=True),
 }
 NETWORK = (

@@ -81,7 +81,7 @@ def energies_forces_stress(
             energies = jnp.where(is_atom, scale * energies + shift, 0.0)
             return jnp.sum(energies), energies
 
-        vectors = edge_vectors(graph, padding_length=2 * model.config.cutoff)
+        vectors = edge_vectors(graph, padding_length=2 * model.config.inputs.cutoff)
         gradient, node_energies = jax.grad(total_energy, has_aux=True)(vectors)
 
     n_nodes, n_graphs = len(is_atom), len(graph.n_node)
@@ -176,7 +176,7 @@ class Potential(TrainedNetwork):
     @property
     def cutoff(self) -> float:
         """Longest edge, A."""
-        return self.config.cutoff
+        return self.config.inputs.cutoff
 
     @property
     def functional(self) -> str:

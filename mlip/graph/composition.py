@@ -203,6 +203,10 @@ class ElementList:
     max_elements: int = 12
     """Most elements that a composition may have."""
 
+    def describe(self) -> str:
+        """E.g. "the composition, of up to 12 elements"."""
+        return f"the composition, of up to {self.max_elements} elements"
+
     def graphs(self, structures: Structures, dtype: type = np.float32) -> list[jraph.GraphsTuple | MlipError]:
         """A graph of each structure, or why there can be none."""
         results: list[jraph.GraphsTuple | MlipError | None] = [

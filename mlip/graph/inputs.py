@@ -27,6 +27,9 @@ class ModelInputs(Protocol):
             dtype: of real numbers.
         """
 
+    def describe(self) -> str:
+        """What the network sees, in a few words."""
+
     def example(self) -> jraph.GraphsTuple:
         """A small padded batch: what parameters are initialized with."""
 

@@ -27,6 +27,10 @@ class RadiusGraph:
     cutoff: float
     """A."""
 
+    def describe(self) -> str:
+        """E.g. "bonds shorter than 5 Å"."""
+        return f"bonds shorter than {self.cutoff:g} Å"
+
     def graphs(self, structures: Structures, dtype: type = np.float32) -> list[jraph.GraphsTuple | MlipError]:
         """A graph of each structure, or why there can be none."""
         species = structures.numbers.astype(np.int32)

@@ -138,6 +138,10 @@ class ShellGraph:
     tolerance: float = 1e-8
     """A; distances that differ by less from the first of their shell belong to it."""
 
+    def describe(self) -> str:
+        """E.g. "shells of the 24 nearest neighbors within 18 Å"."""
+        return f"shells of the {self.n_neighbors} nearest neighbors within {self.cutoff:g} Å"
+
     def graphs(self, structures: Structures, dtype: type = np.float32) -> list[jraph.GraphsTuple | MlipError]:
         """A graph of each structure, or why there can be none; shells are whole numbers, so `dtype` changes nothing."""
         return [self._graph(frame) for frame in structures.frames()]

@@ -11,6 +11,7 @@ from ase import Atoms
 from mlip.errors import MlipError
 from mlip.files.checksum import checksum_of
 from mlip.functionals import check_functionals
+from mlip.graph.shells import ShellGraph
 from mlip.potential import open_potential
 from mlip.property_model import PropertyModel
 from mlip.screening.best import Best
@@ -96,10 +97,14 @@ def plan_round(recipe: ScreeningRecipe, *, allow_functional_mismatch: bool = Fal
         notes.append(_compared(model, *theirs, where=where, allowed=allow_functional_mismatch))
     if recipe.out.exists() and not recipe.out.is_dir():
         raise MlipError("out is a file, not a folder", where=str(recipe.out), fix="set out=FOLDER")
-    config = model.config
-    prototypes = read_prototypes(
-        recipe.prototypes, n_neighbors=config.n_neighbors, cutoff=config.cutoff, tolerance=config.shell_tolerance
-    )
+    inputs = model.config.inputs
+    if not isinstance(inputs, ShellGraph):
+        raise MlipError(
+            f"the network reads {inputs.describe()}: prototypes are told apart by their shells of neighbors",
+            where=f"model: {recipe.model}",
+            fix="screen with a CGAT",
+        )
+    prototypes = read_prototypes(recipe.prototypes, inputs)
     if prototypes.functionals:
         theirs, where = ("the prototypes", prototypes.functionals), f"prototypes.source: {recipe.prototypes.source}"
         notes.append(_compared(model, *theirs, where=where, allowed=allow_functional_mismatch))

@@ -18,6 +18,7 @@ from mlip.data import Frame, Store
 from mlip.data.structures import check_occupancies
 from mlip.errors import MlipError
 from mlip.graph.prototype import Prototype
+from mlip.graph.shells import ShellGraph
 from mlip.screening.assignments import distinct_orders
 from mlip.screening.screening_recipe import PrototypesRecipe
 from mlip.screening.site_symmetry import SYMMETRY_TOLERANCE, site_symmetries
@@ -55,14 +56,14 @@ class PrototypeSet:
     """Functionals that a store's structures were relaxed with; none where the source is no store."""
 
 
-def read_prototypes(recipe: PrototypesRecipe, *, n_neighbors: int, cutoff: float, tolerance: float) -> PrototypeSet:
+def read_prototypes(recipe: PrototypesRecipe, inputs: ShellGraph) -> PrototypeSet:
     """The prototypes of a round, in the order of their source.
 
     Of a store's materials that have the same space group and Wyckoff positions the first one counts: they are one
     prototype with other elements. The structures of a folder and of AFLOW's set have been chosen, and all count.
 
     Args:
-        n_neighbors, cutoff, tolerance: of the model's graphs.
+        inputs: what the model reads.
 
     Raises:
         MlipError: no such source, a file that cannot be read, or no prototype in it.
@@ -70,7 +71,7 @@ def read_prototypes(recipe: PrototypesRecipe, *, n_neighbors: int, cutoff: float
     found, skipped, seen, functionals = [], Counter(), set(), set()
     for name, atoms, functional in _structures(recipe.source, skipped):
         try:
-            prototype, key = _prototype(name, atoms, recipe, n_neighbors, cutoff, tolerance)
+            prototype, key = _prototype(name, atoms, recipe, inputs)
         except _Unsuitable as reason:
             skipped[str(reason)] += 1
             continue
@@ -155,7 +156,7 @@ def _aflow(skipped: Counter[str]) -> Iterator[tuple[str, Atoms, None]]:
 
 
 def _prototype(
-    name: str, atoms: Atoms, recipe: PrototypesRecipe, n_neighbors: int, cutoff: float, tolerance: float
+    name: str, atoms: Atoms, recipe: PrototypesRecipe, inputs: ShellGraph
 ) -> tuple[ScreeningPrototype, tuple]:
     """With what tells it from others of a store.
 
@@ -175,7 +176,7 @@ def _prototype(
     if dataset is None:
         raise _Unsuitable("no symmetry found")
     try:
-        graph = Prototype.of(primitive, n_neighbors, cutoff=cutoff, tolerance=tolerance)
+        graph = Prototype.of(primitive, inputs.n_neighbors, cutoff=inputs.cutoff, tolerance=inputs.tolerance)
     except MlipError as error:
         raise _Unsuitable("too few neighbors" if "neighbors within" in error.what else error.what) from None
     _, first, labels = np.unique(primitive.numbers, return_index=True, return_inverse=True)

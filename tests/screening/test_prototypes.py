@@ -42,7 +42,7 @@ def test_a_material_that_lost_its_relaxed_structure_is_no_prototype(tmp_path):
     with StoreWriter(tmp_path / "s.h5") as writer:
         writer.add(Trajectory("headless", [frame], "PBE", 3, {"path_end_removed": 1.0}), "train")
         writer.add(Trajectory("whole", [frame], "PBE", 3), "train")
-    found = read_prototypes(PrototypesRecipe(source=tmp_path / "s.h5"), **GRAPH)
+    found = read_prototypes(PrototypesRecipe(source=tmp_path / "s.h5"), GRAPH)
     assert [prototype.name for prototype in found.prototypes] == ["whole"]
     assert found.skipped == {"no relaxed structure": 1}
     assert found.functionals == {"PBE"}
@@ -59,7 +59,7 @@ def test_a_store_gives_each_prototype_once_whatever_its_elements_and_origin(tmp_
         "layer": mx2("MoS2", vacuum=8.0),
         "pure": bulk("Cu"),
     }
-    found = read_prototypes(PrototypesRecipe(source=write_store(tmp_path / "entries.h5", structures)), **GRAPH)
+    found = read_prototypes(PrototypesRecipe(source=write_store(tmp_path / "entries.h5", structures)), GRAPH)
     assert [prototype.name for prototype in found.prototypes] == ["agm1", "agm3", "agm5"]
     assert found.skipped == {
         "prototype of an earlier material": 2,
@@ -75,7 +75,7 @@ def test_structures_of_a_folder_all_count(tmp_path):
 
 
 def test_aflow_has_the_small_prototypes_of_two_elements():
-    found = read_prototypes(PrototypesRecipe(source="aflow", sites=(2,), max_atoms=2), **GRAPH)
+    found = read_prototypes(PrototypesRecipe(source="aflow", sites=(2,), max_atoms=2), GRAPH)
     names = [prototype.name for prototype in found.prototypes]
     assert {"AB_cF8_225_a_b", "AB_cP2_221_b_a", "AB_cF8_216_c_a"} <= set(names)
     assert len(set(names)) == len(names)
@@ -87,7 +87,7 @@ def test_what_cannot_be_a_prototype_is_counted_with_its_reason(tmp_path):
     ase.io.write(folder / "far.cif", far)
     shared_places = (folder / "rocksalt.cif").read_text().replace("1.0000", "0.5000")
     (folder / "shared.cif").write_text(shared_places)
-    found = read_prototypes(PrototypesRecipe(source=folder, max_atoms=4), **GRAPH)
+    found = read_prototypes(PrototypesRecipe(source=folder, max_atoms=4), GRAPH)
     assert [prototype.name for prototype in found.prototypes] == ["rocksalt"]
     assert found.skipped == {"too many atoms": 1, "too few neighbors": 1, "disordered": 1}
 

@@ -7,19 +7,20 @@ import numpy as np
 from ase import Atoms
 from ase.build import bulk
 
+from mlip.graph.shells import ShellGraph
 from mlip.screening.prototypes import ScreeningPrototype, read_prototypes
 from mlip.screening.screening_recipe import PrototypesRecipe
 
-GRAPH = {"n_neighbors": 24, "cutoff": 18.0, "tolerance": 1e-8}
-FACE_CENTERD = np.array([[0, 1, 1], [1, 0, 1], [1, 1, 0]])
+GRAPH = ShellGraph()
+FACE_CENTERED = np.array([[0, 1, 1], [1, 0, 1], [1, 1, 0]])
 
 
 def crystals() -> dict[str, Atoms]:
-    half = Atoms("LiAlSi", scaled_positions=[[0, 0, 0], [0.25] * 3, [0.5] * 3], cell=3.0 * FACE_CENTERD, pbc=True)
+    half = Atoms("LiAlSi", scaled_positions=[[0, 0, 0], [0.25] * 3, [0.5] * 3], cell=3.0 * FACE_CENTERED, pbc=True)
     full = Atoms(
         "Cu2MnAl",
         scaled_positions=[[0.25] * 3, [0.75] * 3, [0, 0, 0], [0.5] * 3],
-        cell=3.0 * FACE_CENTERD,
+        cell=3.0 * FACE_CENTERED,
         pbc=True,
     )
     oxygens = [[0.5, 0.5, 0], [0.5, 0, 0.5], [0, 0.5, 0.5]]
@@ -45,4 +46,4 @@ def write_folder(folder: Path, *names: str) -> Path:
 
 def prototypes_in(source: Path, **options) -> list[ScreeningPrototype]:
     recipe = PrototypesRecipe(source=source, sites=options.pop("sites", (2, 3)), **options)
-    return list(read_prototypes(recipe, **GRAPH).prototypes)
+    return list(read_prototypes(recipe, GRAPH).prototypes)

@@ -25,7 +25,7 @@ def summary_section(run: RunRecords) -> str:
     recipe, train = run.recipe, run.recipe.train
     known = {
         "model": recipe.model.model,
-        "cutoff": f"{recipe.model.cutoff} Å",
+        "reads": recipe.model.inputs.describe(),
         "store": ", ".join(map(str, recipe.data.stores)),
         "epochs": f"{train.epochs}, batches of {train.batch_size}",
         "learning rate": f"{train.learning_rate:g}",
