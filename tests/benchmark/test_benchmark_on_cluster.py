@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from ase.build import bulk
 
-from mlip.cluster import client
 from mlip.benchmark.relaxation import BenchmarkRun, run_relaxation_benchmark
+from mlip.cluster import client
 from mlip.data import Frame, StoreWriter, Trajectory
 from mlip.errors import MlipError
 from mlip.models.m3gnet import M3GNetConfig
