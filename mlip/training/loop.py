@@ -131,7 +131,7 @@ class Run:
         self.good_average = GoodAverage()
         self.epochs_before = recipe.train.epochs
         """Epochs of the run that left the checkpoint."""
-        self.train_step, self.validation_step = train_step_of(self.task), validation_step_of(self.task)
+        self.train_step, self.validation_step = train_step_of(_as_computed(self.task)), validation_step_of(self.task)
         self.scale = parallel.replicate(np.asarray(self.data.scale, recipe.train.precision))
 
     def restore(self, checkpoints: Checkpoints) -> None:
@@ -346,6 +346,14 @@ def timed_next(batches: TrainingLoader) -> tuple[GraphsTuple, BatchStatistics, f
     """(batch, its statistics, seconds until it was there)."""
     start = time.perf_counter()
     return *next(batches), time.perf_counter() - start
+
+
+def _as_computed(task: Task) -> Task:
+    """The task with products in full on a CPU, which has no others, and refuses some that are said to be of bfloat16."""
+    if jax.default_backend() != "cpu":
+        return task
+    train = task.recipe.train.model_copy(update={"matmul_precision": "highest"})
+    return replace(task, recipe=task.recipe.model_copy(update={"train": train}))
 
 
 def describe_products(precision: ProductPrecision) -> list[str]:

@@ -8,10 +8,11 @@ from textbook import crystals, write_folder
 
 from mlip.data import Frame, StoreWriter, Trajectory
 from mlip.errors import MlipError
+from mlip.models.crabnet import CrabNetConfig
 from mlip.models.m3gnet import M3GNetConfig
 from mlip.network import init_parameters
 from mlip.potential import Potential, PotentialMetadata
-from mlip.property_model import PropertyModel
+from mlip.property_model import PropertyMetadata, PropertyModel
 from mlip.recipe_reading import read_recipe
 from mlip.screening.plan import plan_round
 from mlip.screening.round import describe_plan
@@ -125,3 +126,13 @@ def test_files_that_are_not_there_are_named(model, folder):
         plan(model, folder, relax=RelaxRecipe(potential=model))
     with pytest.raises(MlipError, match="out is a file, not a folder"):
         plan(model, folder, out=model)
+
+
+def test_a_model_that_reads_no_shells_is_refused_with_what_it_reads(tmp_path):
+    config = CrabNetConfig(features=8, heads=2, n_layers=1, hidden=8, output_widths=(8,), element_features=4)
+    metadata = PropertyMetadata(property="e_above_hull", elements=list(ELEMENTS), functional="PBE")
+    path = PropertyModel(config, init_parameters(config), metadata).save(tmp_path / "crabnet.safetensors")
+    with pytest.raises(
+        MlipError, match=r"crabnet\.safetensors: the network reads the composition, of up to 12 elements"
+    ):
+        plan(path, write_folder(tmp_path / "cifs", "rocksalt"))
