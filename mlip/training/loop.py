@@ -349,7 +349,7 @@ def timed_next(batches: TrainingLoader) -> tuple[GraphsTuple, BatchStatistics, f
 
 
 def _as_computed(task: Task) -> Task:
-    """The task with products in full on a CPU, which has no others, and refuses some that are said to be of bfloat16."""
+    """The task with products in full on a CPU: it has no others, and refuses some that are said to be of bfloat16."""
     if jax.default_backend() != "cpu":
         return task
     train = task.recipe.train.model_copy(update={"matmul_precision": "highest"})
