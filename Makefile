@@ -10,7 +10,9 @@ INSTALLED := $(VENV)/.installed
 OUT = quickstart
 DATA := datasets/quickstart
 
-.PHONY: help quickstart test lint clean
+PEERS := .venv-peers
+
+.PHONY: help quickstart test test-peers lint clean
 .DEFAULT_GOAL := help
 
 help:  ## this list
@@ -33,10 +35,18 @@ quickstart: $(INSTALLED)  ## train on the bundled surrogate paths, relax held-ou
 test: $(INSTALLED)  ## the fast tests, two at a time
 	OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist worksteal
 
+$(PEERS)/.installed: pyproject.toml
+	$(PYTHON) -m venv --clear $(PEERS)
+	$(PEERS)/bin/python -m pip install --quiet --editable '.[dev,convert]' matgl
+	@touch $@
+
+test-peers: $(PEERS)/.installed  ## mace-torch's and matgl's networks against ours, random weights both ways (minutes, gigabytes)
+	OPENBLAS_NUM_THREADS=1 $(PEERS)/bin/python -m pytest tests/convert
+
 lint: $(INSTALLED)  ## ruff and the import contract
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports
 
 clean:  ## remove the environment and what quickstart made
-	rm -rf .venv quickstart
+	rm -rf .venv $(PEERS) quickstart

@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict
 from mlip.benchmark.dimer_report import describe_scan, dimer_figure, dimer_table, write_records
 from mlip.benchmark.dimers import scan_dimers
 from mlip.errors import MlipError
+from mlip.graph.radius_graph import RadiusGraph
 from mlip.models.m3gnet import M3GNetConfig
 from mlip.models.mace import MACEConfig
 from mlip.network import init_parameters
@@ -30,6 +31,10 @@ class PairConfig(BaseModel):
     hole: float = 0.0
     """eV, of a Gaussian pit at 0.7 A between Cu and O."""
     known_numbers: tuple[int, ...] = tuple(range(1, 95))
+
+    @property
+    def inputs(self) -> RadiusGraph:
+        return RadiusGraph(self.cutoff)
 
 
 def pair_energy(distance, hole=0.0):
