@@ -28,10 +28,6 @@ class MorseConfig(BaseModel):
     def inputs(self) -> RadiusGraph:
         return RadiusGraph(self.cutoff)
 
-    @property
-    def inputs(self) -> RadiusGraph:
-        return RadiusGraph(self.cutoff)
-
 
 class Morse(nn.Module):
     """Half of each bond's energy for its center; zero, with two derivatives, from the cutoff on."""
