@@ -11,12 +11,14 @@ import numpy as np
 from ase.data import chemical_symbols
 from jaxtyping import Float, Int
 
+from mlip.data.absurd_energies import SPREAD, AbsurdEnergies, compositions, sample_of
 from mlip.data.force_scale import ForceSums
 from mlip.data.store import Store
 from mlip.errors import MlipError
 
 _N_ELEMENTS = len(chemical_symbols)
 
+_NAMED = 20
 _SINGULAR = 1e-10
 """Relative size below which an eigenvalue of the normal equations is rounding: its combination of elements
 never varies on its own in the data (Na and Cl, if all crystals are NaCl)."""
@@ -43,6 +45,10 @@ class LabelStatistics:
     """Frames of absurd forces."""
     absurd_frames: list[tuple[int, float]] = field(default_factory=list)
     """The worst of them: index in the store, and largest component, eV/A."""
+    n_absurd_energies: int = 0
+    """Frames of absurd energies (`mlip.data.absurd_energies`), which count in no number about energies."""
+    absurd_energies: list[tuple[int, float]] = field(default_factory=list)
+    """The worst of them: index in the store, and distance from a robust fit of reference energies, eV/atom."""
 
     def to_json(self) -> str:
         return json.dumps(asdict(self))
@@ -50,7 +56,8 @@ class LabelStatistics:
     @classmethod
     def from_json(cls, text: str) -> "LabelStatistics":
         values = json.loads(text)
-        return cls(**values | {"absurd_frames": [tuple(frame) for frame in values.get("absurd_frames", ())]})
+        lists = ("absurd_frames", "absurd_energies")
+        return cls(**values | {name: [tuple(frame) for frame in values.get(name, ())] for name in lists})
 
 
 def compute_statistics(store: Store, split: str | None = "train", functional: str | None = None) -> LabelStatistics:
@@ -66,10 +73,38 @@ def compute_statistics(store: Store, split: str | None = "train", functional: st
         of_functional = f" of the functional {functional}" if functional else ""
         raise MlipError(f"no frame{of_functional} in the split {split!r}", where=str(store.path))
     found = sums.statistics()
-    if not found.n_absurd_forces:
+    if sums.energy_spread > SPREAD:
+        found = _without_absurd_energies(store, split, functional, found)
+    if not found.n_absurd_forces and not found.n_absurd_energies:
         return found
     indices = store.indices(split, functional)
-    return replace(found, absurd_frames=[(int(indices[k]), largest) for k, largest in found.absurd_frames])
+    return replace(
+        found,
+        absurd_frames=[(int(indices[k]), largest) for k, largest in found.absurd_frames],
+        absurd_energies=[(int(indices[k]), distance) for k, distance in found.absurd_energies],
+    )
+
+
+def _without_absurd_energies(
+    store: Store, split: str | None, functional: str | None, known: LabelStatistics
+) -> LabelStatistics:
+    """The statistics again, where the few frames of absurd energies, if there are such, have none; frames are numbered
+    as they come. Two further passes."""
+    columns = ("frames/energy", "atoms/number", "atoms/force")
+    otherwise = np.array([known.reference_energies.get(symbol, 0.0) for symbol in chemical_symbols])
+    sample = sample_of(store.blocks(columns[:2], split, functional), known.n_frames)
+    absurd = AbsurdEnergies(*sample, otherwise)
+    if not absurd.are_few:
+        return known
+    sums, found = StatisticsSums(), []
+    for block in store.blocks(columns, split, functional):
+        composition = compositions(block["number"], block["size"])
+        is_absurd = np.isfinite(block["energy"]) & absurd.among(composition, block["energy"])
+        distances = absurd.residuals(composition, block["energy"])
+        found += [(sums.n_frames + int(k), float(distances[k])) for k in np.flatnonzero(is_absurd)]
+        sums.add(**block | {"energy": np.where(is_absurd, np.nan, block["energy"])})
+    worst = sorted(found, key=lambda frame: -abs(frame[1]))[:_NAMED]
+    return replace(sums.statistics(), n_absurd_energies=len(found), absurd_energies=worst)
 
 
 class StatisticsSums:
@@ -81,6 +116,12 @@ class StatisticsSums:
         self._total = _NormalEquations()
         self._per_atom = _NormalEquations()
         self._forces = ForceSums()
+        self._least, self._largest = np.inf, -np.inf
+
+    @property
+    def energy_spread(self) -> float:
+        """Between the least and the largest energy per atom, eV/atom; -inf without energies."""
+        return float(self._largest - self._least)
 
     def add(
         self,
@@ -90,14 +131,15 @@ class StatisticsSums:
         size: Int[np.ndarray, " k"],
     ) -> None:
         """A block of frames. Energies are eV per cell, forces eV/A; `size`: atoms of each frame."""
-        k = len(energy)
-        cells = np.repeat(np.arange(k), size) * _N_ELEMENTS + number
-        composition = np.bincount(cells, minlength=k * _N_ELEMENTS).reshape(k, _N_ELEMENTS)
-        self.n_frames += k
+        composition = compositions(number, size)
+        self.n_frames += len(energy)
         self._counts += composition.sum(axis=0)
         known = np.isfinite(energy)
         self._n_energies += int(known.sum())
         rows, energies, sizes = composition[known].astype(np.float64), energy[known], size[known]
+        if len(energies):
+            per_atom = energies / sizes
+            self._least, self._largest = min(self._least, per_atom.min()), max(self._largest, per_atom.max())
         self._total.add(rows, energies)
         self._per_atom.add(rows / sizes[:, None], energies / sizes)
         self._forces.add(force, size)

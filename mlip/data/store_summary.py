@@ -16,19 +16,17 @@ from ase.data import chemical_symbols
 from ase.neighborlist import primitive_neighbor_list
 from jaxtyping import Float, Int
 
+from mlip.data.absurd_energies import compositions, robust_fit
 from mlip.data.label_statistics import StatisticsSums
 from mlip.data.store import Store
 from mlip.files.whole_file import whole_file
 
 SUMMARY_VERSION = 1
-
 _N_ELEMENTS = len(chemical_symbols)
+
 _SAMPLE = 20_000
 """Frames, evenly spread over the store, that the robust fit is made of."""
 _NEIGHBOR_SAMPLE = 200
-_HUBER = 1.345
-"""Residuals above this many robust standard deviations count linearly: 95 % efficient for Gaussian ones."""
-_ITERATIONS = 30
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,7 +149,7 @@ def _of_functional(store: Store, name: str, n_frames: int, counts: _Counts) -> O
         stress.add(block.pop("stress"))
         sums.add(**block)
         size = block["size"]
-        composition = _composition(block["number"], size)
+        composition = compositions(block["number"], size)
         counts.add(composition, size)
         energy.add(block["energy"] / size)
         force.add(block["force"])
@@ -172,35 +170,19 @@ def _of_functional(store: Store, name: str, n_frames: int, counts: _Counts) -> O
     )
 
 
-def _composition(number: Int[np.ndarray, " n"], size: Int[np.ndarray, " k"]) -> Int[np.ndarray, "k e"]:
-    cells = np.repeat(np.arange(len(size)), size) * _N_ELEMENTS + number
-    return np.bincount(cells, minlength=len(size) * _N_ELEMENTS).reshape(-1, _N_ELEMENTS).astype(np.int32)
-
-
 def robust_reference_energies(
     composition: Int[np.ndarray, "k e"], energies: Float[np.ndarray, " k"]
 ) -> dict[str, float]:
-    """E0 by Huber's loss on energies per atom: reweighted least squares, residuals in units of their median.
+    """E0 of the robust fit by symbol, eV; {} without energies.
 
     Args:
         composition: atoms of each element in each frame; columns by atomic number.
         energies: eV per cell.
     """
-    elements = np.flatnonzero(composition.sum(axis=0))
     if not len(energies):
         return {}
-    size = composition.sum(axis=1)
-    shares, per_atom = composition[:, elements] / size[:, None], energies / size
-    weights = np.ones(len(energies))
-    for _ in range(_ITERATIONS):
-        root = np.sqrt(weights)
-        solution = np.linalg.lstsq(shares * root[:, None], per_atom * root, rcond=1e-6)[0]
-        residual = np.abs(per_atom - shares @ solution)
-        scale = 1.4826 * np.median(residual)
-        if scale == 0:
-            break
-        weights = np.minimum(1.0, _HUBER * scale / np.maximum(residual, 1e-12))
-    return {chemical_symbols[z]: float(e) for z, e in zip(elements, solution, strict=True)}
+    fitted = robust_fit(composition, energies)
+    return {chemical_symbols[z]: float(fitted[z]) for z in np.flatnonzero(composition.sum(axis=0))}
 
 
 def _mean_neighbors(store: Store, cutoff: float) -> float:

@@ -141,3 +141,30 @@ def test_real_relaxations_are_sound_but_for_the_outlier_that_is_known(shared):
         assert (found.robust_rms == found.rms, found.n_absurd) == (n_absurd == 0, n_absurd)
     assert found.rms == pytest.approx(258.5, abs=0.1)
     assert [frame.index for frame in found.absurd] == [n_frames - 2]
+
+
+@pytest.mark.parametrize("n_sound", [60, 900])
+def test_a_few_absurd_energies_do_not_make_the_reference_energies_and_are_named(write, n_sound):
+    frames = mixtures(n_sound)
+    sound = compute_statistics(write(frames))
+    odd = [frame(f.numbers, f.energy + off * len(f)) for f, off in ((frames[4], 1e4), (frames[9], -300.0))]
+    statistics = compute_statistics(write([*frames[:7], odd[0], *frames[7:], odd[1]]))
+    assert statistics.n_absurd_energies == 2
+    assert statistics.absurd_energies == [
+        (7, pytest.approx(1e4, rel=1e-2)),
+        (n_sound + 1, pytest.approx(-300, rel=1e-2)),
+    ]
+    for symbol, energy in sound.reference_energies.items():
+        assert statistics.reference_energies[symbol] == pytest.approx(energy, abs=1e-6)
+    assert statistics.energy_rms_per_atom == pytest.approx(sound.energy_rms_per_atom, abs=1e-6)
+    assert LabelStatistics.from_json(statistics.to_json()) == statistics
+
+
+def test_energies_of_all_electrons_are_not_absurd(write):
+    """Thousands of eV an atom, that differ by element: reference energies account for them."""
+    frames = [
+        frame([z] * n, -500.0 * z * n + 0.1 * k) for k, (z, n) in enumerate([(1, 2), (8, 1), (26, 3), (8, 2)] * 5)
+    ]
+    statistics = compute_statistics(write(frames))
+    assert (statistics.n_absurd_energies, statistics.absurd_energies) == (0, [])
+    assert statistics.reference_energies["Fe"] == pytest.approx(-13000, rel=1e-3)

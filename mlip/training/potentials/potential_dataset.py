@@ -165,20 +165,34 @@ def _notes(statistics: dict[str, LabelStatistics], given: StatisticsRecipe, stor
         if known.n_absurd_forces:
             of_head = f"{name}: " if len(statistics) > 1 else ""
             yield f"warning: {of_head}{absurd_forces(known, store)}"
+        if known.n_absurd_energies:
+            of_head = f"{name}: " if len(statistics) > 1 else ""
+            yield f"warning: {of_head}{absurd_energies(known, store)}"
 
 
 def absurd_forces(known: LabelStatistics, store: Store) -> str:
     """Which frames of a training set are left out of its energy scale for their forces, and what to do about them."""
-    told = [
-        f"frame {frame} ({store.material(store.material_of(frame)).id}, {largest:,.0f} eV/Å)"
-        for frame, largest in known.absurd_frames[:_NAMED_FRAMES]
-    ]
-    more = f" and {known.n_absurd_forces - len(told)} more" if known.n_absurd_forces > len(told) else ""
     return (
-        f"absurd forces in {', '.join(told)}{more}: left out of the energy scale, which would be {known.force_rms:.3g} "
-        f"instead of {known.robust_force_rms:.3g} eV; they are still trained on "
-        "(mlip data build --outliers pbesol leaves out forces above 50 eV/Å)"
+        f"absurd forces in {_named(known.absurd_frames, known.n_absurd_forces, 'eV/Å', store)}: left out of the energy "
+        f"scale, which would be {known.force_rms:.3g} instead of {known.robust_force_rms:.3g} eV; they are still "
+        "trained on (mlip data build --outliers pbesol leaves out forces above 50 eV/Å)"
     )
+
+
+def absurd_energies(known: LabelStatistics, store: Store) -> str:
+    """Which frames of a training set are left out of its reference energies, and what to do about them."""
+    return (
+        f"absurd energies in {_named(known.absurd_energies, known.n_absurd_energies, 'eV/atom off', store)}: left out "
+        "of the reference energies; they are still trained on (take them out of the source and build again)"
+    )
+
+
+def _named(frames: Sequence[tuple[int, float]], count: int, unit: str, store: Store) -> str:
+    told = [
+        f"frame {frame} ({store.material(store.material_of(frame)).id}, {size:,.0f} {unit})"
+        for frame, size in frames[:_NAMED_FRAMES]
+    ]
+    return ", ".join(told) + (f" and {count - len(told)} more" if count > len(told) else "")
 
 
 def _reference_energies(known: LabelStatistics, given: EnergyScaleRecipe, store: Store) -> dict[str, float]:
