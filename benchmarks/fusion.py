@@ -4,9 +4,9 @@
 
 jaxlib 0.10.2 and 0.11.0 fuse some sums wrongly (jax issue 39103), and mlip switches that fusion off before JAX starts.
 Here one process lets mlip do so, and another starts JAX first, which leaves it on. Each tells whether the pattern of
-that issue is right, predicts all crystals in float64 and float32 in batches, and relaxes them in float64 (in float32 a crystal
-between two minima goes to either, whatever the reason for another last digit); then the results are
-compared. The fusion of another version is off in both.
+that issue is right, predicts all crystals in float64 and float32 in batches, and relaxes them in float64 (in float32 a
+crystal between two minima goes to either, whatever the reason for another last digit). Then the results are compared.
+Versions that fuse rightly have no other setting.
 """
 
 import argparse
