@@ -54,6 +54,8 @@ def _options(
 
 
 def _register() -> None:
+    if app.registered_commands:  # a second command of this process
+        return
     from mlip.cli import (
         benchmark,
         convert,

@@ -1,8 +1,6 @@
 """`mlip benchmark relaxation` as a user meets it: tables on the terminal, files in the folder."""
 
 import json
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -13,10 +11,7 @@ from mlip.data import Frame, StoreWriter, Trajectory
 from mlip.models.m3gnet import M3GNetConfig
 from mlip.network import init_parameters
 from mlip.potential import Potential, PotentialMetadata
-
-
-def mlip(*arguments) -> subprocess.CompletedProcess:
-    return subprocess.run([sys.executable, "-m", "mlip.cli", *map(str, arguments)], capture_output=True, text=True)
+from tests.command_line import mlip
 
 
 @pytest.fixture(scope="module")

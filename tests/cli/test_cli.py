@@ -1,4 +1,4 @@
-"""The command line as a user meets it: real processes, exit codes, one line for a mistake."""
+"""The command line as a user meets it: exit codes, one line for a mistake, real processes for what only they show."""
 
 import json
 import shutil
@@ -8,6 +8,7 @@ import sys
 import pytest
 
 from mlip import __version__
+from tests import command_line
 
 COMMANDS = ["data", "train", "evaluate", "relax", "benchmark", "convert", "info"]
 
@@ -25,7 +26,7 @@ def test_help_lists_every_command():
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_explains_itself(command):
-    result = mlip(command, "--help")
+    result = command_line.mlip(command, "--help")
     assert result.returncode == 0
     assert "Usage" in result.stdout
 
@@ -47,7 +48,7 @@ def test_every_command_explains_itself(command):
 )
 def test_a_path_that_does_not_exist_is_one_line_and_exit_2(arguments, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    result = mlip(*arguments)
+    result = command_line.mlip(*arguments)
     assert result.returncode == 2
     lines = result.stderr.strip().splitlines()
     assert len(lines) == 1, result.stderr
@@ -73,7 +74,7 @@ def test_the_version_is_told(module):
 
 def test_converting_something_else_says_what_would_do(tmp_path):
     (tmp_path / "model.pth").write_bytes(b"\x80\x02}q\x00.")
-    result = mlip("convert", str(tmp_path / "model.pth"), str(tmp_path / "out.safetensors"))
+    result = command_line.mlip("convert", str(tmp_path / "model.pth"), str(tmp_path / "out.safetensors"))
     assert result.returncode == 2
     assert "no checkpoint that mlip can convert" in result.stderr
     assert not (tmp_path / "out.safetensors").exists()
@@ -81,8 +82,8 @@ def test_converting_something_else_says_what_would_do(tmp_path):
 
 def test_convert_then_info_of_a_published_potential(shared, tmp_path):
     out = tmp_path / "m3gnet.safetensors"
-    assert mlip("convert", str(shared / "goldens/m3gnet"), str(out)).returncode == 0
-    facts = json.loads(mlip("info", str(out), "--json").stdout)
+    assert command_line.mlip("convert", str(shared / "goldens/m3gnet"), str(out)).returncode == 0
+    facts = json.loads(command_line.mlip("info", str(out), "--json").stdout)
     assert facts["model"] == "m3gnet"
     assert facts["parameters"] == 227_549
     assert len(facts["elements"].split()) == 89
@@ -97,7 +98,7 @@ def test_a_damaged_checkpoint_is_one_line_and_writes_nothing(shared, tmp_path):
     altered = bytearray((published / data).read_bytes())
     altered[400_000] ^= 1
     (folder / data).write_bytes(altered)
-    result = mlip("convert", str(folder), str(tmp_path / "out.safetensors"))
+    result = command_line.mlip("convert", str(folder), str(tmp_path / "out.safetensors"))
     assert result.returncode == 2
     assert len(result.stderr.strip().splitlines()) == 1
     assert f"{folder / data}: does not fit its index" in result.stderr
@@ -107,9 +108,9 @@ def test_a_damaged_checkpoint_is_one_line_and_writes_nothing(shared, tmp_path):
 def test_convert_says_what_it_decided_and_refuses_what_matgl_cannot_be(shared, tmp_path):
     weights = shared / "goldens/m3gnet_matgl/M3GNet-MP-2021.2.8-PES_weights.npz"
     out = tmp_path / "ours.safetensors"
-    result = mlip("convert", str(weights), str(out))
+    result = command_line.mlip("convert", str(weights), str(out))
     assert "note: atom messages are added to the neighbor of a bond" in result.stdout
-    back = mlip("convert", str(out), "--to", "matgl", str(tmp_path / "matgl"))
+    back = command_line.mlip("convert", str(out), "--to", "matgl", str(tmp_path / "matgl"))
     assert back.returncode == 2
     assert "would give other energies without a warning" in back.stderr
     assert list(tmp_path.iterdir()) == [out]

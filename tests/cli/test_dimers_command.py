@@ -1,19 +1,17 @@
 """`mlip benchmark dimers` as a user meets it."""
 
 import json
-import subprocess
-import sys
 
 import pytest
 
 from mlip.models.m3gnet import M3GNetConfig
 from mlip.network import init_parameters
 from mlip.potential import Potential, PotentialMetadata
+from tests.command_line import mlip
 
 
-def dimers(*arguments) -> subprocess.CompletedProcess:
-    command = [sys.executable, "-m", "mlip.cli", "benchmark", "dimers", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True)
+def dimers(*arguments):
+    return mlip("benchmark", "dimers", *arguments)
 
 
 @pytest.fixture(scope="module")

@@ -19,10 +19,7 @@ from mlip.network import init_parameters
 from mlip.potential import Potential, PotentialMetadata
 from mlip.relaxation.relax_files import relax_files
 from mlip.relaxation.results_file import read_results
-
-
-def mlip(*arguments) -> subprocess.CompletedProcess:
-    return subprocess.run([sys.executable, "-m", "mlip.cli", *map(str, arguments)], capture_output=True, text=True)
+from tests.command_line import mlip
 
 
 def relax_here(capsys, potential, *files, out, **options) -> tuple[int, str]:

@@ -1,13 +1,12 @@
 """`mlip screen` as a user meets it."""
 
 import json
-import subprocess
-import sys
 
 import ase.io
 import pytest
 from ase.build import bulk
 
+from tests.command_line import mlip
 from tests.conftest import REPOSITORY
 
 RECIPE = REPOSITORY / "recipes" / "screening" / "ternaries.yaml"
@@ -26,10 +25,6 @@ def overrides(tiny_cgat, tmp_path) -> list[str]:
         "relax=null",
         f"out={tmp_path / 'round'}",
     ]
-
-
-def mlip(*arguments) -> subprocess.CompletedProcess:
-    return subprocess.run([sys.executable, "-m", "mlip.cli", *map(str, arguments)], capture_output=True, text=True)
 
 
 def test_a_recipe_is_counted_first_and_screened_then(overrides, tmp_path):
