@@ -150,8 +150,9 @@ def test_one_structure_a_generator_and_structures_of_pymatgen_are_taken_alike(po
     for given in (crystal, (c for c in (crystal,)), AseAtomsAdaptor.get_structure(crystal), (crystal,)):
         (found,) = potential.predict(given)
         assert found["energy"] == pytest.approx(expected["energy"], abs=1e-5)
-    with pytest.raises(MlipError, match="structure 1: no structure: str"):
-        potential.predict([crystal, "NaCl"])
+    for other, told in ((5.6, "no structure: float"), ("NaCl", "a composition without a structure")):
+        with pytest.raises(MlipError, match=f"structure 1: {told}"):
+            potential.predict([crystal, other])
 
 
 def test_a_potential_is_one_line_and_a_table_in_a_notebook(potential):
