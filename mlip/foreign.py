@@ -156,7 +156,7 @@ class ForeignPotential:
 
     @cached_property
     def _entry(self) -> PretrainedEntry | None:
-        """What is known of it, if a registered potential names this calculator, with these arguments."""
+        """Entry of the registered potential that names this calculator with these arguments, if there is one."""
         named = {entry.ase: entry for entry in known().values() if entry.ase is not None}
         return next((entry for text, entry in named.items() if ForeignSpec.parse(text) == self.spec), None)
 

@@ -30,9 +30,9 @@ class AverageErrors:
     n: int
     """Materials."""
     mean: float
-    """Of the labels."""
+    """Mean of the labels."""
     std: float
-    """Of the labels."""
+    """Standard deviation of the labels."""
     mae: float
     relative_percent: float
     """MAE over the mean absolute label, %."""

@@ -28,7 +28,7 @@ Compositions = Int[np.ndarray, "k 119"]
 
 
 class AbsurdEnergies:
-    """What tells absurd energies from others: reference energies of a robust fit, and how far frames lie from them.
+    """Absurd energies are told from others by reference energies of a robust fit, and how far frames lie from them.
 
     Args:
         composition: atoms of each element in each frame of a sample; columns by atomic number.

@@ -1,4 +1,4 @@
-"""Of each composition one material, that of the lowest formation energy, say: what models of compositions learn from.
+"""One material of each composition, that of the lowest formation energy, say: models of compositions learn from it.
 
 Other materials of the composition have the same input and other properties: nothing could tell them apart.
 """

@@ -34,7 +34,7 @@ class Frame:
     ionic_step: int = 0
     """Its index within that run, counted in the source (before any sub-sampling)."""
     amounts: Float[np.ndarray, " n"] | None = None
-    """Of a material whose composition alone is known: atoms of the formula that each site stands for; the positions are
+    """Atoms of the formula that each site stands for, if the composition alone is known; the positions are
     NaN then. None = a structure."""
 
     def __len__(self) -> int:

@@ -48,7 +48,7 @@ class BuildSettings:
     keys: Mapping[str, str] = field(default_factory=dict)
     """Labels that ASE's files have under other names than ASE's: label -> key (`mlip.data.readers.labels`)."""
     split_by: Literal["material", "composition"] = "material"
-    """What is kept together: a material, or all materials of a reduced composition. A split that a source states goes
+    """Unit that a split keeps together: a material, or all of a reduced composition. A split that a source states goes
     before either."""
     lowest: str | None = None
     """Property, such as e_form: of each reduced composition the store keeps the material that has the least of it."""

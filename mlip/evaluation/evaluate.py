@@ -28,7 +28,7 @@ from mlip.runtime import precision_scope
 UNLABELED = "neither energy nor forces nor stress is known"
 """Why a frame is not compared: it has no label."""
 Evaluator = Potential | ForeignPotential
-"""What predicts: a potential, or any calculator of ASE, which does it one structure after another."""
+"""A potential, or any calculator of ASE, which predicts one structure after another."""
 _CHUNK = 1024  # frames held in memory at once
 _REASONS = 3  # for leaving frames out, in an error
 

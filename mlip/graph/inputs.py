@@ -28,7 +28,7 @@ class ModelInputs(Protocol):
         """
 
     def describe(self) -> str:
-        """What the network sees, in a few words."""
+        """Say in a few words what the network sees."""
 
     def example(self) -> jraph.GraphsTuple:
         """A small padded batch: what parameters are initialized with."""

@@ -20,11 +20,11 @@ class NamedPotential:
 
     potential: Potential | ForeignPotential
     source: str | Path
-    """What opens it again: its file, or the text of a calculator."""
+    """Its file, or the text of a calculator: either opens it again."""
     record: dict[str, str]
-    """What the header of a results file says of it: name, sha256, and of a calculator more."""
+    """Its entry in the header of a results file: name, sha256, and of a calculator more."""
     license: str | None = None
-    """Of a registered potential that was asked for by its name."""
+    """Entry of the registry, if it was asked for by a registered name."""
 
     @property
     def name(self) -> str:
@@ -32,7 +32,7 @@ class NamedPotential:
 
     @property
     def facts(self) -> dict[str, str | None]:
-        """What a user is to know of it."""
+        """Facts that a user is to know of it."""
         return {"name": self.name, "functional": self.potential.functional, "license": self.license}
 
     def precision(self, dtype: str | None) -> dict[str, str]:

@@ -53,7 +53,7 @@ from mlip.relaxation.symmetry import (
 from mlip.units import EV_PER_A3_IN_GPA, tensor_from_voigt, voigt_from_tensor
 
 Evaluator = Potential | ForeignPotential
-"""What gives energies, forces and stresses."""
+"""A potential or a calculator: it gives energies, forces and stresses."""
 OPEN_DIRECTIONS = "open directions have no pressure"
 _FARTHEST = 1e10
 """A; a meter."""

@@ -16,7 +16,7 @@ from mlip.training.lamb import LookaheadState, look_ahead, scale_by_lamb
 from mlip.training.recipe import TrainRecipe
 
 _SCALINGS = {"amsgrad": scale_by_amsgrad, "lamb": scale_by_lamb}
-"""Of others than Adam and AdamW."""
+"""Scalings of gradients by the optimizers other than Adam and AdamW."""
 
 
 def initial_optimizer_state(recipe: TrainRecipe, params: PyTree) -> PyTree:

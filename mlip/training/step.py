@@ -63,9 +63,9 @@ _OF_THE_HOST = (
     "keep",
     "max_skipped",
 )
-"""What a step's program does not know of a recipe's `train`: it comes as an argument, or is the loop's."""
+"""Fields of a recipe's `train` that a step's program does not know: they come as arguments, or are the loop's."""
 _OF_THE_DATA = ("materials", "largest", "mean", "std", "element_vectors")
-"""The same of its `property`."""
+"""Fields of its `property` that a step's program does not know."""
 _MOST_STEPS = 4
 _known_steps: list[tuple[Callable, Task, Callable]] = []
 
