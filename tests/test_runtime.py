@@ -44,14 +44,14 @@ import jax, jax.numpy as jnp, numpy as np
 from mlip.runtime import set_up_jax
 set_up_jax()
 program = jax.jit(lambda x: (x @ x.T) @ x)
-x = jnp.asarray(np.random.default_rng(0).normal(size=(4000, 200)).astype(np.float32))
+x = jnp.asarray(np.random.default_rng(0).normal(size=(4000, 20)).astype(np.float32))
 assert program.lower(x).compile().memory_analysis().temp_size_in_bytes >= 64e6  # 15,625 pages
 faults = []
-for _ in range(20):
+for _ in range(60):  # small allocations settle in what was freed: a few times more is asked for, then there is room
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
     program(x).block_until_ready()
     faults.append(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
-print(sorted(faults)[10])
+print(sorted(faults)[30])
 """
 
 
