@@ -1,20 +1,24 @@
 """Many structures, each evaluated once: with a calculator of its own, by `predict([atoms])`, by `relax([atoms])`.
 
     python benchmarks/many_structures.py --potential m3gnet.safetensors --data alexandria-random-1k.extxyz.gz
-    python benchmarks/many_structures.py --potential m3gnet.safetensors --data alexandria-random-1k.extxyz.gz \\
-        --peer matgl --peer-python peers/matgl/bin/python --peer-weights .../M3GNet-MP-2021.2.8-PES
-        --peer mace_torch --peer-python peers/mace_torch/bin/python --peer-weights mace.model
+    python benchmarks/many_structures.py --data alexandria-random-1k.extxyz.gz \\
+        --potential m3gnet.safetensors --peer matgl peers/matgl/bin/python .../M3GNet-MP-2021.2.8-PES \\
+        --potential mace.safetensors --peer mace_torch peers/mace_torch/bin/python .../mace_L0_residual_config.json \\
+        --out benchmarks/results/many_structures.md
 
-What job functions and high-throughput workflows do. Structures are the crystals of the file that the potential knows,
+What job functions and high-throughput workflows do. Structures are the crystals of the file that all potentials know,
 repeated along a so that 2 to 200 atoms occur, in random order; without a file they are cubic crystals built by ASE.
 Each way runs in a process of its own, and has its number of programs and memory maps counted, its memory measured when
-a tenth of the structures are done and at the end, and its time. A peer's calculators are new for each structure, too.
+a tenth of the structures are done and at the end, and its time. A peer's calculators are new for each structure, too;
+the first peer stands beside the first potential, the second beside the second. The numbers go beside the table as JSON.
 """
 
 import argparse
+import itertools
 import json
 import os
 import random
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -26,8 +30,6 @@ import ase.io
 import numpy as np
 from ase import Atoms
 from ase.build import bulk
-from rich.console import Console
-from rich.table import Table
 from side_by_side import SIDES, Side, machine, pin
 
 import mlip
@@ -35,14 +37,15 @@ from mlip import programs
 
 WAYS = ("calculator", "predict", "relax")
 DTYPES = ("float32", "float64")
+SCRIPTS = {"matgl": "matgl_side.py", "mace_torch": "mace_torch_side.py"}
+COLUMNS = ("who", "way", "dtype", "seconds", "programs", "most_maps", "mb_at_a_tenth", "mb_at_the_end")
 
 
-def crystals(path: Path | None, elements: list[str], n: int, most_atoms: int) -> list[Atoms]:
+def crystals(path: Path | None, elements: set[str], n: int, most_atoms: int) -> list[Atoms]:
     """n structures of 2 to `most_atoms` atoms, in random order."""
     rng = random.Random(0)
-    known = set(elements)
     found = [_bare(atoms) for atoms in ase.io.read(path, ":")] if path else _built()
-    found = [atoms for atoms in found if known.issuperset(atoms.get_chemical_symbols()) and len(atoms) <= most_atoms]
+    found = [atoms for atoms in found if elements.issuperset(atoms.get_chemical_symbols()) and len(atoms) <= most_atoms]
     chosen = []
     while len(chosen) < n:
         atoms = found[len(chosen) % len(found)]
@@ -104,38 +107,35 @@ def resident_mb() -> int:
     return round(pages * os.sysconf("SC_PAGE_SIZE") / 1e6)
 
 
-def peer(options: argparse.Namespace, structures: Path, folder: Path) -> dict[str, Any]:
+def run_peer(peer: list[str], structures: Path, threads: int, folder: Path) -> dict[str, Any]:
     """The peer's calculators on the same list."""
-    script = {"matgl": "matgl_side.py", "mace_torch": "mace_torch_side.py"}[options.peer]
-    command = [options.peer_python, SIDES / script, options.peer_weights, "--threads", options.threads]
-    with Side(options.peer, command, options.threads, folder / "peer.log") as side:
+    name, python, weights = peer
+    if name == "mace_torch":  # writes its random weights beside its config
+        weights = shutil.copy(weights, folder / "peer_config.json")
+    command = [python, SIDES / SCRIPTS[name], weights, "--threads", threads]
+    with Side(name, command, threads, folder / "peer.log") as side:
         check = side.ask(do="prepare", job="many", task="many", structures=str(structures), options={})["check"]
-        return {"way": f"{options.peer}, calculator", "dtype": "its own", "seconds": round(check["seconds"], 1)}
+        return {"who": name, "way": "calculator", "dtype": "float32", "seconds": round(check["seconds"], 1)}
 
 
-def show(rows: list[dict[str, Any]], n: int, console: Console) -> None:
-    table = Table(title=f"{n} structures, one after another", title_justify="left")
-    names = ("way", "dtype", "seconds", "programs", "most_maps", "mb_at_a_tenth", "mb_at_the_end")
-    for name in names:
-        table.add_column(name.replace("_", " "), justify="left" if name in ("way", "dtype") else "right")
-    for row in rows:
-        table.add_row(*(str(row.get(name, "")) for name in names))
-    console.print(table)
+def as_table(rows: list[dict[str, Any]], told: str) -> str:
+    lines = [told, "", f"| {' | '.join(name.replace('_', ' ') for name in COLUMNS)} |"]
+    lines.append("|---|---|---|" + "---:|" * (len(COLUMNS) - 3))
+    lines += [f"| {' | '.join(str(row.get(name, '')) for name in COLUMNS)} |" for row in rows]
+    return "\n".join(lines)
 
 
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--potential", type=Path, required=True)
+    parser.add_argument("--potential", type=Path, action="append", required=True)
     parser.add_argument("--data", type=Path, help="structures as ASE reads them; without it they are built")
     parser.add_argument("--structures", type=int, default=1_000)
     parser.add_argument("--most-atoms", type=int, default=200)
     parser.add_argument("--ways", nargs="+", choices=WAYS, default=WAYS)
     parser.add_argument("--dtypes", nargs="+", choices=DTYPES, default=DTYPES)
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
-    parser.add_argument("--peer", choices=["matgl", "mace_torch"])
-    parser.add_argument("--peer-python", type=Path)
-    parser.add_argument("--peer-weights", type=Path)
-    parser.add_argument("--out", type=Path, help="JSON with all numbers")
+    parser.add_argument("--peer", nargs=3, metavar=("NAME", "PYTHON", "WEIGHTS"), action="append", default=[])
+    parser.add_argument("--out", type=Path, help="Markdown with the table; the JSON with all numbers goes beside it")
     parser.add_argument("--one", nargs=3, help=argparse.SUPPRESS)  # structures, way, dtype: the work of a process
     return parser.parse_args()
 
@@ -144,30 +144,38 @@ def main() -> None:
     options = parse()
     if options.one:
         structures, way, dtype = options.one
-        print(json.dumps(run(options.potential, Path(structures), way, dtype)))
+        print(json.dumps(run(options.potential[0], Path(structures), way, dtype)))
         return
+    for name, *_ in options.peer:
+        if name not in SCRIPTS:
+            sys.exit(f"--peer {name}: known are {', '.join(SCRIPTS)}")
     pin(options.threads)
-    console = Console()
     with tempfile.TemporaryDirectory() as name:
         structures = Path(name) / "structures.extxyz"
-        every = crystals(options.data, mlip.load(options.potential).elements, options.structures, options.most_atoms)
+        elements = set.intersection(*(set(mlip.load(potential).elements) for potential in options.potential))
+        every = crystals(options.data, elements, options.structures, options.most_atoms)
         ase.io.write(structures, every)
         sizes = np.array([len(atoms) for atoms in every])
-        console.print(f"{len(every)} structures, {sizes.min()} to {sizes.max()} atoms, {sizes.mean():.0f} on average")
+        told = f"{len(every)} structures, {sizes.min()} to {sizes.max()} atoms, {sizes.mean():.0f} on average; "
+        told += f"{options.threads} threads, {time.strftime('%Y-%m-%d')}"
+        print(told)
         rows = []
-        for way in options.ways:
-            for dtype in options.dtypes:
-                command = [sys.executable, __file__, "--potential", options.potential]
-                command += ["--one", structures, way, dtype]
+        for potential, peer in itertools.zip_longest(options.potential, options.peer[: len(options.potential)]):
+            for way, dtype in itertools.product(options.ways, options.dtypes):
+                command = [sys.executable, __file__, "--potential", potential, "--one", structures, way, dtype]
                 done = subprocess.run(list(map(str, command)), stdout=subprocess.PIPE, text=True, check=True)
-                rows.append(json.loads(done.stdout.splitlines()[-1]))
-                console.print(rows[-1])
-                if options.peer and way == "calculator":
-                    rows.append(peer(options, structures, Path(name)))
-    show(rows, len(every), console)
+                rows.append({"who": f"mlip, {potential.stem}", **json.loads(done.stdout.splitlines()[-1])})
+                print(rows[-1], flush=True)
+            if peer:
+                rows.append(run_peer(peer, structures, options.threads, Path(name)))
+                print(rows[-1], flush=True)
+    print(as_table(rows, told))
     if options.out:
         options.out.parent.mkdir(parents=True, exist_ok=True)
-        options.out.write_text(json.dumps({"machine": machine(), "structures": len(every), "rows": rows}, indent=1))
+        usage = __doc__.partition("What job")[2]
+        options.out.write_text(f"# Many structures, one after another\n\nWhat job{usage}\n{as_table(rows, told)}\n")
+        answer = {"machine": machine(), "structures": len(every), "rows": rows}
+        options.out.with_suffix(".json").write_text(json.dumps(answer, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -92,7 +92,8 @@ def _slurm_cluster(text: str) -> "SpecCluster":
         raise MlipError(f"'{text}' is not a number of jobs and options", where="--cluster slurm", fix=_SLURM_EXAMPLE)
     cores = int(options.pop("cores", "1")) if options.get("cores", "1").isdecimal() else 0
     try:
-        resources = {"cores": cores, "processes": cores, "memory": "4GB", **options}
+        allocator = [f"export {name}={value}" for name, value in KEEPING.items()]
+        resources = {"cores": cores, "processes": cores, "memory": "4GB", "job_script_prologue": allocator, **options}
         cluster = SLURMCluster(scheduler_options=_ANY_PORT, **resources)
     except (TypeError, ValueError) as error:
         why = str(error).strip().splitlines()[0]

@@ -26,7 +26,7 @@ from mlip.relaxation.options import Options
 from mlip.relaxation.queue import relaxations
 from mlip.relaxation.reading import StructureSource, read_sources
 from mlip.relaxation.result import Reason, RelaxResult, rows_or_none
-from mlip.relaxation.results_file import ResultsFile
+from mlip.relaxation.results_file import ResultsFile, read_results
 from mlip.units import EV_PER_A3_IN_GPA
 
 Format = Literal["extxyz", "cif", "vasp"]
@@ -73,7 +73,7 @@ def relax_files(
     options |= named.precision(dtype)
     sources = read_sources(files)
     protocol = _protocol(named, files, len(sources), options)
-    out, names = Path(out), _names(sources)
+    out, names = Path(out), _names([(source.file, source.frame) for source in sources])
     _make_way(out, formats, checked, force)
     with ResultsFile(out / _RESULTS, protocol) as results:
         done = {record["structure"] for record in results.records}
@@ -114,7 +114,7 @@ def _make_way(out: Path, formats: Sequence[Format], options: Options, force: boo
     """
     results = out / _RESULTS
     if force:
-        results.unlink(missing_ok=True)
+        _remove_results(out)
         return
     folders = [out / kind for kind in formats if kind != "extxyz"] + [out / _TRAJECTORIES] * options.trajectory
     in_the_way = [path for path in (out / _RELAXED, *folders) if path.exists()]
@@ -122,11 +122,27 @@ def _make_way(out: Path, formats: Sequence[Format], options: Options, force: boo
         raise MlipError(f"exists, without a {_RESULTS}", where=str(in_the_way[0]), fix="another --out, or --force")
 
 
-def _names(sources: Sequence[StructureSource]) -> list[str]:
-    """A file name for each structure: its file's, with the frame's number where there are several, and after the
-    structure's number where two would be the same."""
-    n_frames = Counter(source.file for source in sources)
-    stems = [Path(s.file).stem + (f"-{s.frame:06d}" if n_frames[s.file] > 1 else "") for s in sources]
+def _remove_results(out: Path) -> None:
+    """Remove what an earlier run wrote, and nothing else: its records tell the names of its files."""
+    results = out / _RESULTS
+    try:
+        _, records = read_results(results)
+        records = sorted(records, key=lambda record: record["structure"])
+        names = _names([(record["file"], record["frame"]) for record in records])
+    except (MlipError, KeyError):  # none, or of something else
+        names = []
+    for kind, suffix in (("cif", "cif"), ("vasp", "vasp"), (_TRAJECTORIES, "extxyz")):
+        for name in names:
+            (out / kind / f"{name}.{suffix}").unlink(missing_ok=True)
+    for path in (out / _RELAXED, results):
+        path.unlink(missing_ok=True)
+
+
+def _names(places: Sequence[tuple[str, int]]) -> list[str]:
+    """A file name for each structure, of whose place file and frame are told: its file's, with the frame's number where
+    there are several, and after the structure's number where two would be the same."""
+    n_frames = Counter(file for file, _ in places)
+    stems = [Path(file).stem + (f"-{frame:06d}" if n_frames[file] > 1 else "") for file, frame in places]
     counts = Counter(stem.lower() for stem in stems)
     return [f"{k:06d}-{stem}" if counts[stem.lower()] > 1 else stem for k, stem in enumerate(stems)]
 

@@ -236,6 +236,16 @@ def test_files_that_are_there_are_overwritten_by_force_only(potential, tmp_path)
     assert relax_files(*arguments, force=True, fmax=0.01, progress=False)["relaxed_now"] == 1
 
 
+def test_what_an_earlier_run_wrote_goes_by_force_and_nothing_else(potential, tmp_path):
+    for name in ("first", "second"):
+        ase.io.write(tmp_path / f"{name}.cif", bulk("NaCl", "rocksalt", a=5.6))
+    out = tmp_path / "out"
+    relax_files(potential, [tmp_path / "first.cif"], out, formats=["extxyz", "cif"], progress=False)
+    (out / "cif" / "of_the_user.cif").write_text("data_")
+    relax_files(potential, [tmp_path / "second.cif"], out, formats=["extxyz", "cif"], force=True, progress=False)
+    assert sorted(path.name for path in (out / "cif").iterdir()) == ["of_the_user.cif", "second.cif"]
+
+
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [("empty.extxyz", "", "ASE cannot read it"), ("words.cif", "data_\n", "words.cif: ")],

@@ -320,6 +320,7 @@ def test_slurm_jobs_build_it_too(source, alone, tmp_path, monkeypatch):
         cluster="slurm:1,cores=1,memory=2GB,queue=long,interface=lo",
     )
     assert "#SBATCH -p long" in log.read_text()
+    assert "export MALLOC_ARENA_MAX=1" in log.read_text()
     assert checksums(tmp_path / "store.h5") == checksums(alone)
 
 

@@ -40,6 +40,7 @@ from mlip.data.readers.sound_paths import sound_path
 from mlip.data.readers.streams import OnBytes
 from mlip.data.records import Entry, Frame, MalformedError, Skipped, Trajectory
 from mlip.data.schema import CORRECTION, end_mark
+from mlip.functionals import functional_of_run_type
 
 _NAN_STRESS = b'"stress": [[NaN, NaN, NaN], [NaN, NaN, NaN], [NaN, NaN, NaN]]'
 _NULL_STRESS = b'"stress": null'.ljust(len(_NAN_STRESS))
@@ -97,9 +98,9 @@ def from_member(
         NotJsonError: the member is not JSON; those after it may be.
         MlipError: no name tells the functional.
     """
-    is_entry = member.key == "entries"
+    is_entry, given = member.key == "entries", functional
     try:
-        functional = settled_functional(functional, None, path, functional_by_name)
+        functional = settled_functional(given, None, path, functional_by_name)
     except MalformedError as fault:
         return fault.as_skipped(_entry_id(decoded(member, path)) if is_entry else member.key, str(path))
     if is_entry:
@@ -113,6 +114,8 @@ def from_member(
     dimensions = dimensionality or dimensionality_by_name(material_id, path)
     try:
         if is_entry:
+            if stated := _stated_functional(value):
+                functional = settled_functional(given, stated, path, functional_by_name)
             return entry_from_dict(value, functional, dimensions)
         if isinstance(value, dict):
             return trajectory_from_frames(material_id, value, functional, dimensions)
@@ -189,6 +192,15 @@ def entry_from_dict(entry: Any, functional: str, dimensionality: int) -> Entry:
     properties["volume"] = float(abs(np.linalg.det(frame.cell)))
     heavy = heavy_hydrogen_remark([frame.name] if species.is_heavy_hydrogen else [])
     return Entry(_entry_id(entry), frame, functional, dimensionality, properties, heavy)
+
+
+def _stated_functional(entry: Any) -> str | None:
+    """The functional that an entry's run type names, such as R2SCAN. GGA and GGA+U leave what its file says, as
+    ALEXANDRIA's PBE is with Hubbard corrections where these are due."""
+    parameters = entry.get("parameters") if isinstance(entry, dict) else None
+    run_type = parameters.get("run_type") if isinstance(parameters, dict) else None
+    is_silent = not isinstance(run_type, str) or run_type.strip().upper().startswith("GGA")
+    return None if is_silent else functional_of_run_type(run_type)
 
 
 def _level_of_theory(entry: Mapping[str, Any]) -> dict[str, float | str]:

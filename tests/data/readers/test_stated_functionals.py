@@ -92,6 +92,24 @@ def test_names_of_files_are_contradicted_by_nobody(write_paths, make_run, make_s
         assert item.functional == given
 
 
+@pytest.mark.parametrize(
+    ("run_type", "given", "found"),
+    [
+        ("GGA", "PBE", "PBE"),
+        ("GGA+U", "PBE", "PBE"),  # ALEXANDRIA's PBE has Hubbard corrections where these are due
+        ("R2SCAN", "PBE", contradiction("PBE", "R2SCAN")),
+        ("R2SCAN", "r2SCAN", "R2SCAN"),
+        ("PBEsol", None, "PBEsol"),
+        (None, "PBE", "PBE"),
+        ({"no": "text"}, "PBE", "PBE"),
+    ],
+)
+def test_the_run_type_of_an_entry_states_its_functional(write_paths, structure, run_type, given, found):
+    entry = {"structure": structure.as_dict(), "energy": -27.0, "data": {}, "parameters": {"run_type": run_type}}
+    name = "runs.json" if given else "pbe_0000.json"
+    assert functionals(write_paths({"entries": [entry]}, name), given) == [found]
+
+
 def test_a_page_of_an_optimade_server_states_its_functional(shared, tmp_path):
     page = shared / "data" / "alexandria" / "fixture_optimade_structures_page.json.gz"
     (tmp_path / "p.optimade.json").write_bytes(gzip.decompress(page.read_bytes()))
