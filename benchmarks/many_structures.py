@@ -7,7 +7,7 @@
         --out benchmarks/results/many_structures.md
 
 What job functions and high-throughput workflows do. Structures are the crystals of the file that all potentials know,
-repeated along a so that 2 to 200 atoms occur, in random order; without a file they are cubic crystals built by ASE.
+a quarter of them repeated along a so that 2 to 200 atoms occur, in random order; without a file they are cubic crystals built by ASE.
 Each way runs in a process of its own, and has its number of programs and memory maps counted, its memory measured when
 a tenth of the structures are done and at the end, and its time. A peer's calculators are new for each structure, too;
 the first peer stands beside the first potential, the second beside the second. The numbers go beside the table as JSON.
@@ -49,7 +49,7 @@ def crystals(path: Path | None, elements: set[str], n: int, most_atoms: int) -> 
     chosen = []
     while len(chosen) < n:
         atoms = found[len(chosen) % len(found)]
-        repeats = rng.randint(1, most_atoms // len(atoms)) if len(chosen) % 2 else 1
+        repeats = rng.randint(1, most_atoms // len(atoms)) if len(chosen) % 4 == 3 else 1
         chosen.append(atoms * (max(repeats, -(-2 // len(atoms))), 1, 1))
     rng.shuffle(chosen)
     return chosen
@@ -68,7 +68,7 @@ def evaluate(way: str, potential: Any, atoms: Atoms, dtype: str) -> None:
     if way == "predict":
         potential.predict([atoms], dtype)
     elif way == "relax":
-        mlip.relax([atoms], potential, steps=3, dtype=dtype, progress=False)
+        mlip.relax([atoms], potential, steps=2, dtype=dtype, progress=False)
     else:
         atoms.calc = mlip.MLIPCalculator(potential, dtype)
         atoms.get_potential_energy()
