@@ -70,6 +70,7 @@ def evaluate(way: str, potential: Any, atoms: Atoms, dtype: str) -> None:
     elif way == "relax":
         mlip.relax([atoms], potential, steps=2, dtype=dtype, progress=False)
     else:
+        atoms = atoms.copy()  # which goes with its calculator, as in a job
         atoms.calc = mlip.MLIPCalculator(potential, dtype)
         atoms.get_potential_energy()
         atoms.get_forces()
