@@ -7,10 +7,11 @@
         --out benchmarks/results/many_structures.md
 
 What job functions and high-throughput workflows do. Structures are the crystals of the file that all potentials know,
-a quarter of them repeated along a so that 2 to 200 atoms occur, in random order; without a file they are cubic crystals built by ASE.
-Each way runs in a process of its own, and has its number of programs and memory maps counted, its memory measured when
-a tenth of the structures are done and at the end, and its time. A peer's calculators are new for each structure, too;
-the first peer stands beside the first potential, the second beside the second. The numbers go beside the table as JSON.
+a quarter of them repeated along a so that 2 to 200 atoms occur, in random order; without a file they are cubic crystals
+built by ASE. Each way runs in a process of its own, and has its number of programs and memory maps counted, its memory
+measured when a tenth of the structures are done and at the end, and its time. A peer's calculators are new for each
+structure, too; the first peer stands beside the first potential, the second beside the second. The numbers go beside
+the table as JSON.
 """
 
 import argparse

@@ -4,11 +4,12 @@
 (`mlip.graph.inputs`), so nothing here asks which model it is.
 """
 
+import itertools
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -24,6 +25,7 @@ from pydantic import BaseModel, ValidationError
 
 from mlip.data.records import Frame
 from mlip.data.structures import as_materials
+from mlip.devices import Devices, Turn
 from mlip.errors import MlipError
 from mlip.graph.batching import Shape, pack, pad_batch
 from mlip.graph.stacked_structures import Structures
@@ -50,6 +52,10 @@ class TrainedNetwork(ABC):
 
     def __post_init__(self):
         check_elements(self.config, self.elements)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """The fields alone: copies on devices stay in this process."""
+        return {field.name: getattr(self, field.name) for field in fields(self)}
 
     @property
     @abstractmethod
@@ -135,9 +141,25 @@ class TrainedNetwork(ABC):
             )
 
     def cast(self, dtype: str) -> Any:
-        """The parameters in `dtype` ("float32" or "float64"), as device arrays."""
-        with precision_scope(dtype):
-            return jax.tree.map(lambda leaf: jnp.asarray(np.asarray(leaf), dtype), self.params)
+        """The parameters in `dtype` ("float32" or "float64"), as device arrays, which are kept."""
+        if dtype not in self._cast:
+            with precision_scope(dtype):
+                self._cast[dtype] = jax.tree.map(lambda leaf: jnp.asarray(np.asarray(leaf), dtype), self.params)
+        return self._cast[dtype]
+
+    @cached_property
+    def _cast(self) -> dict[str, Any]:
+        return {}
+
+    def on_devices(self, dtype: str) -> Devices:
+        """The devices of this process, each with the parameters in `dtype`."""
+        if dtype not in self._on_devices:
+            self._on_devices[dtype] = Devices(self.cast(dtype))
+        return self._on_devices[dtype]
+
+    @cached_property
+    def _on_devices(self) -> dict[str, Devices]:
+        return {}
 
     def try_predict(
         self, structures: Atoms | Frame | Iterable[Any], dtype: str = "float32", batch_edges: int | None = None
@@ -199,21 +221,22 @@ class TrainedNetwork(ABC):
         """Batches: the places of the graphs that they hold, and the output for them."""
         if not graphs:
             return
-        params = self.cast(dtype)
+        devices = self.on_devices(dtype)
+        turns = devices.turns()
         shapes = self.evaluation.shapes(self.model, dtype)
         budget = batch_edges or self._batch_edges()
 
-        def evaluate(batch: tuple[list[int], Shape]) -> tuple[list[int], Any]:
+        def evaluate(batch: tuple[list[int], Shape], turn: Turn) -> tuple[list[int], Any]:
             members, shape = batch
             graph = pad_batch([graphs[k] for k in members], shape)
-            with precision_scope(dtype):
+            with precision_scope(dtype), turn.taken() as params:
                 return members, jax.device_get(self.evaluation(self.model, params, graph, *self._constants()))
 
         first, *others = pack(graphs, shapes, max_nodes=budget, max_edges=budget)
-        yield evaluate(first)  # alone: it compiles
-        # While one batch is on the device, the host prepares another; on a CPU both share the cores.
-        with ThreadPoolExecutor(2) as pool:
-            yield from pool.map(evaluate, others)
+        yield evaluate(first, next(turns))  # alone: it compiles
+        # While one batch is on a device, the host prepares another; on a CPU both share the cores.
+        with ThreadPoolExecutor(2 * len(devices)) as pool:
+            yield from pool.map(evaluate, others, itertools.islice(turns, len(others)))
 
     def save(self, path: str | os.PathLike) -> Path:
         """Write one safetensors file: parameters as tensors, everything else as JSON in the header. Atomic."""

@@ -25,6 +25,7 @@ from mlip.data.records import Frame
 from mlip.errors import MlipError
 from mlip.foreign import ForeignPotential, foreign_name
 from mlip.functionals import join_functionals
+from mlip.graph.ends import any_rows, ascending_rows
 from mlip.hardware import hardware
 from mlip.models import heads_of, select_head
 from mlip.network import TrainedNetwork
@@ -51,10 +52,12 @@ def edge_vectors(graph: jraph.GraphsTuple, padding_length: float) -> Float[Array
     """Vectors from center (receiver) to neighbor (sender), A; padding edges get `padding_length` along x."""
     positions = graph.nodes["positions"]
     graph_of_node = jnp.repeat(jnp.arange(len(graph.n_node)), graph.n_node, total_repeat_length=len(positions))
-    cells = graph.globals["cell"].astype(positions.dtype)[graph_of_node[graph.receivers]]
+    cells = ascending_rows(
+        graph.globals["cell"].astype(positions.dtype), ascending_rows(graph_of_node, graph.receivers)
+    )
     shifts = jnp.einsum("ei,eij->ej", graph.edges["shifts"].astype(positions.dtype), cells, precision="highest")
-    vectors = positions[graph.senders] + shifts - positions[graph.receivers]
-    is_real = graph.nodes["species"][graph.receivers] > 0
+    vectors = any_rows(positions, graph.senders) + shifts - ascending_rows(positions, graph.receivers)
+    is_real = ascending_rows(graph.nodes["species"], graph.receivers) > 0
     return jnp.where(is_real[:, None], vectors, jnp.array([padding_length, 0.0, 0.0], positions.dtype))
 
 

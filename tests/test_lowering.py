@@ -72,7 +72,7 @@ def test_steps_of_training_and_validation(potential, lowered):
 def test_relaxation_with_and_without_symmetry(potential, lowered, monkeypatch):
     calls = []
 
-    def remember(self, shape, arguments):
+    def remember(self, shape, device, arguments):
         calls.append(arguments)
         raise KeyboardInterrupt  # nothing is compiled or relaxed here
 

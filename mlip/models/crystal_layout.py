@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import jraph
 from jaxtyping import Array, Float, Int
 
+from mlip.graph.ends import any_rows, ascending_rows
 from mlip.graph.prototype import PrototypeBatch
 
 _TINY = 1e-16
@@ -45,16 +46,16 @@ class PackedCrystals(NamedTuple):
         )
 
     def at_senders(self, rows: Float[Array, "n f"]) -> Float[Array, "e f"]:
-        return rows[self.senders]
+        return any_rows(rows, self.senders)
 
     def at_receivers(self, rows: Float[Array, "n f"]) -> Float[Array, "e f"]:
-        return rows[self.receivers]
+        return ascending_rows(rows, self.receivers)
 
     def of_shells(self, table: Float[Array, "k f"]) -> Float[Array, "e f"]:
-        return table[self.shells]
+        return any_rows(table, self.shells)
 
     def of_crystals(self, rows: Float[Array, "c f"]) -> Float[Array, "n f"]:
-        return rows[self.crystal_of_node]
+        return ascending_rows(rows, self.crystal_of_node)
 
     def attend_to_edges(self, scores: Float[Array, "e s"], values: Float[Array, "e f"]) -> Float[Array, "n f"]:
         """Mean of the values that arrive at each node, weighted by a softmax of their scores, s = 1 or f."""
@@ -67,7 +68,7 @@ class PackedCrystals(NamedTuple):
 
 def _segment_attention(scores, values, multiplicity, segments, n_segments: int) -> Float[Array, "k f"]:
     largest = jax.ops.segment_max(jax.lax.stop_gradient(scores), segments, n_segments, indices_are_sorted=True)
-    weights = multiplicity[:, None] * jnp.exp(scores - largest[segments])
+    weights = multiplicity[:, None] * jnp.exp(scores - ascending_rows(largest, segments))
     sum_segments = lambda rows: jax.ops.segment_sum(rows, segments, n_segments, indices_are_sorted=True)  # noqa: E731
     return sum_segments(weights * values) / (sum_segments(weights) + _TINY)
 
@@ -87,7 +88,7 @@ class AlikeCrystals(NamedTuple):
         )
 
     def at_senders(self, rows: Float[Array, "n c f"]) -> Float[Array, "n slots c f"]:
-        return rows[self.senders]
+        return any_rows(rows, self.senders)
 
     def at_receivers(self, rows: Float[Array, "n c f"]) -> Float[Array, "n 1 c f"]:
         return rows[:, None]

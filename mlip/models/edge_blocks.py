@@ -11,6 +11,8 @@ import jax.numpy as jnp
 import jraph
 from jaxtyping import Array, Float, Int
 
+from mlip.graph.ends import ascending_rows
+
 
 class EdgeBlocks(NamedTuple):
     """s = b * size slots, one block after the other. Slots without an edge have a vector of the padding's length."""
@@ -40,13 +42,15 @@ def edge_blocks(graph: jraph.GraphsTuple, n_nodes: int, size: int, padding_lengt
     blocks = (counts + size - 1) // size
     first_slot = (jnp.cumsum(blocks) - blocks) * size
     first_edge = jnp.cumsum(counts) - counts
-    slots = jnp.arange(n_edges, dtype=receivers.dtype) + (first_slot - first_edge)[receivers]
+    slots = jnp.arange(n_edges, dtype=receivers.dtype) + ascending_rows(first_slot - first_edge, receivers)
     n_blocks = n_edges // size + n_nodes  # the sum of ceil(count / size) is never larger
     vectors = graph.edges["vectors"]
     padding = jnp.zeros((n_blocks * size, 3), vectors.dtype).at[:, 0].set(padding_length)
     return EdgeBlocks(
         size,
-        padding.at[slots].set(vectors, unique_indices=True),
-        jnp.zeros(n_blocks * size, graph.senders.dtype).at[slots].set(graph.senders, unique_indices=True),
-        jnp.full(n_blocks, n_nodes - 1, receivers.dtype).at[slots // size].set(receivers),
+        padding.at[slots].set(vectors, indices_are_sorted=True, unique_indices=True),
+        jnp.zeros(n_blocks * size, graph.senders.dtype)
+        .at[slots]
+        .set(graph.senders, indices_are_sorted=True, unique_indices=True),
+        jnp.full(n_blocks, n_nodes - 1, receivers.dtype).at[slots // size].set(receivers, indices_are_sorted=True),
     )

@@ -21,6 +21,7 @@ from flax import linen as nn
 from jaxtyping import Array, Float, Int
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from mlip.graph.ends import any_rows, ascending_rows
 from mlip.graph.radius_graph import RadiusGraph
 from mlip.models.angular import racah_harmonics
 from mlip.models.radial import smooth_bessel_basis, smoothstep_cutoff, spherical_bessel_basis
@@ -201,10 +202,10 @@ class ThreeBody(nn.Module):
         config = self.config
         columns, _ = angular_columns(config)
         n_functions = config.max_l * config.max_n
-        gates = sigmoid(_dense(n_functions, "neighbour_gate")(atoms))[:, columns]
-        own = angular.weights * gates[senders]
+        gates = _repeat_columns(sigmoid(_dense(n_functions, "neighbour_gate")(atoms)), columns)
+        own = angular.weights * any_rows(gates, senders)
         density = jax.ops.segment_sum(own, receivers, len(atoms), indices_are_sorted=True)
-        messages = (density[receivers] - own) * angular.harmonics
+        messages = (ascending_rows(density, receivers) - own) * angular.harmonics
         kernel = FusedKernel((n_functions, 2 * config.units), name="core_and_gate")(bonds.dtype)[columns]
         core, gate = (messages @ half for half in jnp.split(kernel, 2, axis=1))
         return bonds + swish(core) * sigmoid(gate)
@@ -265,7 +266,8 @@ class GatedMessage(nn.Module):
 
         def branch(name: str, columns: slice) -> Float[Array, "e u"]:
             of_bonds = bonds @ kernel[2 * units :, columns]
-            hidden = swish(at_center[:, columns][receivers] + at_neighbor[:, columns][senders] + of_bonds)
+            of_ends = ascending_rows(at_center[:, columns], receivers) + any_rows(at_neighbor[:, columns], senders)
+            hidden = swish(of_ends + of_bonds)
             for layer in range(1, self.config.hidden_layers):
                 hidden = swish(_dense(width, f"{name}_{layer}")(hidden))
             return _dense(units, name)(hidden)

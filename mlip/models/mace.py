@@ -22,6 +22,7 @@ from flax import linen as nn
 from jaxtyping import Array, Float, Int
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from mlip.graph.ends import any_rows, ascending_rows
 from mlip.graph.radius_graph import RadiusGraph
 from mlip.models.edge_blocks import EdgeBlocks, edge_blocks
 from mlip.models.mace_radial import agnesi_transform, bessel_functions, polynomial_cutoff
@@ -178,7 +179,9 @@ def edges_of(config: MACEConfig, graph: jraph.GraphsTuple) -> Edges:
     distances = jnp.sqrt(jnp.sum(vectors * vectors, axis=-1))
     argument = distances
     if config.distance_transform == "agnesi":
-        argument = agnesi_transform(distances, species[blocks.senders], species[blocks.slot_receivers])
+        argument = agnesi_transform(
+            distances, any_rows(species, blocks.senders), ascending_rows(species, blocks.slot_receivers)
+        )
     radial = bessel_functions(argument, config.n_bessel, config.cutoff)
     radial *= polynomial_cutoff(distances, config.cutoff, config.cutoff_power)[:, None]
     with products_in("highest"):
@@ -224,7 +227,7 @@ class Interaction(nn.Module):
     def __call__(self, features: Features, elements: Int[Array, " n"], edges: Edges) -> Features:
         config, n_atoms, blocks = self.config, len(elements), edges.blocks
         paths = coupling_paths(len(features) - 1, config.max_ell)
-        neighbors = [chunk[blocks.senders] for chunk in Linear(config.channels, name="linear_up")(features)]
+        neighbors = [any_rows(chunk, blocks.senders) for chunk in Linear(config.channels, name="linear_up")(features)]
         widths = (*config.radial_hidden, len(paths) * config.channels)
         radial = RadialMLP(widths, name="radial")(edges.radial).reshape(-1, len(paths), config.channels)
         densities = []

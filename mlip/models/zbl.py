@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
+from mlip.graph.ends import any_rows, ascending_rows
 from mlip.models.mace_radial import covalent_radius, polynomial_cutoff
 
 COULOMB = 14.3996  # e^2 / (4 pi eps0), eV A
@@ -30,8 +31,8 @@ def zbl_energies(
     """
     charges, radii = species.astype(distances.dtype), covalent_radius(distances.dtype)[species]
     scales = charges**_EXPONENT / _LENGTH
-    x = distances * (scales[senders] + scales[receivers])
+    x = distances * (any_rows(scales, senders) + ascending_rows(scales, receivers))
     screening = sum(weight * jnp.exp(-rate * x) for weight, rate in _SCREENING)
-    pairs = COULOMB * charges[senders] * charges[receivers] / distances * screening
-    pairs *= polynomial_cutoff(distances, radii[senders] + radii[receivers], power)
+    pairs = COULOMB * any_rows(charges, senders) * ascending_rows(charges, receivers) / distances * screening
+    pairs *= polynomial_cutoff(distances, any_rows(radii, senders) + ascending_rows(radii, receivers), power)
     return 0.5 * jax.ops.segment_sum(pairs, receivers, len(species), indices_are_sorted=True)

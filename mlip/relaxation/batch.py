@@ -16,6 +16,7 @@ import numpy as np
 from flax import linen as nn
 from jaxtyping import Array, Bool, Float, Int
 
+from mlip.graph.ends import any_rows, ascending_rows
 from mlip.potential import Evaluation, energies_forces_stress
 from mlip.relaxation.cell import cell_forces, expm, inverse_transpose, project, tensor_from_voigt
 from mlip.relaxation.constraints import AllowedMotions
@@ -203,12 +204,14 @@ def _judge_and_step(
     forces = evaluation.forces
     if fixed.allowed is not None:
         forces = _along(fixed.allowed.cartesian, forces)
-    forces = jnp.einsum("ni,nij->nj", forces, state.deformation[graph_of_node])
+    forces = jnp.einsum("ni,nij->nj", forces, ascending_rows(state.deformation, graph_of_node))
     forces = jnp.where(fixed.is_free[:, None], forces, 0)
     if fixed.allowed is not None:
         forces = _along(fixed.allowed.scaled, forces)
     if fixed.symmetry is not None:
-        forces = _symmetric(forces, fixed.symmetry, (jnp.cumsum(placed.n_node) - placed.n_node)[graph_of_node])
+        forces = _symmetric(
+            forces, fixed.symmetry, ascending_rows(jnp.cumsum(placed.n_node) - placed.n_node, graph_of_node)
+        )
     on_cell = cell_forces(
         evaluation.stress,
         _volume(placed.globals["cell"]),
@@ -250,7 +253,9 @@ def is_moving(state: State) -> Bool[Array, " g"]:
 
 def _place(graph, state: State, fixed: Fixed, graph_of_node) -> jraph.GraphsTuple:
     """The graph at the deformed positions and cell."""
-    positions = jnp.einsum("nj,nij->ni", fixed.start + state.displacements, state.deformation[graph_of_node])
+    positions = jnp.einsum(
+        "nj,nij->ni", fixed.start + state.displacements, ascending_rows(state.deformation, graph_of_node)
+    )
     cell = fixed.initial_cell @ state.deformation.mT
     return graph._replace(nodes={**graph.nodes, "positions": positions}, globals={**graph.globals, "cell": cell})
 
@@ -270,7 +275,7 @@ def _along(projections: Float[Array, "n 3 3"], vectors: Float[Array, "n 3"]) -> 
 def _allowed_moves(moves, deformation, allowed: AllowedMotions, graph_of_node) -> Float[Array, "n 3"]:
     """Allowed part of moves of undeformed positions, in ASE's order: first the cell takes the atoms along, then each
     is moved as far as its constraints let it."""
-    forward, back = deformation[graph_of_node], inverse_transpose(deformation).mT[graph_of_node]
+    forward, back = (ascending_rows(a, graph_of_node) for a in (deformation, inverse_transpose(deformation).mT))
     stepped = _along(forward, _along(allowed.scaled, moves))
     return _along(back, _along(allowed.cartesian, stepped))
 
@@ -341,10 +346,10 @@ def _nearest_neighbor(placed: jraph.GraphsTuple, radii, graph_of_node) -> tuple[
     """The least distance to a neighbor, A, and the least as a share of the sum of both radii, of each atom; infinite
     where it has none in the list."""
     positions, senders, receivers = placed.nodes["positions"], placed.senders, placed.receivers
-    cells = placed.globals["cell"][graph_of_node[receivers]]
+    cells = ascending_rows(placed.globals["cell"], ascending_rows(graph_of_node, receivers))
     shifts = jnp.einsum("ei,eij->ej", placed.edges["shifts"].astype(positions.dtype), cells)
-    vectors = positions[senders] + shifts - positions[receivers]
-    squares, sums = jnp.sum(vectors * vectors, axis=-1), radii[senders] + radii[receivers]
+    vectors = any_rows(positions, senders) + shifts - ascending_rows(positions, receivers)
+    squares, sums = jnp.sum(vectors * vectors, axis=-1), any_rows(radii, senders) + ascending_rows(radii, receivers)
     least = partial(jax.ops.segment_min, segment_ids=receivers, num_segments=len(positions), indices_are_sorted=True)
     return jnp.sqrt(least(squares)), jnp.sqrt(least(squares / jnp.where(sums > 0, sums * sums, 1)))
 
@@ -358,7 +363,9 @@ def _list_is_exhausted(state: State, fixed: Fixed, limits: Limits, graph_of_node
     deformation = state.deformation
     since_list = deformation @ fixed.list_inverse_deformation - jnp.eye(3, dtype=deformation.dtype)
     shrinkage = jnp.sqrt(jnp.sum(since_list * since_list, axis=(-2, -1)))
-    moves = jnp.einsum("nj,nij->ni", state.displacements - fixed.list_displacements, deformation[graph_of_node])
+    moves = jnp.einsum(
+        "nj,nij->ni", state.displacements - fixed.list_displacements, ascending_rows(deformation, graph_of_node)
+    )
     farthest = jnp.sqrt(
         jax.ops.segment_max(jnp.sum(moves * moves, axis=-1), graph_of_node, len(deformation), indices_are_sorted=True)
     )

@@ -21,6 +21,7 @@ from ase import Atoms
 from ase.constraints import FixSymmetry
 
 from mlip.data.workers import n_cores
+from mlip.devices import Turn
 from mlip.errors import MlipError
 from mlip.foreign import ForeignPotential
 from mlip.graph.batching import Shape, pad_batch
@@ -178,7 +179,7 @@ class _Queue:
         skin = hardware().relaxation_skin
         self.limits = Limits.of(options, potential.cutoff, skin, 1 if options.trajectory else _MAX_ITERATIONS)
         self.programs = programs_of(potential.model, options.dtype, self.with_maps)
-        self.params, self.told = potential.cast(options.dtype), identity(potential)
+        self.turns, self.told = potential.on_devices(options.dtype).turns(), identity(potential)
         sizes = [estimate_edges(atoms, potential.cutoff + self.limits.skin) for atoms in structures]
         self.waiting: deque[int | Relaxing] = deque(np.argsort(-np.array(sizes), kind="stable").tolist())
         self.ready: list[Relaxing] = []
@@ -213,7 +214,12 @@ class _Queue:
             if batch:
                 shape = self.programs.choose(batch.size)
                 self.sent.append(
-                    _Sent(batch.members, batch.size, shape, pool.submit(self._advance, batch.members, shape))
+                    _Sent(
+                        batch.members,
+                        batch.size,
+                        shape,
+                        pool.submit(self._advance, batch.members, shape, next(self.turns)),
+                    )
                 )
         return failed
 
@@ -255,13 +261,13 @@ class _Queue:
         relaxing.make_list(self.potential.cutoff, self.limits.skin)
         self.statistics.n_lists += 1
 
-    def _advance(self, batch: list[Relaxing], shape: Shape) -> Call:
-        """Pack a batch and let the device step. Called by workers; changes nothing."""
+    def _advance(self, batch: list[Relaxing], shape: Shape, turn: Turn) -> Call:
+        """Pack a batch and let a device step. Called by workers; changes nothing."""
         graph = pad_batch([r.graph for r in batch], shape)
         fixed_axes = FIXED_AXES_WITH_MAPS if self.with_maps else FIXED_AXES
         return self.programs.run(
             shape,
-            self.params,
+            turn,
             float(self.potential.metadata.scale),
             float(self.potential.metadata.shift),
             graph,
@@ -331,9 +337,9 @@ class _Queue:
 
 
 def _n_workers() -> int:
-    """Batches on the device at once: on a CPU one a core, each of which computes by itself better than all share a
-    batch; elsewhere one computes while another is packed."""
-    return n_cores() if jax.default_backend() == "cpu" else 2
+    """Batches on the devices at once: on a CPU one a core, each of which computes by itself better than all share a
+    batch; elsewhere each device computes one while another is packed."""
+    return n_cores() if jax.default_backend() == "cpu" else 2 * jax.local_device_count()
 
 
 def _has_maps(atoms: Atoms) -> bool:

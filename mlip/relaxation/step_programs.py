@@ -18,6 +18,7 @@ import jax
 from flax import linen as nn
 from jax.errors import JaxRuntimeError
 
+from mlip.devices import Turn
 from mlip.graph.batching import Shape, fits
 from mlip.hardware import hardware
 from mlip.programs import registry
@@ -105,15 +106,17 @@ class Programs:
             shape for shape in _family(max(self._hardware.smallest_relaxation, needed.n_edge)) if fits(needed, shape)
         )
 
-    def run(self, shape: Shape, *arguments: Any) -> Call:
-        """`advance` with these arguments (without the model), numpy's arrays of this shape.
+    def run(self, shape: Shape, turn: Turn, *arguments: Any) -> Call:
+        """`advance` on a device that has the parameters, with these arguments (without model and parameters), numpy's
+        arrays of this shape.
 
         Raises:
             OutOfMemoryError: it does not fit into the device's memory.
         """
-        with precision_scope(self._dtype):
+        with precision_scope(self._dtype), turn.taken() as params:
+            arguments = (params, *arguments)
             try:
-                program, compile_seconds = self._program(shape, arguments)
+                program, compile_seconds = self._program(shape, turn.device, arguments)
                 with _ROOM.taken(self._n_bytes.get(shape, 0)):
                     started = time.perf_counter()
                     state, n_evaluations = jax.device_get(program(*arguments))
@@ -124,14 +127,13 @@ class Programs:
                 raise OutOfMemoryError(str(error).splitlines()[0]) from error
         return Call(state, int(n_evaluations), started, ended, compile_seconds)
 
-    def _program(self, shape: Shape, arguments: tuple) -> tuple[Callable, float]:
+    def _program(self, shape: Shape, device: Any, arguments: tuple) -> tuple[Callable, float]:
         """The compiled program, and the seconds that it took to compile: now, or none."""
-        if (program := registry.find((self, shape))) is not None:
+        key = (self, shape, device)
+        if (program := registry.find(key)) is not None:
             return program, 0.0
         function = partial(advance.__wrapped__, self._model)
-        return registry.compile(
-            (self, shape), function, arguments, partial(self._forget, shape), partial(self._weigh, shape)
-        )
+        return registry.compile(key, function, arguments, partial(self._forget, shape), partial(self._weigh, shape))
 
     def _weigh(self, shape: Shape, program: Any) -> None:
         self._n_bytes[shape] = _check_memory(program)

@@ -15,12 +15,12 @@ _SMALLEST, _LARGEST = 16, 2048
 
 
 class Predictor:
-    """A property model with its parameters on the device."""
+    """A property model with its parameters on each device."""
 
     def __init__(self, model: PropertyModel):
         set_up_jax()
         self._model = model
-        self._params = model.cast("float32")
+        self._turns = model.on_devices("float32").turns()
         self._slots = hardware().screening_slots
 
     def predict(self, prototype: Prototype, numbers: Int[np.ndarray, "k sites"]) -> Float[np.ndarray, " k"]:
@@ -36,7 +36,8 @@ class Predictor:
         for start in range(0, len(numbers), size):
             chosen = numbers[start : start + size]
             filling = np.repeat(chosen[-1:], size - len(chosen), axis=0)
-            yield property_outputs(self._model.model, self._params, prototype.batch(np.concatenate([chosen, filling])))
+            with next(self._turns).taken() as params:
+                yield property_outputs(self._model.model, params, prototype.batch(np.concatenate([chosen, filling])))
 
     def _batch_size(self, prototype: Prototype) -> int:
         """A power of two, so that few shapes are compiled."""

@@ -36,8 +36,8 @@ def refusing(monkeypatch, most_edges: int) -> list[Shape]:
     """Programs with more edges fail as on a full GPU. Gives the list of those that did."""
     refused, make = [], Programs._program
 
-    def program(self, shape, arguments):
-        compiled, seconds = make(self, shape, arguments)
+    def program(self, shape, device, arguments):
+        compiled, seconds = make(self, shape, device, arguments)
 
         def fail(*_):
             refused.append(shape)
@@ -77,7 +77,7 @@ def test_a_structure_that_does_not_fit_by_itself_fails_with_its_reason(crystals,
 
 
 def test_another_error_of_the_device_is_not_taken_for_a_lack_of_memory(crystals, potential, fresh, monkeypatch):
-    def program(self, shape, arguments):
+    def program(self, shape, device, arguments):
         raise JaxRuntimeError("INTERNAL: the device is gone")
 
     monkeypatch.setattr(Programs, "_program", program)

@@ -1,0 +1,20 @@
+"""Rows of nodes, taken at the ends of edges, with what is known of the indices told to the compiler.
+
+All lie within the array, so nothing is clipped or filled. Receivers ascend, as does the graph of each node: the rows
+are read in order, and the gradient, a sum over equal indices, needs no atomic additions on a GPU.
+"""
+
+import jax.numpy as jnp
+from jaxtyping import Array, Int, Shaped
+
+_WITHIN = "promise_in_bounds"
+
+
+def ascending_rows(rows: Shaped[Array, "n ..."], indices: Int[Array, " e"]) -> Shaped[Array, "e ..."]:
+    """rows[indices], for indices that ascend: receivers, or the graph of each node."""
+    return jnp.asarray(rows).at[indices].get(indices_are_sorted=True, mode=_WITHIN)
+
+
+def any_rows(rows: Shaped[Array, "n ..."], indices: Int[Array, "..."]) -> Shaped[Array, "..."]:
+    """rows[indices], for indices in any order, such as senders."""
+    return jnp.asarray(rows).at[indices].get(mode=_WITHIN)
