@@ -1,9 +1,12 @@
 """Numbers that depend on the hardware: sizes of batches, thickness of neighbor lists, cost of a compilation.
 
-They decide how fast a result comes, never which. Those of a CPU were measured on two cores of a server, with M3GNet in
-float32 where nothing else is said. Those of accelerators are estimates: none has been measured.
+They decide how fast a result comes, never which. Each kind of device has its entry, which says what it was measured on;
+`benchmarks/gpu.py --tune` measures those of another one. A device without an entry takes the nearest (`nearest`), and
+`mlip info` says which that is.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import jax
@@ -13,6 +16,10 @@ import jax
 class Hardware:
     """Numbers of one kind of device."""
 
+    device: str
+    """The kind, as `jax.Device.device_kind` has it, or all of a platform: cpu, gpu, tpu."""
+    source: str
+    """What the numbers come from: what was measured, where and when."""
     prediction_edges: int
     """Edges that `Potential.predict` evaluates at once; a power of two, as shapes are."""
     property_edges: int
@@ -32,6 +39,8 @@ class Hardware:
 
 
 CPU = Hardware(
+    device="cpu",
+    source="measured on two cores of an Intel Xeon server with M3GNet in float32, November 2026",
     prediction_edges=2**13,
     property_edges=2**12,
     screening_slots=4_000,  # larger batches fall out of the caches
@@ -47,6 +56,8 @@ CPU = Hardware(
 )
 
 ACCELERATOR = Hardware(
+    device="gpu",
+    source="estimated: nothing of it was measured",
     prediction_edges=2**16,
     property_edges=2**12,
     screening_slots=64_000,
@@ -57,7 +68,37 @@ ACCELERATOR = Hardware(
     relaxation_compilation=100_000_000,
 )
 
+KNOWN = (CPU, ACCELERATOR)
+_in_place: list[Hardware] = []
+
 
 def hardware() -> Hardware:
     """Numbers of the device that JAX computes on; asking starts JAX."""
-    return CPU if jax.default_backend() == "cpu" else ACCELERATOR
+    if _in_place:
+        return _in_place[-1]
+    device = jax.local_devices()[0]
+    return nearest(device.device_kind, device.platform)
+
+
+def nearest(kind: str, platform: str) -> Hardware:
+    """The entry of this kind of device, else of its platform, else that of any accelerator."""
+    entries = {entry.device.lower(): entry for entry in KNOWN}
+    return entries.get(kind.lower()) or entries.get(platform.lower()) or ACCELERATOR
+
+
+def told() -> str:
+    """Which entry is used, and whether it is this device's own."""
+    device, entry = jax.local_devices()[0], hardware()
+    own = entry.device.lower() in (device.device_kind.lower(), device.platform.lower())
+    told = f"those of {entry.device} ({entry.source})"
+    return told if own else f"{told}; {device.device_kind} has none of its own"
+
+
+@contextmanager
+def in_place(numbers: Hardware) -> Iterator[None]:
+    """Within it other numbers hold, to measure what they do. What was compiled by others stays."""
+    _in_place.append(numbers)
+    try:
+        yield
+    finally:
+        _in_place.pop()

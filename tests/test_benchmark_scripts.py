@@ -18,6 +18,7 @@ from tests.emt_world import emt_frames
 
 sys.path.append(str(Path(__file__).parents[1] / "benchmarks"))
 from random_potential import random_potential
+from roofline import Limits
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 TINY = M3GNetConfig(units=4, n_blocks=1, max_n=2, max_l=2)
@@ -33,12 +34,15 @@ SIMPLE = {
     "roofline": "POTENTIAL CRYSTALS --batch 2 --out OUT.json",
     "training_speed": "CRYSTALS --models tiny --precisions tf32 --batch 2 --repeats 1 --out OUT.json",
     "cost": "CRYSTALS --crystals 2 --repeats 1 --seconds 0 --out OUT.json",
+    "gpu": "--small --only limits inference properties --out OUT",
+    "lowered": "--only CGAT --out OUT.md",
+    "many_structures": "--potential POTENTIAL --structures 2 --most-atoms 8 --ways predict --out OUT.md",
     "fusion": "--potential POTENTIAL --data CRYSTALS --steps 1 --out OUT.json",
     "m3gnet": "--data CRYSTALS --weights POTENTIAL --parts predict --repeats 1 --seconds 0 --out OUT.json",
     "mattersim": "--data CRYSTALS --weights POTENTIAL --parts predict --repeats 1 --seconds 0 --out OUT.json",
 }
 """Arguments of the scripts that need no more than crystals and a potential."""
-SLOW = ("training_speed", "fusion")
+SLOW = ("training_speed", "fusion", "many_structures")
 """Compile training steps, one for each precision; start processes."""
 SMALLER = {
     "roofline": {"MATMUL_SIZES": (64,), "COPY_MEGABYTES": (1,), "LOGISTIC_MEGABYTES": (1,)},
@@ -48,6 +52,7 @@ SMALLER = {
     "m3gnet": {"BATCH_SIZES": (2,)},
     "mattersim": {"BATCH": 2},
     "loader": {"BATCH_SIZE": 16},
+    "gpu": {"measure_limits": lambda: Limits(1e9, 1e9, 1e9)},
 }
 """Constants of the scripts that make a run long."""
 

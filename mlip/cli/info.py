@@ -50,7 +50,7 @@ def _installation(faults: list[str]) -> dict:
     set_up_jax()  # first: it says what keeps JAX from starting
     import jax
 
-    from mlip import self_test
+    from mlip import hardware, self_test
 
     faults += self_test.faults()
     return {
@@ -59,6 +59,7 @@ def _installation(faults: list[str]) -> dict:
         **jax_facts(),
         "devices": [str(device) for device in jax.devices()],
         "platform": jax.default_backend(),
+        "batch sizes": hardware.told(),
         "compilation cache": str(cache_folder()),
         "self-test": "; ".join(faults) or "passed",
     }
