@@ -145,6 +145,7 @@ _FILLING = {
     "multiplicity": 0.0,
     "fractions": 0.0,
     "lengths": 1.0,
+    "vectors": 1.0,
     "cosines": 0.0,
 }
 
@@ -157,9 +158,9 @@ def _filling(key: str, dtype: np.dtype):
 def pad_batch(graphs: Sequence[jraph.GraphsTuple], shape: Shape) -> jraph.GraphsTuple:
     """The graphs, one after another, in arrays of exactly `shape`.
 
-    The last graph is padding and owns all spare nodes (species 0), edges (from the last node to itself,
-    so receivers stay sorted) and bond pairs (from the last edge to itself, of multiplicity 0). Spare graphs before it have no nodes. Labels of padding are NaN, its `frame`
-    is -1, its cell the unit matrix.
+    The last graph is padding and owns all spare nodes (species 0), edges (from the last node to itself, so
+    receivers stay sorted) and bond pairs (from the last edge to itself, of multiplicity 0). Spare graphs before
+    it have no nodes. Labels of padding are NaN, its `frame` is -1, its cell the unit matrix.
 
     Args:
         graphs: one or more unpadded graphs with the same keys, e.g. of `crystal_graph`; may be fewer than

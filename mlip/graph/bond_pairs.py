@@ -153,7 +153,9 @@ class BondPairGraph:
         """A bond and a pair, as a padded batch."""
         one, index = np.ones(1, np.float32), np.zeros(1, np.int32)
         counts = np.array([1, 0], np.int32)
-        edges = {"lengths": one, "multiplicity": one} | ({"vectors": np.ones((1, 3), np.float32)} if self.vectors else {})
+        edges = {"lengths": one, "multiplicity": one} | (
+            {"vectors": np.ones((1, 3), np.float32)} if self.vectors else {}
+        )
         return jraph.GraphsTuple(
             nodes={"species": np.ones(2, np.int32), "multiplicity": np.array([1, 0], np.float32)},
             edges=edges,

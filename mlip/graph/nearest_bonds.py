@@ -136,9 +136,7 @@ def _search(
     lengths = np.sqrt(np.einsum("ej,ej->e", vectors, vectors))
     is_bond = (lengths <= limits[crystal, i, j]) & (lengths > _TOO_NEAR)
     rows = np.flatnonzero(is_bond)
-    near, center, crystal, i, j, t, vectors = (
-        array[rows] for array in (near, center, crystal, i, j, t, vectors)
-    )
+    near, center, crystal, i, j, t, vectors = (array[rows] for array in (near, center, crystal, i, j, t, vectors))
     rank = np.full(squares.size, -1, np.int32)
     rank[near] = np.arange(len(near), dtype=np.int32)
     reverse = rank[((crystal * n + j) * n + i) * n_shifts + (n_shifts - 1 - t)].astype(np.int64)

@@ -89,7 +89,7 @@ class EvaluationWindow:
 
 
 def measure_sizes(build_graphs: LabeledGraphs, indices: Int[np.ndarray, " k"]) -> Int[np.ndarray, "s c"]:
-    """Atoms and edges, and bond pairs if there are some, of at most 1024 of the frames: what shapes and mean neighbors come from.
+    """Atoms and edges (and bond pairs) of at most 1024 of the frames: what shapes and mean neighbors come from.
 
     They are evenly spread over the frames sorted by their atoms, so that their mean is off by one per cent where that
     of a random sample is by four.
