@@ -13,8 +13,7 @@ from mlip.errors import MlipError
 
 
 def read_element_vectors(path: str | PathLike) -> dict[str, Float[np.ndarray, " v"]]:
-    """Symbol -> vector, of a JSON object {symbol: [numbers]}, all of one length; atomic numbers name elements as well, as
-    in CGCNN's file.
+    """Symbol -> vector, of a JSON object {symbol: [numbers]}, all of one length; atomic numbers name elements, too.
 
     Raises:
         MlipError: no such file, another layout, a name that is no element, numbers that are not finite.

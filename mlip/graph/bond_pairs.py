@@ -64,18 +64,22 @@ class BondPairGraph:
 
     def graphs(self, structures: Structures, dtype: type = np.float32) -> list[jraph.GraphsTuple | MlipError]:
         """A graph of each structure, or why there can be none."""
-        results: list[jraph.GraphsTuple | MlipError | None] = [_why_not(frame) for frame in structures.frames()]
+        frames = structures.frames()
+        results: list[jraph.GraphsTuple | MlipError | None] = [_why_not(frame) for frame in frames]
+        sound = [k for k, fault in enumerate(results) if fault is None]
+        if len(sound) < len(frames):
+            structures = Structures.of(frames[k] for k in sound)
+        for k, graph in zip(sound, self._graphs_of_sound(structures, np.dtype(dtype)), strict=True):
+            results[k] = graph
+        return results
+
+    def _graphs_of_sound(self, structures: Structures, dtype) -> list[jraph.GraphsTuple | MlipError]:
         structures = self._rounded(structures)
         rule = BondRule(None if self.neighbors == "radius" else self.n_neighbors, self.cutoff, self.tolerance)
         found = nearest_bonds(structures, rule)
-        sound = []
-        for k, bonds in enumerate(found):
-            if results[k] is None and isinstance(bonds, MlipError):
-                results[k] = bonds
-            if results[k] is None:
-                sound.append(k)
-        for chunk in _chunks(sound, found):
-            for k, graph in zip(chunk, self._graphs(structures, chunk, found, np.dtype(dtype)), strict=True):
+        results = [bonds if isinstance(bonds, MlipError) else None for bonds in found]
+        for chunk in _chunks([k for k, fault in enumerate(results) if fault is None], found):
+            for k, graph in zip(chunk, self._graphs(structures, chunk, found, dtype), strict=True):
                 results[k] = graph
         return results
 

@@ -106,6 +106,11 @@ def check_elements(config: BaseModel, symbols: Iterable[str]) -> None:
         )
 
 
+def has_batch_statistics(config: BaseModel) -> bool:
+    """Whether training normalizes by the mean and variance of the batch; running ones are among the parameters."""
+    return getattr(config, "has_batch_statistics", False)
+
+
 def heads_of(config: BaseModel) -> tuple[str, ...]:
     """The levels of theory that share a network; models that know of no heads have one."""
     return getattr(config, "heads", ("default",))
