@@ -12,12 +12,15 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 
 from mlip.convert.alignn import parameters, read
 from mlip.convert.checkpoint_files import ReadOptions, read_npz
+from mlip.errors import MlipError
 from mlip.graph.batching import ShapeLadder, graph_sizes, pad_batch
+from mlip.graph.bond_pair_prototype import BondPairPrototype
 from mlip.graph.bond_pairs import BondPairGraph
 from mlip.graph.stacked_structures import Structures
 from mlip.models import build_model
 from mlip.models.alignn import ALIGNN, ALIGNNConfig, expanded
 from mlip.network import init_parameters
+from mlip.property_model import PropertyMetadata, PropertyModel
 from mlip.runtime import precision_scope
 from mlip.training.properties.property_loss import property_penalty
 from tests.models.alignn_goldens import NAMES, GoldenBatch, element_vectors, structures, weights_of_rule
@@ -297,6 +300,41 @@ def test_a_batch_gives_what_crystals_give_alone():
         together = ALIGNN(TINY).apply({"params": params}, padded(TINY, CRYSTALS, True))[: len(CRYSTALS), 0]
         alone = [ALIGNN(TINY).apply({"params": params}, padded(TINY, [atoms], True))[0, 0] for atoms in CRYSTALS]
     np.testing.assert_allclose(together, alone, rtol=0, atol=1e-12)
+
+
+def test_a_prototype_shares_its_graph_among_assignments():
+    """Predictions are those of the crystals one by one, whether or not two sites have the same element."""
+    config = TINY.model_copy(update={"norm": "layer"})
+    metadata = PropertyMetadata(property="e_form", mean=0.3, std=2.0, elements=["Na", "Cl", "K", "Br", "Ca", "Ti", "O"])
+    model = PropertyModel(config, init_parameters(config, 3), metadata)
+    perovskite = CRYSTALS[4]
+    prototype = BondPairPrototype.of(perovskite, config.inputs)
+    assignments = np.array([[20, 22, 8], [11, 19, 17], [11, 11, 35], [19, 20, 8], [22, 22, 22]])
+    found = model.predict_prototype(prototype, assignments, dtype="float64", batch_size=2)
+    labels = np.array([0, 1, 2, 2, 2])
+    alone = [
+        Atoms(numbers[labels], positions=perovskite.positions, cell=perovskite.cell, pbc=True)
+        for numbers in assignments
+    ]
+    np.testing.assert_allclose(found, model.predict(alone, dtype="float64"), rtol=0, atol=1e-10)
+    assert len(prototype.graph.senders) < 10
+    with pytest.raises(MlipError, match="the prototype has 3 sites"):
+        model.predict_prototype(prototype, assignments[:, :2])
+    with pytest.raises(MlipError, match="does not know Au"):
+        model.predict_prototype(prototype, np.array([[79, 8, 8]]))
+
+
+def test_predictions_of_many_name_the_one_that_cannot_be_read():
+    config = TINY.model_copy(update={"norm": "layer"})
+    metadata = PropertyMetadata(property="e_form", elements=["Na", "Cl", "Si"])
+    model = PropertyModel(config, init_parameters(config, 3), metadata)
+    twice = Atoms("Si2", positions=[[0, 0, 0], [0, 0, 1e-4]], cell=[5] * 3, pbc=True)
+    found = model.try_predict([bulk("Si"), twice, bulk("Fe"), bulk("NaCl", "rocksalt", a=5.6)])
+    assert "coincide" in str(found[1])
+    assert "does not know Fe" in str(found[2])
+    assert np.isfinite([found[0].value, found[3].value]).all()
+    with pytest.raises(MlipError, match="structure 1: atoms 0 and 1 coincide"):
+        model.predict([bulk("Si"), twice])
 
 
 def test_links_and_uncertainty():
