@@ -27,11 +27,12 @@ class BondPairPrototype:
     """Its `species` are sites, counted from 1."""
 
     @classmethod
-    def of(cls, structure: Atoms | Frame, inputs: BondPairGraph) -> "BondPairPrototype":
+    def of(cls, structure: Atoms | Frame, inputs: BondPairGraph, dtype: type = np.float32) -> "BondPairPrototype":
         """Atoms of the structure that are of one element are one site: they will be of one element again.
 
         Args:
             inputs: what the model reads: `model.config.inputs`.
+            dtype: of lengths and cosines.
 
         Raises:
             MlipError: what makes the structure unreadable.
@@ -39,7 +40,7 @@ class BondPairPrototype:
         _, first, labels = np.unique(np.asarray(structure.numbers), return_index=True, return_inverse=True)
         labels = np.argsort(np.argsort(first))[labels]
         marked = Frame(labels + 1, structure.positions, np.asarray(structure.cell), np.asarray(structure.pbc))
-        (graph,) = inputs.graphs(Structures.of([marked]))
+        (graph,) = inputs.graphs(Structures.of([marked]), dtype)
         if isinstance(graph, MlipError):
             raise graph
         return cls(graph.nodes["species"] - 1, int(labels.max()) + 1, graph)

@@ -308,7 +308,7 @@ def test_a_prototype_shares_its_graph_among_assignments():
     metadata = PropertyMetadata(property="e_form", mean=0.3, std=2.0, elements=["Na", "Cl", "K", "Br", "Ca", "Ti", "O"])
     model = PropertyModel(config, init_parameters(config, 3), metadata)
     perovskite = CRYSTALS[4]
-    prototype = BondPairPrototype.of(perovskite, config.inputs)
+    prototype = BondPairPrototype.of(perovskite, config.inputs, np.float64)
     assignments = np.array([[20, 22, 8], [11, 19, 17], [11, 11, 35], [19, 20, 8], [22, 22, 22]])
     found = model.predict_prototype(prototype, assignments, dtype="float64", batch_size=2)
     labels = np.array([0, 1, 2, 2, 2])

@@ -63,14 +63,17 @@ def store(tmp_path_factory):
     path = tmp_path_factory.mktemp("alignn") / "elements.h5"
     rng = np.random.default_rng(0)
     with StoreWriter(path) as writer:
-        for k, (symbol, lattice) in enumerate((s, la) for s in ELEMENTS for la in LATTICES):
+        for k, (symbol, lattice, part) in enumerate((s, la, n) for s in ELEMENTS for la in LATTICES for n in range(3)):
             factor = rng.uniform(2.4, 3.2)
             atoms = bulk(symbol, lattice, a=factor * LATTICES[lattice] ** (lattice != "hcp"), **_of(lattice, factor))
             frame = Frame(atoms.numbers.astype(np.int16), atoms.positions, atoms.cell.array, atoms.pbc)
             value = {"fcc": 0.0, "bcc": 1.0, "sc": 3.0, "hcp": 0.2}[lattice] + factor
-            split = "val" if k % 4 == 3 - k // 4 % 4 else "train"
-            writer.add(Trajectory(f"{symbol}-{lattice}", [frame], "PBE", 3, {"e_form": value}), split)
+            writer.add(Trajectory(f"{symbol}-{lattice}-{part}", [frame], "PBE", 3, {"e_form": value}), _split(k))
     return path
+
+
+def _split(k: int) -> str:
+    return "val" if k % 5 == 0 else "train"
 
 
 def _of(lattice: str, factor: float) -> dict[str, float]:
