@@ -40,6 +40,7 @@ def write_structures(source: Path, n: int, most_atoms: int, rattled: float, path
         if rattled:
             atoms.rattle(rattled, rng=rng)
             atoms.set_cell(atoms.cell.array @ (np.eye(3) + 0.01 * rng.normal(size=(3, 3))), scale_atoms=True)
+        atoms.wrap(eps=0)  # of atoms outside the cell the peer takes other images for neighbors
     structures = [
         {"symbols": list(atoms.symbols), "positions": atoms.positions.tolist(), "cell": atoms.cell.array.tolist()}
         for atoms in chosen

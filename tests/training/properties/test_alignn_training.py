@@ -91,20 +91,13 @@ def recipe(store, tmp_path):
     return make
 
 
-def statistics(params) -> dict[str, np.ndarray]:
-    return {"/".join(path): a for path, a in flatten_dict(params).items() if path[-1].startswith("running_")}
-
-
 def test_alignn_is_trained_evaluated_and_asked_by_the_common_road(recipe, store):
-    model = PropertyModel.load(train(recipe("run"), quiet=True))
+    model = PropertyModel.load(train(recipe("run", "model.norm=layer"), quiet=True))
     with Store(store) as opened:
         found = evaluate_property(model, opened, "val")
         frames = [opened.relaxed_frame(m) for m in opened.materials() if m.split == "val"]
     assert found.mae < 0.5 * found.mae_of_median
     np.testing.assert_allclose(model.predict(frames), found.predicted, rtol=1e-4, atol=1e-5)
-    values = statistics(model.params)
-    assert values  # they moved, and weight decay did not draw them to zero
-    assert all(np.abs(array - ("variance" in name)).max() > 1e-3 for name, array in values.items())
 
 
 def test_a_resumed_run_has_the_very_same_statistics(recipe):
@@ -125,6 +118,12 @@ def test_a_resumed_run_has_the_very_same_statistics(recipe):
         with pytest.raises(KeyboardInterrupt):
             train(recipe("halves", *options), quiet=True)
     resumed = PropertyModel.load(train(recipe("halves", *options), quiet=True, resume=True))
+    moved = [
+        np.abs(array - path[-1].endswith("variance")).max()
+        for path, array in flatten_dict(whole.params).items()
+        if path[-1].startswith("running_")
+    ]
+    assert min(moved) > 1e-3
     for path, array in flatten_dict(whole.params).items():
         np.testing.assert_array_equal(flatten_dict(resumed.params)[path], array, err_msg="/".join(path))
 
