@@ -28,6 +28,8 @@ PEER, OURS, UNMERGED = "alignn", "mlip", "mlip, rows one by one"
 TASKS = ("graphs", "forward", "train")
 TOLERANCE = 2e-4
 """Of outputs, in standard deviations of them, between single-precision programs."""
+SAME = 2e-5
+"""Means over a crystal's bonds, A, or pairs, that differ by less are of the same bonds; lattices are rounded to 1e-5."""
 RATTLED = 0.05
 
 
@@ -50,13 +52,17 @@ def write_structures(source: Path, n: int, most_atoms: int, rattled: float, path
 
 
 def objection(outcomes: dict[str, Outcome]) -> str | None:
-    """In what the sides differ, over the crystals with equally many bonds."""
+    """In what the sides differ, over the crystals in which they find the same bonds and angles."""
     if any(outcome.error for outcome in outcomes.values()):
         return None
-    edges = [np.array(outcome.check["edges"]) for outcome in outcomes.values()]
-    same = (edges[0] == edges[1]) & (edges[0] == edges[2])
+    same = np.ones(len(outcomes[PEER].check["edges"]), bool)
+    for quantity, tolerance in (("edges", 0), ("lengths", SAME), ("cosines", SAME)):
+        if quantity in outcomes[PEER].check:
+            theirs = np.array(outcomes[PEER].check[quantity])
+            for name in (OURS, UNMERGED):
+                same &= np.abs(np.array(outcomes[name].check[quantity]) - theirs) <= tolerance
     if same.mean() < 0.5:
-        return f"only {same.sum()} of {len(same)} crystals have the same number of bonds"
+        return f"only {same.sum()} of {len(same)} crystals have the same bonds"
     if "output" not in outcomes[PEER].check:
         return None
     outputs = {name: np.array(outcome.check["output"])[same] for name, outcome in outcomes.items()}
@@ -84,7 +90,7 @@ def measure(name: str, path: Path, sides: dict[str, Side], options) -> dict[str,
                 ratios = np.divide(outcomes[PEER].seconds, outcomes[who].seconds)  # of neighboring turns
                 record["times_faster"].setdefault(task, {})[who] = round(float(np.median(ratios)), 2)
         record["checks"][task] = {
-            who: {key: value for key, value in outcome.check.items() if key in ("rows", "operations")}
+            who: {key: value for key, value in outcome.check.items() if key in ("rows", "operations", "edges")}
             for who, outcome in outcomes.items()
         }
     return record
@@ -92,7 +98,9 @@ def measure(name: str, path: Path, sides: dict[str, Side], options) -> dict[str,
 
 def _same_bonds(outcomes: dict[str, Outcome]) -> str | None:
     """Batch statistics run over all crystals, so that one with other bonds changes the outputs of all."""
-    return objection({name: o._replace(check={"edges": o.check.get("edges", [])}) for name, o in outcomes.items()})
+    kept = ("edges", "lengths", "cosines")
+    without = {name: {key: o.check[key] for key in kept if key in o.check} for name, o in outcomes.items()}
+    return objection({name: o._replace(check=without[name]) for name, o in outcomes.items()})
 
 
 def show(records: list[dict[str, Any]], batch: int, console: Console) -> None:

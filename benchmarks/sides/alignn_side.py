@@ -51,10 +51,15 @@ def batched(model: PropertyModel, path: str, merges: bool):
     batch = pad_batch(found, Shape(n_node + 1, n_edge, len(found) + 1, n_pair))
     sizes = {
         "edges": [int(graph.edges["multiplicity"].sum()) for graph in found],
-        "pairs": [int(pairs_of(graph).columns["multiplicity"].sum()) for graph in found],
+        "lengths": [float(np.average(g.edges["lengths"], weights=g.edges["multiplicity"])) for g in found],
+        "cosines": [_mean_square(pairs_of(graph).columns) for graph in found],
         "rows": [n_node, n_edge, n_pair],
     }
     return batch, targets, sizes
+
+
+def _mean_square(columns: dict[str, np.ndarray]) -> float:
+    return float(np.average(columns["cosines"] ** 2, weights=columns["multiplicity"]))
 
 
 def graphs(model: PropertyModel, path: str, merges: bool = True) -> Job:

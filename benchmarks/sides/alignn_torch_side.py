@@ -91,7 +91,11 @@ def batched(path: str):
     pairs = [graph_of(one) for one in atoms]
     lattices = torch.tensor(np.array([one.lattice_mat for one in atoms]), dtype=torch.float32)
     graph, lines = dgl.batch([g for g, _ in pairs]), dgl.batch([lg for _, lg in pairs])
-    sizes = {"edges": [g.num_edges() for g, _ in pairs], "pairs": [lg.num_edges() for _, lg in pairs]}
+    sizes = {
+        "edges": [g.num_edges() for g, _ in pairs],
+        "lengths": [float(torch.norm(g.edata["r"], dim=1).mean()) for g, _ in pairs],
+        "cosines": [float((lg.edata["h"] ** 2).mean()) for _, lg in pairs],
+    }
     return [graph, lines, lattices], targets, sizes
 
 
