@@ -29,7 +29,7 @@ TASKS = ("graphs", "forward", "train")
 TOLERANCE = 2e-4
 """Of outputs, in standard deviations of them, between single-precision programs."""
 SAME = 2e-5
-"""Means over a crystal's bonds, A, or pairs, that differ by less are of the same bonds; lattices are rounded to 1e-5."""
+"""Means over a crystal's bonds (A) or pairs that differ by less are of the same ones; lattices are rounded to 1e-5."""
 RATTLED = 0.05
 
 

@@ -4,7 +4,8 @@ NAME_weights.npz.
 The dimensions follow from the shapes of the arrays; which bonds there are, and the link, from config.json (of an npz
 NAME_config.json), which may be that of a training or of the model alone. Without it they are the original's defaults.
 The vectors of the elements, CGCNN's, stand in no checkpoint and come from a file of theirs. Running counts, the centers
-of expansions, and the norms that nothing depends on (of the edges of the last layers) are left behind.
+of expansions, and the norms that nothing depends on (of the edges of the last layers) are left behind. So is
+`alignn_atomwise`'s penalty on bonds shorter than 1 A, which adds the sum over a batch to each of its crystals.
 """
 
 import re
