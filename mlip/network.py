@@ -232,7 +232,7 @@ class TrainedNetwork(ABC):
             with precision_scope(dtype), turn.taken() as params:
                 return members, jax.device_get(self.evaluation(self.model, params, graph, *self._constants()))
 
-        first, *others = pack(graphs, shapes, max_nodes=budget, max_edges=budget)
+        first, *others = pack(graphs, shapes, max_nodes=budget, max_edges=budget, max_pairs=budget)
         yield evaluate(first, next(turns))  # alone: it compiles
         # While one batch is on a device, the host prepares another; on a CPU both share the cores.
         with ThreadPoolExecutor(2 * len(devices)) as pool:

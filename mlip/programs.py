@@ -106,17 +106,20 @@ def _rung(needed: Shape) -> Shape:
     """The lowest power of two with room for the edges, with nodes for dense matter or for fewer edges an atom."""
     powers = count((max(needed.n_edge, _SMALLEST) - 1).bit_length())
     sizes = ((2**power, 2**power // edges_per_node) for power in powers for edges_per_node in (16, 4, 1))
-    rungs = (Shape(n_node, n_edge, max(2, n_node // 2)) for n_edge, n_node in sizes)
+    n_pair = needed.n_pair and 1 << (needed.n_pair - 1).bit_length()
+    rungs = (Shape(n_node, n_edge, max(2, n_node // 2), n_pair) for n_edge, n_node in sizes)
     return next(rung for rung in rungs if fits(needed, rung))
 
 
 def _fine(needed: Shape) -> Shape:
-    return _FINE.smallest(needed.n_node, round(_HEADROOM * needed.n_edge), needed.n_graph)
+    return _FINE.smallest(
+        needed.n_node, round(_HEADROOM * needed.n_edge), needed.n_graph, round(_HEADROOM * needed.n_pair)
+    )
 
 
 def _cost(shape: Shape) -> int:
-    """An evaluation's, in edges: an atom costs about as much as one."""
-    return shape.n_edge + shape.n_node
+    """An evaluation's, in edges: an atom, or a bond pair, costs about as much as one."""
+    return shape.n_edge + shape.n_node + shape.n_pair
 
 
 class _Program(NamedTuple):

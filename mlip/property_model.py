@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 from mlip import __version__
 from mlip.data.records import Frame
 from mlip.errors import MlipError
+from mlip.graph.bond_pair_prototype import BondPairPrototype
 from mlip.graph.prototype import Prototype, prototype_batches
 from mlip.hardware import hardware
 from mlip.model_file import read_model_file
@@ -129,7 +130,7 @@ class PropertyModel(TrainedNetwork):
 
     def predict_prototype(
         self,
-        prototype: Prototype,
+        prototype: Prototype | BondPairPrototype,
         assignments: Int[np.ndarray, "k sites"],
         dtype: str = "float32",
         batch_size: int = 256,
@@ -137,6 +138,7 @@ class PropertyModel(TrainedNetwork):
         """The property of one prototype with many assignments of elements to its sites, in its unit.
 
         Args:
+            prototype: of the kind that the network reads; found once, it is shared by all crystals.
             assignments: (k, sites) atomic numbers.
 
         Raises:

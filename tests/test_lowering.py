@@ -9,6 +9,8 @@ import mlip
 from mlip.data import Frame
 from mlip.graph.batching import Shape, pad_batch
 from mlip.graph.labeled_graphs import EnergyLabels, labeled_graphs
+from mlip.models import build_model
+from mlip.models.alignn import ALIGNNConfig
 from mlip.models.m3gnet import M3GNetConfig
 from mlip.models.mace import MACEConfig
 from mlip.network import init_parameters
@@ -88,3 +90,11 @@ def test_properties(tiny_cgat, lowered):
     assert "dot_general" in lowered(
         property_outputs, tiny_cgat.model, tiny_cgat.params, tiny_cgat.config.inputs.example()
     )
+
+
+@pytest.mark.parametrize("norm", ["batch", "layer"])
+def test_properties_from_bond_pairs(norm, lowered):
+    config = ALIGNNConfig(features=8, embedding_features=4, n_pair_layers=1, n_bond_layers=1, norm=norm)
+    shapes = jax.eval_shape(lambda: init_parameters(config))
+    params = jax.tree.map(lambda leaf: np.full(leaf.shape, 0.1, leaf.dtype), shapes)
+    assert "dot_general" in lowered(property_outputs, build_model(config), params, config.inputs.example())

@@ -24,6 +24,7 @@ def registered(monkeypatch):
     lines = {
         "bonds": models._Entry("tests.throwaway_models", "BondsConfig", "Bonds", "energy"),
         "shells": models._Entry("tests.throwaway_models", "ShellsConfig", "Shells", "property"),
+        "angles": models._Entry("tests.throwaway_models", "AnglesConfig", "Angles", "property"),
         "elements": models._Entry("tests.throwaway_models", "ElementsConfig", "Elements", "property"),
     }
     monkeypatch.setattr(models, "_MODELS", models._MODELS | lines)
@@ -49,7 +50,7 @@ def test_a_potential_of_bonds(tmp_path):
     assert write_run_page(tmp_path / "run", tmp_path / "page.html")
 
 
-@pytest.mark.parametrize("name", ["shells", "elements"])
+@pytest.mark.parametrize("name", ["shells", "angles", "elements"])
 def test_a_model_of_a_property(name, tmp_path):
     with StoreWriter(tmp_path / "salts.h5") as writer:
         for k, (metal, other) in enumerate((m, o) for m in ("Li", "Na", "K") for o in ("F", "Cl", "Br")):

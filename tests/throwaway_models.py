@@ -8,6 +8,8 @@ from flax import linen as nn
 from jraph import GraphsTuple
 from pydantic import BaseModel, ConfigDict
 
+from mlip.graph.batching import pairs_of
+from mlip.graph.bond_pairs import BondPairGraph
 from mlip.graph.composition import ElementList
 from mlip.graph.radius_graph import RadiusGraph
 from mlip.graph.shells import ShellGraph
@@ -38,6 +40,14 @@ class ShellsConfig(_Config):
     @property
     def inputs(self) -> ShellGraph:
         return ShellGraph(4, 9.0, 1e-6)
+
+
+class AnglesConfig(_Config):
+    model: Literal["angles"] = "angles"
+
+    @property
+    def inputs(self) -> BondPairGraph:
+        return BondPairGraph(4)
 
 
 class ElementsConfig(_Config):
@@ -79,6 +89,23 @@ class Shells(nn.Module):
         own, others = (nn.Embed(119, 2, name=name)(graph.nodes["species"]) for name in ("atom", "neighbor"))
         arrived = jax.ops.segment_sum(others[graph.senders], graph.receivers, len(own))
         return _of_graphs(own + arrived / self.config.inputs.n_neighbors, graph) / jnp.maximum(graph.n_node, 1)[:, None]
+
+
+class Angles(nn.Module):
+    """The mean of what an atom is worth, and of the cosines of the angles at its neighbors."""
+
+    config: AnglesConfig
+
+    @nn.compact
+    def __call__(self, graph: GraphsTuple) -> jax.Array:
+        own, slopes = (nn.Embed(119, 2, name=name)(graph.nodes["species"]) for name in ("atom", "slope"))
+        pairs = pairs_of(graph)
+        bent = jax.ops.segment_sum(
+            pairs.columns["cosines"] * pairs.columns["multiplicity"], pairs.receivers, len(graph.senders)
+        )
+        bent = jax.ops.segment_sum(bent[:, None] * slopes[graph.senders], graph.receivers, len(own))
+        weights = graph.nodes["multiplicity"][:, None]
+        return _of_graphs(weights * own + 1e-3 * bent, graph) / jnp.maximum(_of_graphs(weights, graph), 1.0)
 
 
 class Elements(nn.Module):

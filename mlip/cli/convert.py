@@ -37,10 +37,13 @@ def convert(
     ] = False,
     element_vectors: Annotated[
         Path | None,
-        typer.Option(help="cgat: JSON of the elements' vectors, such as matscholar-embedding.json."),
+        typer.Option(help="cgat, alignn: JSON of the elements' vectors, such as matscholar-embedding.json."),
     ] = None,
     predicts: Annotated[
-        str | None, typer.Option(help="cgat: the property that it was trained on; by default e_above_hull.")
+        str | None,
+        typer.Option(
+            help="cgat, crabnet, alignn: the property that it was trained on; cgat's is e_above_hull by default."
+        ),
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace the file OUT if it exists.")] = False,
 ) -> None:

@@ -15,7 +15,7 @@ from ase.data import atomic_numbers
 from flax.traverse_util import unflatten_dict
 
 from mlip.convert.checkpoint_files import ReadOptions, check_archive, read_npz
-from mlip.convert.layers import Arrays, NamedArrays
+from mlip.convert.layers import Arrays, NamedArrays, count_layers, linear_layer
 from mlip.convert.pytorch import import_torch
 from mlip.data.element_vectors import read_element_vectors, vectors_by_number
 from mlip.errors import MlipError
@@ -109,14 +109,14 @@ def _config(arrays: Arrays, vectors: dict[str, np.ndarray], where: str) -> CGATC
         "features": features,
         "shell_features": shell_features,
         "heads": heads,
-        "n_steps": _count(arrays, r"graphs\.(\d+)\.Node\."),
-        "composition_steps": _count(arrays, r"roost\.graphs\.(\d+)\."),
+        "n_steps": count_layers(arrays, r"graphs\.(\d+)\.Node\."),
+        "composition_steps": count_layers(arrays, r"roost\.graphs\.(\d+)\."),
         "vector_attention": len(arrays["graphs.0.Node.MH_A.fc_out.weight"]) == heads * features,
         "vector_pooling": len(arrays["cry_pool.MH_A.fc_out.weight"]) == heads * features,
         "edge_update": "shell" if "graphs.0.Edge.Pooling_NN.fcs.0.weight" in arrays else "attention",
         "pooled_heads": "concatenated" if pooled == heads * features else "mean",
         "output_widths": [
-            len(arrays[f"output_nn.fcs.{k}.weight"]) for k in range(_count(arrays, r"output_nn\.fcs\.(\d+)\."))
+            len(arrays[f"output_nn.fcs.{k}.weight"]) for k in range(count_layers(arrays, r"output_nn\.fcs\.(\d+)\."))
         ],
         "rezero": "output_nn.rezeros.0.alpha" in arrays,
         "element_vectors": "fixed",
@@ -129,10 +129,6 @@ def _config(arrays: Arrays, vectors: dict[str, np.ndarray], where: str) -> CGATC
         return parse_config(values)
     except MlipError as error:
         raise MlipError(error.what, where=where) from None
-
-
-def _count(arrays: Arrays, pattern: str) -> int:
-    return len({match[1] for name in arrays if (match := re.match(pattern, name))})
 
 
 def parameters(config: CGATConfig, arrays: Arrays, vectors: dict[str, np.ndarray], where: str) -> dict[str, Any]:
@@ -169,13 +165,10 @@ def parameters(config: CGATConfig, arrays: Arrays, vectors: dict[str, np.ndarray
     return params
 
 
-def _linear(left: NamedArrays, theirs: str, ours: tuple[str, ...], use_bias: bool = True) -> dict:
-    arrays = {(*ours, "kernel"): left.take(f"{theirs}.weight").T}
-    return arrays | ({(*ours, "bias"): left.take(f"{theirs}.bias")} if use_bias else {})
-
-
 def _two_layers(left: NamedArrays, theirs: str, ours: tuple[str, ...]) -> dict:
-    return _linear(left, f"{theirs}.fcs.0", (*ours, "hidden")) | _linear(left, f"{theirs}.fc_out", (*ours, "out"))
+    return linear_layer(left, f"{theirs}.fcs.0", (*ours, "hidden")) | linear_layer(
+        left, f"{theirs}.fc_out", (*ours, "out")
+    )
 
 
 def _heads(config: CGATConfig, left: NamedArrays, theirs: str, ours: tuple[str, ...]) -> dict:
@@ -224,14 +217,14 @@ def _edges(config: CGATConfig, left: NamedArrays, theirs: str, step: int) -> dic
 
 
 def _composition(config: CGATConfig, left: NamedArrays) -> dict:
-    arrays = _linear(left, "roost.embedding", ("composition", "embedding"))
+    arrays = linear_layer(left, "roost.embedding", ("composition", "embedding"))
     for step in range(config.composition_steps):
         theirs, ours = f"roost.graphs.{step}.pooling.0", ("composition", f"messages_{step}")
         for net, name in (("gate_nn", "gate"), ("message_nn", "message")):
             at_self, at_other = np.split(left.take(f"{theirs}.{net}.fcs.0.weight").T, 2)
             arrays[*ours, f"{name}_self", "kernel"], arrays[*ours, f"{name}_other", "kernel"] = at_self, at_other
             arrays[*ours, f"{name}_self", "bias"] = left.take(f"{theirs}.{net}.fcs.0.bias")
-        arrays |= _linear(left, f"{theirs}.gate_nn.fc_out", (*ours, "gate"))
+        arrays |= linear_layer(left, f"{theirs}.gate_nn.fc_out", (*ours, "gate"))
         arrays[*ours, "message_kernel"] = left.take(f"{theirs}.message_nn.fc_out.weight").T
         arrays[*ours, "message_bias"] = left.take(f"{theirs}.message_nn.fc_out.bias")
         arrays[*ours, "power"] = left.take(f"{theirs}.pow")[0]
@@ -242,9 +235,9 @@ def _composition(config: CGATConfig, left: NamedArrays) -> dict:
 def _output(config: CGATConfig, left: NamedArrays) -> dict:
     arrays = {}
     for block in range(len(config.output_widths)):
-        arrays |= _linear(left, f"output_nn.fcs.{block}", ("output", f"block_{block}"))
+        arrays |= linear_layer(left, f"output_nn.fcs.{block}", ("output", f"block_{block}"))
         if f"output_nn.res_fcs.{block}.weight" in left:
-            arrays |= _linear(left, f"output_nn.res_fcs.{block}", ("output", f"residual_{block}"), use_bias=False)
+            arrays |= linear_layer(left, f"output_nn.res_fcs.{block}", ("output", f"residual_{block}"), use_bias=False)
         if config.rezero:
             arrays["output", f"weight_{block}"] = left.take(f"output_nn.rezeros.{block}.alpha")[0]
-    return arrays | _linear(left, "output_nn.fc_out", ("output", "out"))
+    return arrays | linear_layer(left, "output_nn.fc_out", ("output", "out"))

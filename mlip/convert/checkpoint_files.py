@@ -15,6 +15,10 @@ DAMAGED = (zipfile.BadZipFile, zlib.error, OSError, EOFError, ValueError, NotImp
 """Errors of zipfile and numpy on a file that was cut short or altered."""
 
 
+_LARGEST_PICKLE = 1 << 22
+"""Bytes that are looked through for a name; arrays are stored beside the pickle."""
+
+
 class ReadOptions(NamedTuple):
     """As `mlip.convert.convert` takes them; each reader uses what concerns its format."""
 
@@ -62,6 +66,18 @@ def check_archive(path: Path) -> None:
         raise MlipError(f"is no undamaged archive: {_one_line(error)}", where=str(path)) from None
     if damaged:
         raise MlipError(f"{damaged} has a wrong checksum, the file was altered", where=str(path))
+
+
+def torch_file_names(source: Path, name: str) -> bool:
+    """Whether a file of PyTorch speaks of an array of this name; nothing in it is unpickled."""
+    if not zipfile.is_zipfile(source):
+        return False
+    try:
+        with zipfile.ZipFile(source) as archive:
+            pickles = [member for member in archive.infolist() if member.filename.endswith("data.pkl")]
+            return any(name.encode() in archive.open(member).read(_LARGEST_PICKLE) for member in pickles)
+    except DAMAGED:
+        return False
 
 
 def read_npz(path: Path) -> Arrays:

@@ -3,13 +3,13 @@
 
 from pathlib import Path
 
-from mlip.convert import cgat, crabnet, m3gnet, mace, mace_export, matgl, matgl_export, mattersim
+from mlip.convert import alignn, cgat, crabnet, m3gnet, mace, mace_export, matgl, matgl_export, mattersim
 from mlip.convert.checkpoint_files import ReadOptions
 from mlip.errors import MlipError
 from mlip.potential import Potential
 from mlip.property_model import PropertyModel
 
-_READERS = (m3gnet, mace, cgat, crabnet, mattersim, matgl)  # in this order: matgl takes any NAME_weights.npz
+_READERS = (m3gnet, mace, cgat, crabnet, alignn, mattersim, matgl)  # in this order: matgl takes any NAME_weights.npz
 _WRITERS = {"matgl": matgl_export.write, "mace": mace_export.write}
 
 

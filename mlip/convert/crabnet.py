@@ -4,8 +4,6 @@ All dimensions but the number of heads follow from the shapes of the arrays. Che
 twice: it is taken from there, as the original evaluates it in single precision and is off by up to 4e-4.
 """
 
-import re
-import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +12,8 @@ import numpy as np
 from ase.data import chemical_symbols
 from flax.traverse_util import unflatten_dict
 
-from mlip.convert.checkpoint_files import DAMAGED, ReadOptions, check_archive, read_npz
-from mlip.convert.layers import Arrays, NamedArrays
+from mlip.convert.checkpoint_files import ReadOptions, check_archive, read_npz, torch_file_names
+from mlip.convert.layers import Arrays, NamedArrays, count_layers, linear_layer
 from mlip.convert.pytorch import import_torch
 from mlip.errors import MlipError
 from mlip.model_file import check_shapes
@@ -32,8 +30,6 @@ _NEEDED = (
     "output_nn.fcs.0.weight",
 )
 _HEADS = 4
-_LARGEST_PICKLE = 1 << 22
-"""Bytes that are looked through for a name; arrays are stored beside the pickle."""
 _SCALES = {"emb_scaler": "element_scale", "pos_scaler": "scale", "pos_scaler_log": "log_scale"}
 _LAYERS = {"self_attn.out_proj": "heard", "linear1": "hidden", "linear2": "change"}
 _NORMS = {"norm1": "norm_attention", "norm2": "norm_change"}
@@ -41,23 +37,11 @@ _NORMS = {"norm1": "norm_attention", "norm2": "norm_change"}
 
 def recognizes(source: Path) -> bool:
     if source.suffix == ".pth":
-        return _names_the_landmark(source)
+        return torch_file_names(source, _LANDMARK)
     if not source.name.endswith("_weights.npz"):
         return False
     with np.load(source, allow_pickle=False) as archive:
         return _LANDMARK in archive.files
-
-
-def _names_the_landmark(source: Path) -> bool:
-    """Whether a file of PyTorch speaks of CrabNet's layers; nothing in it is unpickled."""
-    if not zipfile.is_zipfile(source):
-        return False
-    try:
-        with zipfile.ZipFile(source) as archive:
-            pickles = [member for member in archive.infolist() if member.filename.endswith("data.pkl")]
-            return any(_LANDMARK.encode() in archive.open(member).read(_LARGEST_PICKLE) for member in pickles)
-    except DAMAGED:
-        return False
 
 
 def read(source: Path, options: ReadOptions) -> PropertyModel:
@@ -121,21 +105,17 @@ def config_of(arrays: Arrays, where: str) -> CrabNetConfig:
         return CrabNetConfig(
             features=features,
             heads=_HEADS,
-            n_layers=_count(arrays, r"encoder\.transformer_encoder\.layers\.(\d+)\."),
+            n_layers=count_layers(arrays, r"encoder\.transformer_encoder\.layers\.(\d+)\."),
             hidden=len(arrays["encoder.transformer_encoder.layers.0.linear1.weight"]),
             output_widths=tuple(
                 len(arrays[f"output_nn.fcs.{k}.weight"])
-                for k in range(_count(arrays, r"output_nn\.fcs\.(\d+)\.weight"))
+                for k in range(count_layers(arrays, r"output_nn\.fcs\.(\d+)\.weight"))
             ),
             element_features=element_features,
             max_atomic_number=len(arrays["encoder.embed.cbfv.weight"]) - 1,
         )
     except (KeyError, ValueError) as error:  # pydantic's error is a ValueError
         raise MlipError(f"is no CrabNet: {str(error).splitlines()[-1].strip()}", where=where) from None
-
-
-def _count(arrays: Arrays, pattern: str) -> int:
-    return len({match[1] for name in arrays if (match := re.match(pattern, name))})
 
 
 def parameters(config: CrabNetConfig, arrays: Arrays, where: str) -> dict[str, Any]:
@@ -149,7 +129,7 @@ def parameters(config: CrabNetConfig, arrays: Arrays, where: str) -> dict[str, A
         ("embedding", "element_vectors"): left.take("encoder.embed.cbfv.weight"),
         ("embedding", "encodings"): _encodings(left, where),
     }
-    flat |= _linear(left, "encoder.embed.fc_mat2vec", ("embedding", "element"))
+    flat |= linear_layer(left, "encoder.embed.fc_mat2vec", ("embedding", "element"))
     for theirs, ours in _SCALES.items():
         flat["embedding", ours] = left.take(f"encoder.{theirs}").reshape(())
     for layer in range(config.n_layers):
@@ -157,15 +137,15 @@ def parameters(config: CrabNetConfig, arrays: Arrays, where: str) -> dict[str, A
         flat[ours, "queries_keys_values", "kernel"] = left.take(f"{theirs}.self_attn.in_proj_weight").T
         flat[ours, "queries_keys_values", "bias"] = left.take(f"{theirs}.self_attn.in_proj_bias")
         for name, mine in _LAYERS.items():
-            flat |= _linear(left, f"{theirs}.{name}", (ours, mine))
+            flat |= linear_layer(left, f"{theirs}.{name}", (ours, mine))
         for name, mine in _NORMS.items():
             flat[ours, mine, "scale"] = left.take(f"{theirs}.{name}.weight")
             flat[ours, mine, "bias"] = left.take(f"{theirs}.{name}.bias")
     for block in range(len(config.output_widths)):
-        flat |= _linear(left, f"output_nn.fcs.{block}", ("output", f"block_{block}"))
+        flat |= linear_layer(left, f"output_nn.fcs.{block}", ("output", f"block_{block}"))
         if f"output_nn.res_fcs.{block}.weight" in left:
             flat["output", f"residual_{block}", "kernel"] = left.take(f"output_nn.res_fcs.{block}.weight").T
-    flat |= _linear(left, "output_nn.fc_out", ("output", "out"))
+    flat |= linear_layer(left, "output_nn.fc_out", ("output", "out"))
     left.check_all_taken()
     params = unflatten_dict({path: np.array(array, np.float32, order="C") for path, array in flat.items()})
     expected = jax.eval_shape(lambda: CrabNet(config).init(jax.random.key(0), example_batch(config)))["params"]
@@ -180,10 +160,3 @@ def _encodings(left: NamedArrays, where: str) -> np.ndarray:
     if len(table) != RESOLUTION:
         raise MlipError(f"tells fractions apart in {len(table)} steps, CrabNet in {RESOLUTION}", where=where)
     return table
-
-
-def _linear(left: NamedArrays, theirs: str, ours: tuple[str, ...]) -> dict:
-    return {
-        (*ours, "kernel"): left.take(f"{theirs}.weight").T,
-        (*ours, "bias"): left.take(f"{theirs}.bias"),
-    }

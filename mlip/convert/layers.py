@@ -4,6 +4,7 @@ The original (TensorFlow) and matgl (PyTorch) have the same layers under other n
 here: core and gate stand side by side where they have the same input. One list serves both codes, there and back.
 """
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -155,3 +156,14 @@ class NamedArrays:
                 where=self._where,
                 fix="a variant of the model that is not implemented",
             )
+
+
+def linear_layer(left: NamedArrays, theirs: str, ours: tuple[str, ...], use_bias: bool = True) -> Arrays:
+    """Kernel and bias of a linear layer of PyTorch, by their paths in our parameters."""
+    arrays = {(*ours, "kernel"): left.take(f"{theirs}.weight").T}
+    return arrays | ({(*ours, "bias"): left.take(f"{theirs}.bias")} if use_bias else {})
+
+
+def count_layers(arrays: Arrays, pattern: str) -> int:
+    """How many different numbers the pattern's group has in the arrays' names."""
+    return len({match[1] for name in arrays if (match := re.match(pattern, name))})

@@ -6,14 +6,14 @@ from os import PathLike
 from pathlib import Path
 
 import numpy as np
-from ase.data import atomic_numbers
+from ase.data import atomic_numbers, chemical_symbols
 from jaxtyping import Float
 
 from mlip.errors import MlipError
 
 
 def read_element_vectors(path: str | PathLike) -> dict[str, Float[np.ndarray, " v"]]:
-    """Symbol -> vector, of a JSON object {symbol: [numbers]}, all of one length.
+    """Symbol -> vector, of a JSON object {symbol: [numbers]}, all of one length; atomic numbers name elements, too.
 
     Raises:
         MlipError: no such file, another layout, a name that is no element, numbers that are not finite.
@@ -27,6 +27,7 @@ def read_element_vectors(path: str | PathLike) -> dict[str, Float[np.ndarray, " 
         raise MlipError("is not JSON", where=str(path), fix='{"H": [0.1, ...], "He": [...], ...}') from None
     if not isinstance(content, dict) or not content:
         raise MlipError("is no JSON object of elements", where=str(path), fix='{"H": [0.1, ...], "He": [...], ...}')
+    content = {_symbol(name): vector for name, vector in content.items()}
     length = None
     for symbol, vector in content.items():
         if symbol == "X" or symbol not in atomic_numbers:
@@ -37,6 +38,11 @@ def read_element_vectors(path: str | PathLike) -> dict[str, Float[np.ndarray, " 
         if len(vector) != length or not vector:
             raise MlipError(f"the vector of {symbol} has {len(vector)} numbers, others {length}", where=str(path))
     return {symbol: np.array(vector, np.float64) for symbol, vector in content.items()}
+
+
+def _symbol(name: str) -> str:
+    """Symbol of an atomic number; any other name as it is."""
+    return chemical_symbols[int(name)] if name.isdecimal() and 0 < int(name) < len(chemical_symbols) else name
 
 
 def vectors_by_number(vectors: dict[str, Float[np.ndarray, " v"]], max_atomic_number: int) -> Float[np.ndarray, "z v"]:

@@ -27,6 +27,24 @@ class Shape(NamedTuple):
     n_node: int
     n_edge: int
     n_graph: int
+    n_pair: int = 0
+    """Of bond pairs; 0 of graphs that have none."""
+
+
+class BondPairs(NamedTuple):
+    """Pairs of edges, the third size of a graph that has some: its `globals["pairs"]`.
+
+    An edge is to a pair what a node is to an edge: pairs are sorted by the edge they arrive at.
+    """
+
+    columns: dict[str, np.ndarray]
+    """A row for each pair."""
+    senders: Int[np.ndarray, " p"]
+    """Edges, by their place."""
+    receivers: Int[np.ndarray, " p"]
+    """Edges, ascending."""
+    n_pair: Int[np.ndarray, " g"]
+    """Pairs of each graph."""
 
 
 class ChoosesShapes(Protocol):
@@ -55,14 +73,14 @@ class ShapeLadder:
     growth: float = 1.2
 
     @classmethod
-    def from_sizes(cls, sizes: Int[np.ndarray, "k 2"], n_graphs: int, n_batches: int) -> "ShapeLadder":
+    def from_sizes(cls, sizes: Int[np.ndarray, "k s"], n_graphs: int, n_batches: int) -> "ShapeLadder":
         """The ladder for structures like these, `n_graphs` at a time dealt to `n_batches`: found by dealing.
 
         Rungs stand at the 50, 80 and 98 % quantiles of the batches' sizes; those less than 8 % below the
         next are left out, so that large, well balanced batches have a single shape.
 
         Args:
-            sizes: atoms and edges of a sample of structures.
+            sizes: atoms, edges and, where there are some, bond pairs of a sample of structures.
         """
         rng = np.random.default_rng(0)
         loads = []
@@ -70,18 +88,22 @@ class ShapeLadder:
             sample = sizes[rng.choice(len(sizes), n_graphs, replace=n_graphs > len(sizes))]
             loads += [sample[batch].sum(0) for batch in deal(sample, n_batches, rng)]
         quantiles = np.ceil(1.01 * np.quantile(loads, [0.98, 0.8, 0.5], axis=0)).astype(int).tolist()
-        rungs = [Shape(nodes + 1, max(edges, 1), math.ceil(n_graphs / n_batches) + 1) for nodes, edges in quantiles]
+        rungs = [
+            Shape(nodes + 1, max(edges, 1), math.ceil(n_graphs / n_batches) + 1, *(max(n, 1) for n in pairs))
+            for nodes, edges, *pairs in quantiles
+        ]
         kept = rungs[:1]
         for rung in rungs[1:]:
-            if rung.n_edge < 0.92 * kept[0].n_edge or rung.n_node < 0.92 * kept[0].n_node:
+            if any(getattr(rung, size) < 0.92 * getattr(kept[0], size) for size in ("n_edge", "n_node", "n_pair")):
                 kept.insert(0, rung)
         return cls(tuple(kept))
 
-    def smallest(self, n_node: int, n_edge: int, n_graph: int) -> Shape:
+    def smallest(self, n_node: int, n_edge: int, n_graph: int, n_pair: int = 0) -> Shape:
         """The first shape with room for these sizes, which include the padding node and the padding graph."""
-        needed = Shape(n_node, n_edge, n_graph)
+        needed = Shape(n_node, n_edge, n_graph, n_pair)
         if not self.rungs:
-            return Shape(*map(self._on_grid, needed))
+            room = Shape(*map(self._on_grid, needed))
+            return room if n_pair else room._replace(n_pair=0)
         higher = (
             Shape(*(math.ceil(size * self.growth**power) for size in self.rungs[-1])) for power in itertools.count(1)
         )
@@ -103,12 +125,29 @@ def fits(needed: Shape, shape: Shape) -> bool:
     return all(size <= room for size, room in zip(needed, shape, strict=True))
 
 
-def graph_sizes(graphs: Sequence[jraph.GraphsTuple]) -> Int[np.ndarray, "k 2"]:
-    """Atoms and edges of each graph."""
-    return np.array([(len(g.nodes["species"]), len(g.senders)) for g in graphs], dtype=np.int64).reshape(-1, 2)
+def pairs_of(graph: jraph.GraphsTuple) -> BondPairs | None:
+    """The bond pairs of a graph, or of a batch; None: it has none."""
+    return graph.globals.get("pairs") if isinstance(graph.globals, dict) else None
 
 
-_FILLING = {"positions": 0.0, "cell": np.eye(3), "frame": -1, "multiplicity": 0.0, "fractions": 0.0}
+def graph_sizes(graphs: Sequence[jraph.GraphsTuple]) -> Int[np.ndarray, "k s"]:
+    """Atoms and edges of each graph, and bond pairs where graphs have some."""
+    if not graphs or pairs_of(graphs[0]) is None:
+        return np.array([(len(g.nodes["species"]), len(g.senders)) for g in graphs], dtype=np.int64).reshape(-1, 2)
+    sizes = [(len(g.nodes["species"]), len(g.senders), len(pairs_of(g).senders)) for g in graphs]
+    return np.array(sizes, dtype=np.int64)
+
+
+_FILLING = {
+    "positions": 0.0,
+    "cell": np.eye(3),
+    "frame": -1,
+    "multiplicity": 0.0,
+    "fractions": 0.0,
+    "lengths": 1.0,
+    "vectors": 1.0,
+    "cosines": 0.0,
+}
 
 
 def _filling(key: str, dtype: np.dtype):
@@ -119,29 +158,41 @@ def _filling(key: str, dtype: np.dtype):
 def pad_batch(graphs: Sequence[jraph.GraphsTuple], shape: Shape) -> jraph.GraphsTuple:
     """The graphs, one after another, in arrays of exactly `shape`.
 
-    The last graph is padding and owns all spare nodes (species 0) and edges (from the last node to itself,
-    so receivers stay sorted). Spare graphs before it have no nodes. Labels of padding are NaN, its `frame`
-    is -1, its cell the unit matrix.
+    The last graph is padding and owns all spare nodes (species 0), edges (from the last node to itself, so
+    receivers stay sorted) and bond pairs (from the last edge to itself, of multiplicity 0). Spare graphs before
+    it have no nodes. Labels of padding are NaN, its `frame` is -1, its cell the unit matrix.
 
     Args:
         graphs: one or more unpadded graphs with the same keys, e.g. of `crystal_graph`; may be fewer than
             shape.n_graph - 1.
     """
     sizes = graph_sizes(graphs)
-    n_node, n_edge = (int(total) for total in sizes.sum(0))
-    if n_node + 1 > shape.n_node or n_edge > shape.n_edge or len(graphs) + 1 > shape.n_graph:
+    n_node, n_edge, *n_pair = sizes.sum(0).tolist()
+    if not fits(Shape(n_node + 1, n_edge, len(graphs) + 1, *n_pair), shape):
         raise ValueError(f"{n_node} atoms, {n_edge} edges, {len(graphs)} graphs do not fit into {shape}")
 
     def gathered(columns: list[dict[str, np.ndarray]], length: int) -> dict[str, np.ndarray]:
         return {key: _gathered(key, [column[key] for column in columns], length) for key in columns[0]}
 
-    first_nodes = np.repeat(np.cumsum(sizes[:, 0]) - sizes[:, 0], sizes[:, 1]).astype(np.int32)
+    def indices(arrays: list[np.ndarray], of: int, n_owned: int, n_owners: int) -> Int[np.ndarray, " e"]:
+        first = np.repeat(np.cumsum(sizes[:, of - 1]) - sizes[:, of - 1], sizes[:, of]).astype(np.int32)
+        return _indices(arrays, first, n_owned, n_owners)
+
+    columns = {key: [g.globals[key] for g in graphs] for key in graphs[0].globals}
+    if pairs := columns.pop("pairs", None):
+        together = BondPairs(
+            gathered([of_graph.columns for of_graph in pairs], shape.n_pair),
+            indices([of_graph.senders for of_graph in pairs], 2, shape.n_pair, shape.n_edge),
+            indices([of_graph.receivers for of_graph in pairs], 2, shape.n_pair, shape.n_edge),
+            _counts(sizes[:, 2], shape.n_pair, shape.n_graph),
+        )
+    of_graphs = {key: _gathered(key, arrays, shape.n_graph) for key, arrays in columns.items()}
     return jraph.GraphsTuple(
         nodes=gathered([g.nodes for g in graphs], shape.n_node),
         edges=gathered([g.edges for g in graphs], shape.n_edge),
-        receivers=_indices([g.receivers for g in graphs], first_nodes, shape),
-        senders=_indices([g.senders for g in graphs], first_nodes, shape),
-        globals=gathered([g.globals for g in graphs], shape.n_graph),
+        receivers=indices([g.receivers for g in graphs], 1, shape.n_edge, shape.n_node),
+        senders=indices([g.senders for g in graphs], 1, shape.n_edge, shape.n_node),
+        globals=of_graphs | ({"pairs": together} if pairs else {}),
         n_node=_counts(sizes[:, 0], shape.n_node, shape.n_graph),
         n_edge=_counts(sizes[:, 1], shape.n_edge, shape.n_graph),
     )
@@ -155,12 +206,13 @@ def _gathered(key: str, arrays: list[np.ndarray], length: int) -> np.ndarray:
     return out
 
 
-def _indices(arrays, first_nodes, shape: Shape) -> Int[np.ndarray, " e"]:
-    indices = np.empty(shape.n_edge, np.int32)
-    n_edge = len(first_nodes)
-    np.concatenate(arrays, out=indices[:n_edge])
-    indices[:n_edge] += first_nodes
-    indices[n_edge:] = shape.n_node - 1
+def _indices(arrays, first, n_owned: int, n_owners: int) -> Int[np.ndarray, " e"]:
+    """Indices of the arrays' owners, with `first` of each array added, then those of padding: the last owner."""
+    indices = np.empty(n_owned, np.int32)
+    n_real = len(first)
+    np.concatenate(arrays, out=indices[:n_real])
+    indices[:n_real] += first
+    indices[n_real:] = n_owners - 1
     return indices
 
 
@@ -178,14 +230,16 @@ def nothing_like(graph: jraph.GraphsTuple) -> jraph.GraphsTuple:
 
 def shape_of(batch: jraph.GraphsTuple) -> Shape:
     """Shape of a padded batch, or of each batch of a stack."""
-    return Shape(batch.nodes["species"].shape[-1], batch.senders.shape[-1], batch.n_node.shape[-1])
+    pairs = pairs_of(batch)
+    n_pair = 0 if pairs is None else pairs.senders.shape[-1]
+    return Shape(batch.nodes["species"].shape[-1], batch.senders.shape[-1], batch.n_node.shape[-1], n_pair)
 
 
 def enlarge(batch: jraph.GraphsTuple, shape: Shape) -> jraph.GraphsTuple:
     """A padded batch, or a stack of them, with more padding."""
     stacked = batch.n_node.shape[:-1]
     axis = len(stacked)
-    last_node = shape_of(batch).n_node - 1
+    now = shape_of(batch)
 
     def extended(columns: dict[str, np.ndarray], length: int) -> dict[str, np.ndarray]:
         return {key: extend(array, length, _filling(key, array.dtype)) for key, array in columns.items()}
@@ -196,15 +250,25 @@ def enlarge(batch: jraph.GraphsTuple, shape: Shape) -> jraph.GraphsTuple:
         return np.concatenate([array, extra], axis)
 
     def redirect(indices: np.ndarray) -> np.ndarray:
-        indices = extend(indices, shape.n_edge, last_node)
-        return np.where(indices == last_node, np.int32(shape.n_node - 1), indices)
+        indices = extend(indices, shape.n_edge, now.n_node - 1)
+        return np.where(indices == now.n_node - 1, np.int32(shape.n_node - 1), indices)
 
+    columns = dict(batch.globals)
+    pairs = columns.pop("pairs", None)
+    of_graphs = extended(columns, shape.n_graph)
+    if pairs is not None:  # spare pairs may begin at a real edge: their multiplicity is 0
+        of_graphs["pairs"] = BondPairs(
+            extended(pairs.columns, shape.n_pair),
+            extend(pairs.senders, shape.n_pair, shape.n_edge - 1),
+            extend(pairs.receivers, shape.n_pair, shape.n_edge - 1),
+            _counts(pairs.n_pair[..., :-1], shape.n_pair, shape.n_graph),
+        )
     return jraph.GraphsTuple(
         nodes=extended(batch.nodes, shape.n_node),
         edges=extended(batch.edges, shape.n_edge),
         receivers=redirect(batch.receivers),
         senders=redirect(batch.senders),
-        globals=extended(batch.globals, shape.n_graph),
+        globals=of_graphs,
         n_node=_counts(batch.n_node[..., :-1], shape.n_node, shape.n_graph),
         n_edge=_counts(batch.n_edge[..., :-1], shape.n_edge, shape.n_graph),
     )
@@ -230,6 +294,7 @@ def pack(
     *,
     max_nodes: float = math.inf,
     max_edges: float = math.inf,
+    max_pairs: float = math.inf,
 ) -> list[tuple[list[int], Shape]]:
     """Structures in as few batches as the budget allows, all of nearly the same size and of one shape.
 
@@ -239,17 +304,17 @@ def pack(
         For every batch the indices of its structures, ascending, and the shape to pad it to.
     """
     sizes = graph_sizes(graphs)
-    budget = np.array([max_nodes, max_edges])
+    budget = np.array([max_nodes, max_edges, max_pairs])[: sizes.shape[1]]
     is_too_large = (sizes > budget).any(1)
     groups = _groups_within(np.flatnonzero(~is_too_large), sizes, budget)
     packed = []
     if groups:
-        n_node, n_edge = np.max([sizes[group].sum(0) for group in groups], axis=0).tolist()
-        shape = shapes.choose(Shape(n_node + 1, n_edge, max(map(len, groups)) + 1), len(groups))
+        n_node, n_edge, *n_pair = np.max([sizes[group].sum(0) for group in groups], axis=0).tolist()
+        shape = shapes.choose(Shape(n_node + 1, n_edge, max(map(len, groups)) + 1, *n_pair), len(groups))
         packed = [(group.tolist(), shape) for group in groups]
     for index in np.flatnonzero(is_too_large).tolist():
-        n_node, n_edge = sizes[index].tolist()
-        packed.append(([index], shapes.choose(Shape(n_node + 1, n_edge, 2))))
+        n_node, n_edge, *n_pair = sizes[index].tolist()
+        packed.append(([index], shapes.choose(Shape(n_node + 1, n_edge, 2, *n_pair))))
     return packed
 
 
@@ -266,7 +331,7 @@ def _groups_within(members: np.ndarray, sizes: np.ndarray, budget: np.ndarray) -
 
 
 def deal(
-    sizes: Int[np.ndarray, "k 2"], n_batches: int, rng: np.random.Generator | None = None
+    sizes: Int[np.ndarray, "k s"], n_batches: int, rng: np.random.Generator | None = None
 ) -> list[Int[np.ndarray, " b"]]:
     """Structures dealt out to `n_batches` of equal count (to one) and nearly equal atoms and edges.
 
@@ -282,7 +347,7 @@ def deal(
 
 
 def _spread(
-    sizes: Int[np.ndarray, "k 2"],
+    sizes: Int[np.ndarray, "k s"],
     n_batches: int,
     places: float,
     n_larger: int,
@@ -298,7 +363,7 @@ def _spread(
     """
     shares = sizes / np.maximum(sizes.sum(0), 1)
     largeness = shares.sum(1) if rng is None else shares.sum(1) * np.exp(_MIXED * rng.normal(size=len(sizes)))
-    loads = np.zeros((n_batches, 2))
+    loads = np.zeros((n_batches, sizes.shape[1]))
     counts = np.zeros(n_batches, np.int64)
     closed = np.zeros(n_batches)
     batches: list[list[int]] = [[] for _ in range(n_batches)]

@@ -2,7 +2,8 @@
 is.
 
 `RadiusGraph`: every bond shorter than a cutoff (M3GNet, MACE). `ShellGraph`: the nearest neighbors of each atom by
-shells (CGAT). `ElementList`: the composition (CrabNet). Another kind is one class in a file of this room.
+shells (CGAT). `BondPairGraph`: bonds to the nearest neighbors, and
+pairs of bonds (ALIGNN). `ElementList`: the composition (CrabNet). Another kind is one class in a file of this room.
 """
 
 from typing import Protocol

@@ -122,7 +122,7 @@ class TrainingLoader:
 
         sample = order.frames(0, to_be_counted(order.n_frames))
         self.sizes = measure_sizes(build_graphs, sample)
-        """Atoms and edges of a sample of the frames, (k, 2)."""
+        """Atoms and edges, and bond pairs if there are some, of a sample of the frames, (k, 2) or (k, 3)."""
         self.ladder = _ladder(self.sizes, self._windows, n_devices)
         make_batches = BatchMaker(build_graphs, nothing_like(build_graphs(sample[:1])[0]), self.ladder, n_devices)
         self._make_window = TrainingWindow(make_batches, order, self._windows, seed)
@@ -244,7 +244,7 @@ def _windows(n_frames: int, batch_size: int, process_index: int, process_count: 
     return Windows(n_frames, batch_size, steps, process_index, process_count)
 
 
-def _ladder(sizes: Int[np.ndarray, "s 2"], windows: Windows, n_devices: int) -> ShapeLadder:
+def _ladder(sizes: Int[np.ndarray, "s c"], windows: Windows, n_devices: int) -> ShapeLadder:
     """The shapes for the batches of a whole window."""
     n_graphs = min(windows.steps * windows.batch_size, windows.n_frames)
     return ShapeLadder.from_sizes(sizes, -(-n_graphs // windows.process_count), windows.steps * n_devices)

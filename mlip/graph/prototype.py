@@ -6,7 +6,7 @@ and nothing is scattered: each node has as many slots for arriving edges as the 
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from ase import Atoms
@@ -110,9 +110,18 @@ class Prototype:
         return elements.astype(np.int32), (counts / self.atoms_of_site.sum()).astype(np.float32)
 
 
+class SharedGraph(Protocol):
+    """Prototype of any kind: a graph that is found once."""
+
+    n_sites: int
+
+    def batch(self, assignments: Int[np.ndarray, "c sites"]) -> Any:
+        """Crystals with these atomic numbers on their sites."""
+
+
 def prototype_batches(
-    prototype: Prototype, assignments: Int[np.ndarray, "k sites"], batch_size: int
-) -> Iterator[PrototypeBatch]:
+    prototype: SharedGraph, assignments: Int[np.ndarray, "k sites"], batch_size: int
+) -> Iterator[Any]:
     """All crystals in order, so many at a time; the last batch is filled up with its last crystal.
 
     Raises:

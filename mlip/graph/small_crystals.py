@@ -20,10 +20,10 @@ from mlip.graph.stacked_structures import Structures
 MOST_PAIRS = 1 << 17
 """Pairs of an atom and an image to try for one crystal; with more of them, vesin's boxes are faster."""
 
-_AT_ONCE = 1 << 17
+AT_ONCE = 1 << 17
 """Pairs that are tried in one array: it stays in the cache."""
 
-_ROUNDING = 1e-9
+ROUNDING = 1e-9
 """By which squared distances (A^2) from a matrix product may be off, generously; those found are computed again."""
 
 
@@ -35,17 +35,17 @@ def small_crystal_neighbors(structures: Structures, cutoff: float) -> list[Neigh
     reverse are always both there or both not.
     """
     found: list[Neighbors | None] = [None] * len(structures.sizes)
-    places = np.flatnonzero(_are_sound(structures))
+    places = np.flatnonzero(are_sound(structures))
     if not len(places):
         return found
-    crystals = _Wrapped.of(structures, places)
-    for members, reach in _alike(crystals, cutoff):
+    crystals = Wrapped.of(structures, places)
+    for members, reach in alike(crystals, np.full(len(places), cutoff)):
         for place, neighbors in zip(members, _search(crystals, members, reach, cutoff), strict=True):
             found[places[place]] = neighbors
     return found
 
 
-def _are_sound(structures: Structures) -> Bool[np.ndarray, " k"]:
+def are_sound(structures: Structures) -> Bool[np.ndarray, " k"]:
     """Periodic in all directions, with a volume, all numbers finite and not far out."""
     sizes, _, positions, cells, pbc, _ = structures
     lengths = np.sqrt((cells**2).sum(-1))
@@ -56,7 +56,7 @@ def _are_sound(structures: Structures) -> Bool[np.ndarray, " k"]:
     return are_sound
 
 
-class _Wrapped(NamedTuple):
+class Wrapped(NamedTuple):
     """Crystals with all atoms in the cell."""
 
     sizes: Int[np.ndarray, " k"]
@@ -71,7 +71,7 @@ class _Wrapped(NamedTuple):
     """Extents of the atoms, fractional."""
 
     @classmethod
-    def of(cls, structures: Structures, places: Int[np.ndarray, " k"]) -> "_Wrapped":
+    def of(cls, structures: Structures, places: Int[np.ndarray, " k"]) -> "Wrapped":
         sizes, cells = structures.sizes[places], structures.cells[places]
         positions = structures.positions[rows_of(places, structures.sizes)]
         inverse = np.linalg.inv(cells)
@@ -86,37 +86,37 @@ class _Wrapped(NamedTuple):
         return cls(sizes, first, positions, origins.astype(np.int32), cells, heights, extents)
 
 
-def _alike(crystals: _Wrapped, cutoff: float) -> Iterator[tuple[Int[np.ndarray, " g"], tuple[int, int, int]]]:
-    """Groups of small crystals with equally many atoms and images, of a size to be searched at once."""
-    reaches = np.floor(cutoff / crystals.heights + crystals.extents + _ROUNDING)
+def alike(
+    crystals: Wrapped, cutoffs: Float[np.ndarray, " k"]
+) -> Iterator[tuple[Int[np.ndarray, " g"], tuple[int, int, int]]]:
+    """Groups of small crystals with equally many atoms and images, of a size to be searched at once.
+
+    Args:
+        cutoffs: of each crystal, A.
+    """
+    reaches = np.floor(cutoffs[:, None] / crystals.heights + crystals.extents + ROUNDING)
     n_pairs = crystals.sizes**2 * (2 * reaches + 1).prod(1)
     small = np.flatnonzero(n_pairs <= MOST_PAIRS)
     keys = np.column_stack([crystals.sizes, reaches]).astype(np.int64)[small]
     order = np.lexsort(keys.T)
     is_first = (np.diff(keys[order], axis=0, prepend=-1) != 0).any(1)
     for group in np.split(small[order], np.flatnonzero(is_first)[1:]) if len(small) else ():
-        at_once = max(1, int(_AT_ONCE // n_pairs[group[0]]))
+        at_once = max(1, int(AT_ONCE // n_pairs[group[0]]))
         for start in range(0, len(group), at_once):
             yield group[start : start + at_once], tuple(reaches[group[0]].astype(int).tolist())
 
 
 def _search(
-    crystals: _Wrapped, members: Int[np.ndarray, " g"], reach: tuple[int, int, int], cutoff: float
+    crystals: Wrapped, members: Int[np.ndarray, " g"], reach: tuple[int, int, int], cutoff: float
 ) -> Iterator[Neighbors | None]:
     """All pairs of atoms i and images (j, t) in the order that edges have, the near ones picked out."""
     n_crystals, n_atoms = len(members), int(crystals.sizes[members[0]])
     atoms = crystals.first[members][:, None] + np.arange(n_atoms)
     x, cells = crystals.positions[atoms], crystals.cells[members]
-    shifts = np.stack(np.meshgrid(*(np.arange(-r, r + 1, dtype=np.int32) for r in reach), indexing="ij"), -1)
-    shifts = shifts.reshape(-1, 3)
+    shifts, translations = images_within(reach, cells)
     n_shifts = len(shifts)
-    # Term by term: the translation by -t is then exactly the negative of that by t, as matrix products don't promise.
-    a, b, c = (shifts[None, :, k, None] * cells[:, None, k] for k in range(3))
-    translations = a + b + c
-    squares = _squared_distances(x, translations)
-    itself = np.arange(n_atoms)
-    squares[:, itself, itself * n_shifts + n_shifts // 2] = np.inf
-    near = np.flatnonzero(squares < cutoff**2 + _ROUNDING)
+    squares = squared_distances(x, translations)
+    near = np.flatnonzero(squares < cutoff**2 + ROUNDING)
     squares = squares.ravel()[near]
     center, image = np.divmod(near, n_atoms * n_shifts)  # centers are counted through all crystals, as neighbors are
     j, t = np.divmod(image, n_shifts)
@@ -124,8 +124,8 @@ def _search(
     neighbor = center - i + j
 
     has_duplicates = np.zeros(n_crystals, bool)
-    has_duplicates[crystal[squares < COINCIDENT**2 + _ROUNDING]] = True
-    doubtful = np.flatnonzero(squares > cutoff**2 - _ROUNDING)
+    has_duplicates[crystal[squares < COINCIDENT**2 + ROUNDING]] = True
+    doubtful = np.flatnonzero(squares > cutoff**2 - ROUNDING)
     if len(doubtful):
         of, to = center[doubtful], neighbor[doubtful]
         vectors = (x.reshape(-1, 3)[to] - x.reshape(-1, 3)[of]) + translations[crystal[doubtful], t[doubtful]]
@@ -142,10 +142,23 @@ def _search(
         yield None if has_duplicates[place] else Neighbors(i[start:stop], j[start:stop], shift[start:stop])
 
 
-def _squared_distances(
+def images_within(
+    reach: tuple[int, int, int], cells: Float[np.ndarray, "g 3 3"]
+) -> tuple[Int[np.ndarray, "t 3"], Float[np.ndarray, "g t 3"]]:
+    """Shifts by up to `reach` whole cells, and what they are in each crystal, A. The opposite of the t-th is the t-th
+    from the end."""
+    shifts = np.stack(np.meshgrid(*(np.arange(-r, r + 1, dtype=np.int32) for r in reach), indexing="ij"), -1)
+    shifts = shifts.reshape(-1, 3)
+    # Term by term: the translation by -t is then exactly the negative of that by t, as matrix products don't promise.
+    a, b, c = (shifts[None, :, k, None] * cells[:, None, k] for k in range(3))
+    return shifts, a + b + c
+
+
+def squared_distances(
     x: Float[np.ndarray, "g n 3"], translations: Float[np.ndarray, "g t 3"]
 ) -> Float[np.ndarray, "g n nt"]:
-    """|x_i|^2 - 2 x_i y_jt + |y_jt|^2 with y_jt = x_j + t, all as one matrix product."""
+    """|x_i|^2 - 2 x_i y_jt + |y_jt|^2 with y_jt = x_j + t, all as one matrix product; infinite between an atom and
+    itself."""
     n_crystals, n_atoms, _ = x.shape
     images = np.empty((n_crystals, 5, n_atoms, translations.shape[1]))
     np.add(x.transpose(0, 2, 1)[..., None], translations.transpose(0, 2, 1)[:, :, None], out=images[:, :3])
@@ -156,4 +169,7 @@ def _squared_distances(
     atoms[..., :3] = x
     atoms[..., 3] = 1
     atoms[..., 4] = (x**2).sum(-1)
-    return atoms @ images.reshape(n_crystals, 5, math.prod(images.shape[2:]))
+    squares = atoms @ images.reshape(n_crystals, 5, math.prod(images.shape[2:]))
+    itself, n_shifts = np.arange(n_atoms), translations.shape[1]
+    squares[:, itself, itself * n_shifts + n_shifts // 2] = np.inf
+    return squares

@@ -43,8 +43,8 @@ class BatchMaker:
         ]
 
     def _batch(self, graphs, sizes, parts) -> jraph.GraphsTuple:
-        n_node, n_edge = np.max([sizes[part].sum(0) for part in parts], axis=0).tolist()
-        shape = self.ladder.smallest(n_node + 1, n_edge, max(map(len, parts)) + 1)
+        n_node, n_edge, *n_pair = np.max([sizes[part].sum(0) for part in parts], axis=0).tolist()
+        shape = self.ladder.smallest(n_node + 1, n_edge, max(map(len, parts)) + 1, *n_pair)
         padded = [pad_batch([graphs[i] for i in part] or [self.nothing], shape) for part in parts]
         if self.n_devices == 1:
             return jax.tree.map(lambda array: array[None], padded[0])
@@ -88,8 +88,8 @@ class EvaluationWindow:
         return self.make_batches(self.indices[first:last], n_steps)
 
 
-def measure_sizes(build_graphs: LabeledGraphs, indices: Int[np.ndarray, " k"]) -> Int[np.ndarray, "s 2"]:
-    """Atoms and edges of at most 1024 of the frames: what shapes and mean neighbors come from.
+def measure_sizes(build_graphs: LabeledGraphs, indices: Int[np.ndarray, " k"]) -> Int[np.ndarray, "s c"]:
+    """Atoms and edges (and bond pairs) of at most 1024 of the frames: what shapes and mean neighbors come from.
 
     They are evenly spread over the frames sorted by their atoms, so that their mean is off by one per cent where that
     of a random sample is by four.

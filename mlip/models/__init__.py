@@ -32,6 +32,7 @@ _MODELS = {
     "mattersim": _Entry("mlip.models.mattersim", "MatterSimConfig", "MatterSim", "energy"),
     "m3gnet": _Entry("mlip.models.m3gnet", "M3GNetConfig", "M3GNet", "energy"),
     "crabnet": _Entry("mlip.models.crabnet", "CrabNetConfig", "CrabNet", "property"),
+    "alignn": _Entry("mlip.models.alignn", "ALIGNNConfig", "ALIGNN", "property"),
     "cgat": _Entry("mlip.models.cgat", "CGATConfig", "CGAT", "property"),
 }
 
@@ -103,6 +104,11 @@ def check_elements(config: BaseModel, symbols: Iterable[str]) -> None:
             where=f"model {config.model}",
             fix="give it more elements in the recipe's `model`, or leave these materials out",
         )
+
+
+def has_batch_statistics(config: BaseModel) -> bool:
+    """Whether training normalizes by the mean and variance of the batch; running ones are among the parameters."""
+    return getattr(config, "has_batch_statistics", False)
 
 
 def heads_of(config: BaseModel) -> tuple[str, ...]:

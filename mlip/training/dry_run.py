@@ -27,12 +27,14 @@ def describe_plan(recipe: Recipe) -> str:
     set_up_jax()
     with precision_scope(recipe.train.precision), open_store(recipe) as store:
         run = Run(recipe, store)
-        n_atoms, n_edges = run.batches.sizes.mean(axis=0)
+        n_atoms, n_edges, *n_pairs = run.batches.sizes.mean(axis=0)
+        pairs = "".join(f" and {n:.0f} bond pairs" for n in n_pairs)
+        sizes = "atoms, edges, structures" + (", bond pairs" if n_pairs else "")
         lines = [
             *run.describe(),
-            f"a structure has {n_atoms:.1f} atoms and {n_edges:.0f} edges on average",
-            "shapes of batches (atoms, edges, structures a device): "
-            + ", ".join(str(tuple(shape)) for shape in run.batches.ladder.rungs),
+            f"a structure has {n_atoms:.1f} atoms and {n_edges:.0f} edges{pairs} on average",
+            f"shapes of batches ({sizes} a device): "
+            + ", ".join(str(shape[: 3 + len(n_pairs)]) for shape in run.batches.ladder.rungs),
             f"parameters: {_names(run)}",
             *_measured(run),
             f"{run.plan.n_steps} steps in all; run folder: {recipe.out}",

@@ -28,18 +28,30 @@ def initial_optimizer_state(recipe: TrainRecipe, params: PyTree) -> PyTree:
 
 
 def move(
-    recipe: TrainRecipe, params: PyTree, gradient: PyTree, state: PyTree, learning_rate: Float[Array, ""]
+    recipe: TrainRecipe,
+    params: PyTree,
+    gradient: PyTree,
+    state: PyTree,
+    learning_rate: Float[Array, ""],
+    momentum: Float[Array, ""] | None = None,
 ) -> tuple[PyTree, PyTree]:
-    """The parameters and the optimizer's state after one step."""
+    """The parameters and the optimizer's state after one step.
+
+    Args:
+        momentum: Adam's first beta in this step, where a schedule moves it.
+    """
     ahead = recipe.lookahead
-    direction, inner = make_optimizer(recipe, params).update(gradient, state if ahead is None else state.inner, params)
+    optimizer = make_optimizer(recipe, params, momentum)
+    direction, inner = optimizer.update(gradient, state if ahead is None else state.inner, params)
     reached = descend(params, direction, learning_rate)
     if ahead is None:
         return reached, inner
     return look_ahead(reached, state._replace(inner=inner), ahead.period, ahead.share)
 
 
-def make_optimizer(recipe: TrainRecipe, params: PyTree) -> optax.GradientTransformation:
+def make_optimizer(
+    recipe: TrainRecipe, params: PyTree, momentum: Float[Array, ""] | None = None
+) -> optax.GradientTransformation:
     """The recipe's optimizer for these parameters. Its updates are directions: the learning rate comes with each
     step, and is applied by `descend`. Frozen parameters have no state, and no part in the norm of a gradient.
 
@@ -54,7 +66,8 @@ def make_optimizer(recipe: TrainRecipe, params: PyTree) -> optax.GradientTransfo
     steps = [optax.clip_by_global_norm(recipe.clip_norm)] if recipe.clip_norm else []
     if decay and recipe.optimizer != "adamw":
         steps.append(decay)
-    steps.append(_SCALINGS.get(recipe.optimizer, optax.scale_by_adam)())
+    options = {} if momentum is None else {"b1": momentum}
+    steps.append(_SCALINGS.get(recipe.optimizer, optax.scale_by_adam)(**options))
     if decay and recipe.optimizer == "adamw":
         steps.append(decay)
     chain = optax.chain(*steps)

@@ -19,7 +19,7 @@ from pydantic import (
     model_validator,
 )
 
-from mlip.models import target_of
+from mlip.models import has_batch_statistics, target_of
 from mlip.runtime import ProductPrecision
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
@@ -185,15 +185,21 @@ class PropertyRecipe(_Section):
 class ScheduleRecipe(_Section):
     """How the learning rate moves, as a fraction of its peak. In YAML the kind alone will do: `schedule: cosine`."""
 
-    kind: Literal["constant", "cosine", "exponential", "cyclical", "plateau"] = "cosine"
+    kind: Literal["constant", "cosine", "exponential", "cyclical", "one-cycle", "plateau"] = "cosine"
     warmup_steps: NonNegativeInt = 0
     """Linear rise from 0, whatever follows."""
     final_fraction: Fraction = 0.01
-    """At the end (cosine, exponential), at the bottom of a cycle, or the least that a plateau leads to."""
+    """At the end (cosine, exponential, one-cycle), at the bottom of a cycle, or the least that a plateau leads to."""
     period: PositiveInt | None = None
     """Epochs of a cycle: a triangle that begins and ends at its bottom."""
     moves: Literal["each epoch", "each step"] = "each epoch"
     """When a cyclical rate moves: CGAT's at each epoch, CrabNet's at each step."""
+    start_fraction: Fraction = 0.04
+    """At the begin of one cycle."""
+    rise: Annotated[float, Field(gt=0, lt=1)] = 0.3
+    """Share of the steps in which one cycle rises to its peak."""
+    momentum: tuple[Fraction, Fraction] | None = None
+    """Adam's first beta where one cycle is lowest, and where it is highest, such as [0.95, 0.85]."""
     patience: PositiveInt = 10
     """Validations without a better loss after which a plateau multiplies the rate by `factor`."""
     factor: Annotated[float, Field(gt=0, lt=1)] = 0.5
@@ -209,6 +215,8 @@ class ScheduleRecipe(_Section):
             raise ValueError("an exponential schedule needs final_fraction > 0")
         if (self.kind == "cyclical") != (self.period is not None):
             raise ValueError("period is for a cyclical schedule, which needs one")
+        if self.momentum is not None and self.kind != "one-cycle":
+            raise ValueError("momentum is for one-cycle: other schedules leave it alone")
         if self.moves != "each epoch" and self.kind != "cyclical":
             raise ValueError("moves is for a cyclical schedule: the others move at each step")
         return self
@@ -273,6 +281,12 @@ class TrainRecipe(_Section):
     def product_precision(self) -> str:
         """Precision of the matrix products of training steps, in a word: float32, float64, tf32 or bf16."""
         return self.precision if self.matmul_precision == "highest" else self.matmul_precision
+
+    @model_validator(mode="after")
+    def _optimizer_has_what_the_schedule_moves(self):
+        if self.schedule.momentum is not None and self.optimizer not in ("adam", "adamw"):
+            raise ValueError(f"schedule.momentum is for adam and adamw, and the optimizer is {self.optimizer}")
+        return self
 
     @model_validator(mode="after")
     def _products_are_of_float32(self):
@@ -369,6 +383,13 @@ class Recipe(_Section):
             return self
         if self.loss != LossRecipe() or self.data.replay is not None or self.data.statistics.is_given:
             raise ValueError("loss, data.replay and data.statistics are for potentials; a property has property.loss")
+        if self.train.accumulate > 1 and has_batch_statistics(self.model):
+            raise ValueError(
+                f"train.accumulate cuts a batch into parts, and {self.model.model} normalizes over all of it: "
+                "accumulate=1, or model.norm=layer"
+            )
+        if self.property.loss.startswith("robust") and not getattr(self.model, "predicts_uncertainty", True):
+            raise ValueError(f"property.loss={self.property.loss} needs model.predicts_uncertainty=true")
         stage_two = self.stage_two
         if stage_two is not None and (stage_two.energy, stage_two.forces, stage_two.stress) != (None, None, None):
             raise ValueError("stage_two has weights of a potential's loss, and a property is learned")

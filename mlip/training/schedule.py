@@ -28,6 +28,8 @@ class Knobs(NamedTuple):
     """Weight of each term of the loss that is fitted in some stage."""
     seed: Scalar
     """Seed of the step's random numbers, for networks that need some."""
+    momentum: Scalar | None = None
+    """Adam's first beta, where the schedule moves it."""
 
 
 @dataclass(frozen=True)
@@ -99,6 +101,10 @@ class Plan:
         ends = stage_two is not None and stage_two.learning_rate is not None
         n_steps = stage_two.after_epoch * self.steps_per_epoch if ends else self.n_steps
         done = (step - 1 - schedule.warmup_steps) / max(n_steps - schedule.warmup_steps, 1)
+        if schedule.kind == "one-cycle":
+            height = _height_of_cycle(step - 1, n_steps, schedule.rise)
+            low = schedule.start_fraction if height.is_rising else schedule.final_fraction
+            return train.learning_rate * (low + (1 - low) * height.share)
         by_step = schedule.moves == "each step"
         epochs = (step - 1) / self.steps_per_epoch if by_step else self.epoch_of(step) - 1
         return train.learning_rate * _fraction_of_peak(schedule, done, epochs, plateau_factor)
@@ -109,7 +115,15 @@ class Plan:
         steps still to come."""
         stage_two = self.recipe.stage_two
         ends = stage_two is not None and stage_two.learning_rate is not None
-        return self.recipe.train.schedule.kind in ("cosine", "exponential") and not ends
+        return self.recipe.train.schedule.kind in ("cosine", "exponential", "one-cycle") and not ends
+
+    def momentum(self, step: int) -> float | None:
+        """Adam's first beta in a cycle that moves it: as far down as the rate is up."""
+        schedule = self.recipe.train.schedule
+        if schedule.momentum is None:
+            return None
+        highest, lowest = schedule.momentum
+        return highest + (lowest - highest) * _height_of_cycle(step - 1, self.n_steps, schedule.rise).share
 
     def average_decay(self, step: int) -> float:
         """Decay of the average. An exponential one's grows as n / (9 + n) up to its value, so that a short run does not
@@ -129,12 +143,29 @@ class Plan:
         """As arrays in the precision of the run."""
         number = np.dtype(self.recipe.train.precision).type
         weights = self.weights(self.epoch_of(step))
+        momentum = self.momentum(step)
         return Knobs(
             np.asarray(number(self.learning_rate(step, plateau_factor))),
             np.asarray(number(self.average_decay(step))),
             {name: np.asarray(number(weight)) for name, weight in weights.items()},
             np.random.SeedSequence((self.recipe.train.seed, step)).generate_state(1)[0],
+            None if momentum is None else np.asarray(number(momentum)),
         )
+
+
+class _Height(NamedTuple):
+    share: float
+    """Share of the way from the bottom to the peak."""
+    is_rising: bool
+
+
+def _height_of_cycle(done: int, n_steps: int, rise: float) -> _Height:
+    """Where a cycle of n steps is after `done` of them: it rises and falls as half a cosine each, and the step after
+    which it turns is the last of the given share (L. N. Smith, 2018; PyTorch's OneCycleLR)."""
+    top = max(rise * n_steps - 1, 0.0)
+    if done <= top:
+        return _Height(0.5 * (1 - math.cos(math.pi * done / top)) if top else 1.0, True)
+    return _Height(0.5 * (1 + math.cos(math.pi * min((done - top) / (n_steps - 1 - top), 1.0))), False)
 
 
 def _fraction_of_peak(schedule: ScheduleRecipe, done: float, epochs: float, plateau_factor: float) -> float:

@@ -12,6 +12,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
+from flax.traverse_util import flatten_dict, unflatten_dict
 from jaxtyping import Array, Bool, Float, PyTree
 from jraph import GraphsTuple
 
@@ -109,14 +110,15 @@ def _make_train_step(task: Task) -> Callable:
         loss_of_part = partial(_loss, task, scale, counts, knobs)
         gradient_of_part = jax.value_and_grad(loss_of_part, has_aux=True)
         if train.accumulate == 1:
-            (value, (losses, terms)), gradient = gradient_of_part(state.params, batch)
-        else:
+            (value, ((losses, terms), statistics)), gradient = gradient_of_part(state.params, batch)
+        else:  # recipes refuse it to networks with batch statistics
             (value, (losses, terms)), gradient = _accumulate(partial(gradient_of_part, state.params), batch)
+            statistics = {}
         value, terms, gradient = sum_over_devices((value, terms, gradient))
         terms = {name: Sums(*sums, counts[name]) for name, sums in terms.items()}
         norm = optax.tree.norm(gradient)
         finite = jnp.isfinite(value) & jnp.isfinite(norm)
-        moved = _move(state, gradient, knobs, train)
+        moved = _move(state, gradient, statistics, knobs, train)
         state = jax.tree.map(lambda new, old: jnp.where(finite, new, old), moved, state)
         return state, StepReport(value, terms, norm, finite, losses)
 
@@ -131,29 +133,33 @@ def _counts(batch: GraphsTuple, task: Task) -> Counts:
 
 
 def _loss(task: Task, scale, counts: Counts, knobs: Knobs, params: PyTree, graph: GraphsTuple):
-    """This device's part of the loss, with each structure's and the (penalty, absolute error) of the terms."""
+    """This device's part of the loss, with each structure's and the (penalty, absolute error) of the terms, and the
+    parameters that the batch replaces."""
     random = {"key": device_key(knobs.seed)} if task.is_random else {}
-    terms = task.terms(params, graph, scale, task.recipe.train.matmul_precision, **random)
+    terms, statistics = task.training_terms(params, graph, scale, task.recipe.train.matmul_precision, **random)
     losses = structure_losses(terms, counts, knobs.weights)
-    return losses.sum(), (losses, {name: (term.penalty.sum(), term.absolute_error) for name, term in terms.items()})
+    sums = {name: (term.penalty.sum(), term.absolute_error) for name, term in terms.items()}
+    return losses.sum(), ((losses, sums), statistics)
 
 
 def _accumulate(gradient_of_part: Callable, parts: GraphsTuple):
     """Value, sums and gradient added up over the parts, one at a time; the structures' losses side by side."""
 
     def one_more(total, part):
-        (value, (losses, terms)), gradient = gradient_of_part(part)
+        (value, ((losses, terms), _)), gradient = gradient_of_part(part)
         return jax.tree.map(jnp.add, total, (value, terms, gradient)), losses
 
     first = jax.tree.map(lambda array: array[0], parts)
-    (value, (_, terms)), gradient = jax.eval_shape(gradient_of_part, first)
+    (value, ((_, terms), _)), gradient = jax.eval_shape(gradient_of_part, first)
     nothing = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), (value, terms, gradient))
     (value, terms, gradient), losses = jax.lax.scan(one_more, nothing, parts)
     return (value, (losses, terms)), gradient
 
 
-def _move(state: TrainState, gradient: PyTree, knobs: Knobs, train: TrainRecipe) -> TrainState:
-    params, optimizer_state = move(train, state.params, gradient, state.optimizer, knobs.learning_rate)
+def _move(state: TrainState, gradient: PyTree, statistics: PyTree, knobs: Knobs, train: TrainRecipe) -> TrainState:
+    params, optimizer_state = move(train, state.params, gradient, state.optimizer, knobs.learning_rate, knobs.momentum)
+    if statistics:  # they have no gradient; whatever the optimizer makes of that, such as decay, does not count
+        params = unflatten_dict(flatten_dict(params) | flatten_dict(statistics))
     return TrainState(params, update_average(state.average, params, knobs.average_decay), optimizer_state)
 
 

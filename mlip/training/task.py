@@ -152,14 +152,28 @@ class Task(ABC):
         graph: GraphsTuple,
         scale: Float[Array, "*h"],
         products: ProductPrecision = "highest",
-        key: Array | None = None,
     ) -> Terms:
         """The terms of the loss over a batch; pure, and differentiable with respect to `params`.
 
         Args:
             products: precision of the network's matrix products.
-            key: random numbers of a step of training, for networks with dropout; None: without randomness.
         """
+
+    def training_terms(
+        self,
+        params: PyTree,
+        graph: GraphsTuple,
+        scale: Float[Array, "*h"],
+        products: ProductPrecision,
+        key: Array | None = None,
+    ) -> tuple[Terms, PyTree]:
+        """The terms of a step of training, and new values of the parameters that follow the batches instead of a
+        gradient, such as running statistics: a part of the tree of `params`, by default none.
+
+        Args:
+            key: random numbers, for networks with dropout.
+        """
+        return self.terms(params, graph, scale, products), {}
 
     @abstractmethod
     def export(self, params: PyTree, data: TrainingData, provenance: dict[str, Any]) -> TrainedModel:

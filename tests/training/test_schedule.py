@@ -49,6 +49,19 @@ def test_the_cyclical_schedule_is_that_of_cgat(shared):
     assert found[[0, 65, 130, 195, 260, 325]] == pytest.approx([0.1, 1, 0.1, 1, 0.1, 1])
 
 
+def test_one_cycle_is_that_of_pytorch(shared):
+    golden = np.load(shared / "goldens/alignn/onecycle_lr.npz")
+    cycle = {"kind": "one-cycle", "final_fraction": 1 / 25e4, "momentum": [0.95, 0.85]}
+    found = plan(cycle, epochs=10, steps_per_epoch=10)
+    np.testing.assert_allclose(rates(found) / 10, golden["lr"], rtol=1e-12)
+    momenta = [float(found.momentum(step)) for step in range(1, 101)]
+    np.testing.assert_allclose(momenta, golden["beta1"], rtol=1e-12)
+    knobs = found.knobs(1)
+    assert float(knobs.momentum) == pytest.approx(0.95)
+    assert plan("cosine").knobs(1).momentum is None  # not an argument of the step then
+    assert np.isfinite(rates(plan(cycle, epochs=1, steps_per_epoch=1))).all()
+
+
 def test_a_plateau_lowers_the_rate_after_its_patience():
     schedule = ScheduleRecipe(kind="plateau", patience=2, factor=0.5, final_fraction=0.2)
     improvement, factors = Improvement(), []

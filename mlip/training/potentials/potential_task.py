@@ -72,7 +72,6 @@ class PotentialTask(Task):
         graph: GraphsTuple,
         scale: Float[Array, "*h"],
         products: ProductPrecision = "highest",
-        key: Array | None = None,
     ) -> Terms:
         scale = scale_of_nodes(scale, graph)
         prediction = energies_forces_stress(self.network, params, graph, scale, shift=0.0, products=products)

@@ -9,9 +9,11 @@ from jraph import GraphsTuple
 
 from mlip.data import Store
 from mlip.data.element_vectors import read_element_vectors, vectors_by_number
+from mlip.models import has_batch_statistics
 from mlip.network import init_parameters
 from mlip.property_model import PropertyMetadata, PropertyModel, property_outputs
 from mlip.runtime import ProductPrecision, products_in
+from mlip.training.parallel import sum_over_devices
 from mlip.training.properties.property_dataset import PropertyDataset, PropertyLabels, open_property_dataset
 from mlip.training.properties.property_loss import ROBUST, property_counts, property_terms
 from mlip.training.properties.property_section import report_predictions
@@ -64,14 +66,27 @@ class PropertyTask(Task):
         graph: GraphsTuple,
         scale: Float[Array, ""],
         products: ProductPrecision = "highest",
-        key: Array | None = None,
     ) -> Terms:
-        if key is None:
-            outputs = property_outputs(self.network, params, graph, products=products)
-        else:
-            with products_in(products):
-                outputs = self.network.apply({"params": params}, graph, deterministic=False, rngs={"dropout": key})
+        outputs = property_outputs(self.network, params, graph, products=products)
         return property_terms(outputs, graph, self.recipe.property.loss, scale)
+
+    def training_terms(
+        self,
+        params: PyTree,
+        graph: GraphsTuple,
+        scale: Float[Array, ""],
+        products: ProductPrecision,
+        key: Array | None = None,
+    ) -> tuple[Terms, PyTree]:
+        options = {} if key is None else {"deterministic": False, "rngs": {"dropout": key}}
+        if has_batch_statistics(self.recipe.model):
+            options |= {"total": sum_over_devices, "mutable": ["statistics"]}
+        if not options:
+            return self.terms(params, graph, scale, products), {}
+        with products_in(products):
+            outputs = self.network.apply({"params": params}, graph, **options)
+        outputs, state = outputs if isinstance(outputs, tuple) else (outputs, {})
+        return property_terms(outputs, graph, self.recipe.property.loss, scale), state.get("statistics", {})
 
     def report_predictions(self, model: PropertyModel, store: Store, at_most: int) -> PredictionReport | None:
         return report_predictions(model, store, largest=self.recipe.property.largest, at_most=at_most)

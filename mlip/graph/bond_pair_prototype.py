@@ -1,0 +1,80 @@
+"""One prototype with many assignments of elements, for networks that read bonds and pairs of bonds: all crystals share
+bonds, lengths and angles, and are built by repeating one graph, which is found once."""
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import jraph
+import numpy as np
+from ase import Atoms
+from jaxtyping import Int
+
+from mlip.data.records import Frame
+from mlip.errors import MlipError
+from mlip.graph.batching import BondPairs, pairs_of
+from mlip.graph.bond_pairs import BondPairGraph
+from mlip.graph.stacked_structures import Structures
+
+
+@dataclass(frozen=True, eq=False)
+class BondPairPrototype:
+    """The graph that all crystals of a prototype share. Sites are numbered as their labels first appear in the
+    structure; atoms that the graph and the sites cannot tell apart are one node."""
+
+    site_of_node: Int[np.ndarray, " n"]
+    n_sites: int
+    graph: jraph.GraphsTuple
+    """Its `species` are sites, counted from 1."""
+
+    @classmethod
+    def of(cls, structure: Atoms | Frame, inputs: BondPairGraph, dtype: type = np.float32) -> "BondPairPrototype":
+        """Atoms of the structure that are of one element are one site: they will be of one element again.
+
+        Args:
+            inputs: what the model reads: `model.config.inputs`.
+            dtype: of lengths and cosines.
+
+        Raises:
+            MlipError: what makes the structure unreadable.
+        """
+        _, first, labels = np.unique(np.asarray(structure.numbers), return_index=True, return_inverse=True)
+        labels = np.argsort(np.argsort(first))[labels]
+        marked = Frame(labels + 1, structure.positions, np.asarray(structure.cell), np.asarray(structure.pbc))
+        (graph,) = inputs.graphs(Structures.of([marked]), dtype)
+        if isinstance(graph, MlipError):
+            raise graph
+        return cls(graph.nodes["species"] - 1, int(labels.max()) + 1, graph)
+
+    def batch(self, assignments: Int[np.ndarray, "c sites"]) -> jraph.GraphsTuple:
+        """Crystals with these atomic numbers on their sites; two sites may have the same. Nothing in it is padding."""
+        repeated = _repeated(self, len(assignments))
+        species = assignments[:, self.site_of_node].ravel().astype(np.int32)
+        return repeated._replace(nodes=repeated.nodes | {"species": species})
+
+
+@lru_cache(maxsize=4)
+def _repeated(prototype: BondPairPrototype, n: int) -> jraph.GraphsTuple:
+    graph, pairs = prototype.graph, pairs_of(prototype.graph)
+    n_node, n_edge = len(graph.nodes["species"]), len(graph.senders)
+
+    def rows(columns: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        return {key: np.concatenate([column] * n) for key, column in columns.items()}
+
+    def indices(one: np.ndarray, n_owners: int) -> np.ndarray:
+        return (one + n_owners * np.arange(n)[:, None]).ravel().astype(np.int32)
+
+    together = BondPairs(
+        rows(pairs.columns),
+        indices(pairs.senders, n_edge),
+        indices(pairs.receivers, n_edge),
+        np.repeat(pairs.n_pair, n),
+    )
+    return jraph.GraphsTuple(
+        nodes=rows(graph.nodes),
+        edges=rows(graph.edges),
+        senders=indices(graph.senders, n_node),
+        receivers=indices(graph.receivers, n_node),
+        globals={"pairs": together},
+        n_node=np.repeat(graph.n_node, n),
+        n_edge=np.repeat(graph.n_edge, n),
+    )
