@@ -208,7 +208,9 @@ def _read_record(stream: BinaryIO, leaf: Leaf, where: str) -> np.ndarray:
 def _read_header(stream: BinaryIO, name: str, where: str) -> tuple[tuple[int, ...], bool, np.dtype]:
     try:
         version = np.lib.format.read_magic(stream)
-        read_header = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}[version]
+        read_header = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}[
+            version
+        ]
         return read_header(stream, max_header_size=_LONGEST_HEADER)
     except (ValueError, KeyError, EOFError) as error:
         reason = "the file ends" if not stream.read(1) else f"no record of NumPy's format ({_one_line(error)})"
