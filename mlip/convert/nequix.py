@@ -7,6 +7,7 @@ format. Nothing is unpickled: a record's header is compared with what the config
 import json
 import math
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
@@ -26,6 +27,7 @@ LAYOUT = "a checkpoint of Nequix (.nqx)"
 
 _LONGEST_CONFIG = 2**20  # bytes; published models have 4,000
 _LONGEST_HEADER = 2**12
+_HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
 _NEEDED = {  # of the config: the types that JSON may have there
     "atomic_numbers": list,
     "cutoff": (int, float),
@@ -174,7 +176,7 @@ def _leaves_of_layer(config: NequIPConfig, layer: int) -> Iterator[Leaf]:
     paths = couplings(inputs, config.harmonics, outputs)
     coupled = {irrep: sum(inputs[path.node] for path in paths if path.out == irrep) for irrep in outputs}
     widths = (config.n_bessel, *config.radial_hidden, sum(coupled.values()))
-    for k, shape in enumerate(zip(widths[:-1], widths[1:], strict=True)):
+    for k, shape in enumerate(pairwise(widths)):
         yield Leaf(f"{theirs}.radial_mlp.layers[{k}]", (ours, "neighbor_sum", "radial", f"layer_{k}"), shape)
     for irrep, n in inputs.items():
         yield Leaf(f"{theirs}.linear_1 {irrep}", (ours, "linear_1", str(irrep)), (n, n))
@@ -207,11 +209,7 @@ def _read_record(stream: BinaryIO, leaf: Leaf, where: str) -> np.ndarray:
 
 def _read_header(stream: BinaryIO, name: str, where: str) -> tuple[tuple[int, ...], bool, np.dtype]:
     try:
-        version = np.lib.format.read_magic(stream)
-        read_header = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}[
-            version
-        ]
-        return read_header(stream, max_header_size=_LONGEST_HEADER)
+        return _HEADERS[np.lib.format.read_magic(stream)](stream, max_header_size=_LONGEST_HEADER)
     except (ValueError, KeyError, EOFError) as error:
         reason = "the file ends" if not stream.read(1) else f"no record of NumPy's format ({_one_line(error)})"
         raise MlipError(f"{name} cannot be read: {reason}", where=where) from None

@@ -104,9 +104,7 @@ class NequIPConfig(BaseModel):
     max_ell: int = Field(3, ge=0, le=6, description="highest order of the harmonics")
     parity: bool = Field(True, description="harmonics have the parity (-1)^l; otherwise everything is even")
     n_layers: int = Field(4, ge=1)
-    embedding: int | None = Field(
-        None, ge=1, description="scalars that elements are embedded in; None: one-hot vectors"
-    )
+    embedding: int | None = Field(None, ge=1, description="scalars that elements become; None: one-hot vectors")
     n_bessel: int = Field(8, ge=1)
     trained_frequencies: bool = Field(False, description="frequencies of the Bessel functions are parameters")
     cutoff_function: Literal["polynomial", "xplor"] = "polynomial"
