@@ -58,8 +58,6 @@ class Leaf(NamedTuple):
     path: tuple[str, ...]
     """Where it is among our parameters; empty: the reference energies."""
     shape: tuple[int, ...]
-    is_transposed: bool = False
-    """Ours has no axis for the one output."""
 
 
 def recognizes(source: Path) -> bool:
@@ -89,7 +87,7 @@ def read(source: Path, options: ReadOptions) -> Potential:
             _check_rest(stream, values, where)
     except OSError as error:
         raise MlipError(f"cannot be read: {error.strerror}", where=where) from None
-    flat = {leaf.path: array.reshape(-1) if leaf.is_transposed else array for leaf, array in arrays.items()}
+    flat = {leaf.path: array for leaf, array in arrays.items()}
     energies = flat.pop(())
     params = unflatten_dict(flat)
     check_parameters(config, params, where)
@@ -166,7 +164,7 @@ def leaves(config: NequIPConfig) -> list[Leaf]:
     for layer in range(config.n_layers):
         found += _leaves_of_layer(config, layer)
     n_scalars = config.channels_out(config.n_layers - 1)[SCALAR]
-    return [*found, Leaf("readout", ("readout",), (n_scalars, 1), is_transposed=True)]
+    return [*found, Leaf("readout", ("readout",), (n_scalars, 1))]
 
 
 def _leaves_of_layer(config: NequIPConfig, layer: int) -> Iterator[Leaf]:
@@ -297,7 +295,7 @@ def write(potential: Potential, out: Path) -> Path:
         stream.write(json.dumps(values).encode() + b"\n")
         for leaf in leaves(config):
             array = np.asarray(flat[leaf.path] if leaf.path else energies, np.float32)
-            np.save(stream, np.ascontiguousarray(array.reshape(leaf.shape)), allow_pickle=False)
+            np.save(stream, np.ascontiguousarray(array), allow_pickle=False)
     return out
 
 

@@ -50,10 +50,10 @@ def parameters_from_state(source: Source) -> tuple[dict, Float[np.ndarray, " hea
     last = config.channels_out(config.n_layers - 1)
     n_hidden = last[SCALAR] // 2
     hidden, constants = _linear(source, "reduce_input_to_hidden", last, {SCALAR: n_hidden})
-    energy = _linear(source, "reduce_hidden_to_energy", {SCALAR: n_hidden}, {SCALAR: 1})[0]["0e"][:, 0]
+    energy = _linear(source, "reduce_hidden_to_energy", {SCALAR: n_hidden}, {SCALAR: 1})[0]["0e"]
     energy = energy / np.sqrt(n_hidden)
     flat["readout",] = hidden["0e"] @ energy
-    return unflatten_dict(flat), constants @ energy
+    return unflatten_dict(flat), (constants @ energy)[:, 0]
 
 
 def _layer(source: Source, layer: int) -> dict:

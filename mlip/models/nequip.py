@@ -217,8 +217,7 @@ class NequIP(nn.Module):
         for layer in range(config.n_layers):
             features = Layer(config, layer, name=f"layer_{layer}")(features, elements, heads, edges)
         scalars = features[SCALAR][:, 0, :]
-        self.sow("intermediates", "scalars", scalars)
-        return scalars @ _weight(self, "readout", (scalars.shape[-1],)) / np.sqrt(scalars.shape[-1])
+        return (scalars @ _weight(self, "readout", (scalars.shape[-1], 1)) / np.sqrt(scalars.shape[-1]))[:, 0]
 
     def _element_table(self, dtype) -> Float[Array, "z 1 c"]:
         """Features of the elements, which are those of their atoms before the first layer."""

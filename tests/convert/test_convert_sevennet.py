@@ -66,7 +66,7 @@ def their_results(torch, path: Path, modality: str | None, structures: list) -> 
             model.prepare_modal_deploy(modality)
         results = []
         for atoms in structures:
-            data = AtomGraphData.from_numpy_dict(unlabeled_atoms_to_graph(atoms, model.cutoff))
+            data = AtomGraphData.from_numpy_dict(unlabeled_atoms_to_graph(atoms, model.cutoff, with_shift=True))
             ends, shifts = data[key.EDGE_IDX], data[key.CELL_SHIFT].double()
             positions, cell = torch.tensor(atoms.positions), torch.tensor(np.array(atoms.cell))
             data[key.POS], data[key.CELL], data[key.CELL_SHIFT] = positions, cell, shifts

@@ -103,7 +103,7 @@ def energies_by_the_equations(potential: Potential, atoms: Atoms, head: int = 0)
     h = {SCALAR: first[places][:, :, None]}
     for t in range(config.n_layers):
         h = _layer(config, params[f"layer_{t}"], t, h, places, head, i, j, basis, y)
-    return h[SCALAR][:, :, 0] @ params["readout"] / np.sqrt(len(params["readout"]))
+    return h[SCALAR][:, :, 0] @ params["readout"][:, 0] / np.sqrt(len(params["readout"]))
 
 
 def _layer(config, layer, t, h, places, head, i, j, basis, y):
