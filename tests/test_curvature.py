@@ -102,7 +102,7 @@ def test_an_atom_without_neighbors_feels_nothing(potential):
 def test_what_has_no_hessian_is_refused(potential):
     with pytest.raises(MlipError, match="a Hessian is of one structure, and 2 are given"):
         potential.hessian(structures()[:2])
-    with pytest.raises(MlipError, match="does not know He|no parameters for He"):
+    with pytest.raises(MlipError, match="does not know He"):
         potential.hessian(Atoms("He"))
     with pytest.raises(MlipError, match="coincide"):
         potential.hessian(Atoms("Cu2"))
