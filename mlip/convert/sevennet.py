@@ -122,7 +122,7 @@ def _config(values: dict[str, Any], left: NamedArrays, where: str) -> NequIPConf
         parity=False,
         n_layers=n_layers,
         embedding=embedding,
-        n_bessel=len(left.take("edge_embedding.basis_function.coeffs")),
+        n_bessel=values.get("radial_basis", {}).get("bessel_basis_num", 8),
         trained_frequencies=True,
         cutoff_function="polynomial" if kind == "poly_cut" else "xplor",
         cutoff_power=cutoff.get("poly_cut_p_value", 6),

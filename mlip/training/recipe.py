@@ -246,8 +246,8 @@ class TrainRecipe(_Section):
     lookahead: LookaheadRecipe | None = None
     """Slow parameters that follow the optimizer's steps, and to which these return."""
     weight_decay: NonNegativeFloat = 0.0
-    """Weight decay: decoupled in adamw, and in muon, where matrices alone decay; added to the gradient after clipping in
-    the others, as PyTorch has it."""
+    """Weight decay: decoupled in adamw, and in muon, where matrices alone decay; added to the gradient after clipping
+    in the others, as PyTorch has it."""
     decayed: tuple[str, ...] = ("*",)
     """Parameters that decay: shell patterns of their names, which `mlip train --dry-run` lists."""
     frozen: tuple[str, ...] = ()
