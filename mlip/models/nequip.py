@@ -69,6 +69,8 @@ Channels = dict[Irrep, int]
 """Number of channels of each irrep, in the order of their ranks."""
 Features = Mapping[Irrep, Float[Array, "n m c"]]
 """Features of atoms by irrep: m = 2l + 1 components in e3nn's order, c channels."""
+ONE_HOT = None
+"""Features of the elements, each by itself, that are not embedded: a unit matrix, with which nothing is multiplied."""
 
 
 def parse_irreps(text: str) -> Channels:
@@ -213,17 +215,17 @@ class NequIP(nn.Module):
         if config.trained_frequencies:
             frequencies = self.param("frequencies", lambda _key: jnp.asarray(bessel_frequencies(config), jnp.float32))
         edges = edges_of(config, graph, frequencies)
-        features = {SCALAR: self._element_table(edges.radial.dtype)}
+        features = {SCALAR: self._features_of_elements()}
         for layer in range(config.n_layers):
             features = Layer(config, layer, name=f"layer_{layer}")(features, elements, heads, edges)
         scalars = features[SCALAR][:, 0, :]
         return (scalars @ _weight(self, "readout", (scalars.shape[-1], 1)) / np.sqrt(scalars.shape[-1]))[:, 0]
 
-    def _element_table(self, dtype) -> Float[Array, "z 1 c"]:
-        """Features of the elements, which are those of their atoms before the first layer."""
+    def _features_of_elements(self) -> Float[Array, "z 1 c"] | None:
+        """Features of each element's atoms before the first layer."""
         n_elements = len(self.config.elements)
         if self.config.embedding is None:
-            return jnp.eye(n_elements, dtype=dtype)[:, None, :]
+            return ONE_HOT
         return _weight(self, "embedding", (n_elements, self.config.embedding))[:, None, :] / np.sqrt(n_elements)
 
 
@@ -319,17 +321,18 @@ class Layer(nn.Module):
         outputs = config.channels_out(self.layer)
         gated = {irrep: n for irrep, n in outputs.items() if irrep.order > 0}
         wanted = outputs | {SCALAR: outputs[SCALAR] + sum(gated.values())}  # gates stand behind the scalars
+        inputs = config.channels_in(self.layer)
         of_rows = elements if self.layer else jnp.arange(len(config.elements))
-        messages = Linear(channels_of(features), name="linear_1")(features)
+        messages = Linear(inputs, inputs, name="linear_1")(features)
         if config.skip == "element":
-            skipped = ElementLinear(wanted, len(config.elements), name="skip")(features, of_rows)
+            skipped = ElementLinear(inputs, wanted, len(config.elements), name="skip")(features, of_rows)
         else:
-            skipped = Linear(wanted, name="skip")(features)
+            skipped = Linear(inputs, wanted, name="skip")(features)
         if self.layer == 0:
             messages, skipped = _rows(messages, elements), _rows(skipped, elements)
         messages = self._with_head_bias("bias_1", messages, heads)
         summed = NeighborSum(config, outputs, name="neighbor_sum")(messages, edges)
-        mixed = Linear(wanted, name="linear_2")(summed)
+        mixed = Linear(channels_of(summed), wanted, name="linear_2")(summed)
         mixed = self._with_head_bias("bias_2", mixed, heads)
         mixed = {irrep: _sum_of(irrep, mixed, skipped) for irrep in wanted}
         if config.norm:
@@ -428,34 +431,40 @@ class RadialMLP(nn.Module):
 
 
 class Linear(nn.Module):
-    """Mixes channels, irrep by irrep: (inputs, channels) kernels, for irreps that are on both sides."""
+    """Mixes channels, irrep by irrep: (inputs, outputs) kernels, for irreps that are on both sides."""
 
-    channels: Channels
+    inputs: Channels
+    outputs: Channels
 
     @nn.compact
     def __call__(self, features: Features) -> Features:
         mixed = {}
-        for irrep, n in self.channels.items():
-            if irrep in features:
-                n_inputs = features[irrep].shape[-1]
-                mixed[irrep] = features[irrep] @ _weight(self, str(irrep), (n_inputs, n)) / np.sqrt(n_inputs)
+        for irrep, n in self.outputs.items():
+            if irrep in self.inputs:
+                n_inputs = self.inputs[irrep]
+                kernel = _weight(self, str(irrep), (n_inputs, n)) / np.sqrt(n_inputs)
+                mixed[irrep] = kernel[:, None, :] if features[irrep] is ONE_HOT else features[irrep] @ kernel
         return mixed
 
 
 class ElementLinear(nn.Module):
-    """Mixes channels, irrep by irrep, with a kernel (inputs, channels) for each element."""
+    """Mixes channels, irrep by irrep, with a kernel (inputs, outputs) for each element."""
 
-    channels: Channels
+    inputs: Channels
+    outputs: Channels
     n_elements: int
 
     @nn.compact
     def __call__(self, features: Features, elements: Int[Array, " n"]) -> Features:
         mixed = {}
-        for irrep, n in self.channels.items():
-            if irrep in features:
-                n_inputs = features[irrep].shape[-1]
-                kernels = _weight(self, str(irrep), (self.n_elements, n_inputs, n))
-                mixed[irrep] = jnp.einsum("nmc,ncd->nmd", features[irrep], kernels[elements]) / np.sqrt(n_inputs)
+        for irrep, n in self.outputs.items():
+            if irrep in self.inputs:
+                n_inputs = self.inputs[irrep]
+                kernels = _weight(self, str(irrep), (self.n_elements, n_inputs, n)) / np.sqrt(n_inputs)
+                if features[irrep] is ONE_HOT:
+                    mixed[irrep] = kernels[elements, elements][:, None, :]
+                else:
+                    mixed[irrep] = jnp.einsum("nmc,ncd->nmd", features[irrep], kernels[elements])
         return mixed
 
 
