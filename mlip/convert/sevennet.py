@@ -71,23 +71,34 @@ def read(source: Path, options: ReadOptions) -> Potential:
     checkpoint = load_pickle(source, options.trust_pickle, _HARMLESS)
     if not isinstance(checkpoint, dict) or not {"config", "model_state_dict"} <= checkpoint.keys():
         raise MlipError("has no config and model_state_dict, as checkpoints of SevenNet have", where=where)
-    values = checkpoint["config"]
-    left = NamedArrays(_arrays(checkpoint["model_state_dict"]), where)
+    try:
+        config, params, heads = _parts(checkpoint["config"], checkpoint["model_state_dict"], options.functional, where)
+    except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+        reason = " ".join(str(error).split())[:100]
+        raise MlipError(f"is not made as SevenNet makes checkpoints ({reason})", where=where) from None
+    check_parameters(config, params, where)
+    provenance = {"converted_from": f"sevenn {source.name}", "citation": "doi:10.1021/acs.jctc.4c00190"}
+    return Potential(config, params, PotentialMetadata.of_heads(heads, provenance=provenance))
+
+
+def _parts(
+    values: dict[str, Any], state: dict[str, Any], functional: str | None, where: str
+) -> tuple[NequIPConfig, dict, dict[str, Head]]:
+    left = NamedArrays(_arrays(state, where), where)
     config = _config(values, left, where)
     species = [values["_type_map"][z] for z in config.elements]
     params, constants = parameters_from_state(Source(config, left, species, _is_sorted(values, where), where))
-    metadata = PotentialMetadata.of_heads(
-        _heads(config, left, species, constants, options.functional, where),
-        provenance={"converted_from": f"sevenn {source.name}", "citation": "doi:10.1021/acs.jctc.4c00190"},
-    )
+    heads = _heads(config, left, species, constants, functional, where)
     left.check_all_taken()
-    check_parameters(config, params, where)
-    return Potential(config, params, metadata)
+    return config, params, heads
 
 
-def _arrays(state: dict[str, Any]) -> dict[str, np.ndarray]:
-    arrays = {name: tensor.detach().numpy() for name, tensor in state.items()}
-    return {name: array for name, array in arrays.items() if not name.endswith(_CONSTANTS)}
+def _arrays(state: dict[str, Any], where: str) -> dict[str, np.ndarray]:
+    arrays = {name: tensor.detach().numpy() for name, tensor in state.items() if not name.endswith(_CONSTANTS)}
+    for name, array in arrays.items():
+        if not np.isfinite(array).all():
+            raise MlipError(f"{name} has numbers that are not finite", where=where)
+    return arrays
 
 
 def _config(values: dict[str, Any], left: NamedArrays, where: str) -> NequIPConfig:

@@ -131,6 +131,7 @@ def checkpoint(torch, path: Path) -> dict:
         ({"num_convolution_layer": 6, "irreps_manual": False}, "is missing"),
         ({"version": "new"}, "does not tell the version"),
         ({"lmax": None}, "lmax is missing"),
+        ({"_type_map": ["H", "O"]}, "is not made as SevenNet makes checkpoints"),
     ],
 )
 def test_a_variant_that_is_not_implemented_is_named(torch, package, tmp_path, changes, message):
@@ -142,7 +143,7 @@ def test_a_variant_that_is_not_implemented_is_named(torch, package, tmp_path, ch
         convert(path)
 
 
-@pytest.mark.parametrize("change", ["lacks", "has more", "other symbol", "other scale"])
+@pytest.mark.parametrize("change", ["lacks", "has more", "other symbol", "other scale", "not finite"])
 def test_tensors_that_the_config_does_not_fit_are_refused(torch, package, tmp_path, change):
     content = checkpoint(torch, package / find("sevennet-0").source.files[0].path)
     state, symbol = dict(content["model_state_dict"]), "1_convolution.convolution._compiled_main_left_right._w3j_1_1_2"
@@ -152,11 +153,14 @@ def test_tensors_that_the_config_does_not_fit_are_refused(torch, package, tmp_pa
         state["spam.weight"] = torch.ones(3)
     elif change == "other symbol":
         state[symbol] = torch.ones_like(state[symbol])
-    else:
+    elif change == "other scale":
         state["rescale_atomic_energy.scale"] = torch.arange(89.0)
+    else:
+        state["rescale_atomic_energy.shift"] = torch.full((89,), float("nan"))
     path = tmp_path / "other.pth"
     torch.save(content | {"model_state_dict": state}, path)
     message = {"lacks": "is missing", "has more": "spam", "other symbol": "no 3j symbol", "other scale": "scales"}
+    message |= {"not finite": "shift has numbers that are not finite"}
     with pytest.raises(MlipError, match=message[change]):
         convert(path)
 

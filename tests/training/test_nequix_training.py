@@ -74,15 +74,17 @@ def batch_of(potential: Potential, frames: list):
             graph._replace(nodes=graph.nodes | {"forces": atoms.get_forces()}, globals=graph.globals | labels)
         )
     n_nodes, n_edges = sum(map(len, frames)), sum(len(graph.senders) for graph in graphs)
-    return pad_batch(labeled, Shape(n_nodes + 3, n_edges + 20, len(frames) + 1))
+    with precision_scope("float64"):
+        return jax.tree.map(jnp.asarray, pad_batch(labeled, Shape(n_nodes + 3, n_edges + 20, len(frames) + 1)))
 
 
 def as_theirs(potential: Potential, batch, frames: list):
     """The batch as Nequix has it: places of elements, total energies, stresses as tensors, zeros in padding."""
     places = np.zeros(119, np.int32)
     places[list(potential.config.elements)] = np.arange(len(potential.config.elements))
-    stress = np.stack([tensor_from_voigt(voigt) for voigt in np.nan_to_num(batch.globals["stress"])])
     energies = [*(atoms.get_potential_energy() for atoms in frames), 0.0]
+    batch = jax.tree.map(np.asarray, batch)
+    stress = np.stack([tensor_from_voigt(voigt) for voigt in np.nan_to_num(batch.globals["stress"])])
     return batch._replace(
         nodes={
             "species": places[batch.nodes["species"]],
