@@ -9,9 +9,12 @@ from mlip.errors import MlipError
 _URL = re.compile(r"([a-z][a-z0-9+.-]+):/{1,2}(?=\w)", re.IGNORECASE)
 """Start of a URL; of one that has been a `Path` one slash is left."""
 
-_CONVERTIBLE = "models of M3GNet, matgl, mace-torch and CGAT can be read: mlip convert SOURCE OUT.safetensors"
-_CHECKPOINTS = (".pt", ".pth", ".model", ".ckpt", ".npz", ".index")
-UNREADABLE = {".nqx": "nequix", ".eqx": "equinox"}
+_CONVERTIBLE = (
+    "models of M3GNet, matgl, mace-torch, MatterSim, Nequix, SevenNet and CGAT can be read: "
+    "mlip convert SOURCE OUT.safetensors"
+)
+_CHECKPOINTS = (".pt", ".pth", ".model", ".ckpt", ".npz", ".index", ".nqx")
+UNREADABLE = {".eqx": "equinox"}
 """Endings of models that no converter reads, and their codes."""
 _IN_CHECKPOINT_FOLDERS = ("*.index", "model.json", "m3gnet.json", "*.pt", "*.pth", "*.ckpt", "*.model")
 _EXPORTED = ("potential.safetensors", "model.safetensors")

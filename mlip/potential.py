@@ -248,6 +248,25 @@ class Potential(TrainedNetwork):
         """
         return self._predictions(structures, dtype, batch_edges)
 
+    def hessian(
+        self, structure: Atoms | Frame | Any, dtype: str = "float64", block: int | None = None
+    ) -> Float[np.ndarray, "n n 3 3"]:
+        """Exact second derivatives of the energy with respect to the atoms' positions, eV/A^2.
+
+        An atom moves together with its periodic images. [i, j, a, b] is d2E / dx_ia dx_jb, as phonopy orders the force
+        constants of a supercell.
+
+        Args:
+            structure: ASE Atoms, a pymatgen Structure or a Frame of any periodicity; not modified.
+            block: columns that go through the network at once; by default as memory allows.
+
+        Raises:
+            MlipError: as `predict`; more than one structure.
+        """
+        from mlip.curvature import hessian_of  # which stands above this file
+
+        return hessian_of(self, structure, dtype, block)
+
     def try_predict(
         self, structures: Atoms | Frame | Iterable[Any], dtype: str = "float32", batch_edges: int | None = None
     ) -> list[dict[str, Any] | MlipError]:

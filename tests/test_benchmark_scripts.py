@@ -40,6 +40,7 @@ SIMPLE = {
     "fusion": "--potential POTENTIAL --data CRYSTALS --steps 1 --out OUT.json",
     "m3gnet": "--data CRYSTALS --weights POTENTIAL --parts predict --repeats 1 --seconds 0 --out OUT.json",
     "mattersim": "--data CRYSTALS --weights POTENTIAL --parts predict --repeats 1 --seconds 0 --out OUT.json",
+    "nequip": "--data CRYSTALS --weights POTENTIAL --parts predict model --repeats 1 --seconds 0 --out OUT.json",
 }
 """Arguments of the scripts that need no more than crystals and a potential."""
 SLOW = ("training_speed", "fusion", "many_structures")
@@ -51,6 +52,7 @@ SMALLER = {
     "packing": {"WINDOW": 16},
     "m3gnet": {"BATCH_SIZES": (2,)},
     "mattersim": {"BATCH": 2},
+    "nequip": {"BATCH": 2},
     "loader": {"BATCH_SIZE": 16},
     "gpu": {"measure_limits": lambda: Limits(1e9, 1e9, 1e9)},
 }
@@ -58,8 +60,8 @@ SMALLER = {
 
 
 def load(script: str):
-    """The script as a module; under another name those that have a package's, mace-torch's and mattersim's."""
-    if script not in ("mace", "mattersim"):
+    """The script as a module; under another name those that have a package's: mace-torch's, mattersim's, nequip's."""
+    if script not in ("mace", "mattersim", "nequip"):
         return importlib.import_module(script)
     spec = importlib.util.spec_from_file_location(f"benchmark_of_{script}", BENCHMARKS / f"{script}.py")
     module = importlib.util.module_from_spec(spec)

@@ -26,17 +26,17 @@ def test_every_door_tells_of_a_url(door):
     assert refusal(url, door) == f"{url}: is a URL, not a file (fetch it: curl -LO {url}; then give the file)"
 
 
-@pytest.mark.parametrize("name", ["p.pt", "p.pth", "p.model", "p.ckpt", "m_weights.npz"])
+@pytest.mark.parametrize("name", ["p.pt", "p.pth", "p.model", "p.ckpt", "p.nqx", "m_weights.npz"])
 def test_checkpoints_of_other_codes_are_to_be_converted(tmp_path, name):
     path = tmp_path / name
     path.write_bytes(b"PK\x03\x04 and more")
     assert f"mlip convert {path} " in refusal(path)
 
 
-def test_a_model_of_nequix_is_called_one(tmp_path):
-    path = tmp_path / "model.nqx"
+def test_a_model_of_equinox_is_called_one(tmp_path):
+    path = tmp_path / "model.eqx"
     path.write_bytes(b'{"cutoff": 6.0}\n\x00\x01')
-    assert "is a model of nequix" in refusal(path)
+    assert "is a model of equinox" in refusal(path)
     assert "mlip convert SOURCE OUT.safetensors" in refusal(path)
 
 

@@ -10,6 +10,7 @@ import typer
 class Format(StrEnum):
     matgl = "matgl"
     mace = "mace"
+    nequix = "nequix"
 
 
 class Aggregate(StrEnum):
@@ -22,7 +23,8 @@ def convert(
         Path, typer.Argument(help="A published checkpoint (folder or file); with --to or --head, a potential.")
     ],
     out: Annotated[
-        Path, typer.Argument(help="The potential, OUT.safetensors; with --to, a new folder (matgl) or file (mace).")
+        Path,
+        typer.Argument(help="The potential, OUT.safetensors; with --to, a new folder (matgl) or file."),
     ],
     to: Annotated[Format | None, typer.Option(help="Write SOURCE, a potential, in the format of this code.")] = None,
     functional: Annotated[
@@ -33,7 +35,8 @@ def convert(
     ] = None,
     head: Annotated[str | None, typer.Option(help="Of a potential with several heads keep this one only.")] = None,
     trust_pickle: Annotated[
-        bool, typer.Option("--trust-pickle", help="mace, cgat: load a file that can run any code that is in it.")
+        bool,
+        typer.Option("--trust-pickle", help="Load a file that can run any code that is in it."),
     ] = False,
     element_vectors: Annotated[
         Path | None,

@@ -3,14 +3,27 @@
 
 from pathlib import Path
 
-from mlip.convert import alignn, cgat, crabnet, m3gnet, mace, mace_export, matgl, matgl_export, mattersim
+from mlip.convert import (
+    alignn,
+    cgat,
+    crabnet,
+    m3gnet,
+    mace,
+    mace_export,
+    matgl,
+    matgl_export,
+    mattersim,
+    nequix,
+    sevennet,
+)
 from mlip.convert.checkpoint_files import ReadOptions
 from mlip.errors import MlipError
 from mlip.potential import Potential
 from mlip.property_model import PropertyModel
 
-_READERS = (m3gnet, mace, cgat, crabnet, alignn, mattersim, matgl)  # in this order: matgl takes any NAME_weights.npz
-_WRITERS = {"matgl": matgl_export.write, "mace": mace_export.write}
+_READERS = (m3gnet, mace, cgat, crabnet, alignn, nequix, sevennet, mattersim, matgl)
+"""In this order: matgl takes any NAME_weights.npz."""
+_WRITERS = {"matgl": matgl_export.write, "mace": mace_export.write, "nequix": nequix.write}
 
 
 def convert(
@@ -50,7 +63,7 @@ def export(potential: Potential, to: str, out: str | Path, *, force: bool = Fals
     """Write a potential for another code; nothing is overwritten unasked.
 
     Args:
-        to: "matgl", whose models are folders, or "mace", whose models are files.
+        to: "matgl", whose models are folders, "mace" or "nequix", whose models are files.
         force: a file at `out` is replaced; a folder never is.
 
     Raises:

@@ -1,6 +1,5 @@
 """MatterSim's checkpoints (.pth, PyTorch): what its constructor's arguments and the names of its tensors mean."""
 
-import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +8,7 @@ from ase.data import chemical_symbols
 
 from mlip.convert.checkpoint_files import DAMAGED, ReadOptions, check_archive
 from mlip.convert.layers import Arrays, Layer, NamedArrays, checked_config, parameters_from_layers
-from mlip.convert.pytorch import import_torch
+from mlip.convert.pytorch import load_pickle, names_in_pickle
 from mlip.errors import MlipError
 from mlip.models.mattersim import BESSEL_TERMS, MatterSimConfig
 from mlip.models.radial import spherical_bessel_roots
@@ -40,17 +39,12 @@ _EMBEDDING = "atom_embedding.mlp.0.linear.weight"
 _DERIVED = ("rbf.dn", "rbf.en", "rbf.fnr_weights", "rbf.n_1_pi_cutoff", "rbf.n_2_pi_cutoff", "rbf.r_max", "sbf.factor")
 """Constants of the bases, which the config decides."""
 _MARK = b"graph_conv.0.three_body.atom_mlp.linear.weight"
-_LARGEST_PICKLE = 2**24  # bytes without the tensors
 
 
 def recognizes(source: Path) -> bool:
     """Whether a file of PyTorch names a tensor that MatterSim alone has. Nothing is unpickled to find out."""
-    if not source.is_file() or not zipfile.is_zipfile(source):
-        return False
     try:
-        with zipfile.ZipFile(source) as archive:
-            pickles = [item for item in archive.infolist() if item.filename.endswith("/data.pkl")]
-            return any(item.file_size < _LARGEST_PICKLE and _MARK in archive.read(item) for item in pickles)
+        return names_in_pickle(source, _MARK)
     except DAMAGED:
         return source.suffix == ".pth"  # `read` says what is wrong with it
 
@@ -86,27 +80,10 @@ def _load(source: Path, trust_pickle: bool) -> dict[str, Any]:
     Raises:
         MlipError: PyTorch is missing; the file can run code and is not trusted, or is no checkpoint of MatterSim.
     """
-    torch, where = import_torch(f"{source} is read"), str(source)
-    try:
-        checkpoint = torch.load(source, map_location="cpu", weights_only=True)
-    except Exception as refused:  # whatever the restricted unpickler meets
-        if not trust_pickle:
-            raise MlipError(
-                f"has more than tensors in it, so that loading it can run any code ({_one_line(refused)})",
-                where=where,
-                fix="give --trust-pickle if you trust its source as you trust a program that you install",
-            ) from None
-        try:
-            checkpoint = torch.load(source, map_location="cpu", weights_only=False)
-        except Exception as error:
-            raise MlipError(f"cannot be loaded: {_one_line(error)}", where=where) from None
+    checkpoint = load_pickle(source, trust_pickle)
     if not isinstance(checkpoint, dict) or not {"model", "model_args"} <= checkpoint.keys():
-        raise MlipError("has no model and model_args, as checkpoints of MatterSim have", where=where)
+        raise MlipError("has no model and model_args, as checkpoints of MatterSim have", where=str(source))
     return checkpoint
-
-
-def _one_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 def _config(arguments: dict[str, Any], left: NamedArrays, where: str) -> tuple[MatterSimConfig, float]:

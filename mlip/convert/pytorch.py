@@ -1,6 +1,10 @@
-"""PyTorch and mace-torch, imported when a file needs them: both come with the extra `convert`."""
+"""PyTorch and mace-torch, imported when a file needs them: both come with the extra `convert`; and its files."""
 
+import zipfile
+from collections.abc import Sequence
+from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 from mlip.errors import MlipError
 
@@ -34,3 +38,50 @@ def import_mace_torch(what: str) -> ModuleType:
     except ImportError:
         raise MlipError(f"{what} with mace-torch, which is not installed", fix=_FIX) from None
     return torch
+
+
+_LARGEST_PICKLE = 2**24  # bytes without the tensors
+
+
+def names_in_pickle(source: Path, mark: bytes) -> bool:
+    """Whether the pickle in a file of PyTorch has these bytes. Nothing is unpickled to find out.
+
+    Raises:
+        one of `checkpoint_files.DAMAGED`: a damaged archive.
+    """
+    if not source.is_file() or not zipfile.is_zipfile(source):
+        return False
+    with zipfile.ZipFile(source) as archive:
+        pickles = [item for item in archive.infolist() if item.filename.endswith("/data.pkl")]
+        return any(item.file_size < _LARGEST_PICKLE and mark in archive.read(item) for item in pickles)
+
+
+def load_pickle(source: Path, trust_pickle: bool, harmless: Sequence[Any] = ()) -> Any:
+    """What a file of PyTorch holds: as data if it is nothing more, otherwise only where that is trusted.
+
+    Args:
+        harmless: functions and classes beside PyTorch's own that data may be made of, as
+            `torch.serialization.safe_globals` takes them.
+
+    Raises:
+        MlipError: PyTorch is missing; the file can run code and is not trusted, or cannot be loaded.
+    """
+    torch, where = import_torch(f"{source} is read"), str(source)
+    try:
+        with torch.serialization.safe_globals(list(harmless)):
+            return torch.load(source, map_location="cpu", weights_only=True)
+    except Exception as refused:  # whatever the restricted unpickler meets
+        if not trust_pickle:
+            raise MlipError(
+                f"has more than tensors in it, so that loading it can run any code ({_one_line(refused)})",
+                where=where,
+                fix="give --trust-pickle if you trust its source as you trust a program that you install",
+            ) from None
+    try:
+        return torch.load(source, map_location="cpu", weights_only=False)
+    except Exception as error:
+        raise MlipError(f"cannot be loaded: {_one_line(error)}", where=where) from None
+
+
+def _one_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]

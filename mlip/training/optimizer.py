@@ -1,12 +1,14 @@
-"""The optimizer as an optax chain: clip, Adam (AdamW, AMSGrad, LAMB), weight decay, and around it look-ahead. And which
-parameters it moves."""
+"""The optimizer as an optax chain: clip, Adam (AdamW, AMSGrad, LAMB) or Muon, weight decay, and around it look-ahead.
+And which parameters it moves."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from fnmatch import fnmatchcase
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
+import optax.contrib
 from flax.traverse_util import flatten_dict, unflatten_dict
 from jaxtyping import Array, Float, PyTree
 
@@ -62,14 +64,12 @@ def make_optimizer(
     frozen = matching(params, recipe.frozen, "train.frozen")
     if all(jax.tree.leaves(frozen)):
         raise MlipError("all parameters are frozen: nothing to train", where="train.frozen")
-    decay = optax.add_decayed_weights(recipe.weight_decay, mask=_kept(decayed, frozen)) if recipe.weight_decay else None
     steps = [optax.clip_by_global_norm(recipe.clip_norm)] if recipe.clip_norm else []
-    if decay and recipe.optimizer != "adamw":
-        steps.append(decay)
-    options = {} if momentum is None else {"b1": momentum}
-    steps.append(_SCALINGS.get(recipe.optimizer, optax.scale_by_adam)(**options))
-    if decay and recipe.optimizer == "adamw":
-        steps.append(decay)
+    if recipe.optimizer == "muon":
+        is_left_out = jax.tree.map(lambda param, is_frozen: is_frozen or np.ndim(param) != 2, params, frozen)
+        steps.append(_muon(recipe.weight_decay, _kept(decayed, is_left_out)))
+    else:
+        steps += _adam_like(recipe, _kept(decayed, frozen), momentum)
     chain = optax.chain(*steps)
     if not recipe.frozen:
         return chain
@@ -77,8 +77,26 @@ def make_optimizer(
     return optax.partition({"frozen": optax.set_to_zero(), "trained": chain}, labels)
 
 
-def _kept(decayed: PyTree, frozen: PyTree):
-    """The mask of decaying parameters for a chain that sees the trained ones only, frozen ones as empty nodes."""
+def _adam_like(
+    recipe: TrainRecipe, mask: Callable[[PyTree], PyTree], momentum: Float[Array, ""] | None
+) -> list[optax.GradientTransformation]:
+    decay = [optax.add_decayed_weights(recipe.weight_decay, mask)] if recipe.weight_decay else []
+    options = {} if momentum is None else {"b1": momentum}
+    scaling = [_SCALINGS.get(recipe.optimizer, optax.scale_by_adam)(**options)]
+    return scaling + decay if recipe.optimizer == "adamw" else decay + scaling
+
+
+def _muon(weight_decay: float, mask: Callable[[PyTree], PyTree]) -> optax.GradientTransformation:
+    """optax's, whose updates go downhill: the rate -1 makes directions of them.
+
+    Args:
+        mask: of the tree of matrices alone.
+    """
+    return optax.contrib.muon(learning_rate=-1.0, weight_decay=weight_decay, weight_decay_mask=mask)
+
+
+def _kept(decayed: PyTree, frozen: PyTree) -> Callable[[PyTree], PyTree]:
+    """The mask of decaying parameters for a chain that sees others than the frozen ones only, these as empty nodes."""
 
     def mask(params: PyTree) -> PyTree:
         flags = iter(jax.tree.leaves(jax.tree.map(lambda d, f: None if f else d, decayed, frozen)))

@@ -139,6 +139,9 @@ class LossRecipe(_Section):
     """Weight of the energy per atom, eV/atom."""
     forces: NonNegativeFloat = 1.0
     """Weight of the force components, eV/A."""
+    forces_as: Literal["components", "vectors"] = "components"
+    """Errors that the penalty is of: each component's, or the length of each atom's, which does not depend on the
+    axes."""
     stress: NonNegativeFloat = 0.1
     """Weight of the tensor's nine components, in `stress_unit`."""
     stress_unit: Literal["GPa", "eV/A^3"] = "GPa"
@@ -187,7 +190,9 @@ class ScheduleRecipe(_Section):
 
     kind: Literal["constant", "cosine", "exponential", "cyclical", "one-cycle", "plateau"] = "cosine"
     warmup_steps: NonNegativeInt = 0
-    """Linear rise from 0, whatever follows."""
+    """Linear rise from `warmup_from`, whatever follows."""
+    warmup_from: Fraction = 0.0
+    """Where the rise begins."""
     final_fraction: Fraction = 0.01
     """At the end (cosine, exponential, one-cycle), at the bottom of a cycle, or the least that a plateau leads to."""
     period: PositiveInt | None = None
@@ -243,12 +248,14 @@ class TrainRecipe(_Section):
     learning_rate: PositiveFloat
     """At the peak of the schedule."""
     schedule: ScheduleRecipe = ScheduleRecipe()
-    optimizer: Literal["adam", "adamw", "amsgrad", "lamb"] = "adam"
-    """`lamb` is CrabNet's: steps as long as the parameters (`mlip.training.lamb`)."""
+    optimizer: Literal["adam", "adamw", "amsgrad", "lamb", "muon"] = "adam"
+    """`lamb` is CrabNet's: steps as long as the parameters (`mlip.training.lamb`). `muon` is optax's: momentum made
+    orthogonal for matrices, Adam with Nesterov's momentum for all others."""
     lookahead: LookaheadRecipe | None = None
     """Slow parameters that follow the optimizer's steps, and to which these return."""
     weight_decay: NonNegativeFloat = 0.0
-    """Weight decay: decoupled in adamw; added to the gradient after clipping in the others, as PyTorch has it."""
+    """Weight decay: decoupled in adamw, and in muon, where matrices alone decay; added to the gradient after clipping
+    in the others, as PyTorch has it."""
     decayed: tuple[str, ...] = ("*",)
     """Parameters that decay: shell patterns of their names, which `mlip train --dry-run` lists."""
     frozen: tuple[str, ...] = ()

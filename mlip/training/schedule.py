@@ -96,7 +96,8 @@ class Plan:
         train = self.recipe.train
         schedule = train.schedule
         if step <= schedule.warmup_steps:
-            return train.learning_rate * step / schedule.warmup_steps
+            risen = step / schedule.warmup_steps
+            return train.learning_rate * (schedule.warmup_from + (1 - schedule.warmup_from) * risen)
         stage_two = self.recipe.stage_two
         ends = stage_two is not None and stage_two.learning_rate is not None
         n_steps = stage_two.after_epoch * self.steps_per_epoch if ends else self.n_steps

@@ -392,8 +392,8 @@ def test_a_calculators_run_goes_on_and_is_not_mixed_with_another(by_emt, store, 
 
 def test_a_registered_potential_of_another_code_is_run_by_its_publishers_calculator(store, tmp_path):
     """Its package is not installed here: the line says which calculator was meant."""
-    with pytest.raises(MlipError, match=r"ase:sevenn.calculator:SevenNetCalculator.*cannot be imported"):
-        run_relaxation_benchmark("sevennet-0", store, tmp_path, progress=False)
+    with pytest.raises(MlipError, match=r"ase:chgnet\S+CHGNetCalculator.*cannot be imported"):
+        run_relaxation_benchmark("chgnet-0.3.0", store, tmp_path, progress=False)
 
 
 def test_a_precision_is_not_asked_of_a_calculator(store, tmp_path):

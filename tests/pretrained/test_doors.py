@@ -128,11 +128,11 @@ def test_fetching_tells_the_file(in_cache, command):
 
 
 def test_one_that_cannot_be_fetched_does_not_stop_the_others(in_cache, command):
-    result = command("fetch", "nequix-mp-1", "m3gnet", "sevennet-0", "--json")
+    result = command("fetch", "chgnet-0.3.0", "m3gnet", "chgnet-r2scan", "--json")
     told = json.loads(result.stdout)
     assert list(told["files"]) == ["m3gnet-mp-2021.2.8"]
-    assert list(told["errors"]) == ["nequix-mp-1", "sevennet-0"]
-    assert "nequix-mp-1: is known by name, and not readable yet; and 1 more of 3" in str(result.exception)
+    assert list(told["errors"]) == ["chgnet-0.3.0", "chgnet-r2scan"]
+    assert "chgnet-0.3.0: is known by name, and not readable yet; and 1 more of 3" in str(result.exception)
 
 
 @pytest.mark.parametrize(

@@ -94,9 +94,18 @@ def test_a_pickle_whose_checksum_is_pinned_is_converted_once_whatever_it_is_call
     assert "MIT" in capsys.readouterr().err
 
 
-def test_a_published_file_of_a_network_that_is_not_implemented_says_so(cache, shared):
-    with pytest.raises(MlipError, match="nequix-mp-1: is known by name, and not readable yet"):
-        resolve(shared / "goldens/nequix/nequix-mp-1.nqx")
+def test_a_published_file_of_a_network_that_is_not_implemented_says_so(cache, tmp_path, register):
+    path = tmp_path / "tiny.pth"
+    path.write_bytes(PICKLE)
+    register(entry_of({"tiny.pth": PICKLE}, converter=None))
+    with pytest.raises(MlipError, match="tiny: is known by name, and not readable yet"):
+        resolve(path)
+
+
+def test_a_published_file_of_nequix_is_a_potential(cache, shared, conversions):
+    path = shared / "goldens/nequix/nequix-mp-1.nqx"
+    assert resolve(path).name == "nequix-mp-1.safetensors"
+    assert conversions == [(path, ["--functional", "PBE"])]
 
 
 def test_a_published_folder_that_is_safe_to_read_is_converted_once(cache, tmp_path, conversions, capsys):

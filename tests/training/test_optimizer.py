@@ -2,6 +2,9 @@
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+import optax
+import optax.contrib
 import pytest
 
 from mlip.errors import MlipError
@@ -86,3 +89,32 @@ def test_an_average_at_decay_one_is_untouched_and_at_zero_the_parameters():
     average, params = {"a": jnp.float32(0.1)}, {"a": jnp.float32(0.3)}
     assert update_average(average, params, jnp.float32(1.0))["a"] == average["a"]
     assert update_average(average, params, jnp.float32(0.0))["a"] == params["a"]
+
+
+def test_muon_is_optax_s_for_matrices_and_adam_s_for_all_others():
+    """As Nequix has it: clip, then `optax.contrib.muon` with weight decay of its matrices, at a rate of its own."""
+    rng = np.random.default_rng(0)
+    params = {"kernel": rng.normal(size=(4, 3)), "scale": rng.normal(size=3), "stack": rng.normal(size=(2, 3, 3))}
+    params = ours = theirs = jax.tree.map(jnp.float32, params)
+    optimizer = make_optimizer(recipe(optimizer="muon", weight_decay=0.1, clip_norm=1.0), params)
+    reference = optax.chain(optax.clip_by_global_norm(1.0), optax.contrib.muon(0.01, weight_decay=0.1))
+    state, its_state = optimizer.init(params), reference.init(params)
+    for _ in range(5):
+        gradient = jax.tree.map(lambda leaf: jnp.float32(rng.normal(size=leaf.shape)), params)
+        direction, state = optimizer.update(gradient, state, ours)
+        ours = descend(ours, direction, jnp.float32(0.01))
+        update, its_state = reference.update(gradient, its_state, theirs)
+        theirs = optax.apply_updates(theirs, update)
+    for one, other, start in zip(*map(jax.tree.leaves, (ours, theirs, params)), strict=True):
+        assert jnp.allclose(one, other, atol=1e-6)
+        assert jnp.abs(one - start).max() > 0.01
+
+
+def test_under_muon_frozen_parameters_stay_and_the_named_matrices_decay():
+    params = {"a": {"kernel": jnp.eye(3), "bias": jnp.ones(3)}, "b": jnp.eye(3), "c": jnp.eye(3)}
+    optimizer = make_optimizer(recipe(optimizer="muon", weight_decay=0.1, decayed=("a/*", "c"), frozen=("c",)), params)
+    nothing = jax.tree.map(jnp.zeros_like, params)
+    direction, _ = optimizer.update(nothing, optimizer.init(params), params)
+    assert jnp.allclose(direction["a"]["kernel"], 0.1 * jnp.eye(3), atol=1e-6)
+    for still in (direction["a"]["bias"], direction["b"], direction["c"]):
+        assert jnp.allclose(still, 0.0, atol=1e-6)

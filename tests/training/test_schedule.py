@@ -37,6 +37,11 @@ def test_a_schedule_rises_to_its_peak_and_falls_to_its_fraction(kind):
     assert found[-1] == pytest.approx(0.0005, rel=0.1)
 
 
+def test_a_rise_begins_where_the_recipe_says():
+    found = rates(plan({"kind": "constant", "warmup_steps": 10, "warmup_from": 0.2}))
+    np.testing.assert_allclose(found[:11], 0.01 * np.array([*np.arange(0.28, 1.001, 0.08), 1.0]))
+
+
 def test_a_constant_schedule_stays():
     assert np.all(rates(plan("constant")) == 0.01)
 

@@ -40,6 +40,12 @@ def penalty_function(kind: str, delta: float) -> Callable[[Float[Array, "..."]],
     return huber
 
 
+def _lengths(vectors: Float[Array, "n 3"]) -> Float[Array, " n"]:
+    """Zero, with gradient zero, where a vector is zero."""
+    squared = jnp.sum(vectors * vectors, axis=-1)
+    return jnp.where(squared > 0, jnp.sqrt(jnp.where(squared > 0, squared, 1.0)), 0.0)
+
+
 def graph_of_node(graph: GraphsTuple) -> Int[Array, " n"]:
     """The index of the graph that each node belongs to."""
     n_nodes = graph.nodes["species"].shape[0]
@@ -86,7 +92,10 @@ def loss_terms(prediction, graph: GraphsTuple, recipe: LossRecipe) -> Terms:
     stress = residual("stress", prediction.stress, graph.globals["stress"])
     in_stress_unit = EV_PER_A3_IN_GPA if recipe.stress_unit == "GPa" else 1.0
     of_nine = jnp.array(_OF_NINE, stress.dtype)
-    of_atoms = jnp.where(known["forces"], penalty(forces), 0.0).sum(axis=1)
+    if recipe.forces_as == "vectors":  # three labels an atom: their mean is that over atoms
+        of_atoms = jnp.where(known["forces"].any(axis=1), 3 * penalty(_lengths(forces)), 0.0)
+    else:
+        of_atoms = jnp.where(known["forces"], penalty(forces), 0.0).sum(axis=1)
     penalties = {
         "energy": jnp.where(known["energy"], penalty(energy), 0.0),
         "forces": jax.ops.segment_sum(of_atoms, graph_of_node(graph), len(graph.n_node), indices_are_sorted=True),

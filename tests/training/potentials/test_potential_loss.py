@@ -111,6 +111,27 @@ def test_the_loss_is_the_weighted_mean_over_the_labels(kind):
     assert loss_of(predicted, graph, recipe) == pytest.approx(float(expected), rel=1e-5)
 
 
+def test_lengths_of_force_errors_are_averaged_over_the_atoms_whatever_the_axes():
+    n_node = [2, 3]
+    energy, forces, stress = random_labels(n_node)
+    graph = batch_of(energy, forces, stress, n_node)
+    predicted = prediction_for(graph)
+    recipe = LossRecipe(kind="mae", energy=0, forces=3, forces_as="vectors", stress=0)
+    expected = 3 * np.mean(np.linalg.norm(predicted.forces[:5] - forces, axis=1))
+    assert loss_of(predicted, graph, recipe) == pytest.approx(expected, rel=1e-5)
+
+
+def test_a_force_without_error_or_label_has_no_gradient():
+    energy, forces, stress = random_labels([2, 3])
+    predicted = prediction_for(batch_of(energy, forces, stress, [2, 3]))
+    forces[0], forces[3] = predicted.forces[0], np.nan
+    graph = batch_of(energy, forces, stress, [2, 3])
+    recipe = LossRecipe(kind="mae", energy=0, forces=1, forces_as="vectors", stress=0)
+    gradient = jax.grad(lambda f: loss_of(predicted._replace(forces=f), graph, recipe))(predicted.forces)
+    lengths = np.linalg.norm(gradient, axis=1)
+    np.testing.assert_allclose(lengths[:5], [0, 0.25, 0.25, 0, 0.25], atol=1e-6)
+
+
 def test_missing_labels_contribute_nothing_to_value_and_gradient():
     n_node = [2, 3]
     energy, forces, stress = random_labels(n_node)
