@@ -60,6 +60,8 @@ autodoc_preserve_defaults = True
 napoleon_numpy_docstring = False
 napoleon_use_rtype = False
 add_module_names = False
+autodoc_mock_imports = ["torch", "torch_sim"]
+suppress_warnings = ["myst-nb.lexer"] if nb_execution_mode == "off" else []  # the kernel tells the language
 
 # Other projects' inventories come from the network: INTERSPHINX=1 asks for them, and a build without is complete, too.
 intersphinx_mapping = (
@@ -76,6 +78,10 @@ intersphinx_mapping = (
 
 linkcheck_ignore = [r"http://(localhost|127\.0\.0\.1).*"]
 linkcheck_timeout = 30
+
+# Kernels of notebooks, and the commands in them, are those of this environment and of this tree.
+os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+os.environ["PYTHONPATH"] = os.pathsep.join([str(HERE / "_ext"), str(HERE.parent)])
 
 write_pages(HERE / "generated")
 if nb_execution_mode != "off":

@@ -71,7 +71,7 @@ class RelaxResult:
         """The final structure as a pymatgen Structure."""
         from pymatgen.io.ase import AseAtomsAdaptor
 
-        return AseAtomsAdaptor.get_structure(self.atoms, msonable=False)
+        return AseAtomsAdaptor.get_structure(self.atoms)
 
     def as_record(self) -> dict[str, Any]:
         """A JSON-able dict; what is not a number is None."""
