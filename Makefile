@@ -61,10 +61,11 @@ docs: $(DOCS)/.installed  ## these pages, tutorials executed and doctests run (m
 docs-links: $(DOCS)/.installed  ## ask the network whether every link of the pages leads somewhere
 	$(SPHINX) -b linkcheck docs docs/_build/linkcheck
 
-lint: $(INSTALLED)  ## ruff and the import contract
+lint: $(INSTALLED)  ## ruff, the import contract, and the types of the public names
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports
+	$(BIN)/mypy
 
 clean:  ## remove the environment and what quickstart made
 	rm -rf .venv $(PEERS) $(DOCS) quickstart docs/_build docs/generated

@@ -107,7 +107,7 @@ class EnergyFunction:
             vectors = jnp.where(is_atom[graph.receivers][:, None], vectors, jnp.array([2 * self.cutoff, 0, 0], dtype))
             energies = self.model.apply({"params": params}, graph._replace(edges={"vectors": vectors}))
             energies = jnp.where(is_atom, self.scale * energies + self.shift, 0)
-        return jnp.sum(energies) + jnp.asarray(self.reference_energy, dtype)
+        return jnp.asarray(jnp.sum(energies) + self.reference_energy, dtype)
 
     def _vectors(self, graph: jraph.GraphsTuple, positions: Float[Array, "n 3"]) -> Float[Array, "e 3"]:
         """Vectors from center to neighbor, A, before any strain; zero for padding."""
