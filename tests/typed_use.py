@@ -21,7 +21,7 @@ def relax_them(structures: list[Atoms]) -> dict[str, float]:
         energies[name] = one.energy
         atoms: Atoms = one.atoms
         atoms.get_volume()
-    results[0].no_such_field  # type: ignore[attr-defined]
+    print(results[0].no_such_field)  # type: ignore[attr-defined]
     mlip.relax(structures, potential, fmax="small")  # type: ignore[arg-type]
     table: dict[str, object] = results[0].as_record()
     print(table, results.to_dataframe())
