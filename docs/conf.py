@@ -82,6 +82,7 @@ linkcheck_timeout = 30
 # Kernels of notebooks, and the commands in them, are those of this environment and of this tree.
 os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
 os.environ["PYTHONPATH"] = os.pathsep.join([str(HERE / "_ext"), str(HERE.parent)])
+os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"  # XLA's remarks on slow compilations
 
 write_pages(HERE / "generated")
 if nb_execution_mode != "off":

@@ -17,7 +17,16 @@ from mlip.units import VOIGT
 ELEMENTS = ("H", "O", "Al", "Cu")
 CONFIGS = {
     "m3gnet": M3GNetConfig(units=8, n_blocks=1, cutoff=4.0, three_body_cutoff=3.2, max_n=2, max_l=2),
-    "mace": MACEConfig(elements=(1, 8, 13, 29), cutoff=4.0, channels=4, max_l=1, mean_neighbors=20.0),
+    "mace": MACEConfig(
+        elements=(1, 8, 13, 29),
+        cutoff=4.0,
+        channels=2,
+        max_l=1,
+        max_ell=2,
+        correlation=2,
+        n_bessel=4,
+        mean_neighbors=20.0,
+    ),
 }
 
 

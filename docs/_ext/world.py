@@ -68,7 +68,8 @@ def _write_vasp_runs(store: Path, folder: Path) -> None:
             frames = [data.frame(k) for k in material.frames]
             is_wanted = material.dimensionality == 3 and {8, 16} & set(frames[0].numbers.tolist())
             if is_wanted and material.split != "train":
-                write_run(folder / material.id, [_as_atoms(frame) for frame in frames])
+                number = len(list(folder.glob("*"))) + 1
+                write_run(folder / f"{number:02d}_{material.formula}", [_as_atoms(frame) for frame in frames])
 
 
 def _write_table(store: Path, path: Path) -> None:
