@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import tempfile
+import warnings
 from pathlib import Path
 
 from IPython import get_ipython
@@ -21,6 +22,7 @@ def enter() -> None:
     os.chdir(folder)
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     os.environ |= {"COLUMNS": "110", "TERM": "dumb"}
+    warnings.filterwarnings("ignore", category=DeprecationWarning)  # of packages among themselves
     get_ipython().system = _command
 
 
