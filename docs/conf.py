@@ -47,8 +47,8 @@ myst_heading_anchors = 3
 copybutton_exclude = ".linenos, .gp, .go"
 
 nb_execution_mode = os.environ.get("MLIP_DOCS_EXECUTION", "cache")
-nb_execution_timeout = 600
-nb_execution_raise_on_error = True
+nb_execution_timeout = 3600  # seconds a cell, of a machine that others use, too
+nb_execution_raise_on_error = False  # a warning, which ends a build with -W after all others have run
 nb_execution_show_tb = True
 nb_merge_streams = True
 nb_execution_cache_path = str(HERE / "_build" / "jupyter_cache")
