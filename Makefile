@@ -11,8 +11,10 @@ OUT = quickstart
 DATA := datasets/quickstart
 
 PEERS := .venv-peers
+DOCS := .venv-docs
+SPHINX := $(DOCS)/bin/python -m sphinx -W --keep-going -q -d docs/_build/doctrees
 
-.PHONY: help quickstart test test-peers lint clean
+.PHONY: help quickstart test test-peers docs docs-links lint clean
 .DEFAULT_GOAL := help
 
 help:  ## this list
@@ -44,10 +46,26 @@ $(PEERS)/.installed: pyproject.toml
 test-peers: $(PEERS)/.installed  ## mace-torch's and matgl's networks against ours, random weights both ways (minutes, gigabytes)
 	OPENBLAS_NUM_THREADS=1 $(PEERS)/bin/python -m pytest tests/convert
 
-lint: $(INSTALLED)  ## ruff and the import contract
+$(DOCS)/.installed: pyproject.toml
+	$(PYTHON) -m venv --clear $(DOCS)
+	$(DOCS)/bin/python -m pip install --quiet --editable '.[docs]'
+	@touch $@
+
+# INTERSPHINX=1 links names of other projects, whose inventories it asks the network for.
+export INTERSPHINX
+docs: $(DOCS)/.installed  ## these pages, tutorials executed and doctests run (minutes the first time, then cached)
+	OPENBLAS_NUM_THREADS=1 $(SPHINX) -b html docs docs/_build/html
+	$(SPHINX) -b doctest docs docs/_build/doctest
+	@echo docs/_build/html/index.html
+
+docs-links: $(DOCS)/.installed  ## ask the network whether every link of the pages leads somewhere
+	$(SPHINX) -b linkcheck docs docs/_build/linkcheck
+
+lint: $(INSTALLED)  ## ruff, the import contract, and the types of the public names
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports
+	$(BIN)/mypy
 
 clean:  ## remove the environment and what quickstart made
-	rm -rf .venv $(PEERS) quickstart
+	rm -rf .venv $(PEERS) $(DOCS) quickstart docs/_build docs/generated

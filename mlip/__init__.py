@@ -3,7 +3,10 @@
 The public names are imported on first use, so that `import mlip` starts neither JAX nor pymatgen.
 """
 
+import os
 from importlib import import_module
+
+from mlip.same_name import refuse_another_mlip
 
 __version__ = "0.1.0"
 
@@ -31,6 +34,8 @@ __all__ = [
     "relax",
     "train",
 ]
+
+refuse_another_mlip(os.path.dirname(os.path.dirname(__file__)))
 
 
 def __getattr__(name: str):

@@ -22,6 +22,8 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from mlip import __version__
 from mlip.data.records import Frame
+from mlip.data.structures import as_structures
+from mlip.energy_function import EnergyFunction
 from mlip.errors import MlipError
 from mlip.foreign import ForeignPotential, foreign_name
 from mlip.functionals import join_functionals
@@ -286,6 +288,27 @@ class Potential(TrainedNetwork):
             "stress": stress,
             "energies": energies,
         }
+
+    def energy_fn(self, structure: Any, skin: float = 0.5) -> EnergyFunction:
+        """The energy of one structure as a pure JAX function of positions and strain, for `jit`, `grad` and `vmap`.
+
+        Args:
+            structure: ASE Atoms, a pymatgen Structure or a Frame: elements, cell and periodicity; not modified.
+            skin: the function is exact while no atom has moved by more than half of it, A.
+
+        Returns:
+            `energy(positions, strain=None, params=None, neighbor=None)`, eV; see `EnergyFunction`.
+
+        Raises:
+            MlipError: unknown element, coincident atoms, no structure or several. Several heads, and none was chosen.
+        """
+        structures = as_structures(structure)
+        if len(structures) != 1:
+            raise MlipError(f"{len(structures)} structures", where="energy_fn", fix="one; jax.vmap goes over positions")
+        (atoms,) = structures
+        self.check_elements(atoms.numbers, where=atoms.get_chemical_formula())
+        reference = float(self.reference_energies_by_z[atoms.numbers].sum())
+        return EnergyFunction.of(self.model, self.params, *self._constants(), reference, atoms, self.cutoff, skin)
 
     def with_metadata(self, **changes: Any) -> "Potential":
         """A copy whose metadata has these fields changed."""

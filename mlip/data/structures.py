@@ -1,11 +1,12 @@
 """Structures as users hand them in -> a list of ASE Atoms, at every door alike: `predict`, `relax`, calculators, files.
 
-One structure or any iterable of them; ASE Atoms, pymatgen Structures and Molecules, our Frames. A crystal with partly
+One structure or any iterable of them; ASE Atoms, pymatgen Structures and Molecules, structures of OPTIMADE answers, our
+Frames. A crystal with partly
 occupied sites is not a structure but a family of them, and is refused with the site named. Formulas are materials
 without a structure: `predict` takes them, for networks that read compositions.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -32,12 +33,13 @@ def as_structures(structures: Any) -> list[Atoms]:
     """The structures as ASE Atoms, in their order; Atoms are passed through as they are, and nothing is modified.
 
     Args:
-        structures: one Atoms, Frame, pymatgen Structure or Molecule, or an iterable of them.
+        structures: one Atoms, Frame, pymatgen Structure or Molecule, or structure of an OPTIMADE answer (a dict with
+            `attributes`), or an iterable of them.
 
     Raises:
         MlipError: something else, or a partly occupied site; names the structure by its place.
     """
-    if isinstance(structures, Atoms | Frame) or _is_of_pymatgen(structures):
+    if is_one_structure(structures):
         return [_as_atoms(structures, None)]
     if isinstance(structures, str | bytes) or not isinstance(structures, Iterable):
         raise MlipError(
@@ -54,8 +56,7 @@ def as_materials(materials: Any) -> list[Atoms | Frame | MlipError]:
     """
     if isinstance(materials, str) or (isinstance(materials, Frame) and materials.amounts is not None):
         return [_as_material(materials, None)]
-    is_one = isinstance(materials, Atoms | Frame | bytes) or _is_of_pymatgen(materials)
-    if isinstance(materials, Iterable) and not is_one:
+    if isinstance(materials, Iterable) and not isinstance(materials, bytes) and not is_one_structure(materials):
         return [_as_material(one, f"structure {index}") for index, one in enumerate(materials)]
     return as_structures(materials)
 
@@ -93,9 +94,21 @@ def _as_atoms(structure: Any, where: str | None) -> Atoms:
         return Atoms(structure.numbers, structure.positions, cell=structure.cell, pbc=structure.pbc)
     if _is_of_pymatgen(structure):
         return _from_pymatgen(structure, where)
+    if is_of_optimade(structure):
+        return _from_optimade(structure, where)
     raise MlipError(
         f"no structure: {type(structure).__name__}", where=where, fix="give ASE Atoms or pymatgen Structures"
     )
+
+
+def is_one_structure(structures: Any) -> bool:
+    """Whether it is one structure, not an iterable of them."""
+    return isinstance(structures, Atoms | Frame) or _is_of_pymatgen(structures) or is_of_optimade(structures)
+
+
+def is_of_optimade(structure: Any) -> bool:
+    """Whether it is an entry of `data` in an OPTIMADE answer, as JSON."""
+    return isinstance(structure, Mapping) and isinstance(structure.get("attributes"), Mapping)
 
 
 def _is_of_pymatgen(structure: Any) -> bool:
@@ -110,6 +123,18 @@ def _from_pymatgen(structure: Any, where: str | None) -> Atoms:
         if not site.is_ordered:
             raise partly_occupied(f"site {index} ({site.species_string})", where)
     return Atoms(AseAtomsAdaptor.get_atoms(structure, msonable=False))
+
+
+def _from_optimade(structure: Mapping[str, Any], where: str | None) -> Atoms:
+    from mlip.data.readers.optimade import structure_of
+    from mlip.data.records import MalformedError
+
+    name = f"OPTIMADE structure {structure['id']}" if "id" in structure else where
+    try:
+        return structure_of(structure["attributes"])
+    except MalformedError as fault:
+        fix = "make an ordered supercell first" if "site" in fault.reason else None
+        raise MlipError(f"{fault.reason} ({fault.detail})", where=name, fix=fix) from None
 
 
 def check_occupancies(atoms: Atoms, where: str | None = None) -> None:

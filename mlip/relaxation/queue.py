@@ -34,6 +34,7 @@ from mlip.relaxation.constraints import has_directions
 from mlip.relaxation.one_by_one import relax_one_by_one
 from mlip.relaxation.options import Options
 from mlip.relaxation.result import Reason, RelaxResult
+from mlip.relaxation.results_table import RelaxResults
 from mlip.relaxation.statistics import Statistics
 from mlip.relaxation.step_programs import Call, OutOfMemoryError, Programs, fits, programs_of
 from mlip.relaxation.structure import (
@@ -65,12 +66,13 @@ def relax(
     dtype: str = "float32",
     progress: bool = True,
     **others: Any,
-) -> list[RelaxResult]:
+) -> RelaxResults:
     """Relax structures to the nearest minimum, with FIRE and the Frechet cell of ASE.
 
     Args:
-        structures: ASE Atoms or pymatgen Structures, one or any iterable of them, of any periodicity and sizes; not
-            modified. Constraints are kept: FixAtoms, FixScaled, FixCartesian, FixedPlane, FixedLine and FixSymmetry.
+        structures: ASE Atoms, pymatgen Structures or structures of an OPTIMADE answer, one or any iterable of them, of
+            any periodicity and sizes; not modified. Constraints are kept: FixAtoms, FixScaled, FixCartesian,
+            FixedPlane, FixedLine and FixSymmetry.
         potential: a `Potential` or the path or name of one; or ase:MODULE:CLASS?key=value, any calculator of ASE, with
             which structures relax one by one, and which has a precision of its own.
         fmax: converged when every row of forces, those of the cell included, is shorter; eV/A.
@@ -87,8 +89,9 @@ def relax(
             `trajectory`, to keep every step.
 
     Returns:
-        A result for every structure, in their order. A structure that fails (a constraint that cannot be kept, a partly
-        occupied site, an unknown element) has its reason and leaves the others alone.
+        A list with a result for every structure, in their order; `to_dataframe()` makes a table of it. A structure that
+        fails (a constraint that cannot be kept, a partly occupied site, an unknown element) has its reason and leaves
+        the others alone.
 
     Raises:
         MlipError: options that make no sense, something that is no structure.
@@ -102,7 +105,7 @@ def relax(
         for index, result in finished:
             results[index] = result
             bar.advance(task)
-    return results
+    return RelaxResults(results)
 
 
 def relaxations(

@@ -3,11 +3,14 @@
 import math
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from ase import Atoms
 from jaxtyping import Float
+
+if TYPE_CHECKING:
+    from pymatgen.core import Structure
 
 
 class Reason(IntEnum):
@@ -62,6 +65,13 @@ class RelaxResult:
     def failed(self) -> bool:
         """Ended by a guard or an error: there is no relaxed structure. (max_steps is a structure, not converged.)"""
         return self.reason not in ("converged", "max_steps")
+
+    @property
+    def structure(self) -> "Structure":
+        """The final structure as a pymatgen Structure."""
+        from pymatgen.io.ase import AseAtomsAdaptor
+
+        return AseAtomsAdaptor.get_structure(self.atoms)
 
     def as_record(self) -> dict[str, Any]:
         """A JSON-able dict; what is not a number is None."""

@@ -13,7 +13,7 @@ are not part of the standard: they are ALEXANDRIA's fields, `_alexandria_energy`
 import hashlib
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import redirect_stderr
 from dataclasses import dataclass
 from io import StringIO
@@ -23,6 +23,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import msgspec
 import numpy as np
+from ase import Atoms
 from ase.data import atomic_numbers
 
 from mlip.data.readers.alexandria import scalar_properties
@@ -225,19 +226,34 @@ def read(
             yield fault.as_skipped(material_id, str(path))
 
 
+def structure_of(attributes: Mapping[str, Any]) -> Atoms:
+    """A structure without labels, as ASE Atoms.
+
+    Raises:
+        MalformedError: no usable coordinates, a disordered or partly occupied site, an element that is none.
+    """
+    numbers, positions, cell, pbc = _sites(attributes)
+    return Atoms(numbers, positions, cell=cell, pbc=pbc)
+
+
+def _sites(attributes: Mapping[str, Any]) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Atomic numbers, positions, cell and periodicity."""
+    numbers = np.array(_atomic_numbers(attributes), dtype=np.int16)
+    cell = array(attributes.get("lattice_vectors"), (3, 3))
+    positions = array(attributes.get("cartesian_site_positions"), (len(numbers), 3))
+    if len(numbers) == 0 or positions is None or cell is None:
+        raise MalformedError("bad coordinates", "lattice_vectors or cartesian_site_positions")
+    return numbers, positions, cell, np.array(attributes.get("dimension_types") or (1, 1, 1), dtype=bool)
+
+
 def _entry(
     material_id: str, attributes: dict[str, Any], path: Path, functional: str | None, dimensionality: int | None
 ) -> Entry:
-    numbers = np.array(_atomic_numbers(attributes), dtype=np.int16)
+    numbers, positions, cell, pbc = _sites(attributes)
     n = len(numbers)
-    cell = array(attributes.get("lattice_vectors"), (3, 3))
-    positions = array(attributes.get("cartesian_site_positions"), (n, 3))
-    if n == 0 or positions is None or cell is None:
-        raise MalformedError("bad coordinates", "lattice_vectors or cartesian_site_positions")
     own = {key.removeprefix(_PREFIX): value for key, value in attributes.items() if key.startswith(_PREFIX)}
     if not is_number(own.get("energy")):
         raise MalformedError("no energy", f"{_PREFIX}energy is {own.get('energy')!r}")
-    pbc = np.array(attributes.get("dimension_types") or (1, 1, 1), dtype=bool)
     frame = Frame(
         numbers,
         positions,
@@ -259,7 +275,7 @@ def _entry(
     )
 
 
-def _atomic_numbers(attributes: dict[str, Any]) -> list[int]:
+def _atomic_numbers(attributes: Mapping[str, Any]) -> list[int]:
     """Atomic numbers of the sites: each is of a species, and each species must be one element."""
     elements = {}
     for species in attributes.get("species") or []:

@@ -1,0 +1,14 @@
+"""The public names for type checkers, which do not see what is imported on first use."""
+
+from mlip.calculator import MLIPCalculator as MLIPCalculator
+from mlip.data import Store as Store
+from mlip.errors import MlipError as MlipError
+from mlip.potential import Potential as Potential
+from mlip.potential import load as load
+from mlip.property_model import PropertyModel as PropertyModel
+from mlip.relaxation import RelaxResult as RelaxResult
+from mlip.relaxation import relax as relax
+from mlip.training.loop import train as train
+
+__version__: str
+__all__: list[str]

@@ -1,0 +1,154 @@
+"""The energy of one structure as a pure JAX function: for `jit`, `grad`, `vmap`, and for programs such as jax-md.
+
+The function closes over what does not change: elements, periodicity, and the list of pairs within cutoff + skin. Pairs
+of the skin add nothing, so energies and forces are exact for as long as the list holds every pair within the cutoff.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import jraph
+import numpy as np
+from ase import Atoms
+from flax import linen as nn
+from jaxtyping import Array, Float
+
+from mlip.errors import MlipError
+from mlip.graph.batching import Shape, pad_batch
+from mlip.graph.radius_graph import crystal_graph
+from mlip.graph.skin import is_list_complete
+from mlip.runtime import products_in, set_up_jax
+
+_SPARE_EDGES = 1.25
+"""Room for edges over those of the first list, so that a list made later has the same shape and nothing is compiled."""
+
+
+@dataclass(frozen=True, eq=False)
+class EnergyFunction:
+    """`energy(positions, strain=None, params=None, neighbor=None)`, in eV, of one structure; pure.
+
+    Its gradient with respect to positions is minus the forces, eV/A; with respect to strain, over the volume, the
+    stress, eV/A^3. It computes in the precision of the positions: float64 needs `jax.config.update("jax_enable_x64",
+    True)`. `Potential.energy_fn` makes it.
+    """
+
+    model: nn.Module
+    params: Any
+    """Parameters that are used where none are given; the gradient with respect to others trains."""
+    scale: float
+    """eV a unit of the model's output."""
+    shift: float
+    """eV an atom."""
+    reference_energy: float
+    """Sum of E0, eV."""
+    atoms: Atoms
+    """Elements, cell, periodicity, and where atoms were when the list was made."""
+    cutoff: float
+    """A."""
+    skin: float
+    """A."""
+    list: jraph.GraphsTuple
+    """Pairs within cutoff + skin, padded."""
+
+    @classmethod
+    def of(
+        cls,
+        model: nn.Module,
+        params: Any,
+        scale: float,
+        shift: float,
+        reference_energy: float,
+        atoms: Atoms,
+        cutoff: float,
+        skin: float,
+    ) -> "EnergyFunction":
+        """The function of a structure.
+
+        Raises:
+            MlipError: a negative skin, or no graph can be made of the structure.
+        """
+        if not skin >= 0:
+            raise MlipError(f"is {skin}", where="skin", fix="a length >= 0, A")
+        set_up_jax()
+        atoms = Atoms(atoms.numbers, atoms.positions, cell=atoms.cell, pbc=atoms.pbc)
+        graph = crystal_graph(atoms, cutoff + skin, dtype=np.float64)
+        room = max(1, round(_SPARE_EDGES * len(graph.senders)))
+        padded = pad_batch([graph], Shape(len(atoms) + 1, room, 2))
+        return cls(model, params, scale, shift, reference_energy, atoms, cutoff, skin, padded)
+
+    def __call__(
+        self,
+        positions: Float[Array, "n 3"],
+        strain: Float[Array, "3 3"] | None = None,
+        params: Any = None,
+        neighbor: jraph.GraphsTuple | None = None,
+        **others: Any,
+    ) -> Float[Array, ""]:
+        """Energy, eV, reference energies included.
+
+        Args:
+            positions: A, before the strain; atoms may have left the cell.
+            strain: every vector v, of atoms and of the cell, becomes v (1 + strain); none by default.
+            params: of the network, in place of the potential's.
+            neighbor: a list of `neighbor_list`, in place of the first.
+            others: keywords that jax-md passes to every energy function (`t`, ...); not used.
+        """
+        graph = self.list if neighbor is None else neighbor
+        positions = jnp.asarray(positions)
+        dtype = positions.dtype
+        params = jax.tree.map(lambda leaf: jnp.asarray(leaf, dtype), self.params if params is None else params)
+        with products_in("highest"):
+            vectors = self._vectors(graph, positions)
+            if strain is not None:
+                vectors = vectors @ (jnp.eye(3, dtype=dtype) + jnp.asarray(strain, dtype))
+            is_atom = graph.nodes["species"] > 0
+            vectors = jnp.where(is_atom[graph.receivers][:, None], vectors, jnp.array([2 * self.cutoff, 0, 0], dtype))
+            energies = self.model.apply({"params": params}, graph._replace(edges={"vectors": vectors}))
+            energies = jnp.where(is_atom, self.scale * energies + self.shift, 0)
+        return jnp.asarray(jnp.sum(energies) + self.reference_energy, dtype)
+
+    def _vectors(self, graph: jraph.GraphsTuple, positions: Float[Array, "n 3"]) -> Float[Array, "e 3"]:
+        """Vectors from center to neighbor, A, before any strain; zero for padding."""
+        padded = jnp.concatenate([positions, jnp.zeros((1, 3), positions.dtype)])
+        cell = jnp.asarray(self.atoms.cell.array, positions.dtype)
+        shifts = jnp.asarray(graph.edges["shifts"], positions.dtype) @ cell
+        return padded[graph.senders] + shifts - padded[graph.receivers]
+
+    def neighbor_list(self, positions: Float[np.ndarray, "n 3"]) -> jraph.GraphsTuple:
+        """A new list for atoms that have moved; made on the host, in arrays of the first list's shapes.
+
+        Raises:
+            MlipError: more pairs than there is room for, coincident atoms.
+        """
+        moved = self._moved(positions)
+        graph = crystal_graph(moved, self.cutoff + self.skin, dtype=np.float64)
+        room = len(self.list.senders)
+        if len(graph.senders) > room:
+            raise MlipError(
+                f"{len(graph.senders)} pairs, and the energy function has room for {room}",
+                where=moved.get_chemical_formula(),
+                fix="make a new one of the denser structure: potential.energy_fn(atoms)",
+            )
+        return pad_batch([graph], Shape(len(moved) + 1, room, 2))
+
+    def is_list_complete(
+        self, positions: Float[np.ndarray, "n 3"], strain: Float[np.ndarray, "3 3"] | None = None
+    ) -> bool:
+        """Whether the first list still holds every pair within the cutoff; if not, make one by `neighbor_list`, or, of
+        a strained structure, a new function."""
+        deformation = np.eye(3) + (0 if strain is None else np.asarray(strain, np.float64))
+        cell = self.atoms.cell.array
+        return is_list_complete(
+            self.atoms.positions,
+            cell,
+            np.asarray(positions, np.float64) @ deformation,
+            cell @ deformation,
+            self.atoms.pbc,
+            self.cutoff,
+            self.skin,
+        )
+
+    def _moved(self, positions: Float[np.ndarray, "n 3"]) -> Atoms:
+        return Atoms(self.atoms.numbers, np.asarray(positions, np.float64), cell=self.atoms.cell, pbc=self.atoms.pbc)

@@ -1,0 +1,115 @@
+"""Results of relaxations as a table: of pandas, and as notebooks show it, with a picture of each structure."""
+
+from collections import Counter
+from html import escape
+from typing import TYPE_CHECKING
+
+import numpy as np
+from ase import Atoms
+from ase.data import covalent_radii
+from ase.data.colors import jmol_colors
+
+from mlip.relaxation.result import RelaxResult
+from mlip.units import EV_PER_A3_IN_GPA
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+_MOST_ROWS = 50
+"""Rows that a notebook shows; failed ones come first."""
+_MOST_ATOMS = 200
+"""Atoms that a picture shows."""
+_PIXELS = 56
+
+
+class RelaxResults(list[RelaxResult]):
+    """The list that `relax` returns, in the order of its input; notebooks show it as a table."""
+
+    def to_dataframe(self) -> "DataFrame":
+        """A row for each structure, its index the place in the input.
+
+        Columns: `formula`, `n_atoms`, `reason`, `converged`, `failed`, `n_steps`; `energy_per_atom` and
+        `energy_change` (since the start), eV/atom; `fmax`, eV/A; `max_stress`, GPa; `volume_per_atom`, A^3; `message`.
+        What is not known is NaN: a structure that failed has no relaxed volume.
+        """
+        from pandas import DataFrame
+
+        return DataFrame([_row(result) for result in self], columns=list(_COLUMNS))
+
+    def _repr_html_(self) -> str:
+        failed_first = sorted(range(len(self)), key=lambda k: not self[k].failed)
+        shown = sorted(failed_first[:_MOST_ROWS])
+        counts = ", ".join(f"{n} {reason}" for reason, n in Counter(result.reason for result in self).most_common())
+        title = f"{len(self)} relaxations: {counts}" if self else "no relaxations"
+        if len(shown) < len(self):
+            title += f"; {len(shown)} are shown"
+        header = "".join(f"<th>{escape(name)}</th>" for name in ("", "structure", *_SHOWN.values()))
+        body = "".join(_html_row(k, self[k]) for k in shown)
+        return f"<table><caption>{escape(title)}</caption><tr>{header}</tr>{body}</table>"
+
+
+_SHOWN = {
+    "formula": "formula",
+    "reason": "reason",
+    "n_steps": "steps",
+    "energy_per_atom": "energy, eV/atom",
+    "energy_change": "change, eV/atom",
+    "fmax": "fmax, eV/\u00c5",
+    "max_stress": "stress, GPa",
+    "volume_per_atom": "volume, \u00c5\u00b3/atom",
+    "message": "message",
+}
+"""Columns of notebooks' tables, and their titles."""
+_COLUMNS = (*list(_SHOWN)[:1], "n_atoms", "reason", "converged", "failed", *list(_SHOWN)[2:])
+_DIGITS = {"energy_per_atom": 4, "energy_change": 4, "fmax": 3, "max_stress": 2, "volume_per_atom": 2}
+
+
+def _row(result: RelaxResult) -> dict[str, object]:
+    atoms = result.atoms
+    n = max(len(atoms), 1)
+    is_crystal = atoms.cell.rank == 3 and not result.failed
+    return {
+        "formula": atoms.get_chemical_formula(empirical=True),
+        "n_atoms": len(atoms),
+        "reason": result.reason,
+        "converged": result.converged,
+        "failed": result.failed,
+        "n_steps": result.n_steps,
+        "energy_per_atom": result.energy / n,
+        "energy_change": (result.energy - result.initial_energy) / n,
+        "fmax": result.fmax,
+        "max_stress": result.max_stress * EV_PER_A3_IN_GPA,
+        "volume_per_atom": atoms.get_volume() / n if is_crystal else float("nan"),
+        "message": result.message,
+    }
+
+
+def _html_row(index: int, result: RelaxResult) -> str:
+    row = _row(result)
+    cells = "".join(f"<td>{escape(_told(name, row[name]))}</td>" for name in _SHOWN)
+    return f"<tr><th>{index}</th><td>{picture(result.atoms)}</td>{cells}</tr>"
+
+
+def _told(name: str, value: object) -> str:
+    if value is None or (isinstance(value, float) and not np.isfinite(value)):
+        return ""
+    return f"{value:.{_DIGITS[name]}f}" if name in _DIGITS else str(value)
+
+
+def picture(atoms: Atoms) -> str:
+    """A small SVG: the atoms along z, far ones first, circles of half their covalent radii."""
+    positions = atoms.positions[:_MOST_ATOMS]
+    if not len(positions) or not np.isfinite(positions).all():
+        return ""
+    radii = 0.5 * covalent_radii[atoms.numbers[:_MOST_ATOMS]]
+    low = (positions[:, :2] - radii[:, None]).min(0)
+    extent = max(float(((positions[:, :2] + radii[:, None]).max(0) - low).max()), 1e-6)
+    circles = []
+    for k in np.argsort(positions[:, 2], kind="stable"):
+        x, y = (positions[k, :2] - low) / extent * _PIXELS
+        red, green, blue = (255 * jmol_colors[atoms.numbers[k]]).astype(int)
+        circles.append(
+            f'<circle cx="{x:.1f}" cy="{_PIXELS - y:.1f}" r="{radii[k] / extent * _PIXELS:.1f}" '
+            f'fill="rgb({red},{green},{blue})" stroke="#555" stroke-width="0.5"/>'
+        )
+    return f'<svg width="{_PIXELS}" height="{_PIXELS}" role="img">{"".join(circles)}</svg>'
