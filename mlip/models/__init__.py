@@ -31,6 +31,7 @@ _MODELS = {
     "mace": _Entry("mlip.models.mace", "MACEConfig", "MACE", "energy"),
     "mattersim": _Entry("mlip.models.mattersim", "MatterSimConfig", "MatterSim", "energy"),
     "m3gnet": _Entry("mlip.models.m3gnet", "M3GNetConfig", "M3GNet", "energy"),
+    "m3gnet-property": _Entry("mlip.models.m3gnet_property", "M3GNetPropertyConfig", "M3GNetProperty", "property"),
     "crabnet": _Entry("mlip.models.crabnet", "CrabNetConfig", "CrabNet", "property"),
     "cgat": _Entry("mlip.models.cgat", "CGATConfig", "CGAT", "property"),
 }

@@ -103,28 +103,52 @@ class M3GNet(nn.Module):
 
     config: M3GNetConfig
 
+    @property
+    def embedding_init(self) -> nn.initializers.Initializer:
+        """Initializer of the elements' vectors."""
+        return nn.initializers.normal(1.0)
+
+    @property
+    def three_body(self) -> type[nn.Module]:
+        """Module that updates bonds by their angles."""
+        return ThreeBody
+
     @nn.compact
     def __call__(self, graph: jraph.GraphsTuple) -> Float[Array, " n"]:
         config = self.config
-        senders, receivers = graph.senders, graph.receivers
+        senders, receivers, species = graph.senders, graph.receivers, graph.nodes["species"]
         vectors = graph.edges["vectors"]
         distances = jnp.sqrt(jnp.sum(vectors * vectors, axis=-1))
 
-        basis = bond_basis(config, distances)
-        angular = AngularBasis.of_bonds(config, vectors, distances)
+        basis = self.bond_basis(distances)
+        angular = self.angular_basis(vectors, distances, receivers, len(species))
 
         atoms = nn.Embed(
             config.max_atomic_number + 1,  # row 0 is padding's
             config.units,
-            embedding_init=nn.initializers.normal(1.0),
+            embedding_init=self.embedding_init,
             dtype=vectors.dtype,
             name="embedding",
-        )(graph.nodes["species"])
+        )(species)
         bonds = swish(_dense(config.units, "bond_embedding", config.bond_embedding_bias)(basis))
         for block in range(config.n_blocks):
-            bonds = ThreeBody(config, name=f"three_body_{block}")(atoms, bonds, angular, senders, receivers)
+            bonds = self.three_body(config, name=f"three_body_{block}")(atoms, bonds, angular, senders, receivers)
             atoms, bonds = Convolution(config, name=f"convolution_{block}")(atoms, bonds, basis, senders, receivers)
-        return Readout(config, name="readout")(atoms)
+        return self.read_out(atoms, graph)
+
+    def read_out(self, atoms: Float[Array, "n u"], graph: jraph.GraphsTuple) -> Float[Array, " n"]:
+        """Output of the network, from what it has made of the atoms."""
+        return Readout(self.config, name="readout")(atoms)
+
+    def bond_basis(self, distances: Float[Array, " e"]) -> Float[Array, "e k"]:
+        """Functions h(r_ij) that bonds start from, and that weigh messages; zero from the cutoff on."""
+        return bond_basis(self.config, distances)
+
+    def angular_basis(
+        self, vectors: Float[Array, "e 3"], distances: Float[Array, " e"], receivers: Int[Array, " e"], n_atoms: int
+    ) -> "AngularBasis":
+        """Functions of the bonds that the three-body terms of all blocks share."""
+        return AngularBasis.of_bonds(self.config, vectors, distances)
 
 
 def bond_basis(config: M3GNetConfig, distances: Float[Array, " e"]) -> Float[Array, "e k"]:

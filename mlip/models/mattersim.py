@@ -22,7 +22,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from mlip.graph.radius_graph import RadiusGraph
 from mlip.models.angular import racah_harmonics
-from mlip.models.m3gnet import Convolution, FusedKernel, Readout, sigmoid, swish
+from mlip.models.m3gnet import FusedKernel, M3GNet, sigmoid, swish
 from mlip.models.radial import smoothstep_cutoff, spherical_bessel_roots
 
 MOST_ORDERS = 4
@@ -67,44 +67,40 @@ class MatterSimConfig(BaseModel):
     # What the layers of `mlip.models.m3gnet` ask a config for.
     width = property(lambda self: self.units)
     hidden_layers = property(lambda self: 1)
+    bond_embedding_bias = property(lambda self: False)
     atom_weight_swish = property(lambda self: True)
     aggregate = property(lambda self: "center")
 
 
-class MatterSim(nn.Module):
-    """Graph -> (n,) energy per node, in units of the potential's scale.
+class MatterSim(M3GNet):
+    """M3GNet's network with bases and three-body terms of its own, and a scale for each element.
 
-    Reads nodes["species"] (n,) atomic numbers and edges["vectors"] (e, 3) from center to neighbor in A, none of
-    length zero; edges beyond the cutoff contribute nothing.
+    Reads and gives what `M3GNet` does.
     """
 
     config: MatterSimConfig
 
-    @nn.compact
-    def __call__(self, graph: jraph.GraphsTuple) -> Float[Array, " n"]:
-        config = self.config
-        senders, receivers = graph.senders, graph.receivers
-        species, vectors = graph.nodes["species"], graph.edges["vectors"]
-        distances = jnp.sqrt(jnp.sum(vectors * vectors, axis=-1))
+    @property
+    def embedding_init(self) -> nn.initializers.Initializer:
+        return lambda key, shape, dtype: jax.random.uniform(key, shape, dtype, -0.05, 0.05)
 
-        basis = bond_basis(config, distances)
-        angles = three_body_sums(config, vectors, distances, receivers, len(species))
+    @property
+    def three_body(self) -> type[nn.Module]:
+        return ThreeBody
 
-        atoms = nn.Embed(
-            config.max_atomic_number + 1,  # row 0 is padding's
-            config.units,
-            embedding_init=lambda key, shape, dtype: jax.random.uniform(key, shape, dtype, -0.05, 0.05),
-            dtype=vectors.dtype,
-            name="embedding",
-        )(species)
-        bonds = swish(nn.Dense(config.units, use_bias=False, kernel_init=_KERNEL_INIT, name="bond_embedding")(basis))
-        for block in range(config.n_blocks):
-            bonds = ThreeBody(config, name=f"three_body_{block}")(atoms, bonds, angles, receivers)
-            atoms, bonds = Convolution(config, name=f"convolution_{block}")(atoms, bonds, basis, senders, receivers)
-        energies = Readout(config, name="readout")(atoms)
-        if config.element_scales is None:
+    def read_out(self, atoms: Float[Array, "n u"], graph: jraph.GraphsTuple) -> Float[Array, " n"]:
+        energies = super().read_out(atoms, graph)
+        if self.config.element_scales is None:
             return energies
-        return energies * jnp.asarray(config.element_scales, energies.dtype)[species]
+        return energies * jnp.asarray(self.config.element_scales, energies.dtype)[graph.nodes["species"]]
+
+    def bond_basis(self, distances: Float[Array, " e"]) -> Float[Array, "e n"]:
+        return bond_basis(self.config, distances)
+
+    def angular_basis(
+        self, vectors: Float[Array, "e 3"], distances: Float[Array, " e"], receivers: Int[Array, " e"], n_atoms: int
+    ) -> Float[Array, "e ln"]:
+        return three_body_sums(self.config, vectors, distances, receivers, n_atoms)
 
 
 _KERNEL_INIT = nn.initializers.glorot_uniform()
@@ -121,6 +117,7 @@ class ThreeBody(nn.Module):
         atoms: Float[Array, "n u"],
         bonds: Float[Array, "e u"],
         angles: Float[Array, "e ln"],
+        senders: Int[Array, " e"],
         receivers: Int[Array, " e"],
     ) -> Float[Array, "e u"]:
         units, n_functions = self.config.units, angles.shape[1]
