@@ -1,7 +1,7 @@
 """M3GNet for a property of a whole crystal, as matgl has it: M3GNet's blocks, then a readout by Set2Set.
 
-Set2Set (Vinyals, Bengio and Kudlur, ICLR 2016) asks the atoms a few times: an LSTM makes a query of what it has heard so
-far, and hears the mean of the atoms' features weighted by the softmax of their product with the query.
+Set2Set (Vinyals, Bengio and Kudlur, ICLR 2016) asks the atoms a few times: an LSTM makes a query of what it has heard
+so far, and hears the mean of the atoms' features weighted by the softmax of their product with the query.
 """
 
 from typing import Literal
@@ -27,7 +27,7 @@ class M3GNetPropertyConfig(M3GNetConfig):
 
 
 class M3GNetProperty(M3GNet):
-    """Batch -> (g, 2): a property in units of its standard deviation about its mean, and 0, for it learns no uncertainty.
+    """Batch -> (g, 2): a property in units of its standard deviation about its mean, and 0: there is no uncertainty.
 
     Reads nodes["species"] and the vectors of bonds: edges["vectors"], or positions, shifts and cells.
     """
