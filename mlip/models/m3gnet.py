@@ -31,27 +31,14 @@ Basis = Literal["smooth", "bessel"]
 _KERNEL_INIT = nn.initializers.glorot_uniform()  # as in the original
 
 
-class M3GNetConfig(BaseModel):
-    """Dimensions of an M3GNet; the defaults are those of the published MP-2021.2.8-EFS (227,549 parameters)."""
+class Dimensions(BaseModel):
+    """Dimensions that every network of these layers has."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    model: Literal["m3gnet"] = "m3gnet"
     cutoff: float = Field(5.0, gt=0, description="bonds up to this length are edges, A")
     three_body_cutoff: float = Field(4.0, gt=0, description="bonds up to this length enter angles, A")
-    units: int = Field(64, ge=1, description="features per atom and bond, and width of the hidden layers")
-    hidden_units: int | None = Field(None, ge=1, description="width of the hidden layers where it is not `units`")
-    hidden_layers: Literal[1, 2] = Field(1, description="of a gated MLP; the readout has one more")
     n_blocks: int = Field(3, ge=1)
-    max_n: int = Field(3, ge=1, le=8, description="radial functions per angular order, and of the bond basis")
-    max_l: int = Field(3, ge=1, le=6, description="angular orders: l = 0 .. max_l - 1")
-    bond_basis: Basis = Field("smooth", description="max_n smooth functions, or max_l max_n spherical Bessel functions")
-    three_body_basis: Basis = Field("bessel", description="of the second bond of an angle; max_n functions for each l")
-    bond_embedding_bias: bool = False
-    atom_weight_swish: bool = Field(True, description="the radial weight of atom messages has a swish")
-    aggregate: Literal["center", "neighbor"] = Field(
-        "center", description="the end of a bond that its atom message is added to; matgl < 3 trained with 'neighbor'"
-    )
     max_atomic_number: int = Field(94, ge=1, le=118)
 
     @model_validator(mode="after")
@@ -69,6 +56,24 @@ class M3GNetConfig(BaseModel):
     def known_numbers(self) -> range:
         """Atomic numbers that have an embedding."""
         return range(1, self.max_atomic_number + 1)
+
+
+class M3GNetConfig(Dimensions):
+    """Dimensions of an M3GNet; the defaults are those of the published MP-2021.2.8-EFS (227,549 parameters)."""
+
+    model: Literal["m3gnet"] = "m3gnet"
+    units: int = Field(64, ge=1, description="features per atom and bond, and width of the hidden layers")
+    hidden_units: int | None = Field(None, ge=1, description="width of the hidden layers where it is not `units`")
+    hidden_layers: Literal[1, 2] = Field(1, description="of a gated MLP; the readout has one more")
+    max_n: int = Field(3, ge=1, le=8, description="radial functions per angular order, and of the bond basis")
+    max_l: int = Field(3, ge=1, le=6, description="angular orders: l = 0 .. max_l - 1")
+    bond_basis: Basis = Field("smooth", description="max_n smooth functions, or max_l max_n spherical Bessel functions")
+    three_body_basis: Basis = Field("bessel", description="of the second bond of an angle; max_n functions for each l")
+    bond_embedding_bias: bool = False
+    atom_weight_swish: bool = Field(True, description="the radial weight of atom messages has a swish")
+    aggregate: Literal["center", "neighbor"] = Field(
+        "center", description="the end of a bond that its atom message is added to; matgl < 3 trained with 'neighbor'"
+    )
 
     @property
     def width(self) -> int:

@@ -18,51 +18,32 @@ import jraph
 import numpy as np
 from flax import linen as nn
 from jaxtyping import Array, Float, Int
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
-from mlip.graph.radius_graph import RadiusGraph
 from mlip.models.angular import racah_harmonics
-from mlip.models.m3gnet import FusedKernel, M3GNet, sigmoid, swish
+from mlip.models.m3gnet import Dimensions, FusedKernel, M3GNet, sigmoid, swish
 from mlip.models.radial import smoothstep_cutoff, spherical_bessel_roots
 
 MOST_ORDERS = 4
 """Angular orders, and radial functions of each, that its code has."""
 
 
-class MatterSimConfig(BaseModel):
+class MatterSimConfig(Dimensions):
     """Dimensions of a MatterSim; the defaults are those of the published 1M model."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
     model: Literal["mattersim"] = "mattersim"
-    cutoff: float = Field(5.0, gt=0, description="bonds up to this length are edges, A")
-    three_body_cutoff: float = Field(4.0, gt=0, description="bonds up to this length enter angles, A")
     units: int = Field(128, ge=1, description="features per atom and bond, and width of the hidden layers")
-    n_blocks: int = Field(3, ge=1)
     max_n: int = Field(4, ge=1, le=MOST_ORDERS, description="radial functions per angular order, and of the bond basis")
     max_l: int = Field(4, ge=1, le=MOST_ORDERS, description="angular orders: l = 0 .. max_l - 1")
-    max_atomic_number: int = Field(94, ge=1, le=118)
     element_scales: tuple[float, ...] | None = Field(
         None, description="by atomic number from 0 on: scale of the energies of each element's atoms; None: 1"
     )
 
     @model_validator(mode="after")
-    def _is_consistent(self):
-        if self.three_body_cutoff > self.cutoff:
-            raise ValueError(f"three_body_cutoff ({self.three_body_cutoff}) is longer than cutoff ({self.cutoff})")
+    def _one_scale_a_number(self):
         if self.element_scales is not None and len(self.element_scales) != self.max_atomic_number + 1:
             raise ValueError(f"{len(self.element_scales)} element_scales for {self.max_atomic_number + 1} numbers")
         return self
-
-    @property
-    def inputs(self) -> RadiusGraph:
-        """Graph that the network reads of a structure."""
-        return RadiusGraph(self.cutoff)
-
-    @property
-    def known_numbers(self) -> range:
-        """Atomic numbers that have an embedding."""
-        return range(1, self.max_atomic_number + 1)
 
     # What the layers of `mlip.models.m3gnet` ask a config for.
     width = property(lambda self: self.units)
