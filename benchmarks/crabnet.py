@@ -126,9 +126,9 @@ def as_markdown(report: dict[str, Any]) -> str:
     lines = [
         "# CrabNet, beside pip's crabnet",
         "",
-        f"Written by `benchmarks/crabnet.py`: milliseconds for a batch of {records[0]['batch']} compositions, the original's "
-        f"dimensions, {report['threads']} threads; of peak: the rate of our matrix products over that of a large one "
-        f"({records[0]['peak_gflops']} Gflop/s); compositions a second from formulas to predictions.",
+        f"Written by `benchmarks/crabnet.py`: milliseconds for a batch of {records[0]['batch']} compositions, the "
+        f"original's dimensions, {report['threads']} threads; of peak: the rate of our matrix products over that of a "
+        f"large one ({records[0]['peak_gflops']} Gflop/s); compositions a second from formulas to predictions.",
         "",
         f"{where}; {', '.join(f'{name} {version}' for name, version in packages.items())}; other processes kept "
         f"{busiest(records)} cores busy at most.",
