@@ -98,8 +98,8 @@ def _read_model_folder(source: Path) -> MatglModelFile:
     json_file, state_file = folder / _JSON, folder / _STATE
     saved = read_json_object(json_file)
     name = folder.resolve().name
-    if saved.get("@class") != "Potential":
-        return _property_model(saved, _read_state(state_file), name, str(folder), str(json_file))
+    if saved.get("@class") in ("TransformedTargetModel", "M3GNet"):
+        return _read_property_model(saved, name, folder)
     around = _arguments_of(saved, "Potential", POTENTIAL_VERSION, str(json_file))
     arguments = _arguments_of(around.get("model"), "M3GNet", MODEL_VERSION, str(json_file))
     _check_variant(around, _IMPLEMENTED_AROUND, str(json_file))
@@ -117,9 +117,9 @@ def _read_model_folder(source: Path) -> MatglModelFile:
     )
 
 
-def _property_model(saved: dict, arrays: Arrays, name: str, where: str, json_file: str) -> MatglModelFile:
+def _read_property_model(saved: dict, name: str, folder: Path) -> MatglModelFile:
     """An M3GNet for a property, alone or with the scale of its target."""
-    mean, std, network = 0.0, 1.0, saved
+    json_file, mean, std, network = str(folder / _JSON), 0.0, 1.0, saved
     if saved.get("@class") == "TransformedTargetModel":
         around = _arguments_of(saved, "TransformedTargetModel", TRANSFORMED_VERSION, json_file)
         network, transformer = around.get("model"), str(around.get("target_transformer"))
@@ -128,15 +128,16 @@ def _property_model(saved: dict, arrays: Arrays, name: str, where: str, json_fil
                 f"target_transformer {transformer!r} is not implemented, only a Normalizer", where=json_file
             )
         mean, std = map(float, numbers.groups())
-    else:
-        arrays = {f"model.{key}": array for key, array in arrays.items()}
     if isinstance(network, dict) and network.get("@class") == "M3GNet" and network.get("@model_version") == 1:
         raise MlipError(_OLD_READOUT, where=json_file, fix="the same model from 0.8 on, of @model_version 2")
     arguments = _arguments_of(network, "M3GNet", MODEL_VERSION, json_file)
     _check_network(arguments, _OF_A_PROPERTY, json_file)
+    arrays = _read_state(folder / _STATE)
+    if network is saved:
+        arrays = {f"model.{key}": array for key, array in arrays.items()}
     return MatglModelFile(
         name=name,
-        where=where,
+        where=str(folder),
         arguments=arguments,
         arrays=arrays,
         aggregate=None,
