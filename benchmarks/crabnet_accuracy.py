@@ -16,7 +16,6 @@ from formulas to predictions with their uncertainties, are timed at the end.
 import argparse
 import csv
 import gzip
-import json
 import signal
 import subprocess
 import time
@@ -47,14 +46,6 @@ PUBLISHED = {
 """MAE of CrabNet, unit, and of which split: metrics/all_metrics.csv of anthony-wang/CrabNet, commit 7436ccdf."""
 SOURCE = "published: anthony-wang/CrabNet, metrics/all_metrics.csv at 7436ccdf"
 SCREENED = 4_096
-
-
-def write_vectors(folder: Path, path: Path) -> Path:
-    """mat2vec's vectors as the JSON that recipes take."""
-    with gzip.open(folder / "mat2vec_embedding.csv.gz", "rt") as file:
-        _, *rows = csv.reader(file)
-    path.write_text(json.dumps({symbol: [float(x) for x in vector] for symbol, *vector in rows}))
-    return path
 
 
 def build_store(table: Path, out: Path) -> Path:
@@ -184,7 +175,7 @@ def main() -> None:
     parser.add_argument("--peer-python", help="of an environment with PyTorch and pip's crabnet")
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
-    vectors = write_vectors(options.data, options.out / "mat2vec.json")
+    vectors = options.data / "mat2vec_embedding.csv.gz"
     rows, rate = [], 0.0
     for name in options.tables:
         store = build_store(options.data / f"{name}.csv.gz", options.out / f"{name}.h5")

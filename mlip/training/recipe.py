@@ -173,7 +173,8 @@ class PropertyRecipe(_Section):
     loss: PropertyLoss = "mae"
     """Loss of the normalized property; the robust ones train an uncertainty as well."""
     element_vectors: Path | None = None
-    """JSON of the elements' vectors, such as matscholar's, for a model with `element_vectors: fixed`."""
+    """JSON or CSV of the elements' vectors, such as matscholar's or mat2vec's, for a model whose `element_vectors` are
+    fixed."""
 
     @model_validator(mode="after")
     def _a_scale_is_two_numbers(self):
