@@ -156,7 +156,7 @@ def test_a_network_that_is_not_implemented_is_refused(model_folder, argument, va
         (("kwargs", "calc_repuls"), True, "calc_repuls = True is not implemented"),
         (("kwargs", "calc_charge"), True, "calc_charge = True is not implemented"),
         (("@class",), "TensorNet", "holds TensorNet where only Potential is implemented"),
-        (("@class",), "M3GNet", "is not complete: element_types is missing"),
+        (("@class",), "M3GNet", "M3GNet of @model_version 3 is not implemented"),
         (("kwargs", "model", "@class"), "TensorNet", "holds TensorNet where only M3GNet is implemented"),
         (("kwargs", "model"), "a string", "where only M3GNet is implemented"),
         (("kwargs",), None, "where only Potential is implemented"),
