@@ -70,7 +70,8 @@ def as_markdown(rows: list[tuple[str, float, float, int]], facts: dict, counts: 
     lines = [
         "# JAX 0.10.2's broken fusion, off and on",
         "",
-        f"Written by `benchmarks/fusion.py`: {counts['crystals']} crystals, {counts['atoms']} atoms. {settings}. {where}.",
+        f"Written by `benchmarks/fusion.py`: {counts['crystals']} crystals, {counts['atoms']} atoms. {settings}. "
+        f"{where}.",
         "",
         "| | largest difference | median | beyond 0.001 |",
         "|---|---:|---:|---:|",
