@@ -13,6 +13,7 @@ from flax import linen as nn
 from jaxtyping import Array, Float, Int
 from pydantic import Field
 
+from mlip.graph.ends import ascending_rows
 from mlip.models.edge_vectors import edge_vectors
 from mlip.models.m3gnet import M3GNet, M3GNetConfig, swish
 from mlip.models.torch_linear import linear
@@ -82,9 +83,9 @@ def _answer(
 ) -> Float[Array, "g u"]:
     """Mean of each graph's atoms, weighted by the softmax of their products with its query."""
     n_graphs = len(query)
-    scores = jnp.sum(atoms * query[graph_of_node], axis=1)
+    scores = jnp.sum(atoms * ascending_rows(query, graph_of_node), axis=1)
     largest = jax.ops.segment_max(scores, graph_of_node, n_graphs, indices_are_sorted=True)
-    shares = jnp.exp(scores - jax.lax.stop_gradient(largest)[graph_of_node])[:, None]
+    shares = jnp.exp(scores - ascending_rows(jax.lax.stop_gradient(largest), graph_of_node))[:, None]
     sums = jax.ops.segment_sum(
         jnp.concatenate([shares * atoms, shares], axis=1), graph_of_node, n_graphs, indices_are_sorted=True
     )

@@ -20,6 +20,7 @@ from flax import linen as nn
 from jaxtyping import Array, Float, Int
 from pydantic import Field, model_validator
 
+from mlip.graph.ends import ascending_rows
 from mlip.models.angular import racah_harmonics
 from mlip.models.m3gnet import Dimensions, FusedKernel, M3GNet, sigmoid, swish
 from mlip.models.radial import smoothstep_cutoff, spherical_bessel_roots
@@ -104,7 +105,7 @@ class ThreeBody(nn.Module):
         units, n_functions = self.config.units, angles.shape[1]
         gates = sigmoid(nn.Dense(n_functions, kernel_init=_KERNEL_INIT, name="center_gate")(atoms))
         kernel = FusedKernel((n_functions, 2 * units), name="core_and_gate")(bonds.dtype)
-        messages = angles * gates[receivers]
+        messages = angles * ascending_rows(gates, receivers)
         return bonds + swish(messages @ kernel[:, :units]) * sigmoid(messages @ kernel[:, units:])
 
 
@@ -127,7 +128,7 @@ def three_body_sums(
     harmonics = jnp.concatenate(racah_harmonics(vectors / distances[:, None], config.max_l), axis=1) * cutoff
     of_bonds = harmonics[:, :, None] * radial[:, order] / jnp.where(cutoff > 0, cutoff, 1)[:, :, None]
     density = jax.ops.segment_sum(of_bonds, receivers, n_atoms, indices_are_sorted=True)
-    products = density[receivers] * harmonics[:, :, None]
+    products = ascending_rows(density, receivers) * harmonics[:, :, None]
     sums = [jnp.sum(products[:, order == k], axis=1) for k in range(config.max_l)]
     return (jnp.stack(sums, axis=1) - radial * cutoff[:, :, None]).reshape(len(distances), -1)
 
