@@ -31,7 +31,7 @@ _NAMES = {
     "bond_weight": "model.graph_layers.{block}.conv.edge_weight_func",
     "readout": "model.final_layer.gated.{branch}.{linear}",
 }
-_OF_A_PROPERTY = {
+_NAMES_OF_A_PROPERTY = {
     "readout": "model.final_layer.layers.{linear}",
     "query_input": "ih_l{depth}",
     "query_hidden": "hh_l{depth}",
@@ -100,8 +100,8 @@ def _parameters(saved: MatglModelFile, config: M3GNetConfig, left: NamedArrays) 
     lstm = next((name.removesuffix("weight_ih_l0") for name in saved.arrays if name.endswith("lstm.weight_ih_l0")), "")
 
     def arrays_of(layer: Layer) -> Arrays:
-        if saved.target is not None and layer.stage in _OF_A_PROPERTY:
-            name = _OF_A_PROPERTY[layer.stage].format(linear=2 * layer.depth, depth=layer.depth)
+        if saved.target is not None and layer.stage in _NAMES_OF_A_PROPERTY:
+            name = _NAMES_OF_A_PROPERTY[layer.stage].format(linear=2 * layer.depth, depth=layer.depth)
             if layer.stage != "readout":
                 return {
                     "kernel": left.take(f"{lstm}weight_{name}").T,

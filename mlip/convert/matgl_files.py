@@ -42,7 +42,7 @@ _IMPLEMENTED = {  # arguments of M3GNet; dropout does nothing in a model that is
 }
 _OF_A_POTENTIAL = {"is_intensive": False}  # readout_type does nothing then
 _OF_A_PROPERTY = {"is_intensive": True, "readout_type": "set2set"}
-_TRANSFORMER = re.compile(r"Normalizer(?:: M|\(m)ean=([^ ,]+), (?:Std: |std=)([^ )]+)\)?")  # of matgl 0.8 and 4.1
+_TRANSFORMER = re.compile(r"Normalizer(?:: M|\(m)ean=([-+.\de]+), (?:Std: |std=)([-+.\de]+)\)?")  # of matgl 0.8 and 4.1
 _OLD_READOUT = (
     "is an M3GNet of matgl before 0.8 for a property: its readout was made anew at each call and never trained, so its "
     "predictions were random, and no file has it"
