@@ -375,7 +375,8 @@ class Recipe(_Section):
             raise ValueError("stage_two has weights of a potential's loss, and a property is learned")
         if self.property.mean is not None and self.init_from is not None and self.init_from.scale is not None:
             raise ValueError("property.mean and property.std exclude init_from.scale: they are the scale")
-        takes_vectors, has_file = self.model.element_vectors == "fixed", self.property.element_vectors is not None
+        takes_vectors = getattr(self.model, "element_vectors", "learned") == "fixed"
+        has_file = self.property.element_vectors is not None
         if (has_file and not takes_vectors) or (takes_vectors and not has_file and self.init_from is None):
             raise ValueError("property.element_vectors, a file, and model.element_vectors: fixed go together")
         return self
