@@ -3,7 +3,7 @@
 A record is a case with the times of all who took part, and a comparison for each pair of ours and a peer.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from statistics import median
 from typing import Any
 
@@ -76,35 +76,50 @@ def was_quiet(record: dict[str, Any]) -> bool:
 def table(records: list[dict[str, Any]], title: str) -> Table:
     """A line for every pair of ours and a peer; for ours alone where there is no peer."""
     result = Table(title=f"{title}: ms, medians", title_justify="left")
-    for heading in ("", "atoms", "edges", "ours", "ms", "1/s", "peer", "ms", "times faster", "of minima"):
-        result.add_column(heading, justify="left" if heading in ("", "ours", "peer") else "right")
-    result.add_column("max dE eV/atom", justify="right")
     has_memory = any("memory_mb" in time for record in records for time in record["times"].values())
-    if has_memory:
-        result.add_column("MB", justify="right")
-        result.add_column("peer MB", justify="right")
+    for heading in HEADINGS + (MEMORY_HEADINGS if has_memory else ()):
+        result.add_column(heading, justify="left" if heading in ("", "ours", "peer") else "right")
     for record in records:
-        lines = record["comparisons"] or [{"ours": name} for name in record["times"]]
-        for line in lines:
-            mine, theirs = record["times"][line["ours"]], record["times"].get(line.get("peer"), {})
-            rate = 1000 * record["structures"] / mine["median_ms"] if "median_ms" in mine else None
-            cells = (
-                record["case"],
-                f"{record['atoms']:,}",
-                f"{record['edges']:,}",
-                line["ours"],
-                _number(mine.get("median_ms"), ".2f"),
-                _number(rate, ",.0f" if rate and rate >= 100 else ".1f"),
-                line.get("peer", "-"),
-                _number(theirs.get("median_ms"), ".2f"),
-                _number(line.get("ratio"), ".1f"),
-                _number(line.get("ratio_of_minima"), ".1f"),
-                _number(line.get("differences", {}).get("energy"), ".0e"),
-            )
-            memory = [_number(time.get("memory_mb"), ",.0f") for time in (mine, theirs)] if has_memory else []
-            result.add_row(*cells, *memory)
+        for cells, memory in _rows(record):
+            result.add_row(*cells, *(memory if has_memory else ()))
         result.add_section()
     return result
+
+
+def markdown(records: list[dict[str, Any]], title: str) -> str:
+    """The same table in Markdown, without the memory."""
+    lines = [f"**{title}: ms, medians**", ""]
+    lines += ["| " + " | ".join(HEADINGS) + " |", "|---" * len(HEADINGS) + "|"]
+    lines += ["| " + " | ".join(cells) + " |" for record in records for cells, _ in _rows(record)]
+    if loud := sum(not was_quiet(record) for record in records):
+        busiest = max(time.get("cores_busy_elsewhere", 0.0) for record in records for time in record["times"].values())
+        lines += ["", f"Other processes ran meanwhile in {loud} of {len(records)} cases, on {busiest} cores at most."]
+    return "\n".join(lines) + "\n"
+
+
+HEADINGS = ("", "atoms", "edges", "ours", "ms", "1/s", "peer", "ms", "times faster", "of minima", "max dE eV/atom")
+MEMORY_HEADINGS = ("MB", "peer MB")
+
+
+def _rows(record: dict[str, Any]) -> Iterator[tuple[tuple[str, ...], tuple[str, str]]]:
+    """Cells of each pair, and its memory."""
+    for line in record["comparisons"] or [{"ours": name} for name in record["times"]]:
+        mine, theirs = record["times"][line["ours"]], record["times"].get(line.get("peer"), {})
+        rate = 1000 * record["structures"] / mine["median_ms"] if "median_ms" in mine else None
+        cells = (
+            record["case"],
+            f"{record['atoms']:,}",
+            f"{record['edges']:,}",
+            line["ours"],
+            _number(mine.get("median_ms"), ".2f"),
+            _number(rate, ",.0f" if rate and rate >= 100 else ".1f"),
+            line.get("peer", "-"),
+            _number(theirs.get("median_ms"), ".2f"),
+            _number(line.get("ratio"), ".1f"),
+            _number(line.get("ratio_of_minima"), ".1f"),
+            _number(line.get("differences", {}).get("energy"), ".0e"),
+        )
+        yield cells, tuple(_number(time.get("memory_mb"), ",.0f") for time in (mine, theirs))
 
 
 def _number(value: float | None, form: str) -> str:

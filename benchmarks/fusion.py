@@ -1,6 +1,6 @@
 """What JAX's broken fusion on the CPU changes in a potential's results: the same crystals with it and without.
 
-    python benchmarks/fusion.py --potential m3gnet.safetensors --data alexandria-random-1k.extxyz.gz
+    python benchmarks/fusion.py --potential m3gnet.safetensors --data alexandria-random-1k.extxyz.gz --report FILE.md
 
 jaxlib 0.10.2 and 0.11.0 fuse some sums wrongly (jax issue 39103), and mlip switches that fusion off before JAX starts.
 Here one process lets mlip do so, and another starts JAX first, which leaves it on. Each tells whether the pattern of
@@ -17,6 +17,7 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
+from side_by_side import machine
 
 DTYPES = ("float64", "float32")
 
@@ -57,12 +58,37 @@ def differences(off: np.lib.npyio.NpzFile, on: np.lib.npyio.NpzFile) -> list[tup
     return rows
 
 
+UNITS = {"energy": "eV/atom", "forces": "eV/Å", "stress": "eV/Å³", "volume": "Å³/atom"}
+
+
+def as_markdown(rows: list[tuple[str, float, float, int]], facts: dict, counts: dict[str, int]) -> str:
+    settings = "; ".join(
+        f"fusion {setting}: jaxlib {told['jaxlib']}, the issue's sums are {'right' if told['right'] else 'wrong'}"
+        for setting, told in facts.items()
+    )
+    where = ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in machine().items())
+    lines = [
+        "# JAX 0.10.2's broken fusion, off and on",
+        "",
+        f"Written by `benchmarks/fusion.py`: {counts['crystals']} crystals, {counts['atoms']} atoms. {settings}. "
+        f"{where}.",
+        "",
+        "| | largest difference | median | beyond 0.001 |",
+        "|---|---:|---:|---:|",
+    ]
+    for name, largest, median, count in rows:
+        unit = next(unit for quantity, unit in UNITS.items() if quantity in name)
+        lines.append(f"| {name}, {unit} | {largest:.2g} | {median:.2g} | {count} |")
+    return "\n".join(lines) + "\n"
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--potential", type=Path, required=True)
     parser.add_argument("--data", type=Path, required=True, help="crystals as ASE reads them")
     parser.add_argument("--steps", type=int, default=500, help="of a relaxation, at most")
     parser.add_argument("--out", type=Path, help="JSON with all numbers")
+    parser.add_argument("--report", type=Path, help="write the table here as Markdown")
     parser.add_argument("--one", nargs=2, help=argparse.SUPPRESS)  # who is first, where to: the work of a process
     options = parser.parse_args()
     if options.one:
@@ -91,6 +117,8 @@ def main() -> None:
         options.out.parent.mkdir(parents=True, exist_ok=True)
         answer = {"settings": facts, **counts, "differences": {name: list(numbers) for name, *numbers in rows}}
         options.out.write_text(json.dumps(answer, indent=1) + "\n")
+    if options.report:
+        options.report.write_text(as_markdown(rows, facts, counts))
 
 
 if __name__ == "__main__":

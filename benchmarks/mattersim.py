@@ -5,14 +5,16 @@
     mlip convert 1M.pth 1M.safetensors
     python benchmarks/mattersim.py --data alexandria-random-1k.extxyz.gz mptrj-random-1k.extxyz.gz \\
         --weights 1M.safetensors 5M.safetensors --peer-weights 1M.pth 5M.pth \\
-        --peer-python peers/mattersim/bin/python --out benchmarks/results/mattersim.json
+        --peer-python peers/mattersim/bin/python --report benchmarks/results/mattersim.md
 
 What is timed, both sides strictly alternating in one run:
   cells     energy, forces and stress of one cell through the ASE calculator, a step of a vibration per call, the
             graph included. Ours with the default skin, and with skin 0, a new neighbor list at every step.
   predict   a batch of crystals from atoms to results, graphs included
   model     the same batch, its graphs ready
-Before anything is timed, energies, forces and stresses of both sides are compared.
+Before anything is timed, energies, forces and stresses of both sides are compared. With --keep-memory both sides run
+again in processes whose C library keeps freed memory, as commands of mlip do, and scripts that call
+`mlip.keep_freed_memory` first: XLA asks for the memory of all intermediate arrays at every call.
 """
 
 import argparse
@@ -26,10 +28,12 @@ from typing import Any
 import ase.io
 from ase import Atoms
 from cases import Case, batch_case, cell_case, representative
-from comparison import compare, faults, show
+from comparison import compare, faults, markdown, show
 from rich.console import Console
 from rich.progress import track
 from side_by_side import SIDES, Contestant, Side, machine, pin, race
+
+from mlip.allocator import KEEPING
 
 CELL_SIZES = (2, 8, 20, 40)
 BATCH = 64
@@ -60,8 +64,12 @@ def run(case: Case, sides: dict[str, Side], options: argparse.Namespace) -> dict
     return case.describe() | {"times": times, "comparisons": comparisons}
 
 
-def measure(weights: Path, peer_weights: Path | None, options: argparse.Namespace, console: Console) -> dict[str, Any]:
+def measure(
+    weights: Path, peer_weights: Path | None, keeps_memory: bool, options: argparse.Namespace, console: Console
+) -> dict[str, Any]:
     """All cases with one potential."""
+    title = f"{weights.stem}, {options.threads} thread(s){', freed memory kept' * keeps_memory}"
+    environment = KEEPING if keeps_memory else {}
     with tempfile.TemporaryDirectory() as name, ExitStack() as stack:
         folder = Path(name)
         commands = {"mlip": [sys.executable, SIDES / "mlip_side.py", weights]}
@@ -69,7 +77,9 @@ def measure(weights: Path, peer_weights: Path | None, options: argparse.Namespac
             commands[PEER] = [options.peer_python, SIDES / "mattersim_side.py", peer_weights]
         sides = {
             name: stack.enter_context(
-                Side(name, [*command, "--threads", options.threads], options.threads, folder / f"{name}.log")
+                Side(
+                    name, [*command, "--threads", options.threads], options.threads, folder / f"{name}.log", environment
+                )
             )
             for name, command in commands.items()
         }
@@ -80,9 +90,27 @@ def measure(weights: Path, peer_weights: Path | None, options: argparse.Namespac
             for path in options.data
         ]
         cases = make_cases(files, folder, options.parts)
-        records = [run(case, sides, options) for case in track(cases, weights.stem, console=console)]
-    show(records, f"{weights.stem}, {options.threads} thread(s)", TOLERANCES, console)
-    return {"weights": weights.stem, "sides": introductions, "cases": records, "faults": faults(records, TOLERANCES)}
+        records = [run(case, sides, options) for case in track(cases, title, console=console)]
+    show(records, title, TOLERANCES, console)
+    return {"title": title, "sides": introductions, "cases": records, "faults": faults(records, TOLERANCES)}
+
+
+def as_markdown(report: dict[str, Any]) -> str:
+    """All tables of a run, with where and of what they are."""
+    where = ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in report["machine"].items())
+    packages = {}
+    for run in report["runs"]:
+        for side in run["sides"].values():
+            packages |= side["versions"]
+    versions = ", ".join(f"{name} {version}" for name, version in packages.items())
+    parts = [
+        "# MatterSim's network, beside its authors' code",
+        "Written by `benchmarks/mattersim.py`: random weights in the dimensions of the published models, the same on "
+        "both sides; energy, forces and stress.",
+        f"{where}; {versions}.",
+        *(markdown(run["cases"], run["title"]).rstrip() for run in report["runs"]),
+    ]
+    return "\n\n".join(parts) + "\n"
 
 
 def main() -> int:
@@ -95,7 +123,9 @@ def main() -> int:
     parser.add_argument("--parts", nargs="+", default=["cells", "predict", "model"])
     parser.add_argument("--repeats", type=int, default=7)
     parser.add_argument("--seconds", type=float, default=0.5, help="at least, a repeat")
+    parser.add_argument("--keep-memory", action="store_true", help="all cases again with freed memory kept")
     parser.add_argument("--out", type=Path, help="write the results here as JSON")
+    parser.add_argument("--report", type=Path, help="write the tables here as Markdown")
     options = parser.parse_args()
     peers = options.peer_weights or [None] * len(options.weights)
     if len(peers) != len(options.weights) or (options.peer_python is None) != (options.peer_weights is None):
@@ -105,11 +135,15 @@ def main() -> int:
     report["data"] = [path.name for path in options.data]
     pin(options.threads)
     report["runs"] = [
-        measure(ours, theirs, options, console) for ours, theirs in zip(options.weights, peers, strict=True)
+        measure(ours, theirs, keeps_memory, options, console)
+        for ours, theirs in zip(options.weights, peers, strict=True)
+        for keeps_memory in ((False, True) if options.keep_memory else (False,))
     ]
     if options.out:
         options.out.parent.mkdir(parents=True, exist_ok=True)
         options.out.write_text(json.dumps(report, indent=1) + "\n")
+    if options.report:
+        options.report.write_text(as_markdown(report))
     return int(any(run["faults"] for run in report["runs"]))
 
 

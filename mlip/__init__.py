@@ -20,6 +20,7 @@ _PUBLIC = {
     "RelaxResult": "mlip.relaxation",
     "Store": "mlip.data",
     "MlipError": "mlip.errors",
+    "keep_freed_memory": "mlip.allocator",
 }
 
 __all__ = [
@@ -30,6 +31,7 @@ __all__ = [
     "RelaxResult",
     "Store",
     "__version__",
+    "keep_freed_memory",
     "load",
     "relax",
     "train",

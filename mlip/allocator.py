@@ -19,8 +19,8 @@ def keep_freed_memory() -> None:
 
     A program on the CPU allocates all its intermediate arrays at once, and the page faults of fresh memory
     took a third to a half of an evaluation's time. The price is a process that stays as large as it once was, so this
-    is not done to a process of the user's that imports mlip: there it is an offer. Other C libraries, and a user who
-    set MALLOC_* himself, are left alone.
+    is not done to a process of the user's that imports mlip: there it is an offer, to be taken before JAX starts. Other
+    C libraries, and a user who set MALLOC_* himself, are left alone.
     """
     if any(name.startswith("MALLOC_") for name in os.environ):
         return

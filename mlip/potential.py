@@ -27,9 +27,9 @@ from mlip.energy_function import EnergyFunction
 from mlip.errors import MlipError
 from mlip.foreign import ForeignPotential, foreign_name
 from mlip.functionals import join_functionals
-from mlip.graph.ends import any_rows, ascending_rows
 from mlip.hardware import hardware
 from mlip.models import heads_of, select_head
+from mlip.models.edge_vectors import edge_vectors
 from mlip.network import TrainedNetwork
 from mlip.programs import Jitted
 from mlip.runtime import ProductPrecision, products_in
@@ -48,19 +48,6 @@ class Evaluation(NamedTuple):
     """eV/A."""
     stress: Float[Array, "g 6"]
     """eV/A^3, ASE's Voigt order and sign; zero where the cell has no volume."""
-
-
-def edge_vectors(graph: jraph.GraphsTuple, padding_length: float) -> Float[Array, "e 3"]:
-    """Vectors from center (receiver) to neighbor (sender), A; padding edges get `padding_length` along x."""
-    positions = graph.nodes["positions"]
-    graph_of_node = jnp.repeat(jnp.arange(len(graph.n_node)), graph.n_node, total_repeat_length=len(positions))
-    cells = ascending_rows(
-        graph.globals["cell"].astype(positions.dtype), ascending_rows(graph_of_node, graph.receivers)
-    )
-    shifts = jnp.einsum("ei,eij->ej", graph.edges["shifts"].astype(positions.dtype), cells, precision="highest")
-    vectors = any_rows(positions, graph.senders) + shifts - ascending_rows(positions, graph.receivers)
-    is_real = ascending_rows(graph.nodes["species"], graph.receivers) > 0
-    return jnp.where(is_real[:, None], vectors, jnp.array([padding_length, 0.0, 0.0], positions.dtype))
 
 
 def energies_forces_stress(

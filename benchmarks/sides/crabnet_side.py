@@ -4,12 +4,16 @@ python crabnet_side.py WEIGHTS.npz --threads 2
 """
 
 import argparse
+import sys
 from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from protocol import Job, serve, versions
+
+sys.path.append(str(Path(__file__).parent.parent))
+from flops import matmul_flops
 
 from mlip.convert.checkpoint_files import ReadOptions
 from mlip.convert.crabnet import read
@@ -26,6 +30,9 @@ RECIPE = TrainRecipe(
 )
 
 
+PEAK_SIZE = 2048
+
+
 def batch_of(path: str) -> tuple[CompositionBatch, np.ndarray]:
     arrays = np.load(path)
     return pad_compositions(Compositions(arrays["species"], arrays["fractions"])), arrays["targets"]
@@ -36,7 +43,11 @@ def forward(model: PropertyModel, path: str) -> Job:
     batch, _ = batch_of(path)
     batch, variables = jax.device_put((batch, {"params": model.params}))
     program = jax.jit(CrabNet(model.config).apply).lower(variables, batch).compile()
-    return Job(lambda: np.asarray(program(variables, batch)), {"output": np.asarray(program(variables, batch))})
+    check = {"output": np.asarray(program(variables, batch))}
+    return Job(
+        lambda: np.asarray(program(variables, batch)),
+        check | {"matmul_flops": matmul_flops(CrabNet(model.config).apply, variables, batch)},
+    )
 
 
 def train(model: PropertyModel, path: str) -> Job:
@@ -66,7 +77,14 @@ def train(model: PropertyModel, path: str) -> Job:
         state, loss = program(state, batch)
         return float(loss)
 
-    return Job(run, {"loss": at_start})
+    return Job(run, {"loss": at_start, "matmul_flops": matmul_flops(step, state, batch)})
+
+
+def peak(model: PropertyModel, path: str) -> Job:
+    """A large matrix product."""
+    square = jax.random.normal(jax.random.key(0), (PEAK_SIZE, PEAK_SIZE))
+    multiply = jax.jit(jnp.matmul).lower(square, square).compile()
+    return Job(lambda: jax.block_until_ready(multiply(square, square)), {"matmul_flops": 2 * PEAK_SIZE**3})
 
 
 def screen(model: PropertyModel, path: str) -> Job:
@@ -98,7 +116,7 @@ def main() -> None:
         "threads": options.threads,
         "device": jax.devices()[0].device_kind,
     }
-    tasks = (forward, train, screen)
+    tasks = (forward, train, screen, peak)
     serve({task.__name__: lambda path, t=task: t(model, path) for task in tasks}, introduction)
 
 

@@ -22,18 +22,18 @@ matplotlib.use("Agg")
 ELEMENTS, VECTOR = 118, 200
 
 
-def import_peer():
+def import_peer(vectors: np.ndarray, features: int = 512):
+    """The network with these vectors of the elements, (118, v), and the classes of its optimizer and loss."""
     import crabnet
 
     sys.modules["CrabNet"] = crabnet
-    vectors = np.random.default_rng(0).normal(size=(ELEMENTS, VECTOR)) * VECTOR**-0.5
     read_csv, pd.read_csv = pd.read_csv, lambda *_, **__: pd.DataFrame(vectors)
     from crabnet.kingcrab import CrabNet
     from crabnet.utils.utils import Lamb, Lookahead, RobustL1
 
     Lookahead._optimizer_step_pre_hooks = Lookahead._optimizer_step_post_hooks = {}
     torch.manual_seed(42)
-    model = CrabNet(compute_device="cpu")
+    model = CrabNet(d_model=features, compute_device="cpu")
     pd.read_csv = read_csv
     return model, Lamb, Lookahead, RobustL1
 
@@ -91,7 +91,8 @@ def main() -> None:
     parser.add_argument("--threads", type=int, required=True)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    model, lamb, lookahead, robust_l1 = import_peer()
+    random_vectors = np.random.default_rng(0).normal(size=(ELEMENTS, VECTOR)) * VECTOR**-0.5
+    model, lamb, lookahead, robust_l1 = import_peer(random_vectors)
     np.savez(options.weights, **{name: tensor.numpy() for name, tensor in model.state_dict().items()})
     start = {name: tensor.clone() for name, tensor in model.state_dict().items()}
 

@@ -10,11 +10,11 @@ from typing import Any
 
 import numpy as np
 from rich.console import Group, RenderableType
-from rich.table import Table as RichTable
 from rich.text import Text
 
 from mlip.benchmark.intervals import Interval
 from mlip.report.pieces import table as html_table
+from mlip.terminal import terminal_table
 
 _TEXT_COLUMNS = ("", "potential", "not converged")
 
@@ -60,12 +60,15 @@ class Table:
         rows = self._as_text(lambda cell: cell.with_interval("…", "\n[dim]", "[/]"))
         tables = []
         for columns in self._folded(rows, width):
-            table = RichTable(title=None if tables else self.title, title_justify="left")
-            for k in columns:
-                table.add_column(self.columns[k], justify="left" if self.columns[k] in _TEXT_COLUMNS else "right")
-            for row in rows:
-                table.add_row(*(row[k] for k in columns))
-            tables.append(table)
+            tables.append(
+                terminal_table(
+                    [self.columns[k] for k in columns],
+                    [[row[k] for k in columns] for row in rows],
+                    _TEXT_COLUMNS,
+                    title=None if tables else self.title,
+                    title_justify="left",
+                )
+            )
         return Group(*tables, *self.notes)
 
     def _folded(self, rows: list[list[str]], width: int) -> list[list[int]]:

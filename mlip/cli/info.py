@@ -31,13 +31,12 @@ def info(
 def _show(facts: dict, title: str) -> None:
     import json
 
-    from rich.console import Console
-    from rich.table import Table
+    from mlip.cli.tables import console
+    from mlip.terminal import terminal_table
 
-    table = Table(show_header=False, box=None, title=title, title_justify="left")
-    for key, value in facts.items():
-        table.add_row(key, value if isinstance(value, str) else json.dumps(value))
-    Console().print(table)
+    rows = [(key, value if isinstance(value, str) else json.dumps(value)) for key, value in facts.items()]
+    style = {"show_header": False, "box": None, "title": title, "title_justify": "left"}
+    console().print(terminal_table(("", ""), rows, ("",), **style))
 
 
 def _installation(faults: list[str]) -> dict:

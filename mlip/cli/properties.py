@@ -24,7 +24,7 @@ def properties(
 ) -> None:
     """Tables 1 and 2 of the paper: mean and spread of each property, MAE, and MAE over the mean."""
     from mlip.benchmark.property_benchmark import run_property_benchmark
-    from mlip.cli.benchmark import show_table
+    from mlip.cli.tables import show_table
 
     table = run_property_benchmark(store, models, split=split, allow_functional_mismatch=allow_functional_mismatch)
     show_table(table, out, as_json)

@@ -18,22 +18,19 @@ def console(stderr: bool = False):
 
 def print_rows(out, title: str, rows: Iterable[tuple]) -> None:
     """A table of names and values without a header."""
-    print_table(out, title, ("", ""), list(rows))
+    print_table(out, title, ("", "value"), list(rows), show_header=False)
 
 
-def print_table(out, title: str, header: tuple[str, ...], rows: Sequence[tuple]) -> None:
+def print_table(out, title: str, header: tuple[str, ...], rows: Sequence[tuple], show_header: bool = True) -> None:
     """First column to the left, the others to the right."""
-    from rich.table import Table
     from rich.text import Text
+
+    from mlip.terminal import terminal_table
 
     # Not as the table's own title, which wraps at its width; nor wrapped by the terminal's, amid a number and its unit.
     out.print(Text(title, style="bold"), soft_wrap=True)
-    table = Table(show_header=any(header))
-    for i, name in enumerate(header):
-        table.add_column(name, justify="left" if i == 0 else "right", overflow="fold")
-    for row in rows:
-        table.add_row(*(Text(_cell(value)) for value in row))
-    out.print(table)
+    cells = [[Text(_cell(value)) for value in row] for row in rows]
+    out.print(terminal_table(header, cells, header[:1], show_header=show_header))
 
 
 def show_table(table: "Table", out: Path | None, as_json: bool) -> None:

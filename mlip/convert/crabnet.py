@@ -7,7 +7,6 @@ twice: it is taken from there, as the original evaluates it in single precision 
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
 from ase.data import chemical_symbols
 from flax.traverse_util import unflatten_dict
@@ -16,8 +15,8 @@ from mlip.convert.checkpoint_files import ReadOptions, check_archive, read_npz, 
 from mlip.convert.layers import Arrays, NamedArrays, count_layers, linear_layer
 from mlip.convert.pytorch import import_torch
 from mlip.errors import MlipError
-from mlip.model_file import check_shapes
-from mlip.models.crabnet import RESOLUTION, CrabNet, CrabNetConfig, example_batch
+from mlip.models.crabnet import RESOLUTION, CrabNetConfig
+from mlip.network import check_parameters
 from mlip.property_model import PropertyMetadata, PropertyModel
 
 LAYOUT = "a network of CrabNet (.pth), or its arrays (NAME_weights.npz)"
@@ -148,8 +147,7 @@ def parameters(config: CrabNetConfig, arrays: Arrays, where: str) -> dict[str, A
     flat |= linear_layer(left, "output_nn.fc_out", ("output", "out"))
     left.check_all_taken()
     params = unflatten_dict({path: np.array(array, np.float32, order="C") for path, array in flat.items()})
-    expected = jax.eval_shape(lambda: CrabNet(config).init(jax.random.key(0), example_batch(config)))["params"]
-    check_shapes(expected, params, where)
+    check_parameters(config, params, where)
     return params
 
 

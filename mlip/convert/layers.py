@@ -29,7 +29,7 @@ class Layer:
 
     stage: str
     """The layer's task: bond_embedding, neighbour_gate (or center_gate), three_body, {atom,bond}_{message,weight},
-    readout."""
+    readout; of a property's readout also query_{input,hidden}."""
     path: tuple[str, ...]
     """Path of the layer's parameters in ours."""
     block: int = 0
@@ -61,6 +61,13 @@ def dense_layers(config: M3GNetConfig) -> list[Layer]:
                     for depth, name in enumerate(names, start=1)
                 ]
             layers.append(Layer(f"{kind}_weight", (f"convolution_{block}", f"{kind}_weight"), block))
+    if config.model == "m3gnet-property":
+        layers += [
+            Layer(f"query_{part}", ("set2set", f"{part}_{depth}"), depth=depth)
+            for depth in range(config.readout_layers)
+            for part in ("input", "hidden")
+        ]
+        return layers + [Layer("readout", (f"readout_{depth}",), depth=depth) for depth in range(3)]
     layers += [
         Layer("readout", ("readout", f"{branch}_{depth}"), branch=branch, depth=depth)
         for branch in _BRANCHES

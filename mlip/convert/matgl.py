@@ -1,7 +1,8 @@
 """matgl's M3GNet (PyTorch): what its constructor's arguments and the names of its tensors mean.
 
 The network is the original's with another choice of bases, deeper gated MLPs, a bias and no swish here and there
-(`mlip.models.m3gnet.matgl_config`). Elements are numbered by their place in `element_types`.
+(`mlip.models.m3gnet.matgl_config`). Elements are numbered by their place in `element_types`. A network for a property
+(`mlip.models.m3gnet_property`) has another readout.
 """
 
 from pathlib import Path
@@ -15,6 +16,7 @@ from mlip.convert.matgl_files import DIMENSIONS, MatglModelFile, is_saved_model,
 from mlip.errors import MlipError
 from mlip.models.m3gnet import M3GNetConfig, matgl_config
 from mlip.potential import Potential, PotentialMetadata
+from mlip.property_model import PropertyMetadata, PropertyModel
 
 LAYOUT = "a model folder of matgl (model.json, state.pt), or NAME_weights.npz beside NAME_config.json"
 
@@ -29,6 +31,11 @@ _NAMES = {
     "bond_weight": "model.graph_layers.{block}.conv.edge_weight_func",
     "readout": "model.final_layer.gated.{branch}.{linear}",
 }
+_NAMES_OF_A_PROPERTY = {
+    "readout": "model.final_layer.layers.{linear}",
+    "query_input": "ih_l{depth}",
+    "query_hidden": "hh_l{depth}",
+}
 _DERIVED = ("element_refs.onehot", "model.bond_expansion.rbf.cutoff", "model.basis_expansion.sbf.cutoff")
 _THREE_BODY = (
     "three-body terms use the right bond indices. matgl before 4.0.3 confused them, which is not reproduced; "
@@ -40,7 +47,7 @@ def recognizes(source: Path) -> bool:
     return is_saved_model(source)
 
 
-def read(source: Path, options: ReadOptions) -> Potential:
+def read(source: Path, options: ReadOptions) -> Potential | PropertyModel:
     """
     Raises:
         MlipError: damaged files, a variant of M3GNet that is not implemented, or files that do not tell in which
@@ -60,20 +67,25 @@ def read(source: Path, options: ReadOptions) -> Potential:
         notes.append(f"functional {saved.functional}: by the model's name or metadata")
     config = _config(saved, direction)
     left = NamedArrays(saved.arrays, saved.where)
-    scale, references = _energies(saved, left)
+    scale, references = _energies(saved, left) if saved.target is None else (1.0, {})
     params = _parameters(saved, config, left)
     left.check_all_taken()
-    metadata = PotentialMetadata(
-        reference_energies=references,
-        scale=scale,
-        functional=options.functional or saved.functional or "unknown",
-        provenance={
+    facts = {
+        "functional": options.functional or saved.functional or "unknown",
+        "provenance": {
             "converted_from": f"matgl {saved.name}",
             "citation": "doi:10.1038/s41524-025-01742-y, doi:10.1038/s43588-022-00349-3",
             "notes": notes,
         },
-    )
-    return Potential(config, params, metadata)
+    }
+    if saved.target is None:
+        return Potential(config, params, PotentialMetadata(reference_energies=references, scale=scale, **facts))
+    predicts = options.predicts or ("e_form" if saved.name.endswith("-Eform") else None)
+    if predicts is None:
+        raise MlipError("does not say what it predicts", where=saved.where, fix="--predicts NAME, such as band_gap")
+    mean, std = saved.target
+    metadata = PropertyMetadata(property=predicts, mean=mean, std=std, elements=saved.elements, **facts)
+    return PropertyModel(config, params, metadata)
 
 
 def layer_name(layer: Layer) -> str:
@@ -85,9 +97,18 @@ def layer_name(layer: Layer) -> str:
 def _parameters(saved: MatglModelFile, config: M3GNetConfig, left: NamedArrays) -> dict:
     for name in _DERIVED:
         left.discard(name)
+    lstm = next((name.removesuffix("weight_ih_l0") for name in saved.arrays if name.endswith("lstm.weight_ih_l0")), "")
 
     def arrays_of(layer: Layer) -> Arrays:
-        name = layer_name(layer)
+        if saved.target is not None and layer.stage in _NAMES_OF_A_PROPERTY:
+            name = _NAMES_OF_A_PROPERTY[layer.stage].format(linear=2 * layer.depth, depth=layer.depth)
+            if layer.stage != "readout":
+                return {
+                    "kernel": left.take(f"{lstm}weight_{name}").T,
+                    "bias": left.take(f"{lstm}bias_{name}"),
+                }
+        else:
+            name = layer_name(layer)
         arrays = {"kernel": left.take(f"{name}.weight").T}  # torch has (out, in)
         return arrays | {"bias": left.take(f"{name}.bias")} if f"{name}.bias" in left else arrays
 
@@ -122,6 +143,9 @@ def _number(left: NamedArrays, name: str, where: str) -> float:
 def _config(saved: MatglModelFile, aggregate: str) -> M3GNetConfig:
     values = saved.arguments
     network = matgl_config(smooth=bool(values["use_smooth"]), aggregate=aggregate).model_dump()
+    if saved.target is not None:
+        queries, layers = values.get("niters_set2set", 3), values.get("nlayers_set2set", 3)
+        network |= {"model": "m3gnet-property", "readout_queries": queries, "readout_layers": layers}
     dimensions = {ours: values[theirs] for ours, theirs in DIMENSIONS.items()}
     largest = max(atomic_numbers[symbol] for symbol in saved.elements)
     return checked_config(saved.where, **network | dimensions | {"max_atomic_number": largest})

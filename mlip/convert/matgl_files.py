@@ -4,6 +4,7 @@ model.json says how the network was built and by which classes, state.pt holds t
 constructor's arguments, is never opened.
 """
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,8 +16,8 @@ from mlip.convert.layers import Arrays
 from mlip.convert.pytorch import import_torch
 from mlip.errors import MlipError
 
-MODEL_VERSION, POTENTIAL_VERSION = 2, 3
-"""@model_version of matgl's M3GNet and Potential from 1.3 (at the latest) to 4.1.2."""
+MODEL_VERSION, POTENTIAL_VERSION, TRANSFORMED_VERSION = 2, 3, 1
+"""@model_version of matgl's M3GNet and Potential from 1.3 (at the latest) to 4.1.2, and of TransformedTargetModel."""
 
 DIMENSIONS = {  # ours: matgl's
     "cutoff": "cutoff",
@@ -30,16 +31,22 @@ DIMENSIONS = {  # ours: matgl's
 
 _STATE, _JSON = "state.pt", "model.json"
 _WEIGHTS, _CONFIG = "_weights.npz", "_config.json"
-_IMPLEMENTED = {  # arguments of M3GNet; readout_type and dropout do nothing in an extensive model that is evaluated
+_IMPLEMENTED = {  # arguments of M3GNet; dropout does nothing in a model that is evaluated
     "include_state": False,
     "use_phi": False,
     "rbf_type": "SphericalBessel",
-    "is_intensive": False,
     "task_type": "regression",
     "ntargets": 1,
     "field": "node_feat",
     "activation_type": "swish",
 }
+_OF_A_POTENTIAL = {"is_intensive": False}  # readout_type does nothing then
+_OF_A_PROPERTY = {"is_intensive": True, "readout_type": "set2set"}
+_TRANSFORMER = re.compile(r"Normalizer(?:: M|\(m)ean=([-+.\de]+), (?:Std: |std=)([-+.\de]+)\)?")  # of matgl 0.8 and 4.1
+_OLD_READOUT = (
+    "is an M3GNet of matgl before 0.8 for a property: its readout was made anew at each call and never trained, so its "
+    "predictions were random, and no file has it"
+)
 _IMPLEMENTED_AROUND = {"calc_repuls": False, "calc_charge": False}  # arguments of Potential
 _FUNCTIONALS = {"PBE": "PBE", "PBEsol": "PBEsol", "r2SCAN": "r2SCAN", "MP": "PBE"}
 """By a part of the name of a published model."""
@@ -59,6 +66,8 @@ class MatglModelFile:
     """Either "center" or "neighbor", as far as the files tell."""
     evidence: str
     functional: str | None
+    target: tuple[float, float] | None = None
+    """Mean and standard deviation of the property that it predicts; None: it is a potential."""
 
     @property
     def elements(self) -> list[str]:
@@ -87,14 +96,16 @@ def _is_model_folder(source: Path) -> bool:
 def _read_model_folder(source: Path) -> MatglModelFile:
     folder = source if source.is_dir() else source.parent
     json_file, state_file = folder / _JSON, folder / _STATE
-    potential = read_json_object(json_file)
-    around = _arguments_of(potential, "Potential", POTENTIAL_VERSION, str(json_file))
+    saved = read_json_object(json_file)
+    name = folder.resolve().name
+    if saved.get("@class") in ("TransformedTargetModel", "M3GNet"):
+        return _read_property_model(saved, name, folder)
+    around = _arguments_of(saved, "Potential", POTENTIAL_VERSION, str(json_file))
     arguments = _arguments_of(around.get("model"), "M3GNet", MODEL_VERSION, str(json_file))
     _check_variant(around, _IMPLEMENTED_AROUND, str(json_file))
-    _check_network(arguments, str(json_file))
-    metadata = potential.get("metadata")
-    aggregate, evidence = _release(potential, around)
-    name = folder.resolve().name
+    _check_network(arguments, _OF_A_POTENTIAL, str(json_file))
+    metadata = saved.get("metadata")
+    aggregate, evidence = _release(saved, around)
     return MatglModelFile(
         name=name,
         where=str(folder),
@@ -103,6 +114,36 @@ def _read_model_folder(source: Path) -> MatglModelFile:
         aggregate=aggregate,
         evidence=evidence,
         functional=metadata.get("functional") if isinstance(metadata, dict) else _functional_by_name(name),
+    )
+
+
+def _read_property_model(saved: dict, name: str, folder: Path) -> MatglModelFile:
+    """An M3GNet for a property, alone or with the scale of its target."""
+    json_file, mean, std, network = str(folder / _JSON), 0.0, 1.0, saved
+    if saved.get("@class") == "TransformedTargetModel":
+        around = _arguments_of(saved, "TransformedTargetModel", TRANSFORMED_VERSION, json_file)
+        network, transformer = around.get("model"), str(around.get("target_transformer"))
+        if (numbers := _TRANSFORMER.fullmatch(transformer)) is None:
+            raise MlipError(
+                f"target_transformer {transformer!r} is not implemented, only a Normalizer", where=json_file
+            )
+        mean, std = map(float, numbers.groups())
+    if isinstance(network, dict) and network.get("@class") == "M3GNet" and network.get("@model_version") == 1:
+        raise MlipError(_OLD_READOUT, where=json_file, fix="the same model from 0.8 on, of @model_version 2")
+    arguments = _arguments_of(network, "M3GNet", MODEL_VERSION, json_file)
+    _check_network(arguments, _OF_A_PROPERTY, json_file)
+    arrays = _read_state(folder / _STATE)
+    if network is saved:
+        arrays = {f"model.{key}": array for key, array in arrays.items()}
+    return MatglModelFile(
+        name=name,
+        where=str(folder),
+        arguments=arguments,
+        arrays=arrays,
+        aggregate=None,
+        evidence="files of property models are the same in all releases",
+        functional=_functional_by_name(name),
+        target=(mean, std),
     )
 
 
@@ -155,7 +196,7 @@ def _read_export(source: Path) -> MatglModelFile:
     arguments, origin = config.get("init_args"), str(config.get("source"))
     if not isinstance(arguments, dict):
         raise MlipError("is not complete: init_args is missing", where=str(config_file))
-    _check_network(arguments, str(config_file))
+    _check_network(arguments, _OF_A_POTENTIAL, str(config_file))
     is_of_git = "pretrained_models/" in origin
     name = origin.rsplit("/", 1)[-1]
     return MatglModelFile(
@@ -174,15 +215,19 @@ def _functional_by_name(name: str) -> str | None:
     return next((_FUNCTIONALS[part] for part in name.split("-") if part in _FUNCTIONALS), None)
 
 
-def _check_network(values: dict, where: str) -> None:
+def _check_network(values: dict, of_kind: dict, where: str) -> None:
     """
+    Args:
+        of_kind: arguments that a potential has, or a property model.
+
     Raises:
         MlipError: arguments of M3GNet are missing, or describe a network that is not implemented.
     """
-    for key in ("element_types", *DIMENSIONS.values(), "dim_edge_embedding", "use_smooth", *_IMPLEMENTED):
+    implemented = _IMPLEMENTED | of_kind
+    for key in ("element_types", *DIMENSIONS.values(), "dim_edge_embedding", "use_smooth", *implemented):
         if key not in values:
             raise MlipError(f"is not complete: {key} is missing", where=where)
-    _check_variant(values, _IMPLEMENTED | {"dim_edge_embedding": values["dim_node_embedding"]}, where)
+    _check_variant(values, implemented | {"dim_edge_embedding": values["dim_node_embedding"]}, where)
     elements = values["element_types"]
     if not isinstance(elements, list) or not elements or any(name not in chemical_symbols[1:] for name in elements):
         raise MlipError("element_types is no list of elements", where=where)

@@ -8,24 +8,19 @@ wants to copy them once more. The bytes do not depend on the number of processes
 
 import errno
 import json
-import os
 import shutil
-from bisect import bisect_right
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import wait
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import asdict
-from itertools import accumulate
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from jaxtyping import Bool
-
 from mlip.code_version import CODE_VERSION
+from mlip.data.build_checks import check_parts
 from mlip.data.build_report import BuildReport
+from mlip.data.joined_parts import OnSkipped, put_together
 from mlip.data.one_per_composition import keep_lowest
 from mlip.data.parts import (
     PART_BYTES,
@@ -38,27 +33,16 @@ from mlip.data.parts import (
     plan_parts,
     read_part,
 )
-from mlip.data.readers.naming import CONTRADICTION
 from mlip.data.readers.optimade import fetch_pages, is_query, query_of
-from mlip.data.readers.sources import NOT_READ
-from mlip.data.records import Skipped
 from mlip.data.refine import BuildSettings
 from mlip.data.schema import FORMAT_VERSION
 from mlip.data.shard import is_store_file
-from mlip.data.store import Store
-from mlip.data.unique_ids import repeated_ids
 from mlip.data.workers import process_pool
-from mlip.data.writer import StoreWriter
 from mlip.errors import MlipError
 from mlip.files.one_writer import one_writer
 from mlip.files.output_paths import NO_ROOM, cannot_write, writing_to
-from mlip.files.whole_file import partial_path, put_in_place
 
 __all__ = ["BuildReport", "BuildSettings", "build"]
-
-LISTS = ("skipped", "findings")
-"""Lists that a build leaves beside its store: materials that could not be used, and suspicious ones among the
-others."""
 
 _OF_THE_DISK = (*NO_ROOM, errno.EACCES, errno.EPERM, errno.EROFS, errno.EIO, errno.ENAMETOOLONG, errno.ENOTDIR)
 
@@ -67,7 +51,6 @@ _POLL_SECONDS = 0.5
 OnProgress = Callable[[int, int], None]
 """Told how many bytes of the source files are done, and of how many."""
 
-OnSkipped = Callable[[Skipped], None]
 OnResumed = Callable[[int, int], None]
 """Told how many parts an earlier build has left, and of how many."""
 
@@ -127,14 +110,14 @@ def build(
         report, kind, n_stored = _account(parts, folder)
         kept = None
         try:
-            _check(report, parts, folder, n_stored, settings, ", ".join(map(str, sources)))
+            check_parts(report, parts, folder, n_stored, settings, ", ".join(map(str, sources)))
             if settings.lowest is not None:
                 kept = keep_lowest([part.store_file(folder) for part in parts], settings.lowest, report)
         except MlipError:
             _forget(parts, folder)
             raise
         metadata = part_metadata(parts, report, kind, n_stored)
-        _put_together(parts, folder, out, settings, metadata, on_skipped, kept)
+        put_together(parts, folder, out, settings, metadata, on_skipped, kept)
     shutil.rmtree(pages, ignore_errors=True)
     return report
 
@@ -274,159 +257,7 @@ def _account(parts: list[Part], folder: Path) -> BuiltPart:
     return BuiltPart(report, next(iter(kinds), None), n_stored)
 
 
-def _check(
-    report: BuildReport,
-    parts: list[Part],
-    folder: Path,
-    n_stored: dict[str, int],
-    settings: BuildSettings,
-    sources: str,
-) -> None:
-    """Refuse what must not become a store.
-
-    Raises:
-        MlipError: no source could be read, materials state another functional than the user, an id occurs twice, or
-            nothing is left.
-    """
-    _check_sources(parts, folder, report)
-    _check_functionals(report, parts, folder, settings)
-    if not sum(report.frames_kept.values()):
-        raise MlipError("nothing is left to store", where=sources, fix=_what_happened(report, parts, folder))
-    _check_ids(parts, folder, n_stored)
-
-
-def _check_functionals(report: BuildReport, parts: list[Part], folder: Path, settings: BuildSettings) -> None:
-    others = {
-        reason.rpartition(": ")[2]: n
-        for reason, n in report.skipped_materials.items()
-        if reason.startswith(CONTRADICTION)
-    }
-    if not others:
-        return
-    told = ", ".join(f"{n} of {name}" for name, n in sorted(others.items()))
-    n_other, n_agreeing = sum(others.values()), sum(report.materials_kept.values())
-    first = next(one for one in _skipped(parts, folder) if one.reason.startswith(CONTRADICTION))
-    raise MlipError(
-        f"--functional {settings.functional} contradicts {n_other} materials: {told} (as they or their files' names "
-        f"say); the other {n_agreeing} state {settings.functional} or nothing",
-        where=f"{first.source}: {first.material_id}",
-        fix="--functional only fills what is unstated: leave it out, or build them apart",
-    )
-
-
-def _skipped(parts: list[Part], folder: Path) -> Iterator[Skipped]:
-    """The materials that parts could not use."""
-    for part in parts:
-        with part.list_file(folder, "skipped").open(encoding="utf-8") as stream:
-            for line in stream:
-                yield Skipped(**json.loads(line))
-
-
-def _check_ids(parts: list[Part], folder: Path, n_stored: dict[str, int]) -> None:
-    with ExitStack() as stack:
-        shards = []
-        for part in parts:
-            (shard,) = stack.enter_context(Store(part.store_file(folder))).shards
-            names = [source.name for source in part.sources]
-            ends = list(accumulate(n_stored[name] for name in names))
-            shards.append((shard, lambda place, names=names, ends=ends: names[bisect_right(ends, place)]))
-        repeated = repeated_ids(shards)
-    if not repeated:
-        return
-    one = repeated[0]
-    more = f", as {len(repeated) - 1} further ids do" if len(repeated) > 1 else ""
-    raise MlipError(
-        f"the id {one.material_id!r} ({one.functional}) occurs in {one.first} and again in {one.second}{more}",
-        fix="leave one of the sources out, or give the materials ids of their own",
-    )
-
-
-def _check_sources(parts: list[Part], folder: Path, report: BuildReport) -> None:
-    """Refuse a build of which no source could be read to its end, with the first one's fault."""
-    if report.failed_sources[NOT_READ] < report.sources:
-        return
-    first = next(one for one in _skipped(parts, folder) if one.reason == NOT_READ)
-    several = f"; nor could the other {report.sources - 1} sources be read" if report.sources > 1 else ""
-    raise MlipError(f"{first.detail}{several}", where=first.source)
-
-
 def _forget(parts: list[Part], folder: Path) -> None:
     """So that the next attempt reads the sources again."""
     for part in parts:
         part.store_file(folder).unlink()
-
-
-def _put_together(
-    parts: list[Part],
-    folder: Path,
-    out: Path,
-    settings: BuildSettings,
-    metadata: dict[str, Any],
-    on_skipped: OnSkipped | None,
-    kept: Sequence[Bool[np.ndarray, " m"]] | None = None,
-) -> None:
-    """The parts as the store, in its place, and their lists beside it.
-
-    Args:
-        kept: of each part, which of its materials the store gets; None: all.
-    """
-    is_file = is_store_file(out)
-    for kind in LISTS:
-        target = out.with_name(f"{out.name}.{kind}.jsonl") if is_file else folder / f"{kind}.jsonl"
-        _join_lists([part.list_file(folder, kind) for part in parts], target)
-        if kind == "skipped" and on_skipped and target.exists():
-            with target.open(encoding="utf-8") as stream:
-                for line in stream:
-                    on_skipped(Skipped(**json.loads(line)))
-    if not is_file:
-        os.rename(folder, out)
-        for left in out.glob(".*"):  # the plan, the parts' lists, what killed workers left
-            left.unlink()
-        return
-    if len(parts) == 1 and kept is None:
-        put_in_place(parts[0].store_file(folder), out)
-    else:
-        _merge(parts, folder, out, settings, metadata, kept)
-    shutil.rmtree(folder)
-
-
-def _merge(
-    parts: list[Part],
-    folder: Path,
-    out: Path,
-    settings: BuildSettings,
-    metadata: dict[str, Any],
-    kept: Sequence[Bool[np.ndarray, " m"]] | None,
-) -> None:
-    with StoreWriter(out, settings.as_dict()) as writer:
-        for k, part in enumerate(parts):
-            with Store(part.store_file(folder)) as store:
-                if kept is None:
-                    writer.add_shard(store.shards[0])
-                else:
-                    writer.add_materials(store.shards[0], kept[k])
-        writer.metadata |= metadata
-
-
-def _join_lists(lists: list[Path], target: Path) -> None:
-    """One list of several, in their order; no file where there is nothing to list."""
-    partial = partial_path(target)
-    try:
-        with partial.open("wb") as joined:
-            for path in lists:
-                with path.open("rb") as stream:
-                    shutil.copyfileobj(stream, joined)
-        if partial.stat().st_size:
-            put_in_place(partial, target)
-        else:
-            target.unlink(missing_ok=True)  # of an earlier build
-    finally:
-        with suppress(FileNotFoundError):
-            partial.unlink()
-
-
-def _what_happened(report: BuildReport, parts: list[Part], folder: Path) -> str:
-    reasons = Counter(report.skipped_materials) + report.outlier_frames
-    counts = ", ".join(f"{n} x {reason}" for reason, n in reasons.most_common())
-    first = next(_skipped(parts, folder), None)
-    return f"{counts}; first {first.material_id}: {first.detail}" if first else counts or "the sources hold no material"

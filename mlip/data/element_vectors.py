@@ -1,5 +1,8 @@
-"""Vectors that describe elements, from a file: matscholar's, on which published CGAT stands, and the like."""
+"""Vectors that describe elements, from a file: matscholar's, which published CGAT takes, mat2vec's, which CrabNet
+takes, and the like."""
 
+import csv
+import gzip
 import json
 import math
 from os import PathLike
@@ -13,20 +16,22 @@ from mlip.errors import MlipError
 
 
 def read_element_vectors(path: str | PathLike) -> dict[str, Float[np.ndarray, " v"]]:
-    """Symbol -> vector, of a JSON object {symbol: [numbers]}, all of one length; atomic numbers name elements, too.
+    """Symbol -> vector, all of one length, of a JSON object {symbol: [numbers]} or a table with a header and rows
+    "symbol,number,..." (.csv, .csv.gz). Atomic numbers name elements, too.
 
     Raises:
         MlipError: no such file, another layout, a name that is no element, numbers that are not finite.
     """
     path = Path(path)
     try:
-        content = json.loads(path.read_text())
+        content = _read_table(path) if ".csv" in path.suffixes else json.loads(path.read_text())
     except OSError as error:
-        raise MlipError(f"cannot be read: {error.strerror}", where=str(path)) from None
-    except ValueError:
-        raise MlipError("is not JSON", where=str(path), fix='{"H": [0.1, ...], "He": [...], ...}') from None
+        raise MlipError(f"cannot be read: {error.strerror or error}", where=str(path)) from None
+    except (ValueError, EOFError):
+        kind = "a table of elements and numbers" if ".csv" in path.suffixes else "JSON"
+        raise MlipError(f"is not {kind}", where=str(path), fix='{"H": [0.1, ...], "He": [...], ...}') from None
     if not isinstance(content, dict) or not content:
-        raise MlipError("is no JSON object of elements", where=str(path), fix='{"H": [0.1, ...], "He": [...], ...}')
+        raise MlipError("has no elements", where=str(path), fix='{"H": [0.1, ...], "He": [...], ...}')
     content = {_symbol(name): vector for name, vector in content.items()}
     length = None
     for symbol, vector in content.items():
@@ -43,6 +48,12 @@ def read_element_vectors(path: str | PathLike) -> dict[str, Float[np.ndarray, " 
 def _symbol(name: str) -> str:
     """Symbol of an atomic number; any other name as it is."""
     return chemical_symbols[int(name)] if name.isdecimal() and 0 < int(name) < len(chemical_symbols) else name
+
+
+def _read_table(path: Path) -> dict[str, list[float]]:
+    with (gzip.open if path.suffix == ".gz" else open)(path, "rt", newline="") as file:
+        _, *rows = csv.reader(file)
+    return {symbol: [float(number) for number in numbers] for symbol, *numbers in rows}
 
 
 def vectors_by_number(vectors: dict[str, Float[np.ndarray, " v"]], max_atomic_number: int) -> Float[np.ndarray, "z v"]:

@@ -6,6 +6,7 @@ from rich.table import Table
 
 from mlip.evaluation.element_errors import ElementRow
 from mlip.evaluation.frame_errors import ErrorRow, Errors
+from mlip.terminal import terminal_table
 
 WORST_ELEMENTS = 10
 """Printed unless all are asked for."""
@@ -143,10 +144,7 @@ def _badness(row: ElementRow) -> tuple[float, float]:
 
 
 def _table(*headings: str, title: str = "", caption: str = "") -> Table:
-    table = Table(title=title, caption=caption, pad_edge=False)  # eighty columns are enough
-    for heading in headings:
-        table.add_column(heading, justify="right")
-    return table
+    return terminal_table(headings, title=title, caption=caption, pad_edge=False)  # eighty columns are enough
 
 
 def _texts(digits: int, *values: float) -> list[str]:

@@ -32,6 +32,7 @@ _MODELS = {
     "mattersim": _Entry("mlip.models.mattersim", "MatterSimConfig", "MatterSim", "energy"),
     "m3gnet": _Entry("mlip.models.m3gnet", "M3GNetConfig", "M3GNet", "energy"),
     "nequip": _Entry("mlip.models.nequip", "NequIPConfig", "NequIP", "energy"),
+    "m3gnet-property": _Entry("mlip.models.m3gnet_property", "M3GNetPropertyConfig", "M3GNetProperty", "property"),
     "crabnet": _Entry("mlip.models.crabnet", "CrabNetConfig", "CrabNet", "property"),
     "alignn": _Entry("mlip.models.alignn", "ALIGNNConfig", "ALIGNN", "property"),
     "cgat": _Entry("mlip.models.cgat", "CGATConfig", "CGAT", "property"),

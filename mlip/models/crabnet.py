@@ -302,9 +302,3 @@ def jittered(batch: CompositionBatch, key: Array) -> CompositionBatch:
     fractions = jnp.where(batch.species > 0, jnp.clip(fractions * (1 + JITTER * noise), 0.0, 1.0), 0.0)
     total = fractions.sum(1, keepdims=True)
     return batch._replace(fractions=fractions / jnp.where(total > 0, total, 1.0))
-
-
-def example_batch(config: CrabNetConfig) -> CompositionBatch:
-    """One element, to begin parameters with."""
-    del config
-    return CompositionBatch(jnp.ones((1, 1), jnp.int32), jnp.ones((1, 1), jnp.float32))

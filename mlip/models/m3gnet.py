@@ -31,27 +31,14 @@ Basis = Literal["smooth", "bessel"]
 _KERNEL_INIT = nn.initializers.glorot_uniform()  # as in the original
 
 
-class M3GNetConfig(BaseModel):
-    """Dimensions of an M3GNet; the defaults are those of the published MP-2021.2.8-EFS (227,549 parameters)."""
+class Dimensions(BaseModel):
+    """Dimensions that every network of these layers has."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    model: Literal["m3gnet"] = "m3gnet"
     cutoff: float = Field(5.0, gt=0, description="bonds up to this length are edges, A")
     three_body_cutoff: float = Field(4.0, gt=0, description="bonds up to this length enter angles, A")
-    units: int = Field(64, ge=1, description="features per atom and bond, and width of the hidden layers")
-    hidden_units: int | None = Field(None, ge=1, description="width of the hidden layers where it is not `units`")
-    hidden_layers: Literal[1, 2] = Field(1, description="of a gated MLP; the readout has one more")
     n_blocks: int = Field(3, ge=1)
-    max_n: int = Field(3, ge=1, le=8, description="radial functions per angular order, and of the bond basis")
-    max_l: int = Field(3, ge=1, le=6, description="angular orders: l = 0 .. max_l - 1")
-    bond_basis: Basis = Field("smooth", description="max_n smooth functions, or max_l max_n spherical Bessel functions")
-    three_body_basis: Basis = Field("bessel", description="of the second bond of an angle; max_n functions for each l")
-    bond_embedding_bias: bool = False
-    atom_weight_swish: bool = Field(True, description="the radial weight of atom messages has a swish")
-    aggregate: Literal["center", "neighbor"] = Field(
-        "center", description="the end of a bond that its atom message is added to; matgl < 3 trained with 'neighbor'"
-    )
     max_atomic_number: int = Field(94, ge=1, le=118)
 
     @model_validator(mode="after")
@@ -69,6 +56,24 @@ class M3GNetConfig(BaseModel):
     def known_numbers(self) -> range:
         """Atomic numbers that have an embedding."""
         return range(1, self.max_atomic_number + 1)
+
+
+class M3GNetConfig(Dimensions):
+    """Dimensions of an M3GNet; the defaults are those of the published MP-2021.2.8-EFS (227,549 parameters)."""
+
+    model: Literal["m3gnet"] = "m3gnet"
+    units: int = Field(64, ge=1, description="features per atom and bond, and width of the hidden layers")
+    hidden_units: int | None = Field(None, ge=1, description="width of the hidden layers where it is not `units`")
+    hidden_layers: Literal[1, 2] = Field(1, description="of a gated MLP; the readout has one more")
+    max_n: int = Field(3, ge=1, le=8, description="radial functions per angular order, and of the bond basis")
+    max_l: int = Field(3, ge=1, le=6, description="angular orders: l = 0 .. max_l - 1")
+    bond_basis: Basis = Field("smooth", description="max_n smooth functions, or max_l max_n spherical Bessel functions")
+    three_body_basis: Basis = Field("bessel", description="of the second bond of an angle; max_n functions for each l")
+    bond_embedding_bias: bool = False
+    atom_weight_swish: bool = Field(True, description="the radial weight of atom messages has a swish")
+    aggregate: Literal["center", "neighbor"] = Field(
+        "center", description="the end of a bond that its atom message is added to; matgl < 3 trained with 'neighbor'"
+    )
 
     @property
     def width(self) -> int:
@@ -103,28 +108,52 @@ class M3GNet(nn.Module):
 
     config: M3GNetConfig
 
+    @property
+    def embedding_init(self) -> nn.initializers.Initializer:
+        """Initializer of the elements' vectors."""
+        return nn.initializers.normal(1.0)
+
+    @property
+    def three_body(self) -> type[nn.Module]:
+        """Module that updates bonds by their angles."""
+        return ThreeBody
+
     @nn.compact
     def __call__(self, graph: jraph.GraphsTuple) -> Float[Array, " n"]:
         config = self.config
-        senders, receivers = graph.senders, graph.receivers
+        senders, receivers, species = graph.senders, graph.receivers, graph.nodes["species"]
         vectors = graph.edges["vectors"]
         distances = jnp.sqrt(jnp.sum(vectors * vectors, axis=-1))
 
-        basis = bond_basis(config, distances)
-        angular = AngularBasis.of_bonds(config, vectors, distances)
+        basis = self.bond_basis(distances)
+        angular = self.angular_basis(vectors, distances, receivers, len(species))
 
         atoms = nn.Embed(
             config.max_atomic_number + 1,  # row 0 is padding's
             config.units,
-            embedding_init=nn.initializers.normal(1.0),
+            embedding_init=self.embedding_init,
             dtype=vectors.dtype,
             name="embedding",
-        )(graph.nodes["species"])
+        )(species)
         bonds = swish(_dense(config.units, "bond_embedding", config.bond_embedding_bias)(basis))
         for block in range(config.n_blocks):
-            bonds = ThreeBody(config, name=f"three_body_{block}")(atoms, bonds, angular, senders, receivers)
+            bonds = self.three_body(config, name=f"three_body_{block}")(atoms, bonds, angular, senders, receivers)
             atoms, bonds = Convolution(config, name=f"convolution_{block}")(atoms, bonds, basis, senders, receivers)
-        return Readout(config, name="readout")(atoms)
+        return self.read_out(atoms, graph)
+
+    def read_out(self, atoms: Float[Array, "n u"], graph: jraph.GraphsTuple) -> Float[Array, " n"]:
+        """Output of the network, from what it has made of the atoms."""
+        return Readout(self.config, name="readout")(atoms)
+
+    def bond_basis(self, distances: Float[Array, " e"]) -> Float[Array, "e k"]:
+        """Functions h(r_ij) that bonds start from, and that weigh messages; zero from the cutoff on."""
+        return bond_basis(self.config, distances)
+
+    def angular_basis(
+        self, vectors: Float[Array, "e 3"], distances: Float[Array, " e"], receivers: Int[Array, " e"], n_atoms: int
+    ) -> "AngularBasis":
+        """Functions of the bonds that the three-body terms of all blocks share."""
+        return AngularBasis.of_bonds(self.config, vectors, distances)
 
 
 def bond_basis(config: M3GNetConfig, distances: Float[Array, " e"]) -> Float[Array, "e k"]:

@@ -18,93 +18,71 @@ import jraph
 import numpy as np
 from flax import linen as nn
 from jaxtyping import Array, Float, Int
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
-from mlip.graph.radius_graph import RadiusGraph
+from mlip.graph.ends import ascending_rows
 from mlip.models.angular import racah_harmonics
-from mlip.models.m3gnet import Convolution, FusedKernel, Readout, sigmoid, swish
+from mlip.models.m3gnet import Dimensions, FusedKernel, M3GNet, sigmoid, swish
 from mlip.models.radial import smoothstep_cutoff, spherical_bessel_roots
 
 MOST_ORDERS = 4
 """Angular orders, and radial functions of each, that its code has."""
 
 
-class MatterSimConfig(BaseModel):
+class MatterSimConfig(Dimensions):
     """Dimensions of a MatterSim; the defaults are those of the published 1M model."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
     model: Literal["mattersim"] = "mattersim"
-    cutoff: float = Field(5.0, gt=0, description="bonds up to this length are edges, A")
-    three_body_cutoff: float = Field(4.0, gt=0, description="bonds up to this length enter angles, A")
     units: int = Field(128, ge=1, description="features per atom and bond, and width of the hidden layers")
-    n_blocks: int = Field(3, ge=1)
     max_n: int = Field(4, ge=1, le=MOST_ORDERS, description="radial functions per angular order, and of the bond basis")
     max_l: int = Field(4, ge=1, le=MOST_ORDERS, description="angular orders: l = 0 .. max_l - 1")
-    max_atomic_number: int = Field(94, ge=1, le=118)
     element_scales: tuple[float, ...] | None = Field(
         None, description="by atomic number from 0 on: scale of the energies of each element's atoms; None: 1"
     )
 
     @model_validator(mode="after")
-    def _is_consistent(self):
-        if self.three_body_cutoff > self.cutoff:
-            raise ValueError(f"three_body_cutoff ({self.three_body_cutoff}) is longer than cutoff ({self.cutoff})")
+    def _one_scale_a_number(self):
         if self.element_scales is not None and len(self.element_scales) != self.max_atomic_number + 1:
             raise ValueError(f"{len(self.element_scales)} element_scales for {self.max_atomic_number + 1} numbers")
         return self
 
-    @property
-    def inputs(self) -> RadiusGraph:
-        """Graph that the network reads of a structure."""
-        return RadiusGraph(self.cutoff)
-
-    @property
-    def known_numbers(self) -> range:
-        """Atomic numbers that have an embedding."""
-        return range(1, self.max_atomic_number + 1)
-
     # What the layers of `mlip.models.m3gnet` ask a config for.
     width = property(lambda self: self.units)
     hidden_layers = property(lambda self: 1)
+    bond_embedding_bias = property(lambda self: False)
     atom_weight_swish = property(lambda self: True)
     aggregate = property(lambda self: "center")
 
 
-class MatterSim(nn.Module):
-    """Graph -> (n,) energy per node, in units of the potential's scale.
+class MatterSim(M3GNet):
+    """M3GNet's network with bases and three-body terms of its own, and a scale for each element.
 
-    Reads nodes["species"] (n,) atomic numbers and edges["vectors"] (e, 3) from center to neighbor in A, none of
-    length zero; edges beyond the cutoff contribute nothing.
+    Reads and gives what `M3GNet` does.
     """
 
     config: MatterSimConfig
 
-    @nn.compact
-    def __call__(self, graph: jraph.GraphsTuple) -> Float[Array, " n"]:
-        config = self.config
-        senders, receivers = graph.senders, graph.receivers
-        species, vectors = graph.nodes["species"], graph.edges["vectors"]
-        distances = jnp.sqrt(jnp.sum(vectors * vectors, axis=-1))
+    @property
+    def embedding_init(self) -> nn.initializers.Initializer:
+        return lambda key, shape, dtype: jax.random.uniform(key, shape, dtype, -0.05, 0.05)
 
-        basis = bond_basis(config, distances)
-        angles = three_body_sums(config, vectors, distances, receivers, len(species))
+    @property
+    def three_body(self) -> type[nn.Module]:
+        return ThreeBody
 
-        atoms = nn.Embed(
-            config.max_atomic_number + 1,  # row 0 is padding's
-            config.units,
-            embedding_init=lambda key, shape, dtype: jax.random.uniform(key, shape, dtype, -0.05, 0.05),
-            dtype=vectors.dtype,
-            name="embedding",
-        )(species)
-        bonds = swish(nn.Dense(config.units, use_bias=False, kernel_init=_KERNEL_INIT, name="bond_embedding")(basis))
-        for block in range(config.n_blocks):
-            bonds = ThreeBody(config, name=f"three_body_{block}")(atoms, bonds, angles, receivers)
-            atoms, bonds = Convolution(config, name=f"convolution_{block}")(atoms, bonds, basis, senders, receivers)
-        energies = Readout(config, name="readout")(atoms)
-        if config.element_scales is None:
+    def read_out(self, atoms: Float[Array, "n u"], graph: jraph.GraphsTuple) -> Float[Array, " n"]:
+        energies = super().read_out(atoms, graph)
+        if self.config.element_scales is None:
             return energies
-        return energies * jnp.asarray(config.element_scales, energies.dtype)[species]
+        return energies * jnp.asarray(self.config.element_scales, energies.dtype)[graph.nodes["species"]]
+
+    def bond_basis(self, distances: Float[Array, " e"]) -> Float[Array, "e n"]:
+        return bond_basis(self.config, distances)
+
+    def angular_basis(
+        self, vectors: Float[Array, "e 3"], distances: Float[Array, " e"], receivers: Int[Array, " e"], n_atoms: int
+    ) -> Float[Array, "e ln"]:
+        return three_body_sums(self.config, vectors, distances, receivers, n_atoms)
 
 
 _KERNEL_INIT = nn.initializers.glorot_uniform()
@@ -121,12 +99,13 @@ class ThreeBody(nn.Module):
         atoms: Float[Array, "n u"],
         bonds: Float[Array, "e u"],
         angles: Float[Array, "e ln"],
+        senders: Int[Array, " e"],
         receivers: Int[Array, " e"],
     ) -> Float[Array, "e u"]:
         units, n_functions = self.config.units, angles.shape[1]
         gates = sigmoid(nn.Dense(n_functions, kernel_init=_KERNEL_INIT, name="center_gate")(atoms))
         kernel = FusedKernel((n_functions, 2 * units), name="core_and_gate")(bonds.dtype)
-        messages = angles * gates[receivers]
+        messages = angles * ascending_rows(gates, receivers)
         return bonds + swish(messages @ kernel[:, :units]) * sigmoid(messages @ kernel[:, units:])
 
 
@@ -149,7 +128,7 @@ def three_body_sums(
     harmonics = jnp.concatenate(racah_harmonics(vectors / distances[:, None], config.max_l), axis=1) * cutoff
     of_bonds = harmonics[:, :, None] * radial[:, order] / jnp.where(cutoff > 0, cutoff, 1)[:, :, None]
     density = jax.ops.segment_sum(of_bonds, receivers, n_atoms, indices_are_sorted=True)
-    products = density[receivers] * harmonics[:, :, None]
+    products = ascending_rows(density, receivers) * harmonics[:, :, None]
     sums = [jnp.sum(products[:, order == k], axis=1) for k in range(config.max_l)]
     return (jnp.stack(sums, axis=1) - radial * cutoff[:, :, None]).reshape(len(distances), -1)
 

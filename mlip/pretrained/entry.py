@@ -102,6 +102,7 @@ class ConvertOptions(_Strict):
     functional: str | None = None
     aggregate: Literal["center", "neighbor"] | None = None
     head: str | None = None
+    predicts: str | None = None
 
     @property
     def arguments(self) -> list[str]:

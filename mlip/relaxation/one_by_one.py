@@ -20,10 +20,11 @@ from mlip.potential import Evaluation
 from mlip.programs import registry
 from mlip.relaxation.batch import FIXED_AXES, FIXED_AXES_WITH_MAPS, STATE_AXES, Limits, stack, step_after, unstack
 from mlip.relaxation.cell import CellChoice
+from mlip.relaxation.endings import finish, give_up, identity, record_step, structure_now
 from mlip.relaxation.options import Options
 from mlip.relaxation.result import Reason, RelaxResult
 from mlip.relaxation.statistics import Statistics
-from mlip.relaxation.structure import Relaxing, admit, finish, give_up, identity, record_step, structure_now
+from mlip.relaxation.structure import Relaxing, admit
 from mlip.relaxation.structures_to_relax import Refused
 from mlip.runtime import precision_scope
 from mlip.units import tensor_from_voigt, voigt_from_tensor

@@ -31,22 +31,14 @@ from mlip.progress import count_bar
 from mlip.relaxation.batch import FIXED_AXES, FIXED_AXES_WITH_MAPS, STATE_AXES, Limits, stack, unstack
 from mlip.relaxation.cell import CellChoice, cell_of_each
 from mlip.relaxation.constraints import has_directions
+from mlip.relaxation.endings import finish, give_up, identity, record_step
 from mlip.relaxation.one_by_one import relax_one_by_one
 from mlip.relaxation.options import Options
 from mlip.relaxation.result import Reason, RelaxResult
 from mlip.relaxation.results_table import RelaxResults
 from mlip.relaxation.statistics import Statistics
 from mlip.relaxation.step_programs import Call, OutOfMemoryError, Programs, fits, programs_of
-from mlip.relaxation.structure import (
-    OPEN_DIRECTIONS,
-    Relaxing,
-    admit,
-    estimate_edges,
-    finish,
-    give_up,
-    identity,
-    record_step,
-)
+from mlip.relaxation.structure import OPEN_DIRECTIONS, Relaxing, admit, estimate_edges
 from mlip.relaxation.structures_to_relax import Refused, take_in
 from mlip.runtime import set_up_jax
 

@@ -20,8 +20,8 @@ from mlip.foreign import ForeignPotential, foreign_name
 from mlip.potential import Potential
 from mlip.relaxation import RelaxResult, Statistics, relaxations
 from mlip.relaxation.cell import CellChoice
+from mlip.relaxation.endings import give_up
 from mlip.relaxation.statistics import timed
-from mlip.relaxation.structure import give_up
 
 if TYPE_CHECKING:
     from distributed import Future

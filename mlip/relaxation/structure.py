@@ -1,13 +1,10 @@
-"""One structure on its way through a relaxation, on the host: admitted, given neighbor lists, finished."""
+"""One structure on its way through a relaxation, on the host: admitted, and given neighbor lists."""
 
-import hashlib
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
-import jax
 import jraph
 import numpy as np
 from ase import Atoms
-from ase.calculators.singlepoint import SinglePointCalculator
 from ase.constraints import FixSymmetry
 from ase.geometry import complete_cell
 from jaxtyping import Bool, Float
@@ -38,9 +35,9 @@ from mlip.relaxation.constraints import (
     no_motions_excluded,
 )
 from mlip.relaxation.fire import INITIAL_MIXING, INITIAL_TIME_STEP, FireState
-from mlip.relaxation.guards import closest_pair, collapsed_volume, filling, radii_of
+from mlip.relaxation.guards import collapsed_volume, radii_of
 from mlip.relaxation.options import Options
-from mlip.relaxation.result import Reason, RelaxResult
+from mlip.relaxation.result import Reason
 from mlip.relaxation.symmetry import (
     OrbitMaps,
     SymmetricStart,
@@ -50,7 +47,7 @@ from mlip.relaxation.symmetry import (
     strain_projection,
     symmetric_start,
 )
-from mlip.units import EV_PER_A3_IN_GPA, tensor_from_voigt, voigt_from_tensor
+from mlip.units import EV_PER_A3_IN_GPA
 
 Evaluator = Potential | ForeignPotential
 """A potential or a calculator: it gives energies, forces and stresses."""
@@ -103,9 +100,9 @@ class Relaxing:
 
     def placed(self) -> tuple[Float[np.ndarray, "n 3"], Float[np.ndarray, "3 3"]]:
         """Positions and cell now, float64, in `frame`."""
-        return self._deformed(self.start)
+        return self.deformed(self.start)
 
-    def _deformed(self, start: Float[np.ndarray, "n 3"]) -> tuple[np.ndarray, np.ndarray]:
+    def deformed(self, start: Float[np.ndarray, "n 3"]) -> tuple[np.ndarray, np.ndarray]:
         deformation = expm_host(self.state.log_deformation[0])
         return deform(start + self.state.displacements, deformation), deform(self.initial_cell, deformation)
 
@@ -116,7 +113,7 @@ class Relaxing:
             MlipError: coincident atoms, or a cell too dense to have a list.
         """
         start = self.start - self.offset
-        positions, cell = self._deformed(start)
+        positions, cell = self.deformed(start)
         where = f"structure {self.index}"
         _check_density(cell, self.atoms.pbc, len(self), cutoff + skin, where)
         frame = Frame(self.atoms.numbers, positions, cell, self.atoms.pbc)
@@ -218,126 +215,6 @@ def _symmetric_start(atoms: Atoms, cell, is_wanted: bool, where: str) -> Symmetr
     if constraint is not None:
         return constrained_start(constraint, atoms, where)
     return symmetric_start(atoms, cell, where) if is_wanted else None
-
-
-def identity(potential: Evaluator) -> dict[str, str]:
-    """Which potential it is: its model, functional, and a hash of its parameters, or which calculator."""
-    if isinstance(potential, ForeignPotential):
-        return potential.identity | {"functional": potential.functional}
-    content = hashlib.sha256()
-    for leaf in jax.tree.leaves(potential.params):
-        content.update(np.ascontiguousarray(leaf).tobytes())
-    model, functional = potential.config.model, potential.metadata.functional
-    return {"model": model, "functional": functional, "parameters_sha256": content.hexdigest()}
-
-
-def finish(relaxing: Relaxing, potential: Evaluator, told: dict[str, str]) -> RelaxResult:
-    """The result of a relaxation that has ended.
-
-    Args:
-        told: `identity` of the potential.
-    """
-    state, reason = relaxing.state, relaxing.reason
-    reference = _reference_energy(relaxing, potential)
-    return RelaxResult(
-        atoms=structure_now(relaxing, potential, None if reason is Reason.NON_FINITE else told),
-        energy=float(state.energy[0]) + reference,
-        converged=reason is Reason.CONVERGED,
-        reason=reason.name.lower(),
-        n_steps=int(state.fire.n_steps[0]),
-        fmax=float(state.fmax[0]),
-        initial_energy=float(state.initial_energy[0]) + reference,
-        message=_explanation(relaxing),
-        max_stress=_residual_stress(relaxing),
-        trajectory=relaxing.trajectory,
-    )
-
-
-def record_step(relaxing: Relaxing, evaluated: State, potential: Evaluator, told: dict[str, str]) -> None:
-    """Add to the trajectory the structure that the device has just evaluated, one step a call.
-
-    Args:
-        evaluated: the state before that call, which has the positions; the state after it has energy and forces.
-    """
-    before, after = evaluated.fire.n_steps[0], relaxing.state.fire.n_steps[0]
-    if after == before and relaxing.reason is Reason.RUNNING:
-        return  # it waits for a neighbor list
-    here = relaxing.state._replace(
-        displacements=evaluated.displacements,
-        log_deformation=evaluated.log_deformation,
-        deformation=evaluated.deformation,
-    )
-    relaxing.trajectory.append(structure_now(replace(relaxing, state=here), potential, told))
-
-
-def _reference_energy(relaxing: Relaxing, potential: Evaluator) -> float:
-    return float(potential.reference_energies_by_z[relaxing.atoms.numbers].sum())
-
-
-def structure_now(relaxing: Relaxing, potential: Evaluator, told: dict[str, str] | None) -> Atoms:
-    """The structure as it is now, in the axes of the input, with energy, forces and stress attached, and what ASE's
-    databases record of the potential; `told` None: without these."""
-    state = relaxing.state
-    positions, cell = relaxing.placed()
-    to_input = relaxing.frame.T
-    atoms = relaxing.atoms.copy()
-    cell = np.where(atoms.cell.array.any(axis=1)[:, None], cell @ to_input, 0.0)
-    atoms.set_cell(cell, apply_constraint=False)
-    atoms.set_positions(positions @ to_input, apply_constraint=False)
-    if told is None:
-        return atoms
-    results = {
-        "energy": float(state.energy[0]) + _reference_energy(relaxing, potential),
-        "forces": state.forces.astype(np.float64) @ to_input,
-    }
-    if atoms.cell.rank == 3 and not np.isnan(state.stress).any():  # NaN: the calculator gives none
-        results["stress"] = voigt_from_tensor(relaxing.frame @ tensor_from_voigt(state.stress[0]) @ to_input)
-    atoms.calc = SinglePointCalculator(atoms, **results)
-    atoms.calc.name = "mlip"
-    atoms.calc.parameters.update(potential=told)
-    return atoms
-
-
-def _how_collapsed(relaxing: Relaxing) -> str:
-    positions, cell = relaxing._deformed(relaxing.start - relaxing.offset)
-    seen = [closest_pair(relaxing.atoms.numbers, positions, cell, relaxing.graph)]
-    if abs(np.linalg.det(cell)) < relaxing.collapsed_volume:
-        seen.append(f"spheres of these radii fill the cell {filling(relaxing.atoms.numbers, cell):.1f} times")
-    if not (relaxing.state.forces.any() or relaxing.state.stress.any()):
-        seen.append("the potential saturates, all forces and stresses are 0")
-    return "; ".join(seen)
-
-
-def _residual_stress(relaxing: Relaxing) -> float:
-    """Largest component of the stress, pressure added, of the strains that relax, or of all where none does; eV/A^3.
-    NaN without a volume or a known stress."""
-    if relaxing.atoms.cell.rank < 3 or relaxing.reason is Reason.NON_FINITE:
-        return float("nan")
-    residual = (tensor_from_voigt(relaxing.state.stress[0]) + relaxing.pressure * np.eye(3)).ravel()
-    relaxes = relaxing.strain_freedom.any()
-    return float(np.abs(relaxing.strain_freedom @ residual if relaxes else residual).max())
-
-
-def _explanation(relaxing: Relaxing) -> str | None:
-    """Explanation of a guard that has ended the relaxation; None if none has."""
-    at_start = relaxing.state.fire.n_steps[0] == 0
-    if relaxing.reason is Reason.COLLAPSED:
-        return ("starts collapsed: " if at_start else "") + _how_collapsed(relaxing)
-    if relaxing.reason is Reason.ISOLATED:
-        if not relaxing.fixed.had_neighbors.any():
-            return "no atom has a neighbor within the cutoff"
-        return "no atom feels a force from so far" if at_start else "an atom has lost its neighbors"
-    return None
-
-
-def give_up(atoms: Atoms, error: MlipError, relaxing: Relaxing | None = None) -> RelaxResult:
-    """The record of a structure that could not be started, or not be continued."""
-    nan = float("nan")
-    n_steps = 0 if relaxing is None else int(relaxing.state.fire.n_steps[0])
-    trajectory = None if relaxing is None else relaxing.trajectory
-    return RelaxResult(
-        atoms.copy(), nan, False, Reason.ERROR.name.lower(), n_steps, nan, nan, str(error), trajectory=trajectory
-    )
 
 
 def estimate_edges(atoms: Atoms, cutoff: float) -> float:

@@ -62,7 +62,8 @@ class _Average:
         self.steps += 1
         self.structures += processes.count() * sent.batch.n_graphs
         self.waited += sent.waited
-        self.padding += sent.batch.padding.edges
+        padding = sent.batch.padding
+        self.padding += padding.edges if sent.batch.n_edges else padding.nodes  # compositions have no edges
         if report.finite:
             self.finite_steps += 1
             self.gradient_norm += float(report.gradient_norm)

@@ -176,7 +176,8 @@ class PropertyRecipe(_Section):
     loss: PropertyLoss = "mae"
     """Loss of the normalized property; the robust ones train an uncertainty as well."""
     element_vectors: Path | None = None
-    """JSON of the elements' vectors, such as matscholar's, for a model with `element_vectors: fixed`."""
+    """JSON or CSV of the elements' vectors, such as matscholar's or mat2vec's, for a model whose `element_vectors` are
+    fixed."""
 
     @model_validator(mode="after")
     def _a_scale_is_two_numbers(self):
@@ -402,7 +403,8 @@ class Recipe(_Section):
             raise ValueError("stage_two has weights of a potential's loss, and a property is learned")
         if self.property.mean is not None and self.init_from is not None and self.init_from.scale is not None:
             raise ValueError("property.mean and property.std exclude init_from.scale: they are the scale")
-        takes_vectors, has_file = self.model.element_vectors == "fixed", self.property.element_vectors is not None
+        takes_vectors = getattr(self.model, "element_vectors", "learned") == "fixed"
+        has_file = self.property.element_vectors is not None
         if (has_file and not takes_vectors) or (takes_vectors and not has_file and self.init_from is None):
             raise ValueError("property.element_vectors, a file, and model.element_vectors: fixed go together")
         return self

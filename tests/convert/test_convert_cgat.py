@@ -59,7 +59,7 @@ def test_vectors_of_another_length_are_refused(weights, tmp_path):
 @pytest.mark.parametrize(
     ("content", "fault"),
     [
-        ("[1, 2]", "no JSON object of elements"),
+        ("[1, 2]", "has no elements"),
         ('{"Xx": [1]}', "'Xx' is no element"),
         ('{"H": [1, NaN]}', "vector of H is no list of finite numbers"),
         ('{"H": [1, 2], "He": [1]}', "vector of He has 1 numbers"),

@@ -6,13 +6,17 @@ import sys
 import zipfile
 
 import ase.build
+import jax
 import numpy as np
 import pytest
-from matgl_world import assert_same_parameters, description, matgl_potential, write_export
+from matgl_world import assert_same_parameters, description, matgl_potential, random_parameters, write_export
 
 from mlip.convert import convert
+from mlip.convert.layers import layers_from_parameters
+from mlip.convert.matgl import EMBEDDING, layer_name
 from mlip.convert.matgl_files import _release
 from mlip.errors import MlipError
+from mlip.models.m3gnet_property import M3GNetPropertyConfig
 from mlip.potential import Potential
 
 PUBLISHED = ["M3GNet-MP-2021.2.8-PES", "M3GNet-MatPES-PBE-v2025.1-PES"]
@@ -151,7 +155,8 @@ def test_a_network_that_is_not_implemented_is_refused(model_folder, argument, va
     [
         (("kwargs", "calc_repuls"), True, "calc_repuls = True is not implemented"),
         (("kwargs", "calc_charge"), True, "calc_charge = True is not implemented"),
-        (("@class",), "M3GNet", "holds M3GNet where only Potential is implemented"),
+        (("@class",), "TensorNet", "holds TensorNet where only Potential is implemented"),
+        (("@class",), "M3GNet", "M3GNet of @model_version 3 is not implemented"),
         (("kwargs", "model", "@class"), "TensorNet", "holds TensorNet where only M3GNet is implemented"),
         (("kwargs", "model"), "a string", "where only M3GNet is implemented"),
         (("kwargs",), None, "where only Potential is implemented"),
@@ -269,3 +274,55 @@ def test_a_truncated_or_altered_model_is_refused(shared, tmp_path):
     altered[len(sound) // 2] ^= 16  # in the middle of a tensor
     (tmp_path / "state.pt").write_bytes(altered)
     assert "wrong checksum, the file was altered" in mistake(tmp_path)
+
+
+def property_model_folder(folder, version: int = 2, transformer: str = "Normalizer: Mean=-1.65459073, Std: 1.07266128"):
+    """What matgl writes of a formation-energy model, and the tensors that state.pt would hold."""
+    config = M3GNetPropertyConfig.model_validate(
+        matgl_potential(smooth=False).config.model_dump() | {"model": "m3gnet-property"}
+    )
+    arguments = description(matgl_potential(smooth=False))["kwargs"]["model"]["init_args"]
+    arguments |= {"is_intensive": True, "readout_type": "set2set", "niters_set2set": 3, "nlayers_set2set": 3}
+    network = {"@class": "M3GNet", "@module": "matgl.models._m3gnet", "@model_version": version, "init_args": arguments}
+    content = {"@class": "TransformedTargetModel", "@module": "matgl.models._wrappers", "@model_version": 1}
+    content |= {"metadata": None, "kwargs": {"model": network, "target_transformer": transformer}}
+    (folder / "model.json").write_text(json.dumps(content))
+    return config
+
+
+def state_of(config: M3GNetPropertyConfig, params: dict, known: list[int]) -> dict:
+    """Tensors of state.pt by matgl's names."""
+    state = {EMBEDDING: params["embedding"]["embedding"][known]}
+    for layer, arrays in layers_from_parameters(config, params).items():
+        kernel, bias = arrays["kernel"].T, arrays.get("bias")
+        if layer.stage.startswith("query_"):
+            of = {"query_input": "ih", "query_hidden": "hh"}[layer.stage]
+            names = (f"model.readout.lstm.weight_{of}_l{layer.depth}", f"model.readout.lstm.bias_{of}_l{layer.depth}")
+        else:
+            name = f"model.final_layer.layers.{2 * layer.depth}" if layer.stage == "readout" else layer_name(layer)
+            names = (f"{name}.weight", f"{name}.bias")
+        state |= {names[0]: kernel} | ({names[1]: bias} if bias is not None else {})
+    return state
+
+
+def test_a_property_model_has_its_readout_and_the_scale_of_its_target(tmp_path, monkeypatch):
+    folder = tmp_path / "M3GNet-MP-2018.6.1-Eform"
+    folder.mkdir()
+    config = property_model_folder(folder)
+    params = random_parameters(config)
+    monkeypatch.setattr("mlip.convert.matgl_files._read_state", lambda path: state_of(config, params, [1, 8, 14, 29]))
+    model = convert(folder, aggregate="center")
+    assert (model.metadata.property, model.metadata.mean, model.metadata.std) == ("e_form", -1.65459073, 1.07266128)
+    assert model.config == config
+    jax.tree.map(np.testing.assert_array_equal, model.params, params)
+    property_model_folder(folder, transformer="Normalizer(mean=0.5, std=2.0)")  # matgl 4.1
+    assert convert(folder, aggregate="center").metadata.std == 2.0
+    assert "--aggregate" in mistake(folder)
+
+
+def test_a_property_model_whose_readout_no_file_has_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr("mlip.convert.matgl_files._read_state", lambda path: {})
+    property_model_folder(tmp_path, version=1)
+    assert "never trained" in mistake(tmp_path, aggregate="neighbor")
+    property_model_folder(tmp_path, transformer="LogTransformer")
+    assert "LogTransformer" in mistake(tmp_path, aggregate="neighbor")

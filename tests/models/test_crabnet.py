@@ -19,10 +19,10 @@ from mlip.models.crabnet import (
     dropped,
     encoding_row,
     encodings,
-    example_batch,
     jittered,
     log_fraction,
 )
+from mlip.network import init_parameters
 from mlip.runtime import precision_scope
 from mlip.training.properties.property_loss import property_penalty
 
@@ -49,7 +49,7 @@ def batch(goldens):
 
 @pytest.fixture(scope="module")
 def tiny_params():
-    return jax.jit(CrabNet(TINY).init)(jax.random.key(0), example_batch(TINY))["params"]
+    return init_parameters(TINY)
 
 
 def outputs(config, params, batch, dtype="float64"):
@@ -186,7 +186,7 @@ def by_rule(name: str, shape: list[int]) -> np.ndarray:
 
 def test_the_original_size_has_the_originals_parameters():
     config = CrabNetConfig()
-    params = jax.eval_shape(lambda: CrabNet(config).init(jax.random.key(0), example_batch(config)))["params"]
+    params = jax.eval_shape(lambda: init_parameters(config))
     fixed = 119 * 200 + 5000 * 256
     assert sum(leaf.size for leaf in jax.tree.leaves(params)) - fixed == 11_987_206
 

@@ -49,6 +49,14 @@ def test_a_checkpoint_in_mid_epoch_loses_no_train_record(monitor, tmp_path):
     assert [record["step"] for record in read_metrics(tmp_path, "train")] == [3, 4]
 
 
+def test_padding_of_batches_without_edges_is_that_of_their_nodes(monitor, tmp_path):
+    without_edges = BATCH._replace(n_edges=0, padding=Padding(0.25, 1.0))
+    for step in range(1, 3):
+        monitor.add(sent(step)._replace(batch=without_edges))
+    monitor.end_epoch()
+    assert read_metrics(tmp_path, "train")[-1]["padded_fraction"] == 0.25
+
+
 def test_a_pause_does_not_lower_the_speed(monitor):
     for step in range(1, 4):
         monitor.add(sent(step))
