@@ -60,6 +60,7 @@ from mlip.hardware import Hardware, hardware, in_place
 from mlip.models.cgat import CGATConfig
 from mlip.models.m3gnet import M3GNetConfig
 from mlip.models.mace import MACEConfig
+from mlip.models.nequip import NequIPConfig
 from mlip.network import init_parameters
 from mlip.potential import Potential
 from mlip.property_model import property_outputs
@@ -87,7 +88,7 @@ class Plan:
 
 
 FULL = Plan(
-    models={"M3GNet": M3GNetConfig(), "MACE, medium": MACEConfig()},
+    models={"M3GNet": M3GNetConfig(), "MACE, medium": MACEConfig(), "Nequix": NequIPConfig()},
     batch_sizes=(64, 256, 1024, 4096, 16384),
     training_batch=256,
     n_relaxed=2_000,

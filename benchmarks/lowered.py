@@ -21,9 +21,12 @@ import mlip
 from mlip.data import Frame
 from mlip.graph.batching import Shape, pad_batch
 from mlip.graph.labeled_graphs import EnergyLabels, labeled_graphs
+from mlip.models.alignn import ALIGNNConfig
 from mlip.models.cgat import CGATConfig
+from mlip.models.crabnet import CrabNetConfig
 from mlip.models.m3gnet import M3GNetConfig
 from mlip.models.mace import MACEConfig
+from mlip.models.nequip import NequIPConfig
 from mlip.network import init_parameters
 from mlip.potential import Potential, PotentialMetadata, evaluate_batch
 from mlip.property_model import property_outputs
@@ -36,7 +39,8 @@ from mlip.training.schedule import Plan
 from mlip.training.step import train_step_of
 from mlip.training.task_of_recipe import task_of
 
-POTENTIALS = {"M3GNet": M3GNetConfig(), "MACE": MACEConfig()}
+POTENTIALS = {"M3GNet": M3GNetConfig(), "MACE": MACEConfig(), "Nequix": NequIPConfig()}
+PROPERTIES = {"CGAT": CGATConfig(), "CrabNet": CrabNetConfig(), "ALIGNN": ALIGNNConfig()}
 _SIZES = {"f64": 8, "f32": 4, "bf16": 2, "i32": 4, "ui32": 4, "i64": 8, "i1": 1}
 _ALL_REDUCE = re.compile(r'"stablehlo\.all_reduce".*?\}\) : \([^\n]*\) -> ([^\n]*)', re.S)
 _TENSOR = re.compile(r"tensor<((?:\d+x)*)(\w+)>")
@@ -101,11 +105,10 @@ def programs() -> dict[str, tuple[Any, tuple]]:
         stacked = jax.tree.map(lambda array: np.stack([array] * parallel.n_devices()), batch)
         found[f"{name}, training step"] = (train_step_of(task), (state, stacked, scale, Plan(task, 1).knobs(1)))
         found[f"{name}, relaxation"] = (advance, (potential.model, *_relaxation_arguments(potential)))
-    config = CGATConfig()
-    params = jax.tree.map(
-        lambda leaf: np.zeros(leaf.shape, leaf.dtype), jax.eval_shape(lambda: init_parameters(config))
-    )
-    found["CGAT, properties"] = (property_outputs, (mlip.models.build_model(config), params, config.inputs.example()))
+    for name, config in PROPERTIES.items():
+        model, shapes = mlip.models.build_model(config), jax.eval_shape(lambda config=config: init_parameters(config))
+        params = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), shapes)
+        found[f"{name}, properties"] = property_outputs, (model, params, config.inputs.example())
     return found
 
 

@@ -153,8 +153,8 @@ class _Filling:
 
     def take(self, relaxing: Relaxing) -> bool:
         """Whether there was room for it; there is for the first, however large."""
-        n_node, n_edge, n_graph = self.size
-        size = Shape(n_node + len(relaxing), n_edge + _n_edges(relaxing), n_graph + 1)
+        before = self.size
+        size = Shape(before.n_node + len(relaxing), before.n_edge + _n_edges(relaxing), before.n_graph + 1)
         if not fits(size, self.room):
             if self.members:
                 return False
