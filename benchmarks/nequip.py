@@ -147,7 +147,11 @@ def measure(weights: Path, peer_weights: Path | None, options: argparse.Namespac
             for path in options.data
         ]
         cases = make_cases(files, folder, max(cutoffs, default=6.0), options.parts)
-        records = [run(case, sides, options) for case in track(cases, weights.stem, console=console)]
+        records = []
+        for case in track(cases, weights.stem, console=console):
+            records.append(run(case, sides, options))
+            medians = {name: times.get("median_ms") for name, times in records[-1]["times"].items()}
+            console.print(f"{case.name}: {medians} ms", markup=False)  # a run that is stopped has told what it knows
         report = {"weights": weights.stem, "sides": introductions, "cases": records}
         report["faults"] = faults(records, TOLERANCES)
         ready = next((k for k, case in enumerate(cases) if case.task == "model"), None)

@@ -376,7 +376,12 @@ def _sum_of(irrep: Irrep, *parts: Features) -> Float[Array, "n m c"]:
 
 
 class NeighborSum(nn.Module):
-    """sum over j of R(r_ij) [m_j x Y(r_ij)] / N; every coupling has channels of its own, one after the other."""
+    """sum over j of R(r_ij) [m_j x Y(r_ij)] / N; every coupling has channels of its own, one after the other.
+
+    The sum comes before the coupling: sum over j of Y_b(r_ij) (R m_j)_ac for the components a of the neighbor's
+    features and b of the harmonics, then, on atoms, the 3j symbols. Scalars are coupled first: one number is summed,
+    not (2l + 1)^2. No array holds all couplings of an edge: taking parts out of one is slow on the way back.
+    """
 
     config: NequIPConfig
     outputs: Channels
@@ -386,48 +391,58 @@ class NeighborSum(nn.Module):
         config, blocks = self.config, edges.blocks
         n_atoms = len(messages[SCALAR])
         paths = couplings(channels_of(messages), config.harmonics, self.outputs)
-        widths = [messages[path.node].shape[-1] for path in paths]
-        radial = RadialMLP((*config.radial_hidden, sum(widths)), name="radial")(edges.radial)
-        starts = np.cumsum([0, *widths])
-        norm = config.mean_neighbors if config.neighbor_norm == "mean" else np.sqrt(config.mean_neighbors)
+        widths = tuple(messages[path.node].shape[-1] for path in paths)
+        radials = RadialMLP(config.radial_hidden, widths, name="radial")(edges.radial)
         neighbors = _rows(messages, blocks.senders)
-        sums: dict[Irrep, list] = {}
-        for path, start, width in zip(paths, starts, widths, strict=False):
-            weighted = radial[:, None, start : start + width] * neighbors[path.node]
-            sums.setdefault(path.out, []).append(_sum_in_blocks(weighted, edges, path))
-        return {
-            irrep: blocks.sum_blocks(jnp.concatenate(parts, axis=-1), n_atoms) / norm for irrep, parts in sums.items()
-        }
+        norm = config.mean_neighbors if config.neighbor_norm == "mean" else np.sqrt(config.mean_neighbors)
+        sums: dict[Irrep, list[Float[Array, "n m c"]]] = {}
+        for path, radial in zip(paths, radials, strict=True):
+            in_blocks = _sum_in_blocks(radial[:, None, :], neighbors[path.node], edges, path)
+            total = blocks.sum_blocks(in_blocks, n_atoms)
+            if path.out.order > 0:
+                symbol = jnp.asarray(path.symbol.swapaxes(0, 1), total.dtype)
+                total = jnp.einsum("bao,nbac->noc", symbol, total)
+            sums.setdefault(path.out, []).append(total / norm)
+        return {irrep: jnp.concatenate(parts, axis=-1) for irrep, parts in sums.items()}
 
 
-def _sum_in_blocks(features: Float[Array, "s m c"], edges: Edges, path: Path) -> Float[Array, "b m_out c"]:
-    """Sum over each block's edges of [m x Y] of one path."""
-    order = path.edge.order
+def _sum_in_blocks(
+    radial: Float[Array, "s 1 c"], features: Float[Array, "s a c"], edges: Edges, path: Path
+) -> Float[Array, "e ..."]:
+    """Sum over each block's edges of Y_b (R m)_ac, or of scalars [R m x Y]: (e, b, a, c), or (e, 1, c)."""
+    order, size = path.edge.order, edges.blocks.size
     harmonics = edges.harmonics[:, order**2 : (order + 1) ** 2]
-    rotations = jnp.einsum("abo,sb->sao", jnp.asarray(path.symbol, harmonics.dtype), harmonics)
-    n_blocks = len(edges.blocks.receivers)
-    return jnp.einsum(
-        "bko,bkc->boc",
-        rotations.reshape(n_blocks, -1, 2 * path.out.order + 1),
-        features.reshape(n_blocks, -1, features.shape[-1]),
-    )  # k runs over the edges of a block and the components of their features
+    if path.out.order == 0:
+        harmonics = harmonics * jnp.asarray(np.diag(path.symbol[:, :, 0]), harmonics.dtype)  # all that is not zero
+        weighted = radial * sum(harmonics[:, a, None] * features[:, a] for a in range(2 * order + 1))[:, None, :]
+    else:
+        weighted = radial * features
+    weighted = weighted.reshape(-1, size, *weighted.shape[1:])
+    if path.out.order == 0:
+        return weighted.sum(axis=1)
+    if order == 0:
+        return weighted.sum(axis=1)[:, None]  # Y_0 = 1
+    rows = weighted.reshape(*weighted.shape[:2], -1)
+    totals = jnp.einsum("ekb,ekx->ebx", harmonics.reshape(-1, size, 2 * order + 1), rows)
+    return totals.reshape(-1, 2 * order + 1, *weighted.shape[2:])
 
 
 class RadialMLP(nn.Module):
-    """Radial functions -> R for every coupling and channel; without biases, so that zero stays zero."""
+    """Radial functions -> R of each coupling, by channel; without biases, so that zero stays zero."""
 
+    hidden: tuple[int, ...]
     widths: tuple[int, ...]
 
     @nn.compact
-    def __call__(self, x: Float[Array, "e k"]) -> Float[Array, "e w"]:
-        for layer, width in enumerate(self.widths):
-            is_last = layer == len(self.widths) - 1
-            variance = (1.0 if is_last else 4.0) / x.shape[-1]  # Nequix's
-            kernel = self.param(f"layer_{layer}", nn.initializers.normal(np.sqrt(variance)), (x.shape[-1], width))
-            x = x @ kernel
-            if not is_last:
-                x = nn.silu(x)
-        return x
+    def __call__(self, x: Float[Array, "e k"]) -> list[Float[Array, "e c"]]:
+        for layer, width in enumerate(self.hidden):
+            x = nn.silu(x @ self._kernel(layer, (x.shape[-1], width), variance=4.0))
+        kernel = self._kernel(len(self.hidden), (x.shape[-1], sum(self.widths)), variance=1.0)
+        return [x @ part for part in jnp.split(kernel, np.cumsum(self.widths)[:-1], axis=1)]
+
+    def _kernel(self, layer: int, shape: tuple[int, int], variance: float) -> Float[Array, "i o"]:
+        """Times the number of inputs, the variance is as in Nequix."""
+        return self.param(f"layer_{layer}", nn.initializers.normal(np.sqrt(variance / shape[0])), shape)
 
 
 class Linear(nn.Module):

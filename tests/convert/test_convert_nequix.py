@@ -197,7 +197,7 @@ def changed(content: bytes, **values) -> bytes:
         ({"scale": float("nan")}, "scale = nan"),
         ({"hidden_irreps": "6x0e + 4x7y"}, "'4x7y' is not like 64x1o"),
         ({"hidden_irreps": "6x0e + 4x1e"}, "1e is made by none|hidden_irreps with 1e are not implemented"),
-        ({"hidden_irreps": "6x0e + 5x1o"}, r"has the shape \(8, 20\), and by the config \(8, 22\)"),
+        ({"hidden_irreps": "6x0e + 5x1o"}, r"linear_2 0e has the shape \(3, 10\), and by the config \(3, 11\)"),
         ({"radial_polynomial_p": 5.5}, "only whole numbers"),
         ({"radial_mlp_layers": 0}, "radial_mlp_layers = 0 is not implemented"),
         ({"add_repulsion": True}, "add_repulsion = True is not implemented"),
