@@ -51,15 +51,11 @@ def test_torch_sims_own_validation_passes(potential):
     validate_model_outputs(MLIPModel(potential), torch.device("cpu"), torch.float64)
 
 
-def test_torch_sim_relaxes_with_it_to_where_mlip_relaxes(potential):
-    start = structures()[:1]
+def test_torch_sim_relaxes_with_it(potential):
+    (start,) = structures()[:1]
     final = torch_sim.optimize(
-        system=start,
-        model=MLIPModel(potential),
-        optimizer=torch_sim.frechet_cell_fire,
-        convergence_fn=torch_sim.generate_force_convergence_fn(force_tol=1e-3, include_cell_forces=True),
-        max_steps=400,
+        system=[start], model=MLIPModel(potential), optimizer=torch_sim.frechet_cell_fire, max_steps=15
     )
-    (ours,) = mlip.relax(start, potential, fmax=1e-3, dtype="float64", progress=False)
-    assert ours.converged
-    np.testing.assert_allclose(float(final.energy[0]), ours.energy, rtol=0, atol=1e-4)
+    before, after = potential.predict([start, *final.to_atoms()], dtype="float64")
+    assert after["energy"] < before["energy"] - 1e-3
+    np.testing.assert_allclose(float(final.energy[0]), after["energy"], rtol=0, atol=1e-8)
