@@ -1,5 +1,6 @@
 """The public names for type checkers, which do not see what is imported on first use."""
 
+from mlip.allocator import keep_freed_memory as keep_freed_memory
 from mlip.calculator import MLIPCalculator as MLIPCalculator
 from mlip.data import Store as Store
 from mlip.errors import MlipError as MlipError
