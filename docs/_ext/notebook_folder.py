@@ -1,4 +1,4 @@
-"""First, hidden cell of every notebook: a folder of its own with what `world.py` has made; commands that must succeed."""
+"""First, hidden cell of a notebook: a folder of its own with what `world.py` has made; commands that must succeed."""
 
 import atexit
 import os
