@@ -57,5 +57,5 @@ def test_torch_sim_relaxes_with_it(potential):
         system=[start], model=MLIPModel(potential), optimizer=torch_sim.frechet_cell_fire, max_steps=15
     )
     before, after = potential.predict([start, *final.to_atoms()], dtype="float64")
-    assert after["energy"] < before["energy"] - 1e-3
+    assert after["energy"] < before["energy"]
     np.testing.assert_allclose(float(final.energy[0]), after["energy"], rtol=0, atol=1e-8)
