@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import Float
 
 from mlip.benchmark.intervals import RESAMPLES, intervals_95
+from mlip.benchmark.results import name_and_path
 from mlip.benchmark.tables import Cell, Estimate, Table
 from mlip.data import Store
 from mlip.data.properties import UNITS
@@ -71,7 +72,7 @@ def run_property_benchmark(
     found: list[tuple[str, PropertyModel, PropertyErrors]] = []
     with Store(store) as opened:
         for text in models:
-            name, _, path = text.rpartition("=")
+            name, path = name_and_path(text)
             model = PropertyModel.load(path)
             errors = evaluate_property(
                 model,
@@ -81,7 +82,7 @@ def run_property_benchmark(
             )
             if not errors.ids:
                 raise MlipError(f"no material of split {split!r} has {model.metadata.property}", where=str(store))
-            found.append((name or Path(path).stem, model, errors))
+            found.append((name or path.stem, model, errors))
     found.sort(key=lambda one: one[1].metadata.property)  # stable: models in their order
     return property_table(found)
 

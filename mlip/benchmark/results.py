@@ -75,7 +75,7 @@ def load_results(sources: Sequence[str]) -> list[PotentialResults]:
     """
     found: dict[str, PotentialResults] = {}
     for source in sources:
-        name, path = _split_name(source)
+        name, path = name_and_path(source)
         path = path / "results.jsonl" if path.is_dir() else path
         header, records = read_results(path)
         if header.get("benchmark") != "relaxation":
@@ -98,7 +98,8 @@ def row_name(potential: dict[str, str]) -> str:
     return potential["name"] if "ase" in potential else Path(potential["name"]).stem
 
 
-def _split_name(source: str) -> tuple[str, Path]:
+def name_and_path(source: str) -> tuple[str, Path]:
+    """NAME=PATH, or PATH alone, whose name is empty; a path that exists may have a = in it."""
     name, equals, path = source.partition("=")
     return (name, Path(path)) if equals and not Path(source).exists() else ("", Path(source))
 

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from mlip.benchmark.property_benchmark import average_errors, run_property_benchmark
+from mlip.benchmark.results import name_and_path
 from mlip.data.build import build
 from mlip.errors import MlipError
 from mlip.models.crabnet import CrabNetConfig
@@ -49,3 +50,11 @@ def test_the_error_is_relative_to_the_mean_size_of_the_labels():
 def test_a_store_without_the_property_is_told(world):
     with pytest.raises(MlipError, match="no material of split 'val' has e_form"):
         run_property_benchmark(world / "oxides.h5", [str(world / "e_form.safetensors")], split="val")
+
+
+@pytest.mark.parametrize("named", [False, True])
+def test_a_path_may_have_an_equals_sign_as_folders_of_learning_curves_do(tmp_path, named):
+    path = tmp_path / "materials=400" / "model.safetensors"
+    path.parent.mkdir()
+    path.touch()
+    assert name_and_path(f"CrabNet={path}" if named else str(path)) == ("CrabNet" if named else "", path)
