@@ -36,7 +36,7 @@ from side_by_side import SIDES, Side, machine, pin
 import mlip
 from mlip import programs
 
-WAYS = ("calculator", "predict", "relax")
+WAYS = ("calculator", "calculator, freed memory kept", "predict", "relax")
 DTYPES = ("float32", "float64")
 SCRIPTS = {"matgl": "matgl_side.py", "mace_torch": "mace_torch_side.py"}
 COLUMNS = ("who", "way", "dtype", "seconds", "programs", "most_maps", "mb_at_a_tenth", "mb_at_the_end")
@@ -79,6 +79,8 @@ def evaluate(way: str, potential: Any, atoms: Atoms, dtype: str) -> None:
 
 def run(potential: Path, structures: Path, way: str, dtype: str) -> dict[str, Any]:
     """One way through all structures of the file, in this process."""
+    if way.endswith("kept"):
+        mlip.keep_freed_memory()
     loaded, early = mlip.load(potential), None
     every = ase.io.read(structures, ":")
     started = time.perf_counter()
