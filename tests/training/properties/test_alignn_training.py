@@ -44,7 +44,7 @@ from mlip.training.schedule import Plan
 from mlip.training.step import train_step_of
 
 path, out = sys.argv[1:]
-recipe = load_recipe(path, ["train.batch_size=24", "train.precision=float64"])
+recipe = load_recipe(path, ["train.batch_size=96", "train.precision=float64"])
 set_up_jax()
 with precision_scope("float64"), Store(recipe.data.store) as store:
     task, _, data = prepare(recipe, None)
@@ -129,7 +129,7 @@ def test_a_resumed_run_has_the_very_same_statistics(recipe):
 
 
 def test_two_devices_normalize_by_the_batch_of_both(recipe, tmp_path):
-    """Parameters after a step, running statistics among them, are those of one device to rounding."""
+    """Parameters after a step of all materials, running statistics among them, are those of one device to rounding."""
     found = []
     recipe("unused")
     for devices in (1, 2):
