@@ -7,6 +7,7 @@ the other side to convert.
 """
 
 import argparse
+import copy
 import json
 from pathlib import Path
 
@@ -131,7 +132,7 @@ def forward(network, path: str) -> Job:
 def train(network, path: str) -> Job:
     """A step: forward, L1 loss, backward, AdamW."""
     batch, targets, sizes = batched(path)
-    network.train()
+    network = copy.deepcopy(network).train()  # that of the other jobs stays as it is
     optimizer = torch.optim.AdamW(network.parameters(), lr=1e-5, weight_decay=1e-5)
     with torch.no_grad():
         found = output_of(network, batch)
