@@ -97,7 +97,10 @@ def as_theirs(potential: Potential, batch, frames: list):
 
 
 def test_loss_and_gradients_are_those_of_its_own_code_on_a_real_batch(nequix, potential, frames, tmp_path):
+    import equinox as eqx
+
     assert len(frames) == 8
+    network, _ = nequix.model.load_model(export(potential, "nequix", tmp_path / "network.nqx"))  # of float32
     batch = batch_of(potential, frames)
     with precision_scope("float64"):
 
@@ -108,9 +111,6 @@ def test_loss_and_gradients_are_those_of_its_own_code_on_a_real_batch(nequix, po
 
         ours, gradient = jax.value_and_grad(our_loss)(potential.cast("float64"))
 
-        import equinox as eqx
-
-        network, _ = nequix.model.load_model(export(potential, "nequix", tmp_path / "network.nqx"))
         network = jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float64) if eqx.is_array(leaf) else leaf, network)
         its_batch = jax.tree.map(jnp.asarray, as_theirs(potential, batch, frames))
 
