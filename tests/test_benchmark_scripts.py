@@ -114,6 +114,16 @@ def test_a_script_runs_at_tiny_size(script, crystals, potential, tmp_path, monke
     assert out.stat().st_size
 
 
+@pytest.mark.slow
+def test_all_of_the_gpu_kit_runs_on_a_cpu(tmp_path, monkeypatch):
+    assert run("gpu", ["--small", "--out", str(tmp_path)], monkeypatch) == 0
+    rows = json.loads((tmp_path / "gpu.json").read_text())["rows"]
+    parts = {"parity", "limits", "inference", "training", "relaxation", "feeding", "properties"}
+    assert {row["part"] for row in rows} == parts
+    assert not [row for row in rows if row["case"] in ("failed", "not begun")]
+    assert all(row["eV/atom"] < 1e-6 for row in rows if "eV/atom" in row)
+
+
 def test_results_of_the_original_are_compared_with_ours_and_a_difference_is_told_by_the_exit_status(
     tmp_path, monkeypatch, capsys
 ):
