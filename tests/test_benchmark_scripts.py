@@ -34,7 +34,7 @@ SIMPLE = {
     "roofline": "POTENTIAL CRYSTALS --batch 2 --out OUT.json",
     "training_speed": "CRYSTALS --models tiny --precisions tf32 --batch 2 --repeats 1 --out OUT.json",
     "cost": "CRYSTALS --crystals 2 --repeats 1 --seconds 0 --out OUT.json",
-    "gpu": "--small --only limits inference properties --out OUT",
+    "gpu": "--small --only limits properties --out OUT",
     "lowered": "--only CGAT --out OUT.md",
     "many_structures": "--potential POTENTIAL --structures 2 --most-atoms 8 --ways predict --out OUT.md",
     "fusion": "--potential POTENTIAL --data CRYSTALS --steps 1 --out OUT.json",

@@ -36,7 +36,7 @@ NETWORKS = {
 STEP = 1e-4  # A
 
 
-@pytest.fixture(scope="module", params=NETWORKS)
+@pytest.fixture(scope="module", params=["nequip", "m3gnet", pytest.param("mace", marks=pytest.mark.slow)])
 def potential(request) -> Potential:
     config = parse_config(NETWORKS[request.param])
     rng = np.random.default_rng(0)

@@ -108,7 +108,7 @@ def test_a_failure_leaves_nothing_behind(torch, tmp_path, monkeypatch):
 
 def test_another_format_is_refused(tmp_path):
     line = mistake(matgl_potential(), tmp_path / "model", to="lammps")
-    assert "there is no format 'lammps' (known: matgl, mace)" in line
+    assert "there is no format 'lammps' (known: matgl, mace, nequix)" in line
 
 
 def test_matgl_itself_gives_the_same_numbers(torch, tmp_path):
