@@ -1,4 +1,4 @@
-"""What ASE's plugin system (experimental in ASE 3.29) finds of us: the calculator, by the name mlip."""
+"""The calculator as ASE's plugin system (experimental in ASE 3.29) finds it, by the name mlip."""
 
 try:
     from ase._4.plugins.plugin import CalculatorPlugin

@@ -19,7 +19,7 @@ class Hardware:
     device: str
     """The kind, as `jax.Device.device_kind` has it, or all of a platform: cpu, gpu, tpu."""
     source: str
-    """What the numbers come from: what was measured, where and when."""
+    """The measurement that the numbers come from: of what, where and when."""
     prediction_edges: int
     """Edges that `Potential.predict` evaluates at once; a power of two, as shapes are."""
     property_edges: int
@@ -89,7 +89,7 @@ def nearest(kind: str, platform: str) -> Hardware:
 def told() -> str:
     """Which entry is used, and whether it is this device's own."""
     device, entry = jax.local_devices()[0], hardware()
-    own = entry.device.lower() in (device.device_kind.lower(), device.platform.lower())
+    own = entry.device.lower() == device.device_kind.lower()
     told = f"those of {entry.device} ({entry.source})"
     return told if own else f"{told}; {device.device_kind} has none of its own"
 

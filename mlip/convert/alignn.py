@@ -16,7 +16,14 @@ import numpy as np
 from ase.data import atomic_numbers
 from flax.traverse_util import unflatten_dict
 
-from mlip.convert.checkpoint_files import ReadOptions, check_archive, read_json_object, read_npz, torch_file_names
+from mlip.convert.checkpoint_files import (
+    ReadOptions,
+    check_archive,
+    holds_array,
+    read_json_object,
+    read_npz,
+    torch_file_names,
+)
 from mlip.convert.layers import Arrays, NamedArrays, count_layers, linear_layer
 from mlip.convert.pytorch import import_torch
 from mlip.data.element_vectors import read_element_vectors, vectors_by_number
@@ -50,10 +57,7 @@ def recognizes(source: Path) -> bool:
         return any(torch_file_names(path, _LANDMARK) for path in source.glob("*.pt"))
     if source.suffix == ".pt":
         return torch_file_names(source, _LANDMARK)
-    if not source.name.endswith("_weights.npz"):
-        return False
-    with np.load(source, allow_pickle=False) as archive:
-        return _LANDMARK in archive.files
+    return holds_array(source, _LANDMARK)
 
 
 def read(source: Path, options: ReadOptions) -> PropertyModel:

@@ -80,6 +80,14 @@ def torch_file_names(source: Path, name: str) -> bool:
         return False
 
 
+def holds_array(source: Path, name: str) -> bool:
+    """Whether a file is NAME_weights.npz with an array of this name."""
+    if not source.name.endswith("_weights.npz"):
+        return False
+    with np.load(source, allow_pickle=False) as archive:
+        return name in archive.files
+
+
 def read_npz(path: Path) -> Arrays:
     """
     Raises:

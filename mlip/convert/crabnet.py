@@ -11,7 +11,7 @@ import numpy as np
 from ase.data import chemical_symbols
 from flax.traverse_util import unflatten_dict
 
-from mlip.convert.checkpoint_files import ReadOptions, check_archive, read_npz, torch_file_names
+from mlip.convert.checkpoint_files import ReadOptions, check_archive, holds_array, read_npz, torch_file_names
 from mlip.convert.layers import Arrays, NamedArrays, count_layers, linear_layer
 from mlip.convert.pytorch import import_torch
 from mlip.errors import MlipError
@@ -37,10 +37,7 @@ _NORMS = {"norm1": "norm_attention", "norm2": "norm_change"}
 def recognizes(source: Path) -> bool:
     if source.suffix == ".pth":
         return torch_file_names(source, _LANDMARK)
-    if not source.name.endswith("_weights.npz"):
-        return False
-    with np.load(source, allow_pickle=False) as archive:
-        return _LANDMARK in archive.files
+    return holds_array(source, _LANDMARK)
 
 
 def read(source: Path, options: ReadOptions) -> PropertyModel:

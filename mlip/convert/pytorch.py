@@ -57,7 +57,7 @@ def names_in_pickle(source: Path, mark: bytes) -> bool:
 
 
 def load_pickle(source: Path, trust_pickle: bool, harmless: Sequence[Any] = ()) -> Any:
-    """What a file of PyTorch holds: as data if it is nothing more, otherwise only where that is trusted.
+    """The content of a file of PyTorch: as data if it is nothing more, otherwise only where that is trusted.
 
     Args:
         harmless: functions and classes beside PyTorch's own that data may be made of, as

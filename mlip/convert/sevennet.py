@@ -32,7 +32,7 @@ _HARMLESS = (
     np.dtype,
     *(type(np.dtype(name)) for name in ("float32", "float64", "int64")),
 )
-"""Of what NumPy's arrays of numbers are pickled: the statistics in a config."""
+"""Classes that pickled arrays of numbers consist of: the statistics in a config."""
 _ONLY = {  # options of the config that have one value here, which is also SevenNet's default
     "is_parity": False,
     "self_connection_type": "linear",
@@ -183,7 +183,7 @@ def _irreps(values: dict[str, Any], n_layers: int, where: str) -> tuple[str, int
 
 
 def _denominator(n_layers: int, left: NamedArrays, where: str) -> float:
-    """What sums over neighbors are divided by."""
+    """The number that sums over neighbors are divided by."""
     found = {float(left.take(f"{layer}_convolution.denominator")[0]) for layer in range(n_layers)}
     if len(found) != 1:
         raise MlipError("layers with different denominators are not implemented", where=where)

@@ -51,7 +51,7 @@ class _Meetings(NamedTuple):
     leaving: Int[np.ndarray, "a g"]
     """The same bonds in the other direction."""
     cosines: Float[np.ndarray, "a g g"]
-    """Of the angle between an arriving bond (axis 1) and a leaving one (axis 2)."""
+    """The angle's, between an arriving bond (axis 1) and a leaving one (axis 2)."""
     are_same: tuple[Int[np.ndarray, " s"], ...]
     """Places in `cosines` where arriving and leaving bond are one: bonds between an atom and its image."""
 

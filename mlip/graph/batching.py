@@ -28,7 +28,7 @@ class Shape(NamedTuple):
     n_edge: int
     n_graph: int
     n_pair: int = 0
-    """Of bond pairs; 0 of graphs that have none."""
+    """Room for bond pairs; 0 for graphs that have none."""
 
 
 class BondPairs(NamedTuple):

@@ -26,6 +26,7 @@ from mlip.graph.ends import any_rows, ascending_rows
 from mlip.graph.radius_graph import RadiusGraph
 from mlip.models.edge_blocks import EdgeBlocks, edge_blocks
 from mlip.models.mace_radial import agnesi_transform, bessel_functions, polynomial_cutoff
+from mlip.models.node_places import element_indices, heads_of_nodes
 from mlip.models.symmetric_contraction import SymmetricContraction, wigner_3j
 from mlip.models.zbl import zbl_energies
 from mlip.runtime import products_in
@@ -131,7 +132,7 @@ class MACE(nn.Module):
     def __call__(self, graph: jraph.GraphsTuple) -> Float[Array, " n"]:
         config = self.config
         species = graph.nodes["species"]
-        elements = element_indices(config, species)
+        elements = element_indices(config.elements, species)
         edges = edges_of(config, graph)
         heads = heads_of_nodes(graph) if len(config.heads) > 1 else None
 
@@ -157,18 +158,6 @@ class MACE(nn.Module):
             is_last = 0 < layer == config.n_layers - 1
             energies += Readout(config, is_last, name=f"readout_{layer}")(features[0], heads)
         return energies
-
-
-def element_indices(config: MACEConfig, species: Int[Array, " n"]) -> Int[Array, " n"]:
-    """Places in `config.elements`; padding, and elements that the potential would refuse, get the first."""
-    table = np.zeros(119, np.int32)
-    table[list(config.elements)] = np.arange(len(config.elements))
-    return jnp.asarray(table)[species]
-
-
-def heads_of_nodes(graph: jraph.GraphsTuple) -> Int[Array, " n"]:
-    """Places in `config.heads`."""
-    return jnp.repeat(graph.globals["head"], graph.n_node, total_repeat_length=len(graph.nodes["species"]))
 
 
 def edges_of(config: MACEConfig, graph: jraph.GraphsTuple) -> Edges:

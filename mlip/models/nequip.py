@@ -35,6 +35,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 from mlip.graph.radius_graph import RadiusGraph
 from mlip.models.edge_blocks import EdgeBlocks, edge_blocks
 from mlip.models.mace_radial import polynomial_cutoff
+from mlip.models.node_places import element_indices, heads_of_nodes
 from mlip.runtime import products_in
 
 _BLOCK = 8  # edges; larger blocks leave more slots empty
@@ -209,8 +210,8 @@ class NequIP(nn.Module):
     @nn.compact
     def __call__(self, graph: jraph.GraphsTuple) -> Float[Array, " n"]:
         config = self.config
-        elements = element_indices(config, graph.nodes["species"])
-        heads = _heads_of_nodes(config, graph)
+        elements = element_indices(config.elements, graph.nodes["species"])
+        heads = heads_of_nodes(graph) if len(config.heads) > 1 else jnp.zeros_like(elements)
         frequencies = None
         if config.trained_frequencies:
             frequencies = self.param("frequencies", lambda _key: jnp.asarray(bessel_frequencies(config), jnp.float32))
@@ -227,21 +228,6 @@ class NequIP(nn.Module):
         if self.config.embedding is None:
             return ONE_HOT
         return _weight(self, "embedding", (n_elements, self.config.embedding))[:, None, :] / np.sqrt(n_elements)
-
-
-def element_indices(config: NequIPConfig, species: Int[Array, " n"]) -> Int[Array, " n"]:
-    """Places in `config.elements`; padding, and elements that the potential would refuse, get the first."""
-    table = np.zeros(119, np.int32)
-    table[list(config.elements)] = np.arange(len(config.elements))
-    return jnp.asarray(table)[species]
-
-
-def _heads_of_nodes(config: NequIPConfig, graph: jraph.GraphsTuple) -> Int[Array, " n"]:
-    """Places in `config.heads`."""
-    n_nodes = len(graph.nodes["species"])
-    if len(config.heads) == 1:
-        return jnp.zeros(n_nodes, np.int32)
-    return jnp.repeat(graph.globals["head"], graph.n_node, total_repeat_length=n_nodes)
 
 
 def edges_of(config: NequIPConfig, graph: jraph.GraphsTuple, frequencies: Float[Array, " k"] | None = None) -> Edges:

@@ -1,4 +1,4 @@
-"""What is told of a structure in relaxation: as it is now, as it ended and why, or why it could not go on."""
+"""Records of a structure in relaxation: as it is now, as it ended and why, or why it could not go on."""
 
 import hashlib
 from dataclasses import replace
