@@ -27,6 +27,7 @@ _WHY = {
     "three_body_basis": "both its bases are smooth, or neither is",
     "bond_embedding_bias": "its bond embedding has a bias",
     "atom_weight_swish": "its atom weights have no swish",
+    "zbl": "it has no repulsion of bare nuclei",
     "aggregate": "matgl >= 3 adds atom messages at the center and would give other energies without a warning",
 }
 

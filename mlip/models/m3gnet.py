@@ -25,9 +25,11 @@ from mlip.graph.ends import any_rows, ascending_rows
 from mlip.graph.radius_graph import RadiusGraph
 from mlip.models.angular import racah_harmonics
 from mlip.models.radial import smooth_bessel_basis, smoothstep_cutoff, spherical_bessel_basis
+from mlip.models.zbl import zbl_energies
 
 Basis = Literal["smooth", "bessel"]
 
+_ZBL_POWER = 6  # of the polynomial that ends the repulsion at the sum of the covalent radii, as MACE's
 _KERNEL_INIT = nn.initializers.glorot_uniform()  # as in the original
 
 
@@ -73,6 +75,9 @@ class M3GNetConfig(Dimensions):
     atom_weight_swish: bool = Field(True, description="the radial weight of atom messages has a swish")
     aggregate: Literal["center", "neighbor"] = Field(
         "center", description="the end of a bond that its atom message is added to; matgl < 3 trained with 'neighbor'"
+    )
+    zbl: bool = Field(
+        False, description="add the repulsion of bare nuclei, in eV where data.statistics.scale is 1, as it should be"
     )
 
     @property
@@ -143,7 +148,12 @@ class M3GNet(nn.Module):
 
     def read_out(self, atoms: Float[Array, "n u"], graph: jraph.GraphsTuple) -> Float[Array, " n"]:
         """Output of the network, from what it has made of the atoms."""
-        return Readout(self.config, name="readout")(atoms)
+        energies = Readout(self.config, name="readout")(atoms)
+        if self.config.zbl:
+            vectors = graph.edges["vectors"]
+            distances = jnp.sqrt(jnp.sum(vectors * vectors, axis=-1))
+            energies += zbl_energies(distances, graph.nodes["species"], graph.senders, graph.receivers, _ZBL_POWER)
+        return energies
 
     def bond_basis(self, distances: Float[Array, " e"]) -> Float[Array, "e k"]:
         """Functions h(r_ij) that bonds start from, and that weigh messages; zero from the cutoff on."""

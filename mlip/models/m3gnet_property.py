@@ -25,6 +25,7 @@ class M3GNetPropertyConfig(M3GNetConfig):
     model: Literal["m3gnet-property"] = "m3gnet-property"
     readout_queries: int = Field(3, ge=1, description="how often Set2Set asks the atoms")
     readout_layers: int = Field(3, ge=1, description="of the LSTM that makes the queries")
+    zbl: Literal[False] = Field(False, description="energies alone have the repulsion of bare nuclei")
 
 
 class M3GNetProperty(M3GNet):

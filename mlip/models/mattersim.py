@@ -52,6 +52,7 @@ class MatterSimConfig(Dimensions):
     bond_embedding_bias = property(lambda self: False)
     atom_weight_swish = property(lambda self: True)
     aggregate = property(lambda self: "center")
+    zbl = property(lambda self: False)
 
 
 class MatterSim(M3GNet):

@@ -15,6 +15,7 @@ from mlip.models.m3gnet import (
     smoothstep_cutoff,
     three_body_basis,
 )
+from mlip.models.zbl import zbl_energies
 from mlip.network import init_parameters
 from mlip.potential import Potential, PotentialMetadata
 from mlip.runtime import precision_scope
@@ -24,6 +25,7 @@ VARIANTS = {
     "paper, 256 units": M3GNetConfig(units=256),
     "128 units, one block, plain basis": M3GNetConfig(units=128, n_blocks=1, bond_basis="bessel"),
     "MatterSim's dimensions": M3GNetConfig(units=256, n_blocks=4, max_l=4, max_n=4),
+    "with the repulsion of nuclei": M3GNetConfig(units=32, n_blocks=1, zbl=True),
     "matgl, smooth": matgl_config(),
     "matgl before 3, plain": matgl_config(smooth=False, max_l=2, max_n=4, n_blocks=2, aggregate="neighbor"),
 }
@@ -99,3 +101,19 @@ def test_densities_equal_the_sum_over_triplets(basis, crystal):
                 expected[ij] += terms.ravel() * gates[graph.senders[ik]]
     assert np.abs(expected).max() > 0.01
     np.testing.assert_allclose(summed, expected, atol=1e-13)
+
+
+def test_the_repulsion_of_nuclei_is_added_in_eV_and_keeps_atoms_apart():
+    bare, repelled = (M3GNetConfig(units=4, n_blocks=1, zbl=zbl) for zbl in (False, True))
+    metadata = PotentialMetadata(reference_energies={"Cu": -3.0, "O": -4.0})
+    params = init_parameters(bare)
+    dimers = [ase.Atoms("CuO", [[0, 0, 0], [0, 0, d]]) for d in (0.3, 0.8, 2.5)]
+    without, added = (Potential(c, params, metadata).predict(dimers, dtype="float64") for c in (bare, repelled))
+    differences = np.array([b["energy"] - a["energy"] for a, b in zip(without, added, strict=True)])
+    pair = [
+        zbl_energies(np.full(2, d, np.float32), np.array([29, 8]), np.array([1, 0]), np.array([0, 1]), power=6).sum()
+        for d in (0.3, 0.8, 2.5)
+    ]
+    np.testing.assert_allclose(differences, pair, rtol=1e-5)
+    assert differences[2] == 0
+    assert added[0]["forces"][1, 2] > 100
