@@ -74,14 +74,51 @@ def _replace_elements(atoms: Atoms, elements: Sequence[int], rng: np.random.Gene
     atoms.numbers = new[np.searchsorted(old, atoms.numbers)]
 
 
-def prototypes_of_aflow() -> list[Atoms]:
+def alike(
+    prototypes: Sequence[Atoms], elements: Sequence[int], volumes: AtomicVolumes, count: int, rng: np.random.Generator
+) -> Iterator[Parent]:
+    """Prototypes whose elements are replaced by others of their kind: oxides stay oxides, of other metals.
+
+    The volume goes with the sum of the atomic volumes, times a random factor near one.
+    """
+    kinds = [np.intersect1d(known_to(kind.split()), elements) for kind in ALIKE]
+    for k in range(count):
+        prototype = prototypes[rng.integers(len(prototypes))]
+        atoms, taken = prototype.copy(), set()
+        for old in np.unique(prototype.numbers):
+            choices = [z for kind in kinds if old in kind for z in kind if z not in taken] or [old]
+            new = int(old) if rng.uniform() < 0.2 and old not in taken else int(rng.choice(choices))
+            taken.add(new)
+            atoms.numbers[prototype.numbers == old] = new
+        ratio = volumes.of(atoms) / volumes.of(prototype) * rng.uniform(0.95, 1.05)
+        atoms.set_cell(atoms.cell * ratio ** (1 / 3), scale_atoms=True)
+        yield Parent(f"alike-{k:06d}-{atoms.get_chemical_formula()}", atoms, "crystal")
+
+
+ALIKE = (
+    "H Li Na K Rb Cs Cu Ag Tl",
+    "Be Mg Ca Sr Ba Zn Cd Hg Eu Yb Pb Sn",
+    "Sc Y La Ce Pr Nd Pm Sm Eu Gd Tb Dy Ho Er Tm Yb Lu Ac Th Pa U Np Pu Bi",
+    "Ti V Cr Mn Fe Co Ni Cu Zn Mg Al Ga In",
+    "Ti Zr Hf V Nb Ta Cr Mo W Mn Tc Re Ru Os Rh Ir Pd Pt Au",
+    "Al Ga In Si Ge Sn B C",
+    "B C N P As Sb S Si Se Te",
+    "O S Se Te",
+    "F Cl Br I",
+    "N P As Sb Bi",
+    "He Ne Ar Kr Xe",
+)
+"""Elements that take one another's places; one may be of several kinds."""
+
+
+def prototypes_of_aflow(most_atoms: int = MOST_ATOMS) -> list[Atoms]:
     """Primitive cells of the prototypes that pymatgen ships."""
     found = []
     for entry in AFLOW_PROTOTYPE_LIBRARY:
         structure = entry["snl"].structure
-        if structure.is_ordered and len(structure) <= 8 * MOST_ATOMS:
+        if structure.is_ordered and len(structure) <= 8 * most_atoms:
             primitive = structure.get_primitive_structure()
-            if len(primitive) <= MOST_ATOMS:
+            if len(primitive) <= most_atoms:
                 found.append(primitive.to_ase_atoms(msonable=False))
     return found
 
@@ -120,7 +157,7 @@ def slabs(crystals: Sequence[Atoms], count: int, rng: np.random.Generator) -> It
     for k in range(count):
         atoms = crystals[rng.integers(len(crystals))].copy()
         atoms.pbc = True
-        atoms.set_scaled_positions(atoms.get_scaled_positions() + [0, 0, rng.uniform()])
+        atoms.set_scaled_positions(atoms.get_scaled_positions() + np.array([0, 0, rng.uniform()]))
         atoms.wrap()
         cell = atoms.cell.array
         normal = np.cross(cell[0], cell[1])

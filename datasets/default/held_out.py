@@ -2,22 +2,24 @@
 
 from collections import Counter
 from collections.abc import Iterable
-from pathlib import Path
 
 from ase import Atoms
 from pymatgen.analysis.structure_matcher import StructureMatcher
 from pymatgen.io.ase import AseAtomsAdaptor
-from real_structures import held_out_structures
 
 
 class HeldOut:
-    """The structures of the test sets, by reduced formula and id."""
+    """Structures of test sets, by reduced formula and id.
 
-    def __init__(self, data: Path):
+    Args:
+        structures: test set, id in it and structure of each.
+    """
+
+    def __init__(self, structures: Iterable[tuple[str, str, Atoms]]):
         self._ids: set[str] = set()
         self._by_formula: dict[str, list[tuple[str, Atoms]]] = {}
         self.counts: Counter[str] = Counter()
-        for test_set, identity, atoms in held_out_structures(data):
+        for test_set, identity, atoms in structures:
             self._ids.add(_material(identity))
             self._by_formula.setdefault(reduced(atoms), []).append((test_set, atoms))
             self.counts[test_set] += 1

@@ -1,4 +1,4 @@
-"""Labels structures by a potential: each shard of one folder becomes a shard of another, frames of absurd labels left out.
+"""Labels structures by a potential: each shard becomes one of another folder, frames of absurd labels left out.
 
     python label.py TEACHER STRUCTURES LABELED [--minutes 60]
 

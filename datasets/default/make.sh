@@ -13,7 +13,9 @@ here=$(dirname "$0")
 mkdir -p "$OUT"
 
 if [ ! -e "$OUT/structures.txt" ]; then
-    python "$here/make_structures.py" "$DATA" "$OUT/structures" --teacher "$TEACHER" --scale "$SCALE" >"$OUT/structures.part"
+    for part in broad compounds; do
+        python "$here/make_structures.py" "$DATA" "$OUT/structures" "$part" --teacher "$TEACHER" --scale "$SCALE"
+    done >"$OUT/structures.part"
     mv "$OUT/structures.part" "$OUT/structures.txt"
 fi
 cat "$OUT/structures.txt"

@@ -1,7 +1,8 @@
 """Published crystals and layers that the default potential's training set starts from, as they were relaxed by DFT.
 
 Files are those of the data pack (its README names the repositories they are from): ALEXANDRIA's superconductors, binary
-crystals of the elasticity and phonon benchmarks of MatCalc, crystals with hull labels, and the layers of MC2D.
+crystals of the elasticity and phonon benchmarks of MatCalc, crystals with hull labels, the layers of MC2D, and small
+samples of the Materials Project, OQMD and JARVIS.
 """
 
 import gzip
@@ -14,6 +15,7 @@ import ase.io
 import numpy as np
 from ase import Atoms
 from parents import Parent, with_vacuum
+from pymatgen.core import Structure
 
 MOST_ATOMS = 20
 """Atoms of a cell: larger ones cost as much as several small ones, and show fewer environments."""
@@ -23,6 +25,15 @@ CRYSTALS = {
     "phonons": "properties/alexandria_binary_phonon_cv.json.gz",
     "hull": "hull/alexandria_structures_with_hull_labels.json.gz",
 }
+SAMPLES = {
+    "mp": "hull/materials_project_devset.json.gz",
+    "alexandria": "alexandria/alexandria_pbe_devset.json.gz",
+    "oqmd": "hull/oqmd_devset.json.gz",
+    "lifeo": "hull/mp_Li-Fe-O_computed_structure_entries.json.gz",
+    "tio2": "hull/pymatgen_TiO2_entries.json.gz",
+    "jarvis": "properties/alignn_sample_bandgap.json.gz",
+}
+"""Fewer, but more of them oxides and salts, and larger."""
 LAYERS = "lowdim/mc2d_2d_structures.json.gz"
 HELD_OUT = {
     "alexandria-random-1k": "benchmarks/alexandria-random-1k.extxyz.gz",
@@ -38,16 +49,25 @@ HELD_OUT = {
 
 def real_parents(data: Path) -> Iterator[Parent]:
     """Crystals and layers of the pack, each under the id of its file and its own."""
-    for source, name in CRYSTALS.items():
-        for record in _records(data / name):
-            atoms = _crystal(record)
-            if len(atoms) <= MOST_ATOMS:
-                identity = record.get("mat_id") or record["mp_id"]
-                yield Parent(f"{source}-{identity}", atoms, "crystal")
+    yield from _crystals(data, CRYSTALS)
     for k, record in enumerate(_records(data / LAYERS)):
         atoms = Atoms(record["species"], record["positions"], cell=record["cell"], pbc=True)
         if len(atoms) <= MOST_ATOMS:
             yield Parent(f"mc2d-{k:04d}-{record['formula']}", with_vacuum(atoms, 2), "layer")
+
+
+def sample_parents(data: Path) -> Iterator[Parent]:
+    """Crystals of the samples."""
+    return _crystals(data, SAMPLES)
+
+
+def _crystals(data: Path, files: dict[str, str]) -> Iterator[Parent]:
+    for source, name in files.items():
+        for k, record in enumerate(_records(data / name)):
+            atoms = _crystal(record)
+            if len(atoms) <= MOST_ATOMS:
+                identity = next((record[key] for key in ("mat_id", "mp_id", "entry_id", "jid") if key in record), k)
+                yield Parent(f"{source}-{identity}", atoms, "crystal")
 
 
 def held_out_structures(data: Path) -> Iterator[tuple[str, str, Atoms]]:
@@ -76,5 +96,8 @@ def _records(path: Path) -> list[dict[str, Any]]:
 
 
 def _crystal(record: dict[str, Any]) -> Atoms:
-    fractions = np.array(record["frac_coords"], dtype=float)
-    return Atoms(record["species"], scaled_positions=fractions, cell=record["lattice"], pbc=True)
+    if "structure" in record:
+        return Structure.from_dict(record["structure"]).to_ase_atoms(msonable=False)
+    species = record["species"] if "species" in record else record["atomic_numbers"]
+    cell = record["lattice"] if "lattice" in record else record["cell"]
+    return Atoms(species, scaled_positions=np.array(record["frac_coords"], dtype=float), cell=cell, pbc=True)
