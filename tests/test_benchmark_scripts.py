@@ -40,6 +40,7 @@ SIMPLE = {
     "fusion": "--potential POTENTIAL --data CRYSTALS --steps 1 --out OUT.json",
     "m3gnet": "--data CRYSTALS --weights POTENTIAL --parts predict --repeats 1 --seconds 0 --out OUT.json",
     "mattersim": "--data CRYSTALS --weights POTENTIAL --parts predict --repeats 1 --seconds 0 --out OUT.json",
+    "default_potential": "FOLDER POTENTIAL --out OUT.md",
     "nequip": "--data CRYSTALS --weights POTENTIAL --parts predict model --repeats 1 --seconds 0 --out OUT.json",
 }
 """Arguments of the scripts that need no more than crystals and a potential."""
@@ -53,6 +54,7 @@ SMALLER = {
     "m3gnet": {"BATCH_SIZES": (2,)},
     "mattersim": {"BATCH": 2},
     "nequip": {"BATCH": 2},
+    "default_potential": {"SETS": {"metals": "crystals.extxyz"}},
     "loader": {"BATCH_SIZE": 16},
     "gpu": {"measure_limits": lambda: Limits(1e9, 1e9, 1e9)},
 }
@@ -107,7 +109,7 @@ def test_every_script_knows_its_options(script, monkeypatch, capsys):
     "script", [pytest.param(name, marks=pytest.mark.slow if name in SLOW else ()) for name in SIMPLE]
 )
 def test_a_script_runs_at_tiny_size(script, crystals, potential, tmp_path, monkeypatch):
-    places = {"CRYSTALS": str(crystals), "POTENTIAL": str(potential)}
+    places = {"CRYSTALS": str(crystals), "FOLDER": str(crystals.parent), "POTENTIAL": str(potential)}
     arguments = [places.get(word, word.replace("OUT", str(tmp_path / "out"))) for word in SIMPLE[script].split()]
     assert run(script, arguments, monkeypatch) == 0
     (out,) = [path for path in map(Path, arguments) if path.stem == "out"]
