@@ -55,7 +55,8 @@ class MLIPCalculator(Calculator):
     asking for it raises ASE's PropertyNotImplementedError.
 
     Args:
-        potential: a `Potential`, or the path of its file.
+        potential: a `Potential`, or the path of its file, or a name that `mlip models` lists; without one the declared
+            default, `mlip models default`.
         dtype: "float32", or "float64" for phonons and very tight relaxations.
         skin: neighbors are kept up to cutoff + skin, A; 0 rebuilds the list at every step.
         head: which one of a potential with several; there is no default then.
@@ -71,7 +72,7 @@ class MLIPCalculator(Calculator):
 
     def __init__(
         self,
-        potential: Potential | str | os.PathLike,
+        potential: Potential | str | os.PathLike | None = None,
         dtype: str = "float32",
         skin: float = 0.5,
         head: str | None = None,
@@ -85,7 +86,7 @@ class MLIPCalculator(Calculator):
             raise ValueError(f"skin must not be negative, is {skin}")
         precision_scope(dtype)  # an unknown dtype fails here, not at the first step
         self.potential = open_potential(potential, head)
-        self._file = None if isinstance(potential, Potential) else os.fspath(potential)
+        self._file = os.fspath(potential) if isinstance(potential, str | os.PathLike) else None
         self.dtype = dtype
         self.skin = skin
         self.n_calls = 0
@@ -94,6 +95,9 @@ class MLIPCalculator(Calculator):
         """Neighbor lists made so far."""
         self._shapes: set[Shape] = set()
         self._forget_device_state()
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.potential!r}, dtype: {self.dtype}, skin: {self.skin:g} A)"
 
     def todict(self, skip_default: bool = True) -> dict[str, Any]:
         """Facts that ASE's databases keep of a calculator: which potential this is, and how it is evaluated."""

@@ -31,6 +31,7 @@ from mlip.hardware import hardware
 from mlip.models import heads_of, select_head
 from mlip.models.edge_vectors import edge_vectors
 from mlip.network import TrainedNetwork
+from mlip.pretrained import default_potential
 from mlip.programs import Jitted
 from mlip.runtime import ProductPrecision, products_in
 from mlip.units import VOIGT
@@ -154,7 +155,9 @@ class Potential(TrainedNetwork):
 
     def _facts(self) -> dict[str, str]:
         heads = {"heads": ", ".join(self.heads)} if len(self.heads) > 1 else {}
-        return {"cutoff": f"{self.cutoff:g} A", **heads}
+        provenance = self.metadata.provenance
+        published = {key: str(provenance[key]) for key in ("name", "license") if key in provenance}
+        return {"cutoff": f"{self.cutoff:g} A", **heads, **published}
 
     def _scales(self) -> dict[str, Any]:
         return {"own": self.metadata.model_dump(include=set(Head.model_fields) | {"heads"})}
@@ -302,16 +305,17 @@ class Potential(TrainedNetwork):
         return replace(self, metadata=self.metadata.model_copy(update=changes))
 
     @classmethod
-    def load(cls, path: str | os.PathLike, head: str | None = None) -> "Potential":
+    def load(cls, path: str | os.PathLike | None = None, head: str | None = None) -> "Potential":
         """Read the file of a potential.
 
         Args:
+            path: the file, or a name that `mlip models` lists; None is the declared default, `mlip models default`.
             head: of a potential with several, the one that is wanted; None keeps all of them, for `of_head`.
 
         Raises:
             MlipError: no such file, not a potential of ours, written by a newer version, damaged, no such head.
         """
-        potential = cls._load(path)
+        potential = cls._load(default_potential() if path is None else path)
         return potential if head is None else potential.of_head(head)
 
     @classmethod
@@ -325,8 +329,8 @@ class Potential(TrainedNetwork):
 load = Potential.load
 
 
-def open_potential(potential: Potential | str | os.PathLike, head: str | None = None) -> Potential:
-    """A potential, or the file that holds one, ready to be evaluated.
+def open_potential(potential: Potential | str | os.PathLike | None, head: str | None = None) -> Potential:
+    """A potential, or the file that holds one, or the declared default for None, ready to be evaluated.
 
     Raises:
         MlipError: as `Potential.load` and `Potential.of_head`.

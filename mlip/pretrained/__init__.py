@@ -1,6 +1,6 @@
-"""Published potentials by name: what is known of each, where its weights come from, and its file in mlip's format.
+"""Potentials by name: what is known of each, where its weights come from, and its file in mlip's format.
 
-Nothing of others' weights is in this package: a name is fetched from its publisher, checked by the SHA-256 that is
+Weights of our own lie in `weights/`. Nothing of others' is in this package: their name is fetched from its publisher, checked by the SHA-256 that is
 pinned here, and converted once, into the cache. Knows no JAX: the conversion runs in a process of its own.
 """
 

@@ -32,6 +32,7 @@ from mlip.relaxation.batch import FIXED_AXES, FIXED_AXES_WITH_MAPS, STATE_AXES, 
 from mlip.relaxation.cell import CellChoice, cell_of_each
 from mlip.relaxation.constraints import has_directions
 from mlip.relaxation.endings import finish, give_up, identity, record_step
+from mlip.relaxation.named import facts_of
 from mlip.relaxation.one_by_one import relax_one_by_one
 from mlip.relaxation.options import Options
 from mlip.relaxation.result import Reason, RelaxResult
@@ -50,7 +51,7 @@ _MOVING_FRACTION = 0.8
 
 def relax(
     structures: Any,
-    potential: Potential | ForeignPotential | str | PathLike,
+    potential: Potential | ForeignPotential | str | PathLike | None = None,
     fmax: float = 0.05,
     steps: int = 500,
     cell: CellChoice | Sequence[CellChoice] = "auto",
@@ -65,8 +66,9 @@ def relax(
         structures: ASE Atoms, pymatgen Structures or structures of an OPTIMADE answer, one or any iterable of them, of
             any periodicity and sizes; not modified. Constraints are kept: FixAtoms, FixScaled, FixCartesian,
             FixedPlane, FixedLine and FixSymmetry.
-        potential: a `Potential` or the path or name of one; or ase:MODULE:CLASS?key=value, any calculator of ASE, with
-            which structures relax one by one, and which has a precision of its own.
+        potential: a `Potential` or the path or name of one, by default the declared one, `mlip models default`; or
+            ase:MODULE:CLASS?key=value, any calculator of ASE, with which structures relax one by one, and which has a
+            precision of its own.
         fmax: converged when every row of forces, those of the cell included, is shorter; eV/A.
         steps: at most.
         cell: "auto" relaxes the periodic directions, "hydrostatic" only the volume (a layer's area, a chain's length),
@@ -81,9 +83,9 @@ def relax(
             `trajectory`, to keep every step.
 
     Returns:
-        A list with a result for every structure, in their order; `to_dataframe()` makes a table of it. A structure that
-        fails (a constraint that cannot be kept, a partly occupied site, an unknown element) has its reason and leaves
-        the others alone.
+        A list with a result for every structure, in their order; `to_dataframe()` makes a table of it, and `potential`
+        tells name, functional and license of the potential. A structure that fails (a constraint that cannot be kept, a
+        partly occupied site, an unknown element) has its reason and leaves the others alone.
 
     Raises:
         MlipError: options that make no sense, something that is no structure.
@@ -91,13 +93,15 @@ def relax(
     inputs = take_in(structures)
     results: list[RelaxResult | None] = [None] * len(inputs)
     options = {"fmax": fmax, "steps": steps, "cell": cell, "symmetry": symmetry, "dtype": dtype, **others}
-    finished = relaxations(inputs, potential, **options)
+    Options.of(options)  # refused before a potential is opened, which may have to be fetched
+    opened = open_evaluator(potential)
+    finished = relaxations(inputs, opened, **options)
     with count_bar(progress) as bar:
         task = bar.add_task("relaxing", total=len(inputs))
         for index, result in finished:
             results[index] = result
             bar.advance(task)
-    return RelaxResults(results)
+    return RelaxResults(results, facts_of(opened))
 
 
 def relaxations(

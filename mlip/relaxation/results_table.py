@@ -1,6 +1,7 @@
 """Results of relaxations as a table: of pandas, and as notebooks show it, with a picture of each structure."""
 
 from collections import Counter
+from collections.abc import Iterable
 from html import escape
 from typing import TYPE_CHECKING
 
@@ -25,6 +26,11 @@ _PIXELS = 56
 class RelaxResults(list[RelaxResult]):
     """The list that `relax` returns, in the order of its input; notebooks show it as a table."""
 
+    def __init__(self, results: Iterable[RelaxResult] = (), potential: dict[str, str | None] | None = None):
+        super().__init__(results)
+        self.potential = potential or {}
+        """Name, functional and license of the potential that relaxed them; None where it does not tell."""
+
     def to_dataframe(self) -> "DataFrame":
         """A row for each structure, its index the place in the input.
 
@@ -43,6 +49,8 @@ class RelaxResults(list[RelaxResult]):
         title = f"{len(self)} relaxations: {counts}" if self else "no relaxations"
         if len(shown) < len(self):
             title += f"; {len(shown)} are shown"
+        if self.potential:
+            title += f"; by {', '.join(fact for fact in self.potential.values() if fact)}"
         header = "".join(f"<th>{escape(name)}</th>" for name in ("", "structure", *_SHOWN.values()))
         body = "".join(_html_row(k, self[k]) for k in shown)
         return f"<table><caption>{escape(title)}</caption><tr>{header}</tr>{body}</table>"
