@@ -31,8 +31,8 @@ def relaxation(
     potential: Annotated[
         str,
         typer.Argument(
-            help="The potential: a .safetensors file, a name that `mlip models` lists, or any calculator of ASE,"
-            " ase:MODULE:CLASS?key=value, with which structures relax one by one."
+            help="The potential: a .safetensors file, a name that `mlip models` lists (`default` is the default), or"
+            " any calculator of ASE, ase:MODULE:CLASS?key=value, with which structures relax one by one."
         ),
     ],
     store: Annotated[Path, typer.Argument(help="The store whose materials are relaxed.")],

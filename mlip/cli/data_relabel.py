@@ -9,7 +9,7 @@ from mlip.cli.tables import console
 
 
 def relabel(
-    potential: Annotated[Path, typer.Argument(help="A potential file.")],
+    potential: Annotated[Path, typer.Argument(help="A potential: a .safetensors file, or a name.")],
     store: Annotated[Path, typer.Argument(help="A store file, or a folder of them.")],
     out: Annotated[Path, typer.Option(help="The new store, *.h5.")],
     head: Annotated[str | None, typer.Option(help="Of a potential with several: PBE, ...")] = None,
@@ -25,10 +25,11 @@ def relabel(
     from mlip.evaluation.relabel import relabel as relabel_store
     from mlip.files.output_paths import check_new
     from mlip.potential import open_potential
+    from mlip.pretrained import declared_name
 
     check_new(out, force=force)
     loaded = open_potential(potential, head)
-    provenance = {"potential": potential.name, "store": store.name}
+    provenance = {"potential": declared_name(potential.name), "store": store.name}
     with Store(store) as opened, console(stderr=True).status("predicting"):
         counts = relabel_store(loaded, opened, out, provenance=provenance, dtype=dtype)
     left_out = f", {counts['left_out']:,} materials of other elements left out" if counts["left_out"] else ""

@@ -8,7 +8,9 @@ import typer
 
 
 def dimers(
-    potential: Annotated[Path, typer.Argument(help="The potential, a .safetensors file.")],
+    potential: Annotated[
+        Path, typer.Argument(help="The potential: a .safetensors file, or a name; `default` is the default.")
+    ],
     out: Annotated[
         Path | None, typer.Option(help="Folder for curves.jsonl, dimers.png, the table and summary.json.")
     ] = None,
@@ -28,15 +30,17 @@ def dimers(
     from mlip.benchmark.dimer_report import describe_scan, dimer_figure, dimer_table, write_records
     from mlip.benchmark.dimers import scan_dimers
     from mlip.potential import open_potential
+    from mlip.pretrained import declared_name
     from mlip.runtime import jax_facts
 
     scan = scan_dimers(open_potential(potential), elements and elements.split(","), dtype=dtype, progress=not as_json)
-    table = dimer_table(scan, potential.name)
+    name = declared_name(potential.name)
+    table = dimer_table(scan, name)
     summary = {**scan.summary(), "jax": jax_facts()}
     if out is not None:
         out.mkdir(parents=True, exist_ok=True)
         write_records(scan, out / "curves.jsonl")
-        dimer_figure(scan, potential.name).savefig(out / "dimers.png", dpi=120)
+        dimer_figure(scan, name).savefig(out / "dimers.png", dpi=120)
         table.save(out)
         (out / "summary.json").write_text(json.dumps(summary, indent=1) + "\n")
     if as_json:

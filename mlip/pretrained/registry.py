@@ -23,6 +23,13 @@ def default_potential() -> str:
     return DEFAULT
 
 
+def declared_name(potential: str) -> str:
+    """The declared default's own name for `default`, anything else as it is: what is written down must not come to
+    mean another potential in a later version."""
+    is_meant = potential.casefold() == _DEFAULT_ALIAS and not Path(potential).exists()
+    return default_potential() if is_meant else potential
+
+
 def weights_folder() -> Path:
     """Folder of the weights that come with mlip."""
     return _FOLDER / "weights"

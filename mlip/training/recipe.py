@@ -16,10 +16,12 @@ from pydantic import (
     PositiveFloat,
     PositiveInt,
     field_serializer,
+    field_validator,
     model_validator,
 )
 
 from mlip.models import has_batch_statistics, target_of
+from mlip.pretrained import declared_name
 from mlip.runtime import ProductPrecision
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
@@ -337,7 +339,7 @@ class InitRecipe(_Section):
     `init_from: mp.safetensors`."""
 
     potential: Path
-    """Any file that `mlip train` or `mlip convert` wrote."""
+    """Any file that `mlip train` or `mlip convert` wrote, or a name that `mlip models` lists."""
     reference_energies: Literal["refit", "keep"] = "refit"
     """refit: the potential's own, plus the least-squares fit of its errors on the training set to compositions;
     keep: the potential's own."""
@@ -349,6 +351,11 @@ class InitRecipe(_Section):
     @classmethod
     def _path_alone(cls, values: Any) -> Any:
         return {"potential": values} if isinstance(values, str | Path) else values
+
+    @field_validator("potential")
+    @classmethod
+    def _by_its_own_name(cls, potential: Path) -> Path:
+        return Path(declared_name(str(potential)))
 
 
 class Recipe(_Section):

@@ -15,10 +15,12 @@ from mlip.cli import models
 from mlip.cli.relax import relax as relax_command
 from mlip.errors import MlipError
 from mlip.potential import Potential
-from mlip.pretrained import default_potential, find, known, obtain, registry, resolve
+from mlip.pretrained import declared_name, default_potential, find, known, obtain, registry, resolve
 from mlip.pretrained.entry import PretrainedEntry
 from mlip.pretrained.registry import is_known
 from mlip.relaxation.named import open_named
+from mlip.screening.screening_recipe import RelaxRecipe
+from mlip.training.recipe import InitRecipe
 from tests.bundled_potential import NAME, random_potential, write_registry
 
 
@@ -78,6 +80,16 @@ def test_the_command_relaxes_with_it_and_says_so(command, tmp_path):
 def test_commands_that_want_a_potential_named_take_the_word_default(bundled):
     named = open_named("default")
     assert (named.name, named.license) == (NAME, "MIT")
+
+
+def test_what_is_written_down_has_the_potentials_own_name(bundled, tmp_path, monkeypatch):
+    """A later version of mlip may have another default."""
+    assert str(InitRecipe.model_validate("default").potential) == NAME
+    assert str(RelaxRecipe(potential="Default").potential) == NAME
+    assert declared_name("m3gnet") == "m3gnet"
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "default").touch()
+    assert declared_name("default") == "default"
 
 
 def test_there_is_nothing_to_fetch(command, bundled, cache):
