@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import yaml
+from ase.data import atomic_numbers
 
 from mlip.models.m3gnet import M3GNetConfig
 from mlip.network import init_parameters
@@ -59,10 +60,11 @@ def write_registry(folder: Path, **changes) -> Path:
     return weights
 
 
-def random_potential() -> Potential:
-    config = M3GNetConfig(units=4, n_blocks=1, max_atomic_number=17)
+def random_potential(symbols: tuple[str, ...] = ("Na", "Cl")) -> Potential:
+    """A tiny network of the same parameters each time."""
+    config = M3GNetConfig(units=4, n_blocks=1, max_atomic_number=max(atomic_numbers[symbol] for symbol in symbols))
     metadata = PotentialMetadata(
-        reference_energies={"Na": -1.0, "Cl": -2.0},
+        reference_energies={symbol: -1.0 - k for k, symbol in enumerate(symbols)},
         functional="PBE",
         provenance={"name": NAME, "license": "MIT"},
     )
