@@ -156,13 +156,13 @@ class MeasuredErrors(_Strict):
     """Share of relaxations that left no structure."""
 
     def __str__(self) -> str:
-        values = ((name, getattr(self, key), unit) for key, (name, unit) in _MEASURES.items())
+        values = ((name, getattr(self, key), unit) for key, (name, unit) in MEASURES.items())
         told = [f"{name} {value:g}{unit}" for name, value, unit in values if value is not None]
         against = "" if self.labels == "DFT" else f", against {self.labels}"
         return f"{', '.join(told)} (mean absolute, {self.materials:,} materials{against})"
 
 
-_MEASURES = {
+MEASURES = {
     "energy": ("energy", " meV/atom"),
     "forces": ("forces", " eV/A"),
     "stress": ("stress", " GPa"),
