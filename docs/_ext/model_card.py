@@ -24,7 +24,7 @@ def model_card(entry: PretrainedEntry, card: ModelCard) -> str:
             _errors_table(entry.errors),
             "## What it has learned from",
             _teacher(entry, card),
-            "| what | frames | license | cite |\n|---|---:|---|---|\n" + "\n".join(map(_source_row, card.learned_from)),
+            _sources_table(card.learned_from),
             f"`{card.made_by}` in the repository makes it again. Cite {', '.join(map(link, entry.citation))}.",
             "## How much it has seen of each element",
             f"```{{raw}} html\n{frames_figure(card)}\n```",
@@ -87,6 +87,9 @@ def _teacher(entry: PretrainedEntry, card: ModelCard) -> str:
     )
 
 
-def _source_row(source: LearnedFrom) -> str:
-    frames = f"{source.frames:,}" if source.frames else ""
-    return f"| {source.what} | {frames} | {source.license} | {', '.join(map(link, source.citation))} |"
+def _sources_table(sources: tuple[LearnedFrom, ...]) -> str:
+    rows = ["| what | license | cite |\n|---|---|---|"]
+    for source in sources:
+        frames = f", {source.frames:,} frames" if source.frames else ""
+        rows.append(f"| {source.what}{frames} | {source.license} | {', '.join(map(link, source.citation))} |")
+    return "\n".join(rows)

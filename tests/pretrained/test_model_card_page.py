@@ -30,7 +30,7 @@ def test_the_default_of_others_has_a_page_without_a_card():
         "| data | labels | materials | energy meV/atom | forces eV/Å | slope of the forces |",
         "| crystals | DFT | 1,000 | 60 |  |  | 3.5 | 0 |",
         "| crystals | teacher-1 | 1,000 |  | 0.02 | 0.97 |  |  |",
-        "| crystals | 12,345 | CC-BY-4.0 | [doi:10.0/crystals](https://doi.org/10.0/crystals) |",
+        "| crystals, 12,345 frames | CC-BY-4.0 | [doi:10.0/crystals](https://doi.org/10.0/crystals) |",
         "title='Na: 7 training frames, the potential hardly knows it'",
         "title='Cl: 12,000 training frames'",
     ],
