@@ -2,6 +2,9 @@
 
 With v_e = x_j + S L - x_i the vector of edge e from center i to neighbor j, and g_e = dE/dv_e:
 F_i = sum_(e at i) g_e - sum_(e from i) g_e,  stress = sum_e v_e (x) g_e / V.
+
+A displacement t of the atoms changes v_e by t_j - t_i; the change of g_e, by one `jvp` of the gradient, gives the
+Hessian times t as g_e gives the forces.
 """
 
 from collections.abc import Callable
@@ -39,6 +42,8 @@ class Evaluation(NamedTuple):
     """eV/A^3, ASE's Voigt order and sign; zero where the cell has no volume."""
     spread: "Spread | None" = None
     """How sure the network is, of one that can tell."""
+    curvature: Float[Array, "n 3"] | None = None
+    """Hessian times the directions that were asked for, eV/A^2 times the directions' unit."""
 
 
 class Spread(NamedTuple):
@@ -61,6 +66,7 @@ def energies_forces_stress(
     scale: float | Float[Array, " n"],
     shift: float,
     products: ProductPrecision = "highest",
+    directions: Float[Array, "n 3"] | None = None,
 ) -> Evaluation:
     """Evaluate a padded batch; pure, and differentiable with respect to `params`.
 
@@ -68,6 +74,7 @@ def energies_forces_stress(
         graph: as `mlip.graph.batching.pad_batch` makes it.
         scale, shift: a node's energy is scale * model + shift, eV; heads may differ in scale.
         products: precision of the network's matrix products; less than the highest is for training alone.
+        directions: displacements of the atoms that the Hessian is multiplied with.
     """
 
     if isinstance(model, Ensemble):
@@ -76,7 +83,7 @@ def energies_forces_stress(
     def outputs(graph: jraph.GraphsTuple) -> tuple[Float[Array, " n"], None]:
         return model.apply({"params": params}, graph), None
 
-    return differentiated(outputs, model.config.inputs.cutoff, graph, scale, shift, products)[0]
+    return differentiated(outputs, model.config.inputs.cutoff, graph, scale, shift, products, directions)[0]
 
 
 def of_members(
@@ -116,6 +123,7 @@ def differentiated(
     scale: float | Float[Array, ""],
     shift: float | Float[Array, ""],
     products: ProductPrecision = "highest",
+    directions: Float[Array, "n 3"] | None = None,
 ) -> tuple[Evaluation, Any]:
     """The evaluation of a network, and what else the network tells.
 
@@ -132,11 +140,17 @@ def differentiated(
             return jnp.sum(energies), (energies, told)
 
         vectors = edge_vectors(graph, padding_length=2 * cutoff)
-        gradient, (node_energies, told) = jax.grad(total_energy, has_aux=True)(vectors)
+        gradient_of, curvature = jax.grad(total_energy, has_aux=True), None
+        if directions is None:
+            gradient, (node_energies, told) = gradient_of(vectors)
+        else:
+            change = directions[graph.senders] - directions[graph.receivers]
+            change = jnp.where(is_atom[graph.receivers][:, None], change, 0.0)
+            gradient, changed, (node_energies, told) = jax.jvp(gradient_of, (vectors,), (change,), has_aux=True)
+            curvature = -forces_of_edges(changed, graph, len(is_atom))
 
     n_nodes, n_graphs = len(is_atom), len(graph.n_node)
-    forces = jax.ops.segment_sum(gradient, graph.receivers, n_nodes, indices_are_sorted=True)
-    forces -= jax.ops.segment_sum(gradient, graph.senders, n_nodes)
+    forces = forces_of_edges(gradient, graph, n_nodes)
     graph_of_node = jnp.repeat(jnp.arange(n_graphs), graph.n_node, total_repeat_length=n_nodes)
     sum_nodes = partial(jax.ops.segment_sum, segment_ids=graph_of_node, num_segments=n_graphs, indices_are_sorted=True)
     virial_of_edge = jnp.stack(
@@ -145,7 +159,13 @@ def differentiated(
     virial = sum_nodes(jax.ops.segment_sum(virial_of_edge, graph.receivers, n_nodes, indices_are_sorted=True))
     volume = jnp.abs(jnp.linalg.det(graph.globals["cell"].astype(vectors.dtype)))[:, None]
     stress = jnp.where(volume > 0, virial / jnp.where(volume > 0, volume, 1.0), 0.0)
-    return Evaluation(node_energies, sum_nodes(node_energies), forces, stress), told
+    return Evaluation(node_energies, sum_nodes(node_energies), forces, stress, curvature=curvature), told
+
+
+def forces_of_edges(gradient: Float[Array, "e 3"], graph: jraph.GraphsTuple, n_nodes: int) -> Float[Array, "n 3"]:
+    """Forces on the atoms, of the gradient on the edges' vectors."""
+    at_receivers = jax.ops.segment_sum(gradient, graph.receivers, n_nodes, indices_are_sorted=True)
+    return at_receivers - jax.ops.segment_sum(gradient, graph.senders, n_nodes)
 
 
 evaluate_batch = Jitted(energies_forces_stress)
