@@ -146,6 +146,9 @@ class LossRecipe(_Section):
     axes."""
     stress: NonNegativeFloat = 0.1
     """Weight of the tensor's nine components, in `stress_unit`."""
+    curvature: NonNegativeFloat = 0.0
+    """Weight of the Hessian's products with directions, eV/A^2, of frames that have them (`mlip data relabel
+    --hessian`, `mlip data curvature`). One more derivative a step."""
     stress_unit: Literal["GPa", "eV/A^3"] = "GPa"
     """The M3GNet weights 1, 1, 0.1 are for GPa; MACE's are for eV/A^3, 160 times smaller numbers."""
     of_functional: dict[str, TermFactors] = {}
@@ -153,8 +156,8 @@ class LossRecipe(_Section):
 
     @model_validator(mode="after")
     def _something_is_fitted(self):
-        if self.energy == self.forces == self.stress == 0:
-            raise ValueError("energy, forces and stress all have weight 0: nothing to fit")
+        if self.energy == self.forces == self.stress == self.curvature == 0:
+            raise ValueError("energy, forces, stress and curvature all have weight 0: nothing to fit")
         return self
 
 
@@ -326,6 +329,8 @@ class StageTwoRecipe(_Section):
     energy: NonNegativeFloat | None = None
     forces: NonNegativeFloat | None = None
     stress: NonNegativeFloat | None = None
+    curvature: NonNegativeFloat | None = None
+    """Of a run whose `loss.curvature` is not 0."""
     learning_rate: PositiveFloat | None = None
     """Reached linearly within `anneal_epochs` from that of the end of stage one; null = the schedule goes on."""
     anneal_epochs: NonNegativeInt = 1
@@ -380,6 +385,8 @@ class Recipe(_Section):
         stage_two, epochs = self.stage_two, self.train.epochs
         if stage_two is not None and stage_two.average and self.train.average == "good":
             raise ValueError("stage_two.average and train.average: good exclude each other")
+        if stage_two is not None and stage_two.curvature is not None and self.loss.curvature == 0:
+            raise ValueError("stage_two.curvature is for runs that fit the curvature from the start: loss.curvature")
         if stage_two is not None and stage_two.after_epoch >= epochs:
             raise ValueError(f"stage_two.after_epoch is {stage_two.after_epoch}, of train.epochs {epochs}")
         if self.data.replay is not None and self.init_from is None:
