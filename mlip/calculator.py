@@ -12,7 +12,7 @@ from typing import Any
 import jax
 import numpy as np
 from ase import Atoms
-from ase.calculators.calculator import Calculator, all_changes
+from ase.calculators.calculator import Calculator, all_changes, all_properties
 from jraph import GraphsTuple
 
 from mlip import __version__
@@ -23,7 +23,7 @@ from mlip.graph.batching import Shape, pad_batch
 from mlip.graph.near import moved_near, whole_cells
 from mlip.graph.radius_graph import crystal_graph
 from mlip.graph.skin import is_list_complete
-from mlip.potential import Potential, evaluate_batch, open_potential
+from mlip.potential import Potential, open_potential
 from mlip.runtime import precision_scope, set_up_jax
 
 _KEYWORDS = ("potential", "dtype", "skin", "head")
@@ -48,11 +48,23 @@ def _unknown(keyword: str) -> MlipError:
     return MlipError(f"unknown keyword {keyword!r}", where="MLIPCalculator", fix=fix)
 
 
+def spread_names(potential: Potential) -> list[str]:
+    """Names of the standard deviations that a potential gives."""
+    if potential.uncertainty is None:
+        return []
+    return (
+        ["energy_std"] if potential.uncertainty.last_layer is not None else ["energy_std", "forces_std", "stress_std"]
+    )
+
+
 class MLIPCalculator(Calculator):
     """energy, free_energy, energies, forces (eV, eV/A) and stress (eV/A^3) of a `Potential`.
 
     Any periodicity, cell handedness and number of atoms. Where the cell has no volume there is no stress, and
     asking for it raises ASE's PropertyNotImplementedError.
+
+    A potential that knows how sure it is also gives `energy_std` (of the total energy, eV), an ensemble `forces_std` and
+    `stress_std`, all in `results`; a calibrated one says in `do_not_trust` whether to leave the structure to DFT.
 
     Args:
         potential: a `Potential`, or the path of its file.
@@ -92,6 +104,14 @@ class MLIPCalculator(Calculator):
         """Evaluations of the model so far."""
         self.n_rebuilds = 0
         """Neighbor lists made so far."""
+        self.do_not_trust: bool | None = None
+        """Whether half the 90 % interval of the last energy per atom is wider than the threshold in the potential's
+        file; None of a potential that was not calibrated."""
+        if self.potential.uncertainty is not None:
+            names = spread_names(self.potential)
+            self.implemented_properties = [*self.implemented_properties, *names]
+            # ASE keeps in files, and lets single-point calculators have, the properties that it has names for.
+            all_properties.extend(name for name in names if name not in all_properties)
         self._shapes: set[Shape] = set()
         self._forget_device_state()
 
@@ -135,7 +155,7 @@ class MLIPCalculator(Calculator):
             if self._params is None:
                 self._params = potential.cast(self.dtype)
             evaluation = jax.device_get(
-                evaluate_batch(
+                potential.evaluation(
                     potential.model,
                     self._params,
                     graph,
@@ -156,6 +176,9 @@ class MLIPCalculator(Calculator):
         }
         if abs(self.atoms.cell.volume) > 0:
             self.results["stress"] = evaluation.stress[0].astype(np.float64)
+        told = potential.uncertainty_of(self.atoms, evaluation, 0, slice(0, n_atoms))
+        self.do_not_trust = told.pop("do_not_trust", None)
+        self.results |= {name: value for name, value in told.items() if np.isfinite(value).all()}
 
     def _padded_graph(self) -> GraphsTuple:
         """The padded graph of the present atoms: a new neighbor list where that is due, then the pairs of the list
@@ -184,7 +207,7 @@ class MLIPCalculator(Calculator):
             senders=listed.senders[near],
             globals=listed.globals | {"cell": cell.astype(dtype)[None]},
         )
-        shapes = evaluate_batch.shapes(self.potential.model, self.dtype)
+        shapes = self.potential.evaluation.shapes(self.potential.model, self.dtype)
         shape = shapes.choose(Shape(len(atoms) + 1, len(graph.senders), 2))
         self._shapes.add(shape)
         return pad_batch([graph], shape)

@@ -19,7 +19,8 @@ from mlip.data.structures import as_materials
 from mlip.errors import MlipError
 from mlip.graph.batching import ShapeLadder, pad_batch
 from mlip.graph.stacked_structures import Structures
-from mlip.potential import Potential, edge_vectors
+from mlip.models.edge_vectors import edge_vectors
+from mlip.potential import Potential
 from mlip.programs import Jitted
 from mlip.runtime import precision_scope, products_in, set_up_jax
 

@@ -20,8 +20,9 @@ import numpy as np
 from ase.data import atomic_numbers, chemical_symbols, covalent_radii
 from jaxtyping import Bool, Float, Int
 
+from mlip.energy_gradient import evaluate_batch
 from mlip.errors import MlipError
-from mlip.potential import Potential, evaluate_batch
+from mlip.potential import Potential
 from mlip.progress import count_bar
 from mlip.runtime import precision_scope, set_up_jax
 

@@ -60,6 +60,7 @@ def _register() -> None:
         benchmark,
         convert,
         data,
+        ensemble,
         evaluate,
         export,
         info,
@@ -77,6 +78,7 @@ def _register() -> None:
     app.command("recipes")(recipes.recipes)
     app.command("export")(export.export)
     app.command("report")(report.report)
+    app.command("ensemble")(ensemble.ensemble)
     app.command("evaluate")(evaluate.evaluate)
     app.command("predict")(predict.predict)
     app.command("relax")(relax.relax)

@@ -30,6 +30,7 @@ from mlip.potential import Potential, open_evaluator
 from mlip.progress import count_bar
 from mlip.relaxation.batch import FIXED_AXES, FIXED_AXES_WITH_MAPS, STATE_AXES, Limits, stack, unstack
 from mlip.relaxation.cell import CellChoice, cell_of_each
+from mlip.relaxation.certainty import with_certainty
 from mlip.relaxation.constraints import has_directions
 from mlip.relaxation.endings import finish, give_up, identity, record_step
 from mlip.relaxation.one_by_one import relax_one_by_one
@@ -287,7 +288,14 @@ class _Queue:
         running = [r for r in sent.batch if r.reason is Reason.RUNNING]
         ended = [r for r in sent.batch if r.reason is not Reason.RUNNING]
         self.statistics.n_force_calls += sum(int(r.state.fire.n_steps[0]) + 1 for r in ended)
-        return [(r.index, finish(r, self.potential, self.told)) for r in ended] + self._make_ready(running)
+        return self._finished(ended) + self._make_ready(running)
+
+    def _finished(self, ended: list[Relaxing]) -> list[tuple[int, RelaxResult]]:
+        """The results of those that ended, with how sure the potential is, if it knows."""
+        results = [finish(relaxing, self.potential, self.told) for relaxing in ended]
+        if self.potential.uncertainty is not None:
+            results = with_certainty(ended, results, self.potential, self.options.dtype)
+        return [(relaxing.index, result) for relaxing, result in zip(ended, results, strict=True)]
 
     def _make_ready(self, running: list[Relaxing]) -> list[tuple[int, RelaxResult]]:
         """New lists for those that wait for one; returns those that cannot have one."""

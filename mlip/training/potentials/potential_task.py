@@ -7,10 +7,11 @@ from jaxtyping import Array, Float, PyTree
 from jraph import GraphsTuple
 
 from mlip.data import Store
+from mlip.energy_gradient import energies_forces_stress
 from mlip.graph.labeled_graphs import EnergyLabels
 from mlip.models import heads_of
 from mlip.network import init_parameters
-from mlip.potential import Potential, PotentialMetadata, energies_forces_stress
+from mlip.potential import Potential, PotentialMetadata
 from mlip.runtime import ProductPrecision
 from mlip.training.log import RunLog
 from mlip.training.potentials.parity import draw_parity
