@@ -63,8 +63,8 @@ class MLIPCalculator(Calculator):
     Any periodicity, cell handedness and number of atoms. Where the cell has no volume there is no stress, and
     asking for it raises ASE's PropertyNotImplementedError.
 
-    A potential that knows how sure it is also gives `energy_std` (of the total energy, eV), an ensemble `forces_std` and
-    `stress_std`, all in `results`; a calibrated one says in `do_not_trust` whether to leave the structure to DFT.
+    A potential that knows how sure it is also gives `energy_std` (of the total energy, eV), an ensemble `forces_std`
+    and `stress_std`, all in `results`; a calibrated one tells by `do_not_trust` whether to leave a structure to DFT.
 
     Args:
         potential: a `Potential`, or the path of its file.

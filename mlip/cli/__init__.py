@@ -58,6 +58,7 @@ def _register() -> None:
         return
     from mlip.cli import (
         benchmark,
+        calibrate,
         convert,
         data,
         ensemble,
@@ -78,6 +79,7 @@ def _register() -> None:
     app.command("recipes")(recipes.recipes)
     app.command("export")(export.export)
     app.command("report")(report.report)
+    app.command("calibrate")(calibrate.calibrate)
     app.command("ensemble")(ensemble.ensemble)
     app.command("evaluate")(evaluate.evaluate)
     app.command("predict")(predict.predict)

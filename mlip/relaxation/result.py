@@ -37,6 +37,10 @@ class Reason(IntEnum):
     be kept; see `message`."""
 
 
+CERTAINTY = ("energy_std", "relative_volume_std", "do_not_trust")
+"""What a record has, beside the rest, of a potential with an uncertainty."""
+
+
 @dataclass(frozen=True)
 class RelaxResult:
     """One relaxation. Energies in eV (total, reference energies included), fmax in eV/A."""
@@ -101,12 +105,7 @@ class RelaxResult:
 
     def _certainty(self) -> dict[str, Any]:
         """What the potential knows of its own error; mostly nothing."""
-        told = {
-            "energy_std": self.energy_std,
-            "relative_volume_std": self.relative_volume_std,
-            "do_not_trust": self.do_not_trust,
-        }
-        return {key: value for key, value in told.items() if value is not None}
+        return {key: value for key in CERTAINTY if (value := getattr(self, key)) is not None}
 
 
 def finite_or_none(value: float) -> float | None:

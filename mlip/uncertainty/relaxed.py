@@ -27,8 +27,8 @@ class Certainty:
     energy_std: float
     """Standard deviation of the total energy, eV."""
     relative_volume_std: float
-    """Standard deviation of the volume over the volume (of a layer's area, a chain's length); NaN where the cell did not
-    relax, or is at no minimum."""
+    """Standard deviation of the volume over the volume (of a layer's area, a chain's length); NaN where the cell did
+    not relax, or is at no minimum."""
     do_not_trust: bool | None
     """As `Potential.predict` has it; None without calibration."""
 
