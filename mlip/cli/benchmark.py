@@ -64,6 +64,7 @@ def relaxation(
     from rich.console import Console
 
     from mlip.benchmark.benchmark_page import write_benchmark_page
+    from mlip.benchmark.certainty import certainty_tables
     from mlip.benchmark.histograms import plot_errors
     from mlip.benchmark.metrics import CONVENTIONS
     from mlip.benchmark.paper_tables import energy_table, volume_table
@@ -84,7 +85,7 @@ def relaxation(
         allow_functional_mismatch=allow_functional_mismatch,
         progress=not as_json,
     )
-    tables = volume_table([run.results]), energy_table([run.results])
+    tables = volume_table([run.results]), energy_table([run.results]), *certainty_tables([run.results])
     for table in tables:
         table.save(out)
     plot_errors([run.results], out)
@@ -156,11 +157,17 @@ def report(
 ) -> None:
     """One HTML file: all tables, histograms, failed and worst structures before and after."""
     from mlip.benchmark.benchmark_page import write_benchmark_page
+    from mlip.benchmark.certainty import certainty_tables
     from mlip.benchmark.paper_tables import energy_table, pbesol_table, volume_table
     from mlip.benchmark.results import load_results
 
     potentials = load_results(results)
-    tables = volume_table(potentials, with_paper), energy_table(potentials, with_paper), pbesol_table(potentials)
+    tables = (
+        volume_table(potentials, with_paper),
+        energy_table(potentials, with_paper),
+        pbesol_table(potentials),
+        *certainty_tables(potentials),
+    )
     out.parent.mkdir(parents=True, exist_ok=True)
     write_benchmark_page(potentials, tables, out)
     print(out)
