@@ -26,5 +26,6 @@ def ensemble(
     from mlip.uncertainty.ensembles import ensemble as make
 
     check_new(out, force=force)
-    made = make([Potential.load(name) for name in potentials], [Path(name).name for name in potentials])
+    names = ["/".join(Path(name).parts[-2:]) for name in potentials]  # runs' files have the same name
+    made = make([Potential.load(name) for name in potentials], names)
     typer.echo(f"{made.save(out)}: {made!r}")
