@@ -14,10 +14,15 @@ import jraph
 from flax import linen as nn
 from jaxtyping import Array, Float
 
+from mlip.models import build_model
 from mlip.models.edge_vectors import edge_vectors
+from mlip.models.ensemble import Ensemble
 from mlip.programs import Jitted
 from mlip.runtime import ProductPrecision, products_in
 from mlip.units import VOIGT
+
+_TOGETHER = 2_000
+"""Edges up to which the members of an ensemble go through the network together on a CPU."""
 
 
 class Evaluation(NamedTuple):
@@ -65,10 +70,43 @@ def energies_forces_stress(
         products: precision of the network's matrix products; less than the highest is for training alone.
     """
 
+    if isinstance(model, Ensemble):
+        return jax.tree.map(lambda members: jnp.mean(members, axis=0), of_members(model, params, graph, scale, shift))
+
     def outputs(graph: jraph.GraphsTuple) -> tuple[Float[Array, " n"], None]:
         return model.apply({"params": params}, graph), None
 
     return differentiated(outputs, model.config.inputs.cutoff, graph, scale, shift, products)[0]
+
+
+def of_members(
+    model: Ensemble, params: Any, graph: jraph.GraphsTuple, scale: float | Float[Array, ""], shift: float
+) -> Evaluation:
+    """The evaluation of every member of an ensemble, along a leading axis.
+
+    Each has a backward pass of its own. Small batches of all members go through the network together. Large ones follow
+    one another on a CPU, whose caches hold the arrays of one: that took M3GNet a third less time.
+    """
+    network = build_model(model.config.network)
+
+    def evaluate(member: tuple[Any, Float[Array, ""]]) -> Evaluation:
+        parameters, own_scale = member
+        return energies_forces_stress(network, parameters, graph, scale * own_scale, 0.0)
+
+    one_by_one = jax.default_backend() == "cpu" and len(graph.senders) > _TOGETHER
+    every = partial(jax.lax.map, evaluate) if one_by_one else jax.vmap(evaluate)
+    found = every((params["members"], params["scales"]))
+    offsets = scale * params["offsets"][:, graph.nodes["species"]] + shift
+    node_energies = found.node_energies + jnp.where(graph.nodes["species"] > 0, offsets, 0.0)
+    energies = jax.vmap(lambda nodes: sums_over_nodes(nodes, graph))(node_energies)
+    return found._replace(node_energies=node_energies, energy=energies)
+
+
+def sums_over_nodes(nodes: Float[Array, "n ..."], graph: jraph.GraphsTuple) -> Float[Array, "g ..."]:
+    """Sums over each structure's nodes."""
+    n_graphs, n_nodes = len(graph.n_node), len(graph.nodes["species"])
+    graph_of_node = jnp.repeat(jnp.arange(n_graphs), graph.n_node, total_repeat_length=n_nodes)
+    return jax.ops.segment_sum(nodes, graph_of_node, n_graphs, indices_are_sorted=True)
 
 
 def differentiated(

@@ -156,12 +156,12 @@ def measure(potential: Potential, frames: Iterable[Frame], dtype: str = "float32
                     told.append(float(output.spread.energy[place]) / len(frame))
                 else:
                     told.append(output.spread.features[place].astype(np.float64))
-    rows = np.array(told)
+    rows = np.array(told) if told else np.zeros((0,) if of_ensemble else (0, 0))
     return Measured(
         np.array(errors, np.float64),
         np.array(dimensionality, int),
         rows if of_ensemble else None,
-        None if of_ensemble else rows.reshape(len(told), -1),
+        None if of_ensemble else rows,
     )
 
 

@@ -8,9 +8,8 @@ import jraph
 from flax import linen as nn
 from jaxtyping import Array, Float, Int
 
-from mlip.energy_gradient import Evaluation, Spread, differentiated, energies_forces_stress
+from mlip.energy_gradient import Evaluation, Spread, differentiated, of_members, sums_over_nodes
 from mlip.graph.ends import ascending_rows
-from mlip.models import build_model
 from mlip.models.edge_vectors import edge_vectors
 from mlip.models.ensemble import Ensemble
 from mlip.models.last_layer import outputs_and_features
@@ -24,21 +23,11 @@ def ensemble_evaluation(
     """Mean of the members' energies, forces and stresses, and their standard deviations with n - 1 in the denominator.
 
     Args:
-        params: an ensemble's; every member has its own backward pass, bonds and basis functions are found once.
+        params: an ensemble's.
     """
-    network = build_model(model.config.network)
-
-    def evaluate(member: Any, own_scale: Float[Array, ""]) -> Evaluation:
-        return energies_forces_stress(network, member, graph, scale * own_scale, 0.0)
-
-    of_members = jax.vmap(evaluate)(params["members"], params["scales"])
-    is_atom = graph.nodes["species"] > 0
-    offsets = jnp.where(is_atom, scale * params["offsets"][:, graph.nodes["species"]] + shift, 0.0)
-    node_energies = of_members.node_energies + offsets
-    energies = jax.vmap(lambda nodes: _sums(nodes, graph))(node_energies)
-    forces, stress = of_members.forces, of_members.stress
-    spread = Spread(energy=_std(energies), forces=_std(forces), stress=_std(stress))
-    return Evaluation(*(jnp.mean(one, axis=0) for one in (node_energies, energies, forces, stress)), spread)
+    found = of_members(model, params, graph, scale, shift)
+    spread = Spread(energy=_std(found.energy), forces=_std(found.forces), stress=_std(found.stress))
+    return jax.tree.map(lambda members: jnp.mean(members, axis=0), found)._replace(spread=spread)
 
 
 def last_layer_evaluation(
@@ -55,7 +44,7 @@ def last_layer_evaluation(
 
     evaluation, features = differentiated(outputs, model.config.inputs.cutoff, graph, scale, shift)
     is_atom = graph.nodes["species"] > 0
-    sums = _sums(jnp.where(is_atom[:, None], scale * features, 0.0), graph)
+    sums = sums_over_nodes(jnp.where(is_atom[:, None], scale * features, 0.0), graph)
     return evaluation._replace(spread=Spread(features=sums / jnp.maximum(graph.n_node, 1)[:, None]))
 
 
@@ -94,9 +83,9 @@ def strain_response(model: nn.Module, params: Any, graph: jraph.GraphsTuple, sca
             else:
                 output, features = outputs_and_features(model, params, strained)
                 outputs = output[None]
-                features = _sums(jnp.where(is_atom[:, None], scale * features, 0.0), graph)
+                features = sums_over_nodes(jnp.where(is_atom[:, None], scale * features, 0.0), graph)
             energies = jnp.where(is_atom, scale * outputs + shift, 0.0)
-            return jax.vmap(lambda nodes: _sums(nodes, graph))(energies), features
+            return jax.vmap(lambda nodes: sums_over_nodes(nodes, graph))(energies), features
 
         def with_slopes(t: Float[Array, " g"]) -> tuple[Any, Any]:
             return jax.jvp(energies_and_features, (t,), (jnp.ones_like(t),))
@@ -118,10 +107,6 @@ evaluate_response = Jitted(strain_response)
 
 def _std(values: Float[Array, "k ..."]) -> Float[Array, "..."]:
     return jnp.std(values, axis=0, ddof=1)
-
-
-def _sums(nodes: Float[Array, "n ..."], graph: jraph.GraphsTuple) -> Float[Array, "g ..."]:
-    return jax.ops.segment_sum(nodes, _graph_of_node(graph), len(graph.n_node), indices_are_sorted=True)
 
 
 def _graph_of_node(graph: jraph.GraphsTuple) -> Int[Array, " n"]:

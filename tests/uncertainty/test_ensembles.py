@@ -1,14 +1,20 @@
 """Ensembles: one potential of several, in one file, which says how far its members are apart."""
 
 import pickle
+from functools import partial
 
 import ase.io
+import jax
 import numpy as np
 import pytest
 from ase.calculators.singlepoint import SinglePointCalculator
 
 import mlip
+from mlip import energy_gradient
+from mlip.energy_gradient import of_members
 from mlip.errors import MlipError
+from mlip.graph.batching import Shape, pad_batch
+from mlip.graph.stacked_structures import Structures
 from mlip.models.m3gnet import M3GNetConfig
 from mlip.network import init_parameters
 from mlip.potential import Potential, evaluate_batch
@@ -36,6 +42,19 @@ def test_predictions_are_the_mean_and_spread_of_the_members(few, committee):
                 np.testing.assert_allclose(together[f"{key}_std"], of_members.std(axis=0, ddof=1), atol=1e-6)
         assert "do_not_trust" not in together  # it was not calibrated
         assert together["energy_std"] > 0
+
+
+def test_members_together_and_one_by_one_are_the_same(committee, monkeypatch):
+    """Large batches go through the network member by member."""
+    graphs = committee.config.inputs.graphs(Structures.of(crystals()[:3]), np.float32)
+    graph = pad_batch(list(graphs), Shape(16, 1024, 4))
+    found = []
+    for together in (0, 10_000):
+        monkeypatch.setattr(energy_gradient, "_TOGETHER", together)
+        evaluate = jax.jit(partial(of_members, committee.model))  # a new function: it is traced again
+        found.append(evaluate(committee.params, graph, 1.0, 0.0))
+    for one, other in zip(jax.tree.leaves(found[0]), jax.tree.leaves(found[1]), strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-5)
 
 
 def test_members_can_be_taken_out_again(few, committee):
