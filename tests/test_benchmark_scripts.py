@@ -41,6 +41,7 @@ SIMPLE = {
     "m3gnet": "--data CRYSTALS --weights POTENTIAL --parts predict --repeats 1 --seconds 0 --out OUT.json",
     "mattersim": "--data CRYSTALS --weights POTENTIAL --parts predict --repeats 1 --seconds 0 --out OUT.json",
     "default_potential": "FOLDER POTENTIAL --out OUT.md",
+    "uncertainty": "cost POTENTIAL --structures CRYSTALS --n 2 --repeats 1 --out OUT.md",
     "nequip": "--data CRYSTALS --weights POTENTIAL --parts predict model --repeats 1 --seconds 0 --out OUT.json",
 }
 """Arguments of the scripts that need no more than crystals and a potential."""

@@ -1,8 +1,8 @@
 """Several networks of one kind as one: the mean of their energies, and the energies of each.
 
-Members have the same config and other parameters, which are stacked along a leading axis. All go through one program,
-which finds what depends on the structure alone, bonds and basis functions, once. Members whose energy scales or
-reference energies differ keep them: the ensemble's own scale is 1 eV, and its reference energies are their mean.
+Members have the same config and other parameters, which are stacked along a leading axis; one program evaluates all of
+them on one graph. Members whose energy scales or reference energies differ keep them: the ensemble's own scale is 1 eV,
+and its reference energies are their mean.
 """
 
 from typing import Any, Literal

@@ -71,6 +71,13 @@ class RelaxResult:
     that was not calibrated."""
     trajectory: list[Atoms] | None = None
     """Every structure on the way, first and last included, with energy, forces and stress; where it was asked for."""
+    energy_std: float | None = None
+    """Standard deviation of the energy, eV, where the potential knows one and the relaxation has not failed."""
+    relative_volume_std: float | None = None
+    """Standard deviation of the volume, as a share of it (`mlip.uncertainty.relaxed`); None of a cell that is fixed."""
+    do_not_trust: bool | None = None
+    """Half the 90 % interval of the energy per atom is wider than the threshold in the potential's file; None of one
+    that was not calibrated."""
 
     @property
     def failed(self) -> bool:

@@ -31,8 +31,10 @@ def ensemble(potentials: Sequence[Potential], names: Sequence[str] | None = None
         _check_alike(potentials[0], potential, names[0], name)
     by_fingerprint: dict[str, str] = {}
     for name, potential in zip(names, potentials, strict=True):
-        if (other := by_fingerprint.setdefault(potential.fingerprint, name)) != name:
+        if potential.fingerprint in by_fingerprint:
+            other = by_fingerprint[potential.fingerprint]
             raise MlipError(f"is the same potential as {other}", where=name, fix="a spread is of different ones")
+        by_fingerprint[potential.fingerprint] = name
     metadata = [potential.metadata for potential in potentials]
     references = np.array([_references(potential) for potential in potentials])
     mean = references.mean(axis=0)

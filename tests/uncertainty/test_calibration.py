@@ -10,15 +10,18 @@ from mlip.data import Store
 from mlip.errors import MlipError
 from mlip.graph.batching import Shape, pad_batch
 from mlip.graph.stacked_structures import Structures
+from mlip.models.edge_vectors import edge_vectors
 from mlip.models.last_layer import outputs_and_features
+from mlip.models.mace import MACEConfig
 from mlip.models.mattersim import MatterSimConfig
+from mlip.models.nequip import NequIPConfig
 from mlip.network import init_parameters
 from mlip.potential import Potential, PotentialMetadata
 from mlip.uncertainty.calibration import WIDTH, Calibration, LastLayer, Uncertainty
 from mlip.uncertainty.dimensionality import dimensionality_of
 from mlip.uncertainty.ensembles import ensemble
 from mlip.uncertainty.fitting import calibrate, find_factors
-from tests.uncertain_world import crystals, cubic, layer, seeds, write_store
+from tests.uncertain_world import ELEMENTS, crystals, cubic, layer, seeds, write_store
 
 
 @pytest.fixture(scope="module")
@@ -50,8 +53,6 @@ def test_the_output_is_linear_in_the_features_of_the_last_layer(few, scales):
         config = MatterSimConfig(units=6, n_blocks=1, max_l=2, max_n=2, element_scales=scales)
     model = Potential(config, init_parameters(config), few[0].metadata)
     params, graph = model.params, padded(model, crystals()[:3])
-    from mlip.models.edge_vectors import edge_vectors
-
     graph = graph._replace(edges={"vectors": edge_vectors(graph, 2 * config.cutoff)})
     outputs, features = outputs_and_features(model.model, params, graph)
     last = params["readout"][name]
@@ -64,6 +65,33 @@ def test_the_output_is_linear_in_the_features_of_the_last_layer(few, scales):
 
     gradient = jax.grad(energy)(last["kernel"])[:, 0]
     np.testing.assert_allclose(features.sum(axis=0)[:-1], gradient, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("config", "weights"),
+    [
+        (
+            MACEConfig(
+                elements=(11, 14, 17, 29), channels=4, max_l=1, max_ell=1, correlation=2, radial_hidden=(8,), cutoff=4.0
+            ),
+            lambda params: np.concatenate([params["readout_0"]["energy"], params["readout_1"]["energy"]]),
+        ),
+        (
+            NequIPConfig(
+                elements=(11, 14, 17, 29), hidden="4x0e + 2x1o", max_ell=1, n_layers=2, radial_hidden=(8,), cutoff=4.0
+            ),
+            lambda params: params["readout"][:, 0],
+        ),
+    ],
+    ids=["mace", "nequip"],
+)
+def test_other_networks_are_linear_in_their_features(config, weights):
+    params = init_parameters(config)
+    potential = Potential(config, params, PotentialMetadata(reference_energies=ELEMENTS))
+    graph = padded(potential, crystals()[:2])
+    graph = graph._replace(edges={"vectors": edge_vectors(graph, 2 * config.cutoff)})
+    outputs, features = outputs_and_features(potential.model, params, graph)
+    np.testing.assert_allclose(outputs, features @ weights(params), rtol=1e-3, atol=1e-4)
 
 
 def test_the_variance_is_that_of_the_formula_and_of_linear_regression():
