@@ -20,6 +20,7 @@ if [ ! -e "$OUT/structures.txt" ]; then
 fi
 cat "$OUT/structures.txt"
 python "$here/label.py" "$TEACHER" "$OUT/structures" "$OUT/labeled"
+[ -e "$OUT/labeled/squeezed.h5" ] || python "$here/squeezed.py" "$TEACHER" "$OUT/labeled/squeezed.h5"
 resume=""
 [ -e "$OUT/student/recipe.yaml" ] && resume=--resume
 mlip train "$here/student.yaml" data.store="$OUT/labeled" out="$OUT/student" train.epochs="$EPOCHS" $resume

@@ -3,8 +3,8 @@
     python squeezed.py TEACHER LABELED/squeezed.h5
 
 From its first bond inward a dimer of the teacher repels down to some distance r0, below which it is beyond the
-teacher's data. There the force goes on as the repulsion of bare nuclei does that the student has built in (`model.zbl`): with
-F_t(r0) of the teacher and Z the nuclei's force,
+teacher's data. There the force goes on as the repulsion of bare nuclei does that the student has built in
+(`model.zbl`): with F_t(r0) of the teacher and Z the nuclei's force,
 
     F(r) = max(F_t(r0), LEAST) + Z(r) - Z(r0)        for r < r0,
 

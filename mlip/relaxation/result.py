@@ -62,13 +62,6 @@ class RelaxResult:
     max_stress: float = float("nan")
     """Largest component of the residual stress, any pressure added, eV/A^3: of the strains that relax, or of all where
     the cell is fixed. NaN without a volume."""
-    energy_std: float | None = None
-    """Standard deviation of the energy, eV, where the potential knows one and the relaxation has not failed."""
-    relative_volume_std: float | None = None
-    """Standard deviation of the volume, as a share of it (`mlip.uncertainty.relaxed`); None of a cell that is fixed."""
-    do_not_trust: bool | None = None
-    """Half the 90 % interval of the energy per atom is wider than the threshold in the potential's file; None of one
-    that was not calibrated."""
     trajectory: list[Atoms] | None = None
     """Every structure on the way, first and last included, with energy, forces and stress; where it was asked for."""
     energy_std: float | None = None
