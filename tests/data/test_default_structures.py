@@ -12,6 +12,7 @@ from mlip.data.records import Frame, Trajectory
 from mlip.data.store import Store
 from mlip.data.writer import StoreWriter
 from mlip.models.m3gnet import M3GNetConfig
+from mlip.models.zbl import zbl_energies
 from mlip.network import init_parameters
 from mlip.potential import Potential, PotentialMetadata
 
@@ -123,3 +124,22 @@ def test_frames_of_absurd_labels_are_left_out_and_counted(tmp_path):
 
 def _frame(atoms: Atoms) -> Frame:
     return Frame(atoms.numbers.astype(np.int16), atoms.positions, atoms.cell.array, atoms.pbc)
+
+
+def test_squeezed_dimers_repel_from_the_teachers_wall_inward():
+    from squeezed import _POWER, frame, inner_wall, repulsion
+
+    assert inner_wall(np.array([9.0, 4.0, 1.0, 0.0, 0.5])) == 0  # rises all the way in
+    assert inner_wall(np.array([1.0, 4.0, 1.0, 0.0, 0.5])) == 1  # falls into a hole below the second point
+    assert inner_wall(np.array([0.0, 1.0, 2.0])) == 0
+    distances = np.array([0.5, 1.0, 1.6])
+    step, numbers, ends = 1e-3, np.array([29, 8]), np.array([1, 0])
+
+    def energy(d: float) -> float:
+        return float(zbl_energies(np.array([d, d], np.float32), numbers, ends, ends[::-1], _POWER).sum())
+
+    expected = [-(energy(d + step) - energy(d - step)) / (2 * step) for d in distances]
+    np.testing.assert_allclose(repulsion((29, 8), distances), expected, rtol=1e-2)
+    squeezed = frame((29, 8), 1.2, force=5.0)
+    np.testing.assert_array_equal(squeezed.forces, [[-5, 0, 0], [5, 0, 0]])  # apart
+    assert np.isnan(squeezed.energy)
