@@ -81,9 +81,7 @@ def at_fixed_cells(
     structures = list(structures)
     if not structures:
         return []
-    return relax(
-        structures, potential, fmax=options.fmax, steps=steps, cell=False, dtype=options.dtype, progress=False
-    )
+    return relax(structures, potential, fmax=options.fmax, steps=steps, cell=False, dtype=options.dtype, progress=False)
 
 
 def bare(atoms: Atoms) -> Atoms:
@@ -126,7 +124,9 @@ def _checked(atoms: Atoms) -> Minimum:
     if not atoms.pbc.all():
         return Minimum(bare(atoms), ERROR, "has open directions; responses are of crystals, periodic along all three")
     if atoms.constraints:
-        return Minimum(bare(atoms), ERROR, "has constraints, which change a response; atoms.set_constraint() lifts them")
+        return Minimum(
+            bare(atoms), ERROR, "has constraints, which change a response; atoms.set_constraint() lifts them"
+        )
     if len(atoms) == 0 or not abs(atoms.cell.volume) > 0:
         return Minimum(bare(atoms), ERROR, "has no atoms, or a cell without a volume")
     return Minimum(bare(atoms))

@@ -76,7 +76,7 @@ class ElasticResult:
 
     @property
     def stiffnesses(self) -> Float[np.ndarray, " 6"]:
-        """Eigenvalues of the tensor as a map of strains, GPa, ascending; the crystal is stable where all are positive."""
+        """Eigenvalues of the tensor as a map of strains, GPa, ascending; a crystal is stable where all are positive."""
         return np.full(6, np.nan) if self.failed else stiffnesses(self.tensor)
 
     def as_row(self) -> dict[str, Any]:

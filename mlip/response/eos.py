@@ -177,7 +177,9 @@ def _curve(start: Minimum, points: list[RelaxResult], options: EosOptions) -> Eo
     volumes = abs(start.atoms.cell.volume) * np.array(options.volumes)
     energies = np.array([np.nan if point.failed else point.energy for point in points])
     is_relaxed = options.relax_ions or options.relax_shape
-    faults = [_told_at(ratio, fault_of(point, is_relaxed)) for ratio, point in zip(options.volumes, points, strict=True)]
+    faults = [
+        _told_at(ratio, fault_of(point, is_relaxed)) for ratio, point in zip(options.volumes, points, strict=True)
+    ]
     reason, message = worst([(start.reason, start.message), *faults])
     known = np.isfinite(energies)
     if known.sum() < _LEAST_POINTS:
