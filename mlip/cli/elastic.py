@@ -35,7 +35,7 @@ def elastic(
         ),
     ] = True,
     relax: Relax = True,
-    fmax: Annotated[float, typer.Option(help="Converged below this force, eV/A.")] = 1e-3,
+    fmax: Annotated[float, typer.Option(help="Converged below this force, eV/A.")] = 1e-4,
     steps: Steps = 1000,
     dtype: Dtype = None,
     force: Force = False,

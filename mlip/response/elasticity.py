@@ -109,7 +109,7 @@ class ElasticResult:
 
 def elastic_tensor(
     structures: Any, potential: Evaluator | str | PathLike | None = None, *, progress: bool = True, **options: Any
-) -> Responses:
+) -> Responses[ElasticResult]:
     """Elastic tensors of crystals, all structures and strains in the same batches.
 
     Each structure is relaxed, strained by each component of the strain at a time, and its ions are relaxed in the

@@ -116,7 +116,7 @@ class EosResult:
 
 def equation_of_state(
     structures: Any, potential: Evaluator | str | PathLike | None = None, *, progress: bool = True, **options: Any
-) -> Responses:
+) -> Responses[EosResult]:
     """Equations of state of crystals, all structures and volumes in the same batches.
 
     Args:

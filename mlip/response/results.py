@@ -1,7 +1,7 @@
 """Lists of responses, as the functions return them, and what their results have in common."""
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import numpy as np
 from ase import Atoms
@@ -12,7 +12,19 @@ if TYPE_CHECKING:
     from pandas import DataFrame
 
 
-class Responses(list):
+class Response(Protocol):
+    """What the result of every kind has."""
+
+    @property
+    def atoms(self) -> Atoms: ...
+
+    def as_row(self) -> dict[str, Any]: ...
+
+
+Result = TypeVar("Result", bound=Response)
+
+
+class Responses(list[Result]):
     """Results in the order of the input."""
 
     def to_dataframe(self) -> "DataFrame":

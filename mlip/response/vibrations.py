@@ -152,7 +152,7 @@ class PhononResult:
 
 def phonons(
     structures: Any, potential: Evaluator | str | PathLike | None = None, *, progress: bool = True, **options: Any
-) -> Responses:
+) -> Responses[PhononResult]:
     """Phonons of crystals, with the displaced supercells of all structures in the same batches. It needs phonopy.
 
     Args:
