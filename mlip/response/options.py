@@ -87,8 +87,8 @@ class ElasticOptions(ResponseOptions):
     normal_strains: Sequence[float] = (-0.01, -0.005, 0.005, 0.01)
     """Values of the strains xx, yy and zz; those of the Materials Project."""
     shear_strains: Sequence[float] = (-0.01, -0.005, 0.005, 0.01)
-    """Values of the tensor's components yz, xz and xy, half of the engineering strain. The Materials Project's, which go
-    up to 0.06, leave the straight line: with the published M3GNet C_44 of copper is 17 % higher."""
+    """Values of the tensor's components yz, xz and xy, half of the engineering strain. Those of the Materials Project,
+    up to 0.06, leave the straight line: with the published M3GNet they make C_44 of copper 17 % larger."""
     relax_ions: bool = True
     """Relax the positions in each strained cell. Without, the tensor is that of clamped ions."""
     symmetry: bool = True

@@ -53,7 +53,7 @@ def test_ions_that_give_way_make_a_crystal_softer(potential, crystals):
     atoms = crystals["no_symmetry"]
     free, clamped = (elastic_tensor(atoms, potential, relax_ions=ions, progress=False)[0] for ions in (True, False))
     assert np.linalg.eigvalsh(clamped.tensor - free.tensor).min() > -1e-2
-    assert clamped.bulk_modulus > 1.01 * free.bulk_modulus
+    assert clamped.shear_modulus > 1.1 * free.shear_modulus
 
 
 def test_default_strains_give_the_derivative_within_one_percent_of_the_largest_constant(potential, crystals):
