@@ -256,7 +256,7 @@ class Potential(TrainedNetwork):
                 for the phonons of a supercell.
 
         Raises:
-            MlipError: as `predict`; more than one structure.
+            MlipError: as `predict`; more than one structure; `atoms` that are not there.
         """
         from mlip.curvature import hessian_of  # which stands above this file
 

@@ -6,6 +6,8 @@ from typing import Annotated, Any
 
 import typer
 
+from mlip.cli.relax import introduce
+
 _FEW = 40
 """So many structures are all in the table; of more only those with a remark."""
 Arguments = Annotated[
@@ -44,6 +46,8 @@ def run(
     from mlip.response.response_files import is_failure, respond_to_files
 
     potential, files = split_potential(arguments)
+    if not as_json:
+        introduce(potential)
     summary = respond_to_files(kind, potential, files, out, progress=not as_json, **options)
     records = summary.pop("records")
     remarked = [record for record in records if is_failure(record)]

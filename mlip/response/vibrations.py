@@ -254,7 +254,11 @@ class _Begun:
     def take_hessian(self, potential: Evaluator, dtype: str) -> None:
         self.n_supercells = 1
         cell_atoms = self.phonon.primitive.p2s_map
-        found = potential.hessian(_atoms(self.phonon.supercell), dtype=dtype, atoms=cell_atoms)
+        try:
+            found = potential.hessian(_atoms(self.phonon.supercell), dtype=dtype, atoms=cell_atoms)
+        except MlipError as error:
+            self.message = f"the supercell: {error.what}"
+            return
         if np.isfinite(found).all():
             self.phonon.force_constants = found
         else:
