@@ -32,7 +32,7 @@ def phonon_page(records: Sequence[Mapping[str, Any]], name: str, path: Path) -> 
     """Write bands and densities of states of records of `mlip phonons`."""
     figures = [side_by_side(_phonon_charts(record)) for record in records if record.get("dos")]
     rows = [
-        [*_named(record), *(_number(record.get(key)) for key in ("lowest", "highest", "heat_capacity_300K"))]
+        [*_named(record), *(_number(record.get(key), ".3f") for key in ("lowest", "highest", "heat_capacity_300K"))]
         for record in records
     ]
     columns = ("structure", "reason", "lowest, THz", "highest, THz", "Cv at 300 K, J/K/mol")
@@ -55,8 +55,8 @@ def _title(record: Mapping[str, Any]) -> str:
     return f"{record['formula']} ({Path(record['file']).name}{frame})"
 
 
-def _number(value: float | None) -> str:
-    return "" if value is None else f"{value:.4g}"
+def _number(value: float | None, digits: str = ".4g") -> str:
+    return "" if value is None else f"{value:{digits}}"
 
 
 def _eos_chart(record: Mapping[str, Any]) -> Chart:
@@ -106,11 +106,19 @@ def _band_chart(bands: Mapping[str, Any], axis: Axis) -> Chart:
         while last in ends:
             last += " "  # a point that the path meets again; blanks at the end are not seen
         ends[last] = float(part[-1])
-    path = ", ".join(f"{first}\u2013{last}" for first, last in bands["labels"])
     return Chart(
         [Series("modes", along, modes, "dots", 1)],
         Axis("wave vector, 1/\u00c5", float(distances[0][0]), float(distances[-1][-1])),
         axis,
-        f"bands along {path}",
+        f"bands along {_path(bands['labels'])}",
         guides=ends,
     )
+
+
+def _path(parts: Sequence[Sequence[str]]) -> str:
+    """Points in the order in which a path meets them, with a comma where it breaks."""
+    text = parts[0][0]
+    for k, (first, last) in enumerate(parts):
+        text += f", {first}" if k and parts[k - 1][1] != first else ""
+        text += f"\u2013{last}"
+    return text
