@@ -85,8 +85,9 @@ def at_fixed_cells(
 
 
 def bare(atoms: Atoms) -> Atoms:
-    """A copy of numbers, positions, cell and periodicity."""
-    return Atoms(atoms.numbers, atoms.positions, cell=atoms.cell, pbc=atoms.pbc)
+    """A copy of numbers, positions, cell and periodicity, and of masses that are not the elements'."""
+    masses = atoms.get_masses() if atoms.has("masses") else None
+    return Atoms(atoms.numbers, atoms.positions, masses=masses, cell=atoms.cell, pbc=atoms.pbc)
 
 
 def strained(atoms: Atoms, deformation: np.ndarray) -> Atoms:

@@ -301,8 +301,13 @@ def _begin(start: Minimum, options: PhononOptions) -> _Begun:
 
     atoms = start.atoms
     supercell = options.supercell or _multiples(atoms, options.min_length)
-    cell = PhonopyAtoms(numbers=atoms.numbers, cell=atoms.cell.array, scaled_positions=atoms.get_scaled_positions())
     try:
+        cell = PhonopyAtoms(
+            numbers=atoms.numbers,
+            masses=atoms.get_masses(),
+            cell=atoms.cell.array,
+            scaled_positions=atoms.get_scaled_positions(),
+        )
         phonon = Phonopy(cell, supercell_matrix=np.diag(supercell), primitive_matrix=np.eye(3))
         if options.method == "displacements":
             phonon.generate_displacements(distance=options.displacement)

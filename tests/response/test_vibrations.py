@@ -43,15 +43,20 @@ def test_bands_of_copper_are_those_that_ase_finds(tmp_path):
     np.testing.assert_allclose(np.sort(ours.phonon.qpoints.frequencies, axis=1), expected, atol=0.02)
 
 
-def test_heat_goes_to_dulong_and_petit_and_a_handed_cell_changes_nothing(potential):
+def test_heat_goes_to_dulong_and_petit_whatever_the_cell_and_isotopes_count(potential):
     right, left = bulk("Cu", a=3.6), left_handed(bulk("Cu", a=3.6))
     before = left.copy()
-    one, other = phonons([right, left], potential, min_length=8, temperatures=(0, 300, 3000), progress=False)
+    heavy = right.copy()
+    heavy.set_masses(4 * right.get_masses())
+    one, other, slow = phonons(
+        [right, left, heavy], potential, min_length=8, temperatures=(0, 300, 3000), progress=False
+    )
     assert left == before
     assert one.heat_capacity(3000) == pytest.approx(3 * 8.314, rel=0.01)
     assert one.heat_capacity(0) == 0
     assert one.thermal.free_energy[0] > 0
     assert other.heat_capacity(300) == pytest.approx(one.heat_capacity(300), rel=1e-4)
+    assert slow.highest == pytest.approx(one.highest / 2, rel=1e-6)
     with pytest.raises(MlipError, match="200 K"):
         one.heat_capacity(200)
 
