@@ -37,7 +37,7 @@ def elasticity(
         bool,
         typer.Option(
             "--as-matcalc",
-            help="matcalc's protocol, that of published figures: ions clamped, shear strains up to 0.06, fmax 0.1.",
+            help="matcalc's protocol, that of published figures: ions clamped, shear strains up to 0.06, fmax 0.05.",
         ),
     ] = False,
     at_most: AtMost = None,
@@ -51,7 +51,7 @@ def elasticity(
     """
     options: dict[str, Any] = {}
     if as_matcalc:
-        options = {"relax_ions": False, "shear_strains": (-0.06, -0.03, 0.03, 0.06), "fmax": 0.1}
+        options = {"relax_ions": False, "shear_strains": (-0.06, -0.03, 0.03, 0.06), "fmax": 0.05}
     _run("elasticity", potential, source, out, as_json, at_most, dtype, allow_functional_mismatch, options)
 
 
