@@ -3,8 +3,9 @@
     /tmp/matcalc/bin/python benchmarks/response.py --potential m3gnet --data .../mp_binary_elasticity.json.gz \
         --crystals 50 --out response.json --report response.md
 
-matcalc (pip install matcalc) goes through crystals one by one, with mlip's own calculator of ASE; mlip takes those of a
-round together. Both have the same protocol, which is matcalc's: relaxation first, ions clamped in strained cells, shear
+matcalc (pip install matcalc) goes through crystals one by one, with mlip's own calculator of ASE, or with another one of
+the same weights (`--calculator ase:matcalc:load_fp?name=M3GNet-MP-2021.2.8-PES`, where matgl is installed, too); mlip
+takes those of a round together. Both have the same protocol, which is matcalc's: relaxation first, ions clamped in strained cells, shear
 strains up to 0.06; eleven volumes up to 10 % of length away, the shape relaxed; displaced supercells. Rounds are done
 by one and the other in turn, after a first, untimed one that compiles. Without matcalc there is mlip's side alone.
 """
@@ -22,6 +23,7 @@ from ase import Atoms
 
 import mlip
 from mlip.benchmark.labeled_materials import read_labeled
+from mlip.foreign import ForeignSpec
 from mlip.runtime import jax_facts
 
 NORMAL, SHEAR = (-0.01, -0.005, 0.005, 0.01), (-0.06, -0.03, 0.03, 0.06)
@@ -58,7 +60,10 @@ def sides_of_matcalc(potential: mlip.Potential, arguments: argparse.Namespace) -
         from matcalc import ElasticityCalc, EOSCalc, PhononCalc
     except ImportError:
         return None
-    calculator = mlip.MLIPCalculator(potential, dtype=arguments.dtype)
+    if arguments.calculator is None:
+        calculator = mlip.MLIPCalculator(potential, dtype=arguments.dtype)
+    else:
+        calculator = ForeignSpec.parse(arguments.calculator).open()
     limits = {"max_steps": arguments.steps}
     elastic = ElasticityCalc(
         calculator,
@@ -180,6 +185,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=1000)
     parser.add_argument("--min-length", type=float, default=10.0)
     parser.add_argument("--dtype", default="float64")
+    parser.add_argument("--calculator", help="matcalc's, ase:MODULE:CLASS?key=value; by default mlip's own")
     parser.add_argument("--only-ours", action="store_true")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--report", type=Path)
@@ -195,7 +201,8 @@ def main() -> None:
         "potential": str(arguments.potential),
         "crystals": len(chosen),
         "ids": [material.id for material in chosen],
-        "protocol": f"fmax {arguments.fmax} eV/A, {arguments.dtype}, supercells of {arguments.min_length} A",
+        "protocol": f"fmax {arguments.fmax} eV/A, {arguments.dtype}, supercells of {arguments.min_length} A, "
+        f"matcalc's calculator: {arguments.calculator or 'that of mlip'}",
         "jax": jax_facts(),
         "parts": {},
     }
