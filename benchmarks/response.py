@@ -3,11 +3,11 @@
     /tmp/matcalc/bin/python benchmarks/response.py --potential m3gnet --data .../mp_binary_elasticity.json.gz \
         --crystals 50 --out response.json --report response.md
 
-matcalc (pip install matcalc) goes through crystals one by one, with mlip's own calculator of ASE, or with another one of
-the same weights (`--calculator ase:matcalc:load_fp?name=M3GNet-MP-2021.2.8-PES`, where matgl is installed, too); mlip
-takes those of a round together. Both have the same protocol, which is matcalc's: relaxation first, ions clamped in strained cells, shear
-strains up to 0.06; eleven volumes up to 10 % of length away, the shape relaxed; displaced supercells. Rounds are done
-by one and the other in turn, after a first, untimed one that compiles. Without matcalc there is mlip's side alone.
+matcalc (pip install matcalc) goes through crystals one by one, with mlip's own calculator of ASE or with another one of
+the same weights (--calculator, such as matgl's); mlip takes those of a round together. Both have the same protocol,
+which is matcalc's: relaxation first, ions clamped in strained cells, shear strains up to 0.06; eleven volumes up to
+10 % of length away, the shape relaxed; displaced supercells. Rounds are done by one and the other in turn, after a
+first, untimed one that compiles. Without matcalc there is mlip's side alone.
 """
 
 import argparse

@@ -31,9 +31,9 @@ class ResponseOptions:
     steps: int = 1000
     """At most, in each relaxation."""
     dtype: str = "float64"
-    """float64, since differences of energies and stresses are taken of ions that are relaxed tightly. float32 takes half
-    the time: with the published M3GNet and fmax = 1e-3 it changes elastic constants of five crystals by 0.006 GPa at
-    most."""
+    """float64, since differences of energies and stresses are taken, of ions that are relaxed tightly. float32 takes
+    half the time: with the published M3GNet and fmax = 1e-3 it changes elastic constants of five crystals by 0.006 GPa
+    at most."""
 
     @classmethod
     def of(cls, options: Mapping[str, Any]) -> Self:
