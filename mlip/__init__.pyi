@@ -9,6 +9,9 @@ from mlip.potential import load as load
 from mlip.property_model import PropertyModel as PropertyModel
 from mlip.relaxation import RelaxResult as RelaxResult
 from mlip.relaxation import relax as relax
+from mlip.response import elastic_tensor as elastic_tensor
+from mlip.response import equation_of_state as equation_of_state
+from mlip.response import phonons as phonons
 from mlip.training.loop import train as train
 
 __version__: str

@@ -71,12 +71,19 @@ _products = Jitted(hessian_products)
 
 
 def hessian_of(
-    potential: Potential, structure: Any, dtype: str = "float64", block: int | None = None
-) -> Float[np.ndarray, "n n 3 3"]:
+    potential: Potential,
+    structure: Any,
+    dtype: str = "float64",
+    block: int | None = None,
+    atoms: Sequence[int] | None = None,
+) -> Float[np.ndarray, "k n 3 3"]:
     """As `Potential.hessian`, which see."""
     graph = _graph_of(potential, structure, dtype)
     n_atoms, n_edges = len(graph.nodes["species"]), len(graph.senders)
-    columns = np.arange(3 * n_atoms)
+    moved = np.arange(n_atoms) if atoms is None else np.asarray(atoms, dtype=int)
+    if len(moved) == 0 or not ((moved >= 0) & (moved < n_atoms)).all():
+        raise MlipError(f"are {moved.tolist()} of {n_atoms}", where="atoms", fix="places in the structure, from 0")
+    columns = (3 * moved[:, None] + np.arange(3)).ravel()
     block = block or int(np.clip(_EDGES_OF_BLOCK // max(n_edges, 1), 1, _MOST_COLUMNS))
     set_up_jax()
     padded = pad_batch([graph], ShapeLadder().smallest(n_atoms + 1, max(n_edges, 1), 2))
@@ -88,7 +95,7 @@ def hessian_of(
             products = _products(potential.model, params, padded, scale, directions)
             found.append(np.asarray(products)[: len(columns) - first, :n_atoms])
     rows = np.concatenate(found).astype(np.float64)
-    return rows.reshape(n_atoms, 3, n_atoms, 3).swapaxes(1, 2)
+    return rows.reshape(len(moved), 3, n_atoms, 3).swapaxes(1, 2)
 
 
 def _graph_of(potential: Potential, structure: Any, dtype: str) -> jraph.GraphsTuple:

@@ -191,8 +191,12 @@ class Potential(TrainedNetwork):
         return self._predictions(structures, dtype, batch_edges)
 
     def hessian(
-        self, structure: Atoms | Frame | Any, dtype: str = "float64", block: int | None = None
-    ) -> Float[np.ndarray, "n n 3 3"]:
+        self,
+        structure: Atoms | Frame | Any,
+        dtype: str = "float64",
+        block: int | None = None,
+        atoms: Sequence[int] | None = None,
+    ) -> Float[np.ndarray, "k n 3 3"]:
         """Exact second derivatives of the energy with respect to the atoms' positions, eV/A^2.
 
         An atom moves together with its periodic images. [i, j, a, b] is d2E / dx_ia dx_jb, as phonopy orders the force
@@ -201,13 +205,15 @@ class Potential(TrainedNetwork):
         Args:
             structure: ASE Atoms, a pymatgen Structure or a Frame of any periodicity; not modified.
             block: columns that go through the network at once; by default as memory allows.
+            atoms: places of the atoms whose rows are wanted, k of them; by default all. Those of one cell are enough
+                for the phonons of a supercell.
 
         Raises:
-            MlipError: as `predict`; more than one structure.
+            MlipError: as `predict`; more than one structure; `atoms` that are not there.
         """
         from mlip.curvature import hessian_of  # which stands above this file
 
-        return hessian_of(self, structure, dtype, block)
+        return hessian_of(self, structure, dtype, block, atoms)
 
     def try_predict(
         self, structures: Atoms | Frame | Iterable[Any], dtype: str = "float32", batch_edges: int | None = None

@@ -37,7 +37,20 @@ def test_help_is_there_within_a_second():
     assert fastest([sys.executable, "-m", "mlip.cli", "--help"]) < 1.0
 
 
-@pytest.mark.parametrize("name", ["MLIPCalculator", "MlipError", "Potential", "RelaxResult", "Store", "load", "relax"])
+PUBLIC = [
+    "MLIPCalculator",
+    "MlipError",
+    "Potential",
+    "RelaxResult",
+    "Store",
+    "elastic_tensor",
+    "load",
+    "phonons",
+    "relax",
+]
+
+
+@pytest.mark.parametrize("name", PUBLIC)
 def test_public_names_are_there(name):
     import mlip
 

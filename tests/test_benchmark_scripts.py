@@ -42,6 +42,8 @@ SIMPLE = {
     "mattersim": "--data CRYSTALS --weights POTENTIAL --parts predict --repeats 1 --seconds 0 --out OUT.json",
     "default_potential": "FOLDER POTENTIAL --out OUT.md",
     "uncertainty": "cost POTENTIAL --structures CRYSTALS --n 2 --repeats 1 --out OUT.md",
+    "response": "--potential POTENTIAL --data LABELED --crystals 1 --rounds 1 --steps 2 --only-ours --parts elasticity"
+    " --out OUT.json",
     "nequip": "--data CRYSTALS --weights POTENTIAL --parts predict model --repeats 1 --seconds 0 --out OUT.json",
 }
 """Arguments of the scripts that need no more than crystals and a potential."""
@@ -100,6 +102,16 @@ def potential(tmp_path_factory) -> Path:
     return random_potential(TINY).save(tmp_path_factory.mktemp("potential") / "tiny.safetensors")
 
 
+@pytest.fixture(scope="module")
+def labeled(tmp_path_factory) -> Path:
+    """A crystal with a bulk modulus, in matcalc's form."""
+    path = tmp_path_factory.mktemp("labeled") / "labeled.json"
+    lattice = [[0.0, 1.8, 1.8], [1.8, 0.0, 1.8], [1.8, 1.8, 0.0]]
+    record = {"mp_id": "mp-30", "lattice": lattice, "species": ["Cu"], "frac_coords": [[0, 0, 0]]}
+    path.write_text(json.dumps([record | {"bulk_modulus_vrh": 145.0}]))
+    return path
+
+
 @pytest.mark.parametrize("script", SCRIPTS)
 def test_every_script_knows_its_options(script, monkeypatch, capsys):
     assert run(script, ["--help"], monkeypatch) == 0
@@ -109,8 +121,13 @@ def test_every_script_knows_its_options(script, monkeypatch, capsys):
 @pytest.mark.parametrize(
     "script", [pytest.param(name, marks=pytest.mark.slow if name in SLOW else ()) for name in SIMPLE]
 )
-def test_a_script_runs_at_tiny_size(script, crystals, potential, tmp_path, monkeypatch):
-    places = {"CRYSTALS": str(crystals), "FOLDER": str(crystals.parent), "POTENTIAL": str(potential)}
+def test_a_script_runs_at_tiny_size(script, crystals, labeled, potential, tmp_path, monkeypatch):
+    places = {
+        "CRYSTALS": str(crystals),
+        "LABELED": str(labeled),
+        "FOLDER": str(crystals.parent),
+        "POTENTIAL": str(potential),
+    }
     arguments = [places.get(word, word.replace("OUT", str(tmp_path / "out"))) for word in SIMPLE[script].split()]
     assert run(script, arguments, monkeypatch) == 0
     (out,) = [path for path in map(Path, arguments) if path.stem == "out"]

@@ -88,6 +88,16 @@ def test_blocks_change_nothing_and_neither_does_the_structure(potential):
     assert (atoms.positions == before).all()
 
 
+def test_rows_of_some_atoms_are_those_of_all(potential):
+    atoms = structures()[0]
+    whole = potential.hessian(atoms)
+    np.testing.assert_allclose(potential.hessian(atoms, atoms=[1]), whole[1:], atol=1e-12 * np.abs(whole).max())
+    np.testing.assert_allclose(potential.hessian(atoms, atoms=[1, 0]), whole[::-1], atol=1e-12 * np.abs(whole).max())
+    for places in ([], [2], [-1]):
+        with pytest.raises(MlipError, match="atoms: are"):
+            potential.hessian(atoms, atoms=places)
+
+
 def test_single_precision_is_what_rounding_leaves(potential):
     atoms = structures()[0]
     exact, rounded = potential.hessian(atoms), potential.hessian(atoms, dtype="float32")

@@ -44,6 +44,16 @@ def evaluate(atoms: Atoms, path: Path) -> np.ndarray:
     return forces
 
 
+def respond(structures: list[Atoms]) -> list[float]:
+    curves = mlip.equation_of_state(structures, "m3gnet", relax_shape=True)
+    tensors = mlip.elastic_tensor(structures, mlip.load("m3gnet"), progress=False)
+    vibrations = mlip.phonons(structures[0], supercell=(2, 2, 2))
+    print(curves[0].bulk_modulus, tensors.to_dataframe(), vibrations[0].reason)
+    print(tensors[0].no_such_field)  # type: ignore[attr-defined]
+    numbers: list[float] = [tensors[0].bulk_modulus, vibrations[0].heat_capacity(300.0)]
+    return numbers
+
+
 def read(path: str) -> list[str]:
     try:
         with mlip.Store(path) as store:

@@ -27,7 +27,17 @@ _NO_PATH = (
     errno.EROFS,
 )
 """A path of the user's that cannot be what a command needs it to be."""
-_RESUMABLE = ("data build", "data fetch", "data label", "relax", "screen", "benchmark relaxation")
+_RESUMABLE = (
+    "data build",
+    "data fetch",
+    "data label",
+    "relax",
+    "eos",
+    "elastic",
+    "phonons",
+    "screen",
+    "benchmark relaxation",
+)
 
 app = typer.Typer(
     name="mlip",
@@ -61,11 +71,14 @@ def _register() -> None:
         calibrate,
         convert,
         data,
+        elastic,
         ensemble,
+        eos,
         evaluate,
         export,
         info,
         models,
+        phonons,
         predict,
         recipes,
         relax,
@@ -84,6 +97,9 @@ def _register() -> None:
     app.command("evaluate")(evaluate.evaluate)
     app.command("predict")(predict.predict)
     app.command("relax")(relax.relax)
+    app.command("eos")(eos.eos)
+    app.command("elastic")(elastic.elastic)
+    app.command("phonons")(phonons.phonons)
     app.command("screen")(screen.screen)
     app.add_typer(benchmark.app, name="benchmark")
     app.command("convert")(convert.convert)

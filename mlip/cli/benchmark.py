@@ -9,6 +9,7 @@ import typer
 from mlip.cli.dimers import dimers
 from mlip.cli.hull import hull
 from mlip.cli.properties import properties
+from mlip.cli.response_benchmarks import elasticity, phonons
 from mlip.cli.tables import show_table
 
 app = typer.Typer(no_args_is_help=True, help="Compare potentials with DFT on many materials.")
@@ -176,3 +177,5 @@ def report(
 app.command()(dimers)
 app.command()(hull)
 app.command()(properties)
+app.command()(elasticity)
+app.command()(phonons)

@@ -82,7 +82,7 @@ def relax(
     potential, files = split_potential(arguments)
     kinds = formats_like(files) if formats is None else [kind.value for kind in formats]
     if not as_json:
-        _introduce(potential)
+        introduce(potential)
     summary = relax_files(
         potential,
         files,
@@ -114,7 +114,7 @@ def relax(
         raise typer.Exit(1)
 
 
-def _introduce(potential: str) -> None:
+def introduce(potential: str) -> None:
     """Say which potential by name is used, of which functional, and under which license."""
     from mlip.pretrained.registry import find, is_known
 

@@ -1,11 +1,12 @@
 """Structures from files of any format that ASE reads, one by one: what cannot be read is told, and the rest is kept."""
 
+import hashlib
 import warnings
 from collections.abc import Iterator, Sequence
 from io import StringIO
 from os import PathLike
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import ase.io
 import numpy as np
@@ -45,6 +46,14 @@ def read_sources(files: Sequence[str | PathLike]) -> list[StructureSource]:
     if heavy:
         warnings.warn(f"deuterium is taken as hydrogen, in {len(heavy)} file(s): {min(heavy)}", stacklevel=2)
     return sources
+
+
+def identity_of_inputs(files: Sequence[str | PathLike], n_structures: int) -> dict[str, Any]:
+    """How the header of a results file tells its inputs: by number and content."""
+    content = hashlib.sha256()
+    for path in map(Path, files):
+        content.update(hashlib.sha256(path.read_bytes() if path.is_file() else b"absent").digest())
+    return {"files": len(files), "structures": n_structures, "sha256": content.hexdigest()}
 
 
 def _read(path: Path) -> Iterator[StructureSource]:

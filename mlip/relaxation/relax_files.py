@@ -3,7 +3,6 @@
 Each relaxation that ends is appended to results.jsonl at once, so that a run that was killed goes on where it stopped.
 """
 
-import hashlib
 import re
 from collections import Counter
 from collections.abc import Sequence
@@ -24,7 +23,7 @@ from mlip.relaxation.cell import HYDROSTATIC, Along, CellChoice
 from mlip.relaxation.named import NamedPotential, open_named, precision_recorded
 from mlip.relaxation.options import Options
 from mlip.relaxation.queue import relaxations
-from mlip.relaxation.reading import StructureSource, read_sources
+from mlip.relaxation.reading import StructureSource, identity_of_inputs, read_sources
 from mlip.relaxation.result import CERTAINTY, Reason, RelaxResult, rows_or_none
 from mlip.relaxation.results_file import ResultsFile, read_results
 from mlip.units import EV_PER_A3_IN_GPA
@@ -160,13 +159,10 @@ def _names(places: Sequence[tuple[str, int]]) -> list[str]:
 def _protocol(named: NamedPotential, files, n_structures: int, options: dict[str, Any]) -> dict[str, Any]:
     """Settings that two runs must share for their records to stand in one file."""
     checked = Options.of(options)
-    content = hashlib.sha256()
-    for path in map(Path, files):
-        content.update(hashlib.sha256(path.read_bytes() if path.is_file() else b"absent").digest())
     return {
         "relaxation": {**asdict(checked), "cell": _cell_as_json(checked.cell), "dtype": precision_recorded(options)},
         "potential": named.record,
-        "inputs": {"files": len(files), "structures": n_structures, "sha256": content.hexdigest()},
+        "inputs": identity_of_inputs(files, n_structures),
     }
 
 

@@ -1,0 +1,56 @@
+"""`mlip elastic`: elastic tensors of structures in files."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mlip.cli.responses import Arguments, AsJson, Dtype, Force, Relax, Steps, known, numbers, run
+
+_COLUMNS = {
+    "bulk_hill": ("K GPa", ".2f"),
+    "shear_hill": ("G GPa", ".2f"),
+    "young": ("E GPa", ".2f"),
+    "poisson": ("Poisson", ".3f"),
+    "anisotropy": ("anisotropy", ".2f"),
+    "residual": ("residual GPa", ".3f"),
+}
+
+
+def elastic(
+    arguments: Arguments,
+    out: Annotated[Path, typer.Option(help="Folder for results.jsonl.")] = Path("elastic"),
+    normal_strains: Annotated[
+        str | None, typer.Option(help="Strains xx, yy, zz, separated by commas. By default -0.01,-0.005,0.005,0.01.")
+    ] = None,
+    shear_strains: Annotated[
+        str | None,
+        typer.Option(help="Strains yz, xz, xy (half of the engineering strain), likewise; the same by default."),
+    ] = None,
+    ions: Annotated[bool, typer.Option("--ions/--no-ions", help="Relax positions in each strained cell.")] = True,
+    symmetry: Annotated[
+        bool,
+        typer.Option(
+            "--symmetry/--no-symmetry", help="One strain of those that the point group makes equal; else all."
+        ),
+    ] = True,
+    relax: Relax = True,
+    fmax: Annotated[float, typer.Option(help="Converged below this force, eV/A.")] = 1e-4,
+    steps: Steps = 1000,
+    dtype: Dtype = None,
+    force: Force = False,
+    as_json: AsJson = False,
+) -> None:
+    """Elastic tensors (GPa, Voigt, xx yy zz yz xz xy) and the moduli by Voigt, Reuss and Hill; Hill's are in the table.
+
+    A run that was killed goes on where it stopped when it is started again.
+
+    Exit status 0 when every structure has its tensor and is stable; 1 when one has not, or one with a remark: unstable,
+    not_converged, or the reason of a relaxation that failed; 2 when nothing was done.
+    """
+    options = known(
+        normal_strains=numbers(normal_strains, "--normal-strains"),
+        shear_strains=numbers(shear_strains, "--shear-strains"),
+    )
+    options |= {"relax_ions": ions, "symmetry": symmetry, "relax": relax, "fmax": fmax, "steps": steps}
+    run("elastic", arguments, out, _COLUMNS, as_json=as_json, force=force, dtype=dtype, **options)

@@ -1,0 +1,44 @@
+"""`mlip eos`: equations of state of structures in files."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mlip.cli.responses import Arguments, AsJson, Dtype, Force, Relax, Steps, known, numbers, run
+
+_COLUMNS = {
+    "volume": ("V0 A^3", ".3f"),
+    "energy": ("E0 eV", ".4f"),
+    "bulk_modulus": ("B0 GPa", ".2f"),
+    "bulk_modulus_derivative": ("B0'", ".2f"),
+    "residual": ("residual eV", ".1e"),
+}
+
+
+def eos(
+    arguments: Arguments,
+    out: Annotated[Path, typer.Option(help="Folder for results.jsonl and the curves, report.html.")] = Path("eos"),
+    volumes: Annotated[
+        str | None,
+        typer.Option(help="Volumes relative to the start, separated by commas. By default 0.94 to 1.06, seven."),
+    ] = None,
+    shape: Annotated[bool, typer.Option("--shape", help="Relax the shape of the cell at each volume, too.")] = False,
+    ions: Annotated[bool, typer.Option("--ions/--no-ions", help="Relax positions at each volume.")] = True,
+    relax: Relax = True,
+    fmax: Annotated[float, typer.Option(help="Converged below this force, eV/A.")] = 1e-3,
+    steps: Steps = 1000,
+    dtype: Dtype = None,
+    force: Force = False,
+    as_json: AsJson = False,
+) -> None:
+    """Equations of state: energies at volumes around the minimum, fitted by Birch and Murnaghan's curve.
+
+    Volumes and energies are of the cell. A run that was killed goes on where it stopped when it is started again.
+
+    Exit status 0 when every structure has its curve; 1 when one has not, or one with a remark: no_minimum (not between
+    the volumes), not_converged, or the reason of a relaxation that failed; 2 when nothing was done.
+    """
+    options = known(volumes=numbers(volumes, "--volumes"))
+    options |= {"relax_ions": ions, "relax_shape": shape, "relax": relax, "fmax": fmax, "steps": steps}
+    run("eos", arguments, out, _COLUMNS, as_json=as_json, force=force, dtype=dtype, **options)

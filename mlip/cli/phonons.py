@@ -1,0 +1,59 @@
+"""`mlip phonons`: phonons of structures in files."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mlip.cli.responses import Arguments, AsJson, Dtype, Force, Relax, Steps, known, numbers, run
+
+_COLUMNS = {
+    "lowest": ("lowest THz", ".3f"),
+    "highest": ("highest THz", ".3f"),
+    "imaginary_share": ("imaginary", ".1%"),
+    "heat_capacity_300K": ("Cv(300 K) J/K/mol", ".2f"),
+    "n_supercells": ("supercells", "d"),
+}
+
+
+def phonons(
+    arguments: Arguments,
+    out: Annotated[Path, typer.Option(help="Folder for results.jsonl, and bands and states, report.html.")] = Path(
+        "phonons"
+    ),
+    supercell: Annotated[
+        str | None, typer.Option(help="Multiples of the cell vectors: 4,4,4. By default as --min-length needs.")
+    ] = None,
+    min_length: Annotated[float, typer.Option(help="Least length of the supercell's vectors, A.")] = 12.0,
+    method: Annotated[
+        str, typer.Option(help="displacements (forces of displaced supercells), or hessian (exact derivatives).")
+    ] = "displacements",
+    displacement: Annotated[float, typer.Option(help="A.")] = 0.01,
+    temperatures: Annotated[
+        str | None, typer.Option(help="K, separated by commas. By default 0 to 1000 in steps of 50.")
+    ] = None,
+    mesh: Annotated[
+        float, typer.Option(help="Points along a reciprocal vector: this length, A, times the vector's.")
+    ] = 100.0,
+    relax: Relax = True,
+    fmax: Annotated[float, typer.Option(help="Converged below this force, eV/A.")] = 1e-4,
+    steps: Steps = 1000,
+    dtype: Dtype = None,
+    force: Force = False,
+    as_json: AsJson = False,
+) -> None:
+    """Phonons: frequencies, bands, density of states and thermal properties of the cell. It needs phonopy.
+
+    A run that was killed goes on where it stopped when it is started again.
+
+    Exit status 0 when every structure has its phonons, all real; 1 when one has not, or one with a remark: imaginary,
+    not_converged, or the reason of a relaxation that failed; 2 when nothing was done.
+    """
+    multiples = numbers(supercell, "--supercell")
+    options = known(
+        supercell=multiples and tuple(int(n) if n == int(n) else n for n in multiples),
+        temperatures=numbers(temperatures, "--temperatures"),
+    )
+    options |= {"min_length": min_length, "method": method, "displacement": displacement, "mesh": mesh}
+    options |= {"relax": relax, "fmax": fmax, "steps": steps}
+    run("phonons", arguments, out, _COLUMNS, as_json=as_json, force=force, dtype=dtype, **options)

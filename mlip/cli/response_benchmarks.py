@@ -1,0 +1,98 @@
+"""`mlip benchmark elasticity` and `mlip benchmark phonons`: responses against labels."""
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+Potential = Annotated[
+    str,
+    typer.Argument(
+        help="The potential: a .safetensors file, a name that `mlip models` lists, or any calculator of ASE,"
+        " ase:MODULE:CLASS?key=value, with which structures are computed one by one."
+    ),
+]
+Source = Annotated[
+    Path,
+    typer.Argument(
+        help="A store whose materials have the labels, or a JSON file as matcalc publishes them (.json.gz)."
+    ),
+]
+Out = Annotated[Path, typer.Option(help="Folder for results.jsonl and the table; a killed run goes on.")]
+AtMost = Annotated[int | None, typer.Option(help="So many materials, evenly chosen. Default: all.", min=1)]
+Dtype = Annotated[str | None, typer.Option(help="float64 (default) or float32; a calculator of ASE has its own.")]
+Mismatch = Annotated[
+    bool,
+    typer.Option("--allow-functional-mismatch", help="Labels may be of another functional; the table says so."),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print numbers as JSON.")]
+
+
+def elasticity(
+    potential: Potential,
+    source: Source,
+    out: Out,
+    as_matcalc: Annotated[
+        bool,
+        typer.Option(
+            "--as-matcalc",
+            help="matcalc's protocol, that of published figures: ions clamped, shear strains up to 0.06, fmax 0.05.",
+        ),
+    ] = False,
+    at_most: AtMost = None,
+    dtype: Dtype = None,
+    allow_functional_mismatch: Mismatch = False,
+    as_json: AsJson = False,
+) -> None:
+    """Bulk and shear moduli (Voigt, Reuss, Hill) of labeled materials: MAE, failed, unstable.
+
+    Exit status 0 when every material has its record, whether or not it has a tensor.
+    """
+    options: dict[str, Any] = {}
+    if as_matcalc:
+        options = {"relax_ions": False, "shear_strains": (-0.06, -0.03, 0.03, 0.06), "fmax": 0.05}
+    _run("elasticity", potential, source, out, as_json, at_most, dtype, allow_functional_mismatch, options)
+
+
+def phonons(
+    potential: Potential,
+    source: Source,
+    out: Out,
+    min_length: Annotated[float, typer.Option(help="Least length of the supercells' vectors, A.")] = 12.0,
+    at_most: AtMost = None,
+    dtype: Dtype = None,
+    allow_functional_mismatch: Mismatch = False,
+    as_json: AsJson = False,
+) -> None:
+    """Heat capacities at 300 K of labeled materials: MAE, failed, imaginary. It needs phonopy.
+
+    Exit status 0 when every material has its record, whether or not it has phonons.
+    """
+    options = {"min_length": min_length, "temperatures": (300.0,)}
+    _run("phonons", potential, source, out, as_json, at_most, dtype, allow_functional_mismatch, options)
+
+
+def _run(suite, potential, source, out, as_json, at_most, dtype, allowed, options) -> None:
+    from mlip.benchmark.response_benchmark import run_response_benchmark
+    from mlip.cli.tables import console
+
+    run = run_response_benchmark(
+        suite,
+        potential,
+        source,
+        out,
+        at_most=at_most,
+        dtype=dtype,
+        allow_functional_mismatch=allowed,
+        progress=not as_json,
+        **options,
+    )
+    table = run.table()
+    table.save(out)
+    if as_json:
+        print(json.dumps(table.as_records()))
+        return
+    shown = console()
+    shown.print(table.to_rich(shown.width))
+    shown.print(f"Records and table: {out}", soft_wrap=True)

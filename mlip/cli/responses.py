@@ -1,0 +1,115 @@
+"""What `mlip eos`, `mlip elastic` and `mlip phonons` have in common: run, print, exit status."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from mlip.cli.relax import introduce
+
+_FEW = 40
+"""So many structures are all in the table; of more only those with a remark."""
+Arguments = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="[POTENTIAL] FILES...",
+        help="A potential (.safetensors, a name that `mlip models` lists, or a calculator of ASE,"
+        " ase:MODULE:CLASS?key=value; without one the default), and files that ASE reads: CIF, POSCAR, extxyz, ...",
+    ),
+]
+Relax = Annotated[
+    bool, typer.Option("--relax/--no-relax", help="Relax positions and cell first; else take structures as they are.")
+]
+Steps = Annotated[int, typer.Option(help="At most so many steps in each relaxation.")]
+Dtype = Annotated[str | None, typer.Option(help="float64 (default) or float32; a calculator of ASE has its own.")]
+Force = Annotated[bool, typer.Option("--force", help="Begin anew in a folder that has results.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print a summary as JSON.")]
+
+
+def run(
+    kind: str,
+    arguments: Sequence[str],
+    out: Path,
+    columns: Mapping[str, tuple[str, str]],
+    *,
+    as_json: bool,
+    **options: Any,
+) -> None:
+    """Compute, print, and leave with status 1 when a structure has a remark.
+
+    Args:
+        columns: key of a record -> title and format of its column.
+        options: of `mlip.response.response_files.respond_to_files`.
+    """
+    from mlip.pretrained import split_potential
+    from mlip.response.response_files import is_failure, respond_to_files
+
+    potential, files = split_potential(arguments)
+    if not as_json:
+        introduce(potential)
+    summary = respond_to_files(kind, potential, files, out, progress=not as_json, **options)
+    records = summary.pop("records")
+    remarked = [record for record in records if is_failure(record)]
+    if as_json:
+        import json
+
+        told = ("structure", "file", "frame", "formula", "reason", "message")
+        failed = [{key: record[key] for key in told} for record in remarked]
+        print(json.dumps(summary | {"failed": failed}))
+    else:
+        _print(summary, records if len(records) <= _FEW else remarked, columns, out)
+    if remarked:
+        raise typer.Exit(1)
+
+
+def numbers(text: str | None, option: str) -> tuple[float, ...] | None:
+    """Numbers separated by commas.
+
+    Raises:
+        MlipError: something else.
+    """
+    from mlip.errors import MlipError
+
+    if text is None:
+        return None
+    try:
+        return tuple(float(part) for part in text.split(","))
+    except ValueError:
+        raise MlipError(f"is {text!r}", where=option, fix="numbers separated by commas") from None
+
+
+def known(**options: Any) -> dict[str, Any]:
+    """Options that were given; the library knows the default of the others."""
+    return {name: value for name, value in options.items() if value is not None}
+
+
+def _print(summary: dict[str, Any], records, columns: Mapping[str, tuple[str, str]], out: Path) -> None:
+    import sys
+
+    from rich.console import Console
+
+    from mlip.cli.tables import print_table
+
+    console = Console(width=None if sys.stdout.isatty() else 160)  # a log is as wide as it has to be
+    if records:
+        header = ("structure", "formula", "reason", *(title for title, _ in columns.values()))
+        print_table(console, "", header, [_cells(record, columns) for record in records])
+    for record in records:
+        if record["message"]:
+            print(f"{_place(record)}: {record['reason']}: {record['message']}")
+    print(", ".join(str(path) for path in (out / "results.jsonl", summary["page"]) if path))
+    reasons = ", ".join(f"{count} {reason}" for reason, count in summary["reasons"].items())
+    print(f"{summary['structures']} structures ({summary['computed_now']} computed now): {reasons}")
+
+
+def _cells(record: Mapping[str, Any], columns: Mapping[str, tuple[str, str]]) -> tuple[str, ...]:
+    values = (record.get(key) for key in columns)
+    shown = (
+        "-" if value is None else format(value, kind) for value, (_, kind) in zip(values, columns.values(), strict=True)
+    )
+    return Path(_place(record)).name, record["formula"], record["reason"], *shown
+
+
+def _place(record: Mapping[str, Any]) -> str:
+    return record["file"] if not record["frame"] else f"{record['file']}@{record['frame']}"

@@ -1,0 +1,234 @@
+"""Elastic tensors of many crystals: stresses at small strains, ions relaxed, and the tensor through them."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from os import PathLike
+from typing import Any
+
+import numpy as np
+from ase import Atoms
+from jaxtyping import Float
+
+from mlip.progress import count_bar
+from mlip.relaxation.result import RelaxResult
+from mlip.relaxation.structures_to_relax import take_in
+from mlip.response.elastic_moduli import fit_tensor, moduli, stiffnesses, symmetrized
+from mlip.response.minima import (
+    ERROR,
+    OK,
+    Evaluator,
+    Minimum,
+    at_fixed_cells,
+    bare,
+    fault_of,
+    in_parts,
+    minima,
+    open_any,
+    strained,
+    worst,
+)
+from mlip.response.options import ElasticOptions
+from mlip.response.results import Responses, for_json, structure_record
+from mlip.response.strains import Strains, in_frame_of_upper, point_group, representatives, stretch
+from mlip.units import EV_PER_A3_IN_GPA, tensor_from_voigt
+
+UNSTABLE = "unstable"
+"""Reason of a tensor that has a strain by which the energy falls."""
+
+
+@dataclass(frozen=True)
+class ElasticResult:
+    """The elastic tensor of one structure."""
+
+    atoms: Atoms
+    """The structure that was strained: relaxed, or a copy of the input; the tensor is in its axes, which are the
+    input's."""
+    reason: str
+    """ok; unstable: the tensor has an eigenvalue that is not positive; not_converged: a relaxation was not, the tensor
+    is of what it reached; collapsed, exploded, isolated, non_finite or error: no tensor."""
+    tensor: Float[np.ndarray, "6 6"]
+    """GPa, Voigt's notation in ASE's order xx yy zz yz xz xy, engineering shear strains: tensor[3, 3] = C_44 = C_yzyz.
+    NaN where it is not known."""
+    residual: float = float("nan")
+    """Root of the mean squared deviation of the stresses from straight lines, GPa."""
+    asymmetry: float = float("nan")
+    """Largest difference of the tensor as it was measured from its symmetric part, GPa."""
+    n_strains: int = 0
+    """Strained structures that were computed."""
+    message: str | None = None
+    moduli: dict[str, float] = field(default_factory=dict)
+    """bulk_voigt, bulk_reuss, bulk_hill, shear_voigt, shear_reuss, shear_hill, young: GPa; poisson, anisotropy."""
+
+    @property
+    def failed(self) -> bool:
+        """Whether there is no tensor."""
+        return not np.isfinite(self.tensor).all()
+
+    @property
+    def bulk_modulus(self) -> float:
+        """K by Voigt, Reuss and Hill, GPa."""
+        return self.moduli.get("bulk_hill", float("nan"))
+
+    @property
+    def shear_modulus(self) -> float:
+        """G by Voigt, Reuss and Hill, GPa."""
+        return self.moduli.get("shear_hill", float("nan"))
+
+    @property
+    def stiffnesses(self) -> Float[np.ndarray, " 6"]:
+        """Eigenvalues of the tensor as a map of strains, GPa, ascending; a crystal is stable where all are positive."""
+        return np.full(6, np.nan) if self.failed else stiffnesses(self.tensor)
+
+    def as_row(self) -> dict[str, Any]:
+        """Figures of the table, GPa."""
+        return {
+            "reason": self.reason,
+            "bulk_modulus": self.bulk_modulus,
+            "shear_modulus": self.shear_modulus,
+            "young": self.moduli.get("young", float("nan")),
+            "poisson": self.moduli.get("poisson", float("nan")),
+            "softest": float(self.stiffnesses[0]),
+            "residual": self.residual,
+            "message": self.message,
+        }
+
+    def as_record(self) -> dict[str, Any]:
+        """A JSON-able dict; what is not a number is None."""
+        known = {
+            "reason": self.reason,
+            "message": self.message,
+            "tensor": self.tensor,
+            "stiffnesses": self.stiffnesses,
+            **self.moduli,
+            "residual": self.residual,
+            "asymmetry": self.asymmetry,
+            "n_strains": self.n_strains,
+        }
+        return for_json(known) | structure_record(self.atoms)
+
+
+def elastic_tensor(
+    structures: Any, potential: Evaluator | str | PathLike | None = None, *, progress: bool = True, **options: Any
+) -> Responses[ElasticResult]:
+    """Elastic tensors of crystals, all structures and strains in the same batches.
+
+    Each structure is relaxed, strained by each component of the strain at a time, and its ions are relaxed in the
+    strained cells; the tensor is the slopes of the stresses.
+
+    Args:
+        structures: ASE Atoms, pymatgen Structures or structures of an OPTIMADE answer, one or any iterable of them,
+            periodic along all three directions; not modified.
+        potential: as `mlip.relax` takes it; None is the declared default.
+        progress: show a progress bar on stderr.
+        options: the fields of `ElasticOptions`: `normal_strains`, `shear_strains`, `relax_ions`, `symmetry`; `relax`,
+            `fmax`, `steps`, `dtype`.
+
+    Returns:
+        A list with an `ElasticResult` for every structure, in their order; `to_dataframe()` makes a table of it.
+
+    Raises:
+        MlipError: options that make no sense, something that is no structure, no such potential.
+    """
+    checked, inputs = ElasticOptions.of(options), take_in(structures)
+    with count_bar(progress) as bar:
+        found = elastic_tensors(inputs, potential, checked)
+        return Responses(result for _, result in bar.track(found, total=len(inputs), description="elastic tensors"))
+
+
+def elastic_tensors(
+    structures: Any, potential: Evaluator | str | PathLike | None, options: ElasticOptions
+) -> Iterator[tuple[int, ElasticResult]]:
+    """As `elastic_tensor`, giving (index, result) in order, as they are there."""
+    opened = open_any(potential)
+    return in_parts(structures, lambda part: _tensors(part, opened, options))
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """Strains of one structure."""
+
+    start: Minimum
+    strains: Strains
+    group: Float[np.ndarray, "g 3 3"]
+    chosen: np.ndarray
+    """Of each strain the one that is computed for it."""
+    operations: np.ndarray
+    """(k, 3, 3): it becomes this by the operation."""
+
+    @classmethod
+    def of(cls, start: Minimum, options: ElasticOptions) -> "_Plan":
+        strains = Strains.of(options.normal_strains, options.shear_strains)
+        group = point_group(start.atoms) if options.symmetry else np.eye(3)[None]
+        return cls(start, strains, group, *representatives(strains.tensors, group))
+
+    @property
+    def computed(self) -> np.ndarray:
+        """Places of the strains that are computed."""
+        return np.unique(self.chosen)
+
+    def structures(self) -> list[Atoms]:
+        """The structure at rest, and strained."""
+        tensors = self.strains.tensors
+        return [bare(self.start.atoms), *(strained(self.start.atoms, stretch(tensors[k])) for k in self.computed)]
+
+    def result(self, points: list[RelaxResult], relax_ions: bool) -> ElasticResult:
+        names = ["without a strain", *(f"strain {self.strains.name(k)}" for k in self.computed)]
+        faults = [_told_at(name, fault_of(point, relax_ions)) for name, point in zip(names, points, strict=True)]
+        faults += [_told_at(name, _stress_fault(point)) for name, point in zip(names, points, strict=True)]
+        reason, message = worst([(self.start.reason, self.start.message), *faults])
+        if any(point.failed or _stress_fault(point)[0] != OK for point in points):
+            return _none(self.start.atoms, reason, message, len(self.computed))
+        at_rest, *stresses = (tensor_from_voigt(point.atoms.calc.results["stress"]) for point in points)
+        raw, residual = self._fit(dict(zip(self.computed, stresses, strict=True)), at_rest)
+        tensor = symmetrized(raw, self.group)
+        softest = stiffnesses(tensor)[0]
+        if reason == OK and not softest > 0:
+            reason, message = UNSTABLE, f"the softest strain has an eigenvalue of {softest:.3g} GPa"
+        return ElasticResult(
+            atoms=self.start.atoms,
+            reason=reason,
+            tensor=tensor,
+            residual=residual,
+            asymmetry=float(np.abs(raw - tensor).max()),
+            n_strains=len(self.computed),
+            message=message,
+            moduli=moduli(tensor),
+        )
+
+    def _fit(self, stresses: dict[int, np.ndarray], at_rest: np.ndarray) -> tuple[np.ndarray, float]:
+        """Tensor and residual, GPa."""
+        tensors, all_stresses = self.strains.tensors, []
+        for tensor, chosen, operation in zip(tensors, self.chosen, self.operations, strict=True):
+            turned = operation @ stresses[chosen] @ operation.T
+            all_stresses.append(EV_PER_A3_IN_GPA * in_frame_of_upper(turned, tensor))
+        return fit_tensor(
+            self.strains.patterns, self.strains.engineering, np.array(all_stresses), EV_PER_A3_IN_GPA * at_rest
+        )
+
+
+def _tensors(structures: Sequence[Atoms], potential: Evaluator, options: ElasticOptions) -> list[ElasticResult]:
+    starts = minima(structures, potential, options)
+    plans = [_Plan.of(start, options) if start.is_usable else None for start in starts]
+    asked = [plan.structures() if plan else [] for plan in plans]
+    points = iter(at_fixed_cells((one for part in asked for one in part), potential, options, options.relax_ions))
+    return [
+        plan.result([next(points) for _ in part], options.relax_ions)
+        if plan
+        else _none(start.atoms, start.reason, start.message)
+        for start, plan, part in zip(starts, plans, asked, strict=True)
+    ]
+
+
+def _none(atoms: Atoms, reason: str, message: str | None, n_strains: int = 0) -> ElasticResult:
+    return ElasticResult(atoms, reason, np.full((6, 6), np.nan), n_strains=n_strains, message=message)
+
+
+def _stress_fault(point: RelaxResult) -> tuple[str, str | None]:
+    if point.failed or "stress" in point.atoms.calc.results:
+        return OK, None
+    return ERROR, "the calculator gives no stress"
+
+
+def _told_at(name: str, fault: tuple[str, str | None]) -> tuple[str, str | None]:
+    reason, message = fault
+    return (reason, None) if reason == OK else (reason, f"{name}: {message or reason}")

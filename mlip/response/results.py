@@ -1,0 +1,63 @@
+"""Lists of responses, as the functions return them, and what their results have in common."""
+
+import math
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+
+import numpy as np
+from ase import Atoms
+
+from mlip.relaxation.result import rows_or_none
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+
+class Response(Protocol):
+    """What the result of every kind has."""
+
+    @property
+    def atoms(self) -> Atoms: ...
+
+    def as_row(self) -> dict[str, Any]: ...
+
+
+Result = TypeVar("Result", bound=Response)
+
+
+class Responses(list[Result]):
+    """Results in the order of the input."""
+
+    def to_dataframe(self) -> "DataFrame":
+        """A row for each structure, its index the place in the input. What is not known is NaN."""
+        from pandas import DataFrame
+
+        return DataFrame([{"formula": formula(result.atoms), **result.as_row()} for result in self])
+
+
+def formula(atoms: Atoms) -> str:
+    """The empirical formula; ? if the numbers are no elements."""
+    try:
+        return atoms.symbols.get_chemical_formula(mode="metal", empirical=True)
+    except (IndexError, KeyError):
+        return "?"
+
+
+def structure_record(atoms: Atoms) -> dict[str, Any]:
+    """A structure for a record, JSON-able."""
+    return {
+        "numbers": atoms.numbers.tolist(),
+        "cell": rows_or_none(atoms.cell.array),
+        "positions": rows_or_none(atoms.positions),
+        "pbc": atoms.pbc.tolist(),
+    }
+
+
+def for_json(value: Any) -> Any:
+    """Arrays as lists, and None for what is not a number, which JSON has not."""
+    if isinstance(value, np.ndarray | np.generic):
+        value = value.tolist()
+    if isinstance(value, dict):
+        return {key: for_json(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [for_json(one) for one in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
