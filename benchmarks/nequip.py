@@ -111,7 +111,8 @@ def operations(weights: Path, structures: Path) -> float:
     """Floating-point operations of the programs that `predict` runs for these structures, as XLA counts them."""
     from unittest.mock import patch
 
-    from mlip.potential import Potential, evaluate_batch
+    from mlip.energy_gradient import evaluate_batch
+    from mlip.potential import Potential
     from mlip.programs import Jitted
 
     calls, evaluate = [], Jitted.__call__

@@ -33,9 +33,9 @@ from jraph import GraphsTuple
 
 import mlip
 from mlip import MlipError, Potential
+from mlip.energy_gradient import evaluate_batch
 from mlip.graph.batching import Shape, pad_batch
 from mlip.graph.radius_graph import crystal_graph
-from mlip.potential import evaluate_batch
 from mlip.runtime import set_up_jax
 
 SHAPES = [Shape(n_node=1 + n // 16, n_edge=n, n_graph=1 + n // 128) for n in (1024, 4096, 16_384)]

@@ -30,9 +30,10 @@ from rich.table import Table
 from side_by_side import machine, pin
 
 import mlip
+from mlip.energy_gradient import energies_forces_stress
 from mlip.graph.batching import ShapeLadder, graph_sizes, pad_batch, padded_fraction
 from mlip.graph.radius_graph import crystal_graph
-from mlip.potential import Potential, energies_forces_stress
+from mlip.potential import Potential
 from mlip.runtime import set_up_jax
 from mlip.training import parallel
 from mlip.training.potentials.potential_loss import label_counts, loss_terms

@@ -29,9 +29,10 @@ from rich.table import Table
 from roofline import MATMUL_SIZES, crystal_graphs, padded_batch, seconds_of
 from side_by_side import machine, pin
 
+from mlip.energy_gradient import energies_forces_stress
 from mlip.models.m3gnet import M3GNetConfig
 from mlip.models.mace import MACEConfig
-from mlip.potential import Potential, energies_forces_stress
+from mlip.potential import Potential
 from mlip.runtime import ProductPrecision, products_in, set_up_jax
 from mlip.training import parallel
 from mlip.training.loop import new_state

@@ -12,7 +12,7 @@ from typing import Any
 import jax
 import numpy as np
 from ase import Atoms
-from ase.calculators.calculator import Calculator, all_changes
+from ase.calculators.calculator import Calculator, all_changes, all_properties
 from jraph import GraphsTuple
 
 from mlip import __version__
@@ -23,7 +23,7 @@ from mlip.graph.batching import Shape, pad_batch
 from mlip.graph.near import moved_near, whole_cells
 from mlip.graph.radius_graph import crystal_graph
 from mlip.graph.skin import is_list_complete
-from mlip.potential import Potential, evaluate_batch, open_potential
+from mlip.potential import Potential, open_potential
 from mlip.runtime import precision_scope, set_up_jax
 
 _KEYWORDS = ("potential", "dtype", "skin", "head")
@@ -48,14 +48,27 @@ def _unknown(keyword: str) -> MlipError:
     return MlipError(f"unknown keyword {keyword!r}", where="MLIPCalculator", fix=fix)
 
 
+def spread_names(potential: Potential) -> list[str]:
+    """Names of the standard deviations that a potential gives."""
+    if potential.uncertainty is None:
+        return []
+    return (
+        ["energy_std"] if potential.uncertainty.last_layer is not None else ["energy_std", "forces_std", "stress_std"]
+    )
+
+
 class MLIPCalculator(Calculator):
     """energy, free_energy, energies, forces (eV, eV/A) and stress (eV/A^3) of a `Potential`.
 
     Any periodicity, cell handedness and number of atoms. Where the cell has no volume there is no stress, and
     asking for it raises ASE's PropertyNotImplementedError.
 
+    A potential that knows how sure it is also gives `energy_std` (of the total energy, eV), an ensemble `forces_std`
+    and `stress_std`, all in `results`; a calibrated one tells by `do_not_trust` whether to leave a structure to DFT.
+
     Args:
-        potential: a `Potential`, or the path of its file.
+        potential: a `Potential`, or the path of its file, or a name that `mlip models` lists; without one the declared
+            default, `mlip models default`.
         dtype: "float32", or "float64" for phonons and very tight relaxations.
         skin: neighbors are kept up to cutoff + skin, A; 0 rebuilds the list at every step.
         head: which one of a potential with several; there is no default then.
@@ -71,7 +84,7 @@ class MLIPCalculator(Calculator):
 
     def __init__(
         self,
-        potential: Potential | str | os.PathLike,
+        potential: Potential | str | os.PathLike | None = None,
         dtype: str = "float32",
         skin: float = 0.5,
         head: str | None = None,
@@ -85,15 +98,26 @@ class MLIPCalculator(Calculator):
             raise ValueError(f"skin must not be negative, is {skin}")
         precision_scope(dtype)  # an unknown dtype fails here, not at the first step
         self.potential = open_potential(potential, head)
-        self._file = None if isinstance(potential, Potential) else os.fspath(potential)
+        self._file = os.fspath(potential) if isinstance(potential, str | os.PathLike) else None
         self.dtype = dtype
         self.skin = skin
         self.n_calls = 0
         """Evaluations of the model so far."""
         self.n_rebuilds = 0
         """Neighbor lists made so far."""
+        self.do_not_trust: bool | None = None
+        """Whether half the 90 % interval of the last energy per atom is wider than the threshold in the potential's
+        file; None of a potential that was not calibrated."""
+        if self.potential.uncertainty is not None:
+            names = spread_names(self.potential)
+            self.implemented_properties = [*self.implemented_properties, *names]
+            # ASE keeps in files, and lets single-point calculators have, the properties that it has names for.
+            all_properties.extend(name for name in names if name not in all_properties)
         self._shapes: set[Shape] = set()
         self._forget_device_state()
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.potential!r}, dtype: {self.dtype}, skin: {self.skin:g} A)"
 
     def todict(self, skip_default: bool = True) -> dict[str, Any]:
         """Facts that ASE's databases keep of a calculator: which potential this is, and how it is evaluated."""
@@ -135,7 +159,7 @@ class MLIPCalculator(Calculator):
             if self._params is None:
                 self._params = potential.cast(self.dtype)
             evaluation = jax.device_get(
-                evaluate_batch(
+                potential.evaluation(
                     potential.model,
                     self._params,
                     graph,
@@ -156,6 +180,9 @@ class MLIPCalculator(Calculator):
         }
         if abs(self.atoms.cell.volume) > 0:
             self.results["stress"] = evaluation.stress[0].astype(np.float64)
+        told = potential.uncertainty_of(self.atoms, evaluation, 0, slice(0, n_atoms))
+        self.do_not_trust = told.pop("do_not_trust", None)
+        self.results |= {name: value for name, value in told.items() if np.isfinite(value).all()}
 
     def _padded_graph(self) -> GraphsTuple:
         """The padded graph of the present atoms: a new neighbor list where that is due, then the pairs of the list
@@ -184,7 +211,7 @@ class MLIPCalculator(Calculator):
             senders=listed.senders[near],
             globals=listed.globals | {"cell": cell.astype(dtype)[None]},
         )
-        shapes = evaluate_batch.shapes(self.potential.model, self.dtype)
+        shapes = self.potential.evaluation.shapes(self.potential.model, self.dtype)
         shape = shapes.choose(Shape(len(atoms) + 1, len(graph.senders), 2))
         self._shapes.add(shape)
         return pad_batch([graph], shape)

@@ -7,6 +7,7 @@ at once.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import jax
@@ -16,11 +17,14 @@ import numpy as np
 from flax import linen as nn
 from jaxtyping import Array, Float, Int
 
+from mlip.data.records import Frame
 from mlip.data.structures import as_materials
+from mlip.energy_gradient import Evaluation, energies_forces_stress
 from mlip.errors import MlipError
 from mlip.graph.batching import ShapeLadder, pad_batch
 from mlip.graph.stacked_structures import Structures
-from mlip.potential import Potential, edge_vectors
+from mlip.models.edge_vectors import edge_vectors
+from mlip.potential import Potential
 from mlip.programs import Jitted
 from mlip.runtime import precision_scope, products_in, set_up_jax
 
@@ -120,3 +124,49 @@ def _unit_displacements(
     directions = np.zeros((block, n_nodes * 3), dtype)
     directions[np.arange(len(columns)), columns] = 1
     return directions.reshape(block, n_nodes, 3)
+
+
+def energies_and_curvature(
+    model: nn.Module, params: Any, graph: jraph.GraphsTuple, scale: Any, shift: Any
+) -> Evaluation:
+    """Evaluation of a batch with the Hessian's products with nodes["direction"]."""
+    return energies_forces_stress(model, params, graph, scale, shift, directions=graph.nodes["direction"])
+
+
+_along = Jitted(energies_and_curvature)
+
+
+def with_curvature(potential: Potential, frames: Sequence[Frame], dtype: str = "float64") -> list[Frame]:
+    """Frames whose curvature along their direction is the potential's; those without a direction as they are.
+
+    Args:
+        frames: of elements that the potential knows, as `Potential.predict` takes them.
+
+    Raises:
+        MlipError: coincident atoms, or another structure that no graph can be made of.
+    """
+    set_up_jax()
+    found = list(frames)
+    chosen = [k for k, frame in enumerate(frames) if frame.direction is not None]
+    graphs = []
+    made = potential.config.inputs.graphs(Structures.of([frames[k] for k in chosen]), np.dtype(dtype).type)
+    for k, graph in zip(chosen, made, strict=True):
+        if isinstance(graph, MlipError):
+            raise graph
+        graphs.append(graph._replace(nodes=graph.nodes | {"direction": frames[k].direction.astype(dtype)}))
+    for members, output in potential.outputs(graphs, dtype, evaluation=_along):
+        first = 0
+        for k in (chosen[m] for m in members):
+            atoms = slice(first, first + len(frames[k]))
+            found[k] = replace(frames[k], curvature=np.asarray(output.curvature[atoms], np.float64))
+            first = atoms.stop
+    return found
+
+
+def random_direction(n_atoms: int, rng: np.random.Generator) -> Float[np.ndarray, "n 3"] | None:
+    """A displacement of length 1 that leaves the center of the atoms where it is; None of a single atom."""
+    if n_atoms < 2:
+        return None
+    direction = rng.normal(size=(n_atoms, 3))
+    direction -= direction.mean(axis=0)
+    return direction / np.linalg.norm(direction)

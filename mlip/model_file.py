@@ -22,16 +22,19 @@ from mlip.files.whole_file import whole_file
 from mlip.mistaken_paths import mistaken
 from mlip.pretrained import resolve
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+"""The newest format that is read."""
+_PLAIN_FORMAT = 1
+"""Format of files that hold parameters alone, which older versions read, too."""
 _HEADER_KEY, _CHECKSUM_KEY = "mlip", "mlip_checksum"
 
 
 def write_model_file(path: str | os.PathLike, header: dict[str, Any], params: Any) -> Path:
-    """Parameters, a nested dict, as tensors; `header` is JSON-able."""
+    """Parameters, a nested dict, as tensors; `header` is JSON-able, and says the `format_version` if it is not 1."""
     path = Path(path)
     # safetensors writes the memory as it lies: a transposed view would come back scrambled.
     tensors = {".".join(key): np.asarray(leaf, order="C") for key, leaf in flatten_dict(params).items()}
-    text = json.dumps({"format_version": FORMAT_VERSION, **header})
+    text = json.dumps({"format_version": _PLAIN_FORMAT, **header})
     data = save(tensors, metadata={_HEADER_KEY: text, _CHECKSUM_KEY: checksum_of(text, tensors)})
     path.parent.mkdir(parents=True, exist_ok=True)
     with whole_file(path) as partial:

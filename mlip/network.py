@@ -188,7 +188,7 @@ class TrainedNetwork(ABC):
             else:
                 graphs[k] = graph
         sound = list(graphs)
-        for members, output in self._outputs(list(graphs.values()), dtype, batch_edges):
+        for members, output in self.outputs(list(graphs.values()), dtype, batch_edges):
             first = 0
             for place, k in enumerate(sound[m] for m in members):
                 end = first + len(graphs[k].nodes["species"])
@@ -215,22 +215,27 @@ class TrainedNetwork(ABC):
             return error
         return None
 
-    def _outputs(
-        self, graphs: list[jraph.GraphsTuple], dtype: str, batch_edges: int | None
+    def outputs(
+        self,
+        graphs: list[jraph.GraphsTuple],
+        dtype: str,
+        batch_edges: int | None = None,
+        evaluation: Jitted | None = None,
     ) -> Iterator[tuple[list[int], Any]]:
-        """Batches: the places of the graphs that they hold, and the output for them."""
+        """Batches: the places of the graphs that they hold, and the output for them; by default of `evaluation`."""
         if not graphs:
             return
+        evaluation = evaluation or self.evaluation
         devices = self.on_devices(dtype)
         turns = devices.turns()
-        shapes = self.evaluation.shapes(self.model, dtype)
+        shapes = evaluation.shapes(self.model, dtype)
         budget = batch_edges or self._batch_edges()
 
         def evaluate(batch: tuple[list[int], Shape], turn: Turn) -> tuple[list[int], Any]:
             members, shape = batch
             graph = pad_batch([graphs[k] for k in members], shape)
             with precision_scope(dtype), turn.taken() as params:
-                return members, jax.device_get(self.evaluation(self.model, params, graph, *self._constants()))
+                return members, jax.device_get(evaluation(self.model, params, graph, *self._constants()))
 
         first, *others = pack(graphs, shapes, max_nodes=budget, max_edges=budget, max_pairs=budget)
         yield evaluate(first, next(turns))  # alone: it compiles
@@ -240,8 +245,18 @@ class TrainedNetwork(ABC):
 
     def save(self, path: str | os.PathLike) -> Path:
         """Write one safetensors file: parameters as tensors, everything else as JSON in the header. Atomic."""
-        header = {"config": self.config.model_dump(), "metadata": self.metadata.model_dump()}
-        return write_model_file(path, header, self.params)
+        header, tensors = self._further_contents()
+        header = {"config": self.config.model_dump(), "metadata": self.metadata.model_dump(), **header}
+        return write_model_file(path, header, self.params | tensors)
+
+    def _further_contents(self) -> tuple[dict[str, Any], dict[str, Any]]:
+        """What the file holds beside config, metadata and parameters: further entries of header and tensors."""
+        return {}, {}
+
+    @classmethod
+    def _further_fields(cls, header: dict[str, Any], params: dict[str, Any]) -> dict[str, Any]:
+        """The fields of `_further_contents`, whose tensors are taken out of `params`."""
+        return {}
 
     @classmethod
     def _load(cls, path: str | os.PathLike) -> Self:
@@ -251,10 +266,11 @@ class TrainedNetwork(ABC):
         try:
             config = parse_config(header["config"])
             metadata = cls.metadata_class.model_validate(header["metadata"])
+            further = cls._further_fields(header, params)
         except (KeyError, ValidationError) as error:
             raise MlipError(f"damaged header, holds no {cls.noun}: {str(error).splitlines()[0]}", where=where) from None
         check_parameters(config, params, where)
-        return cls(config, params, metadata)
+        return cls(config, params, metadata, **further)
 
     @classmethod
     @abstractmethod

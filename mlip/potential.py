@@ -1,97 +1,37 @@
-"""A potential: a model with its parameters and metadata; energies, forces and stress from it; its file.
-
-Forces and stress come from one backward pass. With v_e = x_j + S L - x_i the vector of edge e from center i to
-neighbor j, and g_e = dE/dv_e:  F_i = sum_(e at i) g_e - sum_(e from i) g_e,  stress = sum_e v_e (x) g_e / V.
-"""
+"""A potential: a model with its parameters and metadata; energies, forces and stress from it; its file."""
 
 import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property, partial
-from typing import Any, NamedTuple
+from functools import cached_property
+from typing import Any
 
-import jax
-import jax.numpy as jnp
-import jraph
 import numpy as np
 from ase import Atoms
 from ase.data import atomic_numbers, chemical_symbols
-from flax import linen as nn
-from jaxtyping import Array, Float
+from jaxtyping import Float
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from mlip import __version__
 from mlip.data.records import Frame
 from mlip.data.structures import as_structures
 from mlip.energy_function import EnergyFunction
+from mlip.energy_gradient import Evaluation, evaluate_batch
 from mlip.errors import MlipError
 from mlip.foreign import ForeignPotential, foreign_name
 from mlip.functionals import join_functionals
 from mlip.hardware import hardware
+from mlip.model_file import FORMAT_VERSION
 from mlip.models import heads_of, select_head
-from mlip.models.edge_vectors import edge_vectors
 from mlip.network import TrainedNetwork
+from mlip.pretrained import default_potential
 from mlip.programs import Jitted
-from mlip.runtime import ProductPrecision, products_in
-from mlip.units import VOIGT
+from mlip.uncertainty.calibration import Uncertainty
+from mlip.uncertainty.dimensionality import dimensionality_of
+from mlip.uncertainty.spread import evaluate_ensemble, evaluate_last_layer
 
-
-class Evaluation(NamedTuple):
-    """Output of a potential for a batch. Energies lack the reference energies, which are added on the host in
-    float64: they are two orders of magnitude larger than what float32 should resolve."""
-
-    node_energies: Float[Array, " n"]
-    """eV; zero for padding."""
-    energy: Float[Array, " g"]
-    """eV."""
-    forces: Float[Array, "n 3"]
-    """eV/A."""
-    stress: Float[Array, "g 6"]
-    """eV/A^3, ASE's Voigt order and sign; zero where the cell has no volume."""
-
-
-def energies_forces_stress(
-    model: nn.Module,
-    params: Any,
-    graph: jraph.GraphsTuple,
-    scale: float | Float[Array, " n"],
-    shift: float,
-    products: ProductPrecision = "highest",
-) -> Evaluation:
-    """Evaluate a padded batch; pure, and differentiable with respect to `params`.
-
-    Args:
-        graph: as `mlip.graph.batching.pad_batch` makes it.
-        scale, shift: a node's energy is scale * model + shift, eV; heads may differ in scale.
-        products: precision of the network's matrix products; less than the highest is for training alone.
-    """
-    is_atom = graph.nodes["species"] > 0
-    with products_in(products):
-
-        def total_energy(vectors):
-            energies = model.apply({"params": params}, graph._replace(edges={"vectors": vectors}))
-            energies = jnp.where(is_atom, scale * energies + shift, 0.0)
-            return jnp.sum(energies), energies
-
-        vectors = edge_vectors(graph, padding_length=2 * model.config.inputs.cutoff)
-        gradient, node_energies = jax.grad(total_energy, has_aux=True)(vectors)
-
-    n_nodes, n_graphs = len(is_atom), len(graph.n_node)
-    forces = jax.ops.segment_sum(gradient, graph.receivers, n_nodes, indices_are_sorted=True)
-    forces -= jax.ops.segment_sum(gradient, graph.senders, n_nodes)
-    graph_of_node = jnp.repeat(jnp.arange(n_graphs), graph.n_node, total_repeat_length=n_nodes)
-    sum_nodes = partial(jax.ops.segment_sum, segment_ids=graph_of_node, num_segments=n_graphs, indices_are_sorted=True)
-    virial_of_edge = jnp.stack(
-        [0.5 * (vectors[:, i] * gradient[:, j] + vectors[:, j] * gradient[:, i]) for i, j in VOIGT], axis=-1
-    )
-    virial = sum_nodes(jax.ops.segment_sum(virial_of_edge, graph.receivers, n_nodes, indices_are_sorted=True))
-    volume = jnp.abs(jnp.linalg.det(graph.globals["cell"].astype(vectors.dtype)))[:, None]
-    stress = jnp.where(volume > 0, virial / jnp.where(volume > 0, volume, 1.0), 0.0)
-    return Evaluation(node_energies, sum_nodes(node_energies), forces, stress)
-
-
-evaluate_batch = Jitted(energies_forces_stress)
-"""`energies_forces_stress`, compiled once a model and shape for the whole process, which keeps a number of programs."""
+_UNCERTAINTY = "uncertainty"
+"""Its name in a potential's file, in the header and before its tensors."""
 
 
 class Head(BaseModel):
@@ -141,20 +81,33 @@ class Potential(TrainedNetwork):
     """A network whose outputs are energies, with its parameters and metadata. Immutable."""
 
     metadata: PotentialMetadata
+    uncertainty: Uncertainty | None = None
+    """How it tells how sure it is; None of a single network that was not calibrated."""
 
     noun = "potential"
     metadata_class = PotentialMetadata
-    evaluation = evaluate_batch
 
     def __post_init__(self):
         super().__post_init__()
+        if self.uncertainty is None and self.config.model == "ensemble":
+            object.__setattr__(self, "uncertainty", Uncertainty("ensemble"))
         described = tuple(self.metadata.heads) if len(self.heads) > 1 else self.heads
         if set(described) != set(self.heads):
             raise MlipError(f"the network has the heads {self.heads}, the metadata {described}")
 
+    @property
+    def evaluation(self) -> Jitted:
+        """Program of predictions, which tell an uncertainty where there is one."""
+        if self.uncertainty is None:
+            return evaluate_batch
+        return evaluate_last_layer if self.uncertainty.last_layer is not None else evaluate_ensemble
+
     def _facts(self) -> dict[str, str]:
         heads = {"heads": ", ".join(self.heads)} if len(self.heads) > 1 else {}
-        return {"cutoff": f"{self.cutoff:g} A", **heads}
+        provenance = self.metadata.provenance
+        published = {key: str(provenance[key]) for key in ("name", "license") if key in provenance}
+        sure = {} if self.uncertainty is None else {"uncertainty": self.uncertainty.kind}
+        return {"cutoff": f"{self.cutoff:g} A", **heads, **sure, **published}
 
     def _scales(self) -> dict[str, Any]:
         return {"own": self.metadata.model_dump(include=set(Head.model_fields) | {"heads"})}
@@ -229,7 +182,7 @@ class Potential(TrainedNetwork):
 
         Returns:
             For each a dict: `energy` eV, `forces` (n, 3) eV/A, `stress` (6,) eV/A^3 (NaN where the cell has no
-            volume), `energies` (n,) eV.
+            volume), `energies` (n,) eV. Of a potential with an uncertainty also what `uncertainty_of` gives.
 
         Raises:
             MlipError: unknown element, coincident atoms, something that is no structure; names the structure by its
@@ -280,7 +233,28 @@ class Potential(TrainedNetwork):
             "forces": output.forces[nodes].astype(np.float64),
             "stress": stress,
             "energies": energies,
+            **self.uncertainty_of(structure, output, place, nodes),
         }
+
+    def uncertainty_of(self, structure: Atoms, output: Evaluation, place: int, nodes: slice) -> dict[str, Any]:
+        """How sure the potential is of a structure in a batch; nothing, where it does not tell.
+
+        Returns:
+            `energy_std`, standard deviation of the total energy, eV; of an ensemble also `forces_std` (n, 3) eV/A and
+            `stress_std` (6,) eV/A^3 (NaN where the cell has no volume), the members' own spread; of a calibrated one
+            `do_not_trust`: half the 90 % interval of the energy per atom is wider than the threshold in its file.
+        """
+        if (uncertainty := self.uncertainty) is None:
+            return {}
+        spread, n_atoms = output.spread, nodes.stop - nodes.start
+        energy_std = uncertainty.energy_std(spread, place, n_atoms, dimensionality_of(structure))
+        told: dict[str, Any] = {"energy_std": energy_std}
+        if spread.forces is not None:
+            has_volume = abs(np.linalg.det(np.asarray(structure.cell))) > 0
+            told["forces_std"] = spread.forces[nodes].astype(np.float64)
+            told["stress_std"] = spread.stress[place].astype(np.float64) if has_volume else np.full(6, np.nan)
+        is_doubtful = uncertainty.is_doubtful(energy_std, n_atoms)
+        return told if is_doubtful is None else told | {"do_not_trust": is_doubtful}
 
     def energy_fn(self, structure: Any, skin: float = 0.5) -> EnergyFunction:
         """The energy of one structure as a pure JAX function of positions and strain, for `jit`, `grad` and `vmap`.
@@ -308,17 +282,30 @@ class Potential(TrainedNetwork):
         return replace(self, metadata=self.metadata.model_copy(update=changes))
 
     @classmethod
-    def load(cls, path: str | os.PathLike, head: str | None = None) -> "Potential":
+    def load(cls, path: str | os.PathLike | None = None, head: str | None = None) -> "Potential":
         """Read the file of a potential.
 
         Args:
+            path: the file, or a name that `mlip models` lists; None is the declared default, `mlip models default`.
             head: of a potential with several, the one that is wanted; None keeps all of them, for `of_head`.
 
         Raises:
             MlipError: no such file, not a potential of ours, written by a newer version, damaged, no such head.
         """
-        potential = cls._load(path)
+        potential = cls._load(default_potential() if path is None else path)
         return potential if head is None else potential.of_head(head)
+
+    def _further_contents(self) -> tuple[dict[str, Any], dict[str, Any]]:
+        if self.uncertainty is None or self.uncertainty.is_bare:
+            return {}, {}
+        tensors = self.uncertainty.tensors()
+        header = {"format_version": FORMAT_VERSION, _UNCERTAINTY: self.uncertainty.header()}
+        return header, {_UNCERTAINTY: tensors} if tensors else {}
+
+    @classmethod
+    def _further_fields(cls, header: dict[str, Any], params: dict[str, Any]) -> dict[str, Any]:
+        tensors = params.pop(_UNCERTAINTY, {})
+        return {"uncertainty": Uncertainty.read(header[_UNCERTAINTY], tensors)} if _UNCERTAINTY in header else {}
 
     @classmethod
     def _check_kind(cls, metadata: dict[str, Any], where: str) -> None:
@@ -331,8 +318,8 @@ class Potential(TrainedNetwork):
 load = Potential.load
 
 
-def open_potential(potential: Potential | str | os.PathLike, head: str | None = None) -> Potential:
-    """A potential, or the file that holds one, ready to be evaluated.
+def open_potential(potential: Potential | str | os.PathLike | None, head: str | None = None) -> Potential:
+    """A potential, or the file that holds one, or the declared default for None, ready to be evaluated.
 
     Raises:
         MlipError: as `Potential.load` and `Potential.of_head`.

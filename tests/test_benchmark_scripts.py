@@ -42,6 +42,7 @@ SIMPLE = {
     "mattersim": "--data CRYSTALS --weights POTENTIAL --parts predict --repeats 1 --seconds 0 --out OUT.json",
     "response": "--potential POTENTIAL --data LABELED --crystals 1 --rounds 1 --steps 2 --only-ours --parts elasticity"
     " --out OUT.json",
+    "default_potential": "FOLDER POTENTIAL --out OUT.md",
     "nequip": "--data CRYSTALS --weights POTENTIAL --parts predict model --repeats 1 --seconds 0 --out OUT.json",
 }
 """Arguments of the scripts that need no more than crystals and a potential."""
@@ -55,6 +56,7 @@ SMALLER = {
     "m3gnet": {"BATCH_SIZES": (2,)},
     "mattersim": {"BATCH": 2},
     "nequip": {"BATCH": 2},
+    "default_potential": {"SETS": {"metals": "crystals.extxyz"}},
     "loader": {"BATCH_SIZE": 16},
     "gpu": {"measure_limits": lambda: Limits(1e9, 1e9, 1e9)},
 }
@@ -119,7 +121,12 @@ def test_every_script_knows_its_options(script, monkeypatch, capsys):
     "script", [pytest.param(name, marks=pytest.mark.slow if name in SLOW else ()) for name in SIMPLE]
 )
 def test_a_script_runs_at_tiny_size(script, crystals, labeled, potential, tmp_path, monkeypatch):
-    places = {"CRYSTALS": str(crystals), "LABELED": str(labeled), "POTENTIAL": str(potential)}
+    places = {
+        "CRYSTALS": str(crystals),
+        "FOLDER": str(crystals.parent),
+        "LABELED": str(labeled),
+        "POTENTIAL": str(potential),
+    }
     arguments = [places.get(word, word.replace("OUT", str(tmp_path / "out"))) for word in SIMPLE[script].split()]
     assert run(script, arguments, monkeypatch) == 0
     (out,) = [path for path in map(Path, arguments) if path.stem == "out"]

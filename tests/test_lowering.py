@@ -7,6 +7,7 @@ from ase.build import bulk
 
 import mlip
 from mlip.data import Frame
+from mlip.energy_gradient import evaluate_batch
 from mlip.graph.batching import Shape, pad_batch
 from mlip.graph.labeled_graphs import EnergyLabels, labeled_graphs
 from mlip.models import build_model
@@ -14,7 +15,7 @@ from mlip.models.alignn import ALIGNNConfig
 from mlip.models.m3gnet import M3GNetConfig
 from mlip.models.mace import MACEConfig
 from mlip.network import init_parameters
-from mlip.potential import Potential, PotentialMetadata, evaluate_batch
+from mlip.potential import Potential, PotentialMetadata
 from mlip.property_model import property_outputs
 from mlip.relaxation.batch import advance
 from mlip.relaxation.step_programs import Programs

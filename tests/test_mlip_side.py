@@ -17,9 +17,9 @@ sys.path += [str(Path(__file__).parents[1] / "benchmarks"), str(Path(__file__).p
 import mlip_side
 from random_potential import random_potential
 
+from mlip.energy_gradient import energies_forces_stress
 from mlip.models.m3gnet import M3GNetConfig
 from mlip.models.mace import MACEConfig
-from mlip.potential import energies_forces_stress
 from mlip.units import EV_PER_A3_IN_GPA
 
 CONFIGS = {

@@ -10,6 +10,7 @@ import pytest
 from ase.build import bulk
 
 from mlip.data import Frame
+from mlip.energy_gradient import energies_forces_stress
 from mlip.graph.batching import Shape, pad_batch
 from mlip.graph.labeled_graphs import EnergyLabels, labeled_graphs
 from mlip.graph.radius_graph import crystal_graph
@@ -17,7 +18,6 @@ from mlip.models import build_model
 from mlip.models.m3gnet import M3GNetConfig
 from mlip.models.mace import MACEConfig
 from mlip.network import init_parameters
-from mlip.potential import energies_forces_stress
 from mlip.property_model import property_outputs
 from mlip.training import parallel
 from mlip.training.loop import new_state

@@ -13,6 +13,9 @@ import mlip
 
 def relax_them(structures: list[Atoms]) -> dict[str, float]:
     potential: mlip.Potential = mlip.load("m3gnet")
+    potential = mlip.load()
+    structures[0].calc = mlip.MLIPCalculator()
+    mlip.relax(structures[0])
     results = mlip.relax(structures, potential, fmax=0.05, symmetry=True)
     energies: dict[str, float] = {}
     for result in results:

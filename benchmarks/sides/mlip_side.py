@@ -19,9 +19,10 @@ from protocol import Job, serve, versions
 
 import mlip.potential
 from mlip.data import Frame, Store, StoreWriter, Trajectory
+from mlip.energy_gradient import evaluate_batch
 from mlip.graph.labeled_graphs import EnergyLabels, LabeledGraphs
 from mlip.graph.loader import TrainingLoader
-from mlip.potential import Potential, evaluate_batch
+from mlip.potential import Potential
 from mlip.programs import Jitted
 from mlip.runtime import set_up_jax
 from mlip.training import parallel

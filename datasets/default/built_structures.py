@@ -90,6 +90,8 @@ def alike(
             new = int(old) if rng.uniform() < 0.2 and old not in taken else int(rng.choice(choices))
             taken.add(new)
             atoms.numbers[prototype.numbers == old] = new
+        if not set(atoms.numbers) <= set(elements):
+            continue  # an element without another of its kind, which the teacher lacks
         ratio = volumes.of(atoms) / volumes.of(prototype) * rng.uniform(0.95, 1.05)
         atoms.set_cell(atoms.cell * ratio ** (1 / 3), scale_atoms=True)
         yield Parent(f"alike-{k:06d}-{atoms.get_chemical_formula()}", atoms, "crystal")

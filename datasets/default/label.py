@@ -17,6 +17,7 @@ import mlip
 from mlip.data.records import Frame, Trajectory
 from mlip.data.store import Store
 from mlip.data.writer import StoreWriter
+from mlip.errors import MlipError
 from mlip.units import EV_PER_A3_IN_GPA
 
 MOST_FORCE = 40.0
@@ -46,11 +47,14 @@ def label(teacher: mlip.Potential, source: Path, out: Path) -> Counter[str]:
     with Store(source) as store, StoreWriter(out, {"labels": teacher.metadata.functional or "unknown"}) as writer:
         materials = list(store.materials())
         frames = [store.frame(k) for material in materials for k in material.frames]
-        predicted = iter(teacher.predict(frames, dtype="float32"))
+        predicted = iter(teacher.try_predict(frames, dtype="float32"))
         for material in materials:
             labeled = []
             for k in material.frames:
                 frame, found = store.frame(k), next(predicted)
+                if isinstance(found, MlipError):
+                    counts["refused by the teacher"] += 1
+                    continue
                 stress = found.get("stress") if frame.pbc.all() else None
                 frame = replace(frame, energy=found["energy"], forces=found["forces"], stress=stress)
                 fault = fault_of(frame)

@@ -5,10 +5,10 @@
 #
 # DATA      folder of the data pack (README.md beside this script names its files)
 # TEACHER   name or file of the potential that labels (nequix-oam-1)
-# SCALE     factor on the numbers of built structures (1: 74,000 frames in all)
+# SCALE     factor on the numbers of built structures (1: 100,000 frames in all)
 # EPOCHS    of the training
 set -eu
-: "${DATA:?the folder of the data pack}" "${OUT:=runs/default}" "${TEACHER:=nequix-oam-1}" "${SCALE:=1}" "${EPOCHS:=20}"
+: "${DATA:?the folder of the data pack}" "${OUT:=runs/default}" "${TEACHER:=nequix-oam-1}" "${SCALE:=1}" "${EPOCHS:=11}"
 here=$(dirname "$0")
 mkdir -p "$OUT"
 

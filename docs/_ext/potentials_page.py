@@ -1,10 +1,13 @@
 """The published potentials that go by name, and the recipes, as Markdown tables from the registry and the files."""
 
+from model_card import errors_line, link
+
 from mlip.cli.recipes import _first_sentence
 from mlip.files.known_folders import packaged_files
 from mlip.pretrained import PretrainedEntry, default_potential, known
 
 _STATES = {
+    "in mlip": "in mlip",
     "ready": "ready",
     "by hand": "by hand",
     "not readable yet": "in ASE",
@@ -51,33 +54,21 @@ def _entry(entry: PretrainedEntry) -> str:
         "Trained on": entry.training_data,
         "+U": entry.hubbard_u,
         "Dispersion": entry.dispersion,
-        "Cite": ", ".join(map(_link, entry.citation)),
+        "Cite": ", ".join(map(link, entry.citation)),
         "Weights": f"<{entry.source.homepage}>",
         "In ASE": f"`{entry.ase}`" if entry.ase else "",
         "Passing on": entry.license.redistribution,
         "Note": entry.note,
     }
+    if entry.card:
+        facts |= {"Teacher": f"`{entry.card.teacher}`" if entry.card.teacher else ""}
+        facts |= {"Learned from": "; ".join(f"{one.what} ({one.license})" for one in entry.card.learned_from)}
+        facts |= {"Not for": "; ".join(entry.card.warnings)}
+        if entry.name == default_potential():
+            facts |= {"Model card": "[the default potential](default_potential.md)"}
     lines += [f"- {key}: {value}" for key, value in facts.items() if value]
-    for errors in entry.errors:
-        told = {
-            "energy": ("meV/atom", errors.energy),
-            "forces": ("eV/Å", errors.forces),
-            "stress": ("GPa", errors.stress),
-            "relaxed volume": ("Å³/atom", errors.relaxed_volume),
-            "relaxed energy": ("meV/atom", errors.relaxed_energy),
-        }
-        known_ones = ", ".join(f"{key} {value:g} {unit}" for key, (unit, value) in told.items() if value is not None)
-        lines.append(f"- Mean absolute errors on {errors.data} ({errors.materials:,} materials): {known_ones}")
+    lines += [f"- Errors on {errors_line(errors)}" for errors in entry.errors]
     return lines[0] + "\n\n" + "\n".join(lines[1:])
-
-
-def _link(citation: str) -> str:
-    kind, _, rest = citation.partition(":")
-    if kind == "arXiv":
-        return f"[{citation}](https://arxiv.org/abs/{rest})"
-    if kind == "doi":
-        return f"[{citation}](https://doi.org/{rest})"
-    return citation
 
 
 def recipes_table() -> str:

@@ -8,7 +8,7 @@ from ase.data import chemical_symbols
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 
-from mlip.benchmark.dimers import REPULSIVE_BELOW, SHORTEST, DimerScan
+from mlip.benchmark.dimers import HOLES_FROM, REPULSIVE_BELOW, SHORTEST, DimerScan
 from mlip.benchmark.tables import Table
 
 _CURVES = 6
@@ -32,6 +32,43 @@ def dimer_table(scan: DimerScan, name: str, n_worst: int = 10) -> Table:
         f"Dimers with {name}: the deepest of {int((~scan.passes).sum())} holes",
         ("", "must repel below Å", "attract at Å", "hole eV"),
         tuple(rows),
+    )
+
+
+def element_table(scan: DimerScan, name: str, n_worst: int | None = None) -> Table:
+    """For each element how many of its pairs have a hole on the way to their bond; the worst ones, or all."""
+    records = scan.by_element()
+    if n_worst is not None:
+        failing = [record for record in records if record["with_hole"]]
+        records = sorted(failing, key=lambda record: -record["with_hole"] / record["pairs"])[:n_worst]
+    rows = [
+        (
+            record["element"],
+            str(record["pairs"]),
+            str(record["with_hole"]),
+            "-" if not record["with_hole"] else _depth(record["deepest_eV"]),
+            record.get("with", "-"),
+        )
+        for record in records
+    ]
+    return Table(
+        "dimers_by_element",
+        f"Holes between {HOLES_FROM:g} Å and the first bond with {name}, by element",
+        ("", "pairs", "with a hole", "deepest eV", "with"),
+        tuple(rows),
+    )
+
+
+def _depth(value: float | None) -> str:
+    return "not finite" if value is None else f"{value:.3g}"
+
+
+def holes_line(scan: DimerScan) -> str:
+    """The share of pairs without a hole on the way to their bond, in a line."""
+    return (
+        f"no hole from {HOLES_FROM:g} Å to the first bond: {100 * scan.is_without_hole.mean():.1f} % of "
+        f"{len(scan.numbers):,} pairs (energy falls and forces repel up to the lowest energy beyond "
+        f"{REPULSIVE_BELOW:g} of the sum of covalent radii, at most up to the sum)"
     )
 
 

@@ -8,6 +8,10 @@ The rule: a pair passes if everything is finite up to the cutoff, and if from 0.
 radii (Cordero et al., Dalton Trans. 2832 (2008), which ASE has) the energy falls and the force is repulsive, point by
 point. No real dimer attracts so far in: the bonds that are shortest for the size of their atoms, those of V2 (1.77 A),
 Cr2 (1.68 A) and Mo2 (1.93 A), have 0.58, 0.60 and 0.63 of that sum.
+
+The second question asks about the way to the bond: from 0.5 A, which a relaxation rarely passes, to the first bond the
+energy must fall and the force be repulsive, point by point, or there is a hole on the way. The first bond is the lowest
+energy beyond half the sum of the covalent radii; where that is farther than the whole sum, the way ends at the sum.
 """
 
 from collections.abc import Iterator
@@ -20,8 +24,9 @@ import numpy as np
 from ase.data import atomic_numbers, chemical_symbols, covalent_radii
 from jaxtyping import Bool, Float, Int
 
+from mlip.energy_gradient import evaluate_batch
 from mlip.errors import MlipError
-from mlip.potential import Potential, evaluate_batch
+from mlip.potential import Potential
 from mlip.progress import count_bar
 from mlip.runtime import precision_scope, set_up_jax
 
@@ -29,6 +34,10 @@ SHORTEST = 0.2
 """A."""
 REPULSIVE_BELOW = 0.5
 """Fraction of the sum of the covalent radii below which a dimer must repel."""
+HOLES_FROM = 0.5
+"""A; where the way to the first bond begins."""
+FIRST_BOND_AT_MOST = 1.0
+"""Fraction of the sum of the covalent radii at which the way to the first bond ends, if there is no bond before."""
 _N_DISTANCES = 64
 """In constant ratio: 0.03 A apart at half an Angstrom, 0.1 A at two."""
 _BATCH = 256
@@ -73,12 +82,7 @@ class DimerScan:
 
         NaN where it is repulsive throughout.
         """
-        attracts = ~(self.forces > 0)  # also where it is not a number
-        climbs = ~(np.diff(self.energies, axis=1) < 0)
-        attracts[:, 1:] |= climbs & self._short[:, 1:]
-        attracts &= self._short
-        last = len(self.distances) - 1 - attracts[:, ::-1].argmax(axis=1)
-        return np.where(attracts.any(axis=1), self.distances[last], np.nan)
+        return self._last_attraction(self._short)
 
     @cached_property
     def passes(self) -> Bool[np.ndarray, " p"]:
@@ -87,10 +91,50 @@ class DimerScan:
     @cached_property
     def holes(self) -> Float[np.ndarray, " p"]:
         """Depth, eV: the largest rise of the energy with distance in the short range. Infinite if not finite there."""
-        energies = np.where(self._short, self.energies, -np.inf)
+        return self._largest_rise(self._short)
+
+    @cached_property
+    def first_bonds(self) -> Float[np.ndarray, " p"]:
+        """Where the way to the first bond ends, A: at the lowest energy beyond the short range, or at the sum of the
+        covalent radii if that is shorter."""
+        beyond = ~self._short & (self.distances >= HOLES_FROM)
+        lowest = np.where(beyond & np.isfinite(self.energies), self.energies, np.inf).argmin(axis=1)
+        return np.minimum(self.distances[lowest], FIRST_BOND_AT_MOST * covalent_radii[self.numbers].sum(axis=1))
+
+    @cached_property
+    def _way(self) -> Bool[np.ndarray, "p d"]:
+        return (self.distances >= HOLES_FROM) & (self.distances < self.first_bonds[:, None])
+
+    @cached_property
+    def hole_on_the_way_at(self) -> Float[np.ndarray, " p"]:
+        """The longest distance on the way from 0.5 A to the first bond that is not repulsive, A; NaN without any."""
+        return self._last_attraction(self._way)
+
+    @cached_property
+    def holes_on_the_way(self) -> Float[np.ndarray, " p"]:
+        """Depth, eV, of the hole between 0.5 A and the first bond, as `holes`."""
+        return self._largest_rise(self._way)
+
+    @cached_property
+    def is_without_hole(self) -> Bool[np.ndarray, " p"]:
+        """Whether everything is finite and repulsive on the way from 0.5 A to the first bond."""
+        return self.is_finite & np.isnan(self.hole_on_the_way_at)
+
+    def _last_attraction(self, region: Bool[np.ndarray, "p d"]) -> Float[np.ndarray, " p"]:
+        """The longest distance of a region, which has no gaps, that is not repulsive, A; NaN without any."""
+        attracts = ~(self.forces > 0)  # also where it is not a number
+        climbs = ~(np.diff(self.energies, axis=1) < 0)
+        attracts[:, 1:] |= climbs & region[:, :-1]
+        attracts &= region
+        last = len(self.distances) - 1 - attracts[:, ::-1].argmax(axis=1)
+        return np.where(attracts.any(axis=1), self.distances[last], np.nan)
+
+    def _largest_rise(self, region: Bool[np.ndarray, "p d"]) -> Float[np.ndarray, " p"]:
+        """Of the energy with distance, within a region, eV; infinite where it is not finite."""
+        energies = np.where(region, self.energies, -np.inf)
         highest_outside = np.maximum.accumulate(energies[:, ::-1], axis=1)[:, ::-1]
-        with np.errstate(invalid="ignore"):  # infinity less infinity, beyond the short range
-            rises = np.where(self._short, highest_outside - self.energies, 0.0)
+        with np.errstate(invalid="ignore"):  # infinity less infinity, beyond the region
+            rises = np.where(region, highest_outside - self.energies, 0.0)
         return np.where(np.isfinite(rises).all(axis=1), rises.max(axis=1), np.inf)
 
     @cached_property
@@ -106,8 +150,8 @@ class DimerScan:
 
     def summary(self) -> dict[str, Any]:
         """Counts; JSON-able."""
-        failing = self.holes[~self.passes]
-        finite = failing[np.isfinite(failing)]
+        finite = _finite(self.holes[~self.passes])
+        on_the_way = _finite(self.holes_on_the_way[~self.is_without_hole])
         return {
             "elements": len(np.unique(self.numbers)),
             "pairs": len(self.numbers),
@@ -117,11 +161,32 @@ class DimerScan:
             "same_element_passing": int(self.passes[self.numbers[:, 0] == self.numbers[:, 1]].sum()),
             "median_hole_of_failing_eV": float(np.median(finite)) if len(finite) else None,
             "deepest_hole_eV": float(finite.max()) if len(finite) else None,
+            "pairs_without_hole_to_bond": int(self.is_without_hole.sum()),
+            "share_without_hole_to_bond": float(self.is_without_hole.mean()),
+            "median_hole_to_bond_eV": float(np.median(on_the_way)) if len(on_the_way) else None,
+            "deepest_hole_to_bond_eV": float(on_the_way.max()) if len(on_the_way) else None,
+            "holes_to_bond_from": HOLES_FROM,
+            "first_bond_at_most_fraction_of_covalent_radii": FIRST_BOND_AT_MOST,
             "shortest_distance": SHORTEST,
             "repulsive_below_fraction_of_covalent_radii": REPULSIVE_BELOW,
             "distances": len(self.distances),
             "cutoff": float(self.distances[-1]),
         }
+
+    def by_element(self) -> list[dict[str, Any]]:
+        """For each element, by atomic number: its pairs, how many have a hole on the way to their bond, the deepest one
+        and the partner it is with; JSON-able."""
+        found = []
+        for z in np.unique(self.numbers):
+            own = np.flatnonzero((self.numbers == z).any(axis=1))
+            failing = own[~self.is_without_hole[own]]
+            record = {"element": chemical_symbols[z], "pairs": len(own), "with_hole": len(failing)}
+            if len(failing):
+                worst = failing[self.holes_on_the_way[failing].argmax()]
+                partner = self.numbers[worst].sum() - z
+                record |= {"deepest_eV": _number(self.holes_on_the_way[worst]), "with": chemical_symbols[partner]}
+            found.append(record)
+        return found
 
     def records(self) -> Iterator[dict[str, Any]]:
         """One a pair, with its curve; JSON-able."""
@@ -134,6 +199,10 @@ class DimerScan:
                 "repulsive_below": round(float(self.limits[k]), 4),
                 "fails_at": _number(self.fails_at[k]),
                 "hole": _number(self.holes[k]),
+                "is_without_hole_to_bond": bool(self.is_without_hole[k]),
+                "first_bond": round(float(self.first_bonds[k]), 4),
+                "hole_to_bond_at": _number(self.hole_on_the_way_at[k]),
+                "hole_to_bond": _number(self.holes_on_the_way[k]),
                 "energies": [_number(value) for value in self.energies[k]],
                 "forces": [_number(value) for value in self.forces[k]],
             }
@@ -205,6 +274,10 @@ def _dimers(numbers: Int[np.ndarray, "k 2"], distances: Float[np.ndarray, " k"],
         n_node=np.append(np.full(k, 2), 1).astype(np.int32),
         n_edge=np.append(np.full(k, 2), 0).astype(np.int32),
     )
+
+
+def _finite(values: np.ndarray) -> np.ndarray:
+    return values[np.isfinite(values)]
 
 
 def _number(value: float) -> float | None:

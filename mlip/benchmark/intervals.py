@@ -43,7 +43,7 @@ def intervals_95(
     n_relaxed = int((np.isfinite(predicted) & np.isfinite(reference)).sum())
     shares = {"failed_percent": found["n"], "outlier_percent": n_relaxed}
     return {
-        name: wilson(value, shares[name]) if name in shares else _percentiles([s[name] for s in samples])
+        name: wilson(value, shares[name]) if name in shares else percentiles([s[name] for s in samples])
         for name, value in found.items()
         if not name.startswith("n_") and name != "n"
     }
@@ -60,7 +60,8 @@ def wilson(percent: float, n: int) -> Interval:
     return Interval(float(low), float(high))
 
 
-def _percentiles(values: list[float]) -> Interval:
+def percentiles(values: list[float]) -> Interval:
+    """The 95 % interval of the numbers that samples gave; NaN where none gave one."""
     values = np.array(values)
     values = values[np.isfinite(values)]  # a sample may have drawn nothing but failures
     return Interval(*map(float, np.percentile(values, _PERCENTILES))) if len(values) else Interval(np.nan, np.nan)

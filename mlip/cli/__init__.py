@@ -68,9 +68,11 @@ def _register() -> None:
         return
     from mlip.cli import (
         benchmark,
+        calibrate,
         convert,
         data,
         elastic,
+        ensemble,
         eos,
         evaluate,
         export,
@@ -90,6 +92,8 @@ def _register() -> None:
     app.command("recipes")(recipes.recipes)
     app.command("export")(export.export)
     app.command("report")(report.report)
+    app.command("calibrate")(calibrate.calibrate)
+    app.command("ensemble")(ensemble.ensemble)
     app.command("evaluate")(evaluate.evaluate)
     app.command("predict")(predict.predict)
     app.command("relax")(relax.relax)

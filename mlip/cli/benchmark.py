@@ -32,8 +32,8 @@ def relaxation(
     potential: Annotated[
         str,
         typer.Argument(
-            help="The potential: a .safetensors file, a name that `mlip models` lists, or any calculator of ASE,"
-            " ase:MODULE:CLASS?key=value, with which structures relax one by one."
+            help="The potential: a .safetensors file, a name that `mlip models` lists (`default` is the default), or"
+            " any calculator of ASE, ase:MODULE:CLASS?key=value, with which structures relax one by one."
         ),
     ],
     store: Annotated[Path, typer.Argument(help="The store whose materials are relaxed.")],
@@ -65,6 +65,7 @@ def relaxation(
     from rich.console import Console
 
     from mlip.benchmark.benchmark_page import write_benchmark_page
+    from mlip.benchmark.certainty import certainty_tables
     from mlip.benchmark.histograms import plot_errors
     from mlip.benchmark.metrics import CONVENTIONS
     from mlip.benchmark.paper_tables import energy_table, volume_table
@@ -85,7 +86,7 @@ def relaxation(
         allow_functional_mismatch=allow_functional_mismatch,
         progress=not as_json,
     )
-    tables = volume_table([run.results]), energy_table([run.results])
+    tables = volume_table([run.results]), energy_table([run.results]), *certainty_tables([run.results])
     for table in tables:
         table.save(out)
     plot_errors([run.results], out)
@@ -157,11 +158,17 @@ def report(
 ) -> None:
     """One HTML file: all tables, histograms, failed and worst structures before and after."""
     from mlip.benchmark.benchmark_page import write_benchmark_page
+    from mlip.benchmark.certainty import certainty_tables
     from mlip.benchmark.paper_tables import energy_table, pbesol_table, volume_table
     from mlip.benchmark.results import load_results
 
     potentials = load_results(results)
-    tables = volume_table(potentials, with_paper), energy_table(potentials, with_paper), pbesol_table(potentials)
+    tables = (
+        volume_table(potentials, with_paper),
+        energy_table(potentials, with_paper),
+        pbesol_table(potentials),
+        *certainty_tables(potentials),
+    )
     out.parent.mkdir(parents=True, exist_ok=True)
     write_benchmark_page(potentials, tables, out)
     print(out)

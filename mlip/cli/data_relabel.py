@@ -9,11 +9,14 @@ from mlip.cli.tables import console
 
 
 def relabel(
-    potential: Annotated[Path, typer.Argument(help="A potential file.")],
+    potential: Annotated[Path, typer.Argument(help="A potential: a .safetensors file, or a name.")],
     store: Annotated[Path, typer.Argument(help="A store file, or a folder of them.")],
     out: Annotated[Path, typer.Option(help="The new store, *.h5.")],
     head: Annotated[str | None, typer.Option(help="Of a potential with several: PBE, ...")] = None,
     dtype: Annotated[str, typer.Option(help="float32 or float64.")] = "float32",
+    hessian: Annotated[
+        bool, typer.Option("--hessian", help="Add the Hessian's product with a random direction (loss.curvature).")
+    ] = False,
     force: Annotated[bool, typer.Option("--force", help="Replace OUT if it exists.")] = False,
 ) -> None:
     """Put a potential's energies, forces and stresses in place of a store's.
@@ -25,11 +28,12 @@ def relabel(
     from mlip.evaluation.relabel import relabel as relabel_store
     from mlip.files.output_paths import check_new
     from mlip.potential import open_potential
+    from mlip.pretrained import declared_name
 
     check_new(out, force=force)
     loaded = open_potential(potential, head)
-    provenance = {"potential": potential.name, "store": store.name}
+    provenance = {"potential": declared_name(potential.name), "store": store.name}
     with Store(store) as opened, console(stderr=True).status("predicting"):
-        counts = relabel_store(loaded, opened, out, provenance=provenance, dtype=dtype)
+        counts = relabel_store(loaded, opened, out, provenance=provenance, dtype=dtype, hessian=hessian)
     left_out = f", {counts['left_out']:,} materials of other elements left out" if counts["left_out"] else ""
     print(f"{out}: {counts['materials']:,} materials, {counts['frames']:,} frames{left_out}")

@@ -16,8 +16,8 @@ _WORST_ELEMENTS = 10
 
 def evaluate(
     potential: str = typer.Argument(
-        help="A potential or a property model (.safetensors, or a name), or a calculator of ASE:"
-        " ase:MODULE:CLASS?key=value, evaluated one structure after another."
+        help="A potential or a property model (.safetensors, or a name; `default` is the default potential), or a"
+        " calculator of ASE: ase:MODULE:CLASS?key=value, evaluated one structure after another."
     ),
     data: Path = typer.Argument(help="A store, or (of a potential) any file that `mlip data build` reads."),
     split: str = typer.Option(None, "--split", help="Of a store: train, val or test. Default: all frames."),
@@ -45,9 +45,11 @@ def evaluate(
     from mlip.evaluation.evaluate import evaluate_path
     from mlip.foreign import foreign_name
     from mlip.potential import open_evaluator, open_potential
+    from mlip.pretrained import declared_name
     from mlip.property_model import is_property_model
     from mlip.runtime import jax_facts
 
+    potential = declared_name(potential)
     if foreign_name(potential) is None and is_property_model(potential):
         if functional is not None or head is not None:
             raise MlipError("--functional and --head are for potentials", where=str(potential))

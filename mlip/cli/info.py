@@ -101,6 +101,7 @@ def _potential(path: Path) -> dict:
         "elements": " ".join(potential.elements),
         **({f"head {name}": _energies(head) for name, head in metadata.heads.items()} or _energies(metadata)),
         "precision": metadata.precision,
+        **({} if potential.uncertainty is None else {"uncertainty": potential.uncertainty.header()}),
         "provenance": metadata.provenance,
         "written by mlip": metadata.mlip_version,
     }

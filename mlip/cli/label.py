@@ -45,7 +45,9 @@ def label(
     from mlip.data.labeling import LabelSettings, export_journal, read_structures
     from mlip.data.labeling import label as label_structures
     from mlip.files.output_paths import check_new
+    from mlip.pretrained import declared_name
 
+    calculator = declared_name(calculator)
     journal = out.with_name(f"{out.name}.journal.jsonl")
     check_new(out, force=force or journal.exists())
     queue = list(read_structures(structures))

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from mlip.pretrained import PretrainedEntry
+    from mlip.pretrained.entry import ModelCard
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
@@ -19,9 +20,10 @@ def models(
     name: Annotated[str | None, typer.Argument(help="Tell all of this one, and how to cite it.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """List the published potentials that go by name, or tell all of one.
+    """List the potentials that go by name, or tell all of one: its model card.
 
-    Every command and function that takes a potential's file takes such a name.
+    Every command and function that takes a potential's file takes such a name; `default` is the one that is used where
+    none is given.
     """
     from mlip.pretrained import find, known
 
@@ -39,7 +41,7 @@ def fetch(
 ) -> None:
     """Fetch published potentials into the cache, checked and converted, such as for a machine without a network.
 
-    What is there already is not fetched again. One that cannot be had does not stop the others.
+    What is there already, or came with mlip, is not fetched. One that cannot be had does not stop the others.
     """
     from mlip.errors import MlipError
     from mlip.pretrained import find
@@ -53,9 +55,12 @@ def fetch(
             errors[entry.name] = error
         else:
             if not as_json:
-                print(f"{entry.name}: {paths[entry.name]}")
+                nothing = " came with mlip, there is nothing to fetch" if entry.source.bundled else ""
+                print(f"{entry.name}:{nothing} {paths[entry.name]}")
     if as_json:
-        print(json.dumps({"files": paths, "errors": {name: str(error) for name, error in errors.items()}}))
+        told = {name: str(error) for name, error in errors.items()}
+        bundled = [entry.name for entry in entries if entry.source.bundled]
+        print(json.dumps({"files": paths, "errors": told, "in_mlip": bundled}))
     if errors:
         first = next(iter(errors.values()))
         others = f"; and {len(errors) - 1} more of {len(entries)}" if len(errors) > 1 else ""
@@ -81,7 +86,8 @@ def state_of(entry: "PretrainedEntry") -> str:
     """As `PretrainedEntry.state`; "in the cache" if it is there."""
     from mlip.pretrained.obtaining import converted_file
 
-    return "in the cache" if entry.converter and converted_file(entry).is_file() else entry.state
+    is_cached = entry.converter is not None and not entry.source.bundled and converted_file(entry).is_file()
+    return "in the cache" if is_cached else entry.state
 
 
 def _print_table(entries: "list[PretrainedEntry]") -> None:
@@ -109,7 +115,8 @@ def _print_table(entries: "list[PretrainedEntry]") -> None:
             for k, (cell, w) in enumerate(zip(row, widths, strict=True))
         )
         print("  ".join(cells).rstrip())
-    print("\n* is used where none is given; `mlip models NAME` tells all of one")
+    print("\n* is used where none is given, and also called default; `mlip models NAME` tells all of one")
+    print("in mlip: came with it, nothing is fetched")
     print("ready: fetched and converted on first use; by hand: nobody has published its checksum")
     print("not readable yet: its network is not implemented here, but it runs in ASE")
 
@@ -147,13 +154,16 @@ def _rows(entry: "PretrainedEntry") -> "Iterator[tuple[str, str]]":
     if entry.license.text:
         yield "terms", entry.license.text.strip()
     for errors in entry.errors:
-        yield f"errors on {errors.data}", _errors(errors.model_dump())
+        yield f"errors on {errors.data}", str(errors)
+    if entry.card:
+        yield from _card(entry.card)
     if entry.note:
         yield "note", entry.note
     yield "homepage", entry.source.homepage
     for file in entry.source.files:
+        place = (*file.urls, file.path or str(converted_file(entry)))[0]
         size = f"{file.bytes:,} bytes" if file.bytes else "size not published"
-        yield "file", f"{(*file.urls, file.path)[0]}, {size}, sha256 {file.sha256 or unknown}"
+        yield "file", f"{place}, {size}, sha256 {file.sha256 or unknown}"
     yield "state", state_of(entry)
     yield from _how(entry)
     if state_of(entry) == "in the cache":
@@ -169,18 +179,22 @@ def _how(entry: "PretrainedEntry") -> "Iterator[tuple[str, str]]":
         yield "in ASE", entry.ase
 
 
-_UNITS = {
-    "energy": ("energy", "meV/atom"),
-    "forces": ("forces", "eV/A"),
-    "stress": ("stress", "GPa"),
-    "relaxed_volume": ("volume after relaxation", "A^3/atom"),
-    "relaxed_energy": ("energy after relaxation", "meV/atom"),
-}
+def _card(card: "ModelCard") -> "Iterator[tuple[str, str]]":
+    from mlip.pretrained.entry import FEW_FRAMES
 
-
-def _errors(values: dict) -> str:
-    known = [f"{name} {values[key]:g} {unit}" for key, (name, unit) in _UNITS.items() if values[key] is not None]
-    return f"{', '.join(known)} (mean absolute, {values['materials']:,} materials)"
+    if card.teacher:
+        yield "teacher", f"{card.teacher} (mlip models {card.teacher})"
+    for source in card.learned_from:
+        frames = f", {source.frames:,} frames" if source.frames else ""
+        yield "learned from", f"{source.what}{frames}; {source.license}; cite {', '.join(source.citation)}"
+    for warning in card.warnings:
+        yield "not for", warning
+    frames = card.frames_by_element
+    if rare := card.rare_elements:
+        told = ", ".join(f"{symbol} ({frames[symbol]})" for symbol in rare)
+        yield "hardly knows", f"elements with fewer than {FEW_FRAMES} training frames: {told}"
+    yield "frames", ", ".join(f"{symbol} {count:,}" for symbol, count in frames.items())
+    yield "made by", card.made_by
 
 
 def _obtain_with_progress(name: str, hidden: bool) -> "Path":

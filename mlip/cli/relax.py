@@ -135,7 +135,9 @@ def _print(summary: dict[str, Any], rows: list[dict[str, Any]], out: Path, kinds
     console = Console(width=None if sys.stdout.isatty() else 160)  # a log is as wide as it has to be
     if rows:
         header = ("structure", "formula", "reason", "steps", "dE eV/atom", "dV %", "fmax eV/A", "stress GPa")
-        print_table(console, "", header, [_cells(row) for row in rows])
+        is_sure = any("energy_std" in row for row in rows)
+        header += ("std eV/atom", "std V %", "") if is_sure else ()
+        print_table(console, "", header, [_cells(row) + (_certainty(row) if is_sure else ()) for row in rows])
     for row in rows:
         if row["message"]:
             print(f"{_place(row)}: {row['reason']}: {row['message']}")
@@ -146,13 +148,24 @@ def _print(summary: dict[str, Any], rows: list[dict[str, Any]], out: Path, kinds
         if kind != "extxyz" and (written := sorted((out / kind).glob(f"*.{kind}"))):
             print(written[0] if len(written) == 1 else f"{out / kind}: {len(written)} files")
     reasons = ", ".join(f"{count} {reason}" for reason, count in summary["reasons"].items())
-    print(f"{summary['structures']} structures ({summary['relaxed_now']} relaxed now): {reasons}")
+    doubtful = f"; {summary['do_not_trust']} not to be trusted" if "do_not_trust" in summary else ""
+    print(f"{summary['structures']} structures ({summary['relaxed_now']} relaxed now): {reasons}{doubtful}")
 
 
 def _cells(row: dict[str, Any]) -> tuple[str, ...]:
     formats = {"energy_change": "+.4f", "volume_change": "+.2f", "fmax": ".4f", "stress": ".3f"}
     numbers = ("-" if row[key] is None else format(row[key], kind) for key, kind in formats.items())
     return Path(_place(row)).name, row["formula"], row["reason"], str(row["steps"]), *numbers
+
+
+def _certainty(row: dict[str, Any]) -> tuple[str, ...]:
+    """Cells of a potential that knows how sure it is."""
+    energy_std, volume_std = row.get("energy_std"), row.get("volume_std")
+    return (
+        "-" if energy_std is None else f"{energy_std:.3f}",
+        "-" if volume_std is None else f"{volume_std:.1f}",
+        "do not trust" if row.get("do_not_trust") else "",
+    )
 
 
 def _place(row: dict[str, Any]) -> str:

@@ -28,6 +28,9 @@ def train(
         None,
         help="YAML file, or a name, of keys and lists of values: a run for each combination, and one table of all.",
     ),
+    seeds: int = typer.Option(
+        None, help="Of a potential: so many runs with seeds 0, 1, ..., one after another, and the ensemble of them."
+    ),
     learning_curve: str = typer.Option(
         None,
         "--learning-curve",
@@ -36,8 +39,8 @@ def train(
     ),
     cluster: str = typer.Option(
         None,
-        help="For a sweep or a learning curve, runs side by side on Dask: tcp://HOST:PORT, slurm:JOBS,cores=16,..., or "
-        "local:N.",
+        help="For a sweep, seeds or a learning curve, runs side by side on Dask: tcp://HOST:PORT, "
+        "slurm:JOBS,cores=16,..., or local:N.",
     ),
 ) -> None:
     """Train a potential or a property model by a recipe; everything about the run goes into its folder.
@@ -51,16 +54,21 @@ def train(
     from mlip.training.recipe_file import load_recipe
 
     if learning_curve is not None:
-        if sweep is not None:
-            raise MlipError("--sweep and --learning-curve exclude each other")
+        if sweep is not None or seeds is not None:
+            raise MlipError("--sweep, --seeds and --learning-curve exclude each other")
         _learning_curve(recipe, overrides or (), learning_curve, cluster, dry_run=dry_run)
+        return
+    if seeds is not None:
+        if sweep is not None:
+            raise MlipError("--sweep and --seeds exclude each other", fix="a sweep may have train.seed: [0, 1, ...]")
+        _seeds(recipe, overrides or (), seeds, cluster, dry_run=dry_run)
         return
     if sweep is not None:
         _sweep(recipe, overrides or (), sweep, cluster, dry_run=dry_run)
         return
     if cluster is not None:
         raise MlipError(
-            "--cluster is for a sweep or a learning curve", fix="several devices of one run: see --coordinator"
+            "--cluster is for a sweep, seeds or a learning curve", fix="several devices of one run: see --coordinator"
         )
     resolved = load_recipe(recipe, overrides or ())
     if dry_run:
@@ -83,6 +91,22 @@ def _sweep(recipe: str, overrides, sweep: str, cluster: str | None, *, dry_run: 
     typer.echo(f"table: {runs[0].recipe.out.parent / TABLE}")
     if failed := [result for result in results if result.error]:
         raise MlipError(f"{len(failed)} of {len(results)} runs failed, first: {failed[0].error}")
+
+
+def _seeds(recipe: str, overrides, n_seeds: int, cluster: str | None, *, dry_run: bool) -> None:
+    from mlip.cli.tables import console, print_table
+    from mlip.training.seeds import plan_seeds, train_seeds
+    from mlip.training.sweep import table_of
+
+    runs = plan_seeds(recipe, overrides, n_seeds)
+    if dry_run:
+        typer.echo("\n".join(str(run.recipe.out) for run in runs))
+        return
+    path, results = train_seeds(runs, cluster=cluster, report=_tell)
+    print_table(console(), f"validation of {len(results)} seeds", *table_of(runs, results))
+    if failed := [result for result in results if result.error]:
+        raise MlipError(f"{len(failed)} of {len(results)} seeds failed, first: {failed[0].error}")
+    typer.echo(f"ensemble: {path}; mlip calibrate makes standard deviations of errors of its spread")
 
 
 def _learning_curve(recipe: str, overrides, sizes: str, cluster: str | None, *, dry_run: bool) -> None:

@@ -127,7 +127,8 @@ def _contradictions(shard: Shard) -> Iterator[Problem]:
     for column in ("frames/cell", "atoms/position"):
         if not _is_finite(shard, column):
             yield Problem(str(shard.path), column, "has values that are not finite")
-    for column in ("frames/energy", "frames/stress", "atoms/force", "atoms/magmom"):  # NaN = missing
+    optional = (column.path for column in shard.optional)
+    for column in ("frames/energy", "frames/stress", "atoms/force", "atoms/magmom", *optional):  # NaN = missing
         if any(np.isinf(block).any() for block in _blocks(shard[column])):
             yield Problem(str(shard.path), column, "has infinite values")
 

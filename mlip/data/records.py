@@ -37,6 +37,11 @@ class Frame:
     """Atoms of the formula that each site stands for, if the composition alone is known; the positions are
     NaN then. None = a structure."""
 
+    direction: Float[np.ndarray, "n 3"] | None = None
+    """Displacement of all atoms together, |direction| = 1, for which the curvature is known; None = not known."""
+    curvature: Float[np.ndarray, "n 3"] | None = None
+    """Hessian of the energy times the direction, eV/A^2; None = not known."""
+
     def __len__(self) -> int:
         return len(self.numbers)
 

@@ -82,6 +82,11 @@ ATOM_COLUMNS = (
 AMOUNT = Column("atoms", "amount", "f8")
 """Amounts of materials without structure (`Frame.amounts`), NaN for atoms; only stores with such materials have the
 column."""
+DIRECTION = Column("atoms", "direction", "f8", (3,))
+CURVATURE = Column("atoms", "curvature", "f4", (3,))
+"""Second derivatives of frames (`Frame.direction`, `Frame.curvature`), NaN where they are not known; only stores that
+know any have the columns."""
+OPTIONAL_COLUMNS = (AMOUNT, DIRECTION, CURVATURE)
 MATERIAL_COLUMNS = (
     Column("materials", "dimensionality", "u1"),
     Column("materials", "split", "u1"),

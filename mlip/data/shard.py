@@ -19,6 +19,8 @@ from mlip.data.records import Frame
 from mlip.data.schema import (
     AMOUNT,
     ATOM_COLUMNS,
+    CURVATURE,
+    DIRECTION,
     END_REMOVED,
     FORMAT,
     FORMAT_VERSION,
@@ -28,8 +30,10 @@ from mlip.data.schema import (
     NO_STRUCTURE,
     NUMBERS,
     OFFSETS,
+    OPTIONAL_COLUMNS,
     SPLITS,
     TEXTS,
+    Column,
     split_code,
 )
 from mlip.data.shared_files import SharedFile
@@ -163,8 +167,9 @@ class Shard:
                 fix="upgrade alexandria-mlip, or build the store again",
             )
         columns = (*FRAME_COLUMNS, *ATOM_COLUMNS, *MATERIAL_COLUMNS, *OFFSETS)
-        if AMOUNT.path in self.file:
-            columns = (*columns, AMOUNT)
+        self.optional = tuple(column for column in OPTIONAL_COLUMNS if column.path in self.file)
+        """Columns that it has beside those that every store has."""
+        columns = (*columns, *self.optional)
         self._columns = {c.path: self._dataset(c.path, c.dtype, c.shape) for c in columns}
         for name in MATERIAL_TEXTS:
             self._columns[f"materials/{name}"] = self._dataset(f"materials/{name}", "O", ())
@@ -183,7 +188,7 @@ class Shard:
     @property
     def has_amounts(self) -> bool:
         """Whether there are materials of which the composition alone is known."""
-        return AMOUNT.path in self._columns
+        return AMOUNT in self.optional
 
     def keys(self, group: str) -> list[str]:
         """Names of the scalar properties in a group (`NUMBERS` or `TEXTS`)."""
@@ -266,8 +271,13 @@ class Shard:
             magmoms=_known(self.read("atoms/magmom", atoms)),
             calculation=int(self.read("frames/calculation", k)),
             ionic_step=int(self.read("frames/ionic_step", k)),
-            amounts=_known(self.read(AMOUNT.path, atoms)) if self.has_amounts else None,
+            amounts=self._read_optional(AMOUNT, atoms),
+            direction=self._read_optional(DIRECTION, atoms),
+            curvature=self._read_optional(CURVATURE, atoms),
         )
+
+    def _read_optional(self, column: Column, atoms: slice) -> np.ndarray | None:
+        return _known(self.read(column.path, atoms)) if column in self.optional else None
 
     def gather(self, columns: Sequence[str], frames: Int[np.ndarray, " k"]) -> dict[str, np.ndarray]:
         """Columns of the frames, which ascend, by their last name, and "size": the number of atoms of each frame."""
@@ -275,9 +285,9 @@ class Shard:
         gathered = {"size": stop - first}
         for path in columns:
             rows = (frames, frames + 1) if path.startswith("frames/") else (first, stop)
-            is_there = path != AMOUNT.path or self.has_amounts
+            lacking = [c for c in OPTIONAL_COLUMNS if c.path == path and c not in self.optional]
             gathered[path.split("/")[1]] = (
-                self._runs(path, *rows) if is_there else np.full((stop - first).sum(), np.nan)
+                np.full(((stop - first).sum(), *lacking[0].shape), np.nan) if lacking else self._runs(path, *rows)
             )
         return gathered
 

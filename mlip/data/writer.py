@@ -7,7 +7,7 @@ the target (POSIX rename), so that a killed build leaves the old store or none. 
 import json
 import os
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from numbers import Real
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,8 @@ from mlip.data.records import Frame, Trajectory
 from mlip.data.schema import (
     AMOUNT,
     ATOM_COLUMNS,
+    CURVATURE,
+    DIRECTION,
     FILE_CHECKSUM_BYTES,
     FORMAT,
     FORMAT_VERSION,
@@ -31,9 +33,11 @@ from mlip.data.schema import (
     MATERIAL_TEXTS,
     NUMBERS,
     OFFSETS,
+    OPTIONAL_COLUMNS,
     STRUCTURES_VERSION,
     TEXTS,
     Checksum,
+    Column,
     file_checksum,
     split_code,
 )
@@ -155,13 +159,12 @@ class StoreWriter:
         for column in (*FRAME_COLUMNS, *ATOM_COLUMNS, *MATERIAL_COLUMNS, *OFFSETS):
             for rows in _blocks(len(shard[column.path]), first=int(column in OFFSETS)):
                 self._append(column.path, shard.read(column.path, rows) + shifts.get(column.path, 0))
-        if shard.has_amounts or AMOUNT.path in self._file:
+        for column in self._optional(shard.optional):
             before = self.n_atoms
             for rows in _blocks(shard.n_atoms):
-                amounts = (
-                    shard.read(AMOUNT.path, rows) if shard.has_amounts else np.full(rows.stop - rows.start, np.nan)
-                )
-                self._append_amounts(amounts, before)
+                missing = np.full((rows.stop - rows.start, *column.shape), np.nan)
+                values = shard.read(column.path, rows) if column in shard.optional else missing
+                self._append_optional(column, values, before)
         for name in MATERIAL_TEXTS:
             for rows in _blocks(shard.n_materials):
                 self._append_texts(f"materials/{name}", list(shard.read(f"materials/{name}", rows)))
@@ -181,17 +184,17 @@ class StoreWriter:
         kept = {"materials": are_chosen, "frames": kept_frames, "atoms": np.repeat(kept_frames, atoms_of)}
         number = np.cumsum(are_chosen) - 1 + self.n_materials
         before = self.n_atoms
-        columns = [*FRAME_COLUMNS, *ATOM_COLUMNS, *MATERIAL_COLUMNS, *([AMOUNT] if shard.has_amounts else [])]
-        for column in columns:
+        for column in (*FRAME_COLUMNS, *ATOM_COLUMNS, *MATERIAL_COLUMNS, *shard.optional):
             flags = kept[column.rows]
             for rows in _blocks(len(flags)):
                 values = shard.read(column.path, rows)[flags[rows]]
-                if column is AMOUNT:
-                    self._append_amounts(values, before)
+                if column in shard.optional:
+                    self._append_optional(column, values, before)
                 else:
                     self._append(column.path, number[values] if column.name == "material" else values)
-        if AMOUNT.path in self._file and not shard.has_amounts:
-            self._append_amounts(np.full(int(kept["atoms"].sum()), np.nan), before)
+        for column in self._optional():
+            if column not in shard.optional:
+                self._append_optional(column, np.full((int(kept["atoms"].sum()), *column.shape), np.nan), before)
         self._append("frames/atom_offset", self.n_atoms + np.cumsum(atoms_of[kept_frames]))
         self._append("materials/frame_offset", self.n_frames + np.cumsum(frames_of[are_chosen]))
         for name in MATERIAL_TEXTS:
@@ -252,15 +255,26 @@ class StoreWriter:
         self._append("atoms/position", np.concatenate([f.positions for f in frames]))
         self._append("atoms/force", np.concatenate([_label(f.forces, (len(f), 3)) for f in frames]))
         self._append("atoms/magmom", np.concatenate([_label(f.magmoms, (len(f),)) for f in frames]))
-        if AMOUNT.path in self._file or any(f.amounts is not None for f in frames):
-            self._append_amounts(np.concatenate([_label(f.amounts, (len(f),)) for f in frames]), before)
+        known = {
+            AMOUNT: [f.amounts for f in frames],
+            DIRECTION: [f.direction for f in frames],
+            CURVATURE: [f.curvature for f in frames],
+        }
+        for column in self._optional(c for c, values in known.items() if any(one is not None for one in values)):
+            values = [_label(one, (len(f), *column.shape)) for one, f in zip(known[column], frames, strict=True)]
+            self._append_optional(column, np.concatenate(values), before)
 
-    def _append_amounts(self, amounts: np.ndarray, before: int) -> None:
-        """The amounts of sites, `before` of which have been written: with the first amount comes the column."""
-        if AMOUNT.path not in self._file:
-            self._create(AMOUNT.path, np.dtype(AMOUNT.dtype), AMOUNT.shape, AMOUNT.fill)
-            self._append(AMOUNT.path, np.full(before, np.nan))
-        self._append(AMOUNT.path, amounts)
+    def _optional(self, more: Iterable[Column] = ()) -> list[Column]:
+        """The optional columns that the file has, and those that it gets now."""
+        more = tuple(more)
+        return [column for column in OPTIONAL_COLUMNS if column.path in self._file or column in more]
+
+    def _append_optional(self, column: Column, values: np.ndarray, before: int) -> None:
+        """Values of atoms, `before` of which have been written: with the first of them comes the column."""
+        if column.path not in self._file:
+            self._create(column.path, np.dtype(column.dtype), column.shape, column.fill)
+            self._append(column.path, np.full((before, *column.shape), np.nan))
+        self._append(column.path, values)
 
     def _append_materials(self) -> None:
         trajectories = [trajectory for trajectory, _ in self._materials]

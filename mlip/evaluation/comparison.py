@@ -48,6 +48,8 @@ class Pair(NamedTuple):
 class Comparison:
     """`k` frames of `n` atoms in all."""
 
+    material_id: np.ndarray
+    """(k,) ids of the frames' materials."""
     functional: np.ndarray
     """(k,) names."""
     dimensionality: Int[np.ndarray, " k"]
@@ -78,6 +80,7 @@ class Comparison:
         """The frames in `mask`."""
         atoms = mask[self.frame_of_atom]
         return Comparison(
+            self.material_id[mask],
             self.functional[mask],
             self.dimensionality[mask],
             self.n_atoms[mask],
@@ -100,6 +103,7 @@ def compare(
         return (np.array(totals) - references) / n_atoms
 
     return Comparison(
+        material_id=np.array([item.material_id for item in items]),
         functional=np.array([item.functional for item in items]),
         dimensionality=np.array([item.dimensionality for item in items]),
         n_atoms=n_atoms,

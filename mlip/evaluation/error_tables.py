@@ -64,7 +64,7 @@ def _trivial_predictors(rows: Iterable[ErrorRow]) -> Table:
     return table
 
 
-def _other_measures(rows: Iterable[ErrorRow]) -> Table:
+def _other_measures(rows: Sequence[ErrorRow]) -> Table:
     table = _table(
         "",
         "E mean\nmeV/atom",
@@ -76,7 +76,7 @@ def _other_measures(rows: Iterable[ErrorRow]) -> Table:
         "S RMSE\nGPa",
         title="In other measures",
         caption="mean: signed, potential minus label; offsets: MAE when a constant for each element has been fitted to "
-        "the errors; by frame: mean of the frames' MAE",
+        "the errors; by frame: mean of the frames' MAE" + _softness(rows),
     )
     for row in rows:
         table.add_row(
@@ -86,6 +86,19 @@ def _other_measures(rows: Iterable[ErrorRow]) -> Table:
             *_texts(2, row.stress_median, row.stress_rmse),
         )
     return table
+
+
+def _softness(rows: Iterable[ErrorRow]) -> str:
+    """The slopes of predicted against labeled forces, in words; nothing where there are none."""
+    told = []
+    for row in rows:
+        if row.forces_slope == row.forces_slope:
+            knows_interval = row.forces_slope_low == row.forces_slope_low
+            interval = f" ({row.forces_slope_low:.3f} to {row.forces_slope_high:.3f})" if knows_interval else ""
+            told.append(f"{row.dimensionality} {row.forces_slope:.3f}{interval}")
+    if not told:
+        return ""
+    return f"; slope of predicted against labeled forces, below 1 if too soft (95 % over materials): {', '.join(told)}"
 
 
 def _mattersim_norms(rows: Iterable[ErrorRow]) -> Table:

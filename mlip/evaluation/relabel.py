@@ -5,8 +5,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from ase.formula import Formula
 
+from mlip.curvature import random_direction, with_curvature
 from mlip.data import Store, StoreWriter, Trajectory
 from mlip.data.records import Frame
 from mlip.data.store import Material
@@ -19,7 +21,13 @@ _CHUNK = 1024
 
 
 def relabel(
-    potential: Potential, store: Store, out: Path, *, provenance: dict[str, Any] | None = None, dtype: str = "float32"
+    potential: Potential,
+    store: Store,
+    out: Path,
+    *,
+    provenance: dict[str, Any] | None = None,
+    dtype: str = "float32",
+    hessian: bool = False,
 ) -> dict[str, int]:
     """Write a store of the same frames and splits, with predicted energies, forces and stresses.
 
@@ -30,6 +38,7 @@ def relabel(
 
     Args:
         provenance: recorded in the new store's metadata.
+        hessian: add the Hessian's product with a random direction, another one for each frame.
 
     Returns:
         counts: materials, frames, left_out (materials).
@@ -44,7 +53,12 @@ def relabel(
     with StoreWriter(out, {"relabeled": provenance or {}}) as writer:
         for materials in _chunks(store, known, counts):
             frames = [store.frame(k) for material in materials for k in material.frames]
-            predicted = iter(_labeled(potential, frames, dtype))
+            labeled = _labeled(potential, frames, dtype)
+            if hessian:
+                rng = np.random.default_rng(counts["frames"])
+                directed = [replace(frame, direction=random_direction(len(frame), rng)) for frame in labeled]
+                labeled = with_curvature(potential, directed, dtype)
+            predicted = iter(labeled)
             for material in materials:
                 own = [next(predicted) for _ in material.frames]
                 functional = _functional_of_labels(potential, material)
@@ -81,7 +95,8 @@ def _chunks(store: Store, known: set[str], counts: dict[str, int]) -> Iterator[l
 
 
 def _labeled(potential: Potential, frames: list[Frame], dtype: str) -> list[Frame]:
+    unknown = {"magmoms": None, "direction": None, "curvature": None}
     return [
-        replace(frame, energy=found["energy"], forces=found["forces"], stress=found["stress"], magmoms=None)
+        replace(frame, energy=found["energy"], forces=found["forces"], stress=found["stress"], **unknown)
         for frame, found in zip(frames, potential.predict(frames, dtype=dtype), strict=True)
     ]

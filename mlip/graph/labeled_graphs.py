@@ -72,8 +72,11 @@ def labeled_graphs(
 def _columns_of(frames: Sequence[Frame]) -> dict[str, np.ndarray]:
     """The columns that `Store.gather` would give for the frames, each a material of its own."""
     structures = Structures.of(frames)
-    missing = {"forces": [np.full((len(one), 3), np.nan) for one in frames], "stress": np.full(6, np.nan)}
-    forces = [rows if one.forces is None else one.forces for one, rows in zip(frames, missing["forces"], strict=True)]
+
+    def of_atoms(name: str) -> Float[np.ndarray, "a 3"]:
+        found = [(getattr(one, name), len(one)) for one in frames]
+        return np.concatenate([np.zeros((0, 3)), *(np.full((n, 3), np.nan) if v is None else v for v, n in found)])
+
     return {
         "size": structures.sizes,
         "number": structures.numbers,
@@ -83,8 +86,10 @@ def _columns_of(frames: Sequence[Frame]) -> dict[str, np.ndarray]:
         "amount": np.full(len(structures.numbers), np.nan) if structures.amounts is None else structures.amounts,
         "energy": np.array([one.energy for one in frames], np.float64),
         "material": np.arange(len(frames)),
-        "force": np.concatenate([np.zeros((0, 3)), *forces]),
-        "stress": np.array([missing["stress"] if one.stress is None else one.stress for one in frames]).reshape(-1, 6),
+        "force": of_atoms("forces"),
+        "direction": of_atoms("direction"),
+        "curvature": of_atoms("curvature"),
+        "stress": np.array([np.full(6, np.nan) if one.stress is None else one.stress for one in frames]).reshape(-1, 6),
     }
 
 
@@ -168,3 +173,30 @@ class EnergyLabels:
             f"no reference energy for atomic numbers {unknown}",
             fix="fit the reference energies on data that contain these elements",
         )
+
+
+@dataclass(frozen=True)
+class CurvatureLabels(EnergyLabels):
+    """Energies, forces, stresses, and the Hessian's products with directions.
+
+    Graphs get nodes `direction` (n, 3), zero where none is known, and `curvature` (n, 3) eV/A^2 beside the others.
+    """
+
+    columns: tuple[str, ...] = field(
+        default=(
+            "frames/energy",
+            "frames/material",
+            "frames/stress",
+            "atoms/force",
+            "atoms/direction",
+            "atoms/curvature",
+        ),
+        init=False,
+    )
+
+    def __call__(self, columns: Mapping[str, np.ndarray], indices: Int[np.ndarray, " k"]) -> LabelArrays:
+        arrays = super().__call__(columns, indices)
+        curvature, direction = columns["curvature"], columns["direction"]
+        curvature = np.where(np.isnan(direction), np.nan, curvature)
+        of_atoms = {"direction": np.nan_to_num(direction), "curvature": curvature}
+        return arrays._replace(of_atoms=arrays.of_atoms | {k: v.astype(np.float32) for k, v in of_atoms.items()})

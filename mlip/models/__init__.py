@@ -25,6 +25,8 @@ class _Entry(NamedTuple):
     config: str
     network: str
     target: Target
+    is_trained: bool = True
+    """Whether a recipe may name it; others are made of trained ones."""
 
 
 _MODELS = {
@@ -32,6 +34,7 @@ _MODELS = {
     "mattersim": _Entry("mlip.models.mattersim", "MatterSimConfig", "MatterSim", "energy"),
     "m3gnet": _Entry("mlip.models.m3gnet", "M3GNetConfig", "M3GNet", "energy"),
     "nequip": _Entry("mlip.models.nequip", "NequIPConfig", "NequIP", "energy"),
+    "ensemble": _Entry("mlip.models.ensemble", "EnsembleConfig", "Ensemble", "energy", is_trained=False),
     "m3gnet-property": _Entry("mlip.models.m3gnet_property", "M3GNetPropertyConfig", "M3GNetProperty", "property"),
     "crabnet": _Entry("mlip.models.crabnet", "CrabNetConfig", "CrabNet", "property"),
     "alignn": _Entry("mlip.models.alignn", "ALIGNNConfig", "ALIGNN", "property"),
@@ -40,8 +43,8 @@ _MODELS = {
 
 
 def model_names(target: Target | None = None) -> list[str]:
-    """The names that `model` may have in a config, of networks of potentials ("energy"), of properties, or of both."""
-    return sorted(name for name, entry in _MODELS.items() if target in (None, entry.target))
+    """The names that `model` may have in a recipe, of networks of potentials ("energy"), of properties, or of both."""
+    return sorted(name for name, entry in _MODELS.items() if entry.is_trained and target in (None, entry.target))
 
 
 def target_of(config: BaseModel) -> Target:

@@ -24,6 +24,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from mlip.graph.ends import any_rows, ascending_rows
 from mlip.graph.radius_graph import RadiusGraph
 from mlip.models.angular import racah_harmonics
+from mlip.models.last_layer import tell_features
 from mlip.models.radial import smooth_bessel_basis, smoothstep_cutoff, spherical_bessel_basis
 from mlip.models.zbl import zbl_energies
 
@@ -316,12 +317,17 @@ class GatedMessage(nn.Module):
 
 
 class Readout(nn.Module):
-    """Energy of each atom: a gated MLP, the core's last layer linear (eq. 13)."""
+    """Energy of each atom: a gated MLP, the core's last layer linear (eq. 13).
+
+    E_i = (w . c_i + b) sigma(g_i) is linear in the last layer of the core, w and b, whose features are the hidden layer
+    c_i and 1, times the gate. In the gate's own last layer it is not linear; that is taken as part of the features.
+    """
 
     config: M3GNetConfig
 
     @nn.compact
-    def __call__(self, atoms: Float[Array, "n u"]) -> Float[Array, " n"]:
+    def __call__(self, atoms: Float[Array, "n u"], scales: Float[Array, " n"] | None = None) -> Float[Array, " n"]:
+        """`scales`: factors of the atoms' energies; 1 where there are none."""
         config = self.config
         # With two hidden layers, matgl's first one is as wide as the features.
         widths = [config.units] * (config.hidden_layers - 1) + [config.width] * 2
@@ -330,7 +336,12 @@ class Readout(nn.Module):
             core = swish(_dense(width, f"core_{layer}")(core))
             gate = swish(_dense(width, f"gate_{layer}")(gate))
         last = len(widths)
-        return (_dense(1, f"core_{last}")(core) * sigmoid(_dense(1, f"gate_{last}")(gate)))[:, 0]
+        core, hidden = _dense(1, f"core_{last}")(core), core
+        gate = sigmoid(_dense(1, f"gate_{last}")(gate))
+        weight = gate if scales is None else gate * scales[:, None]
+        tell_features(self, lambda: weight * jnp.concatenate([hidden, jnp.ones_like(core)], axis=1))
+        energies = (core * gate)[:, 0]
+        return energies if scales is None else energies * scales
 
 
 def _dense(features: int, name: str, use_bias: bool = True) -> nn.Dense:

@@ -25,6 +25,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 from mlip.graph.ends import any_rows, ascending_rows
 from mlip.graph.radius_graph import RadiusGraph
 from mlip.models.edge_blocks import EdgeBlocks, edge_blocks
+from mlip.models.last_layer import tell_features
 from mlip.models.mace_radial import agnesi_transform, bessel_functions, polynomial_cutoff
 from mlip.models.node_places import element_indices, heads_of_nodes
 from mlip.models.symmetric_contraction import SymmetricContraction, wigner_3j
@@ -311,6 +312,7 @@ class Readout(nn.Module):
             x = x @ _weight(self, "hidden", (x.shape[-1], n_inputs)) / np.sqrt(x.shape[-1])
             x = SILU_NORM * nn.silu(x)
         if heads is None:
+            tell_features(self, lambda: x / np.sqrt(n_inputs))
             return x @ _weight(self, "energy", (n_inputs,)) / np.sqrt(n_inputs)
         if self.is_last:
             x = jnp.take_along_axis(x.reshape(-1, n_heads, width), heads[:, None, None], axis=1)[:, 0]

@@ -22,7 +22,7 @@ from pydantic import Field, model_validator
 
 from mlip.graph.ends import ascending_rows
 from mlip.models.angular import racah_harmonics
-from mlip.models.m3gnet import Dimensions, FusedKernel, M3GNet, sigmoid, swish
+from mlip.models.m3gnet import Dimensions, FusedKernel, M3GNet, Readout, sigmoid, swish
 from mlip.models.radial import smoothstep_cutoff, spherical_bessel_roots
 
 MOST_ORDERS = 4
@@ -72,10 +72,10 @@ class MatterSim(M3GNet):
         return ThreeBody
 
     def read_out(self, atoms: Float[Array, "n u"], graph: jraph.GraphsTuple) -> Float[Array, " n"]:
-        energies = super().read_out(atoms, graph)
         if self.config.element_scales is None:
-            return energies
-        return energies * jnp.asarray(self.config.element_scales, energies.dtype)[graph.nodes["species"]]
+            return super().read_out(atoms, graph)
+        scales = jnp.asarray(self.config.element_scales, atoms.dtype)[graph.nodes["species"]]
+        return Readout(self.config, name="readout")(atoms, scales)
 
     def bond_basis(self, distances: Float[Array, " e"]) -> Float[Array, "e n"]:
         return bond_basis(self.config, distances)

@@ -34,6 +34,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 
 from mlip.graph.radius_graph import RadiusGraph
 from mlip.models.edge_blocks import EdgeBlocks, edge_blocks
+from mlip.models.last_layer import tell_features
 from mlip.models.mace_radial import polynomial_cutoff
 from mlip.models.node_places import element_indices, heads_of_nodes
 from mlip.runtime import products_in
@@ -220,6 +221,7 @@ class NequIP(nn.Module):
         for layer in range(config.n_layers):
             features = Layer(config, layer, name=f"layer_{layer}")(features, elements, heads, edges)
         scalars = features[SCALAR][:, 0, :]
+        tell_features(self, lambda: scalars / np.sqrt(scalars.shape[-1]))
         return (scalars @ _weight(self, "readout", (scalars.shape[-1], 1)) / np.sqrt(scalars.shape[-1]))[:, 0]
 
     def _features_of_elements(self) -> Float[Array, "z 1 c"] | None:

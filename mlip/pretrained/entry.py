@@ -1,17 +1,22 @@
-"""Schema of a YAML file of this folder: one published potential."""
+"""Schema of a YAML file of this folder: one potential, published by others, or inside mlip itself."""
 
 import re
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from ase.data import atomic_numbers
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, field_validator, model_validator
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9._+-]*")
 _FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _LICENSES = Path(__file__).parent / "licenses"
 
-Converter = Literal["m3gnet", "matgl", "mace", "mattersim", "nequix", "sevennet", "chgnet"]
+Converter = Literal["m3gnet", "matgl", "mace", "mattersim", "nequix", "sevennet", "chgnet", "mlip"]
+"""Readers of `mlip convert`; "mlip": the file is one of mlip's own, and is not converted."""
+
+FEW_FRAMES = 100
+"""An element with fewer training frames is named on the model card as one that the potential hardly knows."""
 
 
 class _Strict(BaseModel):
@@ -77,7 +82,7 @@ class WeightsFile(_Strict):
 
 
 class WeightsSource(_Strict):
-    """Where the weights come from: files at a publisher's, or files inside an installed package."""
+    """Where the weights come from: a publisher's files, files inside an installed package, or a file inside mlip."""
 
     homepage: str
     files: tuple[WeightsFile, ...] = Field(min_length=1)
@@ -87,12 +92,26 @@ class WeightsSource(_Strict):
     """Requirement that pip installs to have that package, such as "sevenn==0.13.0"."""
     is_pickle: bool = False
     """Whether reading the files runs code that is in them; the pinned SHA-256 makes that acceptable."""
+    bundled: bool = False
+    """Whether it is one file in `weights/` beside the entry, in mlip's own format: it comes with mlip."""
 
     @model_validator(mode="after")
     def _is_one_kind(self) -> "WeightsSource":
+        if self.bundled:
+            return self._checked_bundle()
         for file in self.files:
             if (self.package is None) != (file.path is None) or (self.package is not None and file.urls):
                 raise ValueError(f"{file.name}: files of a package have a path, others URLs")
+        return self
+
+    def _checked_bundle(self) -> "WeightsSource":
+        file = self.files[0]
+        if len(self.files) > 1 or not file.name.endswith(".safetensors") or self.is_pickle:
+            raise ValueError("mlip bundles one .safetensors file")
+        if self.package or self.install or file.urls or file.path:
+            raise ValueError(f"{file.name}: is inside mlip, and comes from nowhere else")
+        if file.bytes is None or file.sha256 is None:
+            raise ValueError(f"{file.name}: its bytes and sha256 are missing")
         return self
 
 
@@ -111,24 +130,91 @@ class ConvertOptions(_Strict):
 
 
 class MeasuredErrors(_Strict):
-    """Mean absolute errors on a public set, as mlip's own benchmarks measured them."""
+    """Errors on a set of structures, as mlip's own benchmarks measured them; mean absolute ones where not told."""
 
     data: str
     materials: int
+    labels: str = "DFT"
+    """Whose energies, forces and stresses they are compared with: DFT's, or those of a potential, the teacher."""
     energy: float | None = None
     """meV/atom, of labeled structures."""
     forces: float | None = None
     """eV/A."""
     stress: float | None = None
     """GPa."""
+    forces_slope: float | None = None
+    """Slope of predicted against labeled forces (`mlip evaluate`); below 1: softer than the labels."""
     relaxed_volume: float | None = None
     """A^3/atom, after relaxation."""
+    relaxed_volume_percent: float | None = None
+    """Mean absolute percentage error of volumes after relaxation, Table 3's MAPE."""
     relaxed_energy: float | None = None
     """meV/atom, after relaxation."""
+    energy_outliers_percent: float | None = None
+    """Share of relaxations with an energy off by more than 1.5 eV/atom."""
+    failed_percent: float | None = None
+    """Share of relaxations that left no structure."""
+
+    def __str__(self) -> str:
+        values = ((name, getattr(self, key), unit) for key, (name, unit) in MEASURES.items())
+        told = [f"{name} {value:g}{unit}" for name, value, unit in values if value is not None]
+        against = "" if self.labels == "DFT" else f", against {self.labels}"
+        return f"{', '.join(told)} (mean absolute, {self.materials:,} materials{against})"
+
+
+MEASURES = {
+    "energy": ("energy", " meV/atom"),
+    "forces": ("forces", " eV/A"),
+    "stress": ("stress", " GPa"),
+    "forces_slope": ("slope of the forces", ""),
+    "relaxed_volume": ("volume after relaxation", " A^3/atom"),
+    "relaxed_volume_percent": ("relative volume after relaxation", " %"),
+    "relaxed_energy": ("energy after relaxation", " meV/atom"),
+    "energy_outliers_percent": ("energies that are outliers", " %"),
+    "failed_percent": ("failed relaxations", " %"),
+}
+"""Names and units of the errors, in the order in which they are told."""
+
+
+class LearnedFrom(_Strict):
+    """Something that the potential has learned from, itself or through its teacher."""
+
+    what: str
+    license: str
+    """SPDX identifier."""
+    citation: tuple[str, ...] = Field(min_length=1)
+    frames: int | None = None
+    """How many structures of it were trained on, where it is a set of structures."""
+
+
+class ModelCard(_Strict):
+    """Facts about a potential that we trained ourselves: what it knows, from whom, and where not to use it."""
+
+    teacher: str | None = None
+    """Registered name of the potential whose energies, forces and stresses it was trained on."""
+    learned_from: tuple[LearnedFrom, ...] = Field(min_length=1)
+    made_by: str
+    """Command in the repository that makes it again."""
+    warnings: tuple[str, ...] = Field(min_length=1)
+    """Where not to use it, a sentence each."""
+    frames_by_element: dict[str, NonNegativeInt]
+    """Symbol -> number of training frames with that element."""
+
+    @field_validator("frames_by_element")
+    @classmethod
+    def _are_elements(cls, frames: dict[str, int]) -> dict[str, int]:
+        if unknown := sorted(set(frames) - (set(atomic_numbers) - {"X"})):
+            raise ValueError(f"{unknown[0]!r} is no element")
+        return dict(sorted(frames.items(), key=lambda item: atomic_numbers[item[0]]))
+
+    @property
+    def rare_elements(self) -> list[str]:
+        """Symbols of elements with fewer than `FEW_FRAMES` training frames, by atomic number."""
+        return [symbol for symbol, frames in self.frames_by_element.items() if frames < FEW_FRAMES]
 
 
 class PretrainedEntry(_Strict):
-    """A published potential."""
+    """A potential that is known by name."""
 
     name: str
     title: str
@@ -154,6 +240,8 @@ class PretrainedEntry(_Strict):
     ase: str | None = None
     """How the publisher's own ASE calculator is named, ase:MODULE:CLASS?key=value."""
     errors: tuple[MeasuredErrors, ...] = ()
+    card: ModelCard | None = None
+    """Model card of a potential of our own."""
     note: str = ""
 
     @field_validator("name", "aliases")
@@ -163,6 +251,14 @@ class PretrainedEntry(_Strict):
             if not _NAME.fullmatch(name):
                 raise ValueError(f"{name!r} is not a plain name in lower case")
         return names
+
+    @model_validator(mode="after")
+    def _is_ours_if_bundled(self) -> "PretrainedEntry":
+        if self.source.bundled != (self.converter == "mlip"):
+            raise ValueError("the converter of a bundled potential, and of no other, is mlip")
+        if self.source.bundled and self.card is None:
+            raise ValueError("a bundled potential has a model card")
+        return self
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -181,8 +277,11 @@ class PretrainedEntry(_Strict):
         return None if None in sizes else sum(sizes)
 
     @property
-    def state(self) -> Literal["ready", "by hand", "not readable yet"]:
-        """State for `mlip fetch`, which can fetch and convert it, convert what the user has fetched, or nothing yet."""
+    def state(self) -> Literal["in mlip", "ready", "by hand", "not readable yet"]:
+        """State for `mlip fetch`, which has nothing to fetch, can fetch and convert it, convert what the user has
+        fetched, or nothing yet."""
+        if self.source.bundled:
+            return "in mlip"
         if self.converter is None:
             return "not readable yet"
         return "ready" if self.is_fetchable else "by hand"

@@ -3,7 +3,7 @@
 In the cache's folder `pretrained/`: `sources/NAME/` has the publisher's files, `converted/KEY/NAME.safetensors` the
 potential, KEY being of the sources' checksums, the options of the conversion and mlip's version. With $MLIP_OFFLINE
 nothing is fetched; $MLIP_MIRROR is the address of a server that offers files as SHA256 or as NAME/FILE, which is asked
-first.
+first. A potential whose weights are inside mlip is checked, and used where it lies.
 """
 
 import hashlib
@@ -23,7 +23,7 @@ from mlip.files.known_folders import cache_folder
 from mlip.files.one_writer import one_writer
 from mlip.pretrained.conversion import convert
 from mlip.pretrained.entry import PretrainedEntry, WeightsFile
-from mlip.pretrained.registry import find
+from mlip.pretrained.registry import find, weights_folder
 
 CONVERSION = 1
 """Counts changes of the converters that make another potential of the same files."""
@@ -54,6 +54,8 @@ def obtain(name: str, on_bytes: OnBytes | None = None, tell: Tell | None = None)
         MlipError: no such name; the potential cannot be had, checked or converted.
     """
     entry = find(name)
+    if entry.source.bundled:
+        return _bundled(entry)
     path = converted_file(entry)
     if path.is_file():
         return path
@@ -69,6 +71,8 @@ def obtain(name: str, on_bytes: OnBytes | None = None, tell: Tell | None = None)
 
 def converted_file(entry: PretrainedEntry) -> Path:
     """Where the potential is, or will be, in mlip's format."""
+    if entry.source.bundled:
+        return weights_folder() / entry.source.files[0].name
     parts = [__version__, str(CONVERSION), str(entry.converter), *entry.options.arguments]
     parts += [f"{file.name}:{file.sha256}" for file in entry.source.files]
     key = hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
@@ -207,6 +211,24 @@ def _limited(file: WeightsFile, on_bytes: OnBytes | None) -> OnBytes:
             on_bytes(done, total or file.bytes)
 
     return told
+
+
+def _bundled(entry: PretrainedEntry) -> Path:
+    """The file inside mlip.
+
+    Raises:
+        MlipError: it is not there, or is not the one that came with this version.
+    """
+    (file,) = entry.source.files
+    path = converted_file(entry)
+    fix = "install mlip anew: pip install --force-reinstall --no-deps alexandria-mlip"
+    if not path.is_file():
+        raise MlipError(f"this installation of mlip has no {path}", where=entry.name, fix=fix)
+    try:
+        check_content(path, RemoteFile(name=file.name, bytes=file.bytes, sha256=file.sha256))
+    except MlipError as error:
+        raise MlipError(f"{path}: {error.what}", where=entry.name, fix=fix) from None
+    return path
 
 
 def _packaged(entry: PretrainedEntry, file: WeightsFile, on_bytes: OnBytes | None, tell: Tell) -> Path:

@@ -12,14 +12,27 @@ from mlip.errors import MlipError
 from mlip.pretrained.entry import PretrainedEntry
 
 DEFAULT = "m3gnet-mp-2021.2.8"
-"""The potential of commands that were given none."""
+"""The potential of commands and functions that were given none; everywhere it also goes by the name `default`."""
 
+_DEFAULT_ALIAS = "default"
 _FOLDER = Path(__file__).parent
 
 
 def default_potential() -> str:
     """Name of the potential that is used where none was given."""
     return DEFAULT
+
+
+def declared_name(potential: str) -> str:
+    """The declared default's own name for `default`, anything else as it is: what is written down must not come to
+    mean another potential in a later version."""
+    is_meant = potential.casefold() == _DEFAULT_ALIAS and not Path(potential).exists()
+    return default_potential() if is_meant else potential
+
+
+def weights_folder() -> Path:
+    """Folder of the weights that come with mlip."""
+    return _FOLDER / "weights"
 
 
 @cache
@@ -97,7 +110,8 @@ def _entries() -> list[PretrainedEntry]:
 
 @cache
 def _names() -> dict[str, PretrainedEntry]:
-    return _by_any_name(known().values())
+    names = _by_any_name(known().values())
+    return names | {_DEFAULT_ALIAS: names[DEFAULT]} if DEFAULT in names else names
 
 
 def _by_any_name(entries: Iterable[PretrainedEntry]) -> dict[str, PretrainedEntry]:
@@ -106,5 +120,7 @@ def _by_any_name(entries: Iterable[PretrainedEntry]) -> dict[str, PretrainedEntr
         for name in entry.names:
             if name in names:
                 raise MlipError(f"two potentials are called {name}", where=f"{names[name].name}, {entry.name}")
+            if name == _DEFAULT_ALIAS:
+                raise MlipError("no potential is called default: DEFAULT names the one that is", where=entry.name)
             names[name] = entry
     return names

@@ -16,8 +16,8 @@ import numpy as np
 from flax import linen as nn
 from jaxtyping import Array, Bool, Float, Int
 
+from mlip.energy_gradient import Evaluation, energies_forces_stress
 from mlip.graph.ends import any_rows, ascending_rows
-from mlip.potential import Evaluation, energies_forces_stress
 from mlip.relaxation.cell import cell_forces, expm, inverse_transpose, project, tensor_from_voigt
 from mlip.relaxation.constraints import AllowedMotions
 from mlip.relaxation.fire import FireState, fire_step

@@ -47,6 +47,16 @@ class NamedPotential:
         return {}
 
 
+def facts_of(potential: Potential | ForeignPotential) -> dict[str, str | None]:
+    """Name, functional and license, as far as the potential itself tells them; a network without a name has that of
+    its model."""
+    if isinstance(potential, ForeignPotential):
+        return {"name": potential.name, "functional": potential.functional, "license": None}
+    provenance = potential.metadata.provenance
+    name = provenance.get("name", potential.config.model)
+    return {"name": name, "functional": potential.functional, "license": provenance.get("license")}
+
+
 def open_named(potential: str | PathLike) -> NamedPotential:
     """The potential of a file, a name, or ase:MODULE:CLASS.
 

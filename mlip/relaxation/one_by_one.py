@@ -13,10 +13,10 @@ import jax
 import numpy as np
 from ase import Atoms
 
+from mlip.energy_gradient import Evaluation
 from mlip.errors import MlipError
 from mlip.foreign import ForeignPotential
 from mlip.graph.batching import Shape, pad_batch
-from mlip.potential import Evaluation
 from mlip.programs import registry
 from mlip.relaxation.batch import FIXED_AXES, FIXED_AXES_WITH_MAPS, STATE_AXES, Limits, stack, step_after, unstack
 from mlip.relaxation.cell import CellChoice

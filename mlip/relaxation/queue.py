@@ -30,8 +30,10 @@ from mlip.potential import Potential, open_evaluator
 from mlip.progress import count_bar
 from mlip.relaxation.batch import FIXED_AXES, FIXED_AXES_WITH_MAPS, STATE_AXES, Limits, stack, unstack
 from mlip.relaxation.cell import CellChoice, cell_of_each
+from mlip.relaxation.certainty import with_certainty
 from mlip.relaxation.constraints import has_directions
 from mlip.relaxation.endings import finish, give_up, identity, record_step
+from mlip.relaxation.named import facts_of
 from mlip.relaxation.one_by_one import relax_one_by_one
 from mlip.relaxation.options import Options
 from mlip.relaxation.result import Reason, RelaxResult
@@ -50,7 +52,7 @@ _MOVING_FRACTION = 0.8
 
 def relax(
     structures: Any,
-    potential: Potential | ForeignPotential | str | PathLike,
+    potential: Potential | ForeignPotential | str | PathLike | None = None,
     fmax: float = 0.05,
     steps: int = 500,
     cell: CellChoice | Sequence[CellChoice] = "auto",
@@ -65,8 +67,9 @@ def relax(
         structures: ASE Atoms, pymatgen Structures or structures of an OPTIMADE answer, one or any iterable of them, of
             any periodicity and sizes; not modified. Constraints are kept: FixAtoms, FixScaled, FixCartesian,
             FixedPlane, FixedLine and FixSymmetry.
-        potential: a `Potential` or the path or name of one; or ase:MODULE:CLASS?key=value, any calculator of ASE, with
-            which structures relax one by one, and which has a precision of its own.
+        potential: a `Potential` or the path or name of one, by default the declared one, `mlip models default`; or
+            ase:MODULE:CLASS?key=value, any calculator of ASE, with which structures relax one by one, and which has a
+            precision of its own.
         fmax: converged when every row of forces, those of the cell included, is shorter; eV/A.
         steps: at most.
         cell: "auto" relaxes the periodic directions, "hydrostatic" only the volume (a layer's area, a chain's length),
@@ -81,9 +84,9 @@ def relax(
             `trajectory`, to keep every step.
 
     Returns:
-        A list with a result for every structure, in their order; `to_dataframe()` makes a table of it. A structure that
-        fails (a constraint that cannot be kept, a partly occupied site, an unknown element) has its reason and leaves
-        the others alone.
+        A list with a result for every structure, in their order; `to_dataframe()` makes a table of it, and `potential`
+        tells name, functional and license of the potential. A structure that fails (a constraint that cannot be kept, a
+        partly occupied site, an unknown element) has its reason and leaves the others alone.
 
     Raises:
         MlipError: options that make no sense, something that is no structure.
@@ -91,13 +94,15 @@ def relax(
     inputs = take_in(structures)
     results: list[RelaxResult | None] = [None] * len(inputs)
     options = {"fmax": fmax, "steps": steps, "cell": cell, "symmetry": symmetry, "dtype": dtype, **others}
-    finished = relaxations(inputs, potential, **options)
+    Options.of(options)  # refused before a potential is opened, which may have to be fetched
+    opened = open_evaluator(potential)
+    finished = relaxations(inputs, opened, **options)
     with count_bar(progress) as bar:
         task = bar.add_task("relaxing", total=len(inputs))
         for index, result in finished:
             results[index] = result
             bar.advance(task)
-    return RelaxResults(results)
+    return RelaxResults(results, facts_of(opened))
 
 
 def relaxations(
@@ -287,7 +292,14 @@ class _Queue:
         running = [r for r in sent.batch if r.reason is Reason.RUNNING]
         ended = [r for r in sent.batch if r.reason is not Reason.RUNNING]
         self.statistics.n_force_calls += sum(int(r.state.fire.n_steps[0]) + 1 for r in ended)
-        return [(r.index, finish(r, self.potential, self.told)) for r in ended] + self._make_ready(running)
+        return self._finished(ended) + self._make_ready(running)
+
+    def _finished(self, ended: list[Relaxing]) -> list[tuple[int, RelaxResult]]:
+        """The results of those that ended, with how sure the potential is, if it knows."""
+        results = [finish(relaxing, self.potential, self.told) for relaxing in ended]
+        if self.potential.uncertainty is not None:
+            results = with_certainty(ended, results, self.potential, self.options.dtype)
+        return [(relaxing.index, result) for relaxing, result in zip(ended, results, strict=True)]
 
     def _make_ready(self, running: list[Relaxing]) -> list[tuple[int, RelaxResult]]:
         """New lists for those that wait for one; returns those that cannot have one."""

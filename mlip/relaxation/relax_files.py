@@ -24,7 +24,7 @@ from mlip.relaxation.named import NamedPotential, open_named, precision_recorded
 from mlip.relaxation.options import Options
 from mlip.relaxation.queue import relaxations
 from mlip.relaxation.reading import StructureSource, identity_of_inputs, read_sources
-from mlip.relaxation.result import Reason, RelaxResult, rows_or_none
+from mlip.relaxation.result import CERTAINTY, Reason, RelaxResult, rows_or_none
 from mlip.relaxation.results_file import ResultsFile, read_results
 from mlip.units import EV_PER_A3_IN_GPA
 
@@ -60,7 +60,8 @@ def relax_files(
         `potential`: its name, functional and, where it was asked for by name, its license; counts: structures, how many
         of them were relaxed now, how many ended for which reason; and a row for each
         (`rows`): file, frame, formula, reason, steps, energy_change (eV/atom), volume_change (%), fmax (eV/A), stress
-        (GPa), message.
+        (GPa), message. Of a potential with an uncertainty also energy_std (eV/atom), volume_std (%) and do_not_trust,
+        and a count of the last.
 
     Raises:
         MlipError: no such potential; no structure in any file; an option out of range; OUT has results of another
@@ -99,11 +100,20 @@ def relax_files(
         "structures": len(records),
         "relaxed_now": len(missing),
         "reasons": dict(reasons.most_common()),
+        **_doubtful(named, records),
         "not_written": [
             fault for kind in formats if kind != "extxyz" for fault in _write_each(out, kind, usable, names)
         ],
         "rows": [_row(source, record) for source, record in zip(sources, records, strict=True)],
     }
+
+
+def _doubtful(named: NamedPotential, records: Sequence[dict[str, Any]]) -> dict[str, int]:
+    """How many structures are not to be trusted, if the potential was calibrated to tell."""
+    uncertainty = getattr(named.potential, "uncertainty", None)
+    if uncertainty is None or uncertainty.calibration is None:
+        return {}
+    return {"do_not_trust": sum(bool(record.get("do_not_trust")) for record in records)}
 
 
 def _make_way(out: Path, formats: Sequence[Format], options: Options, force: bool) -> None:
@@ -193,6 +203,7 @@ def _relaxed(atoms: Atoms, record: dict[str, Any]) -> Atoms:
         known = {key: np.array(record[key]) for key in ("energy", "forces", "stress") if record[key] is not None}
         atoms.calc = SinglePointCalculator(atoms, **known)
     told = {"source": record["file"], **{key: record[key] for key in ("frame", "reason", "converged", "n_steps")}}
+    told |= {key: record[key] for key in CERTAINTY if key in record}
     atoms.info |= {f"mlip_{key}": value for key, value in told.items()}
     return atoms
 
@@ -214,6 +225,19 @@ def _row(source: StructureSource, record: dict[str, Any]) -> dict[str, Any]:
         "fmax": record["fmax"],
         "stress": None if stress is None else stress * EV_PER_A3_IN_GPA,
         "message": record["message"],
+        **_certainty(record, atoms),
+    }
+
+
+def _certainty(record: dict[str, Any], atoms: Atoms | None) -> dict[str, Any]:
+    """Standard deviations of energy, eV/atom, and volume, %, and the flag, where the record has them."""
+    if "energy_std" not in record:
+        return {}
+    volume_std = record.get("relative_volume_std")
+    return {
+        "energy_std": record["energy_std"] / len(atoms),
+        "volume_std": None if volume_std is None else 100 * volume_std,
+        "do_not_trust": record.get("do_not_trust"),
     }
 
 

@@ -37,6 +37,10 @@ class Reason(IntEnum):
     be kept; see `message`."""
 
 
+CERTAINTY = ("energy_std", "relative_volume_std", "do_not_trust")
+"""What a record has, beside the rest, of a potential with an uncertainty."""
+
+
 @dataclass(frozen=True)
 class RelaxResult:
     """One relaxation. Energies in eV (total, reference energies included), fmax in eV/A."""
@@ -58,6 +62,13 @@ class RelaxResult:
     max_stress: float = float("nan")
     """Largest component of the residual stress, any pressure added, eV/A^3: of the strains that relax, or of all where
     the cell is fixed. NaN without a volume."""
+    energy_std: float | None = None
+    """Standard deviation of the energy, eV, where the potential knows one and the relaxation has not failed."""
+    relative_volume_std: float | None = None
+    """Standard deviation of the volume, as a share of it (`mlip.uncertainty.relaxed`); None of a cell that is fixed."""
+    do_not_trust: bool | None = None
+    """Half the 90 % interval of the energy per atom is wider than the threshold in the potential's file; None of one
+    that was not calibrated."""
     trajectory: list[Atoms] | None = None
     """Every structure on the way, first and last included, with energy, forces and stress; where it was asked for."""
 
@@ -89,7 +100,12 @@ class RelaxResult:
             "cell": rows_or_none(atoms.cell.array),
             "positions": rows_or_none(atoms.positions),
             "pbc": atoms.pbc.tolist(),
+            **self._certainty(),
         }
+
+    def _certainty(self) -> dict[str, Any]:
+        """What the potential knows of its own error; mostly nothing."""
+        return {key: value for key in CERTAINTY if (value := getattr(self, key)) is not None}
 
 
 def finite_or_none(value: float) -> float | None:

@@ -1,6 +1,7 @@
 """Results of relaxations as a table: of pandas, and as notebooks show it, with a picture of each structure."""
 
 from collections import Counter
+from collections.abc import Iterable
 from html import escape
 from typing import TYPE_CHECKING
 
@@ -25,16 +26,23 @@ _PIXELS = 56
 class RelaxResults(list[RelaxResult]):
     """The list that `relax` returns, in the order of its input; notebooks show it as a table."""
 
+    def __init__(self, results: Iterable[RelaxResult] = (), potential: dict[str, str | None] | None = None):
+        super().__init__(results)
+        self.potential = potential or {}
+        """Name, functional and license of the potential that relaxed them; None where it does not tell."""
+
     def to_dataframe(self) -> "DataFrame":
         """A row for each structure, its index the place in the input.
 
         Columns: `formula`, `n_atoms`, `reason`, `converged`, `failed`, `n_steps`; `energy_per_atom` and
         `energy_change` (since the start), eV/atom; `fmax`, eV/A; `max_stress`, GPa; `volume_per_atom`, A^3; `message`.
-        What is not known is NaN: a structure that failed has no relaxed volume.
+        What is not known is NaN: a structure that failed has no relaxed volume. Of a potential with an uncertainty also
+        `energy_std_per_atom`, eV/atom, `relative_volume_std` and `do_not_trust`.
         """
         from pandas import DataFrame
 
-        return DataFrame([_row(result) for result in self], columns=list(_COLUMNS))
+        is_sure = any(result.energy_std is not None for result in self)
+        return DataFrame([_row(result) for result in self], columns=[*_COLUMNS, *(_CERTAINTY if is_sure else ())])
 
     def _repr_html_(self) -> str:
         failed_first = sorted(range(len(self)), key=lambda k: not self[k].failed)
@@ -43,8 +51,11 @@ class RelaxResults(list[RelaxResult]):
         title = f"{len(self)} relaxations: {counts}" if self else "no relaxations"
         if len(shown) < len(self):
             title += f"; {len(shown)} are shown"
-        header = "".join(f"<th>{escape(name)}</th>" for name in ("", "structure", *_SHOWN.values()))
-        body = "".join(_html_row(k, self[k]) for k in shown)
+        if self.potential:
+            title += f"; by {', '.join(fact for fact in self.potential.values() if fact)}"
+        columns = _SHOWN | (_CERTAINTY if any(result.energy_std is not None for result in self) else {})
+        header = "".join(f"<th>{escape(name)}</th>" for name in ("", "structure", *columns.values()))
+        body = "".join(_html_row(k, self[k], columns) for k in shown)
         return f"<table><caption>{escape(title)}</caption><tr>{header}</tr>{body}</table>"
 
 
@@ -60,8 +71,15 @@ _SHOWN = {
     "message": "message",
 }
 """Columns of notebooks' tables, and their titles."""
+_CERTAINTY = {
+    "energy_std_per_atom": "std of energy, eV/atom",
+    "relative_volume_std": "std of volume / volume",
+    "do_not_trust": "do not trust",
+}
+"""Further columns, of a potential with an uncertainty."""
 _COLUMNS = (*list(_SHOWN)[:1], "n_atoms", "reason", "converged", "failed", *list(_SHOWN)[2:])
 _DIGITS = {"energy_per_atom": 4, "energy_change": 4, "fmax": 3, "max_stress": 2, "volume_per_atom": 2}
+_DIGITS |= {"energy_std_per_atom": 3, "relative_volume_std": 3}
 
 
 def _row(result: RelaxResult) -> dict[str, object]:
@@ -81,12 +99,15 @@ def _row(result: RelaxResult) -> dict[str, object]:
         "max_stress": result.max_stress * EV_PER_A3_IN_GPA,
         "volume_per_atom": atoms.get_volume() / n if is_crystal else float("nan"),
         "message": result.message,
+        "energy_std_per_atom": None if result.energy_std is None else result.energy_std / n,
+        "relative_volume_std": result.relative_volume_std,
+        "do_not_trust": result.do_not_trust,
     }
 
 
-def _html_row(index: int, result: RelaxResult) -> str:
+def _html_row(index: int, result: RelaxResult, columns: Iterable[str]) -> str:
     row = _row(result)
-    cells = "".join(f"<td>{escape(_told(name, row[name]))}</td>" for name in _SHOWN)
+    cells = "".join(f"<td>{escape(_told(name, row[name]))}</td>" for name in columns)
     return f"<tr><th>{index}</th><td>{picture(result.atoms)}</td>{cells}</tr>"
 
 

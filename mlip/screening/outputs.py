@@ -84,11 +84,20 @@ def write_structures(
                 "prototype": one.prototype.name,
                 "spg": float(one.prototype.space_group),
             }
+            if record and "energy_std" in record:
+                properties |= _certainty(record)
             trajectory = Trajectory(f"candidate-{one.number}", (_frame(atoms, energy),), functional, 3, properties)
             store.add(trajectory, "test")
             ase.io.write(cifs / f"{rank:06d}-{_formula(one)}.cif", atoms)
             n_written += 1
     return n_written
+
+
+def _certainty(record: Mapping[str, Any]) -> dict[str, float]:
+    """How sure the potential is of a relaxed candidate: properties of the store."""
+    told = {"energy_std_per_atom": record["energy_std"] / len(record["numbers"])}
+    further = ("relative_volume_std", "do_not_trust")
+    return told | {key: float(record[key]) for key in further if key in record}
 
 
 def _relaxed(record: Mapping[str, Any]) -> Atoms:

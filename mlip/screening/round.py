@@ -9,7 +9,7 @@ import resource
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from mlip.errors import MlipError
@@ -71,6 +71,7 @@ def _run(plan: ScreeningPlan, cluster: str | None, progress: bool, checkpoint_se
         **describe_plan(plan),
         **_counts(plan, state),
         "relaxations": dict(Counter(record["reason"] for record in (relaxed or {}).values()).most_common()),
+        **_doubtful(relaxed or {}),
         "written": n_written,
         "peak_memory_mb": round(_peak_memory_mb()),
     }
@@ -127,6 +128,12 @@ def _counts(plan: ScreeningPlan, state: RoundState) -> dict[str, Any]:
         "seconds": round(state.seconds, 2),
         "per_second": round(len(plan.candidates) / state.seconds, 1) if state.seconds else None,
     }
+
+
+def _doubtful(relaxed: Mapping[int, Mapping[str, Any]]) -> dict[str, int]:
+    """How many relaxed candidates are not to be trusted, if the potential was calibrated to tell."""
+    flags = [record["do_not_trust"] for record in relaxed.values() if "do_not_trust" in record]
+    return {"do_not_trust": sum(flags)} if flags else {}
 
 
 def _peak_memory_mb() -> float:

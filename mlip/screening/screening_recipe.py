@@ -5,9 +5,18 @@ from typing import Annotated, Literal
 
 from ase.data import chemical_symbols
 from omegaconf import OmegaConf
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    PositiveFloat,
+    PositiveInt,
+    field_validator,
+    model_validator,
+)
 
-from mlip.pretrained import resolve
+from mlip.pretrained import declared_name, resolve
 
 MAX_SITES = 6
 """Different elements of a prototype: with 83 elements and 6 sites there are 2.5e11 assignments."""
@@ -93,6 +102,11 @@ class RelaxRecipe(_Section):
     symmetry: bool = True
     """Keep the prototype's space group."""
     dtype: Literal["float32", "float64"] = "float32"
+
+    @field_validator("potential")
+    @classmethod
+    def _by_its_own_name(cls, potential: Path) -> Path:
+        return Path(declared_name(str(potential)))
 
     @property
     def file(self) -> Path:

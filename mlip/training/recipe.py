@@ -16,10 +16,12 @@ from pydantic import (
     PositiveFloat,
     PositiveInt,
     field_serializer,
+    field_validator,
     model_validator,
 )
 
 from mlip.models import has_batch_statistics, target_of
+from mlip.pretrained import declared_name
 from mlip.runtime import ProductPrecision
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
@@ -144,6 +146,9 @@ class LossRecipe(_Section):
     axes."""
     stress: NonNegativeFloat = 0.1
     """Weight of the tensor's nine components, in `stress_unit`."""
+    curvature: NonNegativeFloat = 0.0
+    """Weight of the Hessian's products with directions, eV/A^2, of frames that have them (`mlip data relabel
+    --hessian`, `mlip data curvature`). One more derivative a step."""
     stress_unit: Literal["GPa", "eV/A^3"] = "GPa"
     """The M3GNet weights 1, 1, 0.1 are for GPa; MACE's are for eV/A^3, 160 times smaller numbers."""
     of_functional: dict[str, TermFactors] = {}
@@ -151,8 +156,8 @@ class LossRecipe(_Section):
 
     @model_validator(mode="after")
     def _something_is_fitted(self):
-        if self.energy == self.forces == self.stress == 0:
-            raise ValueError("energy, forces and stress all have weight 0: nothing to fit")
+        if self.energy == self.forces == self.stress == self.curvature == 0:
+            raise ValueError("energy, forces, stress and curvature all have weight 0: nothing to fit")
         return self
 
 
@@ -324,6 +329,8 @@ class StageTwoRecipe(_Section):
     energy: NonNegativeFloat | None = None
     forces: NonNegativeFloat | None = None
     stress: NonNegativeFloat | None = None
+    curvature: NonNegativeFloat | None = None
+    """Of a run whose `loss.curvature` is not 0."""
     learning_rate: PositiveFloat | None = None
     """Reached linearly within `anneal_epochs` from that of the end of stage one; null = the schedule goes on."""
     anneal_epochs: NonNegativeInt = 1
@@ -337,7 +344,7 @@ class InitRecipe(_Section):
     `init_from: mp.safetensors`."""
 
     potential: Path
-    """Any file that `mlip train` or `mlip convert` wrote."""
+    """Any file that `mlip train` or `mlip convert` wrote, or a name that `mlip models` lists."""
     reference_energies: Literal["refit", "keep"] = "refit"
     """refit: the potential's own, plus the least-squares fit of its errors on the training set to compositions;
     keep: the potential's own."""
@@ -349,6 +356,11 @@ class InitRecipe(_Section):
     @classmethod
     def _path_alone(cls, values: Any) -> Any:
         return {"potential": values} if isinstance(values, str | Path) else values
+
+    @field_validator("potential")
+    @classmethod
+    def _by_its_own_name(cls, potential: Path) -> Path:
+        return Path(declared_name(str(potential)))
 
 
 class Recipe(_Section):
@@ -373,6 +385,8 @@ class Recipe(_Section):
         stage_two, epochs = self.stage_two, self.train.epochs
         if stage_two is not None and stage_two.average and self.train.average == "good":
             raise ValueError("stage_two.average and train.average: good exclude each other")
+        if stage_two is not None and stage_two.curvature is not None and self.loss.curvature == 0:
+            raise ValueError("stage_two.curvature is for runs that fit the curvature from the start: loss.curvature")
         if stage_two is not None and stage_two.after_epoch >= epochs:
             raise ValueError(f"stage_two.after_epoch is {stage_two.after_epoch}, of train.epochs {epochs}")
         if self.data.replay is not None and self.init_from is None:

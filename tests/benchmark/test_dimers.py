@@ -12,8 +12,15 @@ import pytest
 from flax import linen as nn
 from pydantic import BaseModel, ConfigDict
 
-from mlip.benchmark.dimer_report import describe_scan, dimer_figure, dimer_table, write_records
-from mlip.benchmark.dimers import scan_dimers
+from mlip.benchmark.dimer_report import (
+    describe_scan,
+    dimer_figure,
+    dimer_table,
+    element_table,
+    holes_line,
+    write_records,
+)
+from mlip.benchmark.dimers import DimerScan, scan_dimers
 from mlip.errors import MlipError
 from mlip.graph.radius_graph import RadiusGraph
 from mlip.models.m3gnet import M3GNetConfig
@@ -109,6 +116,69 @@ def test_attraction_beyond_the_short_range_is_a_bond_and_no_hole():
     assert scan.limits[1] == pytest.approx(0.5 * (1.32 + 0.66))
     moved = type(scan)(scan.numbers, scan.distances * 1.7 / 0.7, scan.energies, scan.forces)
     assert moved.passes.all()
+
+
+def curves(*energies_of) -> DimerScan:
+    """Cu-O dimers, whose covalent radii are 1.98 A together, with these energies of the distance."""
+    distances = np.geomspace(0.2, 4.0, 64)
+    energies = np.array([jax.vmap(energy)(distances) for energy in energies_of])
+    forces = np.array([-jax.vmap(jax.grad(energy))(distances) for energy in energies_of])
+    return DimerScan(np.tile([8, 29], (len(energies_of), 1)), distances, energies - energies[:, -1:], forces)
+
+
+def morse(distance, bond=1.8, depth=3.0):
+    return depth * (1 - jnp.exp(-1.2 * (distance - bond))) ** 2
+
+
+def pit(distance, at, depth):
+    return morse(distance) - depth * jnp.exp(-0.5 * ((distance - at) / 0.08) ** 2)
+
+
+def test_the_way_to_the_bond_ends_at_the_bond_or_at_the_sum_of_the_radii():
+    scan = curves(morse, lambda d: morse(d, bond=2.6), lambda d: 1 / d)
+    assert scan.first_bonds[0] == pytest.approx(1.8, abs=0.06)
+    assert scan.first_bonds[1:] == pytest.approx([1.98, 1.98])
+    assert scan.is_without_hole.all()
+    np.testing.assert_array_equal(scan.holes_on_the_way, 0)
+
+
+def test_a_hole_on_the_way_to_the_bond_is_found_beyond_the_short_range_and_not_below_half_an_angstrom():
+    """Pits at 1.25 A, at 0.7 A (also too far in for any bond), and at 0.28 A."""
+    scan = curves(lambda d: pit(d, 1.25, 2.4), lambda d: pit(d, 0.7, 60.0), lambda d: pit(d, 0.28, 100.0))
+    assert scan.is_without_hole.tolist() == [False, False, True]
+    assert scan.passes.tolist() == [True, False, False]
+    fine = np.linspace(0.5, 1.8, 3000)
+    for place, (at, depth) in enumerate(((1.25, 2.4), (0.7, 60.0))):
+        curve = np.asarray(pit(fine, at, depth))
+        rise = (np.maximum.accumulate(curve[::-1])[::-1] - curve).max()
+        assert scan.holes_on_the_way[place] == pytest.approx(rise, rel=0.15)
+        last = fine[1:][np.diff(curve) > 0].max()
+        assert scan.hole_on_the_way_at[place] == pytest.approx(last, abs=0.08)
+    assert "no hole from 0.5 Å to the first bond: 33.3 % of 3 pairs" in holes_line(scan)
+
+
+def test_a_short_bond_is_no_hole():
+    """As those of V2 or Cr2 are, at 0.6 of the sum of their radii."""
+    assert curves(lambda d: morse(d, bond=1.2)).is_without_hole.all()
+
+
+def test_a_curve_without_finite_energies_has_a_hole():
+    scan = curves(morse)
+    broken = DimerScan(scan.numbers, scan.distances, np.full_like(scan.energies, np.nan), scan.forces)
+    assert not broken.is_without_hole.any()
+
+
+def test_elements_tell_how_many_of_their_pairs_have_holes():
+    scan = scan_dimers(pair_potential(hole=20.0))
+    assert [(one["element"], one["pairs"], one["with_hole"]) for one in scan.by_element()] == [
+        ("O", 3, 1),
+        ("Ni", 3, 0),
+        ("Cu", 3, 1),
+    ]
+    assert {one["element"]: one.get("with") for one in scan.by_element()} == {"O": "Cu", "Ni": None, "Cu": "O"}
+    assert [row[0] for row in element_table(scan, "pair", n_worst=10).rows] == ["O", "Cu"]
+    assert len(element_table(scan, "pair").rows) == 3
+    assert scan.summary()["share_without_hole_to_bond"] == pytest.approx(5 / 6)
 
 
 def test_a_curve_that_is_not_finite_fails():

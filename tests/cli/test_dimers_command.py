@@ -28,11 +28,20 @@ def test_a_failing_pair_is_a_result_and_an_error_only_if_asked(potential, tmp_pa
     run = dimers(potential, "--out", tmp_path)
     assert run.returncode == 0, run.stderr
     assert "0 of 3 pairs of 2 elements pass" in run.stdout
-    assert {path.name for path in tmp_path.iterdir()} >= {"curves.jsonl", "dimers.png", "dimers.md", "summary.json"}
+    assert run.stdout.splitlines()[-1].startswith("no hole from 0.5 Å to the first bond: 0.0 % of 3 pairs")
+    assert {path.name for path in tmp_path.iterdir()} >= {
+        "curves.jsonl",
+        "dimers.png",
+        "dimers.md",
+        "dimers_by_element.md",
+        "summary.json",
+    }
 
     strict = dimers(potential, "--elements", "Cu", "--json", "--strict")
     assert strict.returncode == 1
-    assert json.loads(strict.stdout)["pairs"] == 1
+    told = json.loads(strict.stdout)
+    assert (told["pairs"], told["pairs_without_hole_to_bond"]) == (1, 0)
+    assert told["by_element"][0]["element"] == "Cu"
 
 
 def test_an_unknown_element_is_one_line(potential):

@@ -49,6 +49,32 @@ def test_one_dimensionality_is_not_said_twice():
         assert column(table, 0) == ["2D", "3D", "all"]
 
 
+def test_softness_is_told_in_a_line_with_its_interval_and_in_json():
+    """Predictions are the labels of odd elements, and nine tenths of those of even ones."""
+    items, predictions = [], []
+    for z in range(1, 21):
+        forces = np.random.default_rng(z).normal(size=(2, 3))
+        frame = Frame(np.full(2, z), np.eye(2, 3), 3 * np.eye(3), np.ones(3, bool), 0.0, forces)
+        items.append(LabeledFrame(frame, f"m{z}", 3, "PBE"))
+        predictions.append({"energy": 0.0, "forces": forces * (1.0 if z % 2 else 0.9), "stress": np.zeros(6)})
+    errors = Errors()
+    errors.add(compare(items, predictions, np.zeros(119)))
+    (row, _) = errors.as_json()["rows"]
+    assert 0.9 < row["forces_slope_low"] < row["forces_slope"] < row["forces_slope_high"] < 1
+    _, others, *_ = error_tables(errors, "title")
+    interval = f"{row['forces_slope_low']:.3f} to {row['forces_slope_high']:.3f}"
+    assert f"below 1 if too soft (95 % over materials): 3D {row['forces_slope']:.3f} ({interval})" in others.caption
+
+
+def test_softness_is_not_told_of_structures_without_forces():
+    for errors in (
+        errors_that_grow_with_the_atomic_number(),
+        errors_that_grow_with_the_atomic_number(with_forces=False),
+    ):
+        assert "slope" not in error_tables(errors, "title")[1].caption
+        assert errors.as_json()["rows"][0]["forces_slope"] is None
+
+
 def test_tables_fit_a_terminal_of_eighty_columns():
     console = Console(width=300)
     for table in error_tables(errors_that_grow_with_the_atomic_number((2, 3)), "title"):

@@ -103,7 +103,7 @@ def test_densities_equal_the_sum_over_triplets(basis, crystal):
     np.testing.assert_allclose(summed, expected, atol=1e-13)
 
 
-def test_the_repulsion_of_nuclei_is_added_in_eV_and_keeps_atoms_apart():
+def test_the_repulsion_of_nuclei_is_added_as_energies_and_keeps_atoms_apart():
     bare, repelled = (M3GNetConfig(units=4, n_blocks=1, zbl=zbl) for zbl in (False, True))
     metadata = PotentialMetadata(reference_energies={"Cu": -3.0, "O": -4.0})
     params = init_parameters(bare)

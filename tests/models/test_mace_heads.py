@@ -9,12 +9,13 @@ import pytest
 from ase.build import bulk
 
 from mlip import MLIPCalculator, load
+from mlip.energy_gradient import evaluate_batch
 from mlip.errors import MlipError
 from mlip.graph.batching import Shape, pad_batch
 from mlip.graph.radius_graph import crystal_graph
 from mlip.models.mace import MACEConfig
 from mlip.network import init_parameters
-from mlip.potential import Head, Potential, PotentialMetadata, evaluate_batch
+from mlip.potential import Head, Potential, PotentialMetadata
 from mlip.runtime import precision_scope
 
 HEADS = ("PBE", "PBEsol")

@@ -7,6 +7,7 @@ import pytest
 from mlip.data import download
 from mlip.pretrained import registry
 from mlip.pretrained.entry import PretrainedEntry
+from tests.bundled_potential import NAME, write_registry
 from tests.weights_server import WeightsServer
 
 
@@ -44,6 +45,18 @@ def register(monkeypatch):
         _forget()
 
     yield make_known
+    monkeypatch.undo()
+    _forget()
+
+
+@pytest.fixture
+def bundled(cache, tmp_path, monkeypatch):
+    """File of the weights of the one potential that is known, which is the default and comes with mlip; offline."""
+    monkeypatch.setattr(registry, "_FOLDER", tmp_path / "registry")
+    monkeypatch.setattr(registry, "DEFAULT", NAME)
+    monkeypatch.setenv("MLIP_OFFLINE", "1")
+    _forget()
+    yield write_registry(tmp_path / "registry")
     monkeypatch.undo()
     _forget()
 

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 
 import mlip
+from mlip.energy_gradient import energies_forces_stress
 from mlip.graph.batching import Shape, graph_sizes, pad_batch
 from mlip.graph.radius_graph import crystal_graph
 from mlip.models import build_model
 from mlip.models.mace import MACEConfig
 from mlip.network import init_parameters
-from mlip.potential import energies_forces_stress
 from mlip.runtime import precision_scope
 from mlip.training.log import read_metrics
 from mlip.training.loop import train

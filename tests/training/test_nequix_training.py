@@ -11,11 +11,12 @@ from ase.io import read as read_structures
 
 from mlip.convert import export
 from mlip.convert.nequix import leaves
+from mlip.energy_gradient import energies_forces_stress
 from mlip.graph.batching import Shape, pad_batch
 from mlip.graph.stacked_structures import Structures
 from mlip.models.nequip import NequIPConfig
 from mlip.network import init_parameters
-from mlip.potential import Potential, PotentialMetadata, energies_forces_stress
+from mlip.potential import Potential, PotentialMetadata
 from mlip.runtime import precision_scope
 from mlip.training.potentials.potential_loss import label_counts, loss_terms
 from mlip.training.recipe import LossRecipe

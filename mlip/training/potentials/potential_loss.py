@@ -1,4 +1,4 @@
-"""Penalties on energy per atom, force components and stress components."""
+"""Penalties on energy per atom, force components, stress components, and products of the Hessian with directions."""
 
 from collections.abc import Callable
 
@@ -19,6 +19,9 @@ QUANTITIES = (
     Quantity("stress", "stress", "S", "GPa", ".2f"),
 )
 """Terms in eV/atom, eV/A and GPa; records, tables and reports in meV/atom, eV/A and GPa."""
+
+CURVATURE = Quantity("curvature", "curvature", "H", "eV/Å²", ".3f")
+"""Of losses that fit it: the components of the Hessian's products with directions of length 1."""
 
 _OF_NINE = (2 / 3, 2 / 3, 2 / 3, 4 / 3, 4 / 3, 4 / 3)
 """Factors of the components xx yy zz yz xz xy, so that the mean over six is that over the tensor's nine, as in the
@@ -60,11 +63,14 @@ def _is_known(label: Array, real: Array) -> Bool[Array, "..."]:
 def _known_labels(graph: GraphsTuple) -> dict[str, Bool[Array, "..."]]:
     real = graph_mask(graph)
     is_atom = graph.nodes["species"] > 0
-    return {
+    known = {
         "energy": _is_known(graph.globals["energy"], real),
         "forces": _is_known(graph.nodes["forces"], is_atom[:, None]),
         "stress": _is_known(graph.globals["stress"], real[:, None]),
     }
+    if "curvature" in graph.nodes:
+        known["curvature"] = _is_known(graph.nodes["curvature"], is_atom[:, None])
+    return known
 
 
 def label_counts(graph: GraphsTuple) -> Counts:
@@ -73,12 +79,14 @@ def label_counts(graph: GraphsTuple) -> Counts:
 
 
 def loss_terms(prediction, graph: GraphsTuple, recipe: LossRecipe) -> Terms:
-    """The three terms of a batch: energy per atom, force components, the stress tensor's nine components.
+    """The terms of a batch: energy per atom, force components, the stress tensor's nine components, and where the
+    batch has them the components of the Hessian's products with directions.
 
     Args:
-        prediction: has energy (g,) eV, forces (n, 3) eV/A and stress (g, 6) eV/A^3.
-        graph: with the labels `globals["energy"]`, `nodes["forces"]`, `globals["stress"]`; where structures count
-            differently, with the factors `globals["factors"]` (g, 3) on their energy, forces and stress.
+        prediction: has energy (g,) eV, forces (n, 3) eV/A, stress (g, 6) eV/A^3, curvature (n, 3) eV/A^2.
+        graph: with the labels `globals["energy"]`, `nodes["forces"]`, `globals["stress"]`, perhaps
+            `nodes["curvature"]`; where structures count differently, with the factors `globals["factors"]` (g, 3) on
+            their energy, forces (and curvature) and stress.
     """
     penalty = penalty_function(recipe.kind, recipe.huber_delta)
     known = _known_labels(graph)
@@ -98,14 +106,27 @@ def loss_terms(prediction, graph: GraphsTuple, recipe: LossRecipe) -> Terms:
         of_atoms = jnp.where(known["forces"], penalty(forces), 0.0).sum(axis=1)
     penalties = {
         "energy": jnp.where(known["energy"], penalty(energy), 0.0),
-        "forces": jax.ops.segment_sum(of_atoms, graph_of_node(graph), len(graph.n_node), indices_are_sorted=True),
+        "forces": _sum_of_graphs(of_atoms, graph),
         "stress": jnp.where(known["stress"], of_nine * penalty(stress * in_stress_unit), 0.0).sum(axis=1),
     }
+    errors = {
+        "energy": jnp.abs(energy).sum(),
+        "forces": jnp.abs(forces).sum(),
+        "stress": jnp.abs(stress).sum() * EV_PER_A3_IN_GPA,
+    }
+    if "curvature" in known:
+        curvature = residual("curvature", prediction.curvature, graph.nodes["curvature"])
+        of_atoms = jnp.where(known["curvature"], penalty(curvature), 0.0).sum(axis=1)
+        penalties["curvature"] = _sum_of_graphs(of_atoms, graph)
+        errors["curvature"] = jnp.abs(curvature).sum()
     if "factors" in graph.globals:
         factors = graph.globals["factors"]
-        penalties = {name: factors[:, place] * value for place, (name, value) in enumerate(penalties.items())}
-    return {
-        "energy": Term(penalties["energy"], jnp.abs(energy).sum()),
-        "forces": Term(penalties["forces"], jnp.abs(forces).sum()),
-        "stress": Term(penalties["stress"], jnp.abs(stress).sum() * EV_PER_A3_IN_GPA),
-    }
+        penalties = {name: factors[:, _FACTOR_OF[name]] * value for name, value in penalties.items()}
+    return {name: Term(penalties[name], error) for name, error in errors.items()}
+
+
+_FACTOR_OF = {"energy": 0, "forces": 1, "stress": 2, "curvature": 1}
+
+
+def _sum_of_graphs(of_atoms: Float[Array, " n"], graph: GraphsTuple) -> Float[Array, " g"]:
+    return jax.ops.segment_sum(of_atoms, graph_of_node(graph), len(graph.n_node), indices_are_sorted=True)

@@ -7,15 +7,16 @@ from jaxtyping import Array, Float, PyTree
 from jraph import GraphsTuple
 
 from mlip.data import Store
-from mlip.graph.labeled_graphs import EnergyLabels
+from mlip.energy_gradient import energies_forces_stress
+from mlip.graph.labeled_graphs import CurvatureLabels, EnergyLabels
 from mlip.models import heads_of
 from mlip.network import init_parameters
-from mlip.potential import Potential, PotentialMetadata, energies_forces_stress
+from mlip.potential import Potential, PotentialMetadata
 from mlip.runtime import ProductPrecision
 from mlip.training.log import RunLog
 from mlip.training.potentials.parity import draw_parity
 from mlip.training.potentials.potential_dataset import Dataset, factors_of_materials, open_dataset
-from mlip.training.potentials.potential_loss import QUANTITIES, graph_of_node, label_counts, loss_terms
+from mlip.training.potentials.potential_loss import CURVATURE, QUANTITIES, graph_of_node, label_counts, loss_terms
 from mlip.training.potentials.potential_section import report_predictions
 from mlip.training.potentials.transfer import add_replay, take_over_energies
 from mlip.training.quantity import Quantity
@@ -33,11 +34,17 @@ class PotentialTask(Task):
 
     @property
     def quantities(self) -> tuple[Quantity, ...]:
-        return QUANTITIES
+        return (*QUANTITIES, CURVATURE) if self._fits_curvature else QUANTITIES
+
+    @property
+    def _fits_curvature(self) -> bool:
+        return self.recipe.loss.curvature > 0
 
     def weights(self, stage: int) -> dict[str, float]:
         loss, stage_two = self.recipe.loss, self.recipe.stage_two
         weights = {"energy": loss.energy, "forces": loss.forces, "stress": loss.stress}
+        if self._fits_curvature:
+            weights["curvature"] = loss.curvature
         if stage == 2:
             given = {name: getattr(stage_two, name) for name in weights}
             weights |= {name: weight for name, weight in given.items() if weight is not None}
@@ -61,7 +68,8 @@ class PotentialTask(Task):
 
     def labels(self, store: Store, data: Dataset) -> EnergyLabels:
         factors = factors_of_materials(self.recipe.loss, store)
-        return EnergyLabels(data.reference_energies_by_z, data.head_of_material, factors)
+        kind = CurvatureLabels if self._fits_curvature else EnergyLabels
+        return kind(data.reference_energies_by_z, data.head_of_material, factors)
 
     def label_counts(self, graph: GraphsTuple) -> Counts:
         return label_counts(graph)
@@ -74,7 +82,8 @@ class PotentialTask(Task):
         products: ProductPrecision = "highest",
     ) -> Terms:
         scale = scale_of_nodes(scale, graph)
-        prediction = energies_forces_stress(self.network, params, graph, scale, shift=0.0, products=products)
+        directions = graph.nodes.get("direction")
+        prediction = energies_forces_stress(self.network, params, graph, scale, 0.0, products, directions)
         return loss_terms(prediction, graph, self.recipe.loss)
 
     def export(self, params: PyTree, data: Dataset, provenance: dict[str, Any]) -> Potential:

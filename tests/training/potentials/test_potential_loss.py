@@ -6,7 +6,7 @@ import jraph
 import numpy as np
 import pytest
 
-from mlip.potential import Evaluation
+from mlip.energy_gradient import Evaluation
 from mlip.training.potentials.potential_loss import label_counts, loss_terms, penalty_function
 from mlip.training.recipe import LossRecipe
 from mlip.training.terms import structure_losses, totals, weighted_mean

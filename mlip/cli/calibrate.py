@@ -1,0 +1,71 @@
+"""`mlip calibrate`: how far a potential's predictions are to be trusted, found on held-out frames, into its file."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def calibrate(
+    potential: Annotated[str, typer.Argument(help="A potential or an ensemble (.safetensors, or a name).")],
+    store: Annotated[Path, typer.Argument(help="A store: its training frames or such, and held-out ones.")],
+    out: Annotated[Path, typer.Option(help="File of the calibrated potential.")],
+    split: Annotated[str, typer.Option(help="Held-out frames, of which the factors are found.")] = "val",
+    fit_split: Annotated[
+        str, typer.Option(help="Frames of the last layer's covariance; an ensemble needs none.")
+    ] = "train",
+    threshold: Annotated[
+        float, typer.Option(help="Doubt predictions whose 90 % interval reaches farther than this, eV/atom.")
+    ] = 0.1,
+    max_frames: Annotated[int, typer.Option(min=1, help="At most so many of each split, taken evenly.")] = 20_000,
+    head: Annotated[str | None, typer.Option(help="Of a potential with several: PBE, ...")] = None,
+    allow_functional_mismatch: Annotated[
+        bool, typer.Option("--allow-functional-mismatch", help="Labels may be of another functional; the file says so.")
+    ] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace OUT if it exists.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of the table.")] = False,
+) -> None:
+    """Give a potential a standard deviation of its energies, and a flag for what is not to be trusted.
+
+    Of an ensemble it is the members' spread times a factor; of a single network it follows from the last layer's
+    features over training frames, and costs next to nothing. Predictions are as before.
+    """
+    import json
+    from dataclasses import asdict
+
+    from mlip.cli.tables import console, print_table
+    from mlip.data.store import Store
+    from mlip.files.output_paths import check_new
+    from mlip.potential import Potential
+    from mlip.uncertainty.fitting import calibrate as fit
+
+    check_new(out, force=force)
+    loaded = Potential.load(potential, head)
+    with Store(store) as opened, console(stderr=True).status("evaluating"):
+        calibrated, rows = fit(
+            loaded,
+            opened,
+            fit_split=fit_split,
+            split=split,
+            threshold=threshold,
+            max_frames=max_frames,
+            allow_functional_mismatch=allow_functional_mismatch,
+        )
+    calibrated.save(out)
+    if as_json:
+        print(json.dumps({"file": str(out), "factors": [asdict(row) for row in rows]}))
+        return
+    header = ("dimensionality", "frames", "MAE meV/atom", "factor", "mean std meV/atom", "doubtful %")
+    cells = [
+        (
+            one.name,
+            f"{one.frames:,}",
+            f"{1e3 * one.mae:.1f}",
+            f"{one.factor:.3g}",
+            f"{1e3 * one.mean_std:.1f}",
+            f"{100 * one.doubtful:.1f}",
+        )
+        for one in rows
+    ]
+    print_table(console(), f"{calibrated.uncertainty.kind} on {store}, {split}", header, cells)
+    print(f"{out}: 90 % of the errors lie within 1.645 standard deviations; doubtful beyond {threshold:g} eV/atom")

@@ -1,0 +1,31 @@
+"""`mlip ensemble`: several potentials in one file, whose spread says how sure they are."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def ensemble(
+    potentials: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="POTENTIALS...", help="Files (.safetensors) of one network, such as seeds of one recipe, or names."
+        ),
+    ],
+    out: Annotated[Path, typer.Option(help="File of the ensemble.")] = Path("ensemble.safetensors"),
+    force: Annotated[bool, typer.Option("--force", help="Replace the file if it exists.")] = False,
+) -> None:
+    """Put potentials that differ in their parameters alone into one file, which goes wherever a potential does.
+
+    Its energy, forces and stress are their means; predictions, relaxations and benchmarks also tell their spread.
+    `mlip calibrate` makes standard deviations of errors of it.
+    """
+    from mlip.files.output_paths import check_new
+    from mlip.potential import Potential
+    from mlip.uncertainty.ensembles import ensemble as make
+
+    check_new(out, force=force)
+    names = ["/".join(Path(name).parts[-2:]) for name in potentials]  # runs' files have the same name
+    made = make([Potential.load(name) for name in potentials], names)
+    typer.echo(f"{made.save(out)}: {made!r}")

@@ -1,0 +1,89 @@
+"""Curvature from displaced cells: of two frames of one cell, the change of the forces on the way between them.
+
+With d = x_b - x_a the Hessian halfway is H d = F_a - F_b up to the third power of d. The frame halfway has no other
+label.
+"""
+
+from collections import Counter
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+from ase.geometry import find_mic
+from jaxtyping import Float
+
+from mlip.data.records import Frame, Trajectory
+from mlip.data.store import Store
+from mlip.data.writer import StoreWriter
+from mlip.errors import MlipError
+
+HALFWAY = ":halfway"
+"""What the id of the material ends with whose frames lie between those of another."""
+_SHORTEST = 1e-4
+"""Atoms that move less than this, A, do not move."""
+_SAME_CELL = 1e-6
+"""A."""
+
+
+def halfway(first: Frame, second: Frame, largest: float) -> Frame | str:
+    """The frame between two, with direction and curvature, or why they are no pair.
+
+    Args:
+        largest: A; atoms may not move farther.
+    """
+    if first.forces is None or second.forces is None:
+        return "without forces"
+    if len(first) != len(second) or (first.numbers != second.numbers).any():
+        return "other atoms"
+    if np.abs(first.cell - second.cell).max() > _SAME_CELL:
+        return "another cell"
+    moved = _displacement(first, second)
+    farthest = np.linalg.norm(moved, axis=1).max(initial=0.0)
+    if not _SHORTEST < farthest <= largest:
+        return "too far" if farthest > largest else "not displaced"
+    length = np.linalg.norm(moved)
+    return Frame(
+        first.numbers,
+        first.positions + moved / 2,
+        first.cell,
+        first.pbc,
+        calculation=first.calculation,
+        ionic_step=first.ionic_step,
+        direction=moved / length,
+        curvature=(first.forces - second.forces) / length,
+    )
+
+
+def _displacement(first: Frame, second: Frame) -> Float[np.ndarray, "n 3"]:
+    difference = second.positions - first.positions
+    return find_mic(difference, first.cell, first.pbc)[0] if first.pbc.any() else difference
+
+
+def add_curvature(store: Store, out: Path, largest: float) -> Counter[str]:
+    """Write the store's frames and those halfway between consecutive ones, in the same splits.
+
+    Returns:
+        Counts of `frames`, of `pairs`, and of neighbors that make none, by reason.
+
+    Raises:
+        MlipError: no pair in all the store, or `out` is part of it.
+    """
+    if out.resolve() in {shard.path.resolve() for shard in store.shards}:
+        raise MlipError("would replace the store that is read", where=str(out), fix="--out ANOTHER.h5")
+    counts: Counter[str] = Counter(frames=0, pairs=0)
+    with StoreWriter(out, {"curvature": {"source": store.path.name, "largest": largest}}) as writer:
+        for material in store.materials():
+            frames = [store.frame(k) for k in material.frames]
+            found = [halfway(first, second, largest) for first, second in pairwise(frames)]
+            between = [frame for frame in found if isinstance(frame, Frame)]
+            counts.update(reason for reason in found if isinstance(reason, str))
+            counts.update(frames=len(frames), pairs=len(between))
+            facts = material.functional, material.dimensionality, material.properties
+            writer.add(Trajectory(material.id, frames, *facts), material.split)
+            if between:
+                writer.add(Trajectory(f"{material.id}{HALFWAY}", between, *facts), material.split)
+        if not counts["pairs"]:
+            raise MlipError(
+                "no two consecutive frames are of one cell with displaced atoms and forces", where=str(store.path)
+            )
+    return counts
