@@ -1,6 +1,6 @@
 """Elastic tensors, equations of state and phonons by mlip and by matcalc, with one potential, on the same crystals.
 
-    /tmp/matcalc/bin/python benchmarks/response.py --potential m3gnet --data .../mp_binary_elasticity.json.gz \
+    peers/matcalc/bin/python benchmarks/response.py --potential m3gnet --data .../mp_binary_elasticity.json.gz \
         --crystals 50 --out response.json --report response.md
 
 matcalc (pip install matcalc) goes through crystals one by one, with mlip's own calculator of ASE or with another one of
