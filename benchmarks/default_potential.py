@@ -42,14 +42,13 @@ def measured(potential: str, data: Path, split: str | None, known: dict[str, Any
 
 def cells(potential: str, row: dict[str, Any]) -> tuple[str, ...]:
     """A row of the table."""
-    slope = row.get("forces_slope")
     return (
         Path(potential).stem,
         f"{row['n_frames']:,}",
         f"{row['energy_mae']:.1f}",
         f"{row['energy_median']:.1f}",
         f"{1000 * row['forces_mae']:.1f}",
-        "-" if slope is None else f"{slope:.3f}",
+        f"{row['forces_slope']:.3f}",
         f"{row['stress_mae']:.3f}",
         f"{row['stress_median']:.3f}",
     )

@@ -19,7 +19,7 @@ from jaxtyping import Array, Float, Int
 
 from mlip.data.records import Frame
 from mlip.data.structures import as_materials
-from mlip.energy_gradient import Evaluation, energies_forces_stress
+from mlip.energy_gradient import Evaluation, energies_forces_stress, forces_of_edges
 from mlip.errors import MlipError
 from mlip.graph.batching import ShapeLadder, pad_batch
 from mlip.graph.stacked_structures import Structures
@@ -47,7 +47,6 @@ def hessian_products(
         scale: eV a unit of the model's output.
     """
     is_atom = graph.nodes["species"] > 0
-    n_nodes = len(is_atom)
     with products_in("highest"):
 
         def total_energy(vectors):
@@ -61,8 +60,7 @@ def hessian_products(
         def product(direction):
             strained = jnp.where(is_real, direction[graph.senders] - direction[graph.receivers], 0.0)
             changed = change_of_gradient(strained)
-            at_receivers = jax.ops.segment_sum(changed, graph.receivers, n_nodes, indices_are_sorted=True)
-            return jax.ops.segment_sum(changed, graph.senders, n_nodes) - at_receivers
+            return -forces_of_edges(changed, graph, len(is_atom))
 
         return jax.vmap(product)(directions)
 

@@ -17,6 +17,7 @@ import jraph
 from flax import linen as nn
 from jaxtyping import Array, Float
 
+from mlip.graph.ends import graph_of_node
 from mlip.models import build_model
 from mlip.models.edge_vectors import edge_vectors
 from mlip.models.ensemble import Ensemble
@@ -47,14 +48,14 @@ class Evaluation(NamedTuple):
 
 
 class Spread(NamedTuple):
-    """What a network tells of its own uncertainty for a batch, before any calibration."""
+    """A network's word on its own uncertainty for a batch, before any calibration."""
 
     energy: Float[Array, " g"] | None = None
     """Standard deviation of an ensemble's energies, reference energies included, eV."""
     forces: Float[Array, "n 3"] | None = None
-    """Of its forces, by component, eV/A."""
+    """Standard deviation of its forces, by component, eV/A."""
     stress: Float[Array, "g 6"] | None = None
-    """Of its stress, eV/A^3; zero where the cell has no volume."""
+    """Standard deviation of its stress, eV/A^3; zero where the cell has no volume."""
     features: Float[Array, "g d"] | None = None
     """Mean of the last layer's features over the atoms, eV/atom (`mlip.models.last_layer`)."""
 
@@ -111,9 +112,7 @@ def of_members(
 
 def sums_over_nodes(nodes: Float[Array, "n ..."], graph: jraph.GraphsTuple) -> Float[Array, "g ..."]:
     """Sums over each structure's nodes."""
-    n_graphs, n_nodes = len(graph.n_node), len(graph.nodes["species"])
-    graph_of_node = jnp.repeat(jnp.arange(n_graphs), graph.n_node, total_repeat_length=n_nodes)
-    return jax.ops.segment_sum(nodes, graph_of_node, n_graphs, indices_are_sorted=True)
+    return jax.ops.segment_sum(nodes, graph_of_node(graph), len(graph.n_node), indices_are_sorted=True)
 
 
 def differentiated(
@@ -149,17 +148,17 @@ def differentiated(
             gradient, changed, (node_energies, told) = jax.jvp(gradient_of, (vectors,), (change,), has_aux=True)
             curvature = -forces_of_edges(changed, graph, len(is_atom))
 
-    n_nodes, n_graphs = len(is_atom), len(graph.n_node)
+    n_nodes = len(is_atom)
     forces = forces_of_edges(gradient, graph, n_nodes)
-    graph_of_node = jnp.repeat(jnp.arange(n_graphs), graph.n_node, total_repeat_length=n_nodes)
-    sum_nodes = partial(jax.ops.segment_sum, segment_ids=graph_of_node, num_segments=n_graphs, indices_are_sorted=True)
     virial_of_edge = jnp.stack(
         [0.5 * (vectors[:, i] * gradient[:, j] + vectors[:, j] * gradient[:, i]) for i, j in VOIGT], axis=-1
     )
-    virial = sum_nodes(jax.ops.segment_sum(virial_of_edge, graph.receivers, n_nodes, indices_are_sorted=True))
+    virial_of_node = jax.ops.segment_sum(virial_of_edge, graph.receivers, n_nodes, indices_are_sorted=True)
+    virial = sums_over_nodes(virial_of_node, graph)
     volume = jnp.abs(jnp.linalg.det(graph.globals["cell"].astype(vectors.dtype)))[:, None]
     stress = jnp.where(volume > 0, virial / jnp.where(volume > 0, volume, 1.0), 0.0)
-    return Evaluation(node_energies, sum_nodes(node_energies), forces, stress, curvature=curvature), told
+    energies = sums_over_nodes(node_energies, graph)
+    return Evaluation(node_energies, energies, forces, stress, curvature=curvature), told
 
 
 def forces_of_edges(gradient: Float[Array, "e 3"], graph: jraph.GraphsTuple, n_nodes: int) -> Float[Array, "n 3"]:

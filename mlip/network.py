@@ -250,7 +250,7 @@ class TrainedNetwork(ABC):
         return write_model_file(path, header, self.params | tensors)
 
     def _further_contents(self) -> tuple[dict[str, Any], dict[str, Any]]:
-        """What the file holds beside config, metadata and parameters: further entries of header and tensors."""
+        """Entries of header and tensors beside config, metadata and parameters."""
         return {}, {}
 
     @classmethod

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import numpy as np
+from ase import Atoms
 from ase.build import bulk
 from ase.calculators.emt import EMT
 
@@ -26,19 +27,15 @@ def emt_frames(n_frames: int, seed: int, symbols=("Cu", "Al", "Ni", "Ag")) -> li
         atoms.symbols = rng.choice(symbols, size=len(atoms))
         atoms.set_cell(atoms.cell @ (np.eye(3) + rng.uniform(-0.04, 0.04, (3, 3))), scale_atoms=True)
         atoms.rattle(0.1, rng=rng)
-        atoms.calc = EMT()
-        frames.append(
-            Frame(
-                atoms.numbers,
-                atoms.positions,
-                atoms.cell.array,
-                atoms.pbc,
-                atoms.get_potential_energy(),
-                atoms.get_forces(),
-                atoms.get_stress(),
-            )
-        )
+        frames.append(emt_frame(atoms))
     return frames
+
+
+def emt_frame(atoms: Atoms) -> Frame:
+    """A structure with EMT's labels."""
+    atoms.calc = EMT()
+    labels = atoms.get_potential_energy(), atoms.get_forces(), atoms.get_stress()
+    return Frame(atoms.numbers, atoms.positions, atoms.cell.array, atoms.pbc, *labels)
 
 
 def write_store(path: Path, frames: list[Frame], *, functional: str = "EMT surrogate", n_validation: int = 8) -> Path:

@@ -19,10 +19,6 @@ from scipy.optimize import nnls
 MOST_ATOMS = 10
 """Atoms of a prototype that gets other elements."""
 PACKINGS = ("fcc", "bcc", "sc", "hcp", "diamond")
-SMALL = 0.85
-"""Radius of hydrogen's neighbors and such: bonds of molecules are as long as the sum of covalent radii."""
-BOX = 12.0
-"""A beside a molecule, a dimer, an atom: beyond every cutoff."""
 
 
 class AtomicVolumes:

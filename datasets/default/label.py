@@ -1,8 +1,8 @@
 """Labels structures by a potential: each shard becomes one of another folder, frames of absurd labels left out.
 
-    python label.py TEACHER STRUCTURES LABELED [--minutes 60]
+    python label.py TEACHER STRUCTURES LABELED
 
-Shards that are there already stay, so that a run that was stopped goes on; with --minutes no shard is begun after them.
+Shards that are there already stay, so that a run that was stopped goes on.
 """
 
 import argparse
@@ -44,7 +44,7 @@ def fault_of(frame: Frame) -> str | None:
 def label(teacher: mlip.Potential, source: Path, out: Path) -> Counter[str]:
     """Write the labeled shard; its counts: frames, and those left out by reason."""
     counts: Counter[str] = Counter()
-    with Store(source) as store, StoreWriter(out, {"labels": teacher.metadata.functional or "unknown"}) as writer:
+    with Store(source) as store, StoreWriter(out, {"teacher": teacher.fingerprint}) as writer:
         materials = list(store.materials())
         frames = [store.frame(k) for material in materials for k in material.frames]
         predicted = iter(teacher.try_predict(frames, dtype="float32"))
@@ -62,7 +62,7 @@ def label(teacher: mlip.Potential, source: Path, out: Path) -> Counter[str]:
                 if fault is None:
                     labeled.append(frame)
             if labeled:
-                trajectory = Trajectory(material.id, labeled, "PBE", material.dimensionality)
+                trajectory = Trajectory(material.id, labeled, teacher.functional, material.dimensionality)
                 writer.add(trajectory, material.split)
     return counts
 
@@ -72,7 +72,6 @@ def main() -> int:
     parser.add_argument("teacher")
     parser.add_argument("structures", type=Path)
     parser.add_argument("labeled", type=Path)
-    parser.add_argument("--minutes", type=float, default=float("inf"))
     options = parser.parse_args()
     mlip.keep_freed_memory()
     teacher, start, total = mlip.load(options.teacher), time.monotonic(), Counter()
@@ -80,9 +79,6 @@ def main() -> int:
         out = options.labeled / source.name
         if out.exists():
             continue
-        if time.monotonic() - start > 60 * options.minutes:
-            print("time is up; the same command goes on")
-            break
         counts = label(teacher, source, out)
         total += counts
         print(f"{out}: {dict(counts)}, {time.monotonic() - start:.0f} s", flush=True)

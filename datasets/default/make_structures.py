@@ -135,7 +135,8 @@ def main() -> int:
     options = parser.parse_args()
     held_out = HeldOut(held_out_structures(options.data))
     print("held out:", dict(held_out.counts))
-    elements = built.known_to(mlip.load(options.teacher).elements)
+    teacher = mlip.load(options.teacher)
+    elements = built.known_to(teacher.elements)
     everything = list(PARTS[options.part](options.data, elements, held_out, options.scale))
     order = np.random.default_rng(0).permutation(len(everything))
     rng, counts, n_atoms = np.random.default_rng(7), Counter(), 0
@@ -153,7 +154,7 @@ def main() -> int:
                     continue
                 identity = parent.id if seen[parent.id] == 1 else f"{parent.id}-{seen[parent.id]}"
                 split = assign_split(parent.id, 0, FRACTIONS)
-                writer.add(Trajectory(identity, frames, "PBE", DIMENSIONALITY[parent.kind]), split)
+                writer.add(Trajectory(identity, frames, teacher.functional, DIMENSIONALITY[parent.kind]), split)
                 counts[parent.kind] += len(frames)
                 n_atoms += sum(map(len, frames))
                 if parent.kind == "crystal":

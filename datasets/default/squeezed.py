@@ -91,7 +91,7 @@ def main() -> int:
             nuclei = repulsion(pair, distances)
             frames = [frame(pair, d, force + z - nuclei[-1]) for d, z in zip(distances[:-1], nuclei[:-1], strict=True)]
             name = f"squeezed-{'-'.join(chemical_symbols[z] for z in pair)}"
-            writer.add(Trajectory(name, frames, "PBE", 3), assign_split(name, 0, FRACTIONS))
+            writer.add(Trajectory(name, frames, teacher.functional, 3), assign_split(name, 0, FRACTIONS))
     print(f"{options.out}: {FRAMES * len(pairs):,} frames")
     return 0
 

@@ -100,7 +100,7 @@ class ResponseErrors:
     bias: float
     """Mean error."""
     median: float
-    """Of the absolute errors."""
+    """Median of the absolute errors."""
 
 
 def response_errors(

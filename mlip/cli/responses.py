@@ -1,4 +1,4 @@
-"""What `mlip eos`, `mlip elastic` and `mlip phonons` have in common: run, print, exit status."""
+"""Common parts of `mlip eos`, `mlip elastic` and `mlip phonons`: run, print, exit status."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path

@@ -13,12 +13,13 @@ from ase.geometry import find_mic
 from jaxtyping import Float
 
 from mlip.data.records import Frame, Trajectory
+from mlip.data.schema import end_mark
 from mlip.data.store import Store
 from mlip.data.writer import StoreWriter
 from mlip.errors import MlipError
 
 HALFWAY = ":halfway"
-"""What the id of the material ends with whose frames lie between those of another."""
+"""End of the id of a material whose frames lie between those of another."""
 _SHORTEST = 1e-4
 """Atoms that move less than this, A, do not move."""
 _SAME_CELL = 1e-6
@@ -81,7 +82,8 @@ def add_curvature(store: Store, out: Path, largest: float) -> Counter[str]:
             facts = material.functional, material.dimensionality, material.properties
             writer.add(Trajectory(material.id, frames, *facts), material.split)
             if between:
-                writer.add(Trajectory(f"{material.id}{HALFWAY}", between, *facts), material.split)
+                name = f"{material.id}{HALFWAY}"  # no relaxed structure comes from it, nor a property
+                writer.add(Trajectory(name, between, *facts[:2], end_mark(True)), material.split)
         if not counts["pairs"]:
             raise MlipError(
                 "no two consecutive frames are of one cell with displaced atoms and forces", where=str(store.path)

@@ -5,6 +5,7 @@ are read in order, and the gradient, a sum over equal indices, needs no atomic a
 """
 
 import jax.numpy as jnp
+import jraph
 from jaxtyping import Array, Int, Shaped
 
 _WITHIN = "promise_in_bounds"
@@ -18,3 +19,9 @@ def ascending_rows(rows: Shaped[Array, "n ..."], indices: Int[Array, " e"]) -> S
 def any_rows(rows: Shaped[Array, "n ..."], indices: Int[Array, "..."]) -> Shaped[Array, "..."]:
     """rows[indices], for indices in any order, such as senders."""
     return jnp.asarray(rows).at[indices].get(mode=_WITHIN)
+
+
+def graph_of_node(graph: jraph.GraphsTuple) -> Int[Array, " n"]:
+    """Index of the graph that each node belongs to; it ascends."""
+    n_nodes = graph.nodes["species"].shape[0]
+    return jnp.repeat(jnp.arange(graph.n_node.shape[0]), graph.n_node, total_repeat_length=n_nodes)

@@ -78,8 +78,13 @@ class M3GNetConfig(Dimensions):
         "center", description="the end of a bond that its atom message is added to; matgl < 3 trained with 'neighbor'"
     )
     zbl: bool = Field(
-        False, description="add the repulsion of bare nuclei, in eV where data.statistics.scale is 1, as it should be"
+        False, description="add the repulsion of bare nuclei; its output is in eV, so data.statistics.scale must be 1"
     )
+
+    @property
+    def is_in_ev(self) -> bool:
+        """Whether the output is in eV, so that its scale can be none but 1."""
+        return self.zbl
 
     @property
     def width(self) -> int:

@@ -38,7 +38,7 @@ class Reason(IntEnum):
 
 
 CERTAINTY = ("energy_std", "relative_volume_std", "do_not_trust")
-"""What a record has, beside the rest, of a potential with an uncertainty."""
+"""Further entries of records of a potential with an uncertainty."""
 
 
 @dataclass(frozen=True)
@@ -104,7 +104,7 @@ class RelaxResult:
         }
 
     def _certainty(self) -> dict[str, Any]:
-        """What the potential knows of its own error; mostly nothing."""
+        """The potential's knowledge of its own error; mostly nothing."""
         return {key: value for key in CERTAINTY if (value := getattr(self, key)) is not None}
 
 

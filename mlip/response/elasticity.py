@@ -25,6 +25,7 @@ from mlip.response.minima import (
     minima,
     open_any,
     strained,
+    told_at,
     worst,
 )
 from mlip.response.options import ElasticOptions
@@ -151,7 +152,7 @@ class _Plan:
     strains: Strains
     group: Float[np.ndarray, "g 3 3"]
     chosen: np.ndarray
-    """Of each strain the one that is computed for it."""
+    """Place of the strain that is computed for each one."""
     operations: np.ndarray
     """(k, 3, 3): it becomes this by the operation."""
 
@@ -173,8 +174,8 @@ class _Plan:
 
     def result(self, points: list[RelaxResult], relax_ions: bool) -> ElasticResult:
         names = ["without a strain", *(f"strain {self.strains.name(k)}" for k in self.computed)]
-        faults = [_told_at(name, fault_of(point, relax_ions)) for name, point in zip(names, points, strict=True)]
-        faults += [_told_at(name, _stress_fault(point)) for name, point in zip(names, points, strict=True)]
+        faults = [told_at(name, fault_of(point, relax_ions)) for name, point in zip(names, points, strict=True)]
+        faults += [told_at(name, _stress_fault(point)) for name, point in zip(names, points, strict=True)]
         reason, message = worst([(self.start.reason, self.start.message), *faults])
         if any(point.failed or _stress_fault(point)[0] != OK for point in points):
             return _none(self.start.atoms, reason, message, len(self.computed))
@@ -227,8 +228,3 @@ def _stress_fault(point: RelaxResult) -> tuple[str, str | None]:
     if point.failed or "stress" in point.atoms.calc.results:
         return OK, None
     return ERROR, "the calculator gives no stress"
-
-
-def _told_at(name: str, fault: tuple[str, str | None]) -> tuple[str, str | None]:
-    reason, message = fault
-    return (reason, None) if reason == OK else (reason, f"{name}: {message or reason}")

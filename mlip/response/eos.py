@@ -15,7 +15,6 @@ from mlip.relaxation.result import RelaxResult
 from mlip.relaxation.structures_to_relax import take_in
 from mlip.response.birch_murnaghan import BirchMurnaghan, fit_birch_murnaghan
 from mlip.response.minima import (
-    OK,
     Evaluator,
     Minimum,
     at_fixed_cells,
@@ -24,6 +23,7 @@ from mlip.response.minima import (
     minima,
     open_any,
     strained,
+    told_at,
     worst,
 )
 from mlip.response.options import EosOptions
@@ -178,7 +178,8 @@ def _curve(start: Minimum, points: list[RelaxResult], options: EosOptions) -> Eo
     energies = np.array([np.nan if point.failed else point.energy for point in points])
     is_relaxed = options.relax_ions or options.relax_shape
     faults = [
-        _told_at(ratio, fault_of(point, is_relaxed)) for ratio, point in zip(options.volumes, points, strict=True)
+        told_at(f"at {ratio:g} of the volume", fault_of(point, is_relaxed))
+        for ratio, point in zip(options.volumes, points, strict=True)
     ]
     reason, message = worst([(start.reason, start.message), *faults])
     known = np.isfinite(energies)
@@ -189,11 +190,6 @@ def _curve(start: Minimum, points: list[RelaxResult], options: EosOptions) -> Eo
         told = _where_minimum(volumes[known], energies[known], fit)
         return EosResult(start.atoms, NO_MINIMUM, volumes, energies, fit, "; ".join(filter(None, (told, message))))
     return EosResult(start.atoms, reason, volumes, energies, fit, message)
-
-
-def _told_at(ratio: float, fault: tuple[str, str | None]) -> tuple[str, str | None]:
-    reason, message = fault
-    return (reason, None) if reason == OK else (reason, f"at {ratio:g} of the volume: {message or reason}")
 
 
 def _where_minimum(volumes: np.ndarray, energies: np.ndarray, fit: BirchMurnaghan) -> str:

@@ -1,4 +1,4 @@
-"""What all responses begin with: the crystal whose response is wanted, relaxed, or why there is none."""
+"""The begin of all responses: the crystal whose response is wanted, relaxed, or why there is none."""
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -104,6 +104,12 @@ def fault_of(result: RelaxResult, relax_ions: bool) -> tuple[str, str | None]:
     if relax_ions and not result.converged:
         return NOT_CONVERGED, f"forces of {result.fmax:.2g} eV/A after {result.n_steps} steps"
     return OK, None
+
+
+def told_at(place: str, fault: tuple[str, str | None]) -> tuple[str, str | None]:
+    """A fault whose message names the place that it was found at."""
+    reason, message = fault
+    return (reason, None) if reason == OK else (reason, f"{place}: {message or reason}")
 
 
 def worst(faults: Iterable[tuple[str, str | None]]) -> tuple[str, str | None]:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class Response(Protocol):
-    """What the result of every kind has."""
+    """Attributes of the results of every kind."""
 
     @property
     def atoms(self) -> Atoms: ...

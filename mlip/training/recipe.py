@@ -330,7 +330,7 @@ class StageTwoRecipe(_Section):
     forces: NonNegativeFloat | None = None
     stress: NonNegativeFloat | None = None
     curvature: NonNegativeFloat | None = None
-    """Of a run whose `loss.curvature` is not 0."""
+    """Only where `loss.curvature` is not 0."""
     learning_rate: PositiveFloat | None = None
     """Reached linearly within `anneal_epochs` from that of the end of stage one; null = the schedule goes on."""
     anneal_epochs: NonNegativeInt = 1
@@ -393,6 +393,9 @@ class Recipe(_Section):
             raise ValueError("data.replay is for a potential that training starts from: set init_from")
         if self.data.statistics.is_given and self.init_from is not None:
             raise ValueError("data.statistics and init_from exclude each other: the potential has an energy scale")
+        is_scaled = self.init_from is None and self.data.statistics.scale != 1
+        if is_scaled and getattr(self.model, "is_in_ev", False):
+            raise ValueError("model.zbl is in eV: set data.statistics.scale to 1")
         return self
 
     @model_validator(mode="after")

@@ -1,4 +1,4 @@
-"""What makes of a network's own spread a standard deviation of its error, and when a prediction is not to be trusted.
+"""Factors that make a network's own spread a standard deviation of its error, and when a prediction is to be doubted.
 
 The spread of an ensemble, or the variance by the last layer (LLPR: Bigi, Chong, Ceriotti and Grasselli, "A prediction
 rigidity formalism for low-cost uncertainties in trained neural networks", 2024),

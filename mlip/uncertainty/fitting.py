@@ -50,7 +50,7 @@ class Measured:
 
 @dataclass(frozen=True)
 class FitRow:
-    """What was found for structures of a dimensionality, or of any."""
+    """Findings for structures of a dimensionality, or of any."""
 
     name: str
     frames: int

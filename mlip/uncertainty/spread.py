@@ -6,10 +6,10 @@ import jax
 import jax.numpy as jnp
 import jraph
 from flax import linen as nn
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float
 
 from mlip.energy_gradient import Evaluation, Spread, differentiated, of_members, sums_over_nodes
-from mlip.graph.ends import ascending_rows
+from mlip.graph.ends import ascending_rows, graph_of_node
 from mlip.models.edge_vectors import edge_vectors
 from mlip.models.ensemble import Ensemble
 from mlip.models.last_layer import outputs_and_features
@@ -72,7 +72,7 @@ def strain_response(model: nn.Module, params: Any, graph: jraph.GraphsTuple, sca
     with products_in("highest"):
         unstrained = edge_vectors(graph, padding_length=2 * model.config.inputs.cutoff)
         strains = graph.globals["strain"].astype(unstrained.dtype)
-        of_edge = ascending_rows(_graph_of_node(graph), graph.receivers)
+        of_edge = ascending_rows(graph_of_node(graph), graph.receivers)
         changes = jnp.einsum("ei,eij->ej", unstrained, ascending_rows(strains, of_edge))
         changes = jnp.where(is_atom[graph.receivers][:, None], changes, 0.0)
 
@@ -107,8 +107,3 @@ evaluate_response = Jitted(strain_response)
 
 def _std(values: Float[Array, "k ..."]) -> Float[Array, "..."]:
     return jnp.std(values, axis=0, ddof=1)
-
-
-def _graph_of_node(graph: jraph.GraphsTuple) -> Int[Array, " n"]:
-    n_nodes = len(graph.nodes["species"])
-    return jnp.repeat(jnp.arange(len(graph.n_node)), graph.n_node, total_repeat_length=n_nodes)

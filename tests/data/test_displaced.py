@@ -21,7 +21,7 @@ from mlip.network import init_parameters
 from mlip.potential import Potential, PotentialMetadata
 from mlip.training.loop import train
 from mlip.training.recipe_file import load_recipe
-from tests.emt_world import TINY_RECIPE
+from tests.emt_world import TINY_RECIPE, emt_frame
 
 
 def copper(seed: int, size: float = 0.02) -> Frame:
@@ -29,16 +29,7 @@ def copper(seed: int, size: float = 0.02) -> Frame:
     atoms = bulk("Cu", cubic=True).repeat((2, 1, 1))
     atoms.rattle(size, seed=seed)
     atoms.wrap()
-    atoms.calc = EMT()
-    return Frame(
-        atoms.numbers,
-        atoms.positions,
-        atoms.cell.array,
-        atoms.pbc,
-        atoms.get_potential_energy(),
-        atoms.get_forces(),
-        atoms.get_stress(),
-    )
+    return emt_frame(atoms)
 
 
 def test_the_curvature_halfway_is_the_hessian_times_the_direction():
@@ -94,6 +85,8 @@ def test_a_store_keeps_them_beside_frames_without(curved, tmp_path):
         assert store.frame(materials["Cu"].frames[0]).curvature is None
         gathered = store.gather(["atoms/curvature", "atoms/direction"], np.arange(store.n_frames))
         assert np.isnan(gathered["curvature"][: 8 * 9]).all()
+        assert store.relaxed_frame(materials["Cu"]) is not None
+        assert store.relaxed_frame(materials[f"Cu{HALFWAY}"]) is None
     expected = halfway(copper(0), copper(1), largest=0.2)
     np.testing.assert_allclose(between[0].curvature, expected.curvature, atol=1e-6)  # of forces in single precision
     np.testing.assert_array_equal(between[0].direction, expected.direction)

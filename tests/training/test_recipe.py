@@ -70,6 +70,8 @@ def test_a_misspelt_key_is_answered_with_the_nearest_known_one(recipe_file):
         (GOOD.replace("epochs: 2", "epochs: 2, schedule: cyclical"), "a cyclical schedule, which needs one"),
         (GOOD.replace("epochs: 2", "epochs: 2, accumulate: 3"), "cannot be cut into 3 equal parts"),
         (GOOD + "stage_two: {after_epoch: 2}", "stage_two.after_epoch is 2, of train.epochs 2"),
+        (GOOD + "stage_two: {after_epoch: 1, curvature: 0.1}", "loss.curvature"),
+        (GOOD.replace("units: 8", "units: 8, zbl: true"), "set data.statistics.scale to 1"),
         (GOOD + "stage_two: {after_epoc: 1}", "did you mean stage_two.after_epoch?"),
         (GOOD + "loss: {of_functional: {PBE: {force: 1}}}", "did you mean loss.of_functional.PBE.forces?"),
         (GOOD.replace("store: STORE", "store: STORE, replay: {store: STORE, share: 0.5}"), "set init_from"),

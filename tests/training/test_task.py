@@ -11,12 +11,12 @@ from ase.data import atomic_masses, atomic_numbers
 from pydantic import BaseModel
 
 from mlip.graph.batching import graph_mask
+from mlip.graph.ends import graph_of_node
 from mlip.graph.labeled_graphs import LabelArrays
 from mlip.model_file import read_model_file, write_model_file
 from mlip.training import loop
 from mlip.training.log import read_metrics
 from mlip.training.loop import train
-from mlip.training.potentials.potential_loss import graph_of_node
 from mlip.training.quantity import Quantity
 from mlip.training.task import Task
 from mlip.training.terms import Term

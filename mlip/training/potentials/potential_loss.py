@@ -4,10 +4,11 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Float
 from jraph import GraphsTuple
 
 from mlip.graph.batching import graph_mask
+from mlip.graph.ends import graph_of_node
 from mlip.training.quantity import Quantity
 from mlip.training.recipe import LossRecipe
 from mlip.training.terms import Counts, Term, Terms
@@ -21,7 +22,7 @@ QUANTITIES = (
 """Terms in eV/atom, eV/A and GPa; records, tables and reports in meV/atom, eV/A and GPa."""
 
 CURVATURE = Quantity("curvature", "curvature", "H", "eV/Å²", ".3f")
-"""Of losses that fit it: the components of the Hessian's products with directions of length 1."""
+"""The quantity of losses that fit it: components of the Hessian's products with directions of length 1."""
 
 _OF_NINE = (2 / 3, 2 / 3, 2 / 3, 4 / 3, 4 / 3, 4 / 3)
 """Factors of the components xx yy zz yz xz xy, so that the mean over six is that over the tensor's nine, as in the
@@ -47,12 +48,6 @@ def _lengths(vectors: Float[Array, "n 3"]) -> Float[Array, " n"]:
     """Zero, with gradient zero, where a vector is zero."""
     squared = jnp.sum(vectors * vectors, axis=-1)
     return jnp.where(squared > 0, jnp.sqrt(jnp.where(squared > 0, squared, 1.0)), 0.0)
-
-
-def graph_of_node(graph: GraphsTuple) -> Int[Array, " n"]:
-    """The index of the graph that each node belongs to."""
-    n_nodes = graph.nodes["species"].shape[0]
-    return jnp.repeat(jnp.arange(graph.n_node.shape[0]), graph.n_node, total_repeat_length=n_nodes)
 
 
 def _is_known(label: Array, real: Array) -> Bool[Array, "..."]:

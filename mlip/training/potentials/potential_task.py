@@ -8,6 +8,7 @@ from jraph import GraphsTuple
 
 from mlip.data import Store
 from mlip.energy_gradient import energies_forces_stress
+from mlip.graph.ends import graph_of_node
 from mlip.graph.labeled_graphs import CurvatureLabels, EnergyLabels
 from mlip.models import heads_of
 from mlip.network import init_parameters
@@ -16,7 +17,7 @@ from mlip.runtime import ProductPrecision
 from mlip.training.log import RunLog
 from mlip.training.potentials.parity import draw_parity
 from mlip.training.potentials.potential_dataset import Dataset, factors_of_materials, open_dataset
-from mlip.training.potentials.potential_loss import CURVATURE, QUANTITIES, graph_of_node, label_counts, loss_terms
+from mlip.training.potentials.potential_loss import CURVATURE, QUANTITIES, label_counts, loss_terms
 from mlip.training.potentials.potential_section import report_predictions
 from mlip.training.potentials.transfer import add_replay, take_over_energies
 from mlip.training.quantity import Quantity
