@@ -10,6 +10,7 @@ from ase import Atoms
 from ase.data import atomic_numbers, chemical_symbols
 from flax import linen as nn
 from jaxtyping import Array, Float, Int
+from jraph import GraphsTuple
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from mlip import __version__
@@ -127,6 +128,14 @@ class PropertyModel(TrainedNetwork):
         value, log_sigma = output[place]
         sigma = self.metadata.std * np.exp(float(log_sigma)) if self.metadata.knows_uncertainty else np.nan
         return PropertyPrediction(float(self._in_units(value)), float(sigma))
+
+    def predict_graphs(self, graphs: list[GraphsTuple], dtype: str = "float32") -> Float[np.ndarray, " k"]:
+        """The property of graphs that `config.inputs` has built, in its unit; their elements are not checked."""
+        set_up_jax()
+        values = np.empty(len(graphs))
+        for members, outputs in self.outputs(graphs, dtype):
+            values[members] = outputs[: len(members), 0]
+        return self._in_units(values)
 
     def predict_prototype(
         self,

@@ -45,6 +45,11 @@ class BondPairPrototype:
             raise graph
         return cls(graph.nodes["species"] - 1, int(labels.max()) + 1, graph)
 
+    @property
+    def n_slots(self) -> int:
+        """Pairs of bonds."""
+        return len(pairs_of(self.graph).senders)
+
     def batch(self, assignments: Int[np.ndarray, "c sites"]) -> jraph.GraphsTuple:
         """Crystals with these atomic numbers on their sites; two sites may have the same. Nothing in it is padding."""
         repeated = _repeated(self, len(assignments))

@@ -83,6 +83,11 @@ class Prototype:
     def n_sites(self) -> int:
         return len(self.atoms_of_site)
 
+    @property
+    def n_slots(self) -> int:
+        """Slots of edges, those that are empty included."""
+        return self.senders.size
+
     def batch(self, assignments: Int[np.ndarray, "c sites"]) -> PrototypeBatch:
         """Crystals with these atomic numbers on their sites; two sites may have the same."""
         species = np.where(self.site_of_node[:, None] >= 0, assignments.T[self.site_of_node], 0)
@@ -114,6 +119,8 @@ class SharedGraph(Protocol):
     """Prototype of any kind: a graph that is found once."""
 
     n_sites: int
+    n_slots: int
+    """Rows of the largest arrays of a crystal: edges, or pairs of bonds."""
 
     def batch(self, assignments: Int[np.ndarray, "c sites"]) -> Any:
         """Crystals with these atomic numbers on their sites."""

@@ -4,14 +4,15 @@ Numbers run through the prototypes, in each through its assignments. A compositi
 the same reduced composition have the same, whatever their prototypes.
 """
 
+import hashlib
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
 from ase.data import atomic_numbers
-from jaxtyping import Int
+from jaxtyping import Bool, Int
 
 from mlip.errors import MlipError
 from mlip.screening.assignments import Assignments
@@ -29,14 +30,28 @@ class Block(NamedTuple):
     stop: int
 
 
+_BITS = 7
+"""Bits that an atomic number takes in the key of an assignment."""
+
+
 class Candidates:
     """The candidates of a round.
+
+    Args:
+        known: by the prototype's name, the atomic numbers on its sites, a row each, of candidates that are of no
+            interest any more.
 
     Raises:
         MlipError: more than 64 bits can count.
     """
 
-    def __init__(self, prototypes: Sequence[ScreeningPrototype], symbols: Sequence[str]):
+    def __init__(
+        self,
+        prototypes: Sequence[ScreeningPrototype],
+        symbols: Sequence[str],
+        known: Mapping[str, Int[np.ndarray, "k sites"]] | None = None,
+    ):
+        self._known = {name: np.unique(_keys(np.asarray(rows))) for name, rows in (known or {}).items()}
         elements = np.array(sorted(atomic_numbers[symbol] for symbol in symbols))
         self.prototypes = tuple(prototypes)
         self.elements = elements
@@ -62,6 +77,20 @@ class Candidates:
         """Atomic numbers on the prototype's sites of its candidates with these numbers."""
         return self.assignments[prototype].numbers(candidates - self.first[prototype])
 
+    def are_known(self, prototype: int, numbers: Int[np.ndarray, "k sites"]) -> Bool[np.ndarray, " k"]:
+        """Whether each assignment of a prototype is one of the known."""
+        known = self._known.get(self.prototypes[prototype].name)
+        return np.zeros(len(numbers), bool) if known is None else np.isin(_keys(numbers), known)
+
+    def checksum_of_known(self) -> str | None:
+        """Checksum of the known candidates; None where there are none."""
+        if not self._known:
+            return None
+        content = hashlib.sha256()
+        for name in sorted(self._known):
+            content.update(f"{name}:".encode() + self._known[name].astype("<i8").tobytes())
+        return content.hexdigest()
+
     def prototype_of(self, candidate: int) -> int:
         return int(np.searchsorted(self.first, candidate, side="right")) - 1
 
@@ -83,6 +112,11 @@ class Candidates:
     def _proportions_of_order(self) -> list[Int[np.ndarray, " o"]]:
         place = {parts: k for k, parts in enumerate(self._proportions)}
         return [np.array([place[parts] for parts in _parts_of_orders(prototype)]) for prototype in self.prototypes]
+
+
+def _keys(numbers: Int[np.ndarray, "k sites"]) -> Int[np.ndarray, " k"]:
+    """One integer for each assignment of a prototype."""
+    return numbers.astype(np.int64) @ (1 << (_BITS * np.arange(numbers.shape[1], dtype=np.int64)))
 
 
 def _parts_of_orders(prototype: ScreeningPrototype) -> list[tuple[int, ...]]:

@@ -15,6 +15,7 @@ from mlip.data.writer import StoreWriter
 from mlip.files.whole_file import whole_file
 from mlip.screening.plan import Kept, ScreeningPlan
 from mlip.screening.screener import EDGES
+from mlip.screening.screening_recipe import KeepRecipe
 
 _RELAXED = ("converged", "max_steps")
 """Reasons with which a relaxation leaves a structure."""
@@ -32,24 +33,25 @@ def write_list(path: Path, kept: Sequence[Kept]) -> None:
             )
 
 
-def write_histogram(folder: Path, histogram: Int[np.ndarray, "sites bins"], below: float) -> None:
+def write_histogram(folder: Path, histogram: Int[np.ndarray, "sites bins"], keep: KeepRecipe) -> None:
     """Predicted distances to the hull, a line for each number of elements: histogram.csv and histogram.png."""
     counted = [n for n in range(1, len(histogram) + 1) if histogram[n - 1].any()]
     with whole_file(folder / "histogram.csv") as partial, partial.open("w", newline="") as file:
         rows = csv.writer(file)
         rows.writerow(("from_ev_per_atom", "to_ev_per_atom", *(f"{n}_elements" for n in counted)))
         rows.writerows(zip(EDGES[:-1], EDGES[1:], *(histogram[n - 1] for n in counted), strict=True))
-    _plot(folder / "histogram.png", {n: histogram[n - 1] for n in counted}, below)
+    _plot(folder / "histogram.png", {n: histogram[n - 1] for n in counted}, keep)
 
 
-def _plot(path: Path, histograms: Mapping[int, Int[np.ndarray, " bins"]], below: float) -> None:
+def _plot(path: Path, histograms: Mapping[int, Int[np.ndarray, " bins"]], keep: KeepRecipe) -> None:
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(5.2, 3.2), layout="constrained")
     axes = figure.subplots()
     for n, counts in histograms.items():
         axes.stairs(counts, EDGES, label=f"{n} elements ({counts.sum():,})")
-    axes.axvline(below, color="black", linewidth=0.7, linestyle=":", label="cutoff")
+    for place, cutoff in enumerate(sorted({keep.cutoff(n) for n in histograms})):
+        axes.axvline(cutoff, color="black", linewidth=0.7, linestyle=":", label=None if place else "cutoff")
     occupied = np.flatnonzero(sum(histograms.values(), np.zeros(len(EDGES) - 1, int)))
     if len(occupied):
         axes.set_xlim(EDGES[occupied[0]], EDGES[occupied[-1] + 1])

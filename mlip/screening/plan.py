@@ -1,7 +1,7 @@
 """The plan of a screening recipe, read and checked before anything is predicted."""
 
 import hashlib
-from collections.abc import Iterator, Sequence, Set
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +11,7 @@ from ase import Atoms
 from mlip.errors import MlipError
 from mlip.files.checksum import checksum_of
 from mlip.functionals import check_functionals
-from mlip.graph.shells import ShellGraph
+from mlip.graph.shared_graph import check_shares_graphs
 from mlip.potential import open_potential
 from mlip.property_model import PropertyModel
 from mlip.screening.best import Best
@@ -19,6 +19,7 @@ from mlip.screening.candidates import Candidates
 from mlip.screening.prototypes import PrototypeSet, ScreeningPrototype, read_prototypes
 from mlip.screening.rules import Rules
 from mlip.screening.screening_recipe import ScreeningRecipe
+from mlip.screening.sieve import Sieve, reads_compositions
 from mlip.screening.substitution import substituted
 
 _PREDICTED = "e_above_hull"
@@ -46,6 +47,7 @@ class ScreeningPlan:
     prototypes: PrototypeSet
     candidates: Candidates
     rules: Rules
+    sieve: Sieve | None = None
     functional_notes: tuple[str, ...] = ()
     """Remarks on the functionals of model, potential and prototypes, if they are not all the same."""
 
@@ -62,22 +64,47 @@ class ScreeningPlan:
             "prototypes": prototypes.hexdigest(),
             "elements": self.candidates.elements.tolist(),
             "rules": self.recipe.rules.model_dump(),
-            "keep": self.recipe.keep.model_dump(),
-        }
+            "keep": self.recipe.keep.model_dump(mode="json"),
+        } | self._further_settings
+
+    @property
+    def _further_settings(self) -> dict[str, Any]:
+        """Those that a round need not have."""
+        further: dict[str, Any] = {}
+        if self.recipe.sieve is not None:
+            further["sieve"] = [checksum_of(self.recipe.sieve.model_file), self.recipe.sieve.below]
+        if (known := self.candidates.checksum_of_known()) is not None:
+            further["known candidates"] = known
+        return further
 
     def kept(self, best: Best) -> Iterator[Kept]:
         """The candidates that stay, by rising distance."""
         for number, distance in zip(best.candidates.tolist(), best.distances.tolist(), strict=True):
-            place = self.candidates.prototype_of(number)
-            prototype = self.candidates.prototypes[place]
-            (elements,) = self.candidates.numbers(place, np.array([number]))
-            yield Kept(number, prototype, substituted(prototype, elements), distance)
+            yield self.candidate(number, distance)
+
+    def candidate(self, number: int, distance: float) -> Kept:
+        """The candidate with this number as a crystal.
+
+        Args:
+            distance: predicted, to the hull, eV/atom.
+        """
+        place = self.candidates.prototype_of(number)
+        prototype = self.candidates.prototypes[place]
+        (elements,) = self.candidates.numbers(place, np.array([number]))
+        return Kept(number, prototype, substituted(prototype, elements), distance)
 
 
-def plan_round(recipe: ScreeningRecipe, *, allow_functional_mismatch: bool = False) -> ScreeningPlan:
+def plan_round(
+    recipe: ScreeningRecipe,
+    *,
+    allow_functional_mismatch: bool = False,
+    known: Mapping[str, np.ndarray] | None = None,
+) -> ScreeningPlan:
     """Read model and prototypes, and count the candidates.
 
     Args:
+        known: candidates that are of no interest any more: by the prototype's name, the atomic numbers on its sites, a
+            row each.
         allow_functional_mismatch: model, potential and the prototypes' store may be of several functionals.
 
     Raises:
@@ -97,20 +124,41 @@ def plan_round(recipe: ScreeningRecipe, *, allow_functional_mismatch: bool = Fal
         notes.append(_compared(model, *theirs, where=where, allowed=allow_functional_mismatch))
     if recipe.out.exists() and not recipe.out.is_dir():
         raise MlipError("out is a file, not a folder", where=str(recipe.out), fix="set out=FOLDER")
-    inputs = model.config.inputs
-    if not isinstance(inputs, ShellGraph):
-        raise MlipError(
-            f"the network reads {inputs.describe()}: prototypes are told apart by their shells of neighbors",
-            where=f"model: {recipe.model}",
-            fix="screen with a CGAT",
-        )
-    prototypes = read_prototypes(recipe.prototypes, inputs)
-    if prototypes.functionals:
-        theirs, where = ("the prototypes", prototypes.functionals), f"prototypes.source: {recipe.prototypes.source}"
+    check_shares_graphs(model.config.inputs, where=f"model: {recipe.model}")
+    sieve = None
+    if recipe.sieve is not None:
+        sieve_model = _open_sieve(recipe)
+        where = f"sieve.model: {recipe.sieve.model}"
+        theirs = "the sieve", {sieve_model.metadata.functional}
         notes.append(_compared(model, *theirs, where=where, allowed=allow_functional_mismatch))
-    candidates = Candidates(prototypes.prototypes, recipe.elements.symbols)
+        sieve = Sieve(sieve_model, recipe.sieve.below)
+    prototypes = read_prototypes(recipe.prototypes, model.config.inputs)
+    if prototypes.functionals:
+        sources = ", ".join(map(str, recipe.prototypes.sources))
+        theirs, where = ("the prototypes", prototypes.functionals), f"prototypes.source: {sources}"
+        notes.append(_compared(model, *theirs, where=where, allowed=allow_functional_mismatch))
+    candidates = Candidates(prototypes.prototypes, recipe.elements.symbols, known)
     rules = Rules(recipe.rules, candidates.elements)
-    return ScreeningPlan(recipe, model, prototypes, candidates, rules, tuple(note for note in notes if note))
+    return ScreeningPlan(recipe, model, prototypes, candidates, rules, sieve, tuple(note for note in notes if note))
+
+
+def _open_sieve(recipe: ScreeningRecipe) -> PropertyModel:
+    """
+    Raises:
+        MlipError: it predicts something else, reads structures, or lacks elements.
+    """
+    where = f"sieve.model: {recipe.sieve.model}"
+    model = PropertyModel.load(recipe.sieve.model_file)
+    if model.metadata.property != _PREDICTED:
+        raise MlipError(f"predicts {model.metadata.property}, not {_PREDICTED}", where=where)
+    if not reads_compositions(model):
+        raise MlipError(
+            f"the network reads {model.config.inputs.describe()}, and a sieve judges compositions",
+            where=where,
+            fix="a CrabNet; or leave sieve out",
+        )
+    _check_elements(recipe, model.elements, where)
+    return model
 
 
 def _compared(model: PropertyModel, of_theirs: str, theirs: Set[str], *, where: str, allowed: bool) -> str | None:

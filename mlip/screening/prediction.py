@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from mlip.graph.prototype import Prototype
+from mlip.graph.prototype import SharedGraph
 from mlip.hardware import hardware
 from mlip.property_model import PropertyModel, property_outputs
 from mlip.runtime import set_up_jax
@@ -23,14 +23,14 @@ class Predictor:
         self._turns = model.on_devices("float32").turns()
         self._slots = hardware().screening_slots
 
-    def predict(self, prototype: Prototype, numbers: Int[np.ndarray, "k sites"]) -> Float[np.ndarray, " k"]:
+    def predict(self, prototype: SharedGraph, numbers: Int[np.ndarray, "k sites"]) -> Float[np.ndarray, " k"]:
         """The property of the prototype with these atomic numbers on its sites, in its unit."""
         outputs = list(self._outputs(prototype, numbers))
         metadata = self._model.metadata
         values = np.concatenate([np.asarray(output)[:, 0] for output in outputs])[: len(numbers)] if outputs else []
         return np.asarray(values, float) * metadata.std + metadata.mean
 
-    def _outputs(self, prototype: Prototype, numbers: Int[np.ndarray, "k sites"]) -> Iterator[Float[Array, "c 2"]]:
+    def _outputs(self, prototype: SharedGraph, numbers: Int[np.ndarray, "k sites"]) -> Iterator[Float[Array, "c 2"]]:
         """Sent off without waiting: the host makes the next batch meanwhile. The last one is filled up."""
         size = self._batch_size(prototype)
         for start in range(0, len(numbers), size):
@@ -39,7 +39,7 @@ class Predictor:
             with next(self._turns).taken() as params:
                 yield property_outputs(self._model.model, params, prototype.batch(np.concatenate([chosen, filling])))
 
-    def _batch_size(self, prototype: Prototype) -> int:
+    def _batch_size(self, prototype: SharedGraph) -> int:
         """A power of two, so that few shapes are compiled."""
-        fits = self._slots // prototype.senders.size
+        fits = self._slots // max(prototype.n_slots, 1)
         return int(np.clip(1 << max(fits, 1).bit_length() - 1, _SMALLEST, _LARGEST))

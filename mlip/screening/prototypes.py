@@ -17,8 +17,9 @@ from jaxtyping import Int
 from mlip.data import Frame, Store
 from mlip.data.structures import check_occupancies
 from mlip.errors import MlipError
-from mlip.graph.prototype import Prototype
-from mlip.graph.shells import ShellGraph
+from mlip.graph.inputs import ModelInputs
+from mlip.graph.prototype import SharedGraph
+from mlip.graph.shared_graph import shared_graph
 from mlip.screening.assignments import distinct_orders
 from mlip.screening.screening_recipe import PrototypesRecipe
 from mlip.screening.site_symmetry import SYMMETRY_TOLERANCE, site_symmetries
@@ -40,7 +41,8 @@ class ScreeningPrototype:
     atoms_of_site: Int[np.ndarray, " sites"]
     orders: Int[np.ndarray, "o sites"]
     """Orders of elements on sites, without those that a symmetry makes equal."""
-    graph: Prototype
+    graph: SharedGraph
+    """What all its crystals share, of the kind that the model reads."""
 
     @property
     def n_sites(self) -> int:
@@ -56,34 +58,37 @@ class PrototypeSet:
     """Functionals that a store's structures were relaxed with; none where the source is no store."""
 
 
-def read_prototypes(recipe: PrototypesRecipe, inputs: ShellGraph) -> PrototypeSet:
-    """The prototypes of a round, in the order of their source.
+def read_prototypes(recipe: PrototypesRecipe, inputs: ModelInputs) -> PrototypeSet:
+    """The prototypes of a round, in the order of their sources.
 
-    Of a store's materials that have the same space group and Wyckoff positions the first one counts: they are one
-    prototype with other elements. The structures of a folder and of AFLOW's set have been chosen, and all count.
+    Of a store's materials that have the same space group and Wyckoff positions the first one counts, of all sources:
+    they are one prototype with other elements. The structures of a folder and of AFLOW's set have been chosen, and all
+    count.
 
     Args:
         inputs: what the model reads.
 
     Raises:
-        MlipError: no such source, a file that cannot be read, or no prototype in it.
+        MlipError: no such source, a file that cannot be read, or no prototype in any.
     """
     found, skipped, seen, functionals = [], Counter(), set(), set()
-    for name, atoms, functional in _structures(recipe.source, skipped):
-        try:
-            prototype, key = _prototype(name, atoms, recipe, inputs)
-        except _Unsuitable as reason:
-            skipped[str(reason)] += 1
-            continue
-        if key in seen and _is_store(recipe.source):
-            skipped["prototype of an earlier material"] += 1
-            continue
-        seen.add(key)
-        found.append(prototype)
-        functionals |= {functional} - {None}
+    for source in recipe.sources:
+        for name, atoms, functional in _structures(source, skipped):
+            try:
+                prototype, key = _prototype(name, atoms, recipe, inputs)
+            except _Unsuitable as reason:
+                skipped[str(reason)] += 1
+                continue
+            if key in seen and _is_store(source):
+                skipped["prototype of an earlier material"] += 1
+                continue
+            seen.add(key)
+            found.append(prototype)
+            functionals |= {functional} - {None}
     if not found:
         why = ", ".join(f"{count} {reason}" for reason, count in skipped.most_common())
-        raise MlipError(f"holds no prototype of this round: {why or 'it is empty'}", where=str(recipe.source))
+        where = ", ".join(map(str, recipe.sources))
+        raise MlipError(f"holds no prototype of this round: {why or 'it is empty'}", where=where)
     return PrototypeSet(tuple(found), skipped, frozenset(functionals))
 
 
@@ -156,7 +161,7 @@ def _aflow(skipped: Counter[str]) -> Iterator[tuple[str, Atoms, None]]:
 
 
 def _prototype(
-    name: str, atoms: Atoms, recipe: PrototypesRecipe, inputs: ShellGraph
+    name: str, atoms: Atoms, recipe: PrototypesRecipe, inputs: ModelInputs
 ) -> tuple[ScreeningPrototype, tuple]:
     """With what tells it from others of a store.
 
@@ -176,7 +181,7 @@ def _prototype(
     if dataset is None:
         raise _Unsuitable("no symmetry found")
     try:
-        graph = Prototype.of(primitive, inputs.n_neighbors, cutoff=inputs.cutoff, tolerance=inputs.tolerance)
+        graph = shared_graph(primitive, inputs)
     except MlipError as error:
         raise _Unsuitable("too few neighbors" if "neighbors within" in error.what else error.what) from None
     _, first, labels = np.unique(primitive.numbers, return_index=True, return_inverse=True)

@@ -57,12 +57,11 @@ def run_round(
 
 def _run(plan: ScreeningPlan, cluster: str | None, progress: bool, checkpoint_seconds: float) -> dict[str, Any]:
     recipe, folder = plan.recipe, plan.recipe.out
-    state = _state(plan)
     recipe.save(folder / "recipe.yaml")
-    _screen(plan, state, cluster, progress, checkpoint_seconds)
+    state = screen_candidates(plan, cluster=cluster, progress=progress, checkpoint_seconds=checkpoint_seconds)
     kept = list(plan.kept(state.best))
     write_list(folder / "candidates.csv", kept)
-    write_histogram(folder, state.histogram, recipe.keep.below)
+    write_histogram(folder, state.histogram, recipe.keep)
     relaxed = None
     if recipe.relax is not None:
         relaxed = relax_kept(recipe.relax, kept, folder / "relaxations.jsonl", cluster=cluster, progress=progress)
@@ -77,16 +76,21 @@ def _run(plan: ScreeningPlan, cluster: str | None, progress: bool, checkpoint_se
     }
 
 
-def _state(plan: ScreeningPlan) -> RoundState:
-    path, at_most = plan.recipe.out / "round.npz", plan.recipe.keep.at_most
-    return RoundState.load(path, plan.protocol, at_most) if path.exists() else RoundState(Best(at_most))
+def screen_candidates(
+    plan: ScreeningPlan,
+    *,
+    cluster: str | None = None,
+    progress: bool = True,
+    checkpoint_seconds: float = _CHECKPOINT_SECONDS,
+) -> RoundState:
+    """Predict all candidates; goes on from round.npz in the plan's folder, where the state is from time to time, and at
+    last.
 
-
-def _screen(
-    plan: ScreeningPlan, state: RoundState, cluster: str | None, progress: bool, checkpoint_seconds: float
-) -> None:
-    """Bring the state to the end of the candidates; it is on disk from time to time, and at last."""
-    path, protocol = plan.recipe.out / "round.npz", plan.protocol
+    Raises:
+        MlipError: another round's state is there.
+    """
+    path, protocol, at_most = plan.recipe.out / "round.npz", plan.protocol, plan.recipe.keep.at_most
+    state = RoundState.load(path, protocol, at_most) if path.exists() else RoundState(Best(at_most))
     before, begun = state.seconds, time.monotonic()
     saved = begun
     with count_bar(progress) as bar:
@@ -100,10 +104,11 @@ def _screen(
                 state.save(path, protocol)
                 saved = time.monotonic()
     state.save(path, protocol)
+    return state
 
 
 def _screened_here(plan: ScreeningPlan, start: int, _: None) -> Iterator[tuple[Block, Screened]]:
-    screener = Screener(plan.model, plan.candidates, plan.rules, plan.recipe.keep.below)
+    screener = Screener(plan.model, plan.candidates, plan.rules, plan.recipe.keep, plan.sieve)
     for block in plan.candidates.blocks(start):
         yield block, screener.screen(block)
 

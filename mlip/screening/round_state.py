@@ -64,6 +64,7 @@ class RoundState:
             raise MlipError(f"is damaged ({error})", where=str(path), fix="remove it to begin again") from None
         if header.get("mlip_screening", FORMAT_VERSION + 1) > FORMAT_VERSION:
             raise MlipError("written by a newer mlip", where=str(path), fix="pip install -U alexandria-mlip")
+        protocol = json.loads(json.dumps(protocol))  # keys are texts there
         for key in sorted(protocol.keys() | header["protocol"].keys()):
             if header["protocol"].get(key) != protocol.get(key):
                 raise MlipError(

@@ -3,6 +3,7 @@
 A block whose worker dies is done again by another one, and counts once: it counts when it comes back here.
 """
 
+import tempfile
 from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +16,8 @@ from mlip.screening.candidates import Block, Candidates
 from mlip.screening.plan import ScreeningPlan
 from mlip.screening.rules import Rules
 from mlip.screening.screener import Screened, Screener
+from mlip.screening.screening_recipe import KeepRecipe
+from mlip.screening.sieve import Sieve
 
 _BLOCKS_PER_WORKER = 4
 """On their way: none waits for work, and results that came before their turn are few."""
@@ -35,8 +38,10 @@ def screened_on_cluster(plan: ScreeningPlan, start: int, cluster: str) -> Iterat
 
         from mlip.cluster.plugin import ModelOnWorker
 
-        content = plan.recipe.model_file.read_bytes()
-        plugin = ModelOnWorker(content, _load, plan.candidates, plan.rules, plan.recipe.keep.below)
+        recipe = plan.recipe
+        sieve = recipe.sieve and (recipe.sieve.model_file.read_bytes(), recipe.sieve.below)
+        content = recipe.model_file.read_bytes()
+        plugin = ModelOnWorker(content, _load, plan.candidates, plan.rules, recipe.keep, sieve)
         client.register_plugin(plugin)
         blocks, sent = plan.candidates.blocks(start), deque()
 
@@ -57,8 +62,17 @@ def screened_on_cluster(plan: ScreeningPlan, start: int, cluster: str) -> Iterat
             send()
 
 
-def _load(path: Path, candidates: Candidates, rules: Rules, below: float) -> Screener:
-    return Screener(PropertyModel.load(path), candidates, rules, below)
+def _load(
+    path: Path, candidates: Candidates, rules: Rules, keep: KeepRecipe, sieve: tuple[bytes, float] | None
+) -> Screener:
+    return Screener(PropertyModel.load(path), candidates, rules, keep, sieve and _sieve_of(*sieve))
+
+
+def _sieve_of(content: bytes, below: float) -> Sieve:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "sieve.safetensors"
+        path.write_bytes(content)
+        return Sieve(PropertyModel.load(path), below)
 
 
 def screen_block(block: Block, version: str, screener: str) -> Screened:

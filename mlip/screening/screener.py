@@ -1,4 +1,8 @@
-"""A block of candidates -> what is to be known of it: counts, a histogram, and those that may stay."""
+"""A block of candidates -> what is to be known of it: counts, a histogram, and those that may stay.
+
+Who is not predicted: candidates that the rules forbid, those that are known already, and those whose composition the
+sieve drops.
+"""
 
 from dataclasses import dataclass
 
@@ -9,7 +13,8 @@ from mlip.property_model import PropertyModel
 from mlip.screening.candidates import Block, Candidates
 from mlip.screening.prediction import Predictor
 from mlip.screening.rules import Rules
-from mlip.screening.screening_recipe import MAX_SITES
+from mlip.screening.screening_recipe import MAX_SITES, KeepRecipe
+from mlip.screening.sieve import Sieve
 
 EDGES = np.round(np.arange(-1.0, 4.0 + 1e-9, 0.02), 2)
 """Edges of the histogram's bins, eV/atom; values beyond are counted in the outermost ones."""
@@ -20,7 +25,7 @@ class Screened:
     """Outcome of screening a block."""
 
     n_allowed: int
-    """By the rules; these are predicted."""
+    """By the rules, the sieve and for being new; these are predicted."""
     n_not_finite: int
     histogram: Int[np.ndarray, "sites bins"]
     """Predicted distances by the number of elements, from 1."""
@@ -33,19 +38,31 @@ class Screened:
 class Screener:
     """Judges blocks, here or on a worker."""
 
-    def __init__(self, model: PropertyModel, candidates: Candidates, rules: Rules, below: float):
-        self._candidates, self._rules, self._below = candidates, rules, below
+    def __init__(
+        self,
+        model: PropertyModel,
+        candidates: Candidates,
+        rules: Rules,
+        keep: KeepRecipe,
+        sieve: Sieve | None = None,
+    ):
+        self._candidates, self._rules, self._keep, self._sieve = candidates, rules, keep, sieve
         self._predictor = Predictor(model)
 
     def screen(self, block: Block) -> Screened:
         prototype = self._candidates.prototypes[block.prototype]
         candidates = np.arange(block.start, block.stop)
         numbers = self._candidates.numbers(block.prototype, candidates)
-        allowed = self._rules.allow(numbers, prototype.atoms_of_site)
+        allowed = self._rules.allow(numbers, prototype.atoms_of_site) & ~self._candidates.are_known(
+            block.prototype, numbers
+        )
         candidates, numbers = candidates[allowed], numbers[allowed]
+        if self._sieve is not None:
+            passed = self._sieve.passes(numbers, prototype.atoms_of_site)
+            candidates, numbers = candidates[passed], numbers[passed]
         distances = self._predictor.predict(prototype.graph, numbers)
         finite = np.isfinite(distances)
-        stay = finite & (distances < self._below)
+        stay = finite & (distances < self._keep.cutoff(prototype.n_sites))
         return Screened(
             n_allowed=len(candidates),
             n_not_finite=int((~finite).sum()),

@@ -1,7 +1,7 @@
 """A screening recipe: everything that decides a round."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from ase.data import chemical_symbols
 from omegaconf import OmegaConf
@@ -46,12 +46,17 @@ class _Section(BaseModel):
 class PrototypesRecipe(_Section):
     """Crystals whose elements are replaced."""
 
-    source: Path
-    """A store, a folder of CIF files, or `aflow`: pymatgen's set of AFLOW prototypes."""
+    source: Path | tuple[Path, ...] = Field(union_mode="left_to_right")
+    """A store, a folder of CIF files, or `aflow`: pymatgen's set of AFLOW prototypes. A list: one after the other."""
     sites: tuple[SiteCount, ...] = (2, 3)
     """Numbers of different elements that a prototype may have."""
     max_atoms: PositiveInt = 20
     """In its primitive cell."""
+
+    @property
+    def sources(self) -> tuple[Path, ...]:
+        """The source or sources."""
+        return (self.source,) if isinstance(self.source, Path) else self.source
 
 
 class ElementsRecipe(_Section):
@@ -86,10 +91,38 @@ class RulesRecipe(_Section):
 class KeepRecipe(_Section):
     """Which candidates stay: of each composition the best one."""
 
-    below: float
-    """Predicted distance to the hull, eV/atom."""
+    below: float | dict[SiteCount, float]
+    """Predicted distance to the hull, eV/atom; or one for each number of elements: {2: 0.2, 3: 0.05}."""
     at_most: PositiveInt | None = None
     """The so many lowest; null = all."""
+
+    @field_validator("below", mode="before")
+    @classmethod
+    def _is_a_number_or_a_mapping(cls, below: Any) -> Any:
+        if isinstance(below, dict):
+            return below
+        try:
+            return float(below)
+        except (TypeError, ValueError):
+            raise ValueError("input should be a valid number, or a mapping such as {2: 0.2, 3: 0.05}") from None
+
+    def cutoff(self, n_elements: int) -> float:
+        """Distance below which a candidate of so many elements may stay, eV/atom."""
+        return self.below[n_elements] if isinstance(self.below, dict) else self.below
+
+
+class SieveRecipe(_Section):
+    """A model of compositions that spares the property model most candidates."""
+
+    model: Path
+    """Property model that predicts e_above_hull from compositions (CrabNet): a file, or a name."""
+    below: float
+    """Predicted distance to the hull, eV/atom, above which a composition is dropped."""
+
+    @property
+    def model_file(self) -> Path:
+        """The model's file."""
+        return resolve(self.model)
 
 
 class RelaxRecipe(_Section):
@@ -118,8 +151,10 @@ class ScreeningRecipe(_Section):
     """One round of screening."""
 
     model: Path
-    """Property model that predicts e_above_hull: a file, or a name that `mlip models` lists."""
+    """Property model that predicts e_above_hull (CGAT, ALIGNN): a file, or a name that `mlip models` lists."""
     prototypes: PrototypesRecipe
+    sieve: SieveRecipe | None = None
+    """null = the model predicts all candidates."""
     elements: ElementsRecipe = ElementsRecipe()
     rules: RulesRecipe = RulesRecipe()
     keep: KeepRecipe
@@ -132,6 +167,13 @@ class ScreeningRecipe(_Section):
         n = len(self.elements.symbols)
         if not self.prototypes.sites or n < max(self.prototypes.sites):
             raise ValueError(f"{n} elements do not suffice for prototypes.sites {list(self.prototypes.sites)}")
+        return self
+
+    @model_validator(mode="after")
+    def _each_number_of_elements_has_a_cutoff(self):
+        below = self.keep.below
+        if isinstance(below, dict) and (missing := sorted(set(self.prototypes.sites) - below.keys())):
+            raise ValueError(f"keep.below has no cutoff for {missing} elements, which prototypes.sites asks for")
         return self
 
     @property

@@ -128,7 +128,7 @@ def test_files_that_are_not_there_are_named(model, folder):
         plan(model, folder, out=model)
 
 
-def test_a_model_that_reads_no_shells_is_refused_with_what_it_reads(tmp_path):
+def test_a_model_that_reads_no_structures_is_refused_with_what_it_reads(tmp_path):
     config = CrabNetConfig(features=8, heads=2, n_layers=1, hidden=8, output_widths=(8,), element_features=4)
     metadata = PropertyMetadata(property="e_above_hull", elements=list(ELEMENTS), functional="PBE")
     path = PropertyModel(config, init_parameters(config), metadata).save(tmp_path / "crabnet.safetensors")
