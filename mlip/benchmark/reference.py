@@ -10,8 +10,9 @@ import numpy as np
 from ase import Atoms
 from jaxtyping import Bool
 
-from mlip.benchmark.volume import crystal_directions, effective_volume
+from mlip.benchmark.volume import effective_volume
 from mlip.data import Frame, Store
+from mlip.data.low_dimensional import crystal_directions
 from mlip.data.store import Material
 from mlip.errors import MlipError
 from mlip.relaxation import RelaxResult

@@ -88,7 +88,7 @@ def relax_files(
                 k = readable[index]
                 if result.trajectory:
                     _write(out / _TRAJECTORIES / f"{names[k]}.extxyz", result.trajectory, "extxyz")
-                results.append(_place(k, sources[k]) | _record(result) | {"potential": named.name})
+                results.append(_place(k, sources[k]) | record_of(result) | {"potential": named.name})
                 bar.advance(task)
         records = sorted(results.records, key=lambda record: record["structure"])
     relaxed = [None if s.atoms is None else _relaxed(s.atoms, r) for s, r in zip(sources, records, strict=True)]
@@ -176,8 +176,8 @@ def _place(index: int, source: StructureSource) -> dict[str, Any]:
     return {"structure": index, "file": source.file, "frame": source.frame}
 
 
-def _record(result: RelaxResult) -> dict[str, Any]:
-    """With what relaxed.extxyz has beyond the usual."""
+def record_of(result: RelaxResult) -> dict[str, Any]:
+    """The record of a result with its forces and stress, JSON-able; its message without the structure's place."""
     known = {} if result.atoms.calc is None else result.atoms.calc.results
     forces, stress = known.get("forces"), known.get("stress")
     return {
@@ -191,7 +191,7 @@ def _record(result: RelaxResult) -> dict[str, Any]:
 def _unreadable(source: StructureSource) -> dict[str, Any]:
     """The record of what is no structure: as of one without atoms."""
     nan, reason = float("nan"), Reason.ERROR.name.lower()
-    return _record(RelaxResult(Atoms(), nan, False, reason, 0, nan, nan, source.message))
+    return record_of(RelaxResult(Atoms(), nan, False, reason, 0, nan, nan, source.message))
 
 
 def _relaxed(atoms: Atoms, record: dict[str, Any]) -> Atoms:

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from mlip.benchmark.volume import ATOM_THICKNESS, crystal_directions, effective_volume
+from mlip.benchmark.volume import ATOM_THICKNESS, effective_volume
+from mlip.data.low_dimensional import crystal_directions
 from mlip.errors import MlipError
 
 PERIODIC = np.ones(3, dtype=bool)

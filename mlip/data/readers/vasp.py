@@ -61,14 +61,14 @@ def read(
         MlipError: not a vasprun.xml, or nothing tells the functional.
     """
     own_id = material_id(name or path.name)
-    run = _parsed(path)
+    run = parse(path)
     if run is None:
         yield Skipped(own_id, NO_STEP, "killed before its first ionic step was done", str(path))
         return
     dropped: Counter[str] = Counter()
     frames, lost_end = [], False
     for step, content in enumerate(run.ionic_steps):
-        frame = _frame(content, step, run.parameters.get("NELM", 60))
+        frame = frame_of_step(content, step, run.parameters.get("NELM", 60))
         if isinstance(frame, str):
             dropped[frame] += 1
         else:
@@ -81,15 +81,19 @@ def read(
         yield Skipped(own_id, NO_STEP, detail, str(path))
         return
     try:
-        settled = settled_functional(functional, _functional(run), path, functional_by_file_name)
+        settled = settled_functional(functional, stated_functional(run), path, functional_by_file_name)
     except MalformedError as fault:
         yield fault.as_skipped(own_id, str(path))
         return
     yield Trajectory(own_id, frames, settled, dimensionality or 3, end_mark(lost_end), dropped)
 
 
-def _parsed(path: Path) -> "Vasprun | None":
-    """None: the run ended before its first ionic step did."""
+def parse(path: Path) -> "Vasprun | None":
+    """The run as pymatgen has it; None: it ended before its first ionic step did.
+
+    Raises:
+        MlipError: not a vasprun.xml, or it cannot be read.
+    """
     from pymatgen.io.vasp import Vasprun
 
     try:
@@ -133,15 +137,20 @@ def run_of(file: str) -> str:
     return re.sub(r"vasprun|outcar|\.?xml|\.gz$|\.bz2$", "", file, flags=re.IGNORECASE).strip("._-")
 
 
-def _functional(run: "Vasprun") -> str | None:
-    """The INCAR's tags before those that VASP took itself: both are written. None: nothing tells."""
+def stated_functional(run: "Vasprun") -> str | None:
+    """The functional by the INCAR's tags, and those that VASP took itself where the INCAR has none. None: nothing
+    tells."""
     tags = dict(run.parameters) | dict(run.incar)
     version = getattr(run, "vasp_version", None)
     return functional_of_run(tags, list(run.potcar_symbols), version)
 
 
-def _frame(step: dict[str, Any], index: int, most_electronic_steps: int) -> Frame | str:
-    """The step as a frame, or the reason to drop it."""
+def frame_of_step(step: dict[str, Any], index: int, most_electronic_steps: int) -> Frame | str:
+    """An ionic step of pymatgen's as a frame, or the reason to drop it.
+
+    Args:
+        most_electronic_steps: NELM: a step that took as many has not converged.
+    """
     electronic = step["electronic_steps"]
     if len(electronic) >= most_electronic_steps:
         return NOT_CONVERGED

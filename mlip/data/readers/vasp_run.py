@@ -1,0 +1,125 @@
+"""What a VASP run says of itself: the settings that it ran with, how far it came, its last structure with labels.
+
+`mlip.data.readers.vasp` reads the same files for their paths; here a run is judged by whoever asked for it.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from mlip.data.readers.streams import read_blocks
+from mlip.data.readers.vasp import frame_of_step, is_vasprun, parse, run_of, stated_functional
+from mlip.data.records import Frame
+
+if TYPE_CHECKING:
+    from pymatgen.io.vasp import Vasprun
+
+_END = b"</modeling>"
+_MOST_ELECTRONIC_STEPS = 60
+"""VASP's NELM where none is given."""
+
+
+@dataclass(frozen=True, eq=False)
+class VaspRun:
+    """One vasprun.xml, finished or not."""
+
+    is_complete: bool
+    """The file has its end: VASP ended by itself."""
+    numbers: Int[np.ndarray, " n"]
+    """Atomic numbers, in the run's order."""
+    first_cell: Float[np.ndarray, "3 3"]
+    """Cell of the first structure, A, rows are lattice vectors."""
+    functional: str | None
+    """None: nothing tells it."""
+    hubbard: Mapping[str, float]
+    """Element -> U - J in eV of a run with Hubbard corrections, elements without any left out."""
+    cutoff: float | None
+    """ENCUT, eV."""
+    potcars: tuple[str, ...]
+    """Titles of the pseudopotentials in their order: "PAW_PBE Fe_pv 06Sep2000"."""
+    n_steps: int
+    """Ionic steps that are written."""
+    most_steps: int
+    """NSW."""
+    relaxes_cell: bool
+    """ISIF is 3."""
+    largest_force: float
+    """On an atom after the last step, eV/A; NaN where none is written."""
+    force_criterion: float | None
+    """-EDIFFG, eV/A, where the relaxation ends by forces."""
+    last: Frame | str
+    """The last step, or the reason for which it cannot be used."""
+
+
+def find_vasprun(folder: Path) -> Path | None:
+    """The vasprun.xml of a folder, plain before compressed; of several runs (vasprun.relax1.xml.gz, ...) the last."""
+    found = [path for path in folder.iterdir() if path.is_file() and is_vasprun(path)] if folder.is_dir() else []
+
+    def rank(path: Path) -> tuple[bool, list[int], bool, str]:
+        run = run_of(path.name)
+        return not run, [int(part) for part in re.findall(r"\d+", run)], path.suffix == ".xml", path.name
+
+    return max(found, key=rank, default=None)
+
+
+def read_run(path: Path) -> VaspRun | None:
+    """The run of a vasprun.xml (.gz, .bz2); None: it ended, or has come no further than, before its first ionic step.
+
+    Raises:
+        MlipError: not a vasprun.xml, or it cannot be read.
+    """
+    run = parse(path)
+    if run is None or not run.ionic_steps:
+        return None
+    tags = dict(run.parameters) | dict(run.incar)
+    n_steps = len(run.ionic_steps)
+    forces = np.array(run.ionic_steps[-1].get("forces", []), np.float64).reshape(-1, 3)
+    criterion = float(tags.get("EDIFFG") or 0.0)
+    first = run.ionic_steps[0]["structure"]
+    return VaspRun(
+        is_complete=_has_end(path),
+        numbers=np.array(first.atomic_numbers, np.int16),
+        first_cell=np.array(first.lattice.matrix, np.float64),
+        functional=stated_functional(run),
+        hubbard=_hubbard(run, tags),
+        cutoff=_number(tags.get("ENCUT", tags.get("ENMAX"))),
+        potcars=tuple(run.potcar_symbols),
+        n_steps=n_steps,
+        most_steps=int(tags.get("NSW") or 0),
+        relaxes_cell=int(tags.get("ISIF", 2)) == 3,
+        largest_force=float(np.linalg.norm(forces, axis=1).max()) if len(forces) else float("nan"),
+        force_criterion=-criterion if criterion < 0 else None,
+        last=frame_of_step(run.ionic_steps[-1], n_steps - 1, run.parameters.get("NELM", _MOST_ELECTRONIC_STEPS)),
+    )
+
+
+def _has_end(path: Path) -> bool:
+    tail = b""
+    for block in read_blocks(path):
+        tail = (tail + block)[-1024:]
+    return _END in tail
+
+
+def _hubbard(run: "Vasprun", tags: dict) -> dict[str, float]:
+    """By the order of the pseudopotentials; J is taken off as VASP does for LDAUTYPE 2, the type that is asked for."""
+    if not tags.get("LDAU"):
+        return {}
+    symbols = [title.split()[1].partition("_")[0] for title in run.potcar_symbols]
+    values, exchange = (_numbers(tags.get(tag), len(symbols)) for tag in ("LDAUU", "LDAUJ"))
+    on = _numbers(tags.get("LDAUL"), len(symbols), default=2.0)
+    pairs = zip(symbols, values, exchange, on, strict=True)
+    return {symbol: u - j for symbol, u, j, shell in pairs if shell >= 0 and u - j}
+
+
+def _numbers(values, n: int, default: float = 0.0) -> list[float]:
+    values = [values] if isinstance(values, int | float) else list(values or [])
+    return [float(value) for value in values[:n]] + [default] * (n - len(values))
+
+
+def _number(value) -> float | None:
+    return None if value is None else float(value)

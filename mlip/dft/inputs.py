@@ -1,0 +1,122 @@
+"""VASP's input files for a structure, by pymatgen's sets: MPRelaxSet for relaxations, MPStaticSet for single points.
+
+No pseudopotential is needed: POTCAR.spec has their titles, from which `pmg potcar` makes the POTCAR.
+"""
+
+import math
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from mlip.dft.in_vacuum import as_calculated
+from mlip.dft.recipe import Functional, VaspRecipe
+from mlip.dft.records import Proposal
+
+if TYPE_CHECKING:
+    from pymatgen.core import Structure
+    from pymatgen.io.vasp.inputs import Kpoints, VaspInput
+
+_OF_FUNCTIONAL: Mapping[Functional, Mapping[str, Any]] = {
+    "PBE": {},  # as the pseudopotentials have it
+    "PBEsol": {"GGA": "Ps"},
+    "SCAN": {"METAGGA": "Scan", "ALGO": "All"},
+}
+_FREE_DIRECTIONS = {1: ".TRUE. .FALSE. .FALSE.", 2: ".TRUE. .TRUE. .FALSE."}
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """Input files of a run, and what it is known by when it comes back."""
+
+    files: "VaspInput"
+    functional: str
+    """With "+U" where some atom has one."""
+    hubbard: Mapping[str, float]
+    """Element -> U, eV, of those that have one."""
+    kpoints: tuple[int, int, int]
+    potcars: tuple[str, ...]
+    """Titles of the pseudopotentials in the order of the POSCAR: Fe_pv, O."""
+
+
+def relaxation(recipe: VaspRecipe, proposal: Proposal) -> Inputs:
+    """Inputs of a proposal's relaxation.
+
+    Raises:
+        MlipError: no structure that can be calculated.
+    """
+    from pymatgen.io.vasp.sets import MPRelaxSet
+
+    structure = as_calculated(proposal, recipe.vacuum)
+    tags: dict[str, Any] = {**_common_tags(recipe, recipe.functional), "NSW": recipe.steps}
+    if not recipe.has_hubbard:
+        tags["LDAU"] = False
+    if recipe.force_convergence is not None:
+        tags["EDIFFG"] = -recipe.force_convergence
+    if proposal.dimensionality < 3:
+        tags["LATTICE_CONSTRAINTS"] = _FREE_DIRECTIONS[proposal.dimensionality]
+    return _inputs(MPRelaxSet, recipe, recipe.functional, structure, proposal.dimensionality, tags)
+
+
+def single_point(recipe: VaspRecipe, functional: Functional, structure: "Structure", dimensionality: int) -> Inputs:
+    """Inputs of a single point without Hubbard corrections.
+
+    Args:
+        structure: as the relaxation has it: `mlip.dft.in_vacuum.as_calculated`.
+    """
+    from pymatgen.io.vasp.sets import MPStaticSet
+
+    tags = {**_common_tags(recipe, functional), "LDAU": False, "LCHARG": False}
+    return _inputs(MPStaticSet, recipe, functional, structure, dimensionality, tags)
+
+
+def _common_tags(recipe: VaspRecipe, functional: Functional) -> dict[str, Any]:
+    return {"ENCUT": recipe.encut, **_OF_FUNCTIONAL[functional], **recipe.incar}
+
+
+def _inputs(
+    kind: type,
+    recipe: VaspRecipe,
+    functional: Functional,
+    structure: "Structure",
+    dimensionality: int,
+    tags: dict[str, Any],
+) -> Inputs:
+    from pymatgen.io.vasp.inputs import Kpoints
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of settings that are the Materials Project's, and meant
+        made = kind(
+            structure,
+            user_incar_settings=tags,
+            user_kpoints_settings=_kpoints(recipe, structure, dimensionality),
+            user_potcar_settings=recipe.potcars,
+            force_gamma=True,
+        )
+        files = made.get_input_set(potcar_spec=True)
+    grid = files["KPOINTS"]
+    assert isinstance(grid, Kpoints)
+    incar, symbols = files["INCAR"], files["POSCAR"].site_symbols
+    values = incar.get("LDAUU", []) if incar.get("LDAU") else []
+    hubbard = {symbol: float(u) for symbol, u in zip(symbols, values, strict=False) if u}
+    return Inputs(
+        files,
+        f"{functional}+U" if hubbard else functional,
+        hubbard,
+        tuple(int(n) for n in grid.kpts[0]),
+        tuple(made.potcar_symbols),
+    )
+
+
+def _kpoints(recipe: VaspRecipe, structure: "Structure", dimensionality: int) -> "dict[str, Any] | Kpoints":
+    """A grid centered at Gamma, one k-point across vacuum."""
+    from pymatgen.io.vasp.inputs import Kpoints
+
+    if dimensionality == 3:
+        return Kpoints.automatic_density(structure, recipe.kpoints_3d, force_gamma=True)
+    density = {2: recipe.kpoints_2d, 1: recipe.kpoints_1d}[dimensionality]
+    lengths = np.linalg.norm(structure.lattice.reciprocal_lattice.matrix, axis=1)
+    grid = [max(1, math.ceil(density * length)) for length in lengths[:dimensionality]]
+    return Kpoints.gamma_automatic((*grid, *[1] * (3 - dimensionality)))

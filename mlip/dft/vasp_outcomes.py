@@ -1,0 +1,235 @@
+"""What came of VASP runs: finished ones with their structure and energy, all others with the reason.
+
+A run counts only if it is what was asked for: the same elements in the same amounts, functional, U, cutoff and
+pseudopotentials, by the table of the hand-over.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from ase.formula import Formula
+
+from mlip.data.readers.vasp_run import VaspRun, find_vasprun, read_run
+from mlip.data.records import Frame
+from mlip.dft.recipe import VaspRecipe
+from mlip.dft.records import (
+    FINISHED,
+    NO_INPUTS,
+    NOT_READABLE,
+    NOT_STARTED,
+    OTHER_FUNCTIONAL,
+    OTHER_SETTINGS,
+    OTHER_STRUCTURE,
+    STEPS_USED_UP,
+    STOPPED,
+    UNFINISHED,
+    VACUUM_CHANGED,
+    VANISHED,
+    Outcome,
+)
+from mlip.dft.table import Row
+from mlip.errors import MlipError
+from mlip.files.whole_file import whole_file
+from mlip.functionals import relation_of_functionals
+
+if TYPE_CHECKING:
+    from pymatgen.core import Structure
+
+_OF_A_RUN = ("OUTCAR", "OUTCAR.gz", "OSZICAR", "OSZICAR.gz", "vasprun.xml.tmp")
+"""Files by which a folder without vasprun.xml is known to have been started in."""
+_U_DIGIT = 0.005
+"""eV; vasprun.xml has three or more decimals of a U."""
+_CUTOFF_DIGIT = 0.5
+"""eV."""
+_VACUUM_CHANGE = 0.01
+"""Share by which the cell's length across a vacuum may differ."""
+_PARTLY_CONVERGED = 2.0
+"""A run that ended by itself has no force larger than its criterion, rounding and drift apart; one with more than so
+many times as much was told to stop."""
+_SAME_PLACE = 0.02
+"""A; a single point's atoms are at the relaxed ones' places as far as CONTCAR and vasprun.xml round."""
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """What a run has to be."""
+
+    formula: str
+    functional: str
+    hubbard: dict[str, float]
+    encut: float
+    potcars: tuple[str, ...]
+    is_relaxation: bool
+
+
+def collect_vasp(recipe: VaspRecipe, rows: Sequence[Row], folder: Path) -> list[Outcome]:
+    """The outcome of each row, in order. Follow-ups of finished relaxations get their POSCAR."""
+    return [_outcome(recipe, row, folder) for row in rows]
+
+
+def _outcome(recipe: VaspRecipe, row: Row, folder: Path) -> Outcome:
+    if row.refused:
+        return Outcome(row.id, NO_INPUTS, row.refused)
+    place = folder / row.folder
+    if not place.is_dir():
+        return Outcome(row.id, VANISHED, f"{row.folder}/ is no longer there", source=row.folder)
+    asked = _Asked(row.formula, row.functional, row.hubbard_values, float(row.encut), tuple(row.potcars.split()), True)
+    run, outcome = _judged(row.id, asked, place, folder)
+    if run is None or outcome.reason != FINISHED:
+        return outcome
+    if changed := _change_of_vacuum(row, outcome.frame):
+        return replace(outcome, reason=VACUUM_CHANGED, message=changed, frame=None)
+    return _with_follow_ups(recipe, row, outcome, place, folder)
+
+
+def _judged(name: str, asked: _Asked, place: Path, folder: Path) -> tuple[VaspRun | None, Outcome]:
+    """The run in a folder, as far as there is one, and its verdict."""
+    path = find_vasprun(place)
+    source = str((path or place).relative_to(folder))
+    if path is None:
+        started = [file for file in _OF_A_RUN if (place / file).exists()]
+        if not started:
+            return None, Outcome(name, NOT_STARTED, source=source)
+        return None, Outcome(name, UNFINISHED, f"{started[0]}, but no vasprun.xml", source=source)
+    if not path.stat().st_size:
+        return None, Outcome(name, UNFINISHED, "vasprun.xml is empty", source=source)
+    try:
+        run = read_run(path)
+    except MlipError as error:
+        return None, Outcome(name, NOT_READABLE, error.what, source=source)
+    if run is None:
+        return None, Outcome(name, UNFINISHED, "no ionic step is done", source=source)
+    reason, message = _verdict(run, asked)
+    return run, Outcome(
+        name,
+        reason,
+        message,
+        frame=run.last if reason == FINISHED else None,
+        functional=run.functional or "unknown",
+        n_steps=run.n_steps,
+        source=source,
+    )
+
+
+def _verdict(run: VaspRun, asked: _Asked) -> tuple[str, str]:
+    """Reason and message: first whether it is the run that was asked for, then how far it came."""
+    formula = Formula.from_list([_symbol(z) for z in run.numbers]).format("hill")
+    if formula != asked.formula:
+        return OTHER_STRUCTURE, f"the run is of {formula}, and {asked.formula} was handed over"
+    if other := _other_functional(run, asked):
+        return OTHER_FUNCTIONAL, other
+    if others := _other_settings(run, asked):
+        return OTHER_SETTINGS, "; ".join(others)
+    if not run.is_complete:
+        return UNFINISHED, f"{run.n_steps} ionic steps, and no end: it runs still, or was killed"
+    if isinstance(run.last, str):
+        return run.last, f"ionic step {run.n_steps}, the last one"
+    if asked.is_relaxation:
+        return _relaxed(run)
+    return FINISHED, ""
+
+
+def _relaxed(run: VaspRun) -> tuple[str, str]:
+    force, criterion = run.largest_force, run.force_criterion
+    if run.n_steps >= run.most_steps and not (criterion is not None and force < criterion):
+        return STEPS_USED_UP, f"{run.n_steps} of {run.most_steps} ionic steps, largest force {force:.3f} eV/A"
+    if criterion is not None and force > _PARTLY_CONVERGED * criterion:
+        return STOPPED, f"largest force {force:.3f} eV/A after {run.n_steps} ionic steps, asked for {criterion:g}"
+    return FINISHED, ""
+
+
+def _other_functional(run: VaspRun, asked: _Asked) -> str:
+    """How functional or U differ, in words that name both."""
+    ours, theirs = _with_values(asked.functional, asked.hubbard), run.functional or "unknown"
+    if relation_of_functionals(asked.functional, theirs) != "same":
+        return f"the run is of {_with_values(theirs, run.hubbard)}, asked for {ours}"
+    elements = asked.hubbard.keys() | run.hubbard.keys()
+    if any(abs(asked.hubbard.get(e, 0.0) - run.hubbard.get(e, 0.0)) > _U_DIGIT for e in elements):
+        return f"the run is of {_with_values(theirs, run.hubbard)}, asked for {ours}"
+    return ""
+
+
+def _with_values(functional: str, hubbard: dict[str, float]) -> str:
+    values = ", ".join(f"U({element}) = {u:g} eV" for element, u in sorted(hubbard.items()))
+    return f"{functional} with {values}" if values else functional
+
+
+def _other_settings(run: VaspRun, asked: _Asked) -> list[str]:
+    others = []
+    if run.cutoff is None or abs(run.cutoff - asked.encut) > _CUTOFF_DIGIT:
+        told = "unknown" if run.cutoff is None else f"{run.cutoff:g} eV"
+        others.append(f"the run's cutoff is {told}, asked for {asked.encut:g} eV")
+    titles = tuple(title.split()[1] if len(title.split()) > 1 else title for title in run.potcars)
+    if sorted(titles) != sorted(asked.potcars):
+        others.append(f"the run's pseudopotentials are {' '.join(titles)}, asked for {' '.join(asked.potcars)}")
+    if foreign := [title for title in run.potcars if not title.startswith("PAW_PBE")]:
+        others.append(f"the run's pseudopotential {foreign[0]} is none of PBE")
+    if asked.is_relaxation and run.most_steps == 0:
+        others.append("the run is a single point, asked for a relaxation")
+    elif asked.is_relaxation and not run.relaxes_cell:
+        others.append("the run keeps its cell, asked for ISIF = 3")
+    elif not asked.is_relaxation and run.most_steps > 1:
+        others.append("the run is a relaxation, asked for a single point")
+    return others
+
+
+def _change_of_vacuum(row: Row, frame: Frame) -> str:
+    lengths = np.linalg.norm(frame.cell, axis=1)[row.dimensionality :]
+    for axis, (length, asked) in enumerate(zip(lengths, row.vacuum_lengths, strict=True), start=row.dimensionality):
+        if abs(length / asked - 1) > _VACUUM_CHANGE:
+            told = f"|{'abc'[axis]}| is {length:.2f} A, handed over with {asked:.2f} A"
+            return f"{told}: this VASP ignored LATTICE_CONSTRAINTS"
+    return ""
+
+
+def _with_follow_ups(recipe: VaspRecipe, row: Row, outcome: Outcome, place: Path, folder: Path) -> Outcome:
+    energies, told = {}, []
+    for functional in recipe.follow_ups:
+        inside = place / functional
+        if not inside.is_dir():
+            told.append(f"{functional}: {VANISHED}")
+            continue
+        _put_structure(outcome.frame, inside)
+        asked = _Asked(row.formula, functional, {}, float(row.encut), tuple(row.potcars.split()), False)
+        run, single = _judged(row.id, asked, inside, folder)
+        if run is not None and single.reason == FINISHED and (why := _elsewhere(single.frame, outcome.frame)):
+            single = replace(single, reason=OTHER_STRUCTURE, message=why)
+        if single.reason == FINISHED:
+            energies[functional] = single.frame.energy
+        elif single.reason != NOT_STARTED:
+            told.append(f"{functional}: {single.reason}" + (f" ({single.message})" if single.message else ""))
+    return replace(outcome, follow_ups=energies, message="; ".join(told))
+
+
+def _put_structure(relaxed: Frame, inside: Path) -> None:
+    """Write the relaxed structure as POSCAR, unless there is one."""
+    from pymatgen.io.vasp.inputs import Poscar
+
+    path = inside / "POSCAR"
+    if not path.exists():
+        with whole_file(path, durable=False) as partial:
+            partial.write_text(Poscar(_structure(relaxed)).get_str(), encoding="utf-8")
+
+
+def _structure(frame: Frame) -> "Structure":
+    from pymatgen.core import Structure
+
+    return Structure(frame.cell, frame.numbers, frame.positions, coords_are_cartesian=True)
+
+
+def _elsewhere(single: Frame, relaxed: Frame) -> str:
+    """How the structure of a single point differs from the relaxed one."""
+    moved = float("inf")
+    if np.array_equal(single.numbers, relaxed.numbers) and np.abs(single.cell - relaxed.cell).max() <= _SAME_PLACE:
+        fractional = (single.positions - relaxed.positions) @ np.linalg.inv(relaxed.cell)
+        moved = float(np.abs((fractional - np.round(fractional)) @ relaxed.cell).max())
+    return "" if moved <= _SAME_PLACE else "its structure is not the relaxed one"
+
+
+def _symbol(number: int) -> str:
+    from ase.data import chemical_symbols
+
+    return chemical_symbols[number]
