@@ -19,7 +19,7 @@ from ase.data import chemical_symbols
 from pymatgen.analysis.phase_diagram import PDEntry, PhaseDiagram
 from pymatgen.core import Composition, Element
 
-from mlip.benchmark.hull import MAX_ELEMENTS, Hulls, Phases
+from mlip.hull.convex_hull import MAX_ELEMENTS, Hulls, Phases
 
 TOLERANCE = 1e-9
 """eV/atom, to pymatgen's distances."""

@@ -28,7 +28,7 @@ MAX_ELEMENTS = 9
 """Largest number of elements of a phase."""
 _BITS = 7
 """Bits that an atomic number takes in the key of a chemical system."""
-_STABLE = 1e-9
+STABLE = 1e-9
 """eV/atom: what rounding may lift a stable phase above the hull, or a facet above a phase."""
 _SYSTEMS_A_TASK = 500
 System = tuple[int, ...]
@@ -80,7 +80,7 @@ class Phases:
     @cached_property
     def keys(self) -> Int[np.ndarray, " n"]:
         """One integer for each chemical system."""
-        return self.numbers.astype(np.int64) @ (1 << (_BITS * np.arange(MAX_ELEMENTS, dtype=np.int64)))
+        return system_keys(self.numbers)
 
     def by_system(self) -> Iterator[tuple[System, Int[np.ndarray, " k"]]]:
         """Systems and the rows of their phases."""
@@ -88,6 +88,11 @@ class Phases:
         starts = np.flatnonzero(np.diff(self.keys[order], prepend=-1))
         for rows in np.split(order, starts[1:]) if len(order) else []:
             yield tuple(int(z) for z in self.numbers[rows[0]] if z), rows
+
+
+def system_keys(numbers: Int[np.ndarray, "n 9"]) -> Int[np.ndarray, " n"]:
+    """One integer for each chemical system: of atomic numbers that ascend from the left, then zeros."""
+    return numbers.astype(np.int64) @ (1 << (_BITS * np.arange(MAX_ELEMENTS, dtype=np.int64)))
 
 
 class Hulls:
@@ -176,7 +181,7 @@ class Hulls:
         if system not in self._stable:
             x, e = self._own(system)
             if len(e):
-                is_stable = e <= self._envelope_at(x, *self._phases_of(system)) + _STABLE
+                is_stable = e <= self._envelope_at(x, *self._phases_of(system)) + STABLE
                 x, e = _lowest(x[is_stable], e[is_stable])
             self._stable[system] = x, e
         return self._stable[system]
@@ -195,7 +200,7 @@ def lower_planes(
     is_pure = fractions.max(1) == 1
     pure = np.array([energies[is_pure & (fractions[:, k] == 1)].min() for k in range(n_elements)])
     formation = energies - fractions @ pure
-    is_bound = formation < -_STABLE
+    is_bound = formation < -STABLE
     if n_elements == 1 or not is_bound.any():
         return pure[None]
     x, e = _lowest(fractions[is_bound], formation[is_bound])
@@ -212,7 +217,7 @@ def lower_planes(
     at_first = -equations[:, -1] / equations[:, -2]
     planes = np.column_stack([at_first, at_first[:, None] - equations[:, :-2] / equations[:, -2:-1]])
     # A side that rounding has tilted would cut through the phases.
-    is_below = (points[:-1] @ planes.T <= heights[:-1, None] + 1e3 * _STABLE).all(0)
+    is_below = (points[:-1] @ planes.T <= heights[:-1, None] + 1e3 * STABLE).all(0)
     return pure + planes[is_below]
 
 
