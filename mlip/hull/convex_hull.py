@@ -123,15 +123,20 @@ class Hulls:
 
     def energies(self, phases: Phases, n_workers: int = 1) -> Float[np.ndarray, " n"]:
         """Energy of the hull at the phases' compositions, eV/atom. Arguments and errors are those of `distances`."""
+        return (self.potentials(phases, n_workers) * phases.fractions).sum(1)
+
+    def potentials(self, phases: Phases, n_workers: int = 1) -> Float[np.ndarray, "n 9"]:
+        """Chemical potentials, eV/atom, of a facet that each phase's composition lies on, in the columns of its
+        elements; then zeros. Arguments and errors are those of `distances`."""
         groups = list(phases.by_system())
         self._check_elements({z for system, _ in groups for z in system})
-        found = np.empty(len(phases))
+        found = np.zeros((len(phases), MAX_ELEMENTS))
         size = max(1, min(_SYSTEMS_A_TASK, math.ceil(len(groups) / n_workers)))
         tasks = [groups[start : start + size] for start in range(0, len(groups), size)]
         asked = ([(system, phases.fractions[rows, : len(system)]) for system, rows in task] for task in tasks)
         for task, answers in zip(tasks, self._answers(asked, min(n_workers, len(tasks))), strict=True):
-            for (_, rows), energies in zip(task, answers, strict=True):
-                found[rows] = energies
+            for (system, rows), potentials in zip(task, answers, strict=True):
+                found[rows, : len(system)] = potentials
         return found
 
     def _answers(self, asked, n_workers: int) -> Iterator[list[np.ndarray]]:
@@ -143,12 +148,13 @@ class Hulls:
         with ProcessPoolExecutor(n_workers, context, _start_worker, (self._references, self._elements_at_zero)) as pool:
             yield from pool.map(_at_in_worker, asked)
 
-    def _at(self, asked: list[tuple[System, Float[np.ndarray, "k e"]]]) -> list[Float[np.ndarray, " k"]]:
-        return [self._envelope_at(fractions, *self._phases_of(system)) for system, fractions in asked]
+    def _at(self, asked: list[tuple[System, Float[np.ndarray, "k e"]]]) -> list[Float[np.ndarray, "k e"]]:
+        return [self._planes_at(fractions, *self._phases_of(system)) for system, fractions in asked]
 
     @staticmethod
-    def _envelope_at(at, fractions, energies) -> Float[np.ndarray, " k"]:
-        return (at @ lower_planes(fractions, energies).T).max(1)
+    def _planes_at(at, fractions, energies) -> Float[np.ndarray, "k e"]:
+        planes = lower_planes(fractions, energies)
+        return planes[(at @ planes.T).argmax(1)]
 
     def _check_elements(self, numbers: set[int]) -> None:
         if missing := [] if self._elements_at_zero else sorted(z for z in numbers if (z,) not in self._rows):
@@ -181,7 +187,8 @@ class Hulls:
         if system not in self._stable:
             x, e = self._own(system)
             if len(e):
-                is_stable = e <= self._envelope_at(x, *self._phases_of(system)) + STABLE
+                planes = self._planes_at(x, *self._phases_of(system))
+                is_stable = e <= (x * planes).sum(1) + STABLE
                 x, e = _lowest(x[is_stable], e[is_stable])
             self._stable[system] = x, e
         return self._stable[system]

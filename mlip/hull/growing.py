@@ -1,25 +1,25 @@
 """A convex hull that grows: what is added changes the distances that it touches, and nothing else is recalculated.
 
 Adding phases can only lower a hull. One that lies on or above it changes nothing but the list of entries. One that
-lies below it changes the hull of its own chemical system and of all systems that contain this system; entries of
-other systems keep their distances. The hull itself is remembered by its stable phases alone: all others are entries
-with a distance.
+lies below it changes the hull of its own chemical system and of those that contain it, and there the distances of
+entries whose facet it lies below (`mlip.hull.touched`). The hull itself is remembered by its stable phases alone: all
+others are entries with a distance.
 """
 
 import time
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import combinations
 from pathlib import Path
 
 import numpy as np
 from ase.data import chemical_symbols
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float
 
 from mlip.errors import MlipError
-from mlip.hull.convex_hull import MAX_ELEMENTS, STABLE, Hulls, Phases, system_keys
-from mlip.hull.growing_file import read_columns, write_columns
+from mlip.hull.convex_hull import MAX_ELEMENTS, STABLE, Hulls, Phases
+from mlip.hull.growing_file import Columns, read_columns, write_columns
+from mlip.hull.touched import touched_rows
 
 _BELOW = 1e-11
 """eV/atom: what lies less below the hull does so by rounding, and changes nothing."""
@@ -52,6 +52,8 @@ class GrowingHull:
         self.phases = Phases.of([], np.empty(0))
         self.distances: Float[np.ndarray, " n"] = np.empty(0)
         """eV/atom above the hull of all entries; never negative."""
+        self.potentials: Float[np.ndarray, "n 9"] = np.empty((0, MAX_ELEMENTS), np.float32)
+        """eV/atom, single precision: chemical potentials of the facet on which an entry decomposes."""
 
     @classmethod
     def begin(
@@ -84,22 +86,28 @@ class GrowingHull:
         start = time.perf_counter()
         ids = [str(name) for name in ids]
         self._check(ids, phases)
-        n_old, was_vertex = len(self), self.is_vertex
-        vertices = self.phases.take(np.flatnonzero(was_vertex))
-        distances = np.append(self.distances, self._distances_to(vertices, phases, n_workers))
-        is_below = distances[n_old:] < -_BELOW
         every = joined(self.phases, phases)
-        rows = np.flatnonzero(_contains_one_of(every, np.unique(phases.keys[is_below])))
-        hulls = self._hulls(joined(vertices, phases.take(np.flatnonzero(is_below))))
-        distances[rows] = hulls.distances(every.take(rows), n_workers)
-        distances = np.maximum(distances, 0.0)
-        is_changed = np.abs(distances[:n_old] - self.distances) > STABLE
+        was_vertex = self.is_vertex
+        vertices = self.phases.take(np.flatnonzero(was_vertex))
+        of_added = self._potentials_on(vertices, phases, n_workers)
+        heights = _heights(phases, of_added)
+        below = phases.take(np.flatnonzero(~(heights >= -_BELOW)))  # so is NaN
+        distances = np.append(self.distances, heights)
+        potentials = np.concatenate([self.potentials, of_added.astype(np.float32)])
 
-        self.ids, self.phases, self.distances = self.ids + ids, every, distances
+        rows = touched_rows(every, potentials, below)
+        touched, hulls = every.take(rows), self._hulls(joined(vertices, below))
+        changed = hulls.potentials(touched, n_workers)
+        distances[rows], potentials[rows] = _heights(touched, changed), changed
+        distances = np.maximum(distances, 0.0)
+
+        before, self.distances, self.potentials = self.distances, distances, potentials
+        self.ids, self.phases = self.ids + ids, every
+        older, added = np.split(self.is_vertex, [len(before)])
         return HullChange(
-            new_vertices=[ids[k] for k in np.flatnonzero(self.is_vertex[n_old:])],
-            fallen_vertices=[self.ids[k] for k in np.flatnonzero(was_vertex & ~self.is_vertex[:n_old])],
-            n_changed=int(is_changed.sum()),
+            new_vertices=[ids[k] for k in np.flatnonzero(added)],
+            fallen_vertices=[self.ids[k] for k in np.flatnonzero(was_vertex & ~older)],
+            n_changed=int((np.abs(distances[: len(before)] - before) > STABLE).sum()),
             seconds=time.perf_counter() - start,
         )
 
@@ -124,7 +132,8 @@ class GrowingHull:
         """
         columns = read_columns(path)
         hull = cls(columns.are_formation_energies)
-        hull.ids, hull.phases, hull.distances = columns.ids, columns.phases, columns.distances
+        hull.ids, hull.phases = columns.ids, columns.phases
+        hull.distances, hull.potentials = columns.distances, columns.potentials
         return hull
 
     def save(self, path: Path) -> None:
@@ -133,7 +142,8 @@ class GrowingHull:
         Raises:
             MlipError: it cannot be written there.
         """
-        write_columns(path, self.ids, self.phases, self.distances, self.are_formation_energies)
+        columns = Columns(self.ids, self.phases, self.distances, self.potentials, self.are_formation_energies)
+        write_columns(path, columns)
 
     def _hulls(self, references: Phases) -> Hulls:
         return Hulls(references, are_formation_energies=self.are_formation_energies)
@@ -155,15 +165,15 @@ class GrowingHull:
                 names = ", ".join(chemical_symbols[z] for z in missing)
                 raise MlipError(f"no phase of the elements {names} by themselves", fix="add one of each, too")
 
-    def _distances_to(self, vertices: Phases, phases: Phases, n_workers: int) -> Float[np.ndarray, " k"]:
-        """Distances of phases to the hull as it stands, eV/atom; endlessly below where it lacks one of the elements."""
-        distances = np.full(len(phases), -np.inf)
+    def _potentials_on(self, vertices: Phases, phases: Phases, n_workers: int) -> Float[np.ndarray, "k 9"]:
+        """As `Hulls.potentials` of the hull as it stands; NaN where it lacks one of a phase's elements."""
+        potentials = np.full((len(phases), MAX_ELEMENTS), np.nan)
         known = np.arange(len(phases)) if len(vertices) else np.empty(0, int)
         if not self.are_formation_energies:
             elements = np.append(np.unique(vertices.numbers), 0)
             known = np.flatnonzero(np.isin(phases.numbers, elements).all(1))
-        distances[known] = self._hulls(vertices).distances(phases.take(known), n_workers)
-        return distances
+        potentials[known] = self._hulls(vertices).potentials(phases.take(known), n_workers)
+        return potentials
 
 
 def joined(first: Phases, second: Phases) -> Phases:
@@ -172,22 +182,9 @@ def joined(first: Phases, second: Phases) -> Phases:
     return Phases(*map(np.concatenate, map(list, columns)))
 
 
-def _contains_one_of(phases: Phases, keys: Int[np.ndarray, " s"]) -> Bool[np.ndarray, " n"]:
-    """Whether a phase's chemical system is, or contains, one of the systems."""
-    if not len(keys):
-        return np.zeros(len(phases), bool)
-    _, first, system = np.unique(phases.keys, return_index=True, return_inverse=True)
-    numbers = phases.numbers[first]
-    sizes = (numbers > 0).sum(1)
-    is_found = np.zeros(len(first), bool)
-    for size in np.unique(sizes):
-        rows = np.flatnonzero(sizes == size)
-        for n in range(1, size + 1):
-            for columns in combinations(range(size), n):
-                part = np.zeros((len(rows), MAX_ELEMENTS), np.uint8)
-                part[:, :n] = numbers[np.ix_(rows, columns)]
-                is_found[rows] |= np.isin(system_keys(part), keys)
-    return is_found[system]
+def _heights(phases: Phases, potentials: Float[np.ndarray, "n 9"]) -> Float[np.ndarray, " n"]:
+    """Energies above the planes of the potentials, eV/atom."""
+    return phases.energies - (potentials * phases.fractions).sum(1)
 
 
 def _clash(names: list[str], how: str) -> MlipError:

@@ -122,21 +122,25 @@ def test_new_and_fallen_vertices_are_named():
     assert hull.distances[hull.ids.index("NaKCl2")] == pytest.approx(0.15)
 
 
-def test_only_systems_that_contain_the_new_vertex_are_calculated(monkeypatch):
+def test_nothing_is_calculated_but_what_is_added_and_what_it_touches(monkeypatch):
     hull = base_hull()
     asked = []
-    original = Hulls.distances
+    original = Hulls.potentials
 
     def recording(self, some, n_workers=1):
-        asked.append({system for system, _ in some.by_system()})
+        asked.append({(system, round(float(e), 3)) for system, rows in some.by_system() for e in some.energies[rows]})
         return original(self, some, n_workers)
 
-    monkeypatch.setattr(growing.Hulls, "distances", recording)
+    monkeypatch.setattr(growing.Hulls, "potentials", recording)
     hull.add(["better"], phases(("KCl", -2.2)))
-    assert asked == [{(17, 19)}, {(17, 19), (11, 17, 19)}]
+    assert asked == [{((17, 19), -2.2)}, {((17, 19), -2.1), ((17, 19), -2.2), ((11, 17, 19), -2.0)}]
     asked.clear()
     hull.add(["poor"], phases(("KCl2", -0.2)))
-    assert asked == [{(17, 19)}, set()]
+    assert asked == [{((17, 19), -0.2)}, set()]
+    asked.clear()
+    hull.add(["far"], phases(("Na3Cl", -1.4)))  # Na and NaCl are corners of facets above it, NaCl3 and Cl are not
+    assert {((11, 17), -0.4), ((17,), 0.0), ((19,), 0.0)}.isdisjoint(asked[1])
+    assert ((11, 17), -1.4) in asked[1]
 
 
 def test_an_element_below_zero_lowers_all_its_systems():
