@@ -14,21 +14,21 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from mlip.benchmark.hull import Phases
-from mlip.benchmark.hull_energies import (
-    Energies,
-    are_corrections_used,
-    check_levels,
-    check_same_level,
-    note_on_corrections,
-)
-from mlip.benchmark.hull_references import atoms_of_composition, correction_of, level_of, read_references
 from mlip.benchmark.hull_table import HullPredictions
 from mlip.benchmark.results import PotentialResults, load_results
 from mlip.data import Frame, Store
 from mlip.data.store import Material
 from mlip.errors import MlipError
 from mlip.functionals import check_functionals
+from mlip.hull.convex_hull import Phases
+from mlip.hull.energies import (
+    Energies,
+    are_corrections_used,
+    check_levels,
+    check_same_level,
+    note_on_corrections,
+)
+from mlip.hull.references import atoms_of_composition, correction_of, level_of, read_references
 from mlip.property_model import PropertyModel, is_property_model
 from mlip.runtime import compilation_seconds, jax_facts
 

@@ -1,6 +1,6 @@
 """Reference phases of a hull from files: a store, ALEXANDRIA's or pymatgen's computed entries, or formation energies.
 
-All phases of a hull have energies of one kind and one level of theory (`mlip.benchmark.hull_energies`). Energies are
+All phases of a hull have energies of one kind and one level of theory (`mlip.hull.energies`). Energies are
 totals, with corrections where entries have them; or formation energies, where there are no others.
 """
 
@@ -16,8 +16,6 @@ from typing import Any, NamedTuple
 import numpy as np
 from ase.data import chemical_symbols
 
-from mlip.benchmark.hull import Hulls, Phases
-from mlip.benchmark.hull_energies import Energies, check_levels
 from mlip.data import Store
 from mlip.data.readers.json_stream import members
 from mlip.data.readers.naming import functional_by_name
@@ -26,6 +24,8 @@ from mlip.data.shard import is_store
 from mlip.data.store import Material
 from mlip.errors import MlipError
 from mlip.functionals import UNKNOWN, functional_of_run_type
+from mlip.hull.convex_hull import Hulls, Phases
+from mlip.hull.energies import Energies, check_levels
 
 _LAYOUTS = "a store, JSON of entries (composition, energy) or of phases (composition, e_form)"
 

@@ -8,9 +8,9 @@ import pytest
 from pymatgen.analysis.phase_diagram import PDEntry, PhaseDiagram
 from pymatgen.core import Composition
 
-from mlip.benchmark.hull import Hulls, Phases
-from mlip.benchmark.hull_references import read_references
 from mlip.errors import MlipError
+from mlip.hull.convex_hull import Hulls, Phases
+from mlip.hull.references import read_references
 
 
 def phases(*records) -> Phases:

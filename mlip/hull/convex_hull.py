@@ -28,7 +28,7 @@ MAX_ELEMENTS = 9
 """Largest number of elements of a phase."""
 _BITS = 7
 """Bits that an atomic number takes in the key of a chemical system."""
-_STABLE = 1e-9
+STABLE = 1e-9
 """eV/atom: what rounding may lift a stable phase above the hull, or a facet above a phase."""
 _SYSTEMS_A_TASK = 500
 System = tuple[int, ...]
@@ -80,7 +80,7 @@ class Phases:
     @cached_property
     def keys(self) -> Int[np.ndarray, " n"]:
         """One integer for each chemical system."""
-        return self.numbers.astype(np.int64) @ (1 << (_BITS * np.arange(MAX_ELEMENTS, dtype=np.int64)))
+        return system_keys(self.numbers)
 
     def by_system(self) -> Iterator[tuple[System, Int[np.ndarray, " k"]]]:
         """Systems and the rows of their phases."""
@@ -88,6 +88,11 @@ class Phases:
         starts = np.flatnonzero(np.diff(self.keys[order], prepend=-1))
         for rows in np.split(order, starts[1:]) if len(order) else []:
             yield tuple(int(z) for z in self.numbers[rows[0]] if z), rows
+
+
+def system_keys(numbers: Int[np.ndarray, "n 9"]) -> Int[np.ndarray, " n"]:
+    """One integer for each chemical system: of atomic numbers that ascend from the left, then zeros."""
+    return numbers.astype(np.int64) @ (1 << (_BITS * np.arange(MAX_ELEMENTS, dtype=np.int64)))
 
 
 class Hulls:
@@ -118,15 +123,20 @@ class Hulls:
 
     def energies(self, phases: Phases, n_workers: int = 1) -> Float[np.ndarray, " n"]:
         """Energy of the hull at the phases' compositions, eV/atom. Arguments and errors are those of `distances`."""
+        return (self.potentials(phases, n_workers) * phases.fractions).sum(1)
+
+    def potentials(self, phases: Phases, n_workers: int = 1) -> Float[np.ndarray, "n 9"]:
+        """Chemical potentials, eV/atom, of a facet that each phase's composition lies on, in the columns of its
+        elements; then zeros. Arguments and errors are those of `distances`."""
         groups = list(phases.by_system())
         self._check_elements({z for system, _ in groups for z in system})
-        found = np.empty(len(phases))
+        found = np.zeros((len(phases), MAX_ELEMENTS))
         size = max(1, min(_SYSTEMS_A_TASK, math.ceil(len(groups) / n_workers)))
         tasks = [groups[start : start + size] for start in range(0, len(groups), size)]
         asked = ([(system, phases.fractions[rows, : len(system)]) for system, rows in task] for task in tasks)
         for task, answers in zip(tasks, self._answers(asked, min(n_workers, len(tasks))), strict=True):
-            for (_, rows), energies in zip(task, answers, strict=True):
-                found[rows] = energies
+            for (system, rows), potentials in zip(task, answers, strict=True):
+                found[rows, : len(system)] = potentials
         return found
 
     def _answers(self, asked, n_workers: int) -> Iterator[list[np.ndarray]]:
@@ -138,12 +148,13 @@ class Hulls:
         with ProcessPoolExecutor(n_workers, context, _start_worker, (self._references, self._elements_at_zero)) as pool:
             yield from pool.map(_at_in_worker, asked)
 
-    def _at(self, asked: list[tuple[System, Float[np.ndarray, "k e"]]]) -> list[Float[np.ndarray, " k"]]:
-        return [self._envelope_at(fractions, *self._phases_of(system)) for system, fractions in asked]
+    def _at(self, asked: list[tuple[System, Float[np.ndarray, "k e"]]]) -> list[Float[np.ndarray, "k e"]]:
+        return [self._planes_at(fractions, *self._phases_of(system)) for system, fractions in asked]
 
     @staticmethod
-    def _envelope_at(at, fractions, energies) -> Float[np.ndarray, " k"]:
-        return (at @ lower_planes(fractions, energies).T).max(1)
+    def _planes_at(at, fractions, energies) -> Float[np.ndarray, "k e"]:
+        planes = lower_planes(fractions, energies)
+        return planes[(at @ planes.T).argmax(1)]
 
     def _check_elements(self, numbers: set[int]) -> None:
         if missing := [] if self._elements_at_zero else sorted(z for z in numbers if (z,) not in self._rows):
@@ -176,7 +187,8 @@ class Hulls:
         if system not in self._stable:
             x, e = self._own(system)
             if len(e):
-                is_stable = e <= self._envelope_at(x, *self._phases_of(system)) + _STABLE
+                planes = self._planes_at(x, *self._phases_of(system))
+                is_stable = e <= (x * planes).sum(1) + STABLE
                 x, e = _lowest(x[is_stable], e[is_stable])
             self._stable[system] = x, e
         return self._stable[system]
@@ -195,7 +207,7 @@ def lower_planes(
     is_pure = fractions.max(1) == 1
     pure = np.array([energies[is_pure & (fractions[:, k] == 1)].min() for k in range(n_elements)])
     formation = energies - fractions @ pure
-    is_bound = formation < -_STABLE
+    is_bound = formation < -STABLE
     if n_elements == 1 or not is_bound.any():
         return pure[None]
     x, e = _lowest(fractions[is_bound], formation[is_bound])
@@ -212,7 +224,7 @@ def lower_planes(
     at_first = -equations[:, -1] / equations[:, -2]
     planes = np.column_stack([at_first, at_first[:, None] - equations[:, :-2] / equations[:, -2:-1]])
     # A side that rounding has tilted would cut through the phases.
-    is_below = (points[:-1] @ planes.T <= heights[:-1, None] + 1e3 * _STABLE).all(0)
+    is_below = (points[:-1] @ planes.T <= heights[:-1, None] + 1e3 * STABLE).all(0)
     return pure + planes[is_below]
 
 

@@ -10,12 +10,12 @@ import pytest
 from pymatgen.analysis.phase_diagram import PDEntry, PhaseDiagram
 from pymatgen.core import Composition
 
-from mlip.benchmark.hull import Phases
 from mlip.benchmark.hull_benchmark import judged_materials
-from mlip.benchmark.hull_references import read_references
 from mlip.data import Frame, StoreWriter, Trajectory
 from mlip.data.readers.alexandria import entry_from_dict
 from mlip.errors import MlipError
+from mlip.hull.convex_hull import Phases
+from mlip.hull.references import read_references
 
 IRON, OXYGEN, OXIDE = {"Fe": 1.0}, {"O": 1.0}, {"Fe": 1.0, "O": 1.0}
 

@@ -1,0 +1,1 @@
+"""Campaigns: rounds from candidates to a convex hull that has grown."""
