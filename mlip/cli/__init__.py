@@ -36,6 +36,7 @@ _RESUMABLE = (
     "elastic",
     "phonons",
     "screen",
+    "campaign",
     "benchmark relaxation",
 )
 
@@ -69,6 +70,7 @@ def _register() -> None:
     from mlip.cli import (
         benchmark,
         calibrate,
+        campaign,
         convert,
         data,
         elastic,
@@ -101,6 +103,7 @@ def _register() -> None:
     app.command("elastic")(elastic.elastic)
     app.command("phonons")(phonons.phonons)
     app.command("screen")(screen.screen)
+    app.add_typer(campaign.app, name="campaign")
     app.add_typer(benchmark.app, name="benchmark")
     app.command("convert")(convert.convert)
     app.command("models")(models.models)

@@ -99,7 +99,7 @@ class _Unsuitable(Exception):  # noqa: N818 -- an answer, not an error
 def _structures(source: Path, skipped: Counter[str]) -> Iterator[tuple[str, Atoms, str | None]]:
     """Names, structures and the functional that they were relaxed with; None where nothing says so."""
     if str(source) == AFLOW:
-        yield from _aflow(skipped)
+        yield from ((name, atoms, None) for name, atoms in aflow_crystals(skipped))
     elif source.is_dir() and any(source.glob("*.cif")):
         for path in sorted(source.glob("*.cif")):
             atoms = _read_cif(path)
@@ -144,7 +144,13 @@ def _read_cif(path: Path) -> Atoms:
         raise MlipError(f"ASE cannot read it ({type(error).__name__}: {error})", where=str(path)) from None
 
 
-def _aflow(skipped: Counter[str]) -> Iterator[tuple[str, Atoms, None]]:
+def aflow_crystals(skipped: Counter[str] | None = None) -> Iterator[tuple[str, Atoms]]:
+    """Labels and crystals of pymatgen's set of AFLOW prototypes.
+
+    Args:
+        skipped: those that are disordered are counted in it.
+    """
+    skipped = Counter() if skipped is None else skipped
     from pymatgen.analysis.prototypes import AFLOW_PROTOTYPE_LIBRARY
     from pymatgen.io.ase import AseAtomsAdaptor
 
@@ -157,7 +163,7 @@ def _aflow(skipped: Counter[str]) -> Iterator[tuple[str, Atoms, None]]:
             continue
         # A label may have several entries, with other free parameters.
         name = label if names[label] == 1 else f"{label}-{names[label]}"
-        yield name, Atoms(AseAtomsAdaptor.get_atoms(structure, msonable=False)), None
+        yield name, Atoms(AseAtomsAdaptor.get_atoms(structure, msonable=False))
 
 
 def _prototype(

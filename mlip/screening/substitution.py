@@ -16,9 +16,14 @@ from mlip.screening.prototypes import ScreeningPrototype
 
 def substituted(prototype: ScreeningPrototype, numbers: Int[np.ndarray, " sites"]) -> Atoms:
     """The prototype with these atomic numbers on its sites."""
-    atoms = prototype.atoms.copy()
-    atoms.numbers = numbers[prototype.site_of_atom]
-    before, after = ((_radii(of.numbers) ** 3).sum() for of in (prototype.atoms, atoms))
+    return with_elements(prototype.atoms, numbers[prototype.site_of_atom])
+
+
+def with_elements(crystal: Atoms, numbers: Int[np.ndarray, " n"]) -> Atoms:
+    """The crystal with these atomic numbers of its atoms, scaled; it is not modified."""
+    atoms = crystal.copy()
+    atoms.numbers = numbers
+    before, after = ((_radii(of.numbers) ** 3).sum() for of in (crystal, atoms))
     atoms.set_cell(atoms.cell.array * (after / before) ** (1 / 3), scale_atoms=True)
     return atoms
 

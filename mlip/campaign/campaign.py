@@ -1,0 +1,168 @@
+"""A campaign: rounds of screening, calculation and training in one folder, until they are done or wait for DFT."""
+
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mlip.campaign.campaign_recipe import CampaignRecipe
+from mlip.campaign.campaign_round import Campaign, run_round
+from mlip.campaign.energies import EnergyScale, check_level, phases_of
+from mlip.campaign.entries import FORMATION_ENERGY, Entry, start_entries
+from mlip.campaign.folder import CampaignFolder, read_json, write_json
+from mlip.campaign.references import settle_elements
+from mlip.campaign.report import write_campaign_report
+from mlip.campaign.status import campaign_status
+from mlip.data import Store
+from mlip.dft.handover import calculated_functional
+from mlip.dft.recipe import SurrogateRecipe
+from mlip.errors import MlipError
+from mlip.files.one_writer import one_writer
+from mlip.files.output_paths import make_folder
+from mlip.files.whole_file import whole_file
+from mlip.hull.convex_hull import Phases
+from mlip.hull.growing import GrowingHull, joined
+from mlip.hull.references import References, read_references
+from mlip.recipe_reading import read_recipe
+
+_SAME_ENERGY = 1e-4
+"""eV/atom: an entry that is this near to a reference phase of its composition is that phase."""
+
+
+def run_campaign(recipe: CampaignRecipe, *, cluster: str | None = None, progress: bool = True) -> dict[str, Any]:
+    """Go on with a campaign, or begin it, as far as it goes: to the last round, or to calculations that others run.
+
+    Args:
+        cluster: for predictions and relaxations, as `mlip.cluster.client` names them; None: this process.
+
+    Returns:
+        The status, as `campaign_status`.
+
+    Raises:
+        MlipError: the folder has a campaign of another recipe, or another process works there; the start's store has
+            changed; energies of several levels would meet in the hull; whatever a step raises.
+    """
+    folder = CampaignFolder(recipe.out)
+    make_folder(recipe.out)
+    refusal = MlipError("another process works at this campaign now", where=str(recipe.out))
+    with one_writer(recipe.out / ".lock", refusal):
+        _enter(recipe, folder)
+        campaign = _opened(recipe, folder, cluster, progress)
+        if campaign is not None:
+            for number in range(1, recipe.rounds + 1):
+                if not run_round(campaign, number):
+                    break
+                write_campaign_report(folder.path)
+    return campaign_status(folder.path)
+
+
+def close_stage(path: Path) -> None:
+    """Give up calculations that are not finished, so that the stage which waits for them goes on without them.
+
+    Raises:
+        MlipError: no campaign, or none that waits.
+    """
+    status, folder = campaign_status(path), CampaignFolder(path)
+    if status["waiting_for"] is None:
+        raise MlipError("waits for no calculation", where=str(path))
+    stage = folder.references if status["stage"] == "references" else folder.rounds[-1]
+    stage.closed.touch()
+
+
+def _enter(recipe: CampaignRecipe, folder: CampaignFolder) -> None:
+    if folder.recipe.exists():
+        recipe.check_same(read_recipe(folder.recipe, CampaignRecipe), folder.path)
+    elif folder.rounds or folder.start.exists():
+        raise MlipError("has rounds and no recipe.yaml", where=str(folder.path), fix="restore it, or set out=ANOTHER")
+    with whole_file(folder.recipe) as partial:
+        recipe.save(partial)
+
+
+def _opened(recipe: CampaignRecipe, folder: CampaignFolder, cluster: str | None, progress: bool) -> Campaign | None:
+    """The campaign before its first round; None while its references wait for calculations."""
+    references = read_references(recipe.start.hull)
+    is_surrogate = isinstance(recipe.dft, SurrogateRecipe)
+    note = check_level(references, calculated_functional(recipe.dft), is_surrogate=is_surrogate)
+    if references.are_formation_energies and recipe.start.elements is None:
+        raise MlipError(
+            "the hull's references are formation energies, and nothing gives the energies of the elements",
+            where="start.elements",
+            fix="start.elements=calculate, or a JSON file {symbol: eV/atom}",
+        )
+    entries, left_out = _read_start(recipe, references)
+    _check_start(recipe, folder, left_out)
+    scale, notes = EnergyScale(None), [note] if note else []
+    if references.are_formation_energies:
+        found = settle_elements(recipe, entries, folder.references, progress=progress)
+        if found is None:
+            return None
+        scale = EnergyScale(found["elements"])
+        notes += _note_on_check(found["check"])
+    path = folder.start_hull
+    if not path.exists():
+        _begin_hull(references, entries).save(path)
+    return Campaign(recipe, folder, scale, tuple(notes), cluster, progress)
+
+
+def _read_start(recipe: CampaignRecipe, references: References) -> tuple[list[Entry], Counter[str]]:
+    left_out: Counter[str] = Counter()
+    with Store(recipe.start.entries) as store:
+        entries = list(start_entries(store, references.are_formation_energies, left_out))
+    if not entries:
+        why = ", ".join(f"{count} {reason}" for reason, count in left_out.most_common()) or "it is empty"
+        fix = f"entries with {FORMATION_ENERGY}" if references.are_formation_energies else "entries with energies"
+        raise MlipError(f"has no entry to begin with: {why}", where=f"start.entries: {recipe.start.entries}", fix=fix)
+    return entries, left_out
+
+
+def _check_start(recipe: CampaignRecipe, folder: CampaignFolder, left_out: Counter[str]) -> None:
+    """
+    Raises:
+        MlipError: the start's store is not the one with which the campaign was begun.
+    """
+    with Store(recipe.start.entries) as store:
+        record = {"content_sha256": store.content_sha256, "materials": store.n_materials, "left_out": dict(left_out)}
+    if not folder.start.exists():
+        write_json(folder.start, record)
+    elif read_json(folder.start)["content_sha256"] != record["content_sha256"]:
+        raise MlipError(
+            "its content is not what it was when the campaign was begun",
+            where=f"start.entries: {recipe.start.entries}",
+            fix="restore the store, or begin another campaign: set out=ANOTHER",
+        )
+
+
+def _note_on_check(check: dict[str, Any] | None) -> list[str]:
+    if check is None:
+        return []
+    return [
+        f"formation energies of {check['finished']} of the start's entries, calculated again, differ from theirs by "
+        f"{1000 * check['mean_difference']:+.0f} meV/atom on average, {1000 * check['mean_absolute_difference']:.0f} "
+        "in size"
+    ]
+
+
+def _begin_hull(references: References, entries: list[Entry]) -> GrowingHull:
+    """The references, and entries of the start that are none of them."""
+    phases = Phases.of(references.compositions, references.energies.uncorrected)
+    ids = [f"reference-{place:07d}" for place in range(len(phases))]
+    own = phases_of([entry.frame for entry in entries], np.array([entry.energy for entry in entries]))
+    energies: dict[bytes, list[float]] = {}
+    for key, energy in zip(_compositions(phases), phases.energies.tolist(), strict=True):
+        energies.setdefault(key, []).append(energy)
+    new = [
+        k
+        for k, (key, energy) in enumerate(zip(_compositions(own), own.energies.tolist(), strict=True))
+        if not any(abs(energy - known) < _SAME_ENERGY for known in energies.get(key, ()))
+    ]
+    every = joined(phases, own.take(np.array(new, int)))
+    return GrowingHull.begin(
+        [*ids, *(entries[k].id for k in new)], every, are_formation_energies=references.are_formation_energies
+    )
+
+
+def _compositions(phases: Phases) -> list[bytes]:
+    """A key for each composition."""
+    fractions = np.round(phases.fractions, 6) + 0.0
+    return [z.tobytes() + x.tobytes() for z, x in zip(phases.numbers, fractions, strict=True)]

@@ -1,0 +1,48 @@
+"""Crystals that are calculated already, or proposed twice, by pymatgen's StructureMatcher.
+
+Only crystals of one reduced composition are compared, so that what is known is read once and few of it are kept.
+"""
+
+from collections.abc import Iterable
+
+from ase import Atoms
+from ase.symbols import Symbols
+from pymatgen.analysis.structure_matcher import StructureMatcher
+from pymatgen.core import Structure
+from pymatgen.io.ase import AseAtomsAdaptor
+
+from mlip.campaign.campaign_recipe import DuplicatesRecipe
+
+
+class Known:
+    """Crystals by their reduced composition.
+
+    Args:
+        formulas: reduced formulas of interest; other crystals are not kept.
+    """
+
+    def __init__(self, recipe: DuplicatesRecipe, formulas: Iterable[str]):
+        self._matcher = StructureMatcher(ltol=recipe.ltol, stol=recipe.stol, angle_tol=recipe.angle_tol)
+        self._known: dict[str, list[tuple[str, Structure]]] = {formula: [] for formula in formulas}
+
+    def add(self, name: str, atoms: Atoms) -> None:
+        of_composition = self._known.get(reduced(atoms))
+        if of_composition is not None:
+            of_composition.append((name, _structure(atoms)))
+
+    def same_as(self, atoms: Atoms) -> str | None:
+        """Name of a known crystal that is the same; None if there is none."""
+        of_composition = self._known.get(reduced(atoms))
+        if not of_composition:
+            return None
+        structure = _structure(atoms)
+        return next((name for name, known in of_composition if self._matcher.fit(known, structure)), None)
+
+
+def reduced(atoms: Atoms) -> str:
+    """Reduced formula, elements in the order of their symbols."""
+    return Symbols(atoms.numbers).formula.reduce()[0].format("metal")
+
+
+def _structure(atoms: Atoms) -> Structure:
+    return AseAtomsAdaptor.get_structure(Atoms(atoms.numbers, atoms.positions, cell=atoms.cell, pbc=True))

@@ -1,0 +1,86 @@
+"""The scale on which a campaign's energies meet: totals of one level of theory, or formation energies.
+
+Where the hull's references are formation energies, those of new calculations are made with energies of the elements of
+the calculations' own level; then the two scales are the same but for the difference between the levels, which
+`start.check` measures.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from ase.data import chemical_symbols
+from jaxtyping import Float
+
+from mlip.data.records import Frame
+from mlip.errors import MlipError
+from mlip.functionals import check_functionals
+from mlip.hull.convex_hull import Phases
+from mlip.hull.references import References, atoms_of_composition
+
+
+@dataclass(frozen=True)
+class EnergyScale:
+    """How the energy of a calculation becomes that of a phase."""
+
+    elements: Mapping[str, float] | None
+    """eV/atom, by which formation energies are made; None: energies are totals."""
+
+    @property
+    def are_formation_energies(self) -> bool:
+        return self.elements is not None
+
+    def energy(self, frame: Frame) -> float:
+        """Energy of a calculated structure, eV/atom.
+
+        Raises:
+            MlipError: nothing tells the energy of one of its elements.
+        """
+        per_atom = frame.energy / len(frame)
+        if self.elements is None:
+            return per_atom
+        amounts = atoms_of_composition(frame.numbers)
+        if missing := sorted(amounts.keys() - self.elements.keys()):
+            raise MlipError(f"no energy of the elements {', '.join(missing)}")
+        return per_atom - sum(amount * self.elements[symbol] for symbol, amount in amounts.items()) / len(frame)
+
+
+def phases_of(frames: Sequence[Frame], energies: Float[np.ndarray, " n"]) -> Phases:
+    """Compositions of the frames with these energies, eV/atom."""
+    return Phases.of([atoms_of_composition(frame.numbers) for frame in frames], np.asarray(energies, float))
+
+
+def check_level(references: References, calculated: str, *, is_surrogate: bool) -> str | None:
+    """Whether what is calculated may join the hull.
+
+    Args:
+        calculated: functional of the calculations.
+
+    Returns:
+        A sentence for the report if the levels differ or one is unknown.
+
+    Raises:
+        MlipError: they differ, and nothing puts them on one scale.
+    """
+    levels = set(references.energies.levels)
+    if is_surrogate and references.are_formation_energies:
+        return (
+            f"energies of the campaign's calculations are of {calculated}, not of DFT; formation energies on its own "
+            f"elements stand beside {', '.join(sorted(levels))} of the hull's references"
+        )
+    if is_surrogate:
+        try:
+            return check_functionals(calculated, levels, of_ours="the surrogate", of_theirs="the hull's references")
+        except MlipError as error:
+            raise MlipError(
+                error.what,
+                where="start.hull",
+                fix="references with formation energies, and start.elements: calculate, put the two on one scale",
+            ) from None
+    return check_functionals(
+        calculated, levels, of_ours="dft", of_theirs="the hull's references", where="start.hull", allowed=False
+    )
+
+
+def symbols_of(frame: Frame) -> frozenset[str]:
+    return frozenset(chemical_symbols[z] for z in frame.numbers)

@@ -1,0 +1,90 @@
+"""The property model of a round: the start's, the last one, or one that is trained on all that is known."""
+
+from pathlib import Path
+from typing import Any
+
+from mlip.campaign.campaign_recipe import CampaignRecipe
+from mlip.campaign.entries import DISTANCE
+from mlip.campaign.folder import RoundFolder, read_json, write_json
+from mlip.data import Store
+from mlip.errors import MlipError
+from mlip.evaluation.property_errors import evaluate_property
+from mlip.files.checksum import checksum_of
+from mlip.pretrained import resolve
+from mlip.property_model import PropertyModel
+from mlip.recipe_reading import dotted
+from mlip.training.loop import train
+from mlip.training.recipe_file import load_recipe
+
+
+def settle_model(recipe: CampaignRecipe, folder: RoundFolder, last: RoundFolder | None, *, quiet: bool) -> Path:
+    """The file of the round's model; `folder.model_record` tells which it is, and its errors on the test split.
+
+    Args:
+        last: the round before; None in the first one.
+    """
+    if folder.model_record.exists():
+        return Path(read_json(folder.model_record)["path"])
+    n_entries = _n_entries(folder)
+    path, n_train = _without_training(recipe, last, n_entries)
+    is_trained = path is None
+    if path is None:
+        path, n_train = _trained(recipe, folder, last, quiet), n_entries
+    record = {
+        "path": str(path),
+        "checksum": checksum_of(path),
+        "retrained": is_trained,
+        "n_train": n_train,
+        "test_mae": _test_error(recipe, path, folder),
+    }
+    write_json(folder.model_record, record)
+    return path
+
+
+def _n_entries(folder: RoundFolder) -> int:
+    with Store(folder.entries) as store:
+        return store.n_materials
+
+
+def _without_training(
+    recipe: CampaignRecipe, last: RoundFolder | None, n_entries: int
+) -> tuple[Path | None, int | None]:
+    """A model that will do, and how many entries it has learned from; (None, None): one is to be trained."""
+    if last is None:
+        start = recipe.model.start
+        return (None, None) if start is None else (resolve(start).absolute(), None)
+    record = read_json(last.model_record)
+    learned = record["n_train"] if record["n_train"] is not None else _n_entries_of_first(last)
+    if n_entries - learned >= recipe.model.retrain_after:
+        return None, None
+    return Path(record["path"]), record["n_train"]
+
+
+def _n_entries_of_first(folder: RoundFolder) -> int:
+    """Entries of the start: those that a model from outside is taken to know."""
+    return _n_entries(RoundFolder(folder.path.with_name("001")))
+
+
+def _trained(recipe: CampaignRecipe, folder: RoundFolder, last: RoundFolder | None, quiet: bool) -> Path:
+    values: dict[str, Any] = dict(recipe.model.values)
+    values["data"] = {**values.get("data", {}), "store": str(folder.entries)}
+    values["out"] = str(folder.training)
+    if last is not None and recipe.model.from_last:
+        values["init_from"] = {"potential": read_json(last.model_record)["path"]}
+    training = load_recipe(recipe.model.recipe, dotted(values))
+    if training.property is None or training.property.name != DISTANCE:
+        raise MlipError(f"trains no model of {DISTANCE}", where=f"model.recipe: {recipe.model.recipe}")
+    return train(training, resume=folder.training.exists(), quiet=quiet).absolute()
+
+
+def _test_error(recipe: CampaignRecipe, path: Path, folder: RoundFolder) -> float | None:
+    """Mean absolute error on the entries' test split, eV/atom; None where it has none that the model can read."""
+    with Store(folder.entries) as store:
+        errors = evaluate_property(
+            PropertyModel.load(path),
+            store,
+            "test",
+            at_most=recipe.model.test_at_most,
+            allow_functional_mismatch=True,
+        )
+    return round(errors.mae, 6) if len(errors.ids) else None

@@ -1,0 +1,63 @@
+"""Chosen candidates, relaxed with the potential, into proposals: each is proposed, or has the reason why it is not."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ase import Atoms
+
+from mlip.campaign.campaign_recipe import CampaignRecipe
+from mlip.campaign.choosing import chosen_record
+from mlip.campaign.duplicates import Known, reduced
+from mlip.campaign.folder import RoundFolder, read_json, write_json
+from mlip.data import Store
+from mlip.dft.records import Proposal
+from mlip.relaxation.result import CERTAINTY
+from mlip.screening.plan import Kept
+from mlip.screening.relaxed import relax_kept
+
+PROPOSED, DUPLICATE = "proposed", "duplicate"
+"""Verdicts; another one is the reason with which a relaxation failed."""
+_RELAXED = ("converged", "max_steps")
+
+
+def propose(
+    recipe: CampaignRecipe, folder: RoundFolder, chosen: Sequence[Kept], *, cluster: str | None, progress: bool
+) -> list[Proposal]:
+    """The structures that are handed over; `folder.proposals` has a verdict on every chosen candidate."""
+    records = relax_kept(recipe.relax, chosen, folder.relaxations, cluster=cluster, progress=progress)
+    if not folder.proposals.exists():
+        write_json(folder.proposals, _judged(recipe, folder, records))
+    return [
+        Proposal(one["id"], relaxed_atoms(records[one["candidate"]]))
+        for one in read_json(folder.proposals)
+        if one["verdict"] == PROPOSED
+    ]
+
+
+def _judged(recipe: CampaignRecipe, folder: RoundFolder, records: Mapping[int, Mapping[str, Any]]) -> list[dict]:
+    relaxed = {number: relaxed_atoms(record) for number, record in records.items() if record["reason"] in _RELAXED}
+    known = Known(recipe.duplicates, {reduced(atoms) for atoms in relaxed.values()})
+    with Store(folder.entries) as store:
+        for material in store.materials():
+            if material.dimensionality == 3 and (frame := store.relaxed_frame(material)) is not None:
+                known.add(material.id, Atoms(frame.numbers, frame.positions, cell=frame.cell, pbc=True))
+    judged = []
+    for place, one in enumerate(chosen_record(folder.chosen)["chosen"]):
+        record = records[one["candidate"]]
+        verdict = {**one, "id": f"{recipe.name}-r{folder.number:03d}-{place:06d}", "relaxation": record["reason"]}
+        atoms = relaxed.get(one["candidate"])
+        if atoms is None:
+            judged.append(verdict | {"verdict": record["reason"], "message": record.get("message")})
+            continue
+        verdict |= {key: record[key] for key in CERTAINTY if record.get(key) is not None}
+        if (same := known.same_as(atoms)) is not None:
+            judged.append(verdict | {"verdict": DUPLICATE, "duplicate_of": same})
+            continue
+        known.add(verdict["id"], atoms)
+        judged.append(verdict | {"verdict": PROPOSED})
+    return judged
+
+
+def relaxed_atoms(record: Mapping[str, Any]) -> Atoms:
+    """The structure at the end of a relaxation on record."""
+    return Atoms(record["numbers"], record["positions"], cell=record["cell"], pbc=record["pbc"])

@@ -1,0 +1,191 @@
+"""Calculations before the first round: elementary crystals, which put formation energies on a scale, and some of the
+start's entries again, which tell how far the calculations' formation energies are from theirs.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from ase import Atoms
+from ase.data import atomic_numbers, chemical_symbols
+
+from mlip.campaign.calculating import calculated, finished, write_outcomes
+from mlip.campaign.campaign_recipe import CampaignRecipe
+from mlip.campaign.energies import EnergyScale, symbols_of
+from mlip.campaign.entries import Entry
+from mlip.campaign.folder import StageFolder, read_json, write_json
+from mlip.data.split import nested_choice
+from mlip.dft.records import Outcome, Proposal
+from mlip.errors import MlipError
+from mlip.relaxation import relax
+from mlip.screening.prototypes import aflow_crystals
+from mlip.screening.substitution import with_elements
+
+_MOST_ATOMS = 12
+"""Of an elementary crystal that AFLOW's set has."""
+_TRIED = 4
+"""Crystals of each element that are calculated: the lowest by the potential."""
+_CHECK = "check-"
+
+
+def read_element_energies(path: Path) -> dict[str, float]:
+    """Energies of elements, eV/atom, from JSON {symbol: energy}.
+
+    Raises:
+        MlipError: no such file, or something else in it.
+    """
+    layout = "a JSON object {symbol: eV/atom}"
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+        energies = {str(symbol): float(energy) for symbol, energy in values.items()}
+    except OSError as error:
+        raise MlipError(f"cannot be read ({error.strerror})", where=f"start.elements: {path}", fix=layout) from None
+    except (ValueError, TypeError, AttributeError):
+        raise MlipError("is no list of energies", where=f"start.elements: {path}", fix=layout) from None
+    if strangers := sorted(set(energies) - set(chemical_symbols[1:])):
+        raise MlipError(f"no elements: {', '.join(strangers)}", where=f"start.elements: {path}", fix=layout)
+    if not np.isfinite(list(energies.values())).all():
+        raise MlipError("has energies that are not finite", where=f"start.elements: {path}")
+    return energies
+
+
+def settle_elements(
+    recipe: CampaignRecipe, entries: Sequence[Entry], folder: StageFolder, *, progress: bool
+) -> dict[str, Any] | None:
+    """Energies of the elements and the check of the start's entries; `folder.elements` keeps them.
+
+    Args:
+        entries: of the start: elementary ones are tried as well, and some of the others are calculated again.
+
+    Returns:
+        {"elements": {symbol: eV/atom}, "check": ...}; None while calculations are not settled.
+
+    Raises:
+        MlipError: no calculation of an element came to an end.
+    """
+    if folder.elements.exists():
+        return read_json(folder.elements)
+    folder.path.mkdir(parents=True, exist_ok=True)
+    is_calculated = recipe.start.elements == "calculate"
+    if not folder.proposals.exists():
+        with folder.timed("elements"):
+            crystals = _elementary(recipe, entries) if is_calculated else {}
+        checked = _checked(recipe, entries)
+        structures = crystals | {_CHECK + name: _atoms(entry) for name, entry in checked.items()}
+        write_json(
+            folder.proposals,
+            {name: _as_record(atoms) for name, atoms in structures.items()},
+        )
+    proposals = [Proposal(name, _of_record(record)) for name, record in read_json(folder.proposals).items()]
+    with folder.timed("dft"):
+        outcomes = calculated(recipe.dft, proposals, folder, progress=progress)
+    if outcomes is None:
+        return None
+    write_outcomes(folder, outcomes, {})
+    elements = _lowest(outcomes) if is_calculated else read_element_energies(Path(str(recipe.start.elements)))
+    if missing := [symbol for symbol in recipe.elements.symbols if symbol not in elements]:
+        raise MlipError(
+            f"no energy of {', '.join(missing)}: none of their crystals was calculated to the end"
+            if is_calculated
+            else f"no energy of {', '.join(missing)}",
+            where="start.elements",
+            fix=f"elements.exclude=[{','.join(missing)}], or give their energies in a JSON file",
+        )
+    found = {"elements": elements, "check": _comparison(outcomes, _checked(recipe, entries), EnergyScale(elements))}
+    write_json(folder.elements, found)
+    return found
+
+
+def _elementary(recipe: CampaignRecipe, entries: Sequence[Entry]) -> dict[str, Atoms]:
+    """Crystals of each element that may be its ground state: of AFLOW's set and of the start, the lowest by the
+    potential."""
+    prototypes = [
+        (name, atoms) for name, atoms in aflow_crystals() if len(set(atoms.numbers)) == 1 and len(atoms) <= _MOST_ATOMS
+    ]
+    tried: list[tuple[str, Atoms]] = []
+    for symbol in recipe.elements.symbols:
+        z = atomic_numbers[symbol]
+        tried += [(symbol, with_elements(atoms, np.full(len(atoms), z))) for _, atoms in prototypes]
+        tried += [(symbol, _atoms(entry)) for entry in entries if symbols_of(entry.frame) == {symbol}]
+    results = relax([atoms for _, atoms in tried], recipe.relax.file, progress=False, **_options(recipe))
+    found: dict[str, list[tuple[float, Atoms]]] = {symbol: [] for symbol in recipe.elements.symbols}
+    for (symbol, _), result in zip(tried, results, strict=True):
+        if not result.failed:
+            found[symbol].append((result.energy / len(result.atoms), result.atoms))
+    return {
+        f"{symbol}-{place}": Atoms(atoms.numbers, atoms.positions, cell=atoms.cell, pbc=True)
+        for symbol, of_element in found.items()
+        for place, atoms in enumerate(_distinct(of_element)[:_TRIED])
+    }
+
+
+def _distinct(of_element: list[tuple[float, Atoms]]) -> list[Atoms]:
+    """By rising energy, those of one energy and volume once."""
+    kept: list[tuple[float, float, Atoms]] = []
+    for energy, atoms in sorted(of_element, key=lambda one: one[0]):
+        volume = atoms.get_volume() / len(atoms)
+        if not any(abs(energy - e) < 1e-3 and abs(volume - v) < 1e-2 * v for e, v, _ in kept):
+            kept.append((energy, volume, atoms))
+    return [atoms for _, _, atoms in kept]
+
+
+def _options(recipe: CampaignRecipe) -> dict[str, Any]:
+    return recipe.relax.model_dump(exclude={"potential"}) | {"symmetry": False}
+
+
+def _checked(recipe: CampaignRecipe, entries: Sequence[Entry]) -> dict[str, Entry]:
+    allowed = set(recipe.elements.symbols)
+    usable = [
+        entry
+        for entry in entries
+        if entry.dimensionality == 3 and len(symbols_of(entry.frame)) > 1 and symbols_of(entry.frame) <= allowed
+    ]
+    chosen = nested_choice([entry.id for entry in usable], min(recipe.start.check, len(usable)))
+    return {f"{place:04d}": usable[k] for place, k in enumerate(chosen)}
+
+
+def _lowest(outcomes: Sequence[Outcome]) -> dict[str, float]:
+    """The lowest energy of each element's crystals, eV/atom."""
+    found: dict[str, float] = {}
+    for outcome in finished(outcomes):
+        if not outcome.id.startswith(_CHECK):
+            symbol = outcome.id.partition("-")[0]
+            energy = outcome.frame.energy / len(outcome.frame)
+            found[symbol] = min(energy, found.get(symbol, np.inf))
+    return found
+
+
+def _comparison(outcomes: Sequence[Outcome], checked: Mapping[str, Entry], scale: EnergyScale) -> dict[str, Any] | None:
+    """Formation energies as they are calculated now, beside the start's; eV/atom."""
+    differences = [
+        scale.energy(outcome.frame) - checked[outcome.id.removeprefix(_CHECK)].energy
+        for outcome in finished(outcomes)
+        if outcome.id.startswith(_CHECK)
+    ]
+    if not differences:
+        return None
+    return {
+        "asked_for": len(checked),
+        "finished": len(differences),
+        "mean_difference": round(float(np.mean(differences)), 5),
+        "mean_absolute_difference": round(float(np.mean(np.abs(differences))), 5),
+    }
+
+
+def _atoms(entry: Entry) -> Atoms:
+    frame = entry.frame
+    return Atoms(frame.numbers, frame.positions, cell=frame.cell, pbc=True)
+
+
+def _as_record(atoms: Atoms) -> dict[str, Any]:
+    return {
+        "numbers": atoms.numbers.tolist(),
+        "positions": atoms.positions.tolist(),
+        "cell": atoms.cell.array.tolist(),
+    }
+
+
+def _of_record(record: Mapping[str, Any]) -> Atoms:
+    return Atoms(record["numbers"], record["positions"], cell=record["cell"], pbc=True)
