@@ -76,6 +76,7 @@ def _register() -> None:
         eos,
         evaluate,
         export,
+        hull,
         info,
         models,
         phonons,
@@ -101,6 +102,7 @@ def _register() -> None:
     app.command("elastic")(elastic.elastic)
     app.command("phonons")(phonons.phonons)
     app.command("screen")(screen.screen)
+    app.command("hull")(hull.hull)
     app.add_typer(benchmark.app, name="benchmark")
     app.command("convert")(convert.convert)
     app.command("models")(models.models)
