@@ -82,7 +82,7 @@ def growth_charts(campaign: Campaign) -> list[Chart]:
     return [
         _against_rounds(
             caption,
-            "number",
+            "",
             [
                 Series(name, x, np.array([one.count("hull", key) for one in campaign.rounds]), "marked line", 1 + k)
                 for k, (name, key) in enumerate(lines.items())

@@ -26,7 +26,7 @@ def write_figures(campaign: Campaign, folder: Path, maps: Mapping[str, Mapping[s
     Args:
         maps: name of a file -> symbol -> compounds.
     """
-    title = campaign.functional
+    title = f"energies: {campaign.functional or 'unknown'}"
     for name, charts in (
         ("distances", distance_charts(campaign)),
         ("distances_after", distance_charts(campaign, is_after=True)),
@@ -37,7 +37,7 @@ def write_figures(campaign: Campaign, folder: Path, maps: Mapping[str, Mapping[s
             save_charts(charts, folder / f"{name}.png", title)
     for name, counts in maps.items():
         if counts:
-            plot_elements(counts, folder / f"{name}.png", f"{name.replace('_', ' ')} {title}".strip(), "compounds")
+            plot_elements(counts, folder / f"{name}.png", f"{name.replace('_', ' ')}; {title}", "compounds")
         _write(folder / f"{name}.csv", campaign, ("element", "compounds"), counts.items())
     for is_after in (False, True):
         _write_distances(folder / f"distances{'_after' * is_after}.csv", campaign, is_after)

@@ -8,7 +8,7 @@ from mlip.campaign.report.costs import PAPER_CANDIDATES, STEPS, candidates_a_sec
 from mlip.campaign.report.figures import distance_charts, growth_charts, success_charts
 from mlip.campaign.report.rounds import Campaign, Round
 from mlip.campaign.report.statistics import NEAR, hit_rate, median, times_chance
-from mlip.campaign.report.texts import UNKNOWN, duration, shown, with_interval
+from mlip.campaign.report.texts import UNKNOWN, duration, rounded, shown, with_interval
 from mlip.report.chart import side_by_side
 from mlip.report.periodic_table import periodic_table
 from mlip.report.pieces import facts, table, tabs
@@ -16,6 +16,10 @@ from mlip.report.pieces import facts, table, tabs
 _INTERVALS = (
     "In brackets: 95 % intervals; of shares Wilson's score, of medians a bootstrap over calculations "
     "(1000 samples, fixed seed)."
+)
+_AS_FIGURE_1 = (
+    "As Figure 1 of the paper. Chance: structures that were drawn at random from the same candidates. "
+    "The outermost bins hold all that is beyond them."
 )
 _HIT = "A hit lies on or below the hull as it stood before the round. Rates are of finished calculations."
 
@@ -73,7 +77,8 @@ def distances_section(campaign: Campaign) -> str:
             panels[label] = side_by_side(charts)
     if not panels:
         return "<p class='note'>No calculation has finished yet.</p>"
-    return tabs("distances", panels) + _said(campaign) + _medians(campaign)
+    said = f"<p class='note'>{html.escape(_AS_FIGURE_1)}</p>"
+    return tabs("distances", panels) + said + _said(campaign) + _medians(campaign)
 
 
 def _medians(campaign: Campaign) -> str:
@@ -99,7 +104,8 @@ def growth_section(campaign: Campaign) -> str:
     ]
     columns = ["round", *_HULL.values(), "time of the update"]
     drawn = side_by_side(growth_charts(campaign)) if campaign.rounds else ""
-    return drawn + table("The hull after each round", columns, rows, text_columns=(), notes=campaign.notes)
+    notes = ["As Figures 2 and 3 of the paper.", *campaign.notes]
+    return drawn + table("The hull after each round", columns, rows, text_columns=(), notes=notes)
 
 
 _HULL = {
@@ -200,7 +206,7 @@ def costs_section(campaign: Campaign) -> str:
     rows.append(["all", *(duration(one.seconds) for one in campaign.rounds), duration(total), "100.0"])
     columns = ["step", *(f"round {one.number}" for one in campaign.rounds), "together", "share, %"]
     times = table("Time", columns, rows, text_columns=("step",), notes=campaign.notes)
-    rates = [[f"{one.number}", shown(candidates_a_second(one), ",.3g")] for one in campaign.rounds]
+    rates = [[f"{one.number}", rounded(candidates_a_second(one))] for one in campaign.rounds]
     ends = table("Candidates a second, end to end", ["round", "candidates/s"], rates, text_columns=())
     return times + ends + _projection(campaign)
 
@@ -210,7 +216,7 @@ def _projection(campaign: Campaign) -> str:
     if not costs:
         return ""
     rows = [
-        [cost.step, f"{shown(cost.rate, ',.3g')} {cost.units}/s", shown(cost.n, ",.3g"), duration(3600 * cost.hours)]
+        [cost.step, f"{rounded(cost.rate)} {cost.units}/s", rounded(cost.n), duration(3600 * cost.hours)]
         for cost in costs
     ]
     rows.append(["all", "", "", duration(3600 * sum(cost.hours for cost in costs))])

@@ -12,6 +12,11 @@ def shown(value: float, form: str = ",.0f") -> str:
     return format(value, form).replace("-", "\N{MINUS SIGN}") if math.isfinite(value) else UNKNOWN
 
 
+def rounded(value: float) -> str:
+    """A number to three digits, or the dash: 0.00123, 1,090, 79,200,000."""
+    return shown(float(f"{value:.3g}"), ",.12g")
+
+
 def with_interval(value: float, interval: Interval, form: str) -> str:
     """HTML: a number with its interval behind it, small."""
     if not math.isfinite(value):
