@@ -28,7 +28,8 @@ from mlip.hull.energies import (
     check_same_level,
     note_on_corrections,
 )
-from mlip.hull.references import atoms_of_composition, correction_of, level_of, read_references
+from mlip.hull.phase_files import atoms_of_composition, correction_of, level_of
+from mlip.hull.references import read_references
 from mlip.property_model import PropertyModel, is_property_model
 from mlip.runtime import compilation_seconds, jax_facts
 
@@ -159,7 +160,8 @@ def _from_references(
         hulls, values, kind, convention = references.hulls, energies.uncorrected, "formation energies", None
         levels = references.note
     else:
-        kind, convention = "total energies", note_on_corrections(references.energies, energies)
+        sides = {"reference phases": references.energies, "materials": energies}
+        kind, convention = "total energies", note_on_corrections(sides)
         corrected = are_corrections_used(references.energies, energies)
         levels = check_levels(references.energies, corrected=corrected, **options)
         hulls = references.hulls if corrected else references.uncorrected_hulls

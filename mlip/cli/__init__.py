@@ -78,6 +78,7 @@ def _register() -> None:
         eos,
         evaluate,
         export,
+        hull,
         info,
         models,
         phonons,
@@ -104,6 +105,7 @@ def _register() -> None:
     app.command("phonons")(phonons.phonons)
     app.command("screen")(screen.screen)
     app.add_typer(campaign.app, name="campaign")
+    app.command("hull")(hull.hull)
     app.add_typer(benchmark.app, name="benchmark")
     app.command("convert")(convert.convert)
     app.command("models")(models.models)

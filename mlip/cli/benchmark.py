@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from mlip.cli.dimers import dimers
-from mlip.cli.hull import hull
+from mlip.cli.hull_benchmark import hull
 from mlip.cli.properties import properties
 from mlip.cli.response_benchmarks import elasticity, phonons
 from mlip.cli.tables import show_table

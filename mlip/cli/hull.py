@@ -1,46 +1,93 @@
-"""`mlip benchmark hull`: how well are distances to the convex hull predicted, and stable materials found?"""
+"""`mlip hull`: the convex hull of what files hold, and what new phases do to it."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 
 def hull(
-    store: Annotated[Path, typer.Argument(help="The store whose materials are judged.")],
-    models: Annotated[
-        list[str],
+    sources: Annotated[
+        list[Path],
         typer.Argument(
-            metavar="MODELS...",
-            help="Results of `mlip benchmark relaxation` on the store, or property models (.safetensors) that predict "
-            "e_above_hull; NAME=PATH names the row.",
+            metavar="SOURCES...",
+            help="Stores, JSON of computed entries or of formation energies (.json, .gz, .bz2), folders of these, or "
+            "the hull.npz of a campaign.",
         ),
     ],
-    references: Annotated[
+    add: Annotated[
         list[Path] | None,
+        typer.Option(metavar="NEW", help="Phases to add to that hull, in the same layouts; can be repeated."),
+    ] = None,
+    out: Annotated[
+        Path | None,
         typer.Option(
-            help="Phases that the hull is made of: a store, or JSON of entries or formation energies; can be repeated. "
-            "Default: the e_above_hull that materials carry."
+            help="Write all phases with distance and decomposition: .json, .json.gz, .json.bz2 as ALEXANDRIA's hulls "
+            "(computed entries), or .csv."
         ),
     ] = None,
-    split: Annotated[str, typer.Option(help="train, val, test or all.")] = "test",
-    out: Annotated[Path | None, typer.Option(help="Folder to write the table to, as Markdown, CSV and LaTeX.")] = None,
-    with_paper: Annotated[bool, typer.Option("--with-paper", help="The paper's own rows beside.")] = False,
+    within: Annotated[
+        float | None,
+        typer.Option(min=0.0, help="Write those at most so many eV/atom above the hull; 0 is the hull itself."),
+    ] = None,
+    figures: Annotated[
+        Path | None,
+        typer.Option(help="Folder for the distribution of distances and the elements on the hull, as PNG and CSV."),
+    ] = None,
+    workers: Annotated[int, typer.Option(min=1, help="Processes.")] = 1,
     allow_functional_mismatch: Annotated[
         bool,
         typer.Option(
-            "--allow-functional-mismatch",
-            help="Models, materials and references may be of several functionals or run types; the table says so.",
+            "--allow-functional-mismatch", help="Phases may be of several functionals or run types; a note says so."
         ),
     ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print numbers as JSON.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace the file that --out names if it exists.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON.")] = False,
 ) -> None:
-    """Table 5 of the paper: errors of the distance to the hull, time, and which stable materials are found."""
-    from mlip.benchmark.hull_benchmark import run_hull_benchmark
-    from mlip.benchmark.hull_table import hull_table
-    from mlip.cli.tables import show_table
+    """Distances to the convex hull of every phase, and which phases new ones bring onto it and drive off it.
 
-    predictions, notes = run_hull_benchmark(
-        store, models, split=split, references=references or (), allow_functional_mismatch=allow_functional_mismatch
-    )
-    show_table(hull_table(predictions, notes, with_paper), out, as_json)
+    A phase that cannot be read is left out and counted.
+    """
+    from mlip.errors import MlipError
+    from mlip.files.output_paths import check_new, make_folder
+    from mlip.hull.export import check_ending, write_hull
+    from mlip.hull.figures import draw_hull
+    from mlip.hull.hull_of_files import hull_of_files
+
+    if out is not None:
+        check_ending(out)
+        check_new(out, force=force)
+    elif within is not None:
+        raise MlipError("--within says what is written", fix="name a file with --out")
+    if figures is not None:
+        make_folder(figures)
+    found = hull_of_files(sources, add or (), allow_functional_mismatch=allow_functional_mismatch, n_workers=workers)
+    summary = found.summary()
+    if out is not None:
+        make_folder(out.parent)
+        summary["written"] = write_hull(out, found, within=float("inf") if within is None else within)
+    drawn = draw_hull(found.hull, figures) if figures is not None else []
+    if as_json:
+        import json
+
+        print(json.dumps(summary))
+        return
+    _show(summary)
+    for path in (*filter(None, [out]), *drawn):
+        print(path)
+
+
+def _show(summary: dict[str, Any]) -> None:
+    from mlip.cli.tables import console, print_rows
+
+    def text(value: Any) -> Any:
+        if isinstance(value, dict):
+            return ", ".join(f"{n:,} ({what})" for what, n in value.items())
+        if isinstance(value, list):
+            return f"{len(value):,}{': ' if value else ''}{', '.join(value[:5])}{', ...' if len(value) > 5 else ''}"
+        return value
+
+    shown = [(key.replace("_", " "), text(value)) for key, value in summary.items() if key != "notes"]
+    print_rows(console(), "hull", [row for row in shown if row[1] not in (None, "")])
+    for note in summary["notes"]:
+        print(note)

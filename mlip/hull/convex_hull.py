@@ -95,6 +95,26 @@ def system_keys(numbers: Int[np.ndarray, "n 9"]) -> Int[np.ndarray, " n"]:
     return numbers.astype(np.int64) @ (1 << (_BITS * np.arange(MAX_ELEMENTS, dtype=np.int64)))
 
 
+def in_subsystems(
+    system: System, phases: Phases, by_system: Mapping[System, Int[np.ndarray, " k"]]
+) -> tuple[Int[np.ndarray, " p"], Float[np.ndarray, "p e"]]:
+    """The phases that lie in a system: their rows, and their fractions of its elements.
+
+    Args:
+        by_system: the phases' rows.
+    """
+    found, fractions = [np.empty(0, int)], [np.empty((0, len(system)))]
+    for n in range(1, len(system) + 1):
+        for columns in combinations(range(len(system)), n):
+            rows = by_system.get(tuple(system[c] for c in columns))
+            if rows is not None:
+                spread = np.zeros((len(rows), len(system)))
+                spread[:, columns] = phases.fractions[rows, :n]
+                found.append(rows)
+                fractions.append(spread)
+    return np.concatenate(found), np.concatenate(fractions)
+
+
 class Hulls:
     """The convex hulls of a set of reference phases; those of systems that were asked for are remembered.
 

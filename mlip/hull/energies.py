@@ -6,7 +6,7 @@ oxides and their like beside elements (A. Jain et al., Phys. Rev. B 84, 045115 (
 """
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -51,29 +51,27 @@ class Energies:
         return np.abs(np.nan_to_num(self.corrections)) > _NEGLIGIBLE
 
 
-def are_corrections_used(references: Energies, materials: Energies) -> bool:
-    """Whether both sides are taken with their corrections: where any phase has one, and all state theirs."""
-    sides = (references, materials)
+def are_corrections_used(*sides: Energies) -> bool:
+    """Whether all sides are taken with their corrections: where any phase has one, and all state theirs."""
     is_any = any(side.is_corrected.any() for side in sides)
     return is_any and not any(np.isnan(side.corrections).any() for side in sides)
 
 
-def note_on_corrections(references: Energies, materials: Energies) -> str:
-    """The convention in a sentence, and how large the corrections are."""
-    sides = {"reference phases": references, "materials": materials}
+def note_on_corrections(sides: Mapping[str, Energies]) -> str:
+    """The convention in a sentence, and how large the corrections are; `sides` by what they are energies of."""
     if not any(side.is_corrected.any() for side in sides.values()):
         return "Energies: as computed, no phase has a correction."
     sizes = np.abs(np.concatenate([side.corrections[side.is_corrected] for side in sides.values()]))
     size = f"on average {sizes.mean():.3f}, at most {sizes.max():.3f} eV/atom"
-    if are_corrections_used(references, materials):
+    if are_corrections_used(*sides.values()):
         counts = " and ".join(f"{side.is_corrected.sum()} of {len(side)} {what}" for what, side in sides.items())
         return f"Energies: with the sources' corrections, which {counts} have ({size})."
     silent = " and ".join(
         f"{count} of {len(side)} {what}" for what, side in sides.items() if (count := np.isnan(side.corrections).sum())
     )
+    where = " on either side" if len(sides) > 1 else ""
     return (
-        f"Energies: without corrections on either side, for {silent} do not state theirs; "
-        f"left off are corrections of {size}."
+        f"Energies: without corrections{where}, for {silent} do not state theirs; left off are corrections of {size}."
     )
 
 

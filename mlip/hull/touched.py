@@ -5,13 +5,12 @@ composition. As long as that plane lies below the added phases, too, the hull at
 chemical potentials of its facet tell whether a phase is touched, without a hull.
 """
 
-from collections.abc import Mapping
 from itertools import combinations
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from mlip.hull.convex_hull import MAX_ELEMENTS, Phases, System, system_keys
+from mlip.hull.convex_hull import MAX_ELEMENTS, Phases, in_subsystems, system_keys
 
 _SLACK = 1e-6
 """Relative to the chemical potentials: more than single precision rounds them."""
@@ -28,28 +27,12 @@ def touched_rows(phases: Phases, potentials: Float[np.ndarray, "n 9"], below: Ph
     candidates = np.flatnonzero(_contains_one_of(phases, np.unique(below.keys)))
     some, by_system, found = phases.take(candidates), dict(below.by_system()), []
     for system, rows in some.by_system():
-        x, e = _in_subsystems(system, below, by_system)
+        inside, x = in_subsystems(system, below, by_system)
         planes = potentials[candidates[rows], : len(system)].astype(np.float64)
         slack = _SLACK * (1 + np.abs(planes).max(1, keepdims=True))
-        is_spared = (planes @ x.T + slack <= e).all(1)
+        is_spared = (planes @ x.T + slack <= below.energies[inside]).all(1)
         found.append(candidates[rows[~is_spared]])
     return np.concatenate([np.empty(0, int), *found])
-
-
-def _in_subsystems(
-    system: System, phases: Phases, by_system: Mapping[System, np.ndarray]
-) -> tuple[Float[np.ndarray, "p e"], Float[np.ndarray, " p"]]:
-    """Fractions of the system's elements, and energies, of the phases that lie in it."""
-    fractions, energies = [], []
-    for n in range(1, len(system) + 1):
-        for columns in combinations(range(len(system)), n):
-            rows = by_system.get(tuple(system[c] for c in columns))
-            if rows is not None:
-                spread = np.zeros((len(rows), len(system)))
-                spread[:, columns] = phases.fractions[rows, :n]
-                fractions.append(spread)
-                energies.append(phases.energies[rows])
-    return np.concatenate(fractions), np.concatenate(energies)
 
 
 def _contains_one_of(phases: Phases, keys: Int[np.ndarray, " s"]) -> Bool[np.ndarray, " n"]:

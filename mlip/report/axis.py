@@ -18,6 +18,8 @@ class Axis:
     low: float
     high: float
     is_log: bool = False
+    is_whole: bool = False
+    """Whether values are whole numbers, so that none between two of them is written beside the axis."""
 
     @classmethod
     def spanning(cls, label: str, values: Iterable[np.ndarray], *, is_log: bool = False) -> "Axis":
@@ -51,6 +53,8 @@ class Axis:
                 if len(ticks) >= 3:
                     return ticks[:: math.ceil(len(ticks) / 7)]
         step = _round_step((self.high - self.low) / 3.5)
+        if self.is_whole:
+            step = max(step, 1.0)
         first, last = math.ceil(self.low / step), math.floor(self.high / step)
         return [k * step for k in range(first, last + 1)]
 

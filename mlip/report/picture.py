@@ -44,6 +44,8 @@ def _draw(axes: "Axes", chart: Chart) -> None:
     ):
         set_scale("log" if one.is_log else "linear")
         set_limits(one.low, one.high)
+    if chart.x.is_whole:
+        axes.set_xticks(chart.x.ticks())
     axes.set(xlabel=chart.x.label, ylabel=chart.y.label)
     axes.set_title(chart.caption, fontsize="small")
     if chart.series:

@@ -15,11 +15,12 @@ from mlip.report.periodic_table import PLACES
 _BINS = 60
 
 
-def plot_elements(frames: Mapping[str, int], path: Path, title: str) -> None:
-    """A periodic table, colored by how many frames hold the element, written as an image.
+def plot_elements(counts: Mapping[str, int], path: Path, title: str, what: str = "frames") -> None:
+    """A periodic table, colored by how many frames, or others, hold the element, written as an image.
 
     Args:
-        frames: symbol -> frames.
+        counts: symbol -> how many.
+        what: is counted.
     """
     from matplotlib import colormaps
     from matplotlib.cm import ScalarMappable
@@ -29,10 +30,10 @@ def plot_elements(frames: Mapping[str, int], path: Path, title: str) -> None:
 
     figure = Figure(figsize=(11, 5.6), layout="constrained")
     axes = figure.subplots()
-    norm = LogNorm(1, max(frames.values(), default=1) + 1)
+    norm = LogNorm(1, max(counts.values(), default=1) + 1)
     colors = colormaps["viridis_r"]
     for symbol, (row, column) in PLACES.items():
-        n = frames.get(symbol, 0)
+        n = counts.get(symbol, 0)
         axes.add_patch(Rectangle((column, -row), 0.94, 0.94, color=colors(norm(n)) if n else "0.93"))
         is_dark = n and norm(n) > 0.5
         color = "white" if is_dark else "black" if n else "0.6"
@@ -41,7 +42,7 @@ def plot_elements(frames: Mapping[str, int], path: Path, title: str) -> None:
             axes.text(column + 0.47, -row + 0.22, _short(n), ha="center", va="center", color=color, fontsize=6)
     axes.set(xlim=(0.8, 19.2), ylim=(-10.3, 0.2), aspect="equal", title=title)
     axes.axis("off")
-    figure.colorbar(ScalarMappable(norm, colors), ax=axes, label="frames", shrink=0.7)
+    figure.colorbar(ScalarMappable(norm, colors), ax=axes, label=what, shrink=0.7)
     with writing_to(path):
         figure.savefig(path, dpi=150)
 

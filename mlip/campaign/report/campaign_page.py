@@ -1,0 +1,64 @@
+"""The page of a campaign: what each round found beside chance, how the hull grew, and where the time went."""
+
+import html
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from mlip.campaign.report import sections
+from mlip.campaign.report.files import write_figures
+from mlip.campaign.report.rounds import Campaign, read_campaign
+from mlip.files.output_paths import make_folder, writing_to
+from mlip.files.whole_file import whole_file
+from mlip.hull.figures import element_counts
+from mlip.report.page import write_page
+
+_OF_CAMPAIGN = re.compile(r"r\d{3,}-")
+"""How the id of an entry begins that a campaign has calculated."""
+
+
+def write_campaign_report(folder: Path) -> Path:
+    """Write the report of the campaign in `folder`: report.html, and its figures as PNG and CSV in figures/.
+
+    It takes what there is: no rounds, rounds with unknown numbers, no hull yet.
+
+    Returns:
+        The page.
+
+    Raises:
+        MlipError: no such folder, or nobody may write there.
+    """
+    campaign, figures = read_campaign(folder), folder / "figures"
+    make_folder(figures)
+    on_hull, added = _element_maps(campaign)
+    parts = {
+        "Campaign": sections.overview(campaign),
+        "Distances to the hull": sections.distances_section(campaign),
+        "Hits": sections.hits_section(campaign),
+        "Growth": sections.growth_section(campaign),
+        "Elements": sections.elements_section(campaign, {"on the hull": on_hull, "put there by the campaign": added}),
+        "Property model": sections.model_section(campaign),
+        "Endings": sections.failures_section(campaign),
+        "Costs": sections.costs_section(campaign),
+    }
+    if not campaign.rounds:
+        parts = {heading: parts[heading] for heading in ("Campaign", "Elements")}
+    warning = "".join(f"<p class='warning'>{html.escape(note)}</p>" for note in campaign.notes)
+    parts["Campaign"] = warning + parts["Campaign"]
+    page = folder / "report.html"
+    with writing_to(page):
+        write_figures(campaign, figures, {"elements_on_hull": on_hull, "elements_added": added})
+        with whole_file(page) as partial:
+            write_page(partial, f"Campaign: {campaign.name}", f"campaign {folder.resolve()}", parts)
+    return page
+
+
+def _element_maps(campaign: Campaign) -> tuple[Mapping[str, int], Mapping[str, int]]:
+    """Compounds on the hull by element, and those of them that the campaign has calculated."""
+    if campaign.hull is None:
+        return {}, {}
+    rows = np.flatnonzero(campaign.hull.is_vertex)
+    ours = np.array([row for row in rows if _OF_CAMPAIGN.match(campaign.hull.ids[row])], int)
+    return element_counts(campaign.hull, rows), element_counts(campaign.hull, ours)

@@ -1,0 +1,131 @@
+"""What is known of a campaign: the summaries that its rounds leave, and its hull."""
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from jaxtyping import Float
+
+from mlip.errors import MlipError
+from mlip.hull.growing import GrowingHull
+
+SURROGATE = "surrogate:"
+"""How the name of a functional begins that is no DFT's."""
+Chosen = Literal["proposed", "random"]
+"""Who chose the structures that were calculated: the campaign, or chance."""
+
+
+@dataclass(frozen=True)
+class Round:
+    """The summary of a round. Whatever it does not know (null, or not there) is NaN or empty here."""
+
+    number: int
+    record: Mapping[str, Any]
+    """As summary.json has it."""
+
+    def count(self, *keys: str) -> float:
+        """A number, such as `count("hull", "vertices")`."""
+        value = self._at(keys)
+        is_number = isinstance(value, int | float) and not isinstance(value, bool)
+        return float(value) if is_number else math.nan
+
+    def counts(self, key: str) -> dict[str, float]:
+        """Numbers by name, such as `counts("outcomes")`; unknown ones are left out."""
+        values = self.record.get(key)
+        names = values if isinstance(values, Mapping) else {}
+        found = {str(name): self.count(key, name) for name in names}
+        return {name: value for name, value in found.items() if math.isfinite(value)}
+
+    def distances(self, chosen: Chosen, *, is_after: bool = False) -> Float[np.ndarray, " k"]:
+        """eV/atom, of finished calculations.
+
+        Args:
+            is_after: to the hull as the round's results left it, rather than as it stood before them.
+        """
+        of_all = self.record.get("distances_after" if is_after else "distances")
+        values = of_all.get(chosen) if isinstance(of_all, Mapping) else None
+        values = np.array([math.nan if value is None else value for value in values or ()], np.float64)
+        return values[np.isfinite(values)]
+
+    def text(self, *keys: str) -> str:
+        """A word, such as `text("model", "checksum")`; empty where it is not known."""
+        value = self._at(keys)
+        return value if isinstance(value, str) else ""
+
+    def flag(self, *keys: str) -> bool | None:
+        """A yes or no, such as `flag("model", "retrained")`; None where it is not known."""
+        value = self._at(keys)
+        return value if isinstance(value, bool) else None
+
+    def _at(self, keys: Sequence[str]) -> Any:
+        value: Any = self.record
+        for key in keys:
+            value = value.get(key) if isinstance(value, Mapping) else None
+        return value
+
+    @property
+    def seconds(self) -> float:
+        """Of all steps together; NaN where none is known."""
+        parts = self.counts("seconds").values()
+        return sum(parts) if parts else math.nan
+
+
+@dataclass(frozen=True)
+class Campaign:
+    """Rounds in their order, and the hull that they left."""
+
+    folder: Path
+    rounds: Sequence[Round]
+    hull: GrowingHull | None
+    unreadable: Sequence[str]
+    """Files that should tell something and cannot be read."""
+
+    @property
+    def name(self) -> str:
+        return self.folder.resolve().name
+
+    @property
+    def functional(self) -> str:
+        """Where the energies come from; several are joined by commas."""
+        return ", ".join(dict.fromkeys(filter(None, (one.text("functional") for one in self.rounds))))
+
+    @property
+    def notes(self) -> list[str]:
+        """What has to be said wherever numbers are shown."""
+        notes = list(dict.fromkeys(filter(None, (one.text("note") for one in self.rounds))))
+        if not notes and SURROGATE in self.functional:
+            names = self.functional.replace(SURROGATE, "")
+            notes.append(f"energies of finished calculations are those of a surrogate, {names}, not DFT's")
+        return [f"{note[0].upper()}{note[1:].removesuffix('.')}." for note in notes]
+
+    def total(self, *keys: str) -> float:
+        """Sum over the rounds that know it; NaN if none does."""
+        known = [value for one in self.rounds if math.isfinite(value := one.count(*keys))]
+        return sum(known) if known else math.nan
+
+
+def read_campaign(folder: Path) -> Campaign:
+    """
+    Raises:
+        MlipError: no such folder.
+    """
+    if not folder.is_dir():
+        raise MlipError("no such folder", where=str(folder), fix="name the folder of a campaign")
+    rounds, unreadable = [], []
+    for path in sorted(folder.glob("rounds/*/summary.json")):
+        try:
+            record = json.loads(path.read_text(encoding="utf-8"))
+            rounds.append(Round(int(record["round"]), record))
+        except (OSError, ValueError, KeyError, TypeError):
+            unreadable.append(str(path.relative_to(folder)))
+    hull = None
+    if (folder / "hull.npz").exists():
+        try:
+            hull = GrowingHull.load(folder / "hull.npz")
+        except MlipError:
+            unreadable.append("hull.npz")
+    return Campaign(folder, sorted(rounds, key=lambda one: one.number), hull, unreadable)

@@ -1,0 +1,46 @@
+"""`mlip benchmark hull`: how well are distances to the convex hull predicted, and stable materials found?"""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def hull(
+    store: Annotated[Path, typer.Argument(help="The store whose materials are judged.")],
+    models: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="MODELS...",
+            help="Results of `mlip benchmark relaxation` on the store, or property models (.safetensors) that predict "
+            "e_above_hull; NAME=PATH names the row.",
+        ),
+    ],
+    references: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="Phases that the hull is made of: a store, or JSON of entries or formation energies; can be repeated. "
+            "Default: the e_above_hull that materials carry."
+        ),
+    ] = None,
+    split: Annotated[str, typer.Option(help="train, val, test or all.")] = "test",
+    out: Annotated[Path | None, typer.Option(help="Folder to write the table to, as Markdown, CSV and LaTeX.")] = None,
+    with_paper: Annotated[bool, typer.Option("--with-paper", help="The paper's own rows beside.")] = False,
+    allow_functional_mismatch: Annotated[
+        bool,
+        typer.Option(
+            "--allow-functional-mismatch",
+            help="Models, materials and references may be of several functionals or run types; the table says so.",
+        ),
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print numbers as JSON.")] = False,
+) -> None:
+    """Table 5 of the paper: errors of the distance to the hull, time, and which stable materials are found."""
+    from mlip.benchmark.hull_benchmark import run_hull_benchmark
+    from mlip.benchmark.hull_table import hull_table
+    from mlip.cli.tables import show_table
+
+    predictions, notes = run_hull_benchmark(
+        store, models, split=split, references=references or (), allow_functional_mismatch=allow_functional_mismatch
+    )
+    show_table(hull_table(predictions, notes, with_paper), out, as_json)
