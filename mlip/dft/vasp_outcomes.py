@@ -123,6 +123,8 @@ def _verdict(run: VaspRun, asked: _Asked) -> tuple[str, str]:
         return OTHER_FUNCTIONAL, other
     if others := _other_settings(run, asked):
         return OTHER_SETTINGS, "; ".join(others)
+    if run.is_damaged:
+        return NOT_READABLE, f"the file is damaged behind ionic step {run.n_steps}"
     if not run.is_complete:
         return UNFINISHED, f"{run.n_steps} ionic steps, and no end: it runs still, or was killed"
     if isinstance(run.last, str):
