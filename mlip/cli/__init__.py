@@ -36,6 +36,7 @@ _RESUMABLE = (
     "elastic",
     "phonons",
     "screen",
+    "dft write",
     "benchmark relaxation",
 )
 
@@ -71,6 +72,7 @@ def _register() -> None:
         calibrate,
         convert,
         data,
+        dft,
         elastic,
         ensemble,
         eos,
@@ -101,6 +103,7 @@ def _register() -> None:
     app.command("elastic")(elastic.elastic)
     app.command("phonons")(phonons.phonons)
     app.command("screen")(screen.screen)
+    app.add_typer(dft.app, name="dft")
     app.add_typer(benchmark.app, name="benchmark")
     app.command("convert")(convert.convert)
     app.command("models")(models.models)
