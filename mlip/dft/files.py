@@ -12,6 +12,7 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict
 
 from mlip.data.records import Trajectory
+from mlip.data.workers import n_cores
 from mlip.data.writer import StoreWriter
 from mlip.dft.handover import collect, hand_over, recipe_of
 from mlip.dft.recipe import DftRecipe
@@ -87,7 +88,7 @@ def collect_into_store(folder: Path, out: Path, *, force: bool = False) -> list[
     """
     check_new(out, force=force)
     recipe = recipe_of(folder)
-    outcomes = collect(recipe, folder)
+    outcomes = collect(recipe, folder, workers=n_cores())
     dimensionality = {row.id: row.dimensionality for row in read_table(folder)}
     finished = [outcome for outcome in outcomes if outcome.reason == FINISHED]
     if finished:

@@ -63,8 +63,11 @@ def hand_over(recipe: DftRecipe, proposals: Sequence[Proposal], folder: Path, *,
             write_table(folder, [*known, *write_folders(recipe, new, folder, progress=progress)])
 
 
-def collect(recipe: DftRecipe, folder: Path) -> list[Outcome]:
+def collect(recipe: DftRecipe, folder: Path, *, workers: int = 1) -> list[Outcome]:
     """The outcome of every structure that was handed over, in that order.
+
+    Args:
+        workers: processes that read VASP's files; a script that asks for several needs `if __name__ == "__main__":`.
 
     Raises:
         MlipError: nothing was handed over there, or with another recipe.
@@ -73,7 +76,7 @@ def collect(recipe: DftRecipe, folder: Path) -> list[Outcome]:
     rows = read_table(folder)
     if isinstance(recipe, SurrogateRecipe):
         return collect_surrogate(recipe, rows, folder)
-    return collect_vasp(recipe, rows, folder)
+    return collect_vasp(recipe, rows, folder, workers=workers)
 
 
 def recipe_of(folder: Path) -> DftRecipe:

@@ -2,6 +2,9 @@
 
 import csv
 import math
+import signal
+import subprocess
+import sys
 import warnings
 from pathlib import Path
 
@@ -17,6 +20,7 @@ from mlip.dft import Proposal, VaspRecipe, hand_over
 from mlip.dft.in_vacuum import as_calculated
 from mlip.dft.inputs import relaxation, single_point
 from mlip.errors import MlipError
+from tests.conftest import REPOSITORY
 from tests.dft.crystals import CHAIN, COPPER, FEO, LAYER, SALT, SULFIDE, proposals, random_crystal
 
 RECIPE = VaspRecipe(kind="vasp")
@@ -32,6 +36,7 @@ def materials_projects(atoms, **settings) -> MPRelaxSet:
         return made
 
 
+@pytest.mark.filterwarnings("ignore::pymatgen.io.vasp.sets.BadInputSetWarning")
 @pytest.mark.parametrize("atoms", [FEO, COPPER, SALT], ids=["FeO", "Cu", "NaCl"])
 def test_crystals_have_the_materials_projects_tags_but_for_the_end_of_the_relaxation(atoms):
     ours = relaxation(RECIPE, Proposal("a", atoms)).files
@@ -272,6 +277,23 @@ def test_folders_of_a_killed_hand_over_are_taken_up(tmp_path):
     (tmp_path / "r001-000003").rmdir()  # which it had not come to
     hand_over(RECIPE, proposals(), tmp_path, progress=False)
     assert (tmp_path / "table.csv").read_bytes() == whole
+
+
+@pytest.mark.parametrize("call", [1, 3, 5])
+def test_a_hand_over_that_was_killed_ends_like_one_that_was_not(tmp_path, call):
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    hand_over(RECIPE, proposals(), whole, progress=False)
+    command = [sys.executable, "-m", "tests.dft.dying_hand_over", str(killed), str(call)]
+    died = subprocess.run(command, capture_output=True, text=True, cwd=REPOSITORY)
+    assert died.returncode == -signal.SIGKILL, died.stderr
+    assert not (killed / "table.csv").exists()
+    assert any(path.name.endswith(".partial") for path in killed.iterdir())
+    hand_over(RECIPE, proposals(), killed, progress=False)
+    assert contents(killed) == contents(whole)
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 def test_ids_that_clash_are_refused_before_anything_is_written(tmp_path):

@@ -319,6 +319,20 @@ def test_whatever_comes_back_each_proposal_has_one_outcome_and_nothing_foreign_c
     assert Counter(one.reason for one in again) == Counter(one.reason for one in outcomes)
 
 
+def test_by_several_processes_the_outcomes_are_the_same(tmp_path):
+    rng = np.random.default_rng(9)
+    given = [Proposal(f"p-{k:03d}", random_crystal(rng)) for k in range(70)]
+    hand_over(*given, folder=tmp_path)
+    for k, proposal in enumerate(given[:40]):
+        pretend_run(tmp_path / proposal.id, energies=(-1.0, -2.0 - k), tags={"ENCUT": 400.0} if k % 3 == 0 else {})
+    alone, together = collect(RECIPE, tmp_path), collect(RECIPE, tmp_path, workers=2)
+    for one, other in zip(alone, together, strict=True):
+        assert (one.id, one.reason, one.message, one.source) == (other.id, other.reason, other.message, other.source)
+        if one.frame is not None:
+            assert one.frame.energy == other.frame.energy
+            np.testing.assert_array_equal(one.frame.positions, other.frame.positions)
+
+
 def _cut(folder: Path, rng: np.random.Generator) -> None:
     pretend_run(folder, energies=np.linspace(-9, -10, 6))
     path = folder / "vasprun.xml"
