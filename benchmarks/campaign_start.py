@@ -26,9 +26,7 @@ def write_start(structures: Path, out: Path) -> int:
         records = json.load(file)
     with StoreWriter(out, {"source": structures.name}) as store:
         for record in records:
-            atoms = Atoms(
-                record["species"], scaled_positions=record["frac_coords"], cell=record["lattice"], pbc=True
-            )
+            atoms = Atoms(record["species"], scaled_positions=record["frac_coords"], cell=record["lattice"], pbc=True)
             frame = Frame(atoms.numbers.astype(np.int16), atoms.positions, atoms.cell.array, np.ones(3, bool))
             labels = {"e_form": record["e_form_pbe"], "e_above_hull": record["e_above_hull_pbe"]}
             split = assign_split(record["mat_id"], 0, (0.8, 0.1, 0.1))

@@ -105,31 +105,58 @@ def checked(schema: type[Schema], values: Any, *, where: str, given: Any, sectio
     except ValidationError as error:
         # A misspelt key is also a missing one: the unknown name is what helps.
         first = min(error.errors(include_url=False), key=lambda e: e["type"] != "extra_forbidden")
-    loc = (*section, *first["loc"])
+    names, kind = _place(schema, first["loc"])
+    loc = (*section, *names)
     key = ".".join(map(str, loc))
     where = "command line" if _is_set(given, loc) else where
     if first["type"] == "extra_forbidden":
-        raise MlipError(f"unknown key {key}", where=where, fix=_suggestion(loc, _section(schema, first["loc"])))
+        raise MlipError(f"unknown key {key}", where=where, fix=_suggestion(loc, kind))
     if first["type"] == "missing":
         raise MlipError(f"{key} is missing", where=where)
+    if first["type"].startswith("union_tag"):
+        raise _unknown_kind(key, first["ctx"], where)
     message = first["msg"].removeprefix("Value error, ")
     if isinstance(first["input"], dict):  # a rule between keys: the message names them
         raise MlipError(": ".join(filter(None, (key, message))), where=where)
     raise MlipError(f"{key}: {message[0].lower()}{message[1:]}, not {first['input']!r}", where=where)
 
 
-def _section(schema: type[BaseModel], loc: tuple) -> type[BaseModel]:
-    """The section whose keys the last element of `loc` should have been among."""
-    for name in loc[:-1]:
-        if name in schema.model_fields:  # otherwise it is a key of a mapping from names to sections
-            schema = _class_in(schema.model_fields[name].annotation)
-    return schema
+def _place(schema: type[BaseModel], loc: tuple) -> tuple[tuple, type[BaseModel]]:
+    """Keys of a place in a recipe, and the section whose keys the last of them should have been among.
+
+    Where a section is of one kind or another, pydantic's place has the kind as if it were a key.
+    """
+    names: list[Any] = []
+    sections = [schema]
+    for name in loc:
+        if len(sections) > 1:
+            sections = [one for one in sections if name in _kinds(one)] or sections[:1]
+            continue
+        names.append(name)
+        field = sections[0].model_fields.get(name)
+        if len(names) < len(loc) and field is not None:  # otherwise it is a key of a mapping from names to sections
+            sections = _classes_in(field.annotation) or sections
+    return tuple(names), sections[0]
 
 
-def _class_in(annotation: Any) -> type[BaseModel]:
-    """The schema of a section, also of X | None and of dict[str, X]."""
+def _classes_in(annotation: Any) -> list[type[BaseModel]]:
+    """The schema of a section, also of X | None and of dict[str, X]; several of X | Y."""
     parts = (annotation, *get_args(annotation))
-    return next(part for part in parts if isinstance(part, type) and issubclass(part, BaseModel))
+    return [part for part in parts if isinstance(part, type) and issubclass(part, BaseModel)]
+
+
+def _kinds(section: type[BaseModel]) -> tuple:
+    """Values of the key by which a section of several kinds is told from the others."""
+    return tuple(value for field in section.model_fields.values() for value in get_args(field.annotation))
+
+
+def _unknown_kind(key: str, context: Mapping[str, Any], where: str) -> MlipError:
+    discriminator = context["discriminator"].strip("'")
+    if "tag" not in context:
+        return MlipError(f"{key}.{discriminator} is missing", where=where)
+    return MlipError(
+        f"{key}.{discriminator}: there is no {context['tag']!r}", where=where, fix=f"one of {context['expected_tags']}"
+    )
 
 
 def _suggestion(loc: tuple, section: type[BaseModel]) -> str:

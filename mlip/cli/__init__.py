@@ -37,6 +37,7 @@ _RESUMABLE = (
     "phonons",
     "screen",
     "campaign",
+    "dft write",
     "benchmark relaxation",
 )
 
@@ -73,6 +74,7 @@ def _register() -> None:
         campaign,
         convert,
         data,
+        dft,
         elastic,
         ensemble,
         eos,
@@ -104,8 +106,9 @@ def _register() -> None:
     app.command("elastic")(elastic.elastic)
     app.command("phonons")(phonons.phonons)
     app.command("screen")(screen.screen)
-    app.add_typer(campaign.app, name="campaign")
+    app.add_typer(dft.app, name="dft")
     app.command("hull")(hull.hull)
+    app.add_typer(campaign.app, name="campaign")
     app.add_typer(benchmark.app, name="benchmark")
     app.command("convert")(convert.convert)
     app.command("models")(models.models)

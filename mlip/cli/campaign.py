@@ -57,7 +57,8 @@ def run(
 def collect(
     folder: Folder,
     close: Annotated[
-        bool, typer.Option("--close", help="Give up calculations that are not finished: the round goes on without them.")
+        bool,
+        typer.Option("--close", help="Give up calculations that are not finished: the round goes on without them."),
     ] = False,
     as_json: AsJson = False,
 ) -> None:
@@ -137,4 +138,6 @@ def _row(one: dict[str, Any]) -> tuple[str, ...]:
 
 
 def _text(value: Any) -> Any:
-    return ", ".join(f"{n:,} {what.replace('_', ' ')}" for what, n in value.items()) if isinstance(value, dict) else value
+    return (
+        ", ".join(f"{n:,} {what.replace('_', ' ')}" for what, n in value.items()) if isinstance(value, dict) else value
+    )

@@ -10,6 +10,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from pydantic import TypeAdapter
+
 from mlip.dft.recipe import DftRecipe, SurrogateRecipe
 from mlip.dft.records import Outcome, Proposal
 from mlip.dft.surrogate import (
@@ -61,19 +63,29 @@ def hand_over(recipe: DftRecipe, proposals: Sequence[Proposal], folder: Path, *,
             write_table(folder, [*known, *write_folders(recipe, new, folder, progress=progress)])
 
 
-def collect(recipe: DftRecipe, folder: Path) -> list[Outcome]:
+def collect(recipe: DftRecipe, folder: Path, *, workers: int = 1) -> list[Outcome]:
     """The outcome of every structure that was handed over, in that order.
+
+    Args:
+        workers: processes that read VASP's files; a script that asks for several needs `if __name__ == "__main__":`.
 
     Raises:
         MlipError: nothing was handed over there, or with another recipe.
     """
-    if not (folder / _RECIPE).is_file():
-        raise MlipError(f"holds no {_RECIPE}: nothing was handed over here", where=str(folder))
     _check_recipe(recipe, folder)
     rows = read_table(folder)
     if isinstance(recipe, SurrogateRecipe):
         return collect_surrogate(recipe, rows, folder)
-    return collect_vasp(recipe, rows, folder)
+    return collect_vasp(recipe, rows, folder, workers=workers)
+
+
+def recipe_of(folder: Path) -> DftRecipe:
+    """The recipe that a folder was handed over with.
+
+    Raises:
+        MlipError: nothing was handed over there.
+    """
+    return TypeAdapter(DftRecipe).validate_python(_read_recipe(folder))
 
 
 def calculated_functional(recipe: DftRecipe) -> str:
@@ -129,15 +141,7 @@ def _check_recipe(recipe: DftRecipe, folder: Path) -> None:
     Raises:
         MlipError: the folder is of another recipe; names the first key that differs.
     """
-    path = folder / _RECIPE
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        version, found = content["mlip_handover"], dict(content["recipe"])
-    except (ValueError, KeyError, TypeError):
-        raise MlipError("is damaged", where=str(path), fix="restore the file") from None
-    if version > FORMAT_VERSION:
-        raise MlipError("written by a newer mlip", where=str(path), fix="pip install -U alexandria-mlip")
-    wanted = _values(recipe)
+    found, wanted = _read_recipe(folder), _values(recipe)
     for key in sorted(wanted.keys() | found.keys(), key=lambda key: (key != "kind", key)):
         if wanted.get(key) != found.get(key):
             raise MlipError(
@@ -145,6 +149,20 @@ def _check_recipe(recipe: DftRecipe, folder: Path) -> None:
                 where=str(folder),
                 fix="repeat that recipe, or another folder",
             )
+
+
+def _read_recipe(folder: Path) -> dict[str, Any]:
+    path = folder / _RECIPE
+    if not path.is_file():
+        raise MlipError(f"holds no {_RECIPE}: nothing was handed over here", where=str(folder))
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        version, found = content["mlip_handover"], dict(content["recipe"])
+    except (ValueError, KeyError, TypeError):
+        raise MlipError("is damaged", where=str(path), fix="restore the file") from None
+    if version > FORMAT_VERSION:
+        raise MlipError("written by a newer mlip", where=str(path), fix="pip install -U alexandria-mlip")
+    return found
 
 
 def _values(recipe: DftRecipe) -> dict[str, Any]:

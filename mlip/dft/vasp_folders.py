@@ -1,6 +1,7 @@
 """A folder for each structure that VASP is to calculate, written whole or not at all."""
 
 import json
+import shutil
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -27,6 +28,8 @@ def write_folders(recipe: VaspRecipe, proposals: Sequence[Proposal], folder: Pat
     Raises:
         MlipError: a folder of that name is of something else.
     """
+    for dead in folder.glob(".*.partial"):  # of a process that was killed: this one alone writes here now
+        shutil.rmtree(dead) if dead.is_dir() else dead.unlink()
     with whole_file(folder / README) as partial:
         partial.write_text(_readme(recipe), encoding="utf-8")
     rows = []

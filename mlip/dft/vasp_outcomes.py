@@ -6,6 +6,7 @@ pseudopotentials, by the table of the hand-over.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,7 @@ from ase.formula import Formula
 
 from mlip.data.readers.vasp_run import VaspRun, find_vasprun, read_run
 from mlip.data.records import Frame
+from mlip.data.workers import process_pool
 from mlip.dft.recipe import VaspRecipe
 from mlip.dft.records import (
     FINISHED,
@@ -38,6 +40,9 @@ from mlip.functionals import relation_of_functionals
 if TYPE_CHECKING:
     from pymatgen.core import Structure
 
+_FEW = 64
+"""Runs for which processes are not worth their start."""
+_CHUNK = 8
 _OF_A_RUN = ("OUTCAR", "OUTCAR.gz", "OSZICAR", "OSZICAR.gz", "vasprun.xml.tmp")
 """Files by which a folder without vasprun.xml is known to have been started in."""
 _U_DIGIT = 0.005
@@ -65,12 +70,21 @@ class _Asked:
     is_relaxation: bool
 
 
-def collect_vasp(recipe: VaspRecipe, rows: Sequence[Row], folder: Path) -> list[Outcome]:
+def collect_vasp(recipe: VaspRecipe, rows: Sequence[Row], folder: Path, *, workers: int) -> list[Outcome]:
     """The outcome of each row, in order. Follow-ups of finished relaxations get their POSCAR."""
-    return [_outcome(recipe, row, folder) for row in rows]
+    judge = partial(outcome_of, recipe, folder)
+    if workers == 1 or len(rows) < _FEW:
+        return [judge(row) for row in rows]
+    with process_pool(workers) as pool:
+        return list(pool.map(judge, rows, chunksize=_CHUNK))
 
 
-def _outcome(recipe: VaspRecipe, row: Row, folder: Path) -> Outcome:
+def outcome_of(recipe: VaspRecipe, folder: Path, row: Row) -> Outcome:
+    """The outcome of a row of the table.
+
+    Args:
+        folder: of the hand-over.
+    """
     if row.refused:
         return Outcome(row.id, NO_INPUTS, row.refused)
     place = folder / row.folder
@@ -123,6 +137,8 @@ def _verdict(run: VaspRun, asked: _Asked) -> tuple[str, str]:
         return OTHER_FUNCTIONAL, other
     if others := _other_settings(run, asked):
         return OTHER_SETTINGS, "; ".join(others)
+    if run.is_damaged:
+        return NOT_READABLE, f"the file is damaged behind ionic step {run.n_steps}"
     if not run.is_complete:
         return UNFINISHED, f"{run.n_steps} ionic steps, and no end: it runs still, or was killed"
     if isinstance(run.last, str):
@@ -210,8 +226,8 @@ def _put_structure(relaxed: Frame, inside: Path) -> None:
 
     path = inside / "POSCAR"
     if not path.exists():
-        with whole_file(path, durable=False) as partial:
-            partial.write_text(Poscar(_structure(relaxed)).get_str(), encoding="utf-8")
+        with whole_file(path, durable=False) as new:
+            new.write_text(Poscar(_structure(relaxed)).get_str(), encoding="utf-8")
 
 
 def _structure(frame: Frame) -> "Structure":

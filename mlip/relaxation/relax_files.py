@@ -73,7 +73,7 @@ def relax_files(
     options |= named.precision(dtype)
     sources = read_sources(files)
     protocol = _protocol(named, files, len(sources), options)
-    out, names = Path(out), _names([(source.file, source.frame) for source in sources])
+    out, names = Path(out), file_names([(source.file, source.frame) for source in sources])
     _make_way(out, formats, checked, force)
     with ResultsFile(out / _RESULTS, protocol) as results:
         done = {record["structure"] for record in results.records}
@@ -137,7 +137,7 @@ def _remove_results(out: Path) -> None:
     try:
         _, records = read_results(results)
         records = sorted(records, key=lambda record: record["structure"])
-        names = _names([(record["file"], record["frame"]) for record in records])
+        names = file_names([(record["file"], record["frame"]) for record in records])
     except (MlipError, KeyError):  # none, or of something else
         names = []
     for kind, suffix in (("cif", "cif"), ("vasp", "vasp"), (_TRAJECTORIES, "extxyz")):
@@ -147,7 +147,7 @@ def _remove_results(out: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def _names(places: Sequence[tuple[str, int]]) -> list[str]:
+def file_names(places: Sequence[tuple[str, int]]) -> list[str]:
     """A file name for each structure, of whose place file and frame are told: its file's, with the frame's number where
     there are several, and after the structure's number where two would be the same."""
     n_frames = Counter(file for file, _ in places)

@@ -30,6 +30,8 @@ class VaspRun:
 
     is_complete: bool
     """The file has its end: VASP ended by itself."""
+    is_damaged: bool
+    """It has its end, but cannot be read as far as that."""
     numbers: Int[np.ndarray, " n"]
     """Atomic numbers, in the run's order."""
     first_cell: Float[np.ndarray, "3 3"]
@@ -80,9 +82,10 @@ def read_run(path: Path) -> VaspRun | None:
     n_steps = len(run.ionic_steps)
     forces = np.array(run.ionic_steps[-1].get("forces", []), np.float64).reshape(-1, 3)
     criterion = float(tags.get("EDIFFG") or 0.0)
-    first = run.ionic_steps[0]["structure"]
+    first, has_end = run.ionic_steps[0]["structure"], _has_end(path)
     return VaspRun(
-        is_complete=_has_end(path),
+        is_complete=has_end,
+        is_damaged=has_end and run.final_structure is run.initial_structure,  # pymatgen's, until it meets the last
         numbers=np.array(first.atomic_numbers, np.int16),
         first_cell=np.array(first.lattice.matrix, np.float64),
         functional=stated_functional(run),
