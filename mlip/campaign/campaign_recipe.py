@@ -93,7 +93,7 @@ class CampaignRecipe(_Section):
     sieve: SieveRecipe | None = None
     keep: KeepRecipe
     random: NonNegativeInt = 0
-    """Candidates of each round that are chosen at random, to compare with. They are calculated and learned from, too."""
+    """Candidates of each round that are chosen at random, to compare with; they are calculated and learned from."""
     relax: RelaxRecipe
     """Relaxation before the calculation."""
     duplicates: DuplicatesRecipe = DuplicatesRecipe()

@@ -70,7 +70,8 @@ def _trained(recipe: CampaignRecipe, folder: RoundFolder, last: RoundFolder | No
     values["data"] = {**values.get("data", {}), "store": str(folder.entries)}
     values["out"] = str(folder.training)
     if last is not None and recipe.model.from_last:
-        values["init_from"] = {"potential": read_json(last.model_record)["path"]}
+        # Distances of unlikely crystals, which the last model may not have met, need the scale of today's entries.
+        values["init_from"] = {"potential": read_json(last.model_record)["path"], "scale": "refit"}
     training = load_recipe(recipe.model.recipe, dotted(values))
     if training.property is None or training.property.name != DISTANCE:
         raise MlipError(f"trains no model of {DISTANCE}", where=f"model.recipe: {recipe.model.recipe}")

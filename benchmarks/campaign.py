@@ -1,0 +1,148 @@
+"""A campaign with a surrogate in the place of DFT, from ALEXANDRIA's published hull labels: does each round find more?
+
+python benchmarks/campaign.py DATA --potential m3gnet --surrogate nequix-oam-1 --out FOLDER
+    [--rounds 3] [--at-most 600] [--random 600] [--max-atoms 14] [--report RESULTS.md]
+
+DATA holds hull/alexandria_structures_with_hull_labels.json.gz (crystals with formation energies and distances to the
+hull) and hull/alexandria_pbe_phases.json.gz (phases of the hull; layers, agm2000..., are left out). The surrogate is
+another potential than the one that relaxes before. Killed, the same command goes on. A small CGAT is trained anew from
+the last one in each round; candidates by chance are calculated beside those that it proposes.
+"""
+
+import argparse
+import gzip
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from ase import Atoms
+from omegaconf import OmegaConf
+
+from mlip.data import Frame
+from mlip.data.records import Trajectory
+from mlip.data.split import assign_split
+from mlip.data.writer import StoreWriter
+
+ELEMENTS = "Mo Nb Ta Zr Ti Hf Re Al Ru Cu Si Ni Y La Sc Ga Pt Ge Co Os Pd V Sn Au Mn Cr C B".split()
+"""Those of the start's crystals."""
+LAYERS = "agm2000"
+CGAT = {
+    "data": {"store": "entries.h5", "workers": 0},
+    "model": {
+        "model": "cgat",
+        "n_neighbors": 12,
+        "features": 32,
+        "shell_features": 64,
+        "heads": 3,
+        "n_steps": 3,
+        "composition_steps": 2,
+        "output_widths": [128, 128, 64],
+        "element_features": 64,
+    },
+    "property": {"name": "e_above_hull", "largest": 4.0, "loss": "mae"},
+    "train": {
+        "epochs": 60,
+        "batch_size": 32,
+        "learning_rate": 1e-3,
+        "optimizer": "adamw",
+        "weight_decay": 1e-6,
+        "schedule": {"kind": "cosine", "warmup_steps": 50, "final_fraction": 0.02},
+        "ema_decay": None,
+        "validate_every": 2,
+    },
+    "out": "run",
+}
+
+
+def read_json(path: Path) -> list[dict[str, Any]]:
+    with gzip.open(path, "rt") as file:
+        return json.load(file)
+
+
+def write_start(structures: Path, out: Path) -> None:
+    """The store of entries."""
+    with StoreWriter(out, {"source": structures.name}) as store:
+        for record in read_json(structures):
+            atoms = Atoms(record["species"], scaled_positions=record["frac_coords"], cell=record["lattice"], pbc=True)
+            frame = Frame(atoms.numbers.astype(np.int16), atoms.positions, atoms.cell.array, np.ones(3, bool))
+            labels = {"e_form": record["e_form_pbe"], "e_above_hull": record["e_above_hull_pbe"]}
+            split = assign_split(record["mat_id"], 0, (0.8, 0.1, 0.1))
+            store.add(Trajectory(record["mat_id"], (frame,), "PBE", 3, labels), split)
+
+
+def write_phases(phases: Path, out: Path) -> None:
+    """The hull's references."""
+    out.write_text(json.dumps([one for one in read_json(phases) if not one["mat_id"].startswith(LAYERS)]))
+
+
+def recipe(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
+    return {
+        "start": {
+            "entries": str(folder / "start.h5"),
+            "hull": [str(folder / "alexandria_pbe_phases.json")],
+            "elements": "calculate",
+            "check": options.check,
+        },
+        "prototypes": {"further": ["aflow"], "sites": [2, 3], "max_atoms": options.max_atoms},
+        "elements": {"among": options.elements},
+        "model": {"recipe": str(folder / "cgat.yaml"), "retrain_after": 100},
+        "keep": {"below": {2: 0.2, 3: 0.1}, "at_most": options.at_most},
+        "random": options.random,
+        "relax": {"potential": options.potential},
+        "dft": {"kind": "ase", "calculator": options.surrogate},
+        "rounds": options.rounds,
+        "seed": options.seed,
+        "out": str(folder / "campaign"),
+    }
+
+
+def prepare(options: argparse.Namespace, folder: Path) -> Path:
+    """Start, hull and recipes in a folder, if they are not there; the campaign's recipe."""
+    folder.mkdir(parents=True, exist_ok=True)
+    hull = options.data / "hull"
+    if not (folder / "start.h5").exists():
+        write_start(hull / "alexandria_structures_with_hull_labels.json.gz", folder / "start.h5")
+    if not (folder / "alexandria_pbe_phases.json").exists():
+        write_phases(hull / "alexandria_pbe_phases.json.gz", folder / "alexandria_pbe_phases.json")
+    training = CGAT | {"train": CGAT["train"] | {"epochs": options.epochs}}
+    (folder / "cgat.yaml").write_text(OmegaConf.to_yaml(OmegaConf.create(training)))
+    path = folder / "campaign.yaml"
+    path.write_text(OmegaConf.to_yaml(OmegaConf.create(recipe(options, folder))))
+    return path
+
+
+def parser() -> argparse.ArgumentParser:
+    made = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    made.add_argument("data", type=Path)
+    made.add_argument("--potential", default="m3gnet", help="relaxes before the surrogate")
+    made.add_argument("--surrogate", default="nequix-oam-1", help="in the place of DFT")
+    made.add_argument("--rounds", type=int, default=3)
+    made.add_argument("--at-most", type=int, default=600, help="candidates of the model, each round")
+    made.add_argument("--random", type=int, default=600, help="candidates by chance, each round")
+    made.add_argument("--max-atoms", type=int, default=14, help="of a prototype")
+    made.add_argument("--elements", nargs="+", default=ELEMENTS)
+    made.add_argument("--check", type=int, default=60, help="entries of the start that the surrogate calculates again")
+    made.add_argument("--epochs", type=int, default=60, help="of each training")
+    made.add_argument("--seed", type=int, default=0)
+    made.add_argument("--out", type=Path, required=True)
+    made.add_argument("--report", type=Path, help="Markdown file of the results")
+    return made
+
+
+def main() -> None:
+    options = parser().parse_args()
+    path = prepare(options, options.out.absolute())
+    subprocess.run([sys.executable, "-m", "mlip", "campaign", str(path)], check=True)
+    if options.report:
+        options.report.write_text(described(options.out / "campaign"))
+
+
+def described(folder: Path) -> str:
+    raise NotImplementedError
+
+
+if __name__ == "__main__":
+    main()
