@@ -26,7 +26,36 @@ from mlip.data.records import Trajectory
 from mlip.data.split import assign_split
 from mlip.data.writer import StoreWriter
 
-ELEMENTS = "Mo Nb Ta Zr Ti Hf Re Al Ru Cu Si Ni Y La Sc Ga Pt Ge Co Os Pd V Sn Au Mn Cr C B".split()
+ELEMENTS = [
+    "Mo",
+    "Nb",
+    "Ta",
+    "Zr",
+    "Ti",
+    "Hf",
+    "Re",
+    "Al",
+    "Ru",
+    "Cu",
+    "Si",
+    "Ni",
+    "Y",
+    "La",
+    "Sc",
+    "Ga",
+    "Pt",
+    "Ge",
+    "Co",
+    "Os",
+    "Pd",
+    "V",
+    "Sn",
+    "Au",
+    "Mn",
+    "Cr",
+    "C",
+    "B",
+]
 """Those of the start's crystals."""
 LAYERS = "agm2000"
 CGAT = {

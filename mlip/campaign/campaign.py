@@ -26,9 +26,6 @@ from mlip.hull.growing import GrowingHull, joined
 from mlip.hull.references import References, read_references
 from mlip.recipe_reading import read_recipe
 
-_SAME_ENERGY = 1e-4
-"""eV/atom: an entry that is this near to a reference phase of its composition is that phase."""
-
 
 def run_campaign(recipe: CampaignRecipe, *, cluster: str | None = None, progress: bool = True) -> dict[str, Any]:
     """Go on with a campaign, or begin it, as far as it goes: to the last round, or to calculations that others run.
@@ -144,25 +141,15 @@ def _note_on_check(check: dict[str, Any] | None) -> list[str]:
 
 
 def _begin_hull(references: References, entries: list[Entry]) -> GrowingHull:
-    """The references, and entries of the start that are none of them."""
+    """The references, and entries of the start that are none of them by their ids; of an id that comes twice the first
+    counts."""
     phases = Phases.of(references.compositions, references.energies.uncorrected)
-    ids = [f"reference-{place:07d}" for place in range(len(phases))]
-    own = phases_of([entry.frame for entry in entries], np.array([entry.energy for entry in entries]))
-    energies: dict[bytes, list[float]] = {}
-    for key, energy in zip(_compositions(phases), phases.energies.tolist(), strict=True):
-        energies.setdefault(key, []).append(energy)
-    new = [
-        k
-        for k, (key, energy) in enumerate(zip(_compositions(own), own.energies.tolist(), strict=True))
-        if not any(abs(energy - known) < _SAME_ENERGY for known in energies.get(key, ()))
-    ]
-    every = joined(phases, own.take(np.array(new, int)))
-    return GrowingHull.begin(
-        [*ids, *(entries[k].id for k in new)], every, are_formation_energies=references.are_formation_energies
-    )
-
-
-def _compositions(phases: Phases) -> list[bytes]:
-    """A key for each composition."""
-    fractions = np.round(phases.fractions, 6) + 0.0
-    return [z.tobytes() + x.tobytes() for z, x in zip(phases.numbers, fractions, strict=True)]
+    place: dict[str, int] = {}
+    for k, name in enumerate(references.ids):
+        place.setdefault(name, k)
+    own = [entry for entry in entries if entry.id not in place]
+    every = phases.take(np.array(list(place.values()), int))
+    if own:
+        every = joined(every, phases_of([entry.frame for entry in own], np.array([entry.energy for entry in own])))
+    ids = [*place, *(entry.id for entry in own)]
+    return GrowingHull.begin(ids, every, are_formation_energies=references.are_formation_energies)

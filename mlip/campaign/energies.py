@@ -16,7 +16,8 @@ from mlip.data.records import Frame
 from mlip.errors import MlipError
 from mlip.functionals import check_functionals
 from mlip.hull.convex_hull import Phases
-from mlip.hull.references import References, atoms_of_composition
+from mlip.hull.phase_files import atoms_of_composition
+from mlip.hull.references import References
 
 
 @dataclass(frozen=True)
