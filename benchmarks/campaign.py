@@ -12,8 +12,13 @@ the last one in each round; candidates by chance are calculated beside those tha
 import argparse
 import gzip
 import json
+import os
+import platform
 import subprocess
 import sys
+from collections import Counter
+from datetime import date
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +26,9 @@ import numpy as np
 from ase import Atoms
 from omegaconf import OmegaConf
 
+from mlip.campaign.report.costs import PAPER_CANDIDATES, candidates_a_second, projected, step_seconds
+from mlip.campaign.report.rounds import read_campaign
+from mlip.campaign.report.statistics import NEAR, Rate, hit_rate, median
 from mlip.data import Frame
 from mlip.data.records import Trajectory
 from mlip.data.split import assign_split
@@ -170,7 +178,64 @@ def main() -> None:
 
 
 def described(folder: Path) -> str:
-    raise NotImplementedError
+    """The tables of a campaign, as Markdown."""
+    campaign = read_campaign(folder)
+    references = json.loads((folder / "references" / "elements.json").read_text())
+    entries = sum(one.count("outcomes", "finished") for one in campaign.rounds)
+    lines = [
+        "# A campaign with a surrogate in the place of DFT",
+        "",
+        f"{date.today().isoformat()}, {machine()}, `benchmarks/campaign.py`. {len(campaign.rounds)} rounds, "
+        f"{entries:.0f} calculations finished.",
+        *campaign.notes,
+        f"Entries of the start, calculated again: {references['check']}.",
+        "",
+        "Distances to the hull as it was before the round, eV/atom; intervals of 95 % (Wilson, bootstrap).",
+        "",
+        "| round | candidates | chosen by | calculated | on or below the hull, per 1000 | within 50 meV/atom, per 1000 "
+        "| median | new on the hull | MAE of the model |",
+        "| ---: | ---: | --- | ---: | ---: | ---: | ---: | ---: | ---: |",
+    ]
+    for one in campaign.rounds:
+        for way, name in (("proposed", "model"), ("random", "chance")):
+            distances = one.distances(way)
+            hits, near, middle = hit_rate(distances), hit_rate(distances, NEAR), median(distances)
+            lines.append(
+                f"| {one.number} | {one.count('candidates'):,.0f} | {name} | {len(distances)} | {_rate(hits)} | "
+                f"{_rate(near)} | {middle.value:.3f} ({middle.interval.low:.3f}-{middle.interval.high:.3f}) | "
+                f"{one.count('hull', 'new_vertices'):.0f} | {one.count('model', 'test_mae'):.3f} |"
+            )
+    lines += ["", "| step | seconds, all rounds |", "| --- | ---: |"]
+    lines += [f"| {step} | {seconds:,.0f} |" for step, seconds in step_seconds(campaign.rounds).items()]
+    rates = ", ".join(f"{candidates_a_second(one):,.0f}" for one in campaign.rounds)
+    lines += ["", f"Candidates a second, end to end, by round: {rates}.", ""]
+    lines += [
+        f"At these rates {PAPER_CANDIDATES:.1e} candidates, as many as the paper's, would take on this machine:",
+        "",
+        "| step | rate | of | hours |",
+        "| --- | ---: | ---: | ---: |",
+    ]
+    lines += [
+        f"| {cost.step} | {cost.rate:,.1f} {cost.units} a second | {cost.n:.2g} | {cost.hours:,.0f} |"
+        for cost in projected(campaign)
+    ]
+    lines += ["", "| what became of candidates | by model | by chance |", "| --- | ---: | ---: |"]
+    reasons = Counter({}), Counter({})
+    for one in campaign.rounds:
+        for counter, way in zip(reasons, ("proposed", "random"), strict=True):
+            counter.update(one.record["outcomes_of"][way])
+    lines += [
+        f"| {reason} | {reasons[0][reason]} | {reasons[1][reason]} |" for reason in dict.fromkeys(chain(*reasons))
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _rate(rate: Rate) -> str:
+    return f"{rate.per_thousand:.0f} ({rate.interval.low:.0f}-{rate.interval.high:.0f})"
+
+
+def machine() -> str:
+    return f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores"
 
 
 if __name__ == "__main__":

@@ -55,6 +55,8 @@ def projected(campaign: Campaign, n: int = PAPER_CANDIDATES) -> list[Cost]:
     with the candidates. Steps without a measured rate are left out, too.
     """
     made, below, kept = (campaign.total(key) for key in ("candidates", "below_cutoff", "kept"))
+    if math.isfinite(by_chance := campaign.total("at_random")):
+        kept += by_chance  # relaxed and calculated, too
     calculated = campaign.total("proposed")
     # A round keeps no more than it can afford; how many are below the cutoff is what more candidates bring more of.
     relaxed = n * _ratio(below, made)
