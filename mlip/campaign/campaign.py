@@ -8,7 +8,7 @@ import numpy as np
 
 from mlip.campaign.campaign_recipe import CampaignRecipe
 from mlip.campaign.campaign_round import Campaign, run_round
-from mlip.campaign.energies import EnergyScale, check_level, phases_of
+from mlip.campaign.energies import EnergyScale, check_corrections, check_level, phases_of
 from mlip.campaign.entries import FORMATION_ENERGY, Entry, start_entries
 from mlip.campaign.folder import CampaignFolder, read_json, write_json
 from mlip.campaign.references import settle_elements
@@ -80,6 +80,7 @@ def _opened(recipe: CampaignRecipe, folder: CampaignFolder, cluster: str | None,
     """The campaign before its first round; None while its references wait for calculations."""
     references = read_references(recipe.start.hull)
     is_surrogate = isinstance(recipe.dft, SurrogateRecipe)
+    check_corrections(references, recipe.start.corrections is not None)
     note = check_level(references, calculated_functional(recipe.dft), is_surrogate=is_surrogate)
     if references.are_formation_energies and recipe.start.elements is None:
         raise MlipError(
@@ -89,12 +90,13 @@ def _opened(recipe: CampaignRecipe, folder: CampaignFolder, cluster: str | None,
         )
     entries, left_out = _read_start(recipe, references)
     _check_start(recipe, folder, left_out)
-    scale, notes = EnergyScale(None), [note] if note else []
+    corrected = recipe.start.corrections is not None
+    scale, notes = EnergyScale(None, corrected), [note] if note else []
     if references.are_formation_energies:
         found = settle_elements(recipe, entries, folder.references, progress=progress)
         if found is None:
             return None
-        scale = EnergyScale(found["elements"])
+        scale = EnergyScale(found["elements"], corrected)
         notes += _note_on_check(found["check"])
     path = folder.start_hull
     if not path.exists():
@@ -143,7 +145,7 @@ def _note_on_check(check: dict[str, Any] | None) -> list[str]:
 def _begin_hull(references: References, entries: list[Entry]) -> GrowingHull:
     """The references, and entries of the start that are none of them by their ids; of an id that comes twice the first
     counts."""
-    phases = Phases.of(references.compositions, references.energies.uncorrected)
+    phases = Phases.of(references.compositions, references.energies.corrected)  # of those that have none, as computed
     place: dict[str, int] = {}
     for k, name in enumerate(references.ids):
         place.setdefault(name, k)

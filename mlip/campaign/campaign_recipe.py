@@ -37,6 +37,9 @@ class StartRecipe(_Section):
     elements: Path | Literal["calculate"] | None = None
     """Energies of the elements, by which formation energies are made where the hull is of such: JSON {symbol:
     eV/atom}, of the same level as the calculations; or `calculate`: elementary crystals are calculated first."""
+    corrections: Literal["mp2020"] | None = None
+    """Corrections of energies: those of the Materials Project where the hull's references have them; null = on neither
+    side."""
     check: NonNegativeInt = 0
     """Entries that are calculated again before the first round: how far are the formation energies from theirs?"""
 

@@ -26,7 +26,7 @@ from mlip.hull.growing import GrowingHull
 from mlip.property_model import PropertyModel
 
 ABSURD = "absurdly low energy"
-NO_SCALE = "no energy of its elements"
+NO_SCALE = "not on the hull's scale"
 
 
 @dataclass(frozen=True)
@@ -145,7 +145,8 @@ def _taken_in(
         except MlipError as error:
             set_aside[outcome.id] = (NO_SCALE, error.what)
             continue
-        if outcome.functional.endswith("+U") and level != outcome.functional:
+        has_own_level = outcome.functional.endswith("+U") and level != outcome.functional
+        if has_own_level and not campaign.scale.corrected:
             set_aside[outcome.id] = (
                 "another level than the hull's",
                 f"{outcome.functional}: without corrections its energy does not stand beside the hull's",

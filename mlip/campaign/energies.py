@@ -12,6 +12,7 @@ import numpy as np
 from ase.data import chemical_symbols
 from jaxtyping import Float
 
+from mlip.campaign.corrections import mp2020_correction
 from mlip.data.records import Frame
 from mlip.errors import MlipError
 from mlip.functionals import check_functionals
@@ -26,6 +27,8 @@ class EnergyScale:
 
     elements: Mapping[str, float] | None
     """eV/atom, by which formation energies are made; None: energies are totals."""
+    corrected: bool = False
+    """With the Materials Project's corrections."""
 
     @property
     def are_formation_energies(self) -> bool:
@@ -35,9 +38,10 @@ class EnergyScale:
         """Energy of a calculated structure, eV/atom.
 
         Raises:
-            MlipError: nothing tells the energy of one of its elements.
+            MlipError: nothing tells the energy of one of its elements, or its correction.
         """
-        per_atom = frame.energy / len(frame)
+        correction = mp2020_correction(frame) if self.corrected else 0.0
+        per_atom = (frame.energy + correction) / len(frame)
         if self.elements is None:
             return per_atom
         amounts = atoms_of_composition(frame.numbers)
@@ -49,6 +53,22 @@ class EnergyScale:
 def phases_of(frames: Sequence[Frame], energies: Float[np.ndarray, " n"]) -> Phases:
     """Compositions of the frames with these energies, eV/atom."""
     return Phases.of([atoms_of_composition(frame.numbers) for frame in frames], np.asarray(energies, float))
+
+
+def check_corrections(references: References, corrected: bool) -> None:
+    """Corrections are on both sides or on neither.
+
+    Raises:
+        MlipError: the references have some, and calculations would have none; or the other way about.
+    """
+    has_any = bool(references.energies.is_corrected.any())
+    if has_any and not corrected:
+        what, fix = "have corrections, and new calculations would have none", "start.corrections=mp2020"
+    elif corrected and not has_any and not references.are_formation_energies:
+        what, fix = "have no corrections, and new calculations would have some", "start.corrections=null"
+    else:
+        return
+    raise MlipError(f"the hull's references {what}", where="start.hull", fix=fix)
 
 
 def check_level(references: References, calculated: str, *, is_surrogate: bool) -> str | None:

@@ -20,6 +20,7 @@ from mlip.data.split import assign_split
 from mlip.data.store import Material
 from mlip.data.writer import StoreWriter
 from mlip.hull.growing import GrowingHull
+from mlip.hull.phase_files import correction_of
 
 FORMATION_ENERGY, DISTANCE, PHASE_ENERGY = "e_form", "e_above_hull", "phase_energy"
 """Properties of entries; the last is the energy with which an entry stands in the hull, eV/atom."""
@@ -66,7 +67,11 @@ def _start_entry(store: Store, material: Material, are_formation_energies: bool)
     frame = store.relaxed_frame(material)
     if frame is None:
         return material.why_not_relaxed or "no relaxed structure"
-    energy = material.properties.get(FORMATION_ENERGY) if are_formation_energies else frame.energy / len(frame)
+    if are_formation_energies:
+        energy = material.properties.get(FORMATION_ENERGY)
+    else:
+        correction = correction_of(material)  # NaN where its source states none
+        energy = (frame.energy + (correction if np.isfinite(correction) else 0.0)) / len(frame)
     if not isinstance(energy, float | int) or not np.isfinite(energy):
         return f"no {FORMATION_ENERGY}" if are_formation_energies else "no energy"
     properties = dict(material.properties)

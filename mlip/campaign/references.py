@@ -93,7 +93,8 @@ def settle_elements(
             where="start.elements",
             fix=f"elements.exclude=[{','.join(missing)}], or give their energies in a JSON file",
         )
-    found = {"elements": elements, "check": _comparison(outcomes, _checked(recipe, entries), EnergyScale(elements))}
+    scale = EnergyScale(elements, recipe.start.corrections is not None)
+    found = {"elements": elements, "check": _comparison(outcomes, _checked(recipe, entries), scale)}
     write_json(folder.elements, found)
     return found
 

@@ -23,6 +23,7 @@ from mlip.hull.growing import GrowingHull
 from mlip.models.m3gnet import M3GNetConfig
 from mlip.network import init_parameters
 from mlip.potential import Potential, PotentialMetadata
+from mlip.property_model import PropertyModel
 from mlip.recipe_reading import read_recipe
 from tests.campaign.alloy_world import SYMBOLS, auricupride, recipe_of, relaxed, write_world
 from tests.conftest import REPOSITORY
@@ -158,13 +159,19 @@ def test_a_campaign_killed_with_signal_9_ends_as_one_that_was_not(recipe, undist
     ours, theirs = CampaignFolder(killed.out), CampaignFolder(recipe.out)
     for number in (1, 2):
         mine, other = (read_json(folder.round(number).summary) for folder in (ours, theirs))
-        assert mine | {"seconds": None} == other | {"seconds": None}
+        assert mine | {"seconds": None, "model": None} == other | {"seconds": None, "model": None}
+        mine, other = (PropertyModel.load(_model_of(folder, number)) for folder in (ours, theirs))
+        jax.tree.map(np.testing.assert_array_equal, mine.params, other.params)
         for name in ("chosen", "proposals", "outcomes"):
             one, another = (read_json(getattr(folder.round(number), name)) for folder in (ours, theirs))
             assert _without_times(one) == _without_times(another)
     mine, other = (GrowingHull.load(folder.hull) for folder in (ours, theirs))
     assert mine.ids == other.ids
     np.testing.assert_array_equal(mine.distances, other.distances)
+
+
+def _model_of(folder: CampaignFolder, number: int) -> Path:
+    return Path(read_json(folder.round(number).model_record)["path"])
 
 
 def _without_times(record):
