@@ -9,7 +9,7 @@ import numpy as np
 from mlip.campaign.campaign_recipe import CampaignRecipe
 from mlip.campaign.campaign_round import Campaign, run_round
 from mlip.campaign.energies import EnergyScale, check_corrections, check_level, phases_of
-from mlip.campaign.entries import FORMATION_ENERGY, Entry, start_entries
+from mlip.campaign.entries import FORMATION_ENERGY, in_blocks, start_entries
 from mlip.campaign.folder import CampaignFolder, read_json, write_json
 from mlip.campaign.references import settle_elements
 from mlip.campaign.report import write_campaign_report
@@ -88,48 +88,44 @@ def _opened(recipe: CampaignRecipe, folder: CampaignFolder, cluster: str | None,
             where="start.elements",
             fix="start.elements=calculate, or a JSON file {symbol: eV/atom}",
         )
-    entries, left_out = _read_start(recipe, references)
-    _check_start(recipe, folder, left_out)
+    _check_start(recipe, folder, references)
     corrected = recipe.start.corrections is not None
     scale, notes = EnergyScale(None, corrected), [note] if note else []
     if references.are_formation_energies:
-        found = settle_elements(recipe, entries, folder.references, progress=progress)
+        found = settle_elements(recipe, folder.references, progress=progress)
         if found is None:
             return None
         scale = EnergyScale(found["elements"], corrected)
         notes += _note_on_check(found["check"])
     path = folder.start_hull
     if not path.exists():
-        _begin_hull(references, entries).save(path)
+        _begin_hull(recipe, references).save(path)
     return Campaign(recipe, folder, scale, tuple(notes), cluster, progress)
 
 
-def _read_start(recipe: CampaignRecipe, references: References) -> tuple[list[Entry], Counter[str]]:
-    left_out: Counter[str] = Counter()
-    with Store(recipe.start.entries) as store:
-        entries = list(start_entries(store, references.are_formation_energies, left_out))
-    if not entries:
-        why = ", ".join(f"{count} {reason}" for reason, count in left_out.most_common()) or "it is empty"
-        fix = f"entries with {FORMATION_ENERGY}" if references.are_formation_energies else "entries with energies"
-        raise MlipError(f"has no entry to begin with: {why}", where=f"start.entries: {recipe.start.entries}", fix=fix)
-    return entries, left_out
-
-
-def _check_start(recipe: CampaignRecipe, folder: CampaignFolder, left_out: Counter[str]) -> None:
+def _check_start(recipe: CampaignRecipe, folder: CampaignFolder, references: References) -> None:
     """
     Raises:
-        MlipError: the start's store is not the one with which the campaign was begun.
+        MlipError: the start's store has no entry, or is not the one with which the campaign was begun.
     """
+    where = f"start.entries: {recipe.start.entries}"
     with Store(recipe.start.entries) as store:
-        record = {"content_sha256": store.content_sha256, "materials": store.n_materials, "left_out": dict(left_out)}
-    if not folder.start.exists():
-        write_json(folder.start, record)
-    elif read_json(folder.start)["content_sha256"] != record["content_sha256"]:
-        raise MlipError(
-            "its content is not what it was when the campaign was begun",
-            where=f"start.entries: {recipe.start.entries}",
-            fix="restore the store, or begin another campaign: set out=ANOTHER",
-        )
+        content = store.content_sha256
+        if folder.start.exists():
+            if read_json(folder.start)["content_sha256"] != content:
+                raise MlipError(
+                    "its content is not what it was when the campaign was begun",
+                    where=where,
+                    fix="restore the store, or begin another campaign: set out=ANOTHER",
+                )
+            return
+        left_out: Counter[str] = Counter()
+        n_entries = sum(1 for _ in start_entries(store, references.are_formation_energies, left_out))
+    if not n_entries:
+        why = ", ".join(f"{count} {reason}" for reason, count in left_out.most_common()) or "it is empty"
+        fix = f"entries with {FORMATION_ENERGY}" if references.are_formation_energies else "entries with energies"
+        raise MlipError(f"has no entry to begin with: {why}", where=where, fix=fix)
+    write_json(folder.start, {"content_sha256": content, "entries": n_entries, "left_out": dict(left_out)})
 
 
 def _note_on_check(check: dict[str, Any] | None) -> list[str]:
@@ -142,16 +138,19 @@ def _note_on_check(check: dict[str, Any] | None) -> list[str]:
     ]
 
 
-def _begin_hull(references: References, entries: list[Entry]) -> GrowingHull:
+def _begin_hull(recipe: CampaignRecipe, references: References) -> GrowingHull:
     """The references, and entries of the start that are none of them by their ids; of an id that comes twice the first
     counts."""
     phases = Phases.of(references.compositions, references.energies.corrected)  # of those that have none, as computed
     place: dict[str, int] = {}
     for k, name in enumerate(references.ids):
         place.setdefault(name, k)
-    own = [entry for entry in entries if entry.id not in place]
-    every = phases.take(np.array(list(place.values()), int))
-    if own:
-        every = joined(every, phases_of([entry.frame for entry in own], np.array([entry.energy for entry in own])))
-    ids = [*place, *(entry.id for entry in own)]
+    ids, every = list(place), phases.take(np.array(list(place.values()), int))
+    with Store(recipe.start.entries) as store:
+        for block in in_blocks(start_entries(store, references.are_formation_energies)):
+            own = [entry for entry in block if place.setdefault(entry.id, -1) < 0]
+            if own:
+                ids += [entry.id for entry in own]
+                energies = np.array([entry.energy for entry in own])
+                every = joined(every, phases_of([entry.frame for entry in own], energies))
     return GrowingHull.begin(ids, every, are_formation_energies=references.are_formation_energies)

@@ -191,6 +191,8 @@ def _summary(
     outcomes = read_json(folder.outcomes)
     of_way = {one["id"]: one["by"] for one in proposals}
     model = read_json(folder.model_record)
+    of_round = f"{campaign.recipe.name}-r{folder.number:03d}-"
+    duplicate_of = [one["duplicate_of"] for one in proposals if one["verdict"] == DUPLICATE]
     later = dict(zip((entry.id for entry in entries), after, strict=True))
 
     def split(distances: dict[str, float]) -> dict[str, list[float]]:
@@ -210,12 +212,8 @@ def _summary(
         "at_random": sum(one["by"] == BY_CHANCE for one in record["chosen"]),
         "pre_relaxation": dict(Counter(one["relaxation"] for one in proposals).most_common()),
         "do_not_trust": sum(bool(one.get("do_not_trust")) for one in proposals),
-        "duplicates": sum(one["verdict"] == DUPLICATE for one in proposals),
-        "known_already": sum(
-            one.get("duplicate_of", "").split("-r")[0] != campaign.recipe.name
-            for one in proposals
-            if one["verdict"] == DUPLICATE
-        ),
+        "duplicates": len(duplicate_of),
+        "known_already": sum(not same.startswith(of_round) for same in duplicate_of),
         "proposed": sum(one["verdict"] == PROPOSED for one in proposals),
         "outcomes": count_reasons(outcomes),
         "outcomes_of": {

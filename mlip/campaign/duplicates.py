@@ -6,6 +6,7 @@ Only crystals of one reduced composition are compared, so that what is known is 
 from collections.abc import Iterable
 
 from ase import Atoms
+from ase.formula import Formula
 from ase.symbols import Symbols
 from pymatgen.analysis.structure_matcher import StructureMatcher
 from pymatgen.core import Structure
@@ -24,6 +25,10 @@ class Known:
     def __init__(self, recipe: DuplicatesRecipe, formulas: Iterable[str]):
         self._matcher = StructureMatcher(ltol=recipe.ltol, stol=recipe.stol, angle_tol=recipe.angle_tol)
         self._known: dict[str, list[tuple[str, Structure]]] = {formula: [] for formula in formulas}
+
+    def is_of_interest(self, formula: str) -> bool:
+        """Whether crystals of this formula are kept."""
+        return Formula(formula).reduce()[0].format("metal") in self._known
 
     def add(self, name: str, atoms: Atoms) -> None:
         of_composition = self._known.get(reduced(atoms))

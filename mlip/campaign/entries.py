@@ -111,7 +111,7 @@ def write_entries(
     n_entries = 0
     vertices = hull.vertices
     with StoreWriter(path, settings) as store:
-        for block in _blocks(entries):
+        for block in in_blocks(entries):
             frames, energies = [entry.frame for entry in block], np.array([entry.energy for entry in block])
             distances = np.maximum(vertices.distances(phases_of(frames, energies)), 0.0)
             for entry, distance in zip(block, distances.tolist(), strict=True):
@@ -132,7 +132,8 @@ def _trajectory(entry: Entry, properties: dict[str, float | str]) -> Trajectory:
 _BLOCK = 4096
 
 
-def _blocks(entries: Iterator[Entry]) -> Iterator[list[Entry]]:
+def in_blocks(entries: Iterator[Entry]) -> Iterator[list[Entry]]:
+    """Some thousand at a time."""
     block: list[Entry] = []
     for entry in entries:
         block.append(entry)

@@ -39,7 +39,9 @@ def _judged(recipe: CampaignRecipe, folder: RoundFolder, records: Mapping[int, M
     known = Known(recipe.duplicates, {reduced(atoms) for atoms in relaxed.values()})
     with Store(folder.entries) as store:
         for material in store.materials():
-            if material.dimensionality == 3 and (frame := store.relaxed_frame(material)) is not None:
+            if material.dimensionality != 3 or not known.is_of_interest(material.formula):
+                continue
+            if (frame := store.relaxed_frame(material)) is not None:
                 known.add(material.id, Atoms(frame.numbers, frame.positions, cell=frame.cell, pbc=True))
     judged = []
     for place, one in enumerate(chosen_record(folder.chosen)["chosen"]):

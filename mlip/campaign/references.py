@@ -3,7 +3,7 @@ start's entries again, which tell how far the calculations' formation energies a
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +14,9 @@ from ase.data import atomic_numbers, chemical_symbols
 from mlip.campaign.calculating import calculated, finished, write_outcomes
 from mlip.campaign.campaign_recipe import CampaignRecipe
 from mlip.campaign.energies import EnergyScale, symbols_of
-from mlip.campaign.entries import Entry
+from mlip.campaign.entries import Entry, start_entries
 from mlip.campaign.folder import StageFolder, read_json, write_json
+from mlip.data import Store
 from mlip.data.split import nested_choice
 from mlip.dft.records import Outcome, Proposal
 from mlip.errors import MlipError
@@ -51,13 +52,8 @@ def read_element_energies(path: Path) -> dict[str, float]:
     return energies
 
 
-def settle_elements(
-    recipe: CampaignRecipe, entries: Sequence[Entry], folder: StageFolder, *, progress: bool
-) -> dict[str, Any] | None:
+def settle_elements(recipe: CampaignRecipe, folder: StageFolder, *, progress: bool) -> dict[str, Any] | None:
     """Energies of the elements and the check of the start's entries; `folder.elements` keeps them.
-
-    Args:
-        entries: of the start: elementary ones are tried as well, and some of the others are calculated again.
 
     Returns:
         {"elements": {symbol: eV/atom}, "check": ...}; None while calculations are not settled.
@@ -71,14 +67,13 @@ def settle_elements(
     is_calculated = recipe.start.elements == "calculate"
     if not folder.proposals.exists():
         with folder.timed("elements"):
-            crystals = _elementary(recipe, entries) if is_calculated else {}
-        checked = _checked(recipe, entries)
-        structures = crystals | {_CHECK + name: _atoms(entry) for name, entry in checked.items()}
-        write_json(
-            folder.proposals,
-            {name: _as_record(atoms) for name, atoms in structures.items()},
-        )
-    proposals = [Proposal(name, _of_record(record)) for name, record in read_json(folder.proposals).items()]
+            crystals = _elementary(recipe) if is_calculated else {}
+        records = {name: _as_record(atoms) for name, atoms in crystals.items()}
+        for name, entry in _checked(recipe).items():
+            records[_CHECK + name] = _as_record(_atoms(entry)) | {"energy": entry.energy}
+        write_json(folder.proposals, records)
+    records = read_json(folder.proposals)
+    proposals = [Proposal(name, _of_record(record)) for name, record in records.items()]
     with folder.timed("dft"):
         outcomes = calculated(recipe.dft, proposals, folder, progress=progress)
     if outcomes is None:
@@ -94,22 +89,21 @@ def settle_elements(
             fix=f"elements.exclude=[{','.join(missing)}], or give their energies in a JSON file",
         )
     scale = EnergyScale(elements, recipe.start.corrections is not None)
-    found = {"elements": elements, "check": _comparison(outcomes, _checked(recipe, entries), scale)}
+    found = {"elements": elements, "check": _comparison(outcomes, records, scale)}
     write_json(folder.elements, found)
     return found
 
 
-def _elementary(recipe: CampaignRecipe, entries: Sequence[Entry]) -> dict[str, Atoms]:
+def _elementary(recipe: CampaignRecipe) -> dict[str, Atoms]:
     """Crystals of each element that may be its ground state: of AFLOW's set and of the start, the lowest by the
     potential."""
     prototypes = [
         (name, atoms) for name, atoms in aflow_crystals() if len(set(atoms.numbers)) == 1 and len(atoms) <= _MOST_ATOMS
     ]
-    tried: list[tuple[str, Atoms]] = []
+    tried = [(symbol, _atoms(entry)) for entry in _start(recipe) for symbol in _only_element(entry)]
     for symbol in recipe.elements.symbols:
         z = atomic_numbers[symbol]
         tried += [(symbol, with_elements(atoms, np.full(len(atoms), z))) for _, atoms in prototypes]
-        tried += [(symbol, _atoms(entry)) for entry in entries if symbols_of(entry.frame) == {symbol}]
     results = relax([atoms for _, atoms in tried], recipe.relax.file, progress=False, **_options(recipe))
     found: dict[str, list[tuple[float, Atoms]]] = {symbol: [] for symbol in recipe.elements.symbols}
     for (symbol, _), result in zip(tried, results, strict=True):
@@ -136,15 +130,29 @@ def _options(recipe: CampaignRecipe) -> dict[str, Any]:
     return recipe.relax.model_dump(exclude={"potential"}) | {"symmetry": False}
 
 
-def _checked(recipe: CampaignRecipe, entries: Sequence[Entry]) -> dict[str, Entry]:
+def _start(recipe: CampaignRecipe) -> Iterator[Entry]:
+    """Crystals of the start that have no other elements than the campaign's."""
     allowed = set(recipe.elements.symbols)
-    usable = [
-        entry
-        for entry in entries
-        if entry.dimensionality == 3 and len(symbols_of(entry.frame)) > 1 and symbols_of(entry.frame) <= allowed
-    ]
-    chosen = nested_choice([entry.id for entry in usable], min(recipe.start.check, len(usable)))
-    return {f"{place:04d}": usable[k] for place, k in enumerate(chosen)}
+    with Store(recipe.start.entries) as store:
+        for entry in start_entries(store, are_formation_energies=True):
+            if entry.dimensionality == 3 and symbols_of(entry.frame) <= allowed:
+                yield entry
+
+
+def _only_element(entry: Entry) -> frozenset[str]:
+    """The symbol of an elementary crystal; nothing of a compound."""
+    symbols = symbols_of(entry.frame)
+    return symbols if len(symbols) == 1 else frozenset()
+
+
+def _checked(recipe: CampaignRecipe) -> dict[str, Entry]:
+    """Compounds of the start that are calculated again."""
+    if not recipe.start.check:
+        return {}
+    ids = [entry.id for entry in _start(recipe) if not _only_element(entry)]
+    wanted = {ids[k] for k in nested_choice(ids, min(recipe.start.check, len(ids)))}
+    chosen = [entry for entry in _start(recipe) if entry.id in wanted]
+    return {f"{place:04d}": entry for place, entry in enumerate(chosen)}
 
 
 def _lowest(outcomes: Sequence[Outcome]) -> dict[str, float]:
@@ -158,17 +166,19 @@ def _lowest(outcomes: Sequence[Outcome]) -> dict[str, float]:
     return found
 
 
-def _comparison(outcomes: Sequence[Outcome], checked: Mapping[str, Entry], scale: EnergyScale) -> dict[str, Any] | None:
+def _comparison(
+    outcomes: Sequence[Outcome], records: Mapping[str, Mapping[str, Any]], scale: EnergyScale
+) -> dict[str, Any] | None:
     """Formation energies as they are calculated now, beside the start's; eV/atom."""
     differences = [
-        scale.energy(outcome.frame) - checked[outcome.id.removeprefix(_CHECK)].energy
+        scale.energy(outcome.frame) - records[outcome.id]["energy"]
         for outcome in finished(outcomes)
         if outcome.id.startswith(_CHECK)
     ]
     if not differences:
         return None
     return {
-        "asked_for": len(checked),
+        "asked_for": sum(name.startswith(_CHECK) for name in records),
         "finished": len(differences),
         "mean_difference": round(float(np.mean(differences)), 5),
         "mean_absolute_difference": round(float(np.mean(np.abs(differences))), 5),
