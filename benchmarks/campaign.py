@@ -1,12 +1,13 @@
 """A campaign with a surrogate in the place of DFT, from ALEXANDRIA's published hull labels: does each round find more?
 
 python benchmarks/campaign.py DATA --potential m3gnet --surrogate nequix-oam-1 --out FOLDER
-    [--rounds 3] [--at-most 600] [--random 600] [--max-atoms 14] [--report RESULTS.md]
+    [--rounds 3] [--at-most 600] [--random 600] [--max-atoms 14] [--report RESULTS.md] [--kills 5]
 
 DATA holds hull/alexandria_structures_with_hull_labels.json.gz (crystals with formation energies and distances to the
 hull) and hull/alexandria_pbe_phases.json.gz (phases of the hull; layers, agm2000..., are left out). The surrogate is
 another potential than the one that relaxes before. Killed, the same command goes on. A small CGAT is trained anew from
-the last one in each round; candidates by chance are calculated beside those that it proposes.
+the last one in each round; candidates by chance are calculated beside those that it proposes. With --kills the campaign
+is repeated in FOLDER/killed, killed with signal 9 so many times at random moments, and compared with the first one.
 """
 
 import argparse
@@ -33,6 +34,7 @@ from mlip.data import Frame
 from mlip.data.records import Trajectory
 from mlip.data.split import assign_split
 from mlip.data.writer import StoreWriter
+from mlip.hull.growing import GrowingHull
 
 ELEMENTS = [
     "Mo",
@@ -115,7 +117,7 @@ def write_phases(phases: Path, out: Path) -> None:
     out.write_text(json.dumps([one for one in read_json(phases) if not one["mat_id"].startswith(LAYERS)]))
 
 
-def recipe(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
+def recipe(options: argparse.Namespace, folder: Path, out: str) -> dict[str, Any]:
     return {
         "start": {
             "entries": str(folder / "start.h5"),
@@ -132,12 +134,12 @@ def recipe(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
         "dft": {"kind": "ase", "calculator": options.surrogate},
         "rounds": options.rounds,
         "seed": options.seed,
-        "out": str(folder / "campaign"),
+        "out": str(folder / out),
     }
 
 
-def prepare(options: argparse.Namespace, folder: Path) -> Path:
-    """Start, hull and recipes in a folder, if they are not there; the campaign's recipe."""
+def prepare(options: argparse.Namespace, folder: Path, out: str = "campaign") -> Path:
+    """Start, hull and recipes in a folder, if they are not there; the recipe of the campaign in its subfolder `out`."""
     folder.mkdir(parents=True, exist_ok=True)
     hull = options.data / "hull"
     if not (folder / "start.h5").exists():
@@ -146,9 +148,48 @@ def prepare(options: argparse.Namespace, folder: Path) -> Path:
         write_phases(hull / "alexandria_pbe_phases.json.gz", folder / "alexandria_pbe_phases.json")
     training = CGAT | {"train": CGAT["train"] | {"epochs": options.epochs}}
     (folder / "cgat.yaml").write_text(OmegaConf.to_yaml(OmegaConf.create(training)))
-    path = folder / "campaign.yaml"
-    path.write_text(OmegaConf.to_yaml(OmegaConf.create(recipe(options, folder))))
+    path = folder / f"{out}.yaml"
+    path.write_text(OmegaConf.to_yaml(OmegaConf.create(recipe(options, folder, out))))
     return path
+
+
+def run_killed(path: Path, kills: int, seconds: float, rng: np.random.Generator) -> list[float]:
+    """Run a campaign to its end, with kills after random times; the times.
+
+    Args:
+        seconds: about what the campaign takes.
+    """
+    command, moments = [sys.executable, "-m", "mlip", "campaign", str(path), "--json"], []
+    while len(moments) < kills:
+        with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+            moments.append(round(float(rng.uniform(5, 2 * seconds / (kills + 1))), 1))
+            try:
+                process.wait(moments[-1])
+                break  # it was done before
+            except subprocess.TimeoutExpired:
+                process.kill()
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    return moments
+
+
+def differences(first: Path, second: Path) -> list[str]:
+    """Where two campaigns are not the same, times apart."""
+    found = []
+    for summary in sorted(first.glob("rounds/*/summary.json")):
+        other = second / summary.relative_to(first)
+        mine, theirs = (json.loads(path.read_text()) for path in (summary, other))
+        found += [
+            f"{summary.parent.name}: {key}"
+            for key in mine
+            if key not in ("seconds", "model") and mine[key] != theirs.get(key)
+        ]
+        for name in ("proposals.json", "outcomes.json"):
+            if (summary.with_name(name)).read_text() != other.with_name(name).read_text():
+                found.append(f"{summary.parent.name}: {name}")
+    hulls = [GrowingHull.load(path / "hull.npz") for path in (first, second)]
+    if hulls[0].ids != hulls[1].ids or (hulls[0].distances != hulls[1].distances).any():
+        found.append("hull")
+    return found
 
 
 def parser() -> argparse.ArgumentParser:
@@ -165,6 +206,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--epochs", type=int, default=60, help="of each training")
     made.add_argument("--seed", type=int, default=0)
     made.add_argument("--out", type=Path, required=True)
+    made.add_argument("--kills", type=int, default=0, help="repeat the campaign, and kill it so many times")
     made.add_argument("--report", type=Path, help="Markdown file of the results")
     return made
 
@@ -173,8 +215,20 @@ def main() -> None:
     options = parser().parse_args()
     path = prepare(options, options.out.absolute())
     subprocess.run([sys.executable, "-m", "mlip", "campaign", str(path)], check=True)
+    text = described(options.out / "campaign")
+    if options.kills:
+        killed = prepare(options, options.out.absolute(), "killed")
+        campaign = read_campaign(options.out / "campaign")
+        took = sum(one.seconds for one in campaign.rounds)
+        moments = run_killed(killed, options.kills, took, np.random.default_rng(options.seed))
+        differing = differences(options.out / "campaign", options.out / "killed")
+        same = (
+            f"not the same: {', '.join(differing)}" if differing else "the same candidates, outcomes, energies and hull"
+        )
+        text += f"\nRepeated and killed with signal 9 after {', '.join(map(str, moments))} s: {same}.\n"
     if options.report:
-        options.report.write_text(described(options.out / "campaign"))
+        options.report.write_text(text)
+    print(text)
 
 
 def described(folder: Path) -> str:
