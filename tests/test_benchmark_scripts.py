@@ -134,6 +134,17 @@ def test_a_script_runs_at_tiny_size(script, crystals, labeled, potential, tmp_pa
     assert out.stat().st_size
 
 
+def test_a_hull_is_made_once_and_grows_in_the_next_call(tmp_path, monkeypatch):
+    out = tmp_path / "out.json"
+    arguments = f"--grow {tmp_path / 'hull.npz'} --references 500 --added 30 --workers 1 --sample 3 --out {out}".split()
+    assert run("hull", arguments, monkeypatch) == 0
+    assert not out.exists()
+    assert run("hull", arguments, monkeypatch) == 0
+    figures = json.loads(out.read_text())
+    assert (figures["entries"], figures["added"]) == (500, 30)
+    assert figures["largest difference to pymatgen, eV/atom"] < 1e-9
+
+
 @pytest.mark.slow
 def test_all_of_the_gpu_kit_runs_on_a_cpu(tmp_path, monkeypatch):
     assert run("gpu", ["--small", "--out", str(tmp_path)], monkeypatch) == 0

@@ -95,7 +95,7 @@ class GrowingHull:
         distances = np.append(self.distances, heights)
         potentials = np.concatenate([self.potentials, of_added.astype(np.float32)])
 
-        rows = touched_rows(every, potentials, below)
+        rows = touched_rows(every, potentials, below) if len(self) else np.arange(len(phases))
         touched, hulls = every.take(rows), self._hulls(joined(vertices, below))
         changed = hulls.potentials(touched, n_workers)
         distances[rows], potentials[rows] = _heights(touched, changed), changed

@@ -23,6 +23,14 @@ def test_ticks_are_round():
     assert {tick: tick_text(tick) for tick in texts} == texts
 
 
+@pytest.mark.parametrize("last", [1, 2, 3, 9, 40])
+def test_rounds_are_counted_in_whole_numbers(last):
+    ticks = Axis("round", 0.5, last + 0.5, is_whole=True).ticks()
+    assert ticks == [round(tick) for tick in ticks]
+    assert 1 <= len(ticks) <= 10
+    assert all(1 <= tick <= last for tick in ticks)
+
+
 def test_equal_factors_are_equal_lengths_on_a_logarithmic_axis():
     places = Axis("", 1, 10_000, is_log=True).fractions([1, 10, 100, 0, -1])
     assert places[:3] == pytest.approx([0, 0.25, 0.5])
