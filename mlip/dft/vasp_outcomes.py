@@ -1,9 +1,10 @@
 """What came of VASP runs: finished ones with their structure and energy, all others with the reason.
 
-A run counts only if it is what was asked for: the same elements in the same amounts, functional, U, cutoff and
-pseudopotentials, by the table of the hand-over.
+A run counts only if it is what was asked for, by the table of the hand-over: the same elements in the same amounts,
+functional, U, cutoff, pseudopotentials, k-points (more are none the worse), spin, and the end of the relaxation.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -67,7 +68,27 @@ class _Asked:
     hubbard: dict[str, float]
     encut: float
     potcars: tuple[str, ...]
+    kpoints: tuple[int, ...]
     is_relaxation: bool
+    force: float | None
+    """Where forces end the relaxation, eV/A; None: wherever they do."""
+
+    @classmethod
+    def relaxation(cls, recipe: VaspRecipe, row: Row) -> "_Asked":
+        return cls(
+            formula=row.formula,
+            functional=row.functional,
+            hubbard=row.hubbard_values,
+            encut=float(row.encut),
+            potcars=tuple(row.potcars.split()),
+            kpoints=row.grid,
+            is_relaxation=True,
+            force=recipe.force_convergence,
+        )
+
+    def single_point(self, functional: str) -> "_Asked":
+        """A single point with the same settings, but for the Hubbard corrections."""
+        return replace(self, functional=functional, hubbard={}, is_relaxation=False, force=None)
 
 
 def collect_vasp(recipe: VaspRecipe, rows: Sequence[Row], folder: Path, *, workers: int) -> list[Outcome]:
@@ -90,7 +111,7 @@ def outcome_of(recipe: VaspRecipe, folder: Path, row: Row) -> Outcome:
     place = folder / row.folder
     if not place.is_dir():
         return Outcome(row.id, VANISHED, f"{row.folder}/ is no longer there", source=row.folder)
-    asked = _Asked(row.formula, row.functional, row.hubbard_values, float(row.encut), tuple(row.potcars.split()), True)
+    asked = _Asked.relaxation(recipe, row)
     run, outcome = _judged(row.id, asked, place, folder)
     if run is None or outcome.reason != FINISHED:
         return outcome
@@ -183,10 +204,18 @@ def _other_settings(run: VaspRun, asked: _Asked) -> list[str]:
         others.append(f"the run's pseudopotentials are {' '.join(titles)}, asked for {' '.join(asked.potcars)}")
     if foreign := [title for title in run.potcars if not title.startswith("PAW_PBE")]:
         others.append(f"the run's pseudopotential {foreign[0]} is none of PBE")
+    if run.kpoints is not None and any(n < least for n, least in zip(run.kpoints, asked.kpoints, strict=True)):
+        grids = ["x".join(map(str, grid)) for grid in (run.kpoints, asked.kpoints)]
+        others.append(f"the run's k-points are {grids[0]}, asked for {grids[1]}")
+    if not run.is_spin_polarized:
+        others.append("the run is not spin-polarized")
     if asked.is_relaxation and run.most_steps == 0:
         others.append("the run is a single point, asked for a relaxation")
     elif asked.is_relaxation and not run.relaxes_cell:
         others.append("the run keeps its cell, asked for ISIF = 3")
+    elif asked.force is not None and (run.force_criterion or math.inf) > asked.force * 1.001:
+        told = "by energies" if run.force_criterion is None else f"at forces of {run.force_criterion:g} eV/A"
+        others.append(f"the run ends {told}, asked for {asked.force:g} eV/A")
     elif not asked.is_relaxation and run.most_steps > 1:
         others.append("the run is a relaxation, asked for a single point")
     return others
@@ -209,7 +238,7 @@ def _with_follow_ups(recipe: VaspRecipe, row: Row, outcome: Outcome, place: Path
             told.append(f"{functional}: {VANISHED}")
             continue
         _put_structure(outcome.frame, inside)
-        asked = _Asked(row.formula, functional, {}, float(row.encut), tuple(row.potcars.split()), False)
+        asked = _Asked.relaxation(recipe, row).single_point(functional)
         run, single = _judged(row.id, asked, inside, folder)
         if run is not None and single.reason == FINISHED and (why := _elsewhere(single.frame, outcome.frame)):
             single = replace(single, reason=OTHER_STRUCTURE, message=why)

@@ -161,6 +161,8 @@ def test_one_that_converged_in_its_last_step_has_converged(tmp_path):
 def test_by_energies_a_relaxation_ends_with_any_forces(tmp_path):
     recipe = VaspRecipe(kind="vasp", force_convergence=None)
     assert outcome_of(Proposal("a", FEO), tmp_path, recipe, force=0.2).reason == FINISHED
+    stricter = outcome_of(Proposal("a", FEO), tmp_path, recipe, force=0.001, tags={"EDIFFG": -0.01})
+    assert stricter.reason == FINISHED
 
 
 def test_one_that_was_told_to_stop_has_not_converged(tmp_path):
@@ -211,11 +213,24 @@ def test_another_functional_or_u_is_refused_by_name(tmp_path, atoms, changes, to
         ),
         ({"tags": {"NSW": 0}}, "the run is a single point, asked for a relaxation"),
         ({"tags": {"ISIF": 2}}, "the run keeps its cell, asked for ISIF = 3"),
+        ({"tags": {"ISPIN": 1}}, "the run is not spin-polarized"),
+        ({"tags": {"EDIFFG": -0.02}}, "the run ends at forces of 0.02 eV/A, asked for 0.005 eV/A"),
+        ({"tags": {"EDIFFG": 0.001}}, "the run ends by energies, asked for 0.005 eV/A"),
+        ({"grid": (7, 5, 7)}, "the run's k-points are 7x5x7, asked for 7x7x7"),
+        (
+            {"grid": (5, 5, 5), "tags": {"ENCUT": 400.0}},
+            "the run's cutoff is 400 eV, asked for 520 eV; the run's k-points are 5x5x5, asked for 7x7x7",
+        ),
     ],
 )
 def test_other_settings_are_refused_by_name(tmp_path, changes, told):
     outcome = outcome_of(Proposal("a", FEO), tmp_path, **changes)
     assert (outcome.reason, outcome.message, outcome.frame) == (OTHER_SETTINGS, told, None)
+
+
+def test_more_than_was_asked_for_is_no_fault(tmp_path):
+    tags = {"EDIFFG": -0.001, "NCORE": 8, "ALGO": "Normal", "NSW": 400}
+    assert outcome_of(Proposal("a", FEO), tmp_path, tags=tags, grid=(9, 9, 9)).reason == FINISHED
 
 
 def test_another_functional_is_told_while_the_run_goes_on(tmp_path):

@@ -5,6 +5,7 @@ from pathlib import Path
 import ase
 import numpy as np
 import pytest
+from ase.build import bulk
 
 from mlip.data.readers import vasp
 from mlip.data.readers.vasp_run import find_vasprun, read_run
@@ -20,7 +21,7 @@ def test_a_single_point_with_linear_response_tells_its_settings():
     assert (run.functional, dict(run.hubbard), run.cutoff) == ("PBE", {}, 400.0)
     assert run.potcars == ("PAW_PBE Na 08Apr2002", "PAW_PBE Cl 06Sep2000")
     assert (run.n_steps, run.most_steps, run.relaxes_cell, run.force_criterion) == (1, 0, False, 1e-5)
-    assert run.numbers.tolist() == [11, 17]
+    assert (run.kpoints, run.is_spin_polarized, run.numbers.tolist()) == ((3, 3, 3), False, [11, 17])
 
 
 @pytest.mark.parametrize("name", ["vasprun_dfpt.xml", "vasprun_pstress.xml"])
@@ -40,8 +41,6 @@ def test_without_its_end_it_is_not_complete(tmp_path):
 
 
 def test_a_run_of_vasps_in_the_place_of_a_relaxation_is_refused_by_all_that_differs(tmp_path):
-    from ase.build import bulk
-
     recipe = VaspRecipe(kind="vasp")
     hand_over(recipe, [Proposal("salt", bulk("NaCl", "rocksalt", a=5.45))], tmp_path, progress=False)
     (tmp_path / "salt" / "vasprun.xml").write_bytes((RUNS / "vasprun_dfpt.xml").read_bytes())
@@ -49,5 +48,6 @@ def test_a_run_of_vasps_in_the_place_of_a_relaxation_is_refused_by_all_that_diff
     assert outcome.reason == OTHER_SETTINGS
     assert outcome.message == (
         "the run's cutoff is 400 eV, asked for 520 eV; the run's pseudopotentials are Na Cl, asked for Na_pv Cl; "
+        "the run's k-points are 3x3x3, asked for 7x7x7; the run is not spin-polarized; "
         "the run is a single point, asked for a relaxation"
     )

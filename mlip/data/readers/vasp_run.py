@@ -44,6 +44,9 @@ class VaspRun:
     """ENCUT, eV."""
     potcars: tuple[str, ...]
     """Titles of the pseudopotentials in their order: "PAW_PBE Fe_pv 06Sep2000"."""
+    kpoints: tuple[int, int, int] | None
+    """Divisions of the grid; None where the k-points are no grid."""
+    is_spin_polarized: bool
     n_steps: int
     """Ionic steps that are written."""
     most_steps: int
@@ -92,6 +95,8 @@ def read_run(path: Path) -> VaspRun | None:
         hubbard=_hubbard(run, tags),
         cutoff=_number(tags.get("ENCUT", tags.get("ENMAX"))),
         potcars=tuple(run.potcar_symbols),
+        kpoints=_grid(run),
+        is_spin_polarized=int(tags.get("ISPIN", 1)) == 2,
         n_steps=n_steps,
         most_steps=int(tags.get("NSW") or 0),
         relaxes_cell=int(tags.get("ISIF", 2)) == 3,
@@ -106,6 +111,14 @@ def _has_end(path: Path) -> bool:
     for block in read_blocks(path):
         tail = (tail + block)[-1024:]
     return _END in tail
+
+
+def _grid(run: "Vasprun") -> tuple[int, int, int] | None:
+    modes = run.kpoints.supported_modes
+    if run.kpoints.style not in (modes.Gamma, modes.Monkhorst):
+        return None
+    first, second, third = (int(n) for n in run.kpoints.kpts[0])
+    return first, second, third
 
 
 def _hubbard(run: "Vasprun", tags: dict) -> dict[str, float]:
