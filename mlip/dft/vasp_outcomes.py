@@ -164,6 +164,8 @@ def _verdict(run: VaspRun, asked: _Asked) -> tuple[str, str]:
         return UNFINISHED, f"{run.n_steps} ionic steps, and no end: it runs still, or was killed"
     if isinstance(run.last, str):
         return run.last, f"ionic step {run.n_steps}, the last one"
+    if not (np.isfinite(run.last.positions).all() and np.isfinite(run.last.cell).all()):
+        return NOT_READABLE, "the last structure's positions or cell are no numbers"
     if asked.is_relaxation:
         return _relaxed(run)
     return FINISHED, ""

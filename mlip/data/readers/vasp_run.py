@@ -15,6 +15,7 @@ from jaxtyping import Float, Int
 from mlip.data.readers.streams import read_blocks
 from mlip.data.readers.vasp import frame_of_step, is_vasprun, parse, run_of, stated_functional
 from mlip.data.records import Frame
+from mlip.errors import MlipError
 
 if TYPE_CHECKING:
     from pymatgen.io.vasp import Vasprun
@@ -81,6 +82,14 @@ def read_run(path: Path) -> VaspRun | None:
     run = parse(path)
     if run is None or not run.ionic_steps:
         return None
+    try:
+        return _told_by(run, path)
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+        why = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise MlipError(f"a damaged vasprun.xml ({why})", where=str(path)) from None
+
+
+def _told_by(run: "Vasprun", path: Path) -> VaspRun:
     tags = dict(run.parameters) | dict(run.incar)
     n_steps = len(run.ionic_steps)
     forces = np.array(run.ionic_steps[-1].get("forces", []), np.float64).reshape(-1, 3)
