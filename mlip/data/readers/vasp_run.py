@@ -79,6 +79,8 @@ def read_run(path: Path) -> VaspRun | None:
     Raises:
         MlipError: not a vasprun.xml, or it cannot be read.
     """
+    if not _has_content(path):
+        return None
     run = parse(path)
     if run is None or not run.ionic_steps:
         return None
@@ -113,6 +115,17 @@ def _told_by(run: "Vasprun", path: Path) -> VaspRun:
         force_criterion=-criterion if criterion < 0 else None,
         last=frame_of_step(run.ionic_steps[-1], n_steps - 1, run.parameters.get("NELM", _MOST_ELECTRONIC_STEPS)),
     )
+
+
+def _has_content(path: Path) -> bool:
+    """
+    Raises:
+        MlipError: the file is gone.
+    """
+    try:
+        return path.stat().st_size > 0
+    except OSError as error:
+        raise MlipError(f"cannot be read ({error.strerror or error})", where=str(path)) from None
 
 
 def _has_end(path: Path) -> bool:
