@@ -23,7 +23,7 @@ OTHER_STRUCTURE = "other structure"
 OTHER_FUNCTIONAL = "other functional"
 """Functional, or a Hubbard U, is not what was asked for."""
 OTHER_SETTINGS = "other settings"
-"""Cutoff, pseudopotentials or kind of run are not what was asked for."""
+"""Cutoff, pseudopotentials, k-points, spin or kind of run are not what was asked for."""
 VACUUM_CHANGED = "vacuum changed"
 """The cell of a layer or a chain relaxed across its vacuum: VASP ignored LATTICE_CONSTRAINTS."""
 

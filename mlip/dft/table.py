@@ -46,6 +46,11 @@ class Row:
         return {element: float(u) for element, _, u in (part.partition("=") for part in self.hubbard.split())}
 
     @property
+    def grid(self) -> tuple[int, ...]:
+        """Divisions of the grid of k-points; none where there are no inputs."""
+        return tuple(map(int, self.kpoints.split("x"))) if self.kpoints else ()
+
+    @property
     def vacuum_lengths(self) -> tuple[float, ...]:
         return tuple(map(float, self.vacuum.split()))
 
@@ -83,7 +88,7 @@ def _row(record: dict[str, str], where: str) -> Row:
     try:
         values = {field.name: record[field.name] for field in fields(Row)}
         row = Row(**{**values, "atoms": int(values["atoms"]), "dimensionality": int(values["dimensionality"])})
-        _ = row.hubbard_values, row.vacuum_lengths
+        _ = row.hubbard_values, row.vacuum_lengths, row.grid
     except (KeyError, TypeError, ValueError):
         raise MlipError("is no line of a hand-over's table", where=where, fix="restore the file") from None
     return row

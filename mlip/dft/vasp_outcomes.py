@@ -1,21 +1,21 @@
 """What came of VASP runs: finished ones with their structure and energy, all others with the reason.
 
-A run counts only if it is what was asked for: the same elements in the same amounts, functional, U, cutoff and
-pseudopotentials, by the table of the hand-over.
+A run counts only if it is what was asked for, by the table of the hand-over: the same elements in the same amounts,
+functional, U, cutoff, pseudopotentials, k-points (more are none the worse), spin, and the end of the relaxation.
 """
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 from ase.formula import Formula
 
-from mlip.data.readers.vasp_run import VaspRun, find_vasprun, read_run
+from mlip.data.readers.vasp_run import VaspRun, find_vasprun
 from mlip.data.records import Frame
-from mlip.data.workers import process_pool
+from mlip.dft.known_runs import KnownRuns
 from mlip.dft.recipe import VaspRecipe
 from mlip.dft.records import (
     FINISHED,
@@ -40,9 +40,6 @@ from mlip.functionals import relation_of_functionals
 if TYPE_CHECKING:
     from pymatgen.core import Structure
 
-_FEW = 64
-"""Runs for which processes are not worth their start."""
-_CHUNK = 8
 _OF_A_RUN = ("OUTCAR", "OUTCAR.gz", "OSZICAR", "OSZICAR.gz", "vasprun.xml.tmp")
 """Files by which a folder without vasprun.xml is known to have been started in."""
 _U_DIGIT = 0.005
@@ -67,65 +64,110 @@ class _Asked:
     hubbard: dict[str, float]
     encut: float
     potcars: tuple[str, ...]
+    kpoints: tuple[int, ...]
     is_relaxation: bool
+    force: float | None
+    """Where forces end the relaxation, eV/A; None: wherever they do."""
+
+    @classmethod
+    def relaxation(cls, recipe: VaspRecipe, row: Row) -> "_Asked":
+        return cls(
+            formula=row.formula,
+            functional=row.functional,
+            hubbard=row.hubbard_values,
+            encut=float(row.encut),
+            potcars=tuple(row.potcars.split()),
+            kpoints=row.grid,
+            is_relaxation=True,
+            force=recipe.force_convergence,
+        )
+
+    def single_point(self, functional: str) -> "_Asked":
+        """A single point with the same settings, but for the Hubbard corrections."""
+        return replace(self, functional=functional, hubbard={}, is_relaxation=False, force=None)
 
 
 def collect_vasp(recipe: VaspRecipe, rows: Sequence[Row], folder: Path, *, workers: int) -> list[Outcome]:
-    """The outcome of each row, in order. Follow-ups of finished relaxations get their POSCAR."""
-    judge = partial(outcome_of, recipe, folder)
-    if workers == 1 or len(rows) < _FEW:
-        return [judge(row) for row in rows]
-    with process_pool(workers) as pool:
-        return list(pool.map(judge, rows, chunksize=_CHUNK))
-
-
-def outcome_of(recipe: VaspRecipe, folder: Path, row: Row) -> Outcome:
-    """The outcome of a row of the table.
+    """The outcome of each row, in order. Follow-ups of finished relaxations get their POSCAR.
 
     Args:
-        folder: of the hand-over.
+        workers: processes that read files.
     """
-    if row.refused:
-        return Outcome(row.id, NO_INPUTS, row.refused)
-    place = folder / row.folder
-    if not place.is_dir():
-        return Outcome(row.id, VANISHED, f"{row.folder}/ is no longer there", source=row.folder)
-    asked = _Asked(row.formula, row.functional, row.hubbard_values, float(row.encut), tuple(row.potcars.split()), True)
-    run, outcome = _judged(row.id, asked, place, folder)
-    if run is None or outcome.reason != FINISHED:
-        return outcome
-    if changed := _change_of_vacuum(row, outcome.frame):
-        return replace(outcome, reason=VACUUM_CHANGED, message=changed, frame=None)
-    return _with_follow_ups(recipe, row, outcome, place, folder)
+    calculated = [folder / row.folder for row in rows if not row.refused]
+    places = [place / inside for place in calculated for inside in ("", *recipe.follow_ups)]
+    files = {place: find_vasprun(place) for place in places}
+    runs = KnownRuns(folder, workers)
+    runs.read([path for path in files.values() if path is not None])
+    judge = _Judge(recipe, folder, files, runs)
+    return [judge.outcome(row) for row in rows]
 
 
-def _judged(name: str, asked: _Asked, place: Path, folder: Path) -> tuple[VaspRun | None, Outcome]:
-    """The run in a folder, as far as there is one, and its verdict."""
-    path = find_vasprun(place)
-    source = str((path or place).relative_to(folder))
-    if path is None:
-        started = [file for file in _OF_A_RUN if (place / file).exists()]
-        if not started:
-            return None, Outcome(name, NOT_STARTED, source=source)
-        return None, Outcome(name, UNFINISHED, f"{started[0]}, but no vasprun.xml", source=source)
-    if not path.stat().st_size:
-        return None, Outcome(name, UNFINISHED, "vasprun.xml is empty", source=source)
-    try:
-        run = read_run(path)
-    except MlipError as error:
-        return None, Outcome(name, NOT_READABLE, error.what, source=source)
-    if run is None:
-        return None, Outcome(name, UNFINISHED, "no ionic step is done", source=source)
-    reason, message = _verdict(run, asked)
-    return run, Outcome(
-        name,
-        reason,
-        message,
-        frame=run.last if reason == FINISHED else None,
-        functional=run.functional or "unknown",
-        n_steps=run.n_steps,
-        source=source,
-    )
+@dataclass(frozen=True)
+class _Judge:
+    """Who says what came of runs."""
+
+    recipe: VaspRecipe
+    folder: Path
+    files: Mapping[Path, Path | None]
+    """Folder of a run -> its vasprun.xml, if there is one."""
+    runs: KnownRuns
+
+    def outcome(self, row: Row) -> Outcome:
+        if row.refused:
+            return Outcome(row.id, NO_INPUTS, row.refused)
+        place = self.folder / row.folder
+        if not place.is_dir():
+            return Outcome(row.id, VANISHED, f"{row.folder}/ is no longer there", source=row.folder)
+        asked = _Asked.relaxation(self.recipe, row)
+        outcome = self._judged(row.id, asked, place)
+        if outcome.reason != FINISHED:
+            return outcome
+        if changed := _change_of_vacuum(row, outcome.frame):
+            return replace(outcome, reason=VACUUM_CHANGED, message=changed, frame=None)
+        return self._with_follow_ups(asked, outcome, place)
+
+    def _judged(self, name: str, asked: _Asked, place: Path) -> Outcome:
+        """The verdict on the run in a folder."""
+        path = self.files[place]
+        source = str((path or place).relative_to(self.folder))
+        if path is None:
+            started = [file for file in _OF_A_RUN if (place / file).exists()]
+            if not started:
+                return Outcome(name, NOT_STARTED, source=source)
+            return Outcome(name, UNFINISHED, f"{started[0]}, but no vasprun.xml", source=source)
+        try:
+            run = self.runs[path]
+        except MlipError as error:
+            return Outcome(name, NOT_READABLE, error.what, source=source)
+        if run is None:
+            return Outcome(name, UNFINISHED, "no ionic step is done", source=source)
+        reason, message = _verdict(run, asked)
+        return Outcome(
+            name,
+            reason,
+            message,
+            frame=run.last if reason == FINISHED else None,
+            functional=run.functional or "unknown",
+            n_steps=run.n_steps,
+            source=source,
+        )
+
+    def _with_follow_ups(self, asked: _Asked, outcome: Outcome, place: Path) -> Outcome:
+        energies, told = {}, []
+        for functional in self.recipe.follow_ups:
+            inside = place / functional
+            if not inside.is_dir():
+                told.append(f"{functional}: {VANISHED}")
+                continue
+            _put_structure(outcome.frame, inside)
+            single = self._judged(outcome.id, asked.single_point(functional), inside)
+            if single.reason == FINISHED and (why := _elsewhere(single.frame, outcome.frame)):
+                single = replace(single, reason=OTHER_STRUCTURE, message=why)
+            if single.reason == FINISHED:
+                energies[functional] = single.frame.energy
+            elif single.reason != NOT_STARTED:
+                told.append(f"{functional}: {single.reason}" + (f" ({single.message})" if single.message else ""))
+        return replace(outcome, follow_ups=energies, message="; ".join(told))
 
 
 def _verdict(run: VaspRun, asked: _Asked) -> tuple[str, str]:
@@ -143,6 +185,8 @@ def _verdict(run: VaspRun, asked: _Asked) -> tuple[str, str]:
         return UNFINISHED, f"{run.n_steps} ionic steps, and no end: it runs still, or was killed"
     if isinstance(run.last, str):
         return run.last, f"ionic step {run.n_steps}, the last one"
+    if not (np.isfinite(run.last.positions).all() and np.isfinite(run.last.cell).all()):
+        return NOT_READABLE, "the last structure's positions or cell are no numbers"
     if asked.is_relaxation:
         return _relaxed(run)
     return FINISHED, ""
@@ -183,10 +227,18 @@ def _other_settings(run: VaspRun, asked: _Asked) -> list[str]:
         others.append(f"the run's pseudopotentials are {' '.join(titles)}, asked for {' '.join(asked.potcars)}")
     if foreign := [title for title in run.potcars if not title.startswith("PAW_PBE")]:
         others.append(f"the run's pseudopotential {foreign[0]} is none of PBE")
+    if run.kpoints is not None and any(n < least for n, least in zip(run.kpoints, asked.kpoints, strict=True)):
+        grids = ["x".join(map(str, grid)) for grid in (run.kpoints, asked.kpoints)]
+        others.append(f"the run's k-points are {grids[0]}, asked for {grids[1]}")
+    if not run.is_spin_polarized:
+        others.append("the run is not spin-polarized")
     if asked.is_relaxation and run.most_steps == 0:
         others.append("the run is a single point, asked for a relaxation")
     elif asked.is_relaxation and not run.relaxes_cell:
         others.append("the run keeps its cell, asked for ISIF = 3")
+    elif asked.force is not None and (run.force_criterion or math.inf) > asked.force * 1.001:
+        told = "by energies" if run.force_criterion is None else f"at forces of {run.force_criterion:g} eV/A"
+        others.append(f"the run ends {told}, asked for {asked.force:g} eV/A")
     elif not asked.is_relaxation and run.most_steps > 1:
         others.append("the run is a relaxation, asked for a single point")
     return others
@@ -199,25 +251,6 @@ def _change_of_vacuum(row: Row, frame: Frame) -> str:
             told = f"|{'abc'[axis]}| is {length:.2f} A, handed over with {asked:.2f} A"
             return f"{told}: this VASP ignored LATTICE_CONSTRAINTS"
     return ""
-
-
-def _with_follow_ups(recipe: VaspRecipe, row: Row, outcome: Outcome, place: Path, folder: Path) -> Outcome:
-    energies, told = {}, []
-    for functional in recipe.follow_ups:
-        inside = place / functional
-        if not inside.is_dir():
-            told.append(f"{functional}: {VANISHED}")
-            continue
-        _put_structure(outcome.frame, inside)
-        asked = _Asked(row.formula, functional, {}, float(row.encut), tuple(row.potcars.split()), False)
-        run, single = _judged(row.id, asked, inside, folder)
-        if run is not None and single.reason == FINISHED and (why := _elsewhere(single.frame, outcome.frame)):
-            single = replace(single, reason=OTHER_STRUCTURE, message=why)
-        if single.reason == FINISHED:
-            energies[functional] = single.frame.energy
-        elif single.reason != NOT_STARTED:
-            told.append(f"{functional}: {single.reason}" + (f" ({single.message})" if single.message else ""))
-    return replace(outcome, follow_ups=energies, message="; ".join(told))
 
 
 def _put_structure(relaxed: Frame, inside: Path) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 from pymatgen.core import Structure
-from pymatgen.io.vasp.inputs import Incar, Poscar
+from pymatgen.io.vasp.inputs import Incar, Kpoints, Poscar
 
 NELM = 100
 
@@ -23,6 +23,7 @@ def pretend_run(
     structure: Structure | None = None,
     titles: Sequence[str] | None = None,
     vacuum_relaxes: bool = False,
+    grid: Sequence[int] | None = None,
     name: str = "vasprun.xml",
 ) -> Structure:
     """Write a run of as many ionic steps as energies (at sigma -> 0).
@@ -34,6 +35,7 @@ def pretend_run(
         tags: instead of the INCAR's.
         structure: instead of the POSCAR's.
         titles: of the pseudopotentials, instead of POTCAR.spec's.
+        grid: divisions of the k-points, instead of those of KPOINTS.
 
     Returns:
         The last structure.
@@ -51,13 +53,21 @@ def pretend_run(
         _calculation(one, energy, n, force if k == len(energies) - 1 else 10 * force)
         for k, (one, energy, n) in enumerate(zip(structures, energies, steps, strict=True))
     ]
-    content = _vasprun(structure, incar, titles, calculations, structures[-1])
+    grid = grid or Kpoints.from_file(folder / "KPOINTS").kpts[0]
+    content = _vasprun(structure, incar, titles, grid, calculations, structures[-1])
     data = content.encode()
     (folder / name).write_bytes(gzip.compress(data) if name.endswith(".gz") else data)
     return structures[-1]
 
 
-def _vasprun(structure: Structure, incar: dict, titles: Sequence[str], calculations: list[str], last: Structure) -> str:
+def _vasprun(
+    structure: Structure,
+    incar: dict,
+    titles: Sequence[str],
+    grid: Sequence[int],
+    calculations: list[str],
+    last: Structure,
+) -> str:
     symbols = list(dict.fromkeys(site.specie.symbol for site in structure))
     taken = {
         "NELM": NELM,
@@ -69,6 +79,7 @@ def _vasprun(structure: Structure, incar: dict, titles: Sequence[str], calculati
         "IBRION": 2 if incar.get("NSW") else -1,
         "NSW": 0,
         "ISIF": 2,
+        "ISPIN": 1,
         "EDIFFG": 0.0,
         "ENMAX": incar.get("ENCUT", 400.0),
     }
@@ -85,7 +96,8 @@ def _vasprun(structure: Structure, incar: dict, titles: Sequence[str], calculati
         '<?xml version="1.0" encoding="ISO-8859-1"?>\n<modeling>\n'
         f"<generator>{_item('program', 'vasp')}{_item('version', '6.4.2')}</generator>\n"
         f"<incar>{''.join(_item(*pair) for pair in incar.items())}</incar>\n"
-        '<kpoints><generation param="Gamma"><v type="int" name="divisions">1 1 1</v></generation>'
+        '<kpoints><generation param="Gamma">'
+        f'<v type="int" name="divisions">{" ".join(map(str, grid))}</v></generation>'
         f"{_vectors('kpointlist', [[0.0] * 3])}{_vectors('weights', [[1.0]])}</kpoints>\n"
         f"<parameters>{''.join(_item(*pair) for pair in taken.items())}</parameters>\n"
         f"<atominfo><atoms>{len(structure)}</atoms><types>{len(symbols)}</types>"

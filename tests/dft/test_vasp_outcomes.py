@@ -13,8 +13,18 @@ from pymatgen.io.vasp.inputs import Poscar
 
 from mlip.data.readers.pymatgen_json import NO_ENERGY, NO_FORCES
 from mlip.data.readers.vasp import NOT_CONVERGED
-from mlip.data.readers.vasp_run import find_vasprun
-from mlip.dft import FINISHED, NOT_STARTED, UNFINISHED, Outcome, Proposal, VaspRecipe, calculated_functional, collect
+from mlip.data.readers.vasp_run import find_vasprun, read_run
+from mlip.dft import (
+    FINISHED,
+    NOT_STARTED,
+    UNFINISHED,
+    Outcome,
+    Proposal,
+    VaspRecipe,
+    calculated_functional,
+    collect,
+    known_runs,
+)
 from mlip.dft import hand_over as hand_over_to
 from mlip.dft.records import (
     NO_INPUTS,
@@ -28,6 +38,7 @@ from mlip.dft.records import (
     VANISHED,
 )
 from mlip.errors import MlipError
+from mlip.files.journal import Journal
 from mlip.functionals import relation_of_functionals
 from mlip.units import EV_PER_A3_IN_GPA
 from tests.dft.crystals import CHAIN, COPPER, FEO, LAYER, SALT, proposals, random_crystal
@@ -161,6 +172,8 @@ def test_one_that_converged_in_its_last_step_has_converged(tmp_path):
 def test_by_energies_a_relaxation_ends_with_any_forces(tmp_path):
     recipe = VaspRecipe(kind="vasp", force_convergence=None)
     assert outcome_of(Proposal("a", FEO), tmp_path, recipe, force=0.2).reason == FINISHED
+    stricter = outcome_of(Proposal("a", FEO), tmp_path, recipe, force=0.001, tags={"EDIFFG": -0.01})
+    assert stricter.reason == FINISHED
 
 
 def test_one_that_was_told_to_stop_has_not_converged(tmp_path):
@@ -211,11 +224,24 @@ def test_another_functional_or_u_is_refused_by_name(tmp_path, atoms, changes, to
         ),
         ({"tags": {"NSW": 0}}, "the run is a single point, asked for a relaxation"),
         ({"tags": {"ISIF": 2}}, "the run keeps its cell, asked for ISIF = 3"),
+        ({"tags": {"ISPIN": 1}}, "the run is not spin-polarized"),
+        ({"tags": {"EDIFFG": -0.02}}, "the run ends at forces of 0.02 eV/A, asked for 0.005 eV/A"),
+        ({"tags": {"EDIFFG": 0.001}}, "the run ends by energies, asked for 0.005 eV/A"),
+        ({"grid": (7, 5, 7)}, "the run's k-points are 7x5x7, asked for 7x7x7"),
+        (
+            {"grid": (5, 5, 5), "tags": {"ENCUT": 400.0}},
+            "the run's cutoff is 400 eV, asked for 520 eV; the run's k-points are 5x5x5, asked for 7x7x7",
+        ),
     ],
 )
 def test_other_settings_are_refused_by_name(tmp_path, changes, told):
     outcome = outcome_of(Proposal("a", FEO), tmp_path, **changes)
     assert (outcome.reason, outcome.message, outcome.frame) == (OTHER_SETTINGS, told, None)
+
+
+def test_more_than_was_asked_for_is_no_fault(tmp_path):
+    tags = {"EDIFFG": -0.001, "NCORE": 8, "ALGO": "Normal", "NSW": 400}
+    assert outcome_of(Proposal("a", FEO), tmp_path, tags=tags, grid=(9, 9, 9)).reason == FINISHED
 
 
 def test_another_functional_is_told_while_the_run_goes_on(tmp_path):
@@ -331,6 +357,49 @@ def test_by_several_processes_the_outcomes_are_the_same(tmp_path):
         if one.frame is not None:
             assert one.frame.energy == other.frame.energy
             np.testing.assert_array_equal(one.frame.positions, other.frame.positions)
+
+
+def test_a_finished_run_is_read_once_and_again_when_it_has_changed(tmp_path, monkeypatch):
+    rng = np.random.default_rng(5)
+    recipe = VaspRecipe(kind="vasp", follow_ups=("SCAN",))
+    given = [Proposal(f"k-{k}", random_crystal(rng)) for k in range(6)]
+    hand_over(*given, folder=tmp_path, recipe=recipe)
+    pretend_run(tmp_path / "k-0")
+    pretend_run(tmp_path / "k-1", tags={"ENCUT": 400.0})
+    pretend_run(tmp_path / "k-2", electronic_steps=(3, NELM))
+    _cut(tmp_path / "k-3", rng)
+    (tmp_path / "k-4" / "vasprun.xml").write_text("<html/>")
+    collect(recipe, tmp_path)
+    pretend_run(tmp_path / "k-0" / "SCAN", energies=[-3.0], strain=0)
+    before, read = collect(recipe, tmp_path), []
+    monkeypatch.setattr(known_runs, "read_run", lambda path: read.append(path) or read_run(path))
+    again = collect(recipe, tmp_path)
+    assert {path.parent.name for path in read} == {"k-3", "k-4"}
+    for one, other in zip(before, again, strict=True):
+        assert (one.id, one.reason, one.message, one.n_steps) == (other.id, other.reason, other.message, other.n_steps)
+        assert (one.functional, dict(one.follow_ups)) == (other.functional, dict(other.follow_ups))
+    assert again[0].frame.energy == before[0].frame.energy
+    for array in ("numbers", "positions", "cell", "pbc", "forces", "stress"):
+        kept, fresh = getattr(again[0].frame, array), getattr(before[0].frame, array)
+        assert kept.dtype == fresh.dtype
+        np.testing.assert_array_equal(kept, fresh)
+    pretend_run(tmp_path / "k-1", energies=(-1.0, -5.0))
+    assert collect(recipe, tmp_path)[1].frame.energy == pytest.approx(-5.0)
+
+
+@pytest.mark.parametrize("content", [b"no JSON\n", b'{"file": "a/vasprun.xml", "state": 1}\n', b"[1]\n", b"\xff\xfe\n"])
+def test_a_damaged_memory_of_runs_is_no_loss(tmp_path, content):
+    expected = outcome_of(Proposal("a", COPPER), tmp_path)
+    (tmp_path / ".runs.jsonl").write_bytes(content)
+    (outcome,) = collect(RECIPE, tmp_path)
+    assert (outcome.reason, outcome.frame.energy) == (FINISHED, expected.frame.energy)
+
+
+def test_where_nothing_can_be_written_outcomes_are_read_all_the_same(tmp_path):
+    hand_over(Proposal("a", COPPER), folder=tmp_path)
+    pretend_run(tmp_path / "a")
+    with Journal(tmp_path / ".runs.jsonl"):  # another process collects, too
+        assert collect(RECIPE, tmp_path)[0].reason == FINISHED
 
 
 def _cut(folder: Path, rng: np.random.Generator) -> None:

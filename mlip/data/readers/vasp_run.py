@@ -15,6 +15,7 @@ from jaxtyping import Float, Int
 from mlip.data.readers.streams import read_blocks
 from mlip.data.readers.vasp import frame_of_step, is_vasprun, parse, run_of, stated_functional
 from mlip.data.records import Frame
+from mlip.errors import MlipError
 
 if TYPE_CHECKING:
     from pymatgen.io.vasp import Vasprun
@@ -44,6 +45,9 @@ class VaspRun:
     """ENCUT, eV."""
     potcars: tuple[str, ...]
     """Titles of the pseudopotentials in their order: "PAW_PBE Fe_pv 06Sep2000"."""
+    kpoints: tuple[int, int, int] | None
+    """Divisions of the grid; None where the k-points are no grid."""
+    is_spin_polarized: bool
     n_steps: int
     """Ionic steps that are written."""
     most_steps: int
@@ -75,9 +79,19 @@ def read_run(path: Path) -> VaspRun | None:
     Raises:
         MlipError: not a vasprun.xml, or it cannot be read.
     """
+    if not _has_content(path):
+        return None
     run = parse(path)
     if run is None or not run.ionic_steps:
         return None
+    try:
+        return _told_by(run, path)
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+        why = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise MlipError(f"a damaged vasprun.xml ({why})", where=str(path)) from None
+
+
+def _told_by(run: "Vasprun", path: Path) -> VaspRun:
     tags = dict(run.parameters) | dict(run.incar)
     n_steps = len(run.ionic_steps)
     forces = np.array(run.ionic_steps[-1].get("forces", []), np.float64).reshape(-1, 3)
@@ -92,6 +106,8 @@ def read_run(path: Path) -> VaspRun | None:
         hubbard=_hubbard(run, tags),
         cutoff=_number(tags.get("ENCUT", tags.get("ENMAX"))),
         potcars=tuple(run.potcar_symbols),
+        kpoints=_grid(run),
+        is_spin_polarized=int(tags.get("ISPIN", 1)) == 2,
         n_steps=n_steps,
         most_steps=int(tags.get("NSW") or 0),
         relaxes_cell=int(tags.get("ISIF", 2)) == 3,
@@ -101,11 +117,30 @@ def read_run(path: Path) -> VaspRun | None:
     )
 
 
+def _has_content(path: Path) -> bool:
+    """
+    Raises:
+        MlipError: the file is gone.
+    """
+    try:
+        return path.stat().st_size > 0
+    except OSError as error:
+        raise MlipError(f"cannot be read ({error.strerror or error})", where=str(path)) from None
+
+
 def _has_end(path: Path) -> bool:
     tail = b""
     for block in read_blocks(path):
         tail = (tail + block)[-1024:]
     return _END in tail
+
+
+def _grid(run: "Vasprun") -> tuple[int, int, int] | None:
+    modes = run.kpoints.supported_modes
+    if run.kpoints.style not in (modes.Gamma, modes.Monkhorst):
+        return None
+    first, second, third = (int(n) for n in run.kpoints.kpts[0])
+    return first, second, third
 
 
 def _hubbard(run: "Vasprun", tags: dict) -> dict[str, float]:
