@@ -54,7 +54,7 @@ def effective_volume(
     repeated = np.asarray(cell, dtype=np.float64)[directions]
     if len(repeated) == 3:
         return float(abs(np.linalg.det(repeated)))
-    unwrapped = _unwrapped(np.asarray(positions, dtype=np.float64), cell, pbc & ~directions)
+    unwrapped = across_boundary(np.asarray(positions, dtype=np.float64), cell, pbc & ~directions)
     # Orthonormal axes: first those spanned by the crystal, then across the vacuum, the next cell vector first.
     across = [cell[k] for k in range(3) if not directions[k] and np.any(cell[k])]
     axes = _orthonormal([*repeated, *across, *np.eye(3)])
@@ -64,8 +64,9 @@ def effective_volume(
     return float(measure * np.prod(extents))
 
 
-def _unwrapped(positions, cell, wrapped: Bool[np.ndarray, " 3"]) -> Float[np.ndarray, "n 3"]:
-    """Positions moved by whole periods so that the largest gap along each `wrapped` cell vector is outside."""
+def across_boundary(positions, cell, wrapped: Bool[np.ndarray, " 3"]) -> Float[np.ndarray, "n 3"]:
+    """Positions, (n, 3) A, moved by whole periods so that the largest gap along each `wrapped` cell vector is
+    outside."""
     if not wrapped.any():
         return positions
     inverse = np.linalg.inv(_completed(cell))
