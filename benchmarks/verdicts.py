@@ -33,7 +33,8 @@ CHAINS = Path(__file__).parents[1] / "datasets" / "quickstart" / "surrogate_path
 INTRODUCTION = """# The verdict of the paper's group, in our engine and by ASE
 
 By verdicts.py, on alexandria-random-1k (crystals, evenly chosen), layers of Materials Cloud and mech2d, the
-quickstart's chains (relaxed by a surrogate) and chains built by hand. Seconds are of the machine as it was, busy with other work.
+quickstart's chains (relaxed by a surrogate) and chains built by hand. Seconds are of the machine as it was, busy with
+other work.
 """
 
 
@@ -137,8 +138,8 @@ def one_by_one(path: Path, records: list[dict], n: int) -> str:
     ours = sum(record["seconds"] for record in chosen)
     told = _told(f"{path.stem}: {len(chosen)} materials relaxed by ASE one by one", pairs)
     note = (
-        "Where the engine says isolated and ASE nothing: an atom has no neighbor within the cutoff. The group's own M3GNet "
-        "raises an exception on it, which is a failure, too; our calculator gives zeros.\n\n"
+        "Where the engine says isolated and ASE nothing: an atom has no neighbor within the cutoff. The group's own "
+        "M3GNet raises an exception on it, which is a failure, too; our calculator gives zeros.\n\n"
     )
     isolated = any("isolated" == ours != theirs for _, ours, theirs in pairs)
     return (

@@ -10,6 +10,7 @@ from mlip.cli.dimers import dimers
 from mlip.cli.hull import hull
 from mlip.cli.properties import properties
 from mlip.cli.response_benchmarks import elasticity, phonons
+from mlip.cli.suite import suite
 from mlip.cli.tables import show_table
 
 app = typer.Typer(no_args_is_help=True, help="Compare potentials with DFT on many materials.")
@@ -203,3 +204,4 @@ app.command()(hull)
 app.command()(properties)
 app.command()(elasticity)
 app.command()(phonons)
+app.command()(suite)
