@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from mlip.benchmark.suites.suite import Suite
-from mlip.benchmark.tables import Cell, Estimate, Table
+from mlip.benchmark.tables import Estimate, Table
 from mlip.errors import MlipError
 
 FORMAT = 1
@@ -46,18 +46,21 @@ def comparison(row: Row, others: Sequence[Row], suites: Mapping[str, Suite]) -> 
     """The numbers of a row, one below the other, and beside them those of other rows under the same protocol."""
     others = [one for one in others if one["potential"] != row["potential"] and any(_shared(row, one))]
     cells = []
-    for name, found in row["suites"].items():
+    for name in row["suites"]:
         for key, metric in suites[name].metrics.items():
             values = [_value(one, row, name, key) for one in (row, *others)]
             if np.isfinite(values[0]):
                 cells.append((suites[name].title, metric.label, *(Estimate(v, metric.digits) for v in values)))
-        cells.append((suites[name].title, "seconds", *(_seconds(one, found, name) for one in (row, *others))))
+        alike = [one if _is_alike(row, one, name) else None for one in (row, *others)]
+        for label, number in (("structures", _n_structures), ("seconds", _seconds)):
+            counts = (float("nan") if one is None else number(one["suites"][name]) for one in alike)
+            cells.append((suites[name].title, label, *(Estimate(count, 0) for count in counts)))
     names = [f"{one['potential']['name']} ({one['date']})" for one in (row, *others)]
     doubled = [name for k, name in enumerate(names) if name in names[:k]]
     names = [f"{name} #{k}" if name in doubled else name for k, name in enumerate(names)]
     notes = (
         "Error: potential minus reference. Beside it: rows kept in the package, or given, where suite and protocol are "
-        "the same. Seconds are of the machine that each ran on.",
+        "the same; potentials that know fewer elements have fewer structures. Seconds are of the machine that each ran on.",
     )
     return Table("suites", "All suites", ("", "potential", *names), tuple(cells), notes)
 
@@ -75,6 +78,10 @@ def _value(one: Row, row: Row, suite: str, key: str) -> float:
     return float("nan") if value is None else value
 
 
-def _seconds(one: Row, found: Mapping[str, Any], suite: str) -> Cell:
-    same = suite in one["suites"] and one["suites"][suite]["protocol"] == found["protocol"]
-    return Estimate(one["suites"][suite]["seconds"] if same else float("nan"), 0)
+def _n_structures(found: Mapping[str, Any]) -> float:
+    """Those that were asked for; fewer where the potential does not know all elements."""
+    return sum(found["reasons"].values())
+
+
+def _seconds(found: Mapping[str, Any]) -> float:
+    return found["seconds"]
