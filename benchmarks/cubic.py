@@ -1,7 +1,7 @@
 """Lattice constants of the 92 cubic crystals in m3gnet's README, relaxed from a = 5.0 A whatever the crystal.
 
 Against experiment, Materials Project's DFT (91 of them) and what the original M3GNet relaxed to in its own code
-(cubic_crystals.csv says where the numbers are from):
+(mlip/benchmark/suites/cubic_crystals.csv says where the numbers are from):
 
     mlip convert .../goldens/m3gnet m3gnet.safetensors
     python benchmarks/cubic.py m3gnet.safetensors --out benchmarks/results/cubic.md
@@ -24,10 +24,10 @@ from ase.build import bulk
 from ase.formula import Formula
 
 import mlip
+from mlip.benchmark.suites.crystals import TABLE
 
 START = 5.0
 """A."""
-TABLE = Path(__file__).with_name("cubic_crystals.csv")
 SAME = 0.1
 """%: the original's a is reproduced."""
 CLOSE = 1.0
@@ -35,8 +35,8 @@ CLOSE = 1.0
 
 
 def read_table() -> list[dict[str, str]]:
-    with TABLE.open() as file:
-        return list(csv.DictReader(line for line in file if not line.startswith("#")))
+    text = TABLE.read_text(encoding="utf-8").splitlines()
+    return list(csv.DictReader(line for line in text if not line.startswith("#")))
 
 
 def conventional_cell(material: str, structure: str, a: float) -> Atoms:

@@ -19,6 +19,8 @@ from ase import Atoms
 
 from mlip.benchmark.reference import Reference
 from mlip.benchmark.results import PotentialResults, row_name
+from mlip.benchmark.verdicts import authors
+from mlip.benchmark.verdicts.rounds import Relax, relax_in_rounds
 from mlip.data import Store
 from mlip.errors import MlipError
 from mlip.foreign import ForeignPotential
@@ -34,6 +36,7 @@ from mlip.relaxation.statistics import timed
 
 SPLITS = ("train", "val", "test", "all")
 STARTS = ("last", "first")
+VERDICTS = ("authors",)
 
 
 @dataclass
@@ -106,9 +109,10 @@ def run_relaxation_benchmark(
     *,
     split: str = "test",
     start: str = "last",
-    fmax: float = 0.05,
+    fmax: float | None = None,
     steps: int = 500,
     symmetry: bool = False,
+    verdict: str | None = None,
     dtype: str | None = None,
     cluster: str | None = None,
     allow_functional_mismatch: bool = False,
@@ -120,7 +124,11 @@ def run_relaxation_benchmark(
         potential: file or name of a potential, or any calculator of ASE, ase:MODULE:CLASS?key=value, with which
             structures relax one by one.
         start: "last" (the relaxed structure) or "first" frame of each path; the reference is always relaxed.
+        fmax: eV/A; by default 0.05, and 0.04 with the authors' verdict.
+        steps: at most, in a round of the authors' verdict.
         symmetry: keep the space group of each structure.
+        verdict: "authors": relax in the rounds of the paper's group, and give their verdict beside ours
+            (`mlip.benchmark.verdicts`).
         dtype: "float32" (by default) or "float64"; a calculator of ASE has a precision of its own.
         cluster: a Dask scheduler's address, or "local:N" for N worker processes here; by default this process.
         allow_functional_mismatch: the references may be of another functional than the potential; tables say so.
@@ -129,10 +137,13 @@ def run_relaxation_benchmark(
         MlipError: references of another functional; an option out of range; a split that is unknown or has no
             materials; OUT has results of another potential, store or protocol; no such cluster.
     """
-    for name, value, known in (("split", split, SPLITS), ("start", start, STARTS)):
+    chosen_verdict = (("verdict", verdict, VERDICTS),) if verdict else ()
+    for name, value, known in (("split", split, SPLITS), ("start", start, STARTS), *chosen_verdict):
         if value not in known:
             raise MlipError(f"unknown {name} {value!r}", where=f"--{name}", fix=f"one of: {', '.join(known)}")
     named = open_named(potential)
+    if fmax is None:
+        fmax = authors.FMAX if verdict else 0.05
     settings = {"fmax": fmax, "steps": steps, "symmetry": symmetry, **named.precision(dtype)}
     check_options(fmax, steps, settings.get("dtype", "float32"))
     functional = named.potential.functional
@@ -150,21 +161,39 @@ def run_relaxation_benchmark(
             allowed=allow_functional_mismatch,
         )
         protocol = _protocol(named, store, split, start, settings)
+        if verdict:
+            factor = authors.stress_factor(named.potential)
+            protocol["verdict"] = {"name": verdict, "rounds": authors.ROUNDS, "stress_factor": factor}
+            settings |= {"fmax": fmax / 2, "stress_factor": factor}
         with ResultsFile(Path(out) / "results.jsonl", protocol) as results:
             done = {record["material"] for record in results.records}
             references = [Reference.read(store, k, start) for k in chosen if k not in done]
             run = BenchmarkRun(protocol, results.records, left_out, n_added=len(references))
-            if cluster and references:
-                ended = relax_on_cluster(*_tasks(references), named.source, settings, cluster, run.statistics)
-            else:
-                ended = _relaxed(references, named.potential, settings, run.statistics)
+
+            def relax(structures: list[Atoms], cells: list[Along]) -> Iterator[tuple[int, RelaxResult, float]]:
+                if cluster and structures:
+                    return relax_on_cluster(structures, cells, named.source, settings, cluster, run.statistics)
+                return _relaxed(structures, cells, named.potential, settings, run.statistics)
+
             with count_bar(progress) as bar:
                 task = bar.add_task("relaxing", total=len(done) + len(references), completed=len(done))
-                for index, result, seconds in ended:
+                for index, result, seconds, told in _judged(references, relax, verdict, fmax):
                     record = references[index].record(result, seconds)
-                    results.append(record | {"potential_functional": functional})
+                    results.append(record | told | {"potential_functional": functional})
                     bar.advance(task)
     return run
+
+
+def _judged(
+    references: list[Reference], relax: Relax, verdict: str | None, fmax: float
+) -> Iterator[tuple[int, RelaxResult, float, dict[str, Any]]]:
+    """Index, result, seconds and further entries of the record of each material as it ends."""
+    if verdict is None:
+        for index, result, seconds in relax(*_tasks(references)):
+            yield index, result, seconds, {}
+    else:
+        for index, result, seconds, told in relax_in_rounds(references, relax, fmax):
+            yield index, result, seconds, {"verdicts": {verdict: told}}
 
 
 def _choose(store: Store, split: str, start: str) -> tuple[list[int], dict[str, list[str]]]:
@@ -186,13 +215,13 @@ def _choose(store: Store, split: str, start: str) -> tuple[list[int], dict[str, 
 
 
 def _relaxed(
-    references: list[Reference],
+    structures: list[Atoms],
+    cells: list[Along],
     potential: Potential | ForeignPotential,
     settings: dict[str, Any],
     statistics: Statistics,
 ) -> Iterator[tuple[int, RelaxResult, float]]:
     """(index, result, seconds of the device) of each as it ends."""
-    structures, cells = _tasks(references)
     return timed(relaxations(structures, potential, cell=cells, statistics=statistics, **settings), statistics)
 
 

@@ -59,6 +59,19 @@ class PotentialResults:
         """By dimensionality, for Table 6."""
         return summarize_distribution(self.records)
 
+    @property
+    def verdicts(self) -> list[str]:
+        """Verdicts in the records beside our own."""
+        return list(dict.fromkeys(name for record in self.records for name in record.get("verdicts", ())))
+
+    def under(self, verdict: str) -> "PotentialResults":
+        """The same relaxations, those failed that a verdict in their records fails."""
+        records = [
+            record | {"volume": None} if record.get("verdicts", {}).get(verdict, {}).get("failed") else record
+            for record in self.records
+        ]
+        return PotentialResults(f"{self.name}, {verdict}' verdict", self.sha256, self.headers, records)
+
     def setting(self, key: str) -> str:
         """The header's value; values where its files differ."""
         return ", ".join(dict.fromkeys(str(header.get(key, "-")) for header in self.headers))
@@ -91,6 +104,15 @@ def load_results(sources: Sequence[str]) -> list[PotentialResults]:
         results.headers.append(header)
         results.records += records
     return list(found.values())
+
+
+def in_all_verdicts(potentials: Sequence[PotentialResults]) -> list[PotentialResults]:
+    """Each potential, and once more under each verdict that its records have beside ours."""
+    return [
+        results
+        for potential in potentials
+        for results in (potential, *(potential.under(verdict) for verdict in potential.verdicts))
+    ]
 
 
 def row_name(potential: dict[str, str]) -> str:

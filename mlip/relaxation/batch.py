@@ -107,6 +107,8 @@ class Limits(NamedTuple):
     """Between atoms, as a share of the sum of their covalent radii; closer is a collapse."""
     smax: float = float("inf")
     """Converged if no component of the residual stress is larger, of the strains that may occur; eV/A^3."""
+    stress_factor: float = 1.0
+    """The cell feels the stress times this."""
 
     @classmethod
     def of(cls, options: Options, cutoff: float, skin: float, max_iterations: int) -> "Limits":
@@ -123,6 +125,7 @@ class Limits(NamedTuple):
             pressure=options.pressure_gpa / EV_PER_A3_IN_GPA,
             min_approach=MIN_APPROACH if options.min_distance is None else 0.0,
             smax=math.inf if options.smax_gpa is None else options.smax_gpa / EV_PER_A3_IN_GPA,
+            stress_factor=float(options.stress_factor),
         )
 
 
@@ -213,7 +216,7 @@ def _judge_and_step(
             forces, fixed.symmetry, ascending_rows(jnp.cumsum(placed.n_node) - placed.n_node, graph_of_node)
         )
     on_cell = cell_forces(
-        evaluation.stress,
+        limits.stress_factor * evaluation.stress,
         _volume(placed.globals["cell"]),
         state.log_deformation,
         state.deformation,

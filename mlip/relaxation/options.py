@@ -33,6 +33,9 @@ class Options:
     """Keep the space group, found within 0.01 A; the structure is made exactly symmetric first."""
     pressure_gpa: float = 0.0
     """GPa: relax to the least enthalpy E + p V. Energies reported are E. ASE's `scalar_pressure` times 160.2."""
+    stress_factor: float = 1.0
+    """The cell feels the stress times this. 1 is physics; another factor repeats relaxations that were run with a
+    wrong unit of stress. Stresses reported are without it."""
     constant_volume: bool = False
     """Relax the shape of the cell alone, at the volume that it has (a layer's area, a chain's length)."""
     min_distance: float | None = None
@@ -65,6 +68,8 @@ class Options:
         check_options(self.fmax, self.steps, self.dtype)
         if not math.isfinite(self.pressure_gpa):
             raise MlipError(f"is {self.pressure_gpa}", where="pressure_gpa", fix="GPa, positive compresses")
+        if not 0 < self.stress_factor < math.inf:
+            raise MlipError(f"is {self.stress_factor}", where="stress_factor", fix="a factor > 0, usually 1")
         if self.pressure_gpa and (self.constant_volume or self.cell is False):
             raise MlipError("has no effect at constant volume", where="pressure_gpa", fix="leave one of the two out")
         if self.constant_volume and isinstance(self.cell, str) and self.cell == HYDROSTATIC:

@@ -59,7 +59,7 @@ def timed(ended: Iterator[tuple[int, RelaxResult]], statistics: Statistics) -> I
     Structures relax together and none has a time of its own, but the sum over results is what all have cost, and it
     survives a run that is killed and goes on.
     """
-    before = 0.0
+    before = statistics.seconds - statistics.compile_seconds
     for index, result in ended:
         now = statistics.seconds - statistics.compile_seconds
         yield index, result, now - before

@@ -1,0 +1,71 @@
+"""Chains built by hand, as they are in crystals of chains, with the repeats that experiment finds there."""
+
+from typing import NamedTuple
+
+import numpy as np
+from ase import Atoms
+
+VACUUM = 15.0
+"""A around a chain, as in ALEXANDRIA."""
+
+
+class Chain(NamedTuple):
+    """A chain along x, as it is in a crystal of chains."""
+
+    name: str
+    repeat: float
+    """A, by experiment, of the crystal."""
+    symbols: list[str]
+    sites: list[tuple[float, float, float]]
+    """Fraction of the repeat along the chain, and A across."""
+
+    def atoms(self) -> Atoms:
+        width = np.ptp(np.array(self.sites)[:, 1:], axis=0) + VACUUM
+        positions = np.array(self.sites) * [self.repeat, 1, 1] + [0, *(width / 2)]
+        atoms = Atoms(self.symbols, positions, cell=[self.repeat, *width], pbc=True)
+        atoms.info = {"material_id": f"chain-{self.name}", "functional": "experiment", "dimensionality": "1D"}
+        return atoms
+
+
+def _helix(name: str, element: str, repeat: float, radius: float) -> Chain:
+    """Three atoms a turn."""
+    sites = [(k / 3, radius * np.cos(2 * np.pi * k / 3), radius * np.sin(2 * np.pi * k / 3)) for k in range(3)]
+    return Chain(name, repeat, [element] * 3, sites)
+
+
+def _tetrahedra(name: str, metal: str, anion: str, repeat: float, bond: float) -> Chain:
+    """Tetrahedra that share edges, in turn across y and z."""
+    h = (bond**2 - (repeat / 4) ** 2) ** 0.5
+    sites = [(0, 0, 0), (0.5, 0, 0), (0.25, h, 0), (0.25, -h, 0), (0.75, 0, h), (0.75, 0, -h)]
+    return Chain(name, repeat, [metal] * 2 + [anion] * 4, sites)
+
+
+def _squares(name: str, metal: str, anion: str, repeat: float, bond: float) -> Chain:
+    """Squares that share edges: a ribbon."""
+    h = (bond**2 - (repeat / 2) ** 2) ** 0.5
+    return Chain(name, repeat, [metal] + [anion] * 2, [(0, 0, 0), (0.5, h, 0), (0.5, -h, 0)])
+
+
+CHAINS = (
+    _helix("Se", "Se", 4.954, 0.984),
+    _helix("Te", "Te", 5.927, 1.173),
+    _tetrahedra("SiS2", "Si", "S", 5.547, 2.14),
+    _tetrahedra("BeCl2", "Be", "Cl", 5.26, 2.02),
+    _squares("PdCl2", "Pd", "Cl", 3.34, 2.31),
+    _squares("CuCl2", "Cu", "Cl", 3.30, 2.263),
+    Chain(
+        "polyethylene",
+        2.534,
+        ["C"] * 2 + ["H"] * 4,
+        [(0, 0.43, 0), (0.5, -0.43, 0), (0, 1.06, 0.89), (0, 1.06, -0.89), (0.5, -1.06, 0.89), (0.5, -1.06, -0.89)],
+    ),
+    Chain(
+        "trans-polyacetylene",
+        2.455,
+        ["C", "C", "H", "H"],
+        [(0, 0.33, 0), (0.53, -0.33, 0), (-0.01, 1.42, 0), (0.54, -1.42, 0)],
+    ),
+    Chain("HF", 4.26, ["F", "F", "H", "H"], [(0, 0.65, 0), (0.5, -0.65, 0), (0.19, 0.16, 0), (0.69, -0.16, 0)]),
+)
+"""Repeats of the crystals: Se, Te (trigonal, c), SiS2, BeCl2 (Ibam, c), PdCl2 (Pnnm, b), CuCl2 (C2/m, b), orthorhombic
+polyethylene (c), trans-polyacetylene (c), HF (Cmc2_1, b). Sites across the chain are rough."""

@@ -1,0 +1,1 @@
+"""Verdicts on relaxations that a benchmark can give beside our own, each a set of rules in a file."""
