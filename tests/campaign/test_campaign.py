@@ -145,7 +145,7 @@ def test_a_finished_campaign_is_not_done_again_and_can_be_prolonged(recipe, undi
 
 @pytest.mark.parametrize(
     "kills",
-    [(("result", 2), ("screening", 1), ("result", 4), ("entry", 11), ("hull", 1)), (("checkpoint", 2), ("time", 2))],
+    [(("result", 2), ("screening", 1), ("result", 4), ("entry", 11), ("hull", 1)), (("checkpoint", 2), ("time", 1))],
     ids=["five-times", "in-training"],
 )
 def test_a_campaign_killed_with_signal_9_ends_as_one_that_was_not(recipe, undisturbed, world, tmp_path, kills):
