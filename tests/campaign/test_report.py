@@ -10,7 +10,7 @@ import pytest
 
 from mlip.campaign.report import write_campaign_report
 from mlip.campaign.report.costs import candidates_a_second, projected, step_seconds
-from mlip.campaign.report.figures import distance_edges, shares
+from mlip.campaign.report.figures import distance_edges, growth_charts, shares
 from mlip.campaign.report.rounds import Round, read_campaign
 from mlip.campaign.report.statistics import hit_rate, median, times_chance
 from mlip.campaign.report.texts import duration
@@ -63,7 +63,10 @@ def campaign_of(folder, summaries, hull=True):
     if hull:
         compositions = [{"Na": 1}, {"Cl": 1}, {"Na": 1, "Cl": 1}, {"Na": 1, "Cl": 3}]
         phases = Phases.of(compositions, np.array([0.0, 0.0, -2.0, -1.1]))
-        grown = GrowingHull.begin(["na", "cl", "agm1", "r001-000007"], phases, are_formation_energies=True)
+        ids = ["na", "cl", "agm1", "mine-r001-000007"]
+        grown = GrowingHull.begin(ids[:3], phases.take(np.arange(3)), are_formation_energies=True)
+        grown.save(folder / "start-hull.npz")
+        grown.add(ids[3:], phases.take(np.array([3])))
         grown.save(folder / "hull.npz")
     return folder
 
@@ -186,6 +189,15 @@ def test_elements_on_the_hull_are_counted_apart_from_what_the_campaign_put_there
     assert counts == {"elements_on_hull": {"Na": 2, "Cl": 2}, "elements_added": {"Na": 1, "Cl": 1}}
 
 
+def test_growth_begins_with_the_start(tmp_path):
+    campaign = read_campaign(campaign_of(tmp_path, map(summary, (1, 2))))
+    entries, vertices, moves = growth_charts(campaign)
+    assert entries.series[0].x.tolist() == [0, 1, 2]
+    assert entries.series[0].y.tolist() == [3, 18_757, 20_237]
+    assert vertices.series[0].y.tolist() == [3, 475, 484]
+    assert moves.series[0].x.tolist() == [1, 2]
+
+
 def test_a_hit_lies_on_or_below_the_hull():
     rate = hit_rate(np.array([-0.1, 0.0, 1e-12, 0.001, 0.5]))
     assert (rate.hits, rate.calculations, rate.per_thousand) == (3, 5, 600)
@@ -232,7 +244,7 @@ def test_the_projection_is_in_proportion_to_the_measured_rates(tmp_path):
     assert costs["prediction"].rate == pytest.approx(2_400_000 / 180)
     assert costs["prediction"].hours == pytest.approx(180_000 / 3600)
     assert costs["pre-relaxation"].n == pytest.approx(10_000_000)  # below the cutoff
-    assert costs["pre-relaxation"].hours == pytest.approx(10_000_000 / (2000 / 200) / 3600)
+    assert costs["pre-relaxation"].hours == pytest.approx(10_000_000 / (2000 / 200) / 3600)  # 2000 in 200 s
     assert costs["calculations"].n == pytest.approx(9_000_000)
 
 

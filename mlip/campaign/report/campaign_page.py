@@ -1,7 +1,6 @@
 """The page of a campaign: what each round found beside chance, how the hull grew, and where the time went."""
 
 import html
-import re
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -14,9 +13,6 @@ from mlip.files.output_paths import make_folder, writing_to
 from mlip.files.whole_file import whole_file
 from mlip.hull.figures import element_counts
 from mlip.report.page import write_page
-
-_OF_CAMPAIGN = re.compile(r"r\d{3,}-")
-"""How the id of an entry begins that a campaign has calculated."""
 
 
 def write_campaign_report(folder: Path) -> Path:
@@ -59,6 +55,6 @@ def _element_maps(campaign: Campaign) -> tuple[Mapping[str, int], Mapping[str, i
     """Compounds on the hull by element, and those of them that the campaign has calculated."""
     if campaign.hull is None:
         return {}, {}
-    rows = np.flatnonzero(campaign.hull.is_vertex)
-    ours = np.array([row for row in rows if _OF_CAMPAIGN.match(campaign.hull.ids[row])], int)
-    return element_counts(campaign.hull, rows), element_counts(campaign.hull, ours)
+    on_hull, added = np.flatnonzero(campaign.hull.is_vertex), campaign.added
+    ours = np.empty(0, int) if added is None else np.intersect1d(on_hull, added)
+    return element_counts(campaign.hull, on_hull), element_counts(campaign.hull, ours)

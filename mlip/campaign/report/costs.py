@@ -7,6 +7,7 @@ from typing import NamedTuple
 from mlip.campaign.report.rounds import Campaign, Round
 
 STEPS = {
+    "entries": "known entries",
     "candidates": "candidates",
     "screen": "prediction",
     "relax": "pre-relaxation",
@@ -54,18 +55,17 @@ def projected(campaign: Campaign, n: int = PAPER_CANDIDATES) -> list[Cost]:
     below the cutoff and of those that lead to a calculation as in the campaign. Training is left out: it does not grow
     with the candidates. Steps without a measured rate are left out, too.
     """
-    made, below, kept = (campaign.total(key) for key in ("candidates", "below_cutoff", "kept"))
-    if math.isfinite(by_chance := campaign.total("at_random")):
-        kept += by_chance  # relaxed and calculated, too
-    calculated = campaign.total("proposed")
+    made, predicted, below = (campaign.total(key) for key in ("candidates", "predicted", "below_cutoff"))
+    relaxed, calculated = campaign.done("pre_relaxation"), campaign.done("outcomes")
     # A round keeps no more than it can afford; how many are below the cutoff is what more candidates bring more of.
-    relaxed = n * _ratio(below, made)
+    more_relaxed = n * _ratio(below, made)
+    more_calculated = more_relaxed * _ratio(calculated, relaxed)
     counts = {
         "candidates": ("candidates", made, n),
-        "screen": ("predictions", campaign.total("predicted"), n * _ratio(campaign.total("predicted"), made)),
-        "relax": ("relaxations", kept, relaxed),
-        "dft": ("calculations", calculated, relaxed * _ratio(calculated, kept)),
-        "hull": ("calculations", calculated, relaxed * _ratio(calculated, kept)),
+        "screen": ("predictions", predicted, n * _ratio(predicted, made)),
+        "relax": ("relaxations", relaxed, more_relaxed),
+        "dft": ("calculations", calculated, more_calculated),
+        "hull": ("calculations", calculated, more_calculated),
     }
     costs = []
     for step, (units, done, larger) in counts.items():

@@ -72,24 +72,30 @@ def _distribution(
 
 
 def growth_charts(campaign: Campaign) -> list[Chart]:
-    """Figures 2 and 3: entries, phases on the hull, and how many came and fell, against rounds."""
+    """Figures 2 and 3: entries, phases on the hull, and how many came and fell, against rounds. Round 0 is the
+    start."""
+    start = campaign.start
+    before = {} if start is None else {"entries": len(start), "vertices": int(start.is_vertex.sum())}
     panels = {
         "Entries": {"entries": "entries"},
         "Phases on the hull": {"on the hull": "vertices"},
         "Moves of the hull": {"new on the hull": "new_vertices", "fallen": "fallen_vertices"},
     }
-    x = _numbers(campaign)
     return [
         _against_rounds(
             caption,
             "",
-            [
-                Series(name, x, np.array([one.count("hull", key) for one in campaign.rounds]), "marked line", 1 + k)
-                for k, (name, key) in enumerate(lines.items())
-            ],
+            [_growth(campaign, name, key, before.get(key), 1 + k) for k, (name, key) in enumerate(lines.items())],
         )
         for caption, lines in panels.items()
     ]
+
+
+def _growth(campaign: Campaign, name: str, key: str, before: int | None, color: int) -> Series:
+    x, y = _numbers(campaign), np.array([one.count("hull", key) for one in campaign.rounds])
+    if before is not None:
+        x, y = np.insert(x, 0, 0.0), np.insert(y, 0, before)
+    return Series(name, x, y, "marked line", color)
 
 
 def success_charts(campaign: Campaign) -> list[Chart]:

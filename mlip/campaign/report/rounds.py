@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 from mlip.errors import MlipError
 from mlip.hull.growing import GrowingHull
@@ -81,6 +81,9 @@ class Campaign:
     folder: Path
     rounds: Sequence[Round]
     hull: GrowingHull | None
+    """The hull as it is now."""
+    start: GrowingHull | None
+    """The hull before the first round."""
     unreadable: Sequence[str]
     """Files that should tell something and cannot be read."""
 
@@ -102,6 +105,19 @@ class Campaign:
             notes.append(f"energies of finished calculations are those of a surrogate, {names}, not DFT's")
         return [f"{note[0].upper()}{note[1:].removesuffix('.')}." for note in notes]
 
+    @property
+    def added(self) -> Int[np.ndarray, " k"] | None:
+        """Rows of the hull's entries that the campaign has calculated; None where a hull is missing."""
+        if self.hull is None or self.start is None:
+            return None
+        before = set(self.start.ids)
+        return np.array([row for row, name in enumerate(self.hull.ids) if name not in before], int)
+
+    def done(self, key: str) -> float:
+        """How many `counts(key)` tell of, over all rounds and names; NaN if none does."""
+        parts = [sum(counts.values()) for one in self.rounds if (counts := one.counts(key))]
+        return sum(parts) if parts else math.nan
+
     def total(self, *keys: str) -> float:
         """Sum over the rounds that know it; NaN if none does."""
         known = [value for one in self.rounds if math.isfinite(value := one.count(*keys))]
@@ -122,10 +138,11 @@ def read_campaign(folder: Path) -> Campaign:
             rounds.append(Round(int(record["round"]), record))
         except (OSError, ValueError, KeyError, TypeError):
             unreadable.append(str(path.relative_to(folder)))
-    hull = None
-    if (folder / "hull.npz").exists():
+    hulls = []
+    for name in ("hull.npz", "start-hull.npz"):
         try:
-            hull = GrowingHull.load(folder / "hull.npz")
+            hulls.append(GrowingHull.load(folder / name) if (folder / name).exists() else None)
         except MlipError:
-            unreadable.append("hull.npz")
-    return Campaign(folder, sorted(rounds, key=lambda one: one.number), hull, unreadable)
+            hulls.append(None)
+            unreadable.append(name)
+    return Campaign(folder, sorted(rounds, key=lambda one: one.number), *hulls, unreadable)

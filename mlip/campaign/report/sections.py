@@ -59,6 +59,7 @@ def _funnel(campaign: Campaign) -> str:
         "predicted": lambda one: one.count("predicted"),
         "below the cutoff": lambda one: one.count("below_cutoff"),
         "kept": lambda one: one.count("kept"),
+        "at random": lambda one: one.count("at_random"),
         "known already": lambda one: one.count("known_already"),
         "pre-relaxed": lambda one: one.count("pre_relaxation", "converged"),
         "duplicates": lambda one: one.count("duplicates"),
