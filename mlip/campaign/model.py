@@ -75,7 +75,7 @@ def _trained(recipe: CampaignRecipe, folder: RoundFolder, last: RoundFolder | No
     training = load_recipe(recipe.model.recipe, dotted(values))
     if training.property is None or training.property.name != DISTANCE:
         raise MlipError(f"trains no model of {DISTANCE}", where=f"model.recipe: {recipe.model.recipe}")
-    return train(training, resume=folder.training.exists(), quiet=quiet).absolute()
+    return Path(train(training, resume=folder.training.exists(), quiet=quiet)).absolute()
 
 
 def _test_error(recipe: CampaignRecipe, path: Path, folder: RoundFolder) -> float | None:
