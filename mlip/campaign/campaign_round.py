@@ -22,6 +22,7 @@ from mlip.data import Store
 from mlip.dft.handover import calculated_functional
 from mlip.dft.records import Outcome
 from mlip.errors import MlipError
+from mlip.hull.convex_hull import Phases
 from mlip.hull.growing import GrowingHull
 from mlip.property_model import PropertyModel
 
@@ -77,6 +78,14 @@ def run_round(campaign: Campaign, number: int) -> bool:
         outcomes = calculated(recipe.dft, proposals, folder, progress=campaign.progress)
     if outcomes is None:
         return False
+    _close(campaign, folder, outcomes, hull, sorted(set(recipe.elements.symbols) - set(symbols)))
+    return True
+
+
+def _close(
+    campaign: Campaign, folder: RoundFolder, outcomes: Sequence[Outcome], hull: GrowingHull, left_out: list[str]
+) -> None:
+    """Take the results into store and hull, and sum the round up."""
     with folder.timed("hull"):
         entries, distances = _taken_in(campaign, folder, outcomes, hull)
         change = hull.add([entry.id for entry in entries], _phases(entries))
@@ -90,12 +99,8 @@ def run_round(campaign: Campaign, number: int) -> bool:
         "fallen_vertices": len(change.fallen_vertices),
         "changed_distances": change.n_changed,
     }
-    left_out = sorted(set(recipe.elements.symbols) - set(symbols))
-    write_json(
-        folder.summary,
-        _summary(campaign, folder, entries, distances, after.tolist(), change_of_hull, left_out),
-    )
-    return True
+    summary = _summary(campaign, folder, entries, distances, after.tolist(), change_of_hull, left_out)
+    write_json(folder.summary, summary)
 
 
 def _write_entries(campaign: Campaign, folder: RoundFolder, earlier: Sequence[RoundFolder], hull: GrowingHull) -> None:
@@ -160,6 +165,7 @@ def _taken_in(
         }
         if one["predicted"] is not None:
             properties["predicted_e_above_hull"] = float(one["predicted"])
+        properties |= {f"energy_{functional}": energy for functional, energy in outcome.follow_ups.items()}
         entries.append(Entry(outcome.id, outcome.frame, energy, outcome.functional, 3, properties))
     heights = hull.distances_of(_phases(entries)) if entries else np.zeros(0)
     for entry, height in zip(entries, heights.tolist(), strict=True):
@@ -173,7 +179,7 @@ def _taken_in(
     return kept, {entry.id: distances[entry.id] for entry in kept}
 
 
-def _phases(entries: Sequence[Entry]):
+def _phases(entries: Sequence[Entry]) -> Phases:
     return phases_of([entry.frame for entry in entries], np.array([entry.energy for entry in entries]))
 
 
