@@ -22,8 +22,10 @@ if TYPE_CHECKING:
 _OF_FUNCTIONAL: Mapping[Functional, Mapping[str, Any]] = {
     "PBE": {},  # as the pseudopotentials have it
     "PBEsol": {"GGA": "Ps"},
-    "SCAN": {"METAGGA": "Scan", "ALGO": "All"},
+    "SCAN": {"METAGGA": "Scan"},
 }
+_OF_RELAXATION: Mapping[Functional, Mapping[str, Any]] = {"SCAN": {"ALGO": "All", "ISMEAR": 0}}
+"""As pymatgen's sets for SCAN: all bands at once, which is no good with tetrahedra; single points keep ALGO = Fast."""
 _FREE_DIRECTIONS = {1: ".TRUE. .FALSE. .FALSE.", 2: ".TRUE. .TRUE. .FALSE."}
 
 
@@ -50,7 +52,11 @@ def relaxation(recipe: VaspRecipe, proposal: Proposal) -> Inputs:
     from pymatgen.io.vasp.sets import MPRelaxSet
 
     structure = as_calculated(proposal, recipe.vacuum)
-    tags: dict[str, Any] = {**_common_tags(recipe, recipe.functional), "NSW": recipe.steps}
+    tags: dict[str, Any] = {
+        **_OF_RELAXATION.get(recipe.functional, {}),
+        **_common_tags(recipe, recipe.functional),
+        "NSW": recipe.steps,
+    }
     if not recipe.has_hubbard:
         tags["LDAU"] = False
     if recipe.force_convergence is not None:

@@ -90,6 +90,9 @@ def test_functionals_have_their_tags():
     assert not {"GGA", "METAGGA"} & tags["PBE"].keys()
     assert tags["PBEsol"]["GGA"].upper() == "PS"
     assert (tags["SCAN"]["METAGGA"].upper(), tags["SCAN"]["LASPH"]) == ("SCAN", True)
+    assert (tags["SCAN"]["ALGO"], tags["SCAN"]["ISMEAR"]) == ("All", 0)
+    further = VaspRecipe(kind="vasp", functional="SCAN", incar={"ALGO": "Normal"})
+    assert relaxation(further, Proposal("a", FEO)).files["INCAR"]["ALGO"] == "Normal"
 
 
 def test_the_start_is_ferromagnetic_whatever_moments_the_structure_carries():
