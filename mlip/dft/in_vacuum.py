@@ -28,13 +28,16 @@ def as_calculated(proposal: Proposal, vacuum: float) -> "Structure":
         vacuum: of layers and chains, A, between the outermost nuclei.
 
     Raises:
-        MlipError: the cell has no volume, or the periodicity does not fit the dimensionality.
+        MlipError: no atoms, one of no element, positions that are no numbers, a cell without volume, or a periodicity
+            that does not fit the dimensionality.
     """
     from pymatgen.core import Structure
 
     atoms = proposal.atoms
     if not len(atoms) or not (np.isfinite(atoms.positions).all() and np.isfinite(atoms.cell.array).all()):
         raise MlipError("has no atoms, or positions that are no numbers", where=proposal.id)
+    if not atoms.numbers.all():
+        raise MlipError("has an atom of no element", where=proposal.id)
     directions = crystal_directions(atoms.pbc, proposal.dimensionality, where=proposal.id)
     cell, positions = (atoms.cell.array, atoms.positions) if directions.all() else _set_apart(atoms, directions, vacuum)
     if abs(np.linalg.det(cell)) < _FLATTEST * len(atoms):

@@ -14,6 +14,7 @@ import numpy as np
 from mlip.dft.in_vacuum import as_calculated
 from mlip.dft.recipe import Functional, VaspRecipe
 from mlip.dft.records import Proposal
+from mlip.errors import MlipError
 
 if TYPE_CHECKING:
     from pymatgen.core import Structure
@@ -71,6 +72,9 @@ def single_point(recipe: VaspRecipe, functional: Functional, structure: "Structu
 
     Args:
         structure: as the relaxation has it: `mlip.dft.in_vacuum.as_calculated`.
+
+    Raises:
+        MlipError: pymatgen makes no inputs of it.
     """
     from pymatgen.io.vasp.sets import MPStaticSet
 
@@ -92,16 +96,20 @@ def _inputs(
 ) -> Inputs:
     from pymatgen.io.vasp.inputs import Kpoints
 
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of settings that are the Materials Project's, and meant
-        made = kind(
-            structure,
-            user_incar_settings=tags,
-            user_kpoints_settings=_kpoints(recipe, structure, dimensionality),
-            user_potcar_settings=recipe.potcars,
-            force_gamma=True,
-        )
-        files = made.get_input_set(potcar_spec=True)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of settings that are the Materials Project's, and meant
+            made = kind(
+                structure,
+                user_incar_settings=tags,
+                user_kpoints_settings=_kpoints(recipe, structure, dimensionality),
+                user_potcar_settings=recipe.potcars,
+                force_gamma=True,
+            )
+            files = made.get_input_set(potcar_spec=True)
+    except Exception as error:  # whatever pymatgen stumbles on: coincident atoms, elements without data
+        why = " ".join(f"{type(error).__name__}: {error}".split())
+        raise MlipError(f"pymatgen makes no inputs of it ({why})") from None
     grid = files["KPOINTS"]
     assert isinstance(grid, Kpoints)
     incar, symbols = files["INCAR"], files["POSCAR"].site_symbols

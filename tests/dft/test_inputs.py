@@ -238,6 +238,16 @@ def test_files_read_back_as_they_were_meant(tmp_path):
         np.testing.assert_allclose(written.distance_matrix, meant.files["POSCAR"].structure.distance_matrix, atol=1e-9)
 
 
+def test_a_left_handed_cell_is_written_right_handed_and_is_the_same_crystal(tmp_path):
+    left = bulk("FeO", "zincblende", a=4.5)
+    left.set_cell(left.cell.array[[1, 0, 2]])
+    assert np.linalg.det(left.cell) < 0
+    hand_over(RECIPE, [Proposal("left", left)], tmp_path, progress=False)
+    written = Poscar.from_file(tmp_path / "left" / "POSCAR").structure
+    assert np.linalg.det(written.lattice.matrix) > 0
+    assert_same_distances(written, left)
+
+
 def test_the_table_tells_what_was_asked_for(tmp_path):
     hand_over(RECIPE, proposals(), tmp_path, progress=False)
     rows = table(tmp_path)

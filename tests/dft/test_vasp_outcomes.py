@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from ase import Atoms
 from pymatgen.core import Structure
 from pymatgen.io.vasp.inputs import Poscar
 
@@ -312,6 +313,24 @@ def test_what_has_no_inputs_has_its_outcome_too(tmp_path):
     assert outcomes[0].message == "the cell has no volume"
     hand_over(Proposal("a", flat), Proposal("b", SALT), folder=tmp_path)
     assert len(collect(RECIPE, tmp_path)) == 3
+
+
+def test_structures_that_pymatgen_stumbles_on_keep_no_others_out(tmp_path):
+    cubic = {"cell": [3.0, 3.0, 3.0], "pbc": True}
+    strange = [
+        Atoms("Cu2", [[0, 0, 0], [0, 0, 0]], **cubic),
+        Atoms("X", **cubic),
+        Atoms("Og", **cubic),
+        Atoms(**cubic),
+        Atoms("Cu", [[np.nan, 0, 0]], **cubic),
+        Atoms("Cu", cell=[[1, 0, 0], [2, 0, 0], [0, 0, 3]], pbc=True),
+        Atoms("Cu", cell=[[1, 0, 0], [2, 0, 0], [0, 0, 9]], pbc=[True, True, False]),
+    ]
+    given = [Proposal(f"s-{k}", atoms, int(atoms.pbc.sum())) for k, atoms in enumerate(strange)]
+    hand_over(*given, Proposal("good", SALT), folder=tmp_path)
+    outcomes = collect(RECIPE, tmp_path)
+    assert [outcome.reason for outcome in outcomes] == [NO_INPUTS] * len(strange) + [NOT_STARTED]
+    assert all(outcome.message and "\n" not in outcome.message for outcome in outcomes[:-1])
 
 
 def test_places_where_nothing_was_handed_over_are_one_line(tmp_path):
