@@ -44,9 +44,11 @@ class KnownRuns:
     def __init__(self, folder: Path, workers: int = 1):
         self.folder, self.workers = folder, workers
         self._known: dict[str, dict[str, Any]] = {}
+        self._is_whole = False
         with suppress(OSError, MlipError, KeyError, TypeError):  # all of it can be read from the runs again
             for record in read_journal(folder / _KNOWN):
                 self._known[record["file"]] = record
+            self._is_whole = (folder / _KNOWN).read_bytes()[-1:] in (b"\n", b"")
         self._read: dict[Path, VaspRun | MlipError | None] = {}
 
     def read(self, paths: Sequence[Path]) -> None:
@@ -87,6 +89,8 @@ class KnownRuns:
         journal = None
         with suppress(OSError, MlipError):  # a folder of others, or another process keeps them
             journal = Journal(self.folder / _KNOWN, durable=False) if paths else None
+            if journal is not None and not self._is_whole:  # a process was killed amid a line
+                journal.cut(0)
         try:
             for path, state, run in zip(paths, states, runs, strict=True):
                 self._read[path] = run

@@ -39,7 +39,7 @@ from mlip.dft.records import (
     VANISHED,
 )
 from mlip.errors import MlipError
-from mlip.files.journal import Journal
+from mlip.files.journal import Journal, read_journal
 from mlip.functionals import relation_of_functionals
 from mlip.units import EV_PER_A3_IN_GPA
 from tests.dft.crystals import CHAIN, COPPER, FEO, LAYER, SALT, proposals, random_crystal
@@ -410,8 +410,21 @@ def test_a_finished_run_is_read_once_and_again_when_it_has_changed(tmp_path, mon
 def test_a_damaged_memory_of_runs_is_no_loss(tmp_path, content):
     expected = outcome_of(Proposal("a", COPPER), tmp_path)
     (tmp_path / ".runs.jsonl").write_bytes(content)
-    (outcome,) = collect(RECIPE, tmp_path)
-    assert (outcome.reason, outcome.frame.energy) == (FINISHED, expected.frame.energy)
+    for _ in range(2):
+        (outcome,) = collect(RECIPE, tmp_path)
+        assert (outcome.reason, outcome.frame.energy) == (FINISHED, expected.frame.energy)
+
+
+def test_a_memory_of_runs_that_was_cut_short_is_made_anew(tmp_path):
+    outcome_of(Proposal("a", COPPER), tmp_path)
+    memory = tmp_path / ".runs.jsonl"
+    whole = memory.read_bytes()
+    memory.write_bytes(whole + whole[:40])
+    hand_over(Proposal("b", SALT), folder=tmp_path)
+    pretend_run(tmp_path / "b")
+    for _ in range(2):
+        assert [outcome.reason for outcome in collect(RECIPE, tmp_path)] == [FINISHED, FINISHED]
+    assert [record["file"] for record in read_journal(memory)] == ["b/vasprun.xml", "a/vasprun.xml"]
 
 
 def test_where_nothing_can_be_written_outcomes_are_read_all_the_same(tmp_path):
