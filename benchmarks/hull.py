@@ -103,7 +103,7 @@ def grow(options: argparse.Namespace) -> int:
     added = made_up_phases(options.added, np.random.default_rng(1), SCATTER_OF_ADDED)
     change = hull.add([f"new{k:09d}" for k in range(len(added))], added, n_workers=options.workers)
     _, written_after = timed(lambda: hull.save(options.grow.with_suffix(".after.npz")))
-    peaks = [resource.getrusage(whose).ru_maxrss / 2**20 for whose in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
 
     rows = np.random.default_rng(2).choice(len(hull), options.sample, replace=False)
     sample = hull.phases.take(rows)
@@ -120,8 +120,7 @@ def grow(options: argparse.Namespace) -> int:
         "seconds to add": round(change.seconds, 1),
         "seconds to read": round(read_after, 1),
         "seconds to write": round(written_after, 1),
-        "peak memory, GiB": round(peaks[0], 2),
-        "peak memory of a worker, GiB": round(peaks[1], 2),
+        "peak memory, GiB": round(peak, 2),
         "new vertices": len(change.new_vertices),
         "fallen vertices": len(change.fallen_vertices),
         "older entries whose distance changed": change.n_changed,
