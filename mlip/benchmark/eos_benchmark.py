@@ -135,7 +135,7 @@ class EosBenchmark:
         )
         notes = (
             "Energies at the structures of the reference, which are not relaxed. Error: potential minus reference. "
-            "Shape: root mean square of the difference of both curves above their own minima. Intervals: 95 %, bootstrap.",
+            "Shape: root mean square of the difference of both curves above their own minima. Intervals: bootstrap.",
             *([self.note] if self.note else []),
         )
         return Table("eos", "Equations of state", columns, ((*cells, told or "-"),), notes)
