@@ -53,14 +53,17 @@ class Curve:
         return np.array([atoms.get_volume() for atoms in self.structures])
 
 
-def read_curves(source: str | PathLike) -> list[Curve]:
+def read_curves(source: str | PathLike, functional: str | None = None) -> list[Curve]:
     """The curves of a store, or of a file that ASE reads, in its order.
 
+    Args:
+        functional: of a file whose frames and name do not tell it.
+
     Raises:
-        MlipError: no such file, or no curve in it.
+        MlipError: no such file, or no curve in it, or a functional that nothing tells.
     """
     path = Path(source)
-    curves = [curve for name, functional, frames in _materials(path) for curve in _split(name, functional, frames)]
+    curves = [curve for one in _materials(path, functional) for curve in _split(*one)]
     if not curves:
         raise MlipError(
             f"has no run of {LEAST_POINTS} frames with rising volumes and energies",
@@ -70,11 +73,11 @@ def read_curves(source: str | PathLike) -> list[Curve]:
     return curves
 
 
-def _materials(path: Path) -> Iterator[tuple[str, str, Sequence[Frame]]]:
+def _materials(path: Path, functional: str | None) -> Iterator[tuple[str, str, Sequence[Frame]]]:
     if not path.exists():
         raise MlipError("no such file", where=str(path))
     if ase_files.has_ending(path):
-        for found in ase_files.read(path):
+        for found in ase_files.read(path, functional=functional):
             if isinstance(found, Trajectory):
                 yield found.material_id, found.functional, found.frames
         return
@@ -146,17 +149,21 @@ def run_eos_benchmark(
     source: str | PathLike,
     out: str | PathLike,
     *,
+    functional: str | None = None,
     dtype: str = "float64",
     allow_functional_mismatch: bool = False,
     progress: bool = True,
 ) -> EosBenchmark:
     """Compare every curve of a source; records to OUT/results.jsonl, resumed where a run was killed.
 
+    Args:
+        functional: of a file whose frames and name do not tell it.
+
     Raises:
         MlipError: no such potential or source, no curves, references of another functional, results of another run in
             OUT.
     """
-    named, curves = open_named(potential), read_curves(source)
+    named, curves = open_named(potential), read_curves(source, functional)
     note = check_functionals(
         named.potential.functional,
         {curve.functional for curve in curves},

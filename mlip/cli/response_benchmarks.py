@@ -79,6 +79,9 @@ def eos(
         Path, typer.Argument(help="Curves E(V): a store, or a file that ASE reads (.extxyz.gz), volumes rising.")
     ],
     out: Out,
+    functional: Annotated[
+        str | None, typer.Option(help="Of a file whose frames and name do not tell it, e.g. PBE.")
+    ] = None,
     dtype: Annotated[str, typer.Option(help="float64 or float32; a calculator of ASE has its own.")] = "float64",
     allow_functional_mismatch: Mismatch = False,
     as_json: AsJson = False,
@@ -94,6 +97,7 @@ def eos(
         potential,
         source,
         out,
+        functional=functional,
         dtype=dtype,
         allow_functional_mismatch=allow_functional_mismatch,
         progress=not as_json,

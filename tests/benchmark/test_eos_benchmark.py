@@ -26,7 +26,7 @@ def curve(symbol: str, a: float, ratios: np.ndarray, shift: float, stretch: floa
         elsewhere = bulk(symbol, "fcc", a=a * (ratio / stretch) ** (1 / 3))
         elsewhere.calc = EMT()
         atoms.calc = SinglePointCalculator(atoms, energy=elsewhere.get_potential_energy() + shift)
-        atoms.info = {"run_id": symbol, "functional": "unknown"}
+        atoms.info = {"run_id": symbol, "functional": "PBE"}
         frames.append(atoms)
     return frames
 
@@ -51,7 +51,7 @@ def source(tmp_path):
 def xenon(ratio: float) -> Atoms:
     atoms = bulk("Xe", "fcc", a=6.2 * ratio ** (1 / 3))
     atoms.calc = SinglePointCalculator(atoms, energy=(ratio - 1) ** 2)
-    atoms.info = {"run_id": "Xe", "functional": "unknown"}
+    atoms.info = {"run_id": "Xe", "functional": "PBE"}
     return atoms
 
 
