@@ -1,13 +1,13 @@
 """Our M3GNet under pressure against the values that its group published for theirs, and against PBE.
 
-The folder is benchmark_pressure of the repository hyllios/utils (MIT): input_data.json has crystals, data/P100/m3gnet.csv
-and pbe.csv their volumes and enthalpies per atom at 100 GPa:
+The folder is benchmark_pressure of the repository hyllios/utils (MIT): input_data.json has crystals, m3gnet.csv and
+pbe.csv in data/P100 their volumes and enthalpies per atom at 100 GPa:
 
     python benchmarks/pressure_published.py M3GNet.safetensors .../benchmark_pressure/input_data.json \\
         .../benchmark_pressure/data --pressures 100 --out benchmarks/results/pressure_published.md
 
-There M3GNet's calculator takes 0.01 for 1/160.2 eV/A^3: cells feel 1.602 times the stress, and a crystal "at 100 GPa" is
-one at 62. If that is so, our relaxations with that factor have the published volumes, and those without have others.
+There M3GNet's calculator takes 0.01 for 1/160.2 eV/A^3: cells feel 1.602 times the stress, and a crystal "at 100 GPa"
+is one at 62. If that is so, our relaxations with that factor have the published volumes, and those without have others.
 """
 
 import argparse
@@ -26,8 +26,8 @@ from mlip.units import EV_PER_A3_IN_GPA
 
 INTRODUCTION = """# M3GNet under pressure, against what was published of it
 
-By pressure_published.py, from crystals of input_data.json in benchmark_pressure of the repository hyllios/utils, and the
-published values beside it. Symmetry kept, fmax 0.0002 eV/A, float64. Volumes in A^3/atom, enthalpies in eV/atom.
+By pressure_published.py, from crystals of input_data.json in benchmark_pressure of the repository hyllios/utils, and
+the published values beside it. Symmetry kept, fmax 0.0002 eV/A, float64. Volumes in A^3/atom, enthalpies in eV/atom.
 """
 
 

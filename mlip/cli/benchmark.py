@@ -9,7 +9,7 @@ import typer
 from mlip.cli.dimers import dimers
 from mlip.cli.hull_benchmark import hull
 from mlip.cli.properties import properties
-from mlip.cli.response_benchmarks import elasticity, phonons
+from mlip.cli.response_benchmarks import elasticity, eos, phonons
 from mlip.cli.suite import suite
 from mlip.cli.tables import show_table
 
@@ -204,4 +204,5 @@ app.command()(hull)
 app.command()(properties)
 app.command()(elasticity)
 app.command()(phonons)
+app.command()(eos)
 app.command()(suite)

@@ -73,6 +73,38 @@ def phonons(
     _run("phonons", potential, source, out, as_json, at_most, dtype, allow_functional_mismatch, options)
 
 
+def eos(
+    potential: Potential,
+    source: Annotated[
+        Path, typer.Argument(help="Curves E(V): a store, or a file that ASE reads (.extxyz.gz), volumes rising.")
+    ],
+    out: Out,
+    functional: Annotated[
+        str | None, typer.Option(help="Of a file whose frames and name do not tell it, e.g. PBE.")
+    ] = None,
+    dtype: Annotated[str, typer.Option(help="float64 or float32; a calculator of ASE has its own.")] = "float64",
+    allow_functional_mismatch: Mismatch = False,
+    as_json: AsJson = False,
+) -> None:
+    """Equations of state against DFT's at the same structures: V0, B0, and the shape of the curve.
+
+    Exit status 0 when every curve has its record, whether or not it could be compared.
+    """
+    from mlip.benchmark.eos_benchmark import run_eos_benchmark
+    from mlip.cli.tables import show_table
+
+    run = run_eos_benchmark(
+        potential,
+        source,
+        out,
+        functional=functional,
+        dtype=dtype,
+        allow_functional_mismatch=allow_functional_mismatch,
+        progress=not as_json,
+    )
+    show_table(run.table(), out, as_json)
+
+
 def _run(suite, potential, source, out, as_json, at_most, dtype, allowed, options) -> None:
     from mlip.benchmark.response_benchmark import run_response_benchmark
     from mlip.cli.tables import console

@@ -49,7 +49,7 @@ def comparison(row: Row, others: Sequence[Row], suites: Mapping[str, Suite]) -> 
     for name in row["suites"]:
         for key, metric in suites[name].metrics.items():
             values = [_value(one, row, name, key) for one in (row, *others)]
-            if np.isfinite(values[0]):
+            if np.isfinite(values).any():
                 cells.append((suites[name].title, metric.label, *(Estimate(v, metric.digits) for v in values)))
         alike = [one if _is_alike(row, one, name) else None for one in (row, *others)]
         for label, number in (("structures", _n_structures), ("seconds", _seconds)):
@@ -60,7 +60,7 @@ def comparison(row: Row, others: Sequence[Row], suites: Mapping[str, Suite]) -> 
     names = [f"{name} #{k}" if name in doubled else name for k, name in enumerate(names)]
     notes = (
         "Error: potential minus reference. Beside it: rows kept in the package, or given, where suite and protocol are "
-        "the same; potentials that know fewer elements have fewer structures. Seconds are of the machine that each ran on.",
+        "the same; potentials that know fewer elements have fewer structures. Seconds are of the machine of each run.",
     )
     return Table("suites", "All suites", ("", "potential", *names), tuple(cells), notes)
 

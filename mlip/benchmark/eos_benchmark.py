@@ -1,0 +1,271 @@
+"""Curves E(V) of DFT against a potential's energies at the same structures: V0, B0 and the shape of the curve.
+
+A curve is a run of a material's frames with rising volumes, five or more; where the volume falls a new one begins (a
+file may have several polymorphs under one id). Both energies are fitted by the equation of Birch and Murnaghan. The
+shape's error is the root of the mean squared difference of the two curves, each above its own minimum.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from ase import Atoms
+from jaxtyping import Float
+
+from mlip.benchmark.intervals import percentiles
+from mlip.benchmark.tables import Cell, Estimate, Table
+from mlip.data import Frame, Store, Trajectory
+from mlip.data.readers import ase_files
+from mlip.errors import MlipError
+from mlip.files.checksum import checksum_of
+from mlip.functionals import check_functionals
+from mlip.progress import count_bar
+from mlip.relaxation.named import open_named
+from mlip.relaxation.results_file import ResultsFile
+from mlip.response.birch_murnaghan import BirchMurnaghan, fit_birch_murnaghan
+from mlip.response.eos import NO_MINIMUM
+from mlip.response.minima import OK, Evaluator, at_fixed_cells, fault_of, in_parts, worst
+from mlip.response.options import ResponseOptions
+from mlip.response.results import for_json
+
+LEAST_POINTS = 5
+_RESAMPLES, _SEED = 1000, 0
+NO_REFERENCE = "no_reference"
+"""Reason of a curve whose DFT energies have no minimum between its volumes."""
+
+
+@dataclass(frozen=True)
+class Curve:
+    """DFT energies at rising volumes, of a cell."""
+
+    id: str
+    functional: str
+    structures: list[Atoms]
+    energies: Float[np.ndarray, " k"]
+    """eV."""
+
+    @property
+    def volumes(self) -> Float[np.ndarray, " k"]:
+        """A^3."""
+        return np.array([atoms.get_volume() for atoms in self.structures])
+
+
+def read_curves(source: str | PathLike, functional: str | None = None) -> list[Curve]:
+    """The curves of a store, or of a file that ASE reads, in its order.
+
+    Args:
+        functional: of a file whose frames and name do not tell it.
+
+    Raises:
+        MlipError: no such file, or no curve in it, or a functional that nothing tells.
+    """
+    path = Path(source)
+    curves = [curve for one in _materials(path, functional) for curve in _split(*one)]
+    if not curves:
+        raise MlipError(
+            f"has no run of {LEAST_POINTS} frames with rising volumes and energies",
+            where=str(path),
+            fix="frames of one material, in the order of their volumes",
+        )
+    return curves
+
+
+def _materials(path: Path, functional: str | None) -> Iterator[tuple[str, str, Sequence[Frame]]]:
+    if not path.exists():
+        raise MlipError("no such file", where=str(path))
+    if ase_files.has_ending(path):
+        for found in ase_files.read(path, functional=functional):
+            if isinstance(found, Trajectory):
+                yield found.material_id, found.functional, found.frames
+        return
+    with Store(path) as store:
+        for material in store.materials():
+            if material.has_structure:
+                yield material.id, material.functional, [store.frame(k) for k in material.frames]
+
+
+def _split(name: str, functional: str, frames: Sequence[Frame]) -> Iterator[Curve]:
+    runs: list[list[Frame]] = [[]]
+    for frame in frames:
+        if not (np.isfinite(frame.energy) and frame.pbc.all()):
+            continue
+        if runs[-1] and _volume(frame) <= _volume(runs[-1][-1]):
+            runs.append([])
+        runs[-1].append(frame)
+    long = [run for run in runs if len(run) >= LEAST_POINTS]
+    for k, run in enumerate(long):
+        structures = [Atoms(f.numbers, f.positions, cell=f.cell, pbc=f.pbc) for f in run]
+        yield Curve(
+            f"{name} #{k + 1}" if len(long) > 1 else name, functional, structures, np.array([f.energy for f in run])
+        )
+
+
+def _volume(frame: Frame) -> float:
+    return abs(float(np.linalg.det(frame.cell)))
+
+
+@dataclass(frozen=True)
+class EosBenchmark:
+    """A finished benchmark."""
+
+    name: str
+    records: list[dict[str, Any]]
+    note: str | None
+
+    def table(self) -> Table:
+        """A row for the potential: mean errors with intervals, and how curves ended."""
+        good = [record for record in self.records if record["reason"] == OK]
+        errors = [_errors(record) for record in good]
+        cells: list[Cell] = [self.name, str(len(self.records)), str(len(good))]
+        for key, absolute in (("volume", True), ("volume", False), ("bulk", True), ("bulk", False), ("shape", True)):
+            values = np.array([one[key] for one in errors])
+            cells.append(_mean(np.abs(values) if absolute else values))
+        reasons = [record["reason"] for record in self.records if record["reason"] != OK]
+        told = ", ".join(f"{reasons.count(reason)} {reason}" for reason in dict.fromkeys(reasons))
+        columns = (
+            "potential",
+            "curves",
+            "compared",
+            "V0: MAPE %",
+            "V0: MPE %",
+            "B0: MAPE %",
+            "B0: MPE %",
+            "shape meV/atom",
+            "not converged",
+        )
+        notes = (
+            "Energies at the structures of the reference, which are not relaxed. Error: potential minus reference. "
+            "Shape: root mean square of the difference of both curves above their own minima. Intervals: bootstrap.",
+            *([self.note] if self.note else []),
+        )
+        return Table("eos", "Equations of state", columns, ((*cells, told or "-"),), notes)
+
+
+def run_eos_benchmark(
+    potential: str | PathLike,
+    source: str | PathLike,
+    out: str | PathLike,
+    *,
+    functional: str | None = None,
+    dtype: str = "float64",
+    allow_functional_mismatch: bool = False,
+    progress: bool = True,
+) -> EosBenchmark:
+    """Compare every curve of a source; records to OUT/results.jsonl, resumed where a run was killed.
+
+    Args:
+        functional: of a file whose frames and name do not tell it.
+
+    Raises:
+        MlipError: no such potential or source, no curves, references of another functional, results of another run in
+            OUT.
+    """
+    named, curves = open_named(potential), read_curves(source, functional)
+    note = check_functionals(
+        named.potential.functional,
+        {curve.functional for curve in curves},
+        of_ours="the potential",
+        of_theirs="the references",
+        where=str(source),
+        allowed=allow_functional_mismatch,
+    )
+    protocol = {
+        "benchmark": "eos",
+        "potential": named.record,
+        "source": {"name": Path(source).name, "sha256": _content(Path(source)), "curves": len(curves)},
+        "dtype": dtype,
+    }
+    options = ResponseOptions(relax=False, dtype=dtype)
+    with ResultsFile(Path(out) / "results.jsonl", protocol) as results:
+        done = {record["curve"] for record in results.records}
+        missing = [k for k in range(len(curves)) if k not in done]
+        with count_bar(progress) as bar:
+            task = bar.add_task("curves", total=len(curves), completed=len(done))
+            for k, record in zip(
+                missing, _compare([curves[k] for k in missing], named.potential, options), strict=True
+            ):
+                results.append({"curve": k, **record})
+                bar.advance(task)
+        records = sorted(results.records, key=lambda record: record["curve"])
+    return EosBenchmark(named.name, records, note)
+
+
+def _content(path: Path) -> str:
+    if ase_files.has_ending(path):
+        return checksum_of(path)
+    with Store(path) as store:
+        return store.content_sha256
+
+
+def _compare(curves: Sequence[Curve], potential: Evaluator, options: ResponseOptions) -> Iterator[dict[str, Any]]:
+    """A record of each curve, in order; the points of many are evaluated together."""
+    points = [atoms for curve in curves for atoms in curve.structures]
+    found = in_parts(points, lambda part: at_fixed_cells(part, potential, options, relax_ions=False), together=512)
+    answers = (result for _, result in found)
+    for curve in curves:
+        yield _record(curve, [next(answers) for _ in curve.structures])
+
+
+def _record(curve: Curve, points: list) -> dict[str, Any]:
+    energies = np.array([np.nan if point.failed else point.energy for point in points])
+    reason, message = worst([fault_of(point, relax_ions=False) for point in points])
+    reference, fit = _fit(curve.volumes, curve.energies), _fit(curve.volumes, energies)
+    shape = float("nan")
+    if reason == OK and not _is_inside(reference, curve.volumes):
+        reason = NO_REFERENCE
+    elif reason == OK and not _is_inside(fit, curve.volumes):
+        reason = NO_MINIMUM
+    if reason == OK:
+        difference = (energies - fit.energy) - (curve.energies - reference.energy)
+        shape = float(np.sqrt(np.mean(difference**2)))
+    return for_json(
+        {
+            "id": curve.id,
+            "formula": curve.structures[0].symbols.get_chemical_formula(empirical=True),
+            "n_atoms": len(curve.structures[0]),
+            "reason": reason,
+            "message": message,
+            "volumes": curve.volumes,
+            "reference_energies": curve.energies,
+            "energies": energies,
+            "reference": _told(reference),
+            "predicted": _told(fit),
+            "shape": shape,
+        }
+    )
+
+
+def _fit(volumes: np.ndarray, energies: np.ndarray) -> BirchMurnaghan | None:
+    known = np.isfinite(energies)
+    return fit_birch_murnaghan(volumes[known], energies[known]) if known.sum() >= LEAST_POINTS else None
+
+
+def _is_inside(fit: BirchMurnaghan | None, volumes: np.ndarray) -> bool:
+    return fit is not None and bool(volumes[0] < fit.volume < volumes[-1])
+
+
+def _told(fit: BirchMurnaghan | None) -> dict[str, float] | None:
+    if fit is None:
+        return None
+    return {name: getattr(fit, name) for name in ("volume", "energy", "bulk_modulus", "derivative", "residual")}
+
+
+def _errors(record: dict[str, Any]) -> dict[str, float]:
+    """V0 and B0 in %, shape in meV/atom."""
+    one, other = record["predicted"], record["reference"]
+    return {
+        "volume": 100 * (one["volume"] / other["volume"] - 1),
+        "bulk": 100 * (one["bulk_modulus"] / other["bulk_modulus"] - 1),
+        "shape": 1000 * record["shape"] / record["n_atoms"],
+    }
+
+
+def _mean(values: np.ndarray) -> Estimate:
+    if not len(values):
+        return Estimate(float("nan"), 2)
+    generator = np.random.default_rng(_SEED)
+    samples = [float(values[generator.integers(len(values), size=len(values))].mean()) for _ in range(_RESAMPLES)]
+    return Estimate(float(values.mean()), 2, percentiles(samples))
