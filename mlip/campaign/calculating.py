@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from mlip.campaign.folder import StageFolder, write_json
+from mlip.data.workers import n_cores
 from mlip.dft.handover import collect, hand_over
 from mlip.dft.recipe import DftRecipe
 from mlip.dft.records import FINISHED, NOT_STARTED, UNFINISHED, Outcome, Proposal
@@ -24,7 +25,7 @@ def calculated(
     if not proposals:
         return []
     hand_over(recipe, proposals, folder.dft, progress=progress)
-    outcomes = collect(recipe, folder.dft)
+    outcomes = collect(recipe, folder.dft, workers=n_cores())
     is_settled = folder.closed.exists() or not any(outcome.reason in OPEN for outcome in outcomes)
     return outcomes if is_settled else None
 

@@ -7,6 +7,7 @@ from typing import Any
 from mlip.campaign.calculating import OPEN
 from mlip.campaign.campaign_recipe import CampaignRecipe
 from mlip.campaign.folder import CampaignFolder, RoundFolder, StageFolder, read_json
+from mlip.data.workers import n_cores
 from mlip.dft.handover import collect
 from mlip.errors import MlipError
 from mlip.recipe_reading import read_recipe
@@ -50,7 +51,9 @@ def campaign_status(path: Path) -> dict[str, Any]:
         status["stage"] = f"round {len(done) + 1}"
         status["step"] = _next_step(stage) if stage else "entries"
     if stage is not None and (stage.dft / "handover.json").exists() and not stage.outcomes.exists():
-        status["calculations"] = dict(Counter(one.reason for one in collect(recipe.dft, stage.dft)).most_common())
+        status["calculations"] = dict(
+            Counter(one.reason for one in collect(recipe.dft, stage.dft, workers=n_cores())).most_common()
+        )
         n_open = sum(status["calculations"].get(reason, 0) for reason in OPEN)
         if n_open and not stage.closed.exists():
             status["waiting_for"] = f"{n_open} calculations in {stage.dft}"
