@@ -124,6 +124,12 @@ def test_a_surrogate_without_a_note_is_named_all_the_same(tmp_path):
     assert "those of a surrogate, nequix-oam-1, not DFT" in text_of(page)
 
 
+def test_a_long_note_is_whole_on_top_and_short_at_each_table(tmp_path):
+    html = write_campaign_report(campaign_of(tmp_path, [summary(1) | {"note": f"{NOTE}; and so on"}])).read_text()
+    assert html.count("and so on") == 1
+    assert html.count("not DFT&#x27;s.") > 8
+
+
 def test_energies_of_dft_have_no_warning(tmp_path):
     html = write_campaign_report(campaign_of(tmp_path, [summary(1) | {"note": None, "functional": "PBE"}])).read_text()
     assert "class='warning'" not in html
@@ -221,6 +227,7 @@ def test_times_chance_needs_hits_of_chance():
     many, few, none = hit_rate(-np.ones(10)), hit_rate(np.array([-1.0] + [1.0] * 9)), hit_rate(np.ones(1000))
     assert times_chance(many, few) == "10.0"
     assert times_chance(many, none).startswith("more than ")
+    assert times_chance(few, hit_rate(np.ones(10))) == "too few to tell"
     assert times_chance(none, none) == "no hits on either side"
     assert times_chance(many, hit_rate(np.empty(0))) == "unknown"
 

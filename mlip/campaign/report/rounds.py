@@ -98,12 +98,17 @@ class Campaign:
 
     @property
     def notes(self) -> list[str]:
-        """What has to be said wherever numbers are shown."""
+        """What has to be said of the numbers."""
         notes = list(dict.fromkeys(filter(None, (one.text("note") for one in self.rounds))))
         if not notes and SURROGATE in self.functional:
             names = self.functional.replace(SURROGATE, "")
             notes.append(f"energies of finished calculations are those of a surrogate, {names}, not DFT's")
-        return [f"{note[0].upper()}{note[1:].removesuffix('.')}." for note in notes]
+        return [_sentence(note) for note in notes]
+
+    @property
+    def short_notes(self) -> list[str]:
+        """The first clause of each note: for each table, where all of them would be longer than the table."""
+        return list(dict.fromkeys(_sentence(note.split(";")[0]) for note in self.notes))
 
     @property
     def added(self) -> Int[np.ndarray, " k"] | None:
@@ -122,6 +127,10 @@ class Campaign:
         """Sum over the rounds that know it; NaN if none does."""
         known = [value for one in self.rounds if math.isfinite(value := one.count(*keys))]
         return sum(known) if known else math.nan
+
+
+def _sentence(text: str) -> str:
+    return f"{text[0].upper()}{text[1:].removesuffix('.')}."
 
 
 def read_campaign(folder: Path) -> Campaign:

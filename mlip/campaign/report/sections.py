@@ -67,7 +67,7 @@ def _funnel(campaign: Campaign) -> str:
         "finished": lambda one: one.count("outcomes", "finished"),
     }
     rows = [[f"{one.number}", *(shown(of(one)) for of in columns.values())] for one in campaign.rounds]
-    return table("From candidates to calculations", ["round", *columns], rows, notes=campaign.notes)
+    return table("From candidates to calculations", ["round", *columns], rows, notes=campaign.short_notes)
 
 
 def distances_section(campaign: Campaign) -> str:
@@ -92,9 +92,8 @@ def _medians(campaign: Campaign) -> str:
             cells += [with_interval(found.value, found.interval, ".3f"), shown(after.value, ".3f")]
         rows.append(cells)
     columns = ["round", "campaign", "campaign,\nhull after", "chance", "chance,\nhull after"]
-    return table(
-        "Median distance to the hull, eV/atom", columns, rows, text_columns=(), notes=[_INTERVALS, *campaign.notes]
-    )
+    notes = [_INTERVALS, *campaign.short_notes]
+    return table("Median distance to the hull, eV/atom", columns, rows, text_columns=(), notes=notes)
 
 
 def growth_section(campaign: Campaign) -> str:
@@ -105,7 +104,7 @@ def growth_section(campaign: Campaign) -> str:
     ]
     columns = ["round", *_HULL.values(), "time of the update"]
     drawn = side_by_side(growth_charts(campaign)) if campaign.rounds else ""
-    notes = ["As Figures 2 and 3 of the paper.", *campaign.notes]
+    notes = ["As Figures 2 and 3 of the paper.", *campaign.short_notes]
     return drawn + table("The hull after each round", columns, rows, text_columns=(), notes=notes)
 
 
@@ -140,7 +139,7 @@ def hits_section(campaign: Campaign) -> str:
         f"chance, within\n{NEAR} eV/atom,\nper thousand",
     ]
     return side_by_side(success_charts(campaign)) + table(
-        "Hits", columns, rows, text_columns=(), notes=[_HIT, _INTERVALS, *campaign.notes]
+        "Hits", columns, rows, text_columns=(), notes=[_HIT, _INTERVALS, *campaign.short_notes]
     )
 
 
@@ -168,7 +167,7 @@ def failures_section(campaign: Campaign) -> str:
             for reason in reasons
         ]
         columns = ["ending", *(f"round {one.number}" for one in campaign.rounds)]
-        parts.append(table(caption, columns, rows, text_columns=("ending",), notes=campaign.notes))
+        parts.append(table(caption, columns, rows, text_columns=("ending",), notes=campaign.short_notes))
     return "".join(parts) or "<p class='note'>Nothing has been relaxed or calculated yet.</p>"
 
 
@@ -186,7 +185,7 @@ def model_section(campaign: Campaign) -> str:
             ]
         )
     columns = ["round", "checksum", "training materials", "MAE of the test split, eV/atom", "retrained"]
-    return table("Property model", columns, rows, text_columns=("checksum",), notes=campaign.notes)
+    return table("Property model", columns, rows, text_columns=("checksum",), notes=campaign.short_notes)
 
 
 def costs_section(campaign: Campaign) -> str:
@@ -206,7 +205,7 @@ def costs_section(campaign: Campaign) -> str:
     ]
     rows.append(["all", *(duration(one.seconds) for one in campaign.rounds), duration(total), "100.0"])
     columns = ["step", *(f"round {one.number}" for one in campaign.rounds), "together", "share, %"]
-    times = table("Time", columns, rows, text_columns=("step",), notes=campaign.notes)
+    times = table("Time", columns, rows, text_columns=("step",), notes=campaign.short_notes)
     rates = [[f"{one.number}", rounded(candidates_a_second(one))] for one in campaign.rounds]
     ends = table("Candidates a second, end to end", ["round", "candidates/s"], rates, text_columns=())
     return times + ends + _projection(campaign)
@@ -224,7 +223,7 @@ def _projection(campaign: Campaign) -> str:
     notes = [
         "In proportion to the measured rates, on the machine that ran the campaign: shares of candidates below the "
         "cutoff, and of those that lead to a calculation, as in the campaign. Without training.",
-        *campaign.notes,
+        *campaign.short_notes,
     ]
     columns = ["step", "measured rate", "how many", "time"]
     return table(
@@ -233,4 +232,4 @@ def _projection(campaign: Campaign) -> str:
 
 
 def _said(campaign: Campaign) -> str:
-    return "".join(f"<p class='note'>{html.escape(note)}</p>" for note in campaign.notes)
+    return "".join(f"<p class='note'>{html.escape(note)}</p>" for note in campaign.short_notes)

@@ -55,7 +55,10 @@ def times_chance(ours: Rate, chance: Rate) -> str:
     """How many times more hits than by chance, in words."""
     if not ours.calculations or not chance.calculations:
         return "unknown"
-    if not chance.hits:
-        # What the intervals leave open; a factor of a rate that may be 0 has no upper end.
-        return f"more than {ours.interval.low / chance.interval.high:.1f}" if ours.hits else "no hits on either side"
-    return f"{ours.per_thousand / chance.per_thousand:.1f}"
+    if chance.hits:
+        return f"{ours.per_thousand / chance.per_thousand:.1f}"
+    if not ours.hits:
+        return "no hits on either side"
+    # What the intervals leave open; a factor of a rate that may be 0 has no upper end.
+    least = ours.interval.low / chance.interval.high
+    return f"more than {least:.1f}" if least > 1 else "too few to tell"
