@@ -80,8 +80,9 @@ def relax(
         dtype: "float32" or "float64".
         progress: show a progress bar on stderr.
         others: further `Options`: `smax_gpa`, a stress below which alone a relaxation has converged; `pressure_gpa`,
-            `constant_volume`; `min_distance` and `max_strain`, by which a structure has collapsed or exploded;
-            `trajectory`, to keep every step.
+            `constant_volume`; `stress_factor`, to repeat relaxations that were run with a wrong unit of stress;
+            `min_distance` and `max_strain`, by which a structure has collapsed or exploded; `trajectory`, to keep every
+            step.
 
     Returns:
         A list with a result for every structure, in their order; `to_dataframe()` makes a table of it, and `potential`
