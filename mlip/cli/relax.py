@@ -134,10 +134,11 @@ def _print(summary: dict[str, Any], rows: list[dict[str, Any]], out: Path, kinds
 
     console = Console(width=None if sys.stdout.isatty() else 160)  # a log is as wide as it has to be
     if rows:
-        header = ("structure", "formula", "reason", "steps", "dE eV/atom", "dV %", "fmax eV/A", "stress GPa")
+        header = ("structure", "formula", "reason", "steps", "dE\neV/atom", "dV\n%", "fmax\neV/A", "stress\nGPa")
         is_sure = any("energy_std" in row for row in rows)
-        header += ("std eV/atom", "std V %", "") if is_sure else ()
-        print_table(console, "", header, [_cells(row) + (_certainty(row) if is_sure else ()) for row in rows])
+        header += ("std\neV/atom", "std\nV %", "") if is_sure else ()
+        cells = [_cells(row) + (_certainty(row) if is_sure else ()) for row in rows]
+        print_table(console, "", header, cells, whole=header[1:], box=None, pad_edge=False)  # eighty columns are enough
     for row in rows:
         if row["message"]:
             print(f"{_place(row)}: {row['reason']}: {row['message']}")

@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Iterable
 from html import escape
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, SupportsIndex, overload
 
 import numpy as np
 from ase import Atoms
@@ -30,6 +30,16 @@ class RelaxResults(list[RelaxResult]):
         super().__init__(results)
         self.potential = potential or {}
         """Name, functional and license of the potential that relaxed them; None where it does not tell."""
+
+    @overload
+    def __getitem__(self, place: SupportsIndex) -> RelaxResult: ...
+
+    @overload
+    def __getitem__(self, place: slice) -> "RelaxResults": ...
+
+    def __getitem__(self, place: Any) -> Any:
+        found = super().__getitem__(place)
+        return RelaxResults(found, self.potential) if isinstance(place, slice) else found
 
     def to_dataframe(self) -> "DataFrame":
         """A row for each structure, its index the place in the input.
