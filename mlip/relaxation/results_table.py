@@ -88,6 +88,7 @@ _CERTAINTY = {
 }
 """Further columns, of a potential with an uncertainty."""
 _COLUMNS = (*list(_SHOWN)[:1], "n_atoms", "reason", "converged", "failed", *list(_SHOWN)[2:])
+_STYLES = {"message": " style='text-align:left;min-width:20em'"}
 _DIGITS = {"energy_per_atom": 4, "energy_change": 4, "fmax": 3, "max_stress": 2, "volume_per_atom": 2}
 _DIGITS |= {"energy_std_per_atom": 3, "relative_volume_std": 3}
 
@@ -117,7 +118,7 @@ def _row(result: RelaxResult) -> dict[str, object]:
 
 def _html_row(index: int, result: RelaxResult, columns: Iterable[str]) -> str:
     row = _row(result)
-    cells = "".join(f"<td>{escape(_told(name, row[name]))}</td>" for name in columns)
+    cells = "".join(f"<td{_STYLES.get(name, '')}>{escape(_told(name, row[name]))}</td>" for name in columns)
     return f"<tr><th>{index}</th><td>{picture(result.atoms)}</td>{cells}</tr>"
 
 
