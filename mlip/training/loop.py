@@ -41,13 +41,10 @@ from mlip.training.training_run import TrainingRun
 
 
 def train(recipe: Recipe | str | Path, *, resume: bool = False, quiet: bool = False, **values: Any) -> TrainingRun:
-    """Run a recipe, or go on with it where it stopped.
+    """Run a recipe, or go on with it where it stopped::
 
         run = mlip.train("m3gnet-pbesol", data={"store": "store.h5"}, out="runs/first", train={"epochs": 50})
         potential = mlip.load(run)
-
-    Returns:
-        The run. It goes wherever the path of its model goes, and notebooks show its curves and errors.
 
     Args:
         recipe: a YAML file, the name of one of mlip's recipes (`mlip recipes` lists them), or one that was read.
@@ -55,7 +52,10 @@ def train(recipe: Recipe | str | Path, *, resume: bool = False, quiet: bool = Fa
         quiet: print nothing.
         values: sections of the recipe with values that take the place of its own.
 
-    Within `processes.joined` all processes call this alike, and the first one writes.
+    Returns:
+        The run. It goes wherever the path of its model goes, and notebooks show its curves and errors.
+
+    When several processes train together (`processes.joined`), all call this alike, and the first one writes.
 
     Raises:
         MlipError: the run folder holds a run and `resume` is false, or another process trains into it; the data do not

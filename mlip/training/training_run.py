@@ -23,7 +23,7 @@ _DOTS_PER_INCH = 100
 
 
 class TrainingRun(PathLike[str]):
-    """A run, finished or not, by its folder; `mlip.train` returns it. Notebooks show its curves and errors.
+    """A run, finished or not, by its folder; `mlip.train` returns it. Notebooks show its curves and errors::
 
         run = mlip.train("quickstart", data={"store": "mine.h5"}, out="runs/first")
         potential = run.load()  # the same as mlip.load(run): it goes wherever a model's path goes
