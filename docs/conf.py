@@ -56,7 +56,6 @@ nb_execution_cache_path = str(HERE / "_build" / "jupyter_cache")
 autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
 autodoc_typehints_format = "short"
-autodoc_preserve_defaults = True
 napoleon_numpy_docstring = False
 napoleon_use_rtype = False
 add_module_names = False
@@ -89,5 +88,12 @@ if nb_execution_mode != "off":
     os.environ["MLIP_DOCS_WORLD"] = str(make_world(HERE / "_build" / "world"))
 
 
+def _is_no_type(app, what, name, obj, options, lines):
+    """A colon in the first line of an attribute's docstring is a colon; napoleon takes what is before it for a type."""
+    if what in ("attribute", "property", "data"):
+        lines.insert(0, "")
+
+
 def setup(app):
     app.connect("source-read", to_the_code_host)
+    app.connect("autodoc-process-docstring", _is_no_type, priority=100)

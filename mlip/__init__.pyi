@@ -13,6 +13,7 @@ from mlip.response import elastic_tensor as elastic_tensor
 from mlip.response import equation_of_state as equation_of_state
 from mlip.response import phonons as phonons
 from mlip.training.loop import train as train
+from mlip.training.training_run import TrainingRun as TrainingRun
 
 __version__: str
 __all__: list[str]

@@ -71,7 +71,7 @@ class MLIPCalculator(Calculator):
             default, `mlip models default`.
         dtype: "float32", or "float64" for phonons and very tight relaxations.
         skin: neighbors are kept up to cutoff + skin, A; 0 rebuilds the list at every step.
-        head: which one of a potential with several; there is no default then.
+        head: which head of a potential that has several; it has no default.
         others: ASE's own: `atoms`, `label`, `directory`.
 
     Raises:

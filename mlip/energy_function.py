@@ -75,8 +75,8 @@ class EnergyFunction:
         atoms = Atoms(atoms.numbers, atoms.positions, cell=atoms.cell, pbc=atoms.pbc)
         graph = crystal_graph(atoms, cutoff + skin, dtype=np.float64)
         room = max(1, round(_SPARE_EDGES * len(graph.senders)))
-        padded = pad_batch([graph], Shape(len(atoms) + 1, room, 2))
-        return cls(model, params, scale, shift, reference_energy, atoms, cutoff, skin, padded)
+        first = _padded(graph, atoms, room)
+        return cls(model, params, scale, shift, reference_energy, atoms, cutoff, skin, first)
 
     def __call__(
         self,
@@ -84,6 +84,9 @@ class EnergyFunction:
         strain: Float[Array, "3 3"] | None = None,
         params: Any = None,
         neighbor: jraph.GraphsTuple | None = None,
+        *,
+        perturbation: Float[Array, "*d"] | None = None,
+        box: Float[Array, "3 3"] | None = None,
         **others: Any,
     ) -> Float[Array, ""]:
         """Energy, eV, reference energies included.
@@ -93,8 +96,15 @@ class EnergyFunction:
             strain: every vector v, of atoms and of the cell, becomes v (1 + strain); none by default.
             params: of the network, in place of the potential's.
             neighbor: a list of `neighbor_list`, in place of the first.
+            perturbation: jax-md's word for a strain: every vector v becomes perturbation v, a number or a matrix.
+            box: jax-md's word for the cell, its vectors the columns, A; it must be the structure's.
             others: keywords that jax-md passes to every energy function (`t`, ...); not used.
+
+        Raises:
+            MlipError: a box that is not the structure's cell, or changes.
         """
+        if box is not None:
+            self._check_box(box)
         graph = self.list if neighbor is None else neighbor
         positions = jnp.asarray(positions)
         dtype = positions.dtype
@@ -103,11 +113,23 @@ class EnergyFunction:
             vectors = self._vectors(graph, positions)
             if strain is not None:
                 vectors = vectors @ (jnp.eye(3, dtype=dtype) + jnp.asarray(strain, dtype))
+            if perturbation is not None:
+                change = jnp.asarray(perturbation, dtype)
+                vectors = vectors @ change.T if change.ndim == 2 else vectors * change
             is_atom = graph.nodes["species"] > 0
             vectors = jnp.where(is_atom[graph.receivers][:, None], vectors, jnp.array([2 * self.cutoff, 0, 0], dtype))
             energies = self.model.apply({"params": params}, graph._replace(edges={"vectors": vectors}))
             energies = jnp.where(is_atom, self.scale * energies + self.shift, 0)
         return jnp.asarray(jnp.sum(energies) + self.reference_energy, dtype)
+
+    def _check_box(self, box: Any) -> None:
+        is_known = not isinstance(box, jax.core.Tracer)
+        if not (is_known and np.shape(box) == (3, 3) and np.allclose(np.asarray(box).T, self.atoms.cell, atol=1e-4)):
+            raise MlipError(
+                "is not the cell of the structure, which this energy function has once and for all",
+                where="box",
+                fix="positions in A, the cell's vectors as columns, and no ensemble that changes the cell",
+            )
 
     def _vectors(self, graph: jraph.GraphsTuple, positions: Float[Array, "n 3"]) -> Float[Array, "e 3"]:
         """Vectors from center to neighbor, A, before any strain; zero for padding."""
@@ -131,17 +153,25 @@ class EnergyFunction:
                 where=moved.get_chemical_formula(),
                 fix="make a new one of the denser structure: potential.energy_fn(atoms)",
             )
-        return pad_batch([graph], Shape(len(moved) + 1, room, 2))
+        return _padded(graph, moved, room)
 
     def is_list_complete(
-        self, positions: Float[np.ndarray, "n 3"], strain: Float[np.ndarray, "3 3"] | None = None
+        self,
+        positions: Float[np.ndarray, "n 3"],
+        strain: Float[np.ndarray, "3 3"] | None = None,
+        neighbor: jraph.GraphsTuple | None = None,
     ) -> bool:
-        """Whether the first list still holds every pair within the cutoff; if not, make one by `neighbor_list`, or, of
-        a strained structure, a new function."""
+        """Whether a list still holds every pair within the cutoff; if not, make one by `neighbor_list`, or, of a
+        strained structure, a new function.
+
+        Args:
+            neighbor: a list of `neighbor_list`; the first one by default.
+        """
         deformation = np.eye(3) + (0 if strain is None else np.asarray(strain, np.float64))
         cell = self.atoms.cell.array
+        nodes = (self.list if neighbor is None else neighbor).nodes
         return is_list_complete(
-            self.atoms.positions,
+            np.asarray(nodes["positions"], np.float64)[:-1],
             cell,
             np.asarray(positions, np.float64) @ deformation,
             cell @ deformation,
@@ -152,3 +182,9 @@ class EnergyFunction:
 
     def _moved(self, positions: Float[np.ndarray, "n 3"]) -> Atoms:
         return Atoms(self.atoms.numbers, np.asarray(positions, np.float64), cell=self.atoms.cell, pbc=self.atoms.pbc)
+
+
+def _padded(graph: jraph.GraphsTuple, atoms: Atoms, room: int) -> jraph.GraphsTuple:
+    """The list with room for so many pairs, which also tells where the atoms were when it was made."""
+    padded = pad_batch([graph], Shape(len(atoms) + 1, room, 2))
+    return padded._replace(nodes=padded.nodes | {"positions": np.vstack([atoms.positions, np.zeros(3)])})

@@ -82,7 +82,7 @@ class Potential(TrainedNetwork):
 
     metadata: PotentialMetadata
     uncertainty: Uncertainty | None = None
-    """How it tells how sure it is; None of a single network that was not calibrated."""
+    """Where its error bars come from; None of a single network that was not calibrated."""
 
     noun = "potential"
     metadata_class = PotentialMetadata
@@ -287,7 +287,7 @@ class Potential(TrainedNetwork):
 
         Args:
             path: the file, or a name that `mlip models` lists; None is the declared default, `mlip models default`.
-            head: of a potential with several, the one that is wanted; None keeps all of them, for `of_head`.
+            head: which head of a potential that has several; None keeps all of them, for `of_head`.
 
         Raises:
             MlipError: no such file, not a potential of ours, written by a newer version, damaged, no such head.

@@ -84,8 +84,8 @@ def _start() -> None:
     _FusionGuard.leave_environment_alone()
     if was_running and _FusionGuard.is_needed and devices[0].platform == "cpu" and not sums_are_right():
         warnings.warn(
-            f"JAX {jax.__version__} computes some sums wrong on the CPU, and was in use before mlip was imported: "
-            f"import mlip first, or set XLA_FLAGS={_FUSION_FLAG}=",
+            f"JAX {jax.__version__} computes some sums wrong on the CPU, and was in use before mlip was: "
+            f"load a potential or `import mlip.runtime` first, or set XLA_FLAGS={_FUSION_FLAG}=",
             stacklevel=2,
         )
 

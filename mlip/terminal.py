@@ -7,18 +7,25 @@ from rich.table import Table
 
 
 def terminal_table(
-    columns: Sequence[str], rows: Iterable[Sequence[Any]] = (), text_columns: Container[str] = (), **style: Any
+    columns: Sequence[str],
+    rows: Iterable[Sequence[Any]] = (),
+    text_columns: Container[str] = (),
+    *,
+    whole: Container[str] = (),
+    **style: Any,
 ) -> Table:
     """A table of rich's, for a console to print.
 
     Args:
         rows: cells of each, text or rich's own.
         text_columns: names of those that are set to the left; numbers are set to the right.
+        whole: names of those whose cells are not broken while others can be.
         style: arguments of rich's Table, such as `title` and `caption`.
     """
     table = Table(**style)
     for name in columns:
-        table.add_column(name, justify="left" if name in text_columns else "right", overflow="fold")
+        justify = "left" if name in text_columns else "right"
+        table.add_column(name, justify=justify, overflow="fold", no_wrap=name in whole)
     for row in rows:
         table.add_row(*row)
     return table

@@ -111,6 +111,7 @@ def test_a_new_list_takes_atoms_farther_without_compiling(potential):
     moved = rattled(atoms, seed=7)
     moved.positions[1] += 0.3
     assert not energy.is_list_complete(moved.positions)
+    assert energy.is_list_complete(moved.positions, neighbor=energy.neighbor_list(moved.positions))
     compiled = jax.jit(energy)
     compiled(atoms.positions, neighbor=energy.list)
     value = compiled(moved.positions, neighbor=energy.neighbor_list(moved.positions))

@@ -63,6 +63,12 @@ def read(path: str) -> list[str]:
         return [where or ""]
 
 
+def train(store: str) -> float:
+    run: mlip.TrainingRun = mlip.train("quickstart", data={"store": store}, out="runs/first")
+    print(run.to_dataframe(), run.folder)
+    return mlip.load(run).cutoff
+
+
 def properties(path: str) -> None:
     model = mlip.PropertyModel.load(path)
     model.predict(["NaCl"])

@@ -22,6 +22,8 @@ def enter() -> None:
     os.chdir(folder)
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     os.environ |= {"COLUMNS": "110", "TERM": "dumb"}
+    for name in ("FORCE_COLOR", "CLICOLOR_FORCE"):  # of the kernel; commands would take their pipe for a terminal
+        os.environ.pop(name, None)
     warnings.filterwarnings("ignore", category=DeprecationWarning)  # of packages among themselves
     get_ipython().system = _command
 

@@ -31,7 +31,7 @@ def _table(entries: list[PretrainedEntry]) -> str:
     for entry in entries:
         cells = (
             f"`{entry.name}`" + (" (default)" if entry.name == default_potential() else ""),
-            entry.functional + (" (+U)" if entry.hubbard_u else ""),
+            entry.functional.replace("|", "\\|") + (" (+U)" if entry.hubbard_u else ""),
             str(entry.elements or ""),
             f"{entry.parameters:,}" if entry.parameters else "",
             f"{entry.bytes / 1e6:.1f}" if entry.bytes else "",

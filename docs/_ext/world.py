@@ -1,7 +1,7 @@
 """What the tutorials run on: a store, a small potential, CIFs, VASP runs; made once, from what the repository bundles.
 
-The potential is `recipes/quickstart.yaml` with a third of its epochs: minutes on two cores. Each notebook works in a
-folder of its own that has copies of all this.
+The potential is that of `recipes/quickstart.yaml`: minutes on two cores. Each notebook works in a folder of its own
+that has copies of all this.
 """
 
 import csv
@@ -21,7 +21,6 @@ from mlip.data.records import Frame
 
 _REPOSITORY = Path(__file__).resolve().parents[2]
 _FUNCTIONAL = "surrogate-CHGNet-0.3.0"
-_EPOCHS = 8
 _N_CIFS = 30
 
 
@@ -39,7 +38,7 @@ def make_world(folder: Path) -> Path:
     if not potential.is_file():
         shutil.rmtree(run, ignore_errors=True)
         recipe = _REPOSITORY / "recipes" / "quickstart.yaml"
-        _mlip("train", recipe, f"data.store={store}", f"out={run}", f"train.epochs={_EPOCHS}")
+        _mlip("train", recipe, f"data.store={store}", f"out={run}")
         shutil.copy(run / "potential.safetensors", potential)
     _write_cifs(store, folder / "cifs")
     _write_vasp_runs(store, folder / "vasp_runs")

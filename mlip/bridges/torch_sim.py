@@ -31,7 +31,7 @@ class MLIPModel(ModelInterface):
         potential: a `Potential`, or the path or name of one.
         device: of the tensors given back; by default the CPU.
         dtype: of these tensors, and the precision that the network computes in: float64 or float32.
-        head: which one of a potential with several.
+        head: which head of a potential that has several.
 
     Raises:
         MlipError: no such potential or head, another dtype.

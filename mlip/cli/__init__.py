@@ -4,6 +4,7 @@ A command's module holds its options; what it runs is imported when it runs, so 
 """
 
 import errno
+import inspect
 import os
 import sys
 import traceback
@@ -114,6 +115,16 @@ def _register() -> None:
     app.command("models")(models.models)
     app.command("fetch")(models.fetch)
     app.command("info")(info.info)
+    _join_lines(app)
+
+
+def _join_lines(group: typer.Typer) -> None:
+    """Have a paragraph of a docstring as wide as the reader's terminal, not as the source."""
+    for command in group.registered_commands:
+        paragraphs = (inspect.getdoc(command.callback) or "").split("\n\n")
+        command.help = "\n\n".join(" ".join(paragraph.split()) for paragraph in paragraphs)
+    for inner in group.registered_groups:
+        _join_lines(inner.typer_instance)
 
 
 def _is_of_starting_jax(error: BaseException) -> bool:

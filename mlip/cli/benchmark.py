@@ -177,6 +177,7 @@ def report(
     results: Results,
     out: Annotated[Path, typer.Option(help="The HTML file.")],
     with_paper: WithPaper = False,
+    is_opened: Annotated[bool, typer.Option("--open", help="Show it in the browser.")] = False,
 ) -> None:
     """One HTML file: all tables, histograms, failed and worst structures before and after."""
     from mlip.benchmark.benchmark_page import write_benchmark_page
@@ -184,6 +185,7 @@ def report(
     from mlip.benchmark.paper_tables import energy_table, pbesol_table, volume_table
     from mlip.benchmark.results import in_all_verdicts, load_results
     from mlip.benchmark.verdicts.table import verdict_table
+    from mlip.cli.browser import show_page
 
     potentials = load_results(results)
     judged = in_all_verdicts(potentials)
@@ -196,6 +198,8 @@ def report(
     )
     out.parent.mkdir(parents=True, exist_ok=True)
     write_benchmark_page(potentials, tables, out)
+    if is_opened:
+        show_page(out)
     print(out)
 
 

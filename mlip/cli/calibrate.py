@@ -8,27 +8,33 @@ import typer
 
 def calibrate(
     potential: Annotated[str, typer.Argument(help="A potential or an ensemble (.safetensors, or a name).")],
-    store: Annotated[Path, typer.Argument(help="A store: its training frames or such, and held-out ones.")],
+    store: Annotated[
+        Path,
+        typer.Argument(
+            help="A store with frames that the potential was trained on (or alike), and with held-out ones."
+        ),
+    ],
     out: Annotated[Path, typer.Option(help="File of the calibrated potential.")],
-    split: Annotated[str, typer.Option(help="Held-out frames, of which the factors are found.")] = "val",
+    split: Annotated[str, typer.Option(help="The held-out frames, that the error bars are fitted to.")] = "val",
     fit_split: Annotated[
-        str, typer.Option(help="Frames of the last layer's covariance; an ensemble needs none.")
+        str, typer.Option(help="The frames from which distances are measured; an ensemble needs none.")
     ] = "train",
     threshold: Annotated[
-        float, typer.Option(help="Doubt predictions whose 90 % interval reaches farther than this, eV/atom.")
+        float, typer.Option(help="Flag predictions whose 90 % interval reaches farther than this, eV/atom.")
     ] = 0.1,
-    max_frames: Annotated[int, typer.Option(min=1, help="At most so many of each split, taken evenly.")] = 20_000,
-    head: Annotated[str | None, typer.Option(help="Of a potential with several: PBE, ...")] = None,
+    max_frames: Annotated[int, typer.Option(min=1, help="Take at most so many of each split.")] = 20_000,
+    head: Annotated[str | None, typer.Option(help="Which head of a potential that has several: PBE, ...")] = None,
     allow_functional_mismatch: Annotated[
         bool, typer.Option("--allow-functional-mismatch", help="Labels may be of another functional; the file says so.")
     ] = False,
     force: Annotated[bool, typer.Option("--force", help="Replace OUT if it exists.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of the table.")] = False,
 ) -> None:
-    """Give a potential a standard deviation of its energies, and a flag for what is not to be trusted.
+    """Give a potential an error bar of its energies, and a flag for predictions that are not to be trusted.
 
-    Of an ensemble it is the members' spread times a factor; of a single network it follows from the last layer's
-    features over training frames, and costs next to nothing. Predictions are as before.
+    The error bar of an ensemble is the spread of its members times a factor. That of a single network tells how far a
+    structure is from the training frames, as the network's last layer sees them; it costs next to nothing. Energies and
+    forces stay what they were.
     """
     import json
     from dataclasses import asdict

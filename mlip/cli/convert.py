@@ -26,14 +26,14 @@ def convert(
         Path,
         typer.Argument(help="The potential, OUT.safetensors; with --to, a new folder (matgl) or file."),
     ],
-    to: Annotated[Format | None, typer.Option(help="Write SOURCE, a potential, in the format of this code.")] = None,
+    to: Annotated[Format | None, typer.Option(help="Write the potential SOURCE in the format of this code.")] = None,
     functional: Annotated[
-        str | None, typer.Option(help="Whose energies SOURCE gives, such as PBE, where it does not say.")
+        str | None, typer.Option(help="The functional of SOURCE, such as PBE, where it does not tell.")
     ] = None,
     aggregate: Annotated[
         Aggregate | None, typer.Option(help="matgl: the end of a bond that atom messages are added to.")
     ] = None,
-    head: Annotated[str | None, typer.Option(help="Of a potential with several heads keep this one only.")] = None,
+    head: Annotated[str | None, typer.Option(help="Keep this head alone, of a potential that has several.")] = None,
     trust_pickle: Annotated[
         bool,
         typer.Option("--trust-pickle", help="Load a file that can run any code that is in it."),

@@ -12,17 +12,16 @@ def relabel(
     potential: Annotated[Path, typer.Argument(help="A potential: a .safetensors file, or a name.")],
     store: Annotated[Path, typer.Argument(help="A store file, or a folder of them.")],
     out: Annotated[Path, typer.Option(help="The new store, *.h5.")],
-    head: Annotated[str | None, typer.Option(help="Of a potential with several: PBE, ...")] = None,
+    head: Annotated[str | None, typer.Option(help="Which head of a potential that has several: PBE, ...")] = None,
     dtype: Annotated[str, typer.Option(help="float32 or float64.")] = "float32",
     hessian: Annotated[
         bool, typer.Option("--hessian", help="Add the Hessian's product with a random direction (loss.curvature).")
     ] = False,
     force: Annotated[bool, typer.Option("--force", help="Replace OUT if it exists.")] = False,
 ) -> None:
-    """Put a potential's energies, forces and stresses in place of a store's.
+    """Replace the labels of a store by a potential's own predictions.
 
-    Frames to replay while the potential is trained on other data (data.replay.store): it unlearns less of what it
-    predicts for them, and has nothing else to learn from them.
+    Train with them beside your new data (data.replay.store), and the potential forgets less of what it knew.
     """
     from mlip.data.store import Store
     from mlip.evaluation.relabel import relabel as relabel_store

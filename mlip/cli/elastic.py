@@ -35,7 +35,7 @@ def elastic(
         ),
     ] = True,
     relax: Relax = True,
-    fmax: Annotated[float, typer.Option(help="Converged below this force, eV/A.")] = 1e-4,
+    fmax: Annotated[float, typer.Option(help="Converged when all forces are below this, eV/A.")] = 1e-4,
     steps: Steps = 1000,
     dtype: Dtype = None,
     force: Force = False,
@@ -43,9 +43,9 @@ def elastic(
 ) -> None:
     """Elastic tensors (GPa, Voigt, xx yy zz yz xz xy) and the moduli by Voigt, Reuss and Hill; Hill's are in the table.
 
-    A run that was killed goes on where it stopped when it is started again.
+    If the run is killed, the same command goes on where it stopped.
 
-    Exit status 0 when every structure has its tensor and is stable; 1 when one has not, or one with a remark: unstable,
+    Exit status 0 when every structure has its tensor and is stable; 1 when one has none or bears a remark: unstable,
     not_converged, or the reason of a relaxation that failed; 2 when nothing was done.
     """
     options = known(

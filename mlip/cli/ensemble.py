@@ -10,16 +10,17 @@ def ensemble(
     potentials: Annotated[
         list[str],
         typer.Argument(
-            metavar="POTENTIALS...", help="Files (.safetensors) of one network, such as seeds of one recipe, or names."
+            metavar="POTENTIALS...",
+            help="Potentials of one recipe that differ in their seeds: files (.safetensors) or names.",
         ),
     ],
     out: Annotated[Path, typer.Option(help="File of the ensemble.")] = Path("ensemble.safetensors"),
     force: Annotated[bool, typer.Option("--force", help="Replace the file if it exists.")] = False,
 ) -> None:
-    """Put potentials that differ in their parameters alone into one file, which goes wherever a potential does.
+    """Put potentials that differ in their parameters alone into one file. It goes wherever a potential does.
 
-    Its energy, forces and stress are their means; predictions, relaxations and benchmarks also tell their spread.
-    `mlip calibrate` makes standard deviations of errors of it.
+    Its energies, forces and stresses are their means. Predictions, relaxations and benchmarks also tell how far they
+    spread. `mlip calibrate` turns the spread into an error bar.
     """
     from mlip.files.output_paths import check_new
     from mlip.potential import Potential

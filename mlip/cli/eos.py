@@ -26,17 +26,17 @@ def eos(
     shape: Annotated[bool, typer.Option("--shape", help="Relax the shape of the cell at each volume, too.")] = False,
     ions: Annotated[bool, typer.Option("--ions/--no-ions", help="Relax positions at each volume.")] = True,
     relax: Relax = True,
-    fmax: Annotated[float, typer.Option(help="Converged below this force, eV/A.")] = 1e-3,
+    fmax: Annotated[float, typer.Option(help="Converged when all forces are below this, eV/A.")] = 1e-3,
     steps: Steps = 1000,
     dtype: Dtype = None,
     force: Force = False,
     as_json: AsJson = False,
 ) -> None:
-    """Equations of state: energies at volumes around the minimum, fitted by Birch and Murnaghan's curve.
+    """Equations of state: energies at several volumes, and the Birch-Murnaghan curve through them.
 
-    Volumes and energies are of the cell. A run that was killed goes on where it stopped when it is started again.
+    Volumes and energies are of the cell. If the run is killed, the same command goes on where it stopped.
 
-    Exit status 0 when every structure has its curve; 1 when one has not, or one with a remark: no_minimum (not between
+    Exit status 0 when every structure has its curve; 1 when one has none or bears a remark: no_minimum (not between
     the volumes), not_converged, or the reason of a relaxation that failed; 2 when nothing was done.
     """
     options = known(volumes=numbers(volumes, "--volumes"))

@@ -19,25 +19,34 @@ def evaluate(
         help="A potential or a property model (.safetensors, or a name; `default` is the default potential), or a"
         " calculator of ASE: ase:MODULE:CLASS?key=value, evaluated one structure after another."
     ),
-    data: Path = typer.Argument(help="A store, or (of a potential) any file that `mlip data build` reads."),
-    split: str = typer.Option(None, "--split", help="Of a store: train, val or test. Default: all frames."),
+    data: Path = typer.Argument(help="A store; for a potential also any file that `mlip data build` reads."),
+    split: str = typer.Option(None, "--split", help="Which part of a store: train, val or test. Default: all frames."),
     functional: str = typer.Option(
-        None, "--functional", help="Of a file that does not tell; of a store: these frames alone."
+        None,
+        "--functional",
+        help="The functional of a file that does not tell it; of a store, take the frames of this functional alone.",
     ),
-    keys: str = typer.Option(None, "--keys", help="Labels of a file under other names: energy=REF_energy,forces=..."),
-    head: str = typer.Option(None, "--head", help="Of a potential with several: the one to be evaluated."),
+    keys: str = typer.Option(
+        None, "--keys", help="Names of the labels in the file, where they are others: energy=REF_energy,forces=..."
+    ),
+    head: str = typer.Option(None, "--head", help="Which head of a potential that has several."),
     dtype: str = typer.Option(None, "--dtype", help="float32 (default) or float64; a calculator of ASE has its own."),
-    elements: bool = typer.Option(False, "--elements", help="Every element, not the ten with the worst errors."),
+    elements: bool = typer.Option(
+        False, "--elements", help="Show every element, not only the ten with the largest errors."
+    ),
     allow_functional_mismatch: bool = typer.Option(
         False, "--allow-functional-mismatch", help="Compare with labels of another functional; the table says so."
     ),
     predictions: Path = typer.Option(
-        None, "--predictions", help="Of a property model: write each material's prediction and uncertainty to this CSV."
+        None, "--predictions", help="Write each material's predicted property and uncertainty to this CSV."
     ),
     as_json: bool = typer.Option(False, "--json", help="Print JSON instead of the table."),
 ) -> None:
-    """Energy, force and stress errors of a potential by dimensionality, beside E0 only, F = 0 and S = 0; errors of a
-    property model beside the best constant."""
+    """Compare a potential, or a property model, with labels.
+
+    Errors of energies, forces and stresses stand beside those of predictors that know nothing: reference energies alone
+    (E0 only), no forces (F = 0), no stress (S = 0). A property model stands beside the best constant.
+    """
     from rich.console import Console
 
     from mlip.data.readers.labels import parsed_keys

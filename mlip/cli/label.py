@@ -28,7 +28,7 @@ def label(
     fmax: Annotated[float, typer.Option(min=0.0, help="Convergence, eV/A.")] = 0.05,
     dimensionality: Annotated[
         int | None,
-        typer.Option(min=1, max=3, help="1: relax along a only, 2: in the ab plane. [dim]By default by pbc.[/]"),
+        typer.Option(min=1, max=3, help="1: relax along a only, 2: in the ab plane. By default as its pbc says."),
     ] = None,
     converged_only: Annotated[
         bool, typer.Option("--converged-only", help="Leave out paths that ran out of steps.")

@@ -17,10 +17,10 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 def models(
-    name: Annotated[str | None, typer.Argument(help="Tell all of this one, and how to cite it.")] = None,
+    name: Annotated[str | None, typer.Argument(help="Show all that is known of this one, and how to cite it.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """List the potentials that go by name, or tell all of one: its model card.
+    """List the potentials that have names, or show the card of one.
 
     Every command and function that takes a potential's file takes such a name; `default` is the one that is used where
     none is given.
@@ -39,7 +39,7 @@ def fetch(
     names: Annotated[list[str], typer.Argument(help="Names that `mlip models` lists.")],
     as_json: AsJson = False,
 ) -> None:
-    """Fetch published potentials into the cache, checked and converted, such as for a machine without a network.
+    """Fetch published potentials into the cache, for instance before a job on nodes without a network.
 
     What is there already, or came with mlip, is not fetched. One that cannot be had does not stop the others.
     """

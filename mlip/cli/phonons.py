@@ -36,7 +36,7 @@ def phonons(
         float, typer.Option(help="Points along a reciprocal vector: this length, A, times the vector's.")
     ] = 100.0,
     relax: Relax = True,
-    fmax: Annotated[float, typer.Option(help="Converged below this force, eV/A.")] = 1e-4,
+    fmax: Annotated[float, typer.Option(help="Converged when all forces are below this, eV/A.")] = 1e-4,
     steps: Steps = 1000,
     dtype: Dtype = None,
     force: Force = False,
@@ -44,9 +44,9 @@ def phonons(
 ) -> None:
     """Phonons: frequencies, bands, density of states and thermal properties of the cell. It needs phonopy.
 
-    A run that was killed goes on where it stopped when it is started again.
+    If the run is killed, the same command goes on where it stopped.
 
-    Exit status 0 when every structure has its phonons, all real; 1 when one has not, or one with a remark: imaginary,
+    Exit status 0 when every structure has its phonons, all real; 1 when one has none or bears a remark: imaginary,
     not_converged, or the reason of a relaxation that failed; 2 when nothing was done.
     """
     multiples = numbers(supercell, "--supercell")

@@ -28,28 +28,34 @@ def relax(
         ),
     ],
     out: Annotated[Path, typer.Option(help="Folder for relaxed.extxyz and results.jsonl.")] = Path("relaxed"),
-    fmax: Annotated[float, typer.Option(help="Converged below this force, eV/A.")] = 0.05,
+    fmax: Annotated[float, typer.Option(help="Converged when all forces are below this, eV/A.")] = 0.05,
     smax: Annotated[
         float | None,
         typer.Option(
-            help="... and below this residual stress, GPa. By default ASE's criterion alone: fmax.", metavar="GPA"
+            help="... and the residual stress is below this, GPa. By default forces alone decide, as in ASE.",
+            metavar="GPA",
         ),
     ] = None,
-    steps: Annotated[int, typer.Option(help="At most so many steps.")] = 500,
+    steps: Annotated[int, typer.Option(help="Stop after so many steps.")] = 500,
     cell: Annotated[
         str,
-        typer.Option(help="auto (periodic directions), hydrostatic (volume only), all, none, or a Voigt mask: 110001."),
+        typer.Option(
+            help="What of the cell relaxes: auto (periodic directions), hydrostatic (volume only), all, none, or a mask"
+            " of xx yy zz yz xz xy: 110001."
+        ),
     ] = "auto",
-    symmetry: Annotated[bool, typer.Option("--symmetry", help="Keep each space group (found within 0.01 A).")] = False,
-    pressure_gpa: Annotated[float, typer.Option(help="Relax to the least E + p V at this pressure, GPa.")] = 0.0,
+    symmetry: Annotated[
+        bool, typer.Option("--symmetry", help="Keep the space group of each structure (found within 0.01 A).")
+    ] = False,
+    pressure_gpa: Annotated[float, typer.Option(help="Relax at this pressure, GPa; positive compresses.")] = 0.0,
     constant_volume: Annotated[
         bool, typer.Option("--constant-volume", help="Relax the shape of the cell, not its volume.")
     ] = False,
     min_distance: Annotated[
         float | None,
-        typer.Option(help="Atoms closer than this have collapsed, A. By default relative to their covalent radii."),
+        typer.Option(help="Atoms closer than this have collapsed, A. By default the covalent radii decide."),
     ] = None,
-    max_strain: Annotated[float, typer.Option(help="A larger logarithmic strain is an explosion.")] = 1.0,
+    max_strain: Annotated[float, typer.Option(help="A cell whose logarithmic strain is larger has exploded.")] = 1.0,
     dtype: Annotated[
         str | None, typer.Option(help="float32 (default) or float64; a calculator of ASE has its own.")
     ] = None,
@@ -57,24 +63,24 @@ def relax(
         list[StructureFormat] | None,
         typer.Option(
             "--format",
-            help="cif, vasp: also a file for each structure that has not failed. Repeatable. By default those of the"
-            " inputs; extxyz: relaxed.extxyz alone.",
+            help="Also write each relaxed structure to a file of its own: cif, vasp (repeatable). By default as the"
+            " inputs are. extxyz: only relaxed.extxyz, with all of them.",
         ),
     ] = None,
     trajectory: Annotated[
-        bool, typer.Option("--trajectory", help="Write every step of each to trajectories/; takes longer.")
+        bool, typer.Option("--trajectory", help="Write every step to trajectories/; takes longer.")
     ] = False,
     force: Annotated[bool, typer.Option("--force", help="Begin anew in a folder that has results.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print a summary as JSON.")] = False,
 ) -> None:
-    """Relax structures; a run that was killed goes on where it stopped when it is started again.
+    """Relax structures. If the run is killed, the same command goes on where it stopped.
 
-    Each has a record in results.jsonl as soon as it ends; in the end all are in relaxed.extxyz, in order, with what we
-    add to their info under mlip_.... Structures that came as CIF or POSCAR are also written as such. A file or frame
-    that cannot be read, or relaxed, has its record with the reason, and the others go on.
+    results.jsonl has a line for each structure, as soon as it is done: why it stopped, energy, forces, stress. In the
+    end relaxed.extxyz has all structures, in their order. Structures that came as CIF or POSCAR are written as such,
+    too. A structure that cannot be read or relaxed does not stop the others.
 
-    Exit status 0 when every structure converged or used up its steps (max_steps); 1 when one failed: could not be read
-    or written, or ended by a guard (collapsed, exploded, isolated, non_finite) or an error; 2 when nothing was done.
+    The exit status is 0 when every structure converged or used up its steps, 1 when at least one failed (it could not
+    be read, or it collapsed, exploded, fell apart or gave NaN), 2 when nothing was done.
     """
     from mlip.pretrained import split_potential
     from mlip.relaxation.relax_files import USABLE, formats_like, parse_cell_choice, relax_files
@@ -134,10 +140,11 @@ def _print(summary: dict[str, Any], rows: list[dict[str, Any]], out: Path, kinds
 
     console = Console(width=None if sys.stdout.isatty() else 160)  # a log is as wide as it has to be
     if rows:
-        header = ("structure", "formula", "reason", "steps", "dE eV/atom", "dV %", "fmax eV/A", "stress GPa")
+        header = ("structure", "formula", "reason", "steps", "dE\neV/atom", "dV\n%", "fmax\neV/A", "stress\nGPa")
         is_sure = any("energy_std" in row for row in rows)
-        header += ("std eV/atom", "std V %", "") if is_sure else ()
-        print_table(console, "", header, [_cells(row) + (_certainty(row) if is_sure else ()) for row in rows])
+        header += ("std\neV/atom", "std\nV %", "") if is_sure else ()
+        cells = [_cells(row) + (_certainty(row) if is_sure else ()) for row in rows]
+        print_table(console, "", header, cells, whole=header[1:], box=None, pad_edge=False)  # eighty columns are enough
     for row in rows:
         if row["message"]:
             print(f"{_place(row)}: {row['reason']}: {row['message']}")

@@ -11,10 +11,12 @@ def report(
     store: Path = typer.Option(None, "--store", help="Where the run's store is, if not where its recipe says."),
     frames: int = typer.Option(2000, "--frames", min=1, help="Evaluate at most so many of each split."),
     force: bool = typer.Option(False, "--force", help="Replace the file that --out names if it exists."),
+    is_opened: bool = typer.Option(False, "--open", help="Show it in the browser."),
 ) -> None:
     """Write a run's report: learning curves, parity, errors by element, worst materials; one file, no network."""
     from rich.console import Console
 
+    from mlip.cli.browser import show_page
     from mlip.files.output_paths import check_new, make_folder
     from mlip.training.report.run_page import write_run_page
     from mlip.training.report.run_records import open_run
@@ -25,4 +27,6 @@ def report(
     make_folder(out.parent)
     with Console(stderr=True).status("evaluating what the run has learnt"):
         evaluated = write_run_page(run, out, store=store, at_most=frames)
+    if is_opened:
+        show_page(out)
     typer.echo(f"{out}: {evaluated or 'no errors: the run has not ended, or has no frames to compare with'}")

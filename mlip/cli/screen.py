@@ -29,7 +29,7 @@ def screen(
 ) -> None:
     """Put elements on prototypes, predict distances to the hull, keep the best of each composition, relax it.
 
-    A round that was killed goes on where it stopped when it is started again.
+    If the round is killed, the same command goes on where it stopped.
     """
     from mlip.recipe_reading import read_recipe
     from mlip.screening.plan import plan_round

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from mlip.benchmark.tables import Table
@@ -21,8 +21,8 @@ def print_rows(out, title: str, rows: Iterable[tuple]) -> None:
     print_table(out, title, ("", "value"), list(rows), show_header=False)
 
 
-def print_table(out, title: str, header: tuple[str, ...], rows: Sequence[tuple], show_header: bool = True) -> None:
-    """First column to the left, the others to the right."""
+def print_table(out, title: str, header: tuple[str, ...], rows: Sequence[tuple], **style: Any) -> None:
+    """First column to the left, the others to the right; `style` goes to `terminal_table`."""
     from rich.text import Text
 
     from mlip.terminal import terminal_table
@@ -30,7 +30,7 @@ def print_table(out, title: str, header: tuple[str, ...], rows: Sequence[tuple],
     # Not as the table's own title, which wraps at its width; nor wrapped by the terminal's, amid a number and its unit.
     out.print(Text(title, style="bold"), soft_wrap=True)
     cells = [[Text(_cell(value)) for value in row] for row in rows]
-    out.print(terminal_table(header, cells, header[:1], show_header=show_header))
+    out.print(terminal_table(header, cells, header[:1], **style))
 
 
 def show_table(table: "Table", out: Path | None, as_json: bool) -> None:

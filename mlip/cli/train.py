@@ -20,33 +20,37 @@ def train(
         False, "--dry-run", help="Check recipe and data, time a few steps, print what would be done, write nothing."
     ),
     coordinator: str = typer.Option(
-        None, envvar="MLIP_COORDINATOR", metavar="HOST:PORT", help="Where process 0 of several runs; any free port."
+        None,
+        envvar="MLIP_COORDINATOR",
+        metavar="HOST:PORT",
+        help="Address of process 0, when several train together; any free port.",
     ),
-    processes: int = typer.Option(None, envvar="MLIP_PROCESSES", min=1, help="How many train together."),
-    process: int = typer.Option(None, envvar="MLIP_PROCESS", min=0, help="Which of them this is, from 0."),
+    processes: int = typer.Option(None, envvar="MLIP_PROCESSES", min=1, help="How many processes train together."),
+    process: int = typer.Option(None, envvar="MLIP_PROCESS", min=0, help="Which of them this one is, from 0."),
     sweep: str = typer.Option(
         None,
-        help="YAML file, or a name, of keys and lists of values: a run for each combination, and one table of all.",
+        help="YAML file (or its name) with keys and lists of values: train each combination, and print one table.",
     ),
     seeds: int = typer.Option(
-        None, help="Of a potential: so many runs with seeds 0, 1, ..., one after another, and the ensemble of them."
+        None,
+        help="Train so many potentials, with seeds 0, 1, ..., one after another, and make one ensemble of them.",
     ),
     learning_curve: str = typer.Option(
         None,
         "--learning-curve",
         metavar="N,N,...",
-        help="Of a property model: a run for each number of training materials, nested sets; table and figure.",
+        help="Train a property model on each of these numbers of materials, nested sets; write a table and a figure.",
     ),
     cluster: str = typer.Option(
         None,
-        help="For a sweep, seeds or a learning curve, runs side by side on Dask: tcp://HOST:PORT, "
+        help="Train a sweep, seeds or a learning curve side by side on Dask: tcp://HOST:PORT, "
         "slurm:JOBS,cores=16,..., or local:N.",
     ),
 ) -> None:
-    """Train a potential or a property model by a recipe; everything about the run goes into its folder.
+    """Train a potential or a property model by a recipe. All that the run writes goes into its folder (out=).
 
-    With several processes, on one host or many, the same command starts each: under srun or mpirun as it is,
-    elsewhere with --coordinator, --processes and --process.
+    Several processes, on one host or many, train one model together: start each with this same command, by srun or
+    mpirun, or elsewhere with --coordinator, --processes and --process.
     """
     from mlip.training.dry_run import describe_plan
     from mlip.training.loop import train as run

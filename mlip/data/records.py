@@ -38,7 +38,7 @@ class Frame:
     NaN then. None = a structure."""
 
     direction: Float[np.ndarray, "n 3"] | None = None
-    """Displacement of all atoms together, |direction| = 1, for which the curvature is known; None = not known."""
+    """Displacement of all atoms together, of norm 1, for which the curvature is known; None = not known."""
     curvature: Float[np.ndarray, "n 3"] | None = None
     """Hessian of the energy times the direction, eV/A^2; None = not known."""
 

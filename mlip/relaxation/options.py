@@ -21,33 +21,34 @@ class Options:
     """
 
     fmax: float = 0.05
-    """Converged when every row of forces, those of the cell included, is shorter; eV/A."""
+    """A structure has converged when the force on every atom, and on the cell, is below this, eV/A."""
     steps: int = 500
-    """At most."""
+    """The most steps that a structure takes."""
     smax_gpa: float | None = None
-    """Converged only when no component of the residual stress is larger, too, of the strains that relax; GPa. None: as
-    ASE, whose measure of the cell's forces lets small cells end under stress."""
+    """Where it is given, the residual stress must be below this, too, GPa: every component whose strain relaxes. ASE
+    has no such limit, and lets small cells end under stress."""
     cell: CellChoice | Sequence[CellChoice] = "auto"
     """Which strain components relax, of all structures or a list with one choice for each."""
     symmetry: bool = False
     """Keep the space group, found within 0.01 A; the structure is made exactly symmetric first."""
     pressure_gpa: float = 0.0
-    """GPa: relax to the least enthalpy E + p V. Energies reported are E. ASE's `scalar_pressure` times 160.2."""
+    """Relax at this pressure, GPa, to the least enthalpy E + p V; positive compresses. Energies that are told are E. It
+    is ASE's `scalar_pressure` times 160.2."""
     stress_factor: float = 1.0
     """The cell feels the stress times this. 1 is physics; another factor repeats relaxations that were run with a
     wrong unit of stress. Stresses reported are without it."""
     constant_volume: bool = False
     """Relax the shape of the cell alone, at the volume that it has (a layer's area, a chain's length)."""
     min_distance: float | None = None
-    """Two atoms closer than this, A, have collapsed. None: by the rules of `mlip.relaxation.guards`, relative to the
-    elements' covalent radii; a distance replaces both of them."""
+    """Two atoms closer than this have collapsed, A. By default the covalent radii of the elements decide, by the rules
+    of `mlip.relaxation.guards`."""
     max_strain: float = 1.0
     """A larger component of the logarithmic strain since the start is an explosion (or an implosion): by default
     lengths may change by a factor e, volumes by e^3 = 20. The largest component in 328 DFT relaxations is 0.20
     (a volume grown by 84 %)."""
     dtype: str = "float32"
     trajectory: bool = False
-    """Keep every step in `RelaxResult.trajectory`. The device then returns after each, which takes longer."""
+    """Keep every step in `RelaxResult.trajectory`. It takes longer."""
 
     @classmethod
     def of(cls, options: Mapping[str, Any]) -> "Options":

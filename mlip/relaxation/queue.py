@@ -70,8 +70,8 @@ def relax(
         potential: a `Potential` or the path or name of one, by default the declared one, `mlip models default`; or
             ase:MODULE:CLASS?key=value, any calculator of ASE, with which structures relax one by one, and which has a
             precision of its own.
-        fmax: converged when every row of forces, those of the cell included, is shorter; eV/A.
-        steps: at most.
+        fmax: a structure has converged when the force on every atom, and on the cell, is below this, eV/A.
+        steps: the most steps that a structure takes.
         cell: "auto" relaxes the periodic directions, "hydrostatic" only the volume (a layer's area, a chain's length),
             True all strain components, False none; or a mask as ASE takes it, Voigt (xx yy zz yz xz xy) or 3 x 3, True
             = relaxes, as a numpy array; or `Along((True, True, False))` for the span of some cell vectors, e.g. of a

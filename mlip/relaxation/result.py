@@ -23,6 +23,7 @@ class Reason(IntEnum):
     CONVERGED = 2
     """Every row of forces, atoms and cell, is shorter than fmax, and the residual stress below smax if one is set."""
     MAX_STEPS = 3
+    """It used up its steps; the structure is the last one."""
     NON_FINITE = 4
     """NaN or infinity in energy, forces or stress."""
     EXPLODED = 5

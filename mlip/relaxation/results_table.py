@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Iterable
 from html import escape
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, SupportsIndex, overload
 
 import numpy as np
 from ase import Atoms
@@ -30,6 +30,16 @@ class RelaxResults(list[RelaxResult]):
         super().__init__(results)
         self.potential = potential or {}
         """Name, functional and license of the potential that relaxed them; None where it does not tell."""
+
+    @overload
+    def __getitem__(self, place: SupportsIndex) -> RelaxResult: ...
+
+    @overload
+    def __getitem__(self, place: slice) -> "RelaxResults": ...
+
+    def __getitem__(self, place: Any) -> Any:
+        found = super().__getitem__(place)
+        return RelaxResults(found, self.potential) if isinstance(place, slice) else found
 
     def to_dataframe(self) -> "DataFrame":
         """A row for each structure, its index the place in the input.
@@ -78,6 +88,7 @@ _CERTAINTY = {
 }
 """Further columns, of a potential with an uncertainty."""
 _COLUMNS = (*list(_SHOWN)[:1], "n_atoms", "reason", "converged", "failed", *list(_SHOWN)[2:])
+_STYLES = {"message": " style='text-align:left;min-width:20em'"}
 _DIGITS = {"energy_per_atom": 4, "energy_change": 4, "fmax": 3, "max_stress": 2, "volume_per_atom": 2}
 _DIGITS |= {"energy_std_per_atom": 3, "relative_volume_std": 3}
 
@@ -107,7 +118,7 @@ def _row(result: RelaxResult) -> dict[str, object]:
 
 def _html_row(index: int, result: RelaxResult, columns: Iterable[str]) -> str:
     row = _row(result)
-    cells = "".join(f"<td>{escape(_told(name, row[name]))}</td>" for name in columns)
+    cells = "".join(f"<td{_STYLES.get(name, '')}>{escape(_told(name, row[name]))}</td>" for name in columns)
     return f"<tr><th>{index}</th><td>{picture(result.atoms)}</td>{cells}</tr>"
 
 

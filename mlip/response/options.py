@@ -62,9 +62,9 @@ class EosOptions(ResponseOptions):
     """How energies are taken at other volumes."""
 
     volumes: Sequence[float] = (0.94, 0.96, 0.98, 1.00, 1.02, 1.04, 1.06)
-    """Volumes, relative to that at the start, at which the cell keeps its shape; by default those of the Delta test. A
-    wider range is of the equation's form as much as of the crystal: with the published M3GNet 0.9 to 1.1 gives silicon
-    a modulus 13 % above that of its elastic tensor."""
+    """Volumes, relative to that at the start, at which the cell keeps its shape; by default those of the Delta test.
+    Over a wider range the form of the equation matters as much as the crystal: with the published M3GNet 0.9 to 1.1
+    gives silicon a modulus 13 % above that of its elastic tensor."""
     relax_ions: bool = True
     """Relax the positions at each volume."""
     relax_shape: bool = False
@@ -116,12 +116,12 @@ class PhononOptions(ResponseOptions):
     supercell: Sequence[int] | None = None
     """Multiples of the three cell vectors; None: as many of each as reach `min_length`."""
     min_length: float = 12.0
-    """A."""
+    """The least length of the supercell's vectors, A."""
     method: str = "displacements"
     """displacements: forces of supercells with an atom displaced, as few as symmetry allows. hessian: exact second
     derivatives of the supercell's energy; a potential of mlip's."""
     displacement: float = 0.01
-    """A."""
+    """How far an atom is displaced, A."""
     temperatures: Sequence[float] = tuple(float(t) for t in range(0, 1001, 50))
     """K, of the thermal properties."""
     mesh: float = 100.0

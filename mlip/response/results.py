@@ -1,7 +1,7 @@
 """Lists of responses, as the functions return them, and what their results have in common."""
 
 import math
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, SupportsIndex, TypeVar, overload
 
 import numpy as np
 from ase import Atoms
@@ -10,6 +10,10 @@ from mlip.relaxation.result import rows_or_none
 
 if TYPE_CHECKING:
     from pandas import DataFrame
+
+
+_MOST_ROWS = 50
+"""Rows that a notebook shows, from both ends."""
 
 
 class Response(Protocol):
@@ -25,13 +29,31 @@ Result = TypeVar("Result", bound=Response)
 
 
 class Responses(list[Result]):
-    """Results in the order of the input."""
+    """Results in the order of the input; notebooks show them as a table."""
 
     def to_dataframe(self) -> "DataFrame":
         """A row for each structure, its index the place in the input. What is not known is NaN."""
         from pandas import DataFrame
 
         return DataFrame([{"formula": formula(result.atoms), **result.as_row()} for result in self])
+
+    @overload
+    def __getitem__(self, place: SupportsIndex) -> Result: ...
+
+    @overload
+    def __getitem__(self, place: slice) -> "Responses[Result]": ...
+
+    def __getitem__(self, place: Any) -> Any:
+        found = super().__getitem__(place)
+        return Responses(found) if isinstance(place, slice) else found
+
+    def _repr_html_(self) -> str:
+        if not self:
+            return "no results"
+        table = self.to_dataframe()
+        counts = ", ".join(f"{n} {reason}" for reason, n in table.reason.value_counts().items())
+        shown = table.to_html(max_rows=_MOST_ROWS, float_format="{:.4g}".format, na_rep="", border=0)
+        return f"<p>{len(self)} results: {counts}</p>{shown}"
 
 
 def formula(atoms: Atoms) -> str:

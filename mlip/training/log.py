@@ -1,5 +1,5 @@
 """The log of a run: metrics.jsonl (flushed by line), TensorBoard events, if wished Weights & Biases; on
-a terminal a live table, in a log file a line a minute.
+a terminal or in a notebook a live table, in a log file a line a minute.
 """
 
 import math
@@ -9,10 +9,10 @@ from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 
 from rich.console import Console
-from rich.live import Live
 
 from mlip.errors import MlipError
 from mlip.files.journal import Journal, keep_records, read_journal
+from mlip.notebook_display import live_display
 from mlip.training.live_table import RunDisplay
 from mlip.training.quantity import Quantity
 from mlip.training.tensorboard import EventFile
@@ -54,11 +54,11 @@ class RunLog:
             self._board = EventFile(folder / "tensorboard", first_step=resumed_from + 1)
         self._console = Console(quiet=quiet, highlight=False, markup=False)
         self._display = RunDisplay(n_steps, quantities, resumed_from)
-        self._live = Live(self._display, console=self._console, transient=True, refresh_per_second=2)
+        self._live = live_display(lambda: self._display, self._console, transient=True)
         self._last_line = time.monotonic()
 
     def __enter__(self) -> "RunLog":
-        if self._console.is_terminal and not self._console.quiet:
+        if (self._console.is_terminal or self._console.is_jupyter) and not self._console.quiet:
             self._live.start()
         return self
 

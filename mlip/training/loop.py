@@ -37,12 +37,14 @@ from mlip.training.step import TrainState, initial_state, train_step_of, validat
 from mlip.training.task import Task, TrainedModel, TrainingData
 from mlip.training.task_of_recipe import task_of
 from mlip.training.terms import add_terms
+from mlip.training.training_run import TrainingRun
 
 
-def train(recipe: Recipe | str | Path, *, resume: bool = False, quiet: bool = False, **values: Any) -> Path:
-    """Run a recipe, or go on with it where it stopped; returns the path of the exported model.
+def train(recipe: Recipe | str | Path, *, resume: bool = False, quiet: bool = False, **values: Any) -> TrainingRun:
+    """Run a recipe, or go on with it where it stopped::
 
-        mlip.train("m3gnet-pbesol", data={"store": "store.h5"}, out="runs/first", train={"epochs": 50})
+        run = mlip.train("m3gnet-pbesol", data={"store": "store.h5"}, out="runs/first", train={"epochs": 50})
+        potential = mlip.load(run)
 
     Args:
         recipe: a YAML file, the name of one of mlip's recipes (`mlip recipes` lists them), or one that was read.
@@ -50,7 +52,10 @@ def train(recipe: Recipe | str | Path, *, resume: bool = False, quiet: bool = Fa
         quiet: print nothing.
         values: sections of the recipe with values that take the place of its own.
 
-    Within `processes.joined` all processes call this alike, and the first one writes.
+    Returns:
+        The run. It goes wherever the path of its model goes, and notebooks show its curves and errors.
+
+    When several processes train together (`processes.joined`), all call this alike, and the first one writes.
 
     Raises:
         MlipError: the run folder holds a run and `resume` is false, or another process trains into it; the data do not
@@ -69,9 +74,10 @@ def train(recipe: Recipe | str | Path, *, resume: bool = False, quiet: bool = Fa
     with ExitStack() as held:
         processes.from_first(lambda: str(held.enter_context(open_run_folder(recipe, fingerprint, resume=resume)).path))
         try:
-            return _train(recipe, folder, started=started, resume=resume, quiet=quiet)
+            _train(recipe, folder, started=started, resume=resume, quiet=quiet)
         except KeyboardInterrupt as interrupt:
             raise KeyboardInterrupt(" ".join(filter(None, (str(interrupt), how_to_go_on(folder))))) from None
+    return TrainingRun(folder.path)
 
 
 def how_to_go_on(folder: RunFolder) -> str:
@@ -85,7 +91,7 @@ def how_to_go_on(folder: RunFolder) -> str:
     )
 
 
-def _train(recipe: Recipe, folder: RunFolder, *, started: float, resume: bool, quiet: bool) -> Path:
+def _train(recipe: Recipe, folder: RunFolder, *, started: float, resume: bool, quiet: bool) -> None:
     with (
         precision_scope(recipe.train.precision),
         open_store(recipe) as store,
@@ -106,7 +112,6 @@ def _train(recipe: Recipe, folder: RunFolder, *, started: float, resume: bool, q
                 run.finish(checkpoints, log)
             except KeyboardInterrupt:
                 raise KeyboardInterrupt(f"after step {run.done} of {run.plan.n_steps};") from None
-    return folder.path / run.task.file_name
 
 
 class Run:

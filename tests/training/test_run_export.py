@@ -71,12 +71,12 @@ def test_what_cannot_be_exported_is_told_in_a_line(tiny_recipe, stopped, tmp_pat
 
 def test_a_run_can_be_made_longer_and_says_so(tiny_recipe, capsys):
     train(tiny_recipe("train.epochs=2"), quiet=True)
-    path = train(tiny_recipe("train.epochs=3"), resume=True)
+    run = train(tiny_recipe("train.epochs=3"), resume=True)
     said = capsys.readouterr().out
     assert "train.epochs was 2 and is 3 from step 13 on; the cosine schedule is computed anew for that end" in said
-    records = read_metrics(path.parent, "validation")
+    records = read_metrics(run.folder, "validation")
     assert [record["epoch"] for record in records] == [1, 2, 3]
-    assert mlip.load(path).metadata.provenance["epochs_changed"] == [[12, 2, 3]]
+    assert mlip.load(run).metadata.provenance["epochs_changed"] == [[12, 2, 3]]
 
 
 def test_a_longer_run_of_a_constant_rate_is_the_undisturbed_one(tiny_recipe, capsys):

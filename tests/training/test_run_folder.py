@@ -57,4 +57,4 @@ def test_two_processes_do_not_train_into_one_folder(tiny_recipe):
         pytest.raises(MlipError, match="another process trains into this folder"),
     ):
         train(recipe, quiet=True)
-    assert train(recipe, quiet=True).exists()
+    assert train(recipe, quiet=True).path.exists()

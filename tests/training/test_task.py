@@ -18,6 +18,7 @@ from mlip.training import loop
 from mlip.training.log import read_metrics
 from mlip.training.loop import train
 from mlip.training.quantity import Quantity
+from mlip.training.report import run_records
 from mlip.training.task import Task
 from mlip.training.terms import Term
 
@@ -104,12 +105,13 @@ class Weighing(Task):
 
 @pytest.fixture
 def recipe(tiny_recipe, monkeypatch):
-    monkeypatch.setattr(loop, "task_of", Weighing)
+    for module in (loop, run_records):
+        monkeypatch.setattr(module, "task_of", Weighing)
     return tiny_recipe("train.epochs=20", "train.learning_rate=10", "train.clip_norm=null")
 
 
 def test_a_made_up_task_is_trained_validated_told_of_and_exported(recipe, capsys):
-    path = train(recipe)
+    path = train(recipe).path
     assert path == recipe.out / "scales.safetensors"
     header, params = read_model_file(path)
     weights = {symbol: params["of_element"][atomic_numbers[symbol]] for symbol in ELEMENTS}

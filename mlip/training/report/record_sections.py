@@ -31,25 +31,18 @@ def summary_section(run: RunRecords) -> str:
         "learning rate": f"{train.learning_rate:g}",
         "steps done": f"{run.last_step:,}",
     }
-    exported = None
     if run.model is not None:
         metadata = run.model.metadata
-        exported = metadata.provenance.get("step")
         known |= {
             "parameters": f"{run.model.n_parameters:,}",
             "elements": str(len(run.model.elements)),
             "functional": metadata.functional,
             "training frames": _count(metadata.provenance.get("training_frames")),
-            "exported": f"the state after step {_count(exported)}",
+            "exported": f"the state after step {_count(metadata.provenance.get('step'))}",
         }
-    known["validation loss"] = f"{_validation_loss(run, exported):.4g}"
+    validation = run.exported_validation
+    known["validation loss"] = "none" if validation is None else f"{validation['loss']:.4g}"
     return _warnings(run) + facts(known)
-
-
-def _validation_loss(run: RunRecords, step: int | None) -> float:
-    """After `step`, or the last one; NaN without a validation."""
-    losses = {record["step"]: record["loss"] for record in run.validation if record["loss"] is not None}
-    return losses.get(step, next(reversed(losses.values()), float("nan")))
 
 
 def _warnings(run: RunRecords) -> str:

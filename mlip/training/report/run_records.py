@@ -59,8 +59,20 @@ class RunRecords:
     @cached_property
     def model(self) -> TrainedModel | None:
         """None until the run has ended."""
-        path = self.folder.path / self.task.file_name
-        return self.task.load(path) if path.exists() else None
+        return self.task.load(self.folder.path / self.task.file_name) if self.has_ended else None
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether the run has left its model."""
+        return (self.folder.path / self.task.file_name).exists()
+
+    @cached_property
+    def exported_validation(self) -> Record | None:
+        """The validation of the state that was exported; of a run that has not ended, or of an average of states, the
+        last one that has a loss. None without any."""
+        step = None if self.model is None else self.model.metadata.provenance.get("step")
+        known = {record["step"]: record for record in self.validation if record["loss"] is not None}
+        return known.get(step, next(reversed(known.values()), None))
 
     @property
     def last_step(self) -> int:
