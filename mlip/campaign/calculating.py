@@ -17,14 +17,15 @@ OPEN = (UNFINISHED, NOT_STARTED)
 def calculated(
     recipe: DftRecipe, proposals: Sequence[Proposal], folder: StageFolder, *, progress: bool
 ) -> list[Outcome] | None:
-    """Outcomes of all proposals, as they are now.
+    """Outcomes of all proposals, as they are now. A stage that the user has closed calculates nothing more.
 
     Returns:
         None while some are not settled, unless the user has closed the stage.
     """
     if not proposals:
         return []
-    hand_over(recipe, proposals, folder.dft, progress=progress)
+    if not (folder.closed.exists() and (folder.dft / "handover.json").exists()):
+        hand_over(recipe, proposals, folder.dft, progress=progress)
     outcomes = collect(recipe, folder.dft, workers=n_cores())
     is_settled = folder.closed.exists() or not any(outcome.reason in OPEN for outcome in outcomes)
     return outcomes if is_settled else None

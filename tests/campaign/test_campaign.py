@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from ase import Atoms
 
-from mlip.campaign.campaign import run_campaign
+from mlip.campaign.campaign import close_stage, run_campaign
 from mlip.campaign.campaign_recipe import CampaignRecipe
 from mlip.campaign.folder import CampaignFolder, read_json
 from mlip.campaign.status import campaign_status
@@ -237,8 +237,6 @@ def test_what_is_absurdly_low_is_set_aside_with_its_reason(world, tmp_path):
 
 
 def test_vasp_is_waited_for_and_can_be_given_up(world, tmp_path):
-    from mlip.campaign.campaign import close_stage
-
     start = world["start"] | {"check": 0}
     recipe = recipe_of(world, tmp_path / "out", dft={"kind": "vasp"}, rounds=1, start=start)
     status = run_campaign(recipe, progress=False)
@@ -253,6 +251,19 @@ def test_vasp_is_waited_for_and_can_be_given_up(world, tmp_path):
     assert read_json(CampaignFolder(recipe.out).round(1).summary)["outcomes"] == status["calculations"]
     with pytest.raises(MlipError, match="waits for no calculation"):
         close_stage(recipe.out)
+
+
+def test_a_surrogate_that_takes_too_long_can_be_given_up(world, tmp_path):
+    recipe = recipe_of(world, tmp_path / "out", rounds=1)
+    recipe.save(tmp_path / "recipe.yaml")
+    # Two results of the check, one of each relaxation, and two of the round's calculations.
+    command = [sys.executable, "-m", "tests.campaign.dying_campaign", tmp_path / "recipe.yaml", "result", "9"]
+    died = subprocess.run(command, capture_output=True, text=True, cwd=REPOSITORY)
+    assert died.returncode == -signal.SIGKILL, died.stderr
+    close_stage(recipe.out)
+    assert run_campaign(recipe, progress=False)["stage"] == "done"
+    outcomes = read_json(CampaignFolder(recipe.out).round(1).summary)["outcomes"]
+    assert outcomes == {"not_started": outcomes["not_started"], "finished": 2}
 
 
 def test_the_shipped_recipe_is_one():
