@@ -9,9 +9,10 @@ from ase.data import covalent_radii
 
 sys.path.append(str(Path(__file__).parents[1] / "benchmarks"))
 from paper_protocol import PARTS, chains_table, store_of
-from paper_structures import CHAINS, SETS, VACUUM, structures
+from paper_structures import CHAINS, SETS, structures
 
 from mlip.benchmark.results import PotentialResults
+from mlip.benchmark.suites.chains import VACUUM
 from mlip.data import Store
 
 
