@@ -32,7 +32,7 @@ def calculated(
 
 
 def write_outcomes(folder: StageFolder, outcomes: Sequence[Outcome], set_aside: dict[str, tuple[str, str]]) -> None:
-    """What came of each proposal, without the structures.
+    """Write the outcome of each proposal, without the structures.
 
     Args:
         set_aside: id of a finished calculation that is no entry -> reason and message.

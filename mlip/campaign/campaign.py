@@ -78,54 +78,80 @@ def _enter(recipe: CampaignRecipe, folder: CampaignFolder) -> None:
 
 def _opened(recipe: CampaignRecipe, folder: CampaignFolder, cluster: str | None, progress: bool) -> Campaign | None:
     """The campaign before its first round; None while its references wait for calculations."""
-    references = read_references(recipe.start.hull)
-    is_surrogate = isinstance(recipe.dft, SurrogateRecipe)
-    check_corrections(references, recipe.start.corrections is not None)
-    note = check_level(references, calculated_functional(recipe.dft), is_surrogate=is_surrogate)
-    if references.are_formation_energies and recipe.start.elements is None:
-        raise MlipError(
-            "the hull's references are formation energies, and nothing gives the energies of the elements",
-            where="start.elements",
-            fix="start.elements=calculate, or a JSON file {symbol: eV/atom}",
-        )
-    _check_start(recipe, folder, references)
+    start = _settle_start(recipe, folder)
     corrected = recipe.start.corrections is not None
-    scale, notes = EnergyScale(None, corrected), [note] if note else []
-    if references.are_formation_energies:
+    scale, notes = EnergyScale(None, corrected), [start["note"]] if start["note"] else []
+    if start["are_formation_energies"]:
         found = settle_elements(recipe, folder.references, progress=progress)
         if found is None:
             return None
         scale = EnergyScale(found["elements"], corrected)
         notes += _note_on_check(found["check"])
-    path = folder.start_hull
-    if not path.exists():
-        _begin_hull(recipe, references).save(path)
     return Campaign(recipe, folder, scale, tuple(notes), cluster, progress)
 
 
-def _check_start(recipe: CampaignRecipe, folder: CampaignFolder, references: References) -> None:
-    """
+def _settle_start(recipe: CampaignRecipe, folder: CampaignFolder) -> dict[str, Any]:
+    """Facts of the start; its hull is in the folder from the first call on, and read by no later one.
+
     Raises:
-        MlipError: the start's store has no entry, or is not the one with which the campaign was begun.
+        MlipError: the start's store has changed since; energies of several levels would meet in the hull; nothing tells
+            the energies of the elements; the store has no entry.
     """
     where = f"start.entries: {recipe.start.entries}"
     with Store(recipe.start.entries) as store:
         content = store.content_sha256
-        if folder.start.exists():
-            if read_json(folder.start)["content_sha256"] != content:
-                raise MlipError(
-                    "its content is not what it was when the campaign was begun",
-                    where=where,
-                    fix="restore the store, or begin another campaign: set out=ANOTHER",
-                )
-            return
-        left_out: Counter[str] = Counter()
-        n_entries = sum(1 for _ in start_entries(store, references.are_formation_energies, left_out))
+    if folder.start.exists():
+        known = read_json(folder.start)
+        if known["content_sha256"] != content:
+            raise MlipError(
+                "its content is not what it was when the campaign was begun",
+                where=where,
+                fix="restore the store, or begin another campaign: set out=ANOTHER",
+            )
+        return known
+    references = read_references(recipe.start.hull)
+    note = _checked_note(recipe, references)
+    hull, n_entries, left_out = _begin_hull(recipe, references)
     if not n_entries:
         why = ", ".join(f"{count} {reason}" for reason, count in left_out.most_common()) or "it is empty"
         fix = f"entries with {FORMATION_ENERGY}" if references.are_formation_energies else "entries with energies"
         raise MlipError(f"has no entry to begin with: {why}", where=where, fix=fix)
-    write_json(folder.start, {"content_sha256": content, "entries": n_entries, "left_out": dict(left_out)})
+    hull.save(folder.start_hull)
+    known = {
+        "content_sha256": content,
+        "entries": n_entries,
+        "left_out": dict(left_out),
+        "are_formation_energies": references.are_formation_energies,
+        "note": note,
+    }
+    write_json(folder.start, known)
+    return known
+
+
+def _checked_note(recipe: CampaignRecipe, references: References) -> str | None:
+    """A remark on the levels of theory, or None, before anything is calculated.
+
+    Raises:
+        MlipError: calculations could not join the hull.
+    """
+    check_corrections(references, recipe.start.corrections is not None)
+    is_surrogate = isinstance(recipe.dft, SurrogateRecipe)
+    note = check_level(references, calculated_functional(recipe.dft), is_surrogate=is_surrogate)
+    if not references.are_formation_energies:
+        pure = {symbol for composition in references.compositions if len(composition) == 1 for symbol in composition}
+        if missing := [symbol for symbol in recipe.elements.symbols if symbol not in pure]:
+            raise MlipError(
+                f"no reference phase of the elements {', '.join(missing)}",
+                where="start.hull",
+                fix=f"add one of each, or elements.exclude=[{','.join([*recipe.elements.exclude, *missing])}]",
+            )
+    elif recipe.start.elements is None:
+        raise MlipError(
+            "the hull's references are formation energies, and nothing gives the energies of the elements",
+            where="start.elements",
+            fix="start.elements=calculate, or a JSON file {symbol: eV/atom}",
+        )
+    return note
 
 
 def _note_on_check(check: dict[str, Any] | None) -> list[str]:
@@ -138,19 +164,22 @@ def _note_on_check(check: dict[str, Any] | None) -> list[str]:
     ]
 
 
-def _begin_hull(recipe: CampaignRecipe, references: References) -> GrowingHull:
+def _begin_hull(recipe: CampaignRecipe, references: References) -> tuple[GrowingHull, int, Counter[str]]:
     """The references, and entries of the start that are none of them by their ids; of an id that comes twice the first
-    counts."""
+    counts. With it the number of entries, and why others are none."""
     phases = Phases.of(references.compositions, references.energies.corrected)  # of those that have none, as computed
     place: dict[str, int] = {}
     for k, name in enumerate(references.ids):
         place.setdefault(name, k)
     ids, every = list(place), phases.take(np.array(list(place.values()), int))
+    n_entries, left_out = 0, Counter[str]()
     with Store(recipe.start.entries) as store:
-        for block in in_blocks(start_entries(store, references.are_formation_energies)):
+        for block in in_blocks(start_entries(store, references.are_formation_energies, left_out)):
+            n_entries += len(block)
             own = [entry for entry in block if place.setdefault(entry.id, -1) < 0]
             if own:
                 ids += [entry.id for entry in own]
                 energies = np.array([entry.energy for entry in own])
                 every = joined(every, phases_of([entry.frame for entry in own], energies))
-    return GrowingHull.begin(ids, every, are_formation_energies=references.are_formation_energies)
+    hull = GrowingHull.begin(ids, every, are_formation_energies=references.are_formation_energies)
+    return hull, n_entries, left_out

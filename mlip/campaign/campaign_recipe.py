@@ -28,7 +28,7 @@ class _Section(BaseModel):
 
 
 class StartRecipe(_Section):
-    """What is known before the first round."""
+    """Entries and hull before the first round."""
 
     entries: Path
     """Store of calculated crystals: prototypes, and what the first model learns from. Never modified."""

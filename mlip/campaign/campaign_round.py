@@ -12,12 +12,12 @@ import numpy as np
 
 from mlip.campaign.calculating import calculated, count_reasons, finished, write_outcomes
 from mlip.campaign.campaign_recipe import CampaignRecipe
-from mlip.campaign.choosing import BY_CHANCE, BY_MODEL, choose, chosen_record
+from mlip.campaign.choosing import BY_CHANCE, BY_MODEL, choose
 from mlip.campaign.energies import EnergyScale, phases_of
 from mlip.campaign.entries import Entry, results_in, start_entries, write_entries, write_results
 from mlip.campaign.folder import CampaignFolder, RoundFolder, read_json, write_json
 from mlip.campaign.model import settle_model
-from mlip.campaign.proposing import DUPLICATE, PROPOSED, propose
+from mlip.campaign.proposing import DUPLICATE, PROPOSED, proposals_of, propose
 from mlip.data import Store
 from mlip.dft.handover import calculated_functional
 from mlip.dft.records import Outcome
@@ -60,31 +60,29 @@ def run_round(campaign: Campaign, number: int) -> bool:
             _write_entries(campaign, folder, earlier, hull)
     with folder.timed("train"):
         model = settle_model(recipe, folder, last, quiet=not campaign.progress)
-    with folder.timed("screen"):
-        symbols = known_symbols(recipe, model)
-        screening = recipe.screening(model, folder.entries, symbols, folder.screening)
-        chosen = choose(
-            screening,
-            folder,
-            earlier,
-            n_random=recipe.random,
-            seed=_seed(recipe, number),
-            cluster=campaign.cluster,
-            progress=campaign.progress,
-        )
-    with folder.timed("relax"):
-        proposals = propose(recipe, folder, chosen, cluster=campaign.cluster, progress=campaign.progress)
+    if not folder.proposals.exists():
+        _propose(campaign, folder, earlier, model)
     with folder.timed("dft"):
-        outcomes = calculated(recipe.dft, proposals, folder, progress=campaign.progress)
+        outcomes = calculated(recipe.dft, proposals_of(folder), folder, progress=campaign.progress)
     if outcomes is None:
         return False
-    _close(campaign, folder, outcomes, hull, sorted(set(recipe.elements.symbols) - set(symbols)))
+    _close(campaign, folder, outcomes, hull)
     return True
 
 
-def _close(
-    campaign: Campaign, folder: RoundFolder, outcomes: Sequence[Outcome], hull: GrowingHull, left_out: list[str]
-) -> None:
+def _propose(campaign: Campaign, folder: RoundFolder, earlier: Sequence[RoundFolder], model: Path) -> None:
+    """From all candidates to the structures that are handed over."""
+    recipe, how = campaign.recipe, {"cluster": campaign.cluster, "progress": campaign.progress}
+    with folder.timed("screen"):
+        symbols = known_symbols(recipe, model)
+        screening = recipe.screening(model, folder.entries, symbols, folder.screening)
+        seed = _seed(recipe, folder.number)
+        chosen = choose(screening, folder, earlier, n_random=recipe.random, seed=seed, **how)
+    with folder.timed("relax"):
+        propose(recipe, folder, chosen, **how)
+
+
+def _close(campaign: Campaign, folder: RoundFolder, outcomes: Sequence[Outcome], hull: GrowingHull) -> None:
     """Take the results into store and hull, and sum the round up."""
     with folder.timed("hull"):
         entries, distances = _taken_in(campaign, folder, outcomes, hull)
@@ -99,7 +97,7 @@ def _close(
         "fallen_vertices": len(change.fallen_vertices),
         "changed_distances": change.n_changed,
     }
-    summary = _summary(campaign, folder, entries, distances, after.tolist(), change_of_hull, left_out)
+    summary = _summary(campaign, folder, entries, distances, after.tolist(), change_of_hull)
     write_json(folder.summary, summary)
 
 
@@ -190,9 +188,8 @@ def _summary(
     before: dict[str, float],
     after: list[float],
     change_of_hull: dict[str, Any],
-    left_out: list[str],
 ) -> dict[str, Any]:
-    record, proposals = chosen_record(folder.chosen), read_json(folder.proposals)
+    record, proposals = read_json(folder.chosen), read_json(folder.proposals)
     ways = {"proposed": BY_MODEL, "random": BY_CHANCE}
     outcomes = read_json(folder.outcomes)
     of_way = {one["id"]: one["by"] for one in proposals}
@@ -211,7 +208,7 @@ def _summary(
         "round": folder.number,
         "candidates": record["candidates"],
         "prototypes": record["prototypes"],
-        "elements_left_out": left_out,
+        "elements_left_out": sorted(set(campaign.recipe.elements.symbols) - set(record["elements"])),
         "predicted": record["predicted"],
         "below_cutoff": record["below_cutoff"],
         "kept": sum(one["by"] == BY_MODEL for one in record["chosen"]),

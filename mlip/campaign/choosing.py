@@ -1,7 +1,6 @@
 """Which candidates of a round are relaxed: the best of each composition by the model, and some at random to compare."""
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -55,6 +54,7 @@ def choose(
             "below_cutoff": state.n_below,
             "screening_seconds": round(state.seconds, 2),
             "prototypes": len(plan.prototypes.prototypes),
+            "elements": list(recipe.elements.symbols),
             "notes": list(plan.functional_notes),
             "chosen": [_as_record(plan, one, by) for one, by in chosen],
         },
@@ -118,8 +118,3 @@ def _as_record(plan: ScreeningPlan, one: Kept, by: str) -> Mapping[str, Any]:
         "numbers": elements.tolist(),
         "predicted": predicted,
     }
-
-
-def chosen_record(path: Path) -> dict[str, Any]:
-    """What `choose` wrote."""
-    return read_json(path)

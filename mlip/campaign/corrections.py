@@ -13,8 +13,8 @@ from mlip.errors import MlipError
 
 
 def mp2020_correction(frame: Frame) -> float:
-    """What MaterialsProject2020Compatibility adds to the energy of a calculation with the Materials Project's settings,
-    eV a cell: a U on oxides and fluorides of Co, Cr, Fe, Mn, Mo, Ni, V and W, none on others.
+    """The term that MaterialsProject2020Compatibility adds to the energy of a calculation with the Materials Project's
+    settings, eV a cell: a U on oxides and fluorides of Co, Cr, Fe, Mn, Mo, Ni, V and W, none on others.
 
     Raises:
         MlipError: pymatgen has no correction for it.

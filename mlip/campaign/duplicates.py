@@ -5,9 +5,11 @@ Only crystals of one reduced composition are compared, so that what is known is 
 
 from collections.abc import Iterable
 
+import numpy as np
 from ase import Atoms
 from ase.formula import Formula
 from ase.symbols import Symbols
+from jaxtyping import Int
 from pymatgen.analysis.structure_matcher import StructureMatcher
 from pymatgen.core import Structure
 from pymatgen.io.ase import AseAtomsAdaptor
@@ -28,25 +30,26 @@ class Known:
 
     def is_of_interest(self, formula: str) -> bool:
         """Whether crystals of this formula are kept."""
-        return Formula(formula).reduce()[0].format("metal") in self._known
+        return reduced_formula(formula) in self._known
 
     def add(self, name: str, atoms: Atoms) -> None:
-        of_composition = self._known.get(reduced(atoms))
+        of_composition = self._known.get(reduced_formula(atoms.numbers))
         if of_composition is not None:
             of_composition.append((name, _structure(atoms)))
 
     def same_as(self, atoms: Atoms) -> str | None:
         """Name of a known crystal that is the same; None if there is none."""
-        of_composition = self._known.get(reduced(atoms))
+        of_composition = self._known.get(reduced_formula(atoms.numbers))
         if not of_composition:
             return None
         structure = _structure(atoms)
         return next((name for name, known in of_composition if self._matcher.fit(known, structure)), None)
 
 
-def reduced(atoms: Atoms) -> str:
-    """Reduced formula, elements in the order of their symbols."""
-    return Symbols(atoms.numbers).formula.reduce()[0].format("metal")
+def reduced_formula(material: Int[np.ndarray, " n"] | str) -> str:
+    """The formula in lowest terms, metals first, that crystals of one composition share."""
+    formula = Formula(material) if isinstance(material, str) else Symbols(material).formula
+    return formula.reduce()[0].format("metal")
 
 
 def _structure(atoms: Atoms) -> Structure:

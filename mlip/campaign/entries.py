@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from ase.symbols import Symbols
 
+from mlip.campaign.duplicates import reduced_formula
 from mlip.campaign.energies import phases_of
 from mlip.data import Frame, Store
 from mlip.data.records import Trajectory
@@ -38,11 +38,6 @@ class Entry:
     functional: str
     dimensionality: int
     properties: dict[str, float | str]
-
-
-def reduced_formula(frame: Frame) -> str:
-    """E.g. "Fe2O3": elements in the order of their symbols, in lowest terms."""
-    return Symbols(frame.numbers).formula.reduce()[0].format("metal")
 
 
 def start_entries(store: Store, are_formation_energies: bool, left_out: Counter[str] | None = None) -> Iterator[Entry]:
@@ -119,7 +114,7 @@ def write_entries(
                 if hull.are_formation_energies:
                     labels[FORMATION_ENERGY] = entry.energy
                 properties = {key: value for key, value in entry.properties.items() if key != PHASE_ENERGY}
-                of_composition = assign_split(reduced_formula(entry.frame), seed, split)
+                of_composition = assign_split(reduced_formula(entry.frame.numbers), seed, split)
                 store.add(_trajectory(entry, properties | labels), of_composition)
                 n_entries += 1
     return n_entries

@@ -1,4 +1,4 @@
-"""What lies where in the folder of a campaign. A step is done when its file is there: files are written whole or not
+"""The folder of a campaign: names of its files. A step is done when its file is there: files are written whole or not
 at all, and what takes long goes on where it was.
 
     recipe.yaml  start.json  start-hull.npz  hull.npz  report.html
@@ -84,7 +84,7 @@ class StageFolder:
 
     @property
     def outcomes(self) -> Path:
-        """What came of each proposal."""
+        """The outcome of each proposal."""
         return self.path / "outcomes.json"
 
     @property

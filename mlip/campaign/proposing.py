@@ -6,12 +6,12 @@ from typing import Any
 from ase import Atoms
 
 from mlip.campaign.campaign_recipe import CampaignRecipe
-from mlip.campaign.choosing import chosen_record
-from mlip.campaign.duplicates import Known, reduced
+from mlip.campaign.duplicates import Known, reduced_formula
 from mlip.campaign.folder import RoundFolder, read_json, write_json
 from mlip.data import Store
 from mlip.dft.records import Proposal
 from mlip.relaxation.result import CERTAINTY
+from mlip.relaxation.results_file import read_results
 from mlip.screening.plan import Kept
 from mlip.screening.relaxed import relax_kept
 
@@ -22,11 +22,15 @@ _RELAXED = ("converged", "max_steps")
 
 def propose(
     recipe: CampaignRecipe, folder: RoundFolder, chosen: Sequence[Kept], *, cluster: str | None, progress: bool
-) -> list[Proposal]:
-    """The structures that are handed over; `folder.proposals` has a verdict on every chosen candidate."""
+) -> None:
+    """Relax the chosen candidates; `folder.proposals` has a verdict on each in the end."""
     records = relax_kept(recipe.relax, chosen, folder.relaxations, cluster=cluster, progress=progress)
-    if not folder.proposals.exists():
-        write_json(folder.proposals, _judged(recipe, folder, records))
+    write_json(folder.proposals, _judged(recipe, folder, records))
+
+
+def proposals_of(folder: RoundFolder) -> list[Proposal]:
+    """The structures that are handed over."""
+    records = {record["candidate"]: record for record in read_results(folder.relaxations)[1]}
     return [
         Proposal(one["id"], relaxed_atoms(records[one["candidate"]]))
         for one in read_json(folder.proposals)
@@ -36,7 +40,7 @@ def propose(
 
 def _judged(recipe: CampaignRecipe, folder: RoundFolder, records: Mapping[int, Mapping[str, Any]]) -> list[dict]:
     relaxed = {number: relaxed_atoms(record) for number, record in records.items() if record["reason"] in _RELAXED}
-    known = Known(recipe.duplicates, {reduced(atoms) for atoms in relaxed.values()})
+    known = Known(recipe.duplicates, {reduced_formula(atoms.numbers) for atoms in relaxed.values()})
     with Store(folder.entries) as store:
         for material in store.materials():
             if material.dimensionality != 3 or not known.is_of_interest(material.formula):
@@ -44,7 +48,7 @@ def _judged(recipe: CampaignRecipe, folder: RoundFolder, records: Mapping[int, M
             if (frame := store.relaxed_frame(material)) is not None:
                 known.add(material.id, Atoms(frame.numbers, frame.positions, cell=frame.cell, pbc=True))
     judged = []
-    for place, one in enumerate(chosen_record(folder.chosen)["chosen"]):
+    for place, one in enumerate(read_json(folder.chosen)["chosen"]):
         record = records[one["candidate"]]
         verdict = {**one, "id": f"{recipe.name}-r{folder.number:03d}-{place:06d}", "relaxation": record["reason"]}
         atoms = relaxed.get(one["candidate"])

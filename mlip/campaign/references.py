@@ -25,7 +25,7 @@ from mlip.screening.prototypes import aflow_crystals
 from mlip.screening.substitution import with_elements
 
 _MOST_ATOMS = 12
-"""Of an elementary crystal that AFLOW's set has."""
+"""Atoms of the largest elementary crystal of AFLOW's set that is tried."""
 _TRIED = 4
 """Crystals of each element that are calculated: the lowest by the potential."""
 _CHECK = "check-"

@@ -4,9 +4,12 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from mlip.campaign.calculating import OPEN
 from mlip.campaign.campaign_recipe import CampaignRecipe
 from mlip.campaign.folder import CampaignFolder, RoundFolder, StageFolder, read_json
+from mlip.campaign.report.statistics import hit_rate
 from mlip.data.workers import n_cores
 from mlip.dft.handover import collect
 from mlip.errors import MlipError
@@ -51,9 +54,8 @@ def campaign_status(path: Path) -> dict[str, Any]:
         status["stage"] = f"round {len(done) + 1}"
         status["step"] = _next_step(stage) if stage else "entries"
     if stage is not None and (stage.dft / "handover.json").exists() and not stage.outcomes.exists():
-        status["calculations"] = dict(
-            Counter(one.reason for one in collect(recipe.dft, stage.dft, workers=n_cores())).most_common()
-        )
+        reasons = Counter(one.reason for one in collect(recipe.dft, stage.dft, workers=n_cores()))
+        status["calculations"] = dict(reasons.most_common())
         n_open = sum(status["calculations"].get(reason, 0) for reason in OPEN)
         if n_open and not stage.closed.exists():
             status["waiting_for"] = f"{n_open} calculations in {stage.dft}"
@@ -73,11 +75,11 @@ def _line(summary: dict[str, Any]) -> dict[str, Any]:
     """A row of the table of rounds."""
     found = {}
     for name, way in (("by_model", "proposed"), ("by_chance", "random")):
-        distances = sorted(summary["distances"][way])
+        distances = np.array(summary["distances"][way], float)
         found[name] = {
             "finished": len(distances),
-            "below_hull": sum(one < 0 for one in distances),
-            "median": distances[len(distances) // 2] if distances else None,
+            "on_hull": hit_rate(distances).hits,
+            "median": float(np.median(distances)) if len(distances) else None,
         }
     return {
         "round": summary["round"],

@@ -106,9 +106,9 @@ _HEAD = (
     "round",
     "candidates",
     "proposals",
-    "below hull",
+    "on or below hull",
     "median, eV/atom",
-    "at random: below",
+    "by chance",
     "median",
     "new on hull",
     "model's MAE",
@@ -121,7 +121,7 @@ def _row(one: dict[str, Any]) -> tuple[str, ...]:
         return "" if value is None else f"{value:.3f}"
 
     def below(way: str) -> str:
-        return f"{one[way]['below_hull']} of {one[way]['finished']}"
+        return f"{one[way]['on_hull']} of {one[way]['finished']}"
 
     return (
         str(one["round"]),

@@ -39,7 +39,7 @@ class HandOverRecipe(BaseModel):
 
 @dataclass(frozen=True)
 class Written:
-    """What was handed over."""
+    """The structures that were handed over."""
 
     n_structures: int
     unreadable: list[StructureSource]

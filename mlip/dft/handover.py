@@ -89,7 +89,7 @@ def recipe_of(folder: Path) -> DftRecipe:
 
 
 def calculated_functional(recipe: DftRecipe) -> str:
-    """What finished outcomes are of: "PBE | PBE+U" where some have a U."""
+    """The functional of finished outcomes: "PBE | PBE+U" where some have a U."""
     if isinstance(recipe, SurrogateRecipe):
         return functional_of_surrogate(recipe)
     return join_functionals([recipe.functional, *([f"{recipe.functional}+U"] if recipe.has_hubbard else [])])

@@ -52,7 +52,7 @@ class Proposal:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of a proposal; each has exactly one."""
+    """The result of a proposal; each has exactly one."""
 
     id: str
     reason: str
@@ -60,7 +60,7 @@ class Outcome:
     message: str = ""
     """One line."""
     frame: Frame | None = None
-    """Of a finished one: the relaxed structure with total energy (eV a cell, sigma -> 0), forces and stress."""
+    """The relaxed structure of a finished one, with total energy (eV a cell, sigma -> 0), forces and stress."""
     functional: str = "unknown"
     """"PBE", "PBE+U", ...; "surrogate:NAME" where a calculator stands in for DFT."""
     n_steps: int = 0

@@ -1,4 +1,4 @@
-"""What came of VASP runs: finished ones with their structure and energy, all others with the reason.
+"""Outcomes of VASP runs: finished ones with their structure and energy, all others with the reason.
 
 A run counts only if it is what was asked for, by the table of the hand-over: the same elements in the same amounts,
 functional, U, cutoff, pseudopotentials, k-points (more are none the worse), spin, and the end of the relaxation.
@@ -57,7 +57,7 @@ _SAME_PLACE = 0.02
 
 @dataclass(frozen=True)
 class _Asked:
-    """What a run has to be."""
+    """The demands on a run."""
 
     formula: str
     functional: str

@@ -206,6 +206,27 @@ def test_a_surrogate_does_not_join_a_hull_of_total_energies(world, tmp_path):
         run_campaign(recipe_of(world, tmp_path / "out", start=start), progress=False)
 
 
+def test_a_hull_of_total_energies_has_a_phase_of_each_element_before_anything_is_calculated(world, tmp_path):
+    entries = [
+        {"composition": {symbol: 1}, "energy": -3.7, "data": {}, "parameters": {"run_type": "GGA"}}
+        for symbol in SYMBOLS[:-1]
+    ]
+    (tmp_path / "entries.json").write_text(json.dumps(entries))
+    start = world["start"] | {"hull": [str(tmp_path / "entries.json")]}
+    recipe = recipe_of(world, tmp_path / "out", start=start, dft={"kind": "vasp"})
+    with pytest.raises(MlipError, match=r"no reference phase of the elements Pd .*elements\.exclude=\[Pd\]"):
+        run_campaign(recipe, progress=False)
+
+
+def test_what_waits_for_calculations_reads_neither_prototypes_nor_references_again(world, tmp_path, monkeypatch):
+    start = world["start"] | {"check": 0}
+    recipe = recipe_of(world, tmp_path / "out", dft={"kind": "vasp"}, rounds=1, start=start)
+    waiting = run_campaign(recipe, progress=False)
+    monkeypatch.setattr("mlip.campaign.choosing.plan_round", None)
+    monkeypatch.setattr("mlip.campaign.campaign.read_references", None)
+    assert run_campaign(recipe, progress=False) == waiting
+
+
 def test_formation_energies_ask_for_the_elements(world, tmp_path):
     start = world["start"] | {"elements": None}
     with pytest.raises(MlipError, match=r"start\.elements: .*nothing gives the energies of the elements"):

@@ -38,7 +38,7 @@ class CubicCrystal:
         return Atoms([large, small, *3 * [anion]], scaled_positions=sites, cell=self.a * np.eye(3), pbc=True)
 
     def lattice_constant(self, volume: float) -> float:
-        """Of a primitive cell of so many A^3, A."""
+        """Lattice constant of a primitive cell of so many A^3, A."""
         return (self.cells * volume) ** (1 / 3)
 
 

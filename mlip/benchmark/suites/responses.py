@@ -1,4 +1,4 @@
-"""What the suites of elastic tensors and phonons share: with labels they are `mlip benchmark elasticity|phonons`."""
+"""Common parts of the suites of elastic tensors and phonons: with labels they are `mlip benchmark elasticity|phonons`."""
 
 import numpy as np
 

@@ -1,4 +1,4 @@
-"""What a suite is: a benchmark that takes a potential, and perhaps data, and tells tables, figures and a few numbers by
+"""A suite: a benchmark that takes a potential, and perhaps data, and tells tables, figures and a few numbers by
 which potentials are compared."""
 
 from collections import Counter
@@ -20,7 +20,7 @@ from mlip.relaxation.named import NamedPotential
 
 @dataclass(frozen=True)
 class Request:
-    """What a suite is asked for."""
+    """The request to a suite."""
 
     named: NamedPotential
     out: Path
@@ -60,14 +60,14 @@ class Metric:
 
 @dataclass(frozen=True)
 class Report:
-    """What a suite has found."""
+    """The findings of a suite."""
 
     metrics: dict[str, float]
     """By the name of the suite's metrics; NaN where nothing could be measured."""
     reasons: dict[str, int]
     """How structures ended -> how many."""
     protocol: dict[str, Any]
-    """What two potentials must have alike to be compared. JSON-able."""
+    """Settings that two potentials must share to be compared. JSON-able."""
     tables: tuple[Table, ...] = ()
     figures: str = ""
     """HTML."""

@@ -54,7 +54,7 @@ ABSURD_FORCES, UNCONVERGED = "absurd forces", "not converged"
 
 @dataclass(frozen=True)
 class Found:
-    """What the rules say of a structure, and the structure in its new vacuum."""
+    """The judgement of the rules on a structure, and the structure in its new vacuum."""
 
     atoms: Atoms
     broken: tuple[str, ...]

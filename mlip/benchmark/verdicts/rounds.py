@@ -99,5 +99,5 @@ def _ends(broken: tuple[str, ...]) -> bool:
 
 
 def _directions(dimensionality: int) -> list[bool]:
-    """Of the setting: layers across c, chains along c."""
+    """Periodic directions of the setting: layers across c, chains along c."""
     return {3: [True, True, True], 2: [True, True, False], 1: [False, False, True]}[dimensionality]

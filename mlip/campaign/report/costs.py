@@ -26,7 +26,7 @@ class Cost(NamedTuple):
 
     step: str
     units: str
-    """What it is counted in."""
+    """The name of its unit."""
     rate: float
     """Units a second."""
     n: float
@@ -51,8 +51,8 @@ def candidates_a_second(one: Round) -> float:
 
 
 def projected(campaign: Campaign, n: int = PAPER_CANDIDATES) -> list[Cost]:
-    """What `n` candidates would take on the same machine: in proportion, step by step, with the share of candidates
-    below the cutoff and of those that lead to a calculation as in the campaign. Training is left out: it does not grow
+    """The time that `n` candidates would take on the same machine: in proportion, step by step, with the share of
+    candidates below the cutoff and of those that lead to a calculation as in the campaign. Training is left out: it does not grow
     with the candidates. Steps without a measured rate are left out, too.
     """
     made, predicted, below = (campaign.total(key) for key in ("candidates", "predicted", "below_cutoff"))

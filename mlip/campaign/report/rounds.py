@@ -1,4 +1,4 @@
-"""What is known of a campaign: the summaries that its rounds leave, and its hull."""
+"""A campaign as its report reads it: the summaries that its rounds leave, and its hull."""
 
 import json
 import math
@@ -69,7 +69,7 @@ class Round:
 
     @property
     def seconds(self) -> float:
-        """Of all steps together; NaN where none is known."""
+        """Seconds of all steps together; NaN where none is known."""
         parts = self.counts("seconds").values()
         return sum(parts) if parts else math.nan
 
@@ -98,7 +98,7 @@ class Campaign:
 
     @property
     def notes(self) -> list[str]:
-        """What has to be said of the numbers."""
+        """Remarks that belong to the numbers."""
         notes = list(dict.fromkeys(filter(None, (one.text("note") for one in self.rounds))))
         if not notes and SURROGATE in self.functional:
             names = self.functional.replace(SURROGATE, "")

@@ -25,7 +25,7 @@ _HIT = "A hit lies on or below the hull as it stood before the round. Rates are 
 
 
 def overview(campaign: Campaign) -> str:
-    """What the campaign has done so far."""
+    """The state of the campaign."""
     proposed = [one.distances("proposed") for one in campaign.rounds]
     hits = sum(hit_rate(each).hits for each in proposed)
     seconds = [one.seconds for one in campaign.rounds if math.isfinite(one.seconds)]

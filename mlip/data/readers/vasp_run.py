@@ -1,4 +1,4 @@
-"""What a VASP run says of itself: the settings that it ran with, how far it came, its last structure with labels.
+"""A VASP run by its own words: the settings that it ran with, how far it came, its last structure with labels.
 
 `mlip.data.readers.vasp` reads the same files for their paths; here a run is judged by whoever asked for it.
 """
