@@ -1,4 +1,4 @@
-"""Common parts of the suites of elastic tensors and phonons: with labels they are `mlip benchmark elasticity|phonons`."""
+"""Parts of the suites of elastic tensors and phonons: with labels they are `mlip benchmark elasticity|phonons`."""
 
 import numpy as np
 

@@ -52,8 +52,8 @@ def candidates_a_second(one: Round) -> float:
 
 def projected(campaign: Campaign, n: int = PAPER_CANDIDATES) -> list[Cost]:
     """The time that `n` candidates would take on the same machine: in proportion, step by step, with the share of
-    candidates below the cutoff and of those that lead to a calculation as in the campaign. Training is left out: it does not grow
-    with the candidates. Steps without a measured rate are left out, too.
+    candidates below the cutoff and of those that lead to a calculation as in the campaign. Training is left out: it
+    does not grow with the candidates. Steps without a measured rate are left out, too.
     """
     made, predicted, below = (campaign.total(key) for key in ("candidates", "predicted", "below_cutoff"))
     relaxed, calculated = campaign.done("pre_relaxation"), campaign.done("outcomes")
