@@ -26,9 +26,17 @@ from typing import Any
 import numpy as np
 from ase import Atoms
 from omegaconf import OmegaConf
+from roofline import measure_limits
 
-from mlip.campaign.report.costs import PAPER_CANDIDATES, candidates_a_second, projected, step_seconds
-from mlip.campaign.report.rounds import read_campaign
+from mlip.campaign.report.costs import (
+    PAPER_CALCULATIONS,
+    PAPER_CANDIDATES,
+    STEPS,
+    candidates_a_second,
+    projected,
+    step_seconds,
+)
+from mlip.campaign.report.rounds import Campaign, read_campaign
 from mlip.campaign.report.statistics import NEAR, Rate, hit_rate, median
 from mlip.data import Frame
 from mlip.data.records import Trajectory
@@ -68,6 +76,10 @@ ELEMENTS = [
 ]
 """Those of the start's crystals."""
 LAYERS = "agm2000"
+H200_BANDWIDTH = 4.8e12
+"""Bytes a second, from NVIDIA's data sheet."""
+ON_DEVICE = (STEPS["screen"], STEPS["relax"], STEPS["dft"])
+"""Steps that a GPU does."""
 CGAT = {
     "data": {"store": "entries.h5", "workers": 0},
     "model": {
@@ -263,16 +275,7 @@ def described(folder: Path) -> str:
     lines += [f"| {step} | {seconds:,.0f} |" for step, seconds in step_seconds(campaign.rounds).items()]
     rates = ", ".join(f"{candidates_a_second(one):,.0f}" for one in campaign.rounds)
     lines += ["", f"Candidates a second, end to end, by round: {rates}.", ""]
-    lines += [
-        f"At these rates {PAPER_CANDIDATES:.1e} candidates, as many as the paper's, would take on this machine:",
-        "",
-        "| step | rate | of | hours |",
-        "| --- | ---: | ---: | ---: |",
-    ]
-    lines += [
-        f"| {cost.step} | {cost.rate:,.1f} {cost.units} a second | {cost.n:.2g} | {cost.hours:,.0f} |"
-        for cost in projected(campaign)
-    ]
+    lines += _projection(campaign)
     lines += ["", "| what became of candidates | by model | by chance |", "| --- | ---: | ---: |"]
     reasons = Counter({}), Counter({})
     for one in campaign.rounds:
@@ -282,6 +285,28 @@ def described(folder: Path) -> str:
         f"| {reason} | {reasons[0][reason]} | {reasons[1][reason]} |" for reason in dict.fromkeys(chain(*reasons))
     ]
     return "\n".join(lines) + "\n"
+
+
+def _projection(campaign: Campaign) -> list[str]:
+    """What as much as the paper's would take on this machine, and on a GPU that reaches the same share of its memory's
+    bandwidth."""
+    bandwidth = measure_limits().bytes
+    faster = H200_BANDWIDTH / bandwidth
+    lines = [
+        f"{PAPER_CANDIDATES:.1e} candidates and {PAPER_CALCULATIONS:.1e} calculations, as many as the paper's, at these "
+        "rates. GPU hours: of an H200 if its programs reach the same share of the memory's bandwidth as here "
+        f"({bandwidth / 1e9:.0f} GB/s measured by copies, {H200_BANDWIDTH / 1e12:.1f} TB/s on its data sheet: "
+        f"{faster:.0f} times); none was measured. With real DFT the calculations cost what VASP costs.",
+        "",
+        "| step | rate | of | hours of this machine | GPU hours, estimated |",
+        "| --- | ---: | ---: | ---: | ---: |",
+    ]
+    for cost in projected(campaign):
+        on_gpu = f"{cost.hours / faster:,.0f}" if cost.step in ON_DEVICE else "-"
+        lines.append(
+            f"| {cost.step} | {cost.rate:,.1f} {cost.units} a second | {cost.n:.2g} | {cost.hours:,.0f} | {on_gpu} |"
+        )
+    return lines
 
 
 def _rate(rate: Rate) -> str:

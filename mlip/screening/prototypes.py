@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import ase.io
 import numpy as np
@@ -75,14 +76,14 @@ def read_prototypes(recipe: PrototypesRecipe, inputs: ModelInputs) -> PrototypeS
     for source in recipe.sources:
         for name, atoms, functional in _structures(source, skipped):
             try:
-                prototype, key = _prototype(name, atoms, recipe, inputs)
+                symmetric = _symmetrized(atoms, recipe)
+                if symmetric.key in seen and _is_store(source):
+                    raise _Unsuitable("prototype of an earlier material")
+                prototype = _prototype(name, symmetric, inputs)
             except _Unsuitable as reason:
                 skipped[str(reason)] += 1
                 continue
-            if key in seen and _is_store(source):
-                skipped["prototype of an earlier material"] += 1
-                continue
-            seen.add(key)
+            seen.add(symmetric.key)
             found.append(prototype)
             functionals |= {functional} - {None}
     if not found:
@@ -166,11 +167,18 @@ def aflow_crystals(skipped: Counter[str] | None = None) -> Iterator[tuple[str, A
         yield name, Atoms(AseAtomsAdaptor.get_atoms(structure, msonable=False))
 
 
-def _prototype(
-    name: str, atoms: Atoms, recipe: PrototypesRecipe, inputs: ModelInputs
-) -> tuple[ScreeningPrototype, tuple]:
-    """With what tells it from others of a store.
+class _Symmetrized(NamedTuple):
+    """A crystal, primitive and exactly symmetric."""
 
+    atoms: Atoms
+    space_group: int
+    site_of_atom: Int[np.ndarray, " n"]
+    key: tuple
+    """What tells its prototype from others of a store."""
+
+
+def _symmetrized(atoms: Atoms, recipe: PrototypesRecipe) -> _Symmetrized:
+    """
     Raises:
         _Unsuitable: it is no prototype of the round.
     """
@@ -186,22 +194,31 @@ def _prototype(
     dataset = spglib.get_symmetry_dataset(_as_cell(primitive), symprec=SYMMETRY_TOLERANCE)
     if dataset is None:
         raise _Unsuitable("no symmetry found")
+    _, first, labels = np.unique(primitive.numbers, return_index=True, return_inverse=True)
+    site_of_atom = np.argsort(np.argsort(first))[labels]  # numbered as `Prototype` does
+    key = _wyckoff_key(dataset.number, dataset.wyckoffs, dataset.equivalent_atoms, site_of_atom)
+    return _Symmetrized(primitive, int(dataset.number), site_of_atom, key)
+
+
+def _prototype(name: str, symmetric: _Symmetrized, inputs: ModelInputs) -> ScreeningPrototype:
+    """
+    Raises:
+        _Unsuitable: the model cannot read it.
+    """
+    primitive, space_group, site_of_atom, _ = symmetric
     try:
         graph = shared_graph(primitive, inputs)
     except MlipError as error:
         raise _Unsuitable("too few neighbors" if "neighbors within" in error.what else error.what) from None
-    _, first, labels = np.unique(primitive.numbers, return_index=True, return_inverse=True)
-    site_of_atom = np.argsort(np.argsort(first))[labels]  # numbered as `Prototype` does
-    prototype = ScreeningPrototype(
+    return ScreeningPrototype(
         name=name,
         atoms=primitive,
-        space_group=int(dataset.number),
+        space_group=space_group,
         site_of_atom=site_of_atom,
         atoms_of_site=np.bincount(site_of_atom),
         orders=distinct_orders(site_symmetries(primitive, site_of_atom)),
         graph=graph,
     )
-    return prototype, _wyckoff_key(dataset.number, dataset.wyckoffs, dataset.equivalent_atoms, site_of_atom)
 
 
 def _primitive(atoms: Atoms) -> Atoms:

@@ -246,11 +246,11 @@ def test_the_projection_is_in_proportion_to_the_measured_rates(tmp_path):
         "candidates": 20, "screen": 180, "relax": 200, "dft": 1200, "hull": 2, "train": 600
     }  # fmt: skip
     assert candidates_a_second(campaign.rounds[0]) == pytest.approx(1_200_000 / 1101)
-    costs = {cost.step: cost for cost in projected(campaign, 2_400_000_000)}  # a thousand times the candidates
+    costs = {cost.step: cost for cost in projected(campaign, 2_400_000_000, 9_000_000)}
     assert set(costs) == {"candidates", "prediction", "pre-relaxation", "calculations", "hull"}
     assert costs["prediction"].rate == pytest.approx(2_400_000 / 180)
     assert costs["prediction"].hours == pytest.approx(180_000 / 3600)
-    assert costs["pre-relaxation"].n == pytest.approx(10_000_000)  # below the cutoff
+    assert costs["pre-relaxation"].n == pytest.approx(10_000_000)  # ten for nine calculations
     assert costs["pre-relaxation"].hours == pytest.approx(10_000_000 / (2000 / 200) / 3600)  # 2000 in 200 s
     assert costs["calculations"].n == pytest.approx(9_000_000)
 

@@ -18,6 +18,8 @@ STEPS = {
 """Steps of a round, as its summary and as the report name them."""
 PAPER_CANDIDATES = 19_000_000_000
 """Candidates that the paper's campaign has gone through."""
+PAPER_CALCULATIONS = 5_000_000
+"""Calculations of the database that came of them."""
 _HOUR = 3600.0
 
 
@@ -50,22 +52,20 @@ def candidates_a_second(one: Round) -> float:
     return _ratio(one.count("candidates"), one.seconds)
 
 
-def projected(campaign: Campaign, n: int = PAPER_CANDIDATES) -> list[Cost]:
-    """The time that `n` candidates would take on the same machine: in proportion, step by step, with the share of
-    candidates below the cutoff and of those that lead to a calculation as in the campaign. Training is left out: it
-    does not grow with the candidates. Steps without a measured rate are left out, too.
+def projected(campaign: Campaign, n: int = PAPER_CANDIDATES, calculations: int = PAPER_CALCULATIONS) -> list[Cost]:
+    """The time that `n` candidates and so many calculations would take on the same machine, at the measured rates.
+
+    Relaxations before a calculation are as many for each as in the campaign. Training is left out: it does not grow
+    with the candidates. Steps without a measured rate are left out, too.
     """
-    made, predicted, below = (campaign.total(key) for key in ("candidates", "predicted", "below_cutoff"))
+    made, predicted = campaign.total("candidates"), campaign.total("predicted")
     relaxed, calculated = campaign.done("pre_relaxation"), campaign.done("outcomes")
-    # A round keeps no more than it can afford; how many are below the cutoff is what more candidates bring more of.
-    more_relaxed = n * _ratio(below, made)
-    more_calculated = more_relaxed * _ratio(calculated, relaxed)
     counts = {
         "candidates": ("candidates", made, n),
         "screen": ("predictions", predicted, n * _ratio(predicted, made)),
-        "relax": ("relaxations", relaxed, more_relaxed),
-        "dft": ("calculations", calculated, more_calculated),
-        "hull": ("calculations", calculated, more_calculated),
+        "relax": ("relaxations", relaxed, calculations * _ratio(relaxed, calculated)),
+        "dft": ("calculations", calculated, calculations),
+        "hull": ("calculations", calculated, calculations),
     }
     costs = []
     for step, (units, done, larger) in counts.items():

@@ -4,7 +4,7 @@ import html
 import math
 from collections.abc import Callable, Mapping
 
-from mlip.campaign.report.costs import PAPER_CANDIDATES, STEPS, candidates_a_second, projected, step_seconds
+from mlip.campaign.report.costs import PAPER_CALCULATIONS, PAPER_CANDIDATES, STEPS, candidates_a_second, projected, step_seconds
 from mlip.campaign.report.figures import distance_charts, growth_charts, success_charts
 from mlip.campaign.report.rounds import Campaign, Round
 from mlip.campaign.report.statistics import NEAR, hit_rate, median, times_chance
@@ -221,13 +221,17 @@ def _projection(campaign: Campaign) -> str:
     ]
     rows.append(["all", "", "", duration(3600 * sum(cost.hours for cost in costs))])
     notes = [
-        "In proportion to the measured rates, on the machine that ran the campaign: shares of candidates below the "
-        "cutoff, and of those that lead to a calculation, as in the campaign. Without training.",
+        "At the measured rates, on the machine that ran the campaign, with as many relaxations for each calculation "
+        "as in the campaign. Without training.",
         *campaign.short_notes,
     ]
     columns = ["step", "measured rate", "how many", "time"]
     return table(
-        f"{PAPER_CANDIDATES:,} candidates, as the paper has", columns, rows, text_columns=("step",), notes=notes
+        f"{PAPER_CANDIDATES:,} candidates and {PAPER_CALCULATIONS:,} calculations, as the paper has",
+        columns,
+        rows,
+        text_columns=("step",),
+        notes=notes,
     )
 
 
