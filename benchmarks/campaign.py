@@ -293,8 +293,8 @@ def _projection(campaign: Campaign) -> list[str]:
     bandwidth = measure_limits().bytes
     faster = H200_BANDWIDTH / bandwidth
     lines = [
-        f"{PAPER_CANDIDATES:.1e} candidates and {PAPER_CALCULATIONS:.1e} calculations, as many as the paper's, at these "
-        "rates. GPU hours: of an H200 if its programs reach the same share of the memory's bandwidth as here "
+        f"{PAPER_CANDIDATES:.1e} candidates and {PAPER_CALCULATIONS:.1e} calculations, as many as the paper's, at "
+        "these rates. GPU hours: of an H200 if its programs reach the same share of the memory's bandwidth as here "
         f"({bandwidth / 1e9:.0f} GB/s measured by copies, {H200_BANDWIDTH / 1e12:.1f} TB/s on its data sheet: "
         f"{faster:.0f} times); none was measured. With real DFT the calculations cost what VASP costs.",
         "",

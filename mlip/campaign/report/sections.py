@@ -4,7 +4,14 @@ import html
 import math
 from collections.abc import Callable, Mapping
 
-from mlip.campaign.report.costs import PAPER_CALCULATIONS, PAPER_CANDIDATES, STEPS, candidates_a_second, projected, step_seconds
+from mlip.campaign.report.costs import (
+    PAPER_CALCULATIONS,
+    PAPER_CANDIDATES,
+    STEPS,
+    candidates_a_second,
+    projected,
+    step_seconds,
+)
 from mlip.campaign.report.figures import distance_charts, growth_charts, success_charts
 from mlip.campaign.report.rounds import Campaign, Round
 from mlip.campaign.report.statistics import NEAR, hit_rate, median, times_chance
