@@ -9,7 +9,8 @@ FIRE and FrechetCellFilter) material by material, and both with DFT on the mater
     python benchmarks/relaxation_parity.py runs/a1k/results.jsonl \
         .../goldens/accuracy/relax_m3gnet_original_alexandria-random-1k.jsonl
 
-Exit status 0 when the two agree within the limits below.
+Exit status 0 when the two agree within the limits below. The second file may be results of ours, too: those of any
+ASE calculator on the same store, one by one (`mlip benchmark relaxation ase:MODULE:FACTORY STORE`).
 """
 
 import argparse
@@ -34,9 +35,12 @@ MEAN_VOLUME = 0.2
 
 
 def read_reference(path: Path) -> dict[str, dict]:
-    """Records of the original by material id."""
+    """Records of the original by material id; `steps` is the name of their number of steps."""
     with path.open() as file:
-        return {record["id"]: record for record in map(json.loads, file)}
+        first = json.loads(file.readline())
+        if "mlip_results" in first:
+            return {record["id"]: record | {"steps": record["n_steps"]} for record in read_results(path)[1]}
+        return {record["id"]: record for record in (first, *map(json.loads, file))}
 
 
 def columns(pairs: list[tuple[dict, dict]]) -> dict[str, np.ndarray]:

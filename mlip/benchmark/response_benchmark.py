@@ -7,6 +7,7 @@ modes stands in the table's counts.
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from itertools import chain
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from jaxtyping import Float
 
 from mlip.benchmark.intervals import intervals_95
 from mlip.benchmark.labeled_materials import JSON_ENDINGS, LabeledMaterial, read_labeled
+from mlip.benchmark.published import RESPONSES, RESPONSES_CITATION
 from mlip.benchmark.tables import Cell, Estimate, Table
 from mlip.data import Store
 from mlip.evaluation.split_errors import evenly_chosen
@@ -51,6 +53,7 @@ class Quantity:
 class Suite:
     """A benchmark of responses."""
 
+    name: str
     title: str
     options: type[ResponseOptions]
     compute: Callable[..., Iterator[tuple[int, Any]]]
@@ -62,6 +65,7 @@ class Suite:
 
 SUITES = {
     "elasticity": Suite(
+        "elasticity",
         "Elastic moduli",
         ElasticOptions,
         elastic_tensors,
@@ -76,6 +80,7 @@ SUITES = {
         UNSTABLE,
     ),
     "phonons": Suite(
+        "phonons",
         "Heat capacities",
         PhononOptions,
         phonons_of_each,
@@ -127,8 +132,12 @@ class ResponseRun:
     chosen: str
     """Which of the source's materials."""
 
-    def table(self) -> Table:
-        """A row for the potential."""
+    def table(self, with_paper: bool = False) -> Table:
+        """A row for the potential.
+
+        Args:
+            with_paper: rows that MatPES published for the same labels beside it.
+        """
         columns, cells = ["potential", "materials"], [self.name, str(len(self.records))]
         reasons = Counter(record["reason"] for record in self.records)
         remark = reasons.pop(self.suite.remark, 0)
@@ -145,8 +154,15 @@ class ResponseRun:
             + self.chosen,
             *([f"failed: {', '.join(f'{count} {reason}' for reason, count in reasons.items())}"] if reasons else []),
             *([self.note] if self.note else []),
+            *([RESPONSES_CITATION + "."] if with_paper else []),
         ]
-        return Table("responses", self.suite.title, tuple(columns), (tuple(cells),), tuple(notes))
+        rows = [tuple(cells)]
+        if with_paper:
+            unknown = len(counts) + 1
+            for name, errors in RESPONSES[self.suite.name].items():
+                published = chain.from_iterable(("-", "-", "-", errors[key]) for key in self.suite.quantities)
+                rows.append((f"{name} (MatPES)", *["-"] * unknown, *published))
+        return Table("responses", self.suite.title, tuple(columns), tuple(rows), tuple(notes))
 
     def _errors(self, key: str) -> list[Cell]:
         good = [record for record in self.records if record["reason"] == OK]

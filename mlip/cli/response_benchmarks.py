@@ -26,6 +26,7 @@ Mismatch = Annotated[
     bool,
     typer.Option("--allow-functional-mismatch", help="Labels may be of another functional; the table says so."),
 ]
+WithPaper = Annotated[bool, typer.Option("--with-paper", help="Rows that MatPES published for these labels beside.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print numbers as JSON.")]
 
 
@@ -43,6 +44,7 @@ def elasticity(
     at_most: AtMost = None,
     dtype: Dtype = None,
     allow_functional_mismatch: Mismatch = False,
+    with_paper: WithPaper = False,
     as_json: AsJson = False,
 ) -> None:
     """Bulk and shear moduli (Voigt, Reuss, Hill) of labeled materials: MAE, failed, unstable.
@@ -52,7 +54,7 @@ def elasticity(
     options: dict[str, Any] = {}
     if as_matcalc:
         options = {"relax_ions": False, "shear_strains": (-0.06, -0.03, 0.03, 0.06), "fmax": 0.05}
-    _run("elasticity", potential, source, out, as_json, at_most, dtype, allow_functional_mismatch, options)
+    _run("elasticity", potential, source, out, with_paper, as_json, at_most, dtype, allow_functional_mismatch, options)
 
 
 def phonons(
@@ -63,6 +65,7 @@ def phonons(
     at_most: AtMost = None,
     dtype: Dtype = None,
     allow_functional_mismatch: Mismatch = False,
+    with_paper: WithPaper = False,
     as_json: AsJson = False,
 ) -> None:
     """Heat capacities at 300 K of labeled materials: MAE, failed, imaginary. It needs phonopy.
@@ -70,7 +73,7 @@ def phonons(
     Exit status 0 when every material has its record, whether or not it has phonons.
     """
     options = {"min_length": min_length, "temperatures": (300.0,)}
-    _run("phonons", potential, source, out, as_json, at_most, dtype, allow_functional_mismatch, options)
+    _run("phonons", potential, source, out, with_paper, as_json, at_most, dtype, allow_functional_mismatch, options)
 
 
 def eos(
@@ -105,7 +108,7 @@ def eos(
     show_table(run.table(), out, as_json)
 
 
-def _run(suite, potential, source, out, as_json, at_most, dtype, allowed, options) -> None:
+def _run(suite, potential, source, out, with_paper, as_json, at_most, dtype, allowed, options) -> None:
     from mlip.benchmark.response_benchmark import run_response_benchmark
     from mlip.cli.tables import console
 
@@ -120,7 +123,7 @@ def _run(suite, potential, source, out, as_json, at_most, dtype, allowed, option
         progress=not as_json,
         **options,
     )
-    table = run.table()
+    table = run.table(with_paper)
     table.save(out)
     if as_json:
         print(json.dumps(table.as_records()))

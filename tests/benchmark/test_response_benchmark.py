@@ -54,6 +54,10 @@ def test_errors_are_of_what_is_there_and_the_rest_is_counted(labeled, tmp_path):
     again = run_response_benchmark("elasticity", EMT, labeled, out, allow_functional_mismatch=True, progress=False)
     assert (out / "results.jsonl").read_bytes() == before
     assert len(again.records) == 4
+    ours, *published = again.table(with_paper=True).as_records()
+    assert ours["K: MAE GPa"]["value"] == pytest.approx(expected)
+    of_m3gnet = next(one for one in published if one["potential"] == "M3GNet, MPF (MatPES)")
+    assert (of_m3gnet["K: MAE of all"], of_m3gnet["G: MAE of all"]) == ("21.36", "40.97")
     with pytest.raises(MlipError, match="another response"):
         run_response_benchmark("elasticity", EMT, labeled, out, fmax=0.1, progress=False)
 
