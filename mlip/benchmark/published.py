@@ -38,8 +38,8 @@ HULL: dict[str, dict[str, str]] = {
 """Table 5: potential -> field of `HullErrors`, and seconds a structure."""
 
 RESPONSES_CITATION = (
-    "(MatPES): A. D. Kaplan et al., arXiv:2503.04070 (2025), of all 3,959 (moduli) and 1,170 (Cv) materials by matcalc's "
-    "protocol; from materialsvirtuallab/matpes, pages/matcalc-benchmark-pbe.csv, commit 61954c0"
+    "(MatPES): A. D. Kaplan et al., arXiv:2503.04070 (2025), of all 3,959 (moduli) and 1,170 (Cv) materials by "
+    "matcalc's protocol; from materialsvirtuallab/matpes, pages/matcalc-benchmark-pbe.csv, commit 61954c0"
 )
 
 RESPONSES: dict[str, dict[str, dict[str, str]]] = {
