@@ -1,10 +1,15 @@
 """The wheel holds all that is not code, weights included, and stays small."""
 
+import ast
 import io
+import re
 import shutil
 import subprocess
+import sys
 import tomllib
 import zipfile
+from collections.abc import Iterator
+from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
@@ -80,3 +85,27 @@ def test_the_build_takes_the_same_files(contents):
 
 def _bundled():
     return [entry for entry in known().values() if entry.source.bundled]
+
+
+def test_what_a_module_imports_at_once_is_a_declared_dependency():
+    """Other packages bring more with them in a developer's environment than in a user's."""
+    project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    declared = {re.match(r"[\w.-]+", one).group().lower().replace("_", "-") for one in project["dependencies"]}
+    distributions = packages_distributions()
+    foreign = {
+        name: path
+        for path in sorted((REPOSITORY / "mlip").rglob("*.py"))
+        for name in _imported_at_once(path)
+        if name not in (*sys.stdlib_module_names, "mlip", "jaxlib")  # jaxlib is part of jax
+        and declared.isdisjoint(one.lower().replace("_", "-") for one in distributions.get(name, ()))
+    }
+    optional = {"distributed": REPOSITORY / "mlip/cluster/plugin.py"}  # which Dask's workers alone import
+    assert foreign.items() <= optional.items()
+
+
+def _imported_at_once(path: Path) -> Iterator[str]:
+    for node in ast.parse(path.read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.Import):
+            yield from (alias.name.split(".")[0] for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and not node.level:
+            yield node.module.split(".")[0]

@@ -3,7 +3,6 @@
 from pathlib import Path
 from typing import Annotated, Any
 
-import click
 import typer
 from typer.core import TyperGroup
 
@@ -15,7 +14,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print the status as JSON."
 class _RunByDefault(TyperGroup):
     """`mlip campaign RECIPE` is `mlip campaign run RECIPE`."""
 
-    def resolve_command(self, ctx: click.Context, args: list[str]):
+    def resolve_command(self, ctx: typer.Context, args: list[str]):
         if args and not args[0].startswith("-") and self.get_command(ctx, args[0]) is None:
             args = [_RUN, *args]
         return super().resolve_command(ctx, args)
