@@ -31,9 +31,9 @@ ALL_OF_WBM = 256_963
 PUBLISHED = """## Published, on all 256,963 from their initial structures
 
 models/m3gnet/m3gnet.yml of janosh/matbench-discovery, M3GNet (its own TensorFlow code): MAE 0.072, RMSE 0.115 eV/atom,
-R² 0.588, F1 0.576, DAF 2.647, precision 0.454, recall 0.788, accuracy 0.802, 355 predictions missing. Not to be compared
-with the rows above, which begin at DFT's structures. Its published RMSD of 0.0217 is of before unmatched structures
-counted.
+R² 0.588, F1 0.576, DAF 2.647, precision 0.454, recall 0.788, accuracy 0.802, 355 predictions missing. Not to be
+compared with the rows above, which begin at DFT's structures. Its published RMSD of 0.0217 is of
+before unmatched structures counted.
 """
 
 
@@ -146,12 +146,11 @@ def cost(runs: list[WbmRun]) -> str:
         each = {name: value / len(run.findings) for name, value in run.seconds.items()}
         hours = sum(each.values()) * ALL_OF_WBM / 3600
         size = sum(path.stat().st_size for path in run.files) / len(run.findings) * ALL_OF_WBM / 1e6
-        lines.append(
-            f"| {run.name} | {each['relaxing']:.3f} s | {1e3 * each['comparing']:.1f} ms | {hours:.0f} h | {size:.0f} MB |"
-        )
+        seconds = f"{each['relaxing']:.3f} s | {1e3 * each['comparing']:.1f} ms"
+        lines.append(f"| {run.name} | {seconds} | {hours:.0f} h | {size:.0f} MB |")
     lines += [
-        f"\nSeconds a material, on a machine that others used too. Peak memory of this process: {peak:.0f} MB; it holds a "
-        f"part, and of all materials {_bytes_of(runs[0].findings):.0f} bytes each.\n"
+        f"\nSeconds a material, on a machine that others used too. Peak memory of this process: {peak:.0f} MB; it "
+        f"holds a part, and of all materials {_bytes_of(runs[0].findings):.0f} bytes each.\n"
     ]
     return "\n".join(lines)
 

@@ -1,5 +1,5 @@
-"""WBM (H.-C. Wang, S. Botti, M. A. L. Marques, npj Comput. Mater. 7, 12 (2021)) as Matbench Discovery publishes it, into
-a store: of each material its initial and its DFT-relaxed structure, DFT's energy, and the summary's labels.
+"""WBM (H.-C. Wang, S. Botti, M. A. L. Marques, npj Comput. Mater. 7, 12 (2021)) as Matbench Discovery publishes it,
+into a store: of each material its initial and its DFT-relaxed structure, DFT's energy, and the summary's labels.
 
     *wbm-init-structs.jsonl.gz                  {"material_id", "initial_structure": pymatgen's Structure}
     *wbm-computed-structure-entries.jsonl.gz    {"material_id", "computed_structure_entry": pymatgen's entry}

@@ -60,6 +60,8 @@ class WbmRun:
     """Materials that this process relaxed."""
     seconds: dict[str, float]
     """Seconds that all parts took, those of earlier processes too: relaxing and comparing."""
+    functional_note: str | None = None
+    """A sentence if potential and references are not known to be of one functional."""
 
     def summary(self) -> dict[str, Any]:
         """JSON-able."""
@@ -72,6 +74,7 @@ class WbmRun:
             "submitted": findings.n_submitted,
             "unmatched": findings.n_unmatched,
             "added": self.n_added,
+            "functional_note": self.functional_note,
             "reasons": findings.reasons,
             "messages": findings.messages,
             "geometry": {name: asdict(metrics) for name, metrics in findings.geometry.items()},
@@ -153,7 +156,8 @@ def run_wbm(
         raise MlipError(f"no material can be relaxed: {why}", where=str(store_path), fix="--start last")
     files = _write(folder, len(places), key, named.name, protocol, findings, records[-1]["date"])
     seconds = {name: sum(record["seconds"][name] for record in records) for name in ("relaxing", "comparing")}
-    return WbmRun(named.name, named.potential.functional, findings, protocol, files, n_added, seconds)
+    note = next((record["functional_note"] for record in records if record["functional_note"]), None)
+    return WbmRun(named.name, named.potential.functional, findings, protocol, files, n_added, seconds, note)
 
 
 def _store_of(source: Path, out: Path) -> Path:
@@ -231,6 +235,7 @@ def _do(
         "left_out": len(left_out),
         "reasons": dict(reasons.most_common()),
         "seconds": {name: round(value, 3) for name, value in spent.items()},
+        "functional_note": run.results.functional_note if run.records else None,
         "date": datetime.now(UTC).date().isoformat(),
     }
     return record, run.n_added

@@ -29,8 +29,8 @@ from mlip.files.checksum import checksum_of
 from mlip.files.whole_file import whole_file
 
 _KEY = re.compile(r"[a-z0-9]+([-.][a-z0-9]+)*")
-_HEADER = """# Metrics computed by mlip; symmetry by spglib {spglib}. Whoever submits adds authors, dates, licenses, links,
-# training sets, architecture, and the URLs of the uploaded files
+_HEADER = """# Metrics computed by mlip; symmetry by spglib {spglib}. Whoever submits adds authors, dates, licenses,
+# links, training sets, architecture, and the URLs of the uploaded files
 # (https://github.com/janosh/matbench-discovery/blob/main/contributing.md).
 """
 

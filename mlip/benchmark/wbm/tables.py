@@ -55,7 +55,7 @@ def geometry_table(runs: Sequence[WbmRun]) -> Table:
         "pair that does not match counts as 1. Symmetry by spglib; the publishers take moyopy.",
         "Failed materials have no structure: as at the publishers, they have no part in RMSD and symmetry.",
     )
-    return Table("wbm_geometry", "WBM: relaxed structures against DFT's", columns, tuple(rows), notes)
+    return Table("wbm_geometry", "WBM: relaxed structures against DFT's", columns, tuple(rows), (*notes, *_said(runs)))
 
 
 def discovery_table(runs: Sequence[WbmRun]) -> Table:
@@ -88,7 +88,14 @@ def discovery_table(runs: Sequence[WbmRun]) -> Table:
     ]
     if not all(run.findings.is_hull_known for run in runs):
         notes.append("No distances to the hull are known: there is no F1, DAF, precision, recall, accuracy and R².")
-    return Table("wbm_discovery", "WBM: stability", columns, tuple(rows), tuple(notes))
+    return Table("wbm_discovery", "WBM: stability", columns, tuple(rows), (*notes, *_said(runs)))
+
+
+def _said(runs: Sequence[WbmRun]) -> list[str]:
+    """Where a run began, if not at the initial structures, and functionals that differ."""
+    starts = {run.protocol["start"] for run in runs}
+    said = ["Relaxations began at the structures that DFT relaxed."] if starts == {"last"} else []
+    return said + [f"{note[0].upper()}{note[1:]}." for run in runs if (note := run.functional_note)]
 
 
 def _errors(run: WbmRun, subset: str) -> np.ndarray:
