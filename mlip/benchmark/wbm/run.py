@@ -5,44 +5,33 @@ which it was: OUT/parts.jsonl has a line for each part that is done, and a part'
 as those of `mlip benchmark relaxation` do.
 """
 
-import json
-import time
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
 from os import PathLike
 from pathlib import Path
 from typing import Any
 
-from mlip.benchmark.relaxation import run_relaxation_benchmark
 from mlip.benchmark.wbm.findings import Findings
 from mlip.benchmark.wbm.geometry import SYMPRECS
-from mlip.benchmark.wbm.judging import Judged, Task, judge_all, labels_of
+from mlip.benchmark.wbm.parts import LEFT_OUT, relax_and_compare, rows_of, structures_of
 from mlip.benchmark.wbm.submission import (
     analysis_name,
     check_model_key,
     file_reference,
-    gzip_text,
     join_members,
     model_key_of,
     write_analysis,
     write_model_file,
     write_predictions,
-    write_structures,
 )
 from mlip.data import Store
-from mlip.data.readers.streams import read_lines
 from mlip.data.wbm_files import build_wbm_store, is_wbm_folder
-from mlip.data.workers import n_cores
 from mlip.errors import MlipError
 from mlip.relaxation.named import NamedPotential, open_named, precision_recorded
 from mlip.relaxation.results_file import ResultsFile
 
 PART_SIZE = 5000
 """Materials a part: large enough that the end of a part, where few still relax, costs little."""
-_STRUCTURES, _ROWS, _RESULTS = "structures.jsonl.gz", "rows.jsonl.gz", "results.jsonl"
-_LEFT_OUT = "left out"
 
 
 @dataclass(frozen=True)
@@ -140,21 +129,24 @@ def run_wbm(
         _check_ids(store, store_path)
         protocol = _protocol(named, store, settings, n, part_size)
     options = {**settings, "cluster": cluster, "allow_functional_mismatch": allow_functional_mismatch}
-    places = [range(first, min(first + part_size, n)) for first in range(0, n, part_size)]
+    divided = [range(first, min(first + part_size, n)) for first in range(0, n, part_size)]
+    places = [folder / "parts" / f"{number:05d}" for number in range(len(divided))]
     n_added = 0
     with ResultsFile(folder / "parts.jsonl", protocol) as parts:
         done = {record["part"] for record in parts.records}
-        for number, materials in enumerate(places):
+        for number, materials in enumerate(divided):
             if number not in done:
-                record, added = _do(number, materials, named, store_path, folder, options, workers, progress)
-                parts.append(record)
+                record, added = relax_and_compare(
+                    materials, named, store_path, places[number], options, workers, progress
+                )
+                parts.append({"part": number, **record})
                 n_added += added
         records = sorted(parts.records, key=lambda record: record["part"])
-    findings = Findings.of(_rows(folder, len(places)))
-    if not findings.n_submitted and set(findings.reasons) == {_LEFT_OUT}:
+    findings = Findings.of(rows_of(places))
+    if not findings.n_submitted and set(findings.reasons) == {LEFT_OUT}:
         why = "; ".join(findings.messages)
         raise MlipError(f"no material can be relaxed: {why}", where=str(store_path), fix="--start last")
-    files = _write(folder, len(places), key, named.name, protocol, findings, records[-1]["date"])
+    files = write_submission(folder, places, key, named.name, protocol, findings, records[-1]["date"])
     seconds = {name: sum(record["seconds"][name] for record in records) for name in ("relaxing", "comparing")}
     note = next((record["functional_note"] for record in records if record["functional_note"]), None)
     return WbmRun(named.name, named.potential.functional, findings, protocol, files, n_added, seconds, note)
@@ -188,94 +180,23 @@ def _protocol(named: NamedPotential, store: Store, settings: dict[str, Any], n: 
     }
 
 
-def _do(
-    number: int,
-    materials: range,
-    named: NamedPotential,
-    store_path: Path,
+def write_submission(
     folder: Path,
-    options: dict[str, Any],
-    workers: int | None,
-    progress: bool,
-) -> tuple[dict[str, Any], int]:
-    """Relax and compare a part. Returns its line of parts.jsonl, and how many materials were relaxed now."""
-    place = _place(folder, number)
-    run = run_relaxation_benchmark(
-        named, store_path, place, split="all", materials=materials, progress=progress, **options
-    )
-    began = time.perf_counter()
-    records = {record["material"]: record for record in run.records}
-    why = {name: reason for reason, names in run.left_out.items() for name in names}
-    with Store(store_path) as store:
-        tasks, left_out = [], []
-        for k in materials:
-            material = store.material(k)
-            if k in records:
-                tasks.append(Task(records[k], store.relaxed_frame(material), dict(material.properties)))
-            else:
-                left_out.append(_left_out(material.id, why[material.id], material.properties))
-    reasons = Counter(record["reason"] for record in run.records)
-    with gzip_text(place / _ROWS) as rows:
-
-        def compared() -> Iterator[dict[str, Any] | None]:
-            for judged in judge_all(tasks, workers or n_cores()):
-                rows.write(_json_line(judged))
-                yield judged.submitted
-
-        n_submitted = write_structures(place / _STRUCTURES, compared())
-        rows.writelines(map(_json_line, left_out))
-    spent = {
-        "relaxing": sum(record["seconds"] for record in run.records),
-        "comparing": time.perf_counter() - began,
-    }
-    record = {
-        "part": number,
-        "materials": [materials.start, materials.stop],
-        "submitted": n_submitted,
-        "left_out": len(left_out),
-        "reasons": dict(reasons.most_common()),
-        "seconds": {name: round(value, 3) for name, value in spent.items()},
-        "functional_note": run.results.functional_note if run.records else None,
-        "date": datetime.now(UTC).date().isoformat(),
-    }
-    return record, run.n_added
-
-
-def _left_out(name: str, why: str, properties: Any) -> Judged:
-    row = {"material_id": name, "reason": _LEFT_OUT, "message": f"left out: {why}", **labels_of(properties)}
-    return Judged(row, None)
-
-
-def _json_line(judged: Judged) -> str:
-    return json.dumps(judged.row, allow_nan=False) + "\n"
-
-
-def _place(folder: Path, number: int) -> Path:
-    return folder / "parts" / f"{number:05d}"
-
-
-def _rows(folder: Path, n_parts: int) -> Iterator[dict[str, Any]]:
-    for number in range(n_parts):
-        yield from map(json.loads, read_lines(_place(folder, number) / _ROWS))
-
-
-def _write(
-    folder: Path,
-    n_parts: int,
+    places: list[Path],
     key: str,
     name: str,
     protocol: dict[str, Any],
     findings: Findings,
     date: str,
 ) -> list[Path]:
-    """The submission's files, of the date of the last part."""
+    """Write the submission's files, named by a date, from what the parts have written."""
     structures, predictions = folder / f"{date}-geo-opt.jsonl.gz", folder / f"{date}-discovery.csv.gz"
-    join_members(structures, [_place(folder, number) / _STRUCTURES for number in range(n_parts)])
-    write_predictions(predictions, _rows(folder, n_parts))
+    join_members(structures, structures_of(places))
+    write_predictions(predictions, rows_of(places))
     analyses = []
     for symprec in SYMPRECS:
         analyses.append(folder / analysis_name(date, symprec))
-        write_analysis(analyses[-1], symprec, _rows(folder, n_parts))
+        write_analysis(analyses[-1], symprec, rows_of(places))
     settings = {
         "max_force": protocol["fmax"],
         "max_steps": protocol["steps"],
