@@ -35,9 +35,9 @@ def structures(name: str, data: Path) -> list[Atoms]:
                 atoms.info["functional"] = "PBE"
             return crystals
         case "wbm":
-            return [_wbm(record) for record in _json(data / "hull" / "wbm_random_equilibrium.json.gz")]
+            return [_wbm(record) for record in read_json(data / "hull" / "wbm_random_equilibrium.json.gz")]
         case "layers":
-            layers = enumerate(_json(data / "lowdim" / "mc2d_2d_structures.json.gz"))
+            layers = enumerate(read_json(data / "lowdim" / "mc2d_2d_structures.json.gz"))
             return [_mc2d(k, record) for k, record in layers] + _mech2d(data)
         case "paths":
             return _relaxed_paths(data / "trajectories" / "pbe_relaxations.extxyz.gz")
@@ -48,7 +48,7 @@ def structures(name: str, data: Path) -> list[Atoms]:
     raise ValueError(name)
 
 
-def _json(path: Path) -> Any:
+def read_json(path: Path) -> Any:
     with gzip.open(path) as file:
         return json.load(file)
 

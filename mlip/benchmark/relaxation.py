@@ -103,11 +103,12 @@ class BenchmarkRun:
 
 
 def run_relaxation_benchmark(
-    potential: str | PathLike,
+    potential: str | PathLike | NamedPotential,
     store_path: str | PathLike,
     out: str | PathLike,
     *,
     split: str = "test",
+    materials: range | None = None,
     start: str = "last",
     fmax: float | None = None,
     steps: int = 500,
@@ -122,7 +123,8 @@ def run_relaxation_benchmark(
 
     Args:
         potential: file or name of a potential, or any calculator of ASE, ase:MODULE:CLASS?key=value, with which
-            structures relax one by one.
+            structures relax one by one; or one that is open.
+        materials: places in the store; by default all. Of a part that has none of the split, there are no records.
         start: "last" (the relaxed structure) or "first" frame of each path; the reference is always relaxed.
         fmax: eV/A; by default 0.05, and 0.04 with the authors' verdict.
         steps: at most, in a round of the authors' verdict.
@@ -141,15 +143,15 @@ def run_relaxation_benchmark(
     for name, value, known in (("split", split, SPLITS), ("start", start, STARTS), *chosen_verdict):
         if value not in known:
             raise MlipError(f"unknown {name} {value!r}", where=f"--{name}", fix=f"one of: {', '.join(known)}")
-    named = open_named(potential)
+    named = potential if isinstance(potential, NamedPotential) else open_named(potential)
     if fmax is None:
         fmax = authors.FMAX if verdict else 0.05
     settings = {"fmax": fmax, "steps": steps, "symmetry": symmetry, **named.precision(dtype)}
     check_options(fmax, steps, settings.get("dtype", "float32"))
     functional = named.potential.functional
     with Store(store_path) as store:
-        chosen, left_out = _choose(store, split, start)
-        if not chosen:
+        chosen, left_out = _choose(store, split, start, materials)
+        if not chosen and materials is None:
             why = "".join(f"; {len(ids)} left out, {reason}" for reason, ids in left_out.items())
             raise MlipError(f"no materials in split {split!r}{why}", where=str(store_path), fix="try --split all")
         check_functionals(
@@ -161,6 +163,8 @@ def run_relaxation_benchmark(
             allowed=allow_functional_mismatch,
         )
         protocol = _protocol(named, store, split, start, settings)
+        if materials is not None:
+            protocol["materials"] = [materials.start, materials.stop]
         if verdict:
             factor = authors.stress_factor(named.potential)
             protocol["verdict"] = {"name": verdict, "rounds": authors.ROUNDS, "stress_factor": factor}
@@ -196,11 +200,12 @@ def _judged(
             yield index, result, seconds, {"verdicts": {verdict: told}}
 
 
-def _choose(store: Store, split: str, start: str) -> tuple[list[int], dict[str, list[str]]]:
+def _choose(store: Store, split: str, start: str, materials: range | None) -> tuple[list[int], dict[str, list[str]]]:
     """Indices of the materials to relax, and ids of those that cannot be, by why."""
     chosen: list[int] = []
     left_out: dict[str, list[str]] = {}
-    for k, material in enumerate(store.materials()):
+    candidates = enumerate(store.materials()) if materials is None else ((k, store.material(k)) for k in materials)
+    for k, material in candidates:
         if split not in ("all", material.split):
             continue
         if not material.has_structure:

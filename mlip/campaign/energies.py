@@ -12,11 +12,11 @@ import numpy as np
 from ase.data import chemical_symbols
 from jaxtyping import Float
 
-from mlip.campaign.corrections import mp2020_correction
 from mlip.data.records import Frame
 from mlip.errors import MlipError
 from mlip.functionals import check_functionals
 from mlip.hull.convex_hull import Phases
+from mlip.hull.mp2020 import mp2020_correction
 from mlip.hull.phase_files import atoms_of_composition
 from mlip.hull.references import References
 

@@ -12,6 +12,7 @@ from mlip.cli.properties import properties
 from mlip.cli.response_benchmarks import elasticity, eos, phonons
 from mlip.cli.suite import suite
 from mlip.cli.tables import show_table
+from mlip.cli.wbm import wbm
 
 app = typer.Typer(no_args_is_help=True, help="Compare potentials with DFT on many materials.")
 
@@ -210,3 +211,4 @@ app.command()(elasticity)
 app.command()(phonons)
 app.command()(eos)
 app.command()(suite)
+app.command()(wbm)

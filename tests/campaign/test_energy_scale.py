@@ -5,11 +5,11 @@ import pytest
 from ase import Atoms
 from ase.spacegroup import crystal
 
-from mlip.campaign.corrections import mp2020_correction
 from mlip.campaign.energies import EnergyScale, check_corrections, check_level
 from mlip.data import Frame
 from mlip.errors import MlipError
 from mlip.hull.energies import Energies
+from mlip.hull.mp2020 import mp2020_correction
 from mlip.hull.references import References
 
 

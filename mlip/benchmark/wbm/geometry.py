@@ -1,0 +1,109 @@
+"""How far relaxed crystals are from DFT's: distance of the atoms, and symmetry, as Matbench Discovery measures them.
+
+The distance is that of pymatgen's StructureMatcher with stol = 1 and without scaling (janosh/matbench-discovery, issue
+230): the root mean square over matched atoms, divided by the cube root of the volume an atom, so it has no unit. Two
+structures that do not match count as 1. Symmetry is found by spglib (they take moyopy, by the same authors) within two
+distances; a change of the space group's number is a decrease or an increase by the number of operations, and neither
+where that number stays.
+"""
+
+import warnings
+from dataclasses import dataclass
+from functools import cache
+from typing import Any, NamedTuple
+
+import numpy as np
+import spglib
+from jaxtyping import Float
+
+from mlip.data.records import Frame
+
+SYMPRECS = {"1e-2": 1e-2, "1e-5": 1e-5}
+"""Distances within which symmetry is looked for, A, by their names in files."""
+UNMATCHED = 1.0
+"""Distance that counts for structures which do not match: the matcher's stol."""
+
+
+class Distance(NamedTuple):
+    """Distances between matched atoms, in units of the cube root of the volume an atom."""
+
+    rms: float
+    largest: float
+
+
+class SpaceGroup(NamedTuple):
+    number: int
+    n_operations: int
+    """Operations of the cell as it is, translations of a supercell among them."""
+
+
+@dataclass(frozen=True)
+class GeometryMetrics:
+    """The metrics of one symprec. Shares are of the structures whose symmetry is known on both sides."""
+
+    rmsd: float
+    """Over all structures that were compared, the unmatched ones as 1."""
+    n_sym_ops_mae: float
+    symmetry_decrease: float
+    symmetry_match: float
+    symmetry_increase: float
+    n_structures: int
+    """Structures whose symmetry is known on both sides."""
+
+
+def distance(found: Frame, reference: Frame) -> Distance | None:
+    """Between two crystals of one composition; None if they do not match."""
+    matched = _matcher().get_rms_dist(as_pymatgen(found), as_pymatgen(reference))
+    return None if matched is None else Distance(*map(float, matched))
+
+
+def space_group(frame: Frame, symprec: float) -> SpaceGroup | None:
+    """Within `symprec`, A; None if spglib cannot tell."""
+    cell = frame.cell, frame.positions @ np.linalg.inv(frame.cell), frame.numbers
+    try:
+        with warnings.catch_warnings():  # 2.8 warns that it will raise instead of returning None
+            warnings.simplefilter("ignore", DeprecationWarning)
+            dataset = spglib.get_symmetry_dataset(cell, symprec=symprec)
+    except spglib.SpglibError:
+        return None
+    return None if dataset is None else SpaceGroup(int(dataset.number), len(dataset.rotations))
+
+
+def geometry_metrics(
+    rmsd: Float[np.ndarray, " n"],
+    number_change: Float[np.ndarray, " n"],
+    operations_change: Float[np.ndarray, " n"],
+) -> GeometryMetrics:
+    """
+    Args:
+        rmsd: of the structures that were submitted; NaN of one that does not match.
+        number_change, operations_change: relaxed minus DFT's; NaN where symmetry is not known.
+    """
+    known = np.isfinite(number_change) & np.isfinite(operations_change)
+    number, operations = number_change[known], operations_change[known]
+
+    def share(chosen: np.ndarray) -> float:
+        return float(chosen.mean()) if len(chosen) else float("nan")
+
+    return GeometryMetrics(
+        rmsd=share(np.where(np.isfinite(rmsd), rmsd, UNMATCHED)),
+        n_sym_ops_mae=share(np.abs(operations)),
+        symmetry_decrease=share((number != 0) & (operations < 0)),
+        symmetry_match=share(number == 0),
+        symmetry_increase=share((number != 0) & (operations > 0)),
+        n_structures=int(known.sum()),
+    )
+
+
+def as_pymatgen(frame: Frame) -> Any:
+    """The crystal as pymatgen's Structure."""
+    from pymatgen.core import Lattice, Structure
+
+    return Structure(Lattice(frame.cell), frame.numbers.tolist(), frame.positions, coords_are_cartesian=True)
+
+
+@cache
+def _matcher() -> Any:
+    from pymatgen.analysis.structure_matcher import StructureMatcher
+
+    return StructureMatcher(stol=UNMATCHED, scale=False)

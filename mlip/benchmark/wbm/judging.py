@@ -1,0 +1,147 @@
+"""A relaxed crystal beside DFT's: its corrected formation energy, its distance from DFT's structure, both symmetries.
+
+The prediction is DFT's formation energy of the same material plus the difference of the two total energies, each with
+the correction of the Materials Project's scheme of 2020: energies of the elements cancel, and corrections are on both
+sides. DFT's correction is its source's where that tells it; the potential's is pymatgen's for the relaxed structure,
+whose bonds decide between an oxide and a peroxide.
+
+No JAX here: this is what processes beside the one with the device do.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from mlip.benchmark.wbm.geometry import SYMPRECS, as_pymatgen, distance, space_group
+from mlip.data.records import Frame
+from mlip.data.schema import CORRECTION
+from mlip.data.wbm_files import UNIQUE_PROTOTYPE
+from mlip.data.workers import process_pool
+from mlip.errors import MlipError
+from mlip.hull.mp2020 import mp2020_correction
+
+_AT_ONCE = 16
+"""Materials that a process is given together."""
+
+
+class Task(NamedTuple):
+    """A relaxation and what it is compared with."""
+
+    record: dict[str, Any]
+    """Of the results file."""
+    dft: Frame
+    """Relaxed by DFT, with its energy, eV."""
+    properties: Mapping[str, float | str]
+    """The material's, in the store: corrected formation energy and distance to the hull, eV/atom; correction, eV per
+    cell; whether its prototype is unique."""
+
+
+class Judged(NamedTuple):
+    """What a relaxation came to: a row of the tables, and a line of the submission if it has a structure."""
+
+    row: dict[str, Any]
+    """JSON-able; None where something is not known."""
+    submitted: dict[str, Any] | None
+
+
+def judge_all(tasks: Sequence[Task], workers: int) -> Iterator[Judged]:
+    """In the order of the tasks, by so many processes; one is this process itself."""
+    if workers == 1 or len(tasks) <= _AT_ONCE:
+        yield from map(judge, tasks)
+        return
+    with process_pool(workers) as pool:
+        yield from pool.map(judge, tasks, chunksize=_AT_ONCE)
+
+
+def labels_of(properties: Mapping[str, float | str]) -> dict[str, float | None]:
+    """DFT's labels of a material as its row has them; None where one is not known."""
+    names = {"dft_e_form": "e_form", "dft_e_above_hull": "e_above_hull", UNIQUE_PROTOTYPE: UNIQUE_PROTOTYPE}
+    return {name: _known(float(properties.get(key, np.nan))) for name, key in names.items()}
+
+
+def judge(task: Task) -> Judged:
+    """Compare a relaxation with DFT. What failed has neither structure nor prediction."""
+    record = task.record
+    row = {
+        "material_id": record["id"],
+        "formula": record["formula"],
+        "n_atoms": len(task.dft),
+        "reason": record["reason"],
+        "message": record["message"],
+        "converged": record["converged"],
+        "n_steps": record["n_steps"],
+        "seconds": record["seconds"],
+        "energy": record["energy"],
+        "dft_energy": _known(task.dft.energy),
+        **labels_of(task.properties),
+    }
+    found = _relaxed(record)
+    if found is None:
+        return Judged(row, None)
+    try:
+        correction = mp2020_correction(found)
+        stated = task.properties.get(CORRECTION)
+        on_dft = mp2020_correction(task.dft) if stated is None else float(stated)
+    except MlipError as error:  # what the publishers' code rejects is no prediction there either
+        return Judged(row | {"message": str(error)}, None)
+    error = (found.energy + correction - task.dft.energy - on_dft) / len(task.dft)
+    row |= {
+        "correction": correction,
+        "dft_correction": on_dft,
+        "energy_error": _known(error),
+        "e_form": None if row["dft_e_form"] is None else _known(row["dft_e_form"] + error),
+        **_distances(found, task.dft),
+        "symmetry": _symmetries(found, task.dft),
+    }
+    return Judged(row, _line(record, found))
+
+
+def _relaxed(record: dict[str, Any]) -> Frame | None:
+    """The relaxed structure; None where the relaxation failed."""
+    if record["volume"] is None or record["energy"] is None:
+        return None
+    return Frame(
+        np.array(record["numbers"], np.int16),
+        np.array(record["positions"], float).reshape(-1, 3),
+        np.array(record["cell"], float),
+        np.ones(3, bool),
+        energy=record["energy"],
+    )
+
+
+def _distances(found: Frame, dft: Frame) -> dict[str, Any]:
+    try:
+        matched = distance(found, dft)
+    except Exception as error:  # a matcher that stumbles on one crystal of 257 thousand must not end the others
+        what = " ".join(f"{type(error).__name__}: {error}".split())
+        return {"rmsd": None, "max_distance": None, "message": f"pymatgen's matcher failed ({what})"}
+    return {
+        "rmsd": None if matched is None else matched.rms,
+        "max_distance": None if matched is None else matched.largest,
+    }
+
+
+def _symmetries(found: Frame, dft: Frame) -> dict[str, dict[str, list[int] | None]]:
+    """By symprec, the number of the space group and of its operations of both structures."""
+    return {
+        name: {
+            side: None if (group := space_group(frame, symprec)) is None else list(group)
+            for side, frame in (("relaxed", found), ("dft", dft))
+        }
+        for name, symprec in SYMPRECS.items()
+    }
+
+
+def _line(record: dict[str, Any], found: Frame) -> dict[str, Any]:
+    return {
+        "material_id": record["id"],
+        "structure": as_pymatgen(found).as_dict(),
+        "energy": record["energy"],
+        "converged": record["converged"],
+        "n_steps": record["n_steps"],
+    }
+
+
+def _known(value: float) -> float | None:
+    return float(value) if np.isfinite(value) else None

@@ -1,0 +1,154 @@
+"""The files of a submission to Matbench Discovery, in their names and columns (contributing.md of
+janosh/matbench-discovery):
+
+    DATE-geo-opt.jsonl.gz      a line a structure: material_id, structure (pymatgen's), energy, converged, n_steps
+    DATE-discovery.csv.gz      material_id, e_form_per_atom; empty where there is no prediction
+    KEY.yml                    settings and metrics; authors, licenses and links are the submitter's to add
+
+and DATE-geo-opt-symprec=...-spglib=....csv.gz, the comparison of each structure with DFT's. Gzip files may consist of
+members one after the other, so those of parts are joined as they are.
+"""
+
+import csv
+import gzip
+import io
+import json
+import re
+import shutil
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TextIO
+
+import spglib
+import yaml
+
+from mlip.benchmark.wbm.geometry import SYMPRECS
+from mlip.errors import MlipError
+from mlip.files.checksum import checksum_of
+from mlip.files.whole_file import whole_file
+
+_KEY = re.compile(r"[a-z0-9]+([-.][a-z0-9]+)*")
+_HEADER = """# Metrics computed by mlip; symmetry by spglib {spglib}. Whoever submits adds authors, dates, licenses,
+# links, training sets, architecture, and the URLs of the uploaded files
+# (https://github.com/janosh/matbench-discovery/blob/main/contributing.md).
+"""
+
+
+def model_key_of(name: str) -> str:
+    """A potential's name as they take a model's key: small letters, digits, hyphens and dots."""
+    return re.sub(r"[^a-z0-9.]+", "-", name.lower()).strip("-.") or "model"
+
+
+def check_model_key(key: str) -> None:
+    """
+    Raises:
+        MlipError: they would not take it.
+    """
+    if not _KEY.fullmatch(key):
+        raise MlipError(f"is {key!r}", where="--model-key", fix=f"small letters and hyphens: {model_key_of(key)}")
+
+
+@contextmanager
+def gzip_text(path: Path) -> Iterator[TextIO]:
+    """A gzip file of text that is there whole or not at all; the same text makes the same bytes."""
+    with whole_file(path) as partial, partial.open("wb") as raw, _compressed(raw) as stream:
+        yield stream
+
+
+@contextmanager
+def _compressed(raw: io.BufferedWriter) -> Iterator[TextIO]:
+    with (
+        gzip.GzipFile(filename="", mode="wb", fileobj=raw, mtime=0, compresslevel=6) as packed,
+        io.TextIOWrapper(packed, encoding="utf-8", newline="") as text,
+    ):
+        yield text
+
+
+def write_structures(path: Path, lines: Iterable[Mapping[str, Any] | None]) -> int:
+    """The submitted structures of a part, one at a time; None is one that failed. Returns how many there are."""
+    n = 0
+    with gzip_text(path) as file:
+        for line in lines:
+            if line is not None:
+                file.write(json.dumps(line, allow_nan=False) + "\n")
+                n += 1
+    return n
+
+
+def join_members(path: Path, parts: Sequence[Path]) -> None:
+    """One gzip file of several."""
+    with whole_file(path) as partial, partial.open("wb") as joined:
+        for part in parts:
+            with part.open("rb") as member:
+                shutil.copyfileobj(member, joined)
+
+
+def write_predictions(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
+    """Formation energies to four digits, as theirs; every material has its line."""
+    with gzip_text(path) as file:
+        write = csv.writer(file, lineterminator="\n").writerow
+        write(("material_id", "e_form_per_atom"))
+        for row in rows:
+            value = row.get("e_form")
+            write((row["material_id"], "" if value is None else round(value, 4)))
+
+
+def analysis_name(date: str, symprec: str) -> str:
+    """Name of the comparison's file."""
+    return f"{date}-geo-opt-symprec={symprec}-spglib={spglib.__version__}.csv.gz"
+
+
+def write_analysis(path: Path, symprec: str, rows: Iterable[Mapping[str, Any]]) -> None:
+    """The comparison of every submitted structure with DFT's, under their columns."""
+    with gzip_text(path) as file:
+        write = csv.writer(file, lineterminator="\n").writerow
+        columns = ("spg_num", "n_sym_ops", "symprec", "spg_num_diff", "n_sym_ops_diff")
+        write(("material_id", *columns, "structure_rmsd_vs_dft", "max_pair_dist"))
+        for row in rows:
+            if "symmetry" not in row:
+                continue
+            group = row["symmetry"][symprec]["relaxed"] or ("", "")
+            change = symmetry_change(row, symprec) or ("", "")
+            write((row["material_id"], *group, SYMPRECS[symprec], *change, row["rmsd"], row["max_distance"]))
+
+
+def symmetry_change(row: Mapping[str, Any], symprec: str) -> tuple[int, int] | None:
+    """Changes of the space group's number and of the number of operations, relaxed minus DFT's; None where spglib could
+    not tell one of them."""
+    relaxed, dft = row["symmetry"][symprec]["relaxed"], row["symmetry"][symprec]["dft"]
+    return None if relaxed is None or dft is None else (relaxed[0] - dft[0], relaxed[1] - dft[1])
+
+
+def write_model_file(path: Path, name: str, settings: Mapping[str, Any], metrics: Mapping[str, Any]) -> None:
+    """The model's YAML, with those keys that a run can know.
+
+    Args:
+        path: its stem is the model's key.
+        settings: of the relaxation.
+        metrics: by their names: geo_opt and discovery.
+    """
+    text = yaml.safe_dump(
+        {
+            "model_name": name,
+            "model_key": path.stem,
+            "test_task": "IS2RE-SR",
+            "hyperparams": {"evaluation": dict(settings)},
+            "metrics": dict(metrics),
+        },
+        sort_keys=False,
+        allow_unicode=True,
+    )
+    with whole_file(path) as partial:
+        partial.write_text(_HEADER.format(spglib=spglib.__version__) + text, encoding="utf-8")
+
+
+def file_reference(path: Path, key: str) -> dict[str, Any]:
+    """A file as the model's YAML names it."""
+    family = key.split("-", 1)[0].replace(".", "_")
+    return {
+        "name": f"models/{family}/{key}/{path.name}",
+        "url": None,
+        "size": path.stat().st_size,
+        "md5": checksum_of(path, "md5"),
+    }

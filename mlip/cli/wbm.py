@@ -1,0 +1,92 @@
+"""`mlip benchmark wbm`: Matbench Discovery's test, and the files that a submission to it takes."""
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def wbm(
+    potential: Annotated[
+        str,
+        typer.Argument(
+            help="The potential: a .safetensors file, a name that `mlip models` lists, or any calculator of ASE,"
+            " ase:MODULE:CLASS?key=value, with which structures relax one by one."
+        ),
+    ],
+    source: Annotated[
+        Path,
+        typer.Argument(
+            help="The folder that `mlip data fetch wbm-initial` makes; or a store with paths of initial and relaxed "
+            "structures."
+        ),
+    ],
+    out: Annotated[Path, typer.Option(help="Folder for the submission and the parts' records; a killed run goes on.")],
+    start: Annotated[
+        str, typer.Option(help="From the initial structures ('first'), or from those relaxed by DFT ('last').")
+    ] = "first",
+    fmax: Annotated[float, typer.Option(help="Converged below this force, eV/A.")] = 0.05,
+    steps: Annotated[int, typer.Option(help="At most so many steps.")] = 500,
+    dtype: Annotated[
+        str | None, typer.Option(help="float32 (default) or float64; a calculator of ASE has its own.")
+    ] = None,
+    part_size: Annotated[
+        int, typer.Option(help="Materials that are relaxed, compared and written together: memory holds so many.")
+    ] = 5000,
+    at_most: Annotated[int | None, typer.Option(help="The first so many materials alone, to try it.", min=1)] = None,
+    model_key: Annotated[
+        str | None, typer.Option(help="The model's key in the submission. Default: of the potential's name.")
+    ] = None,
+    workers: Annotated[
+        int | None, typer.Option(help="Processes that compare structures. Default: one a core.", min=1)
+    ] = None,
+    cluster: Annotated[
+        str | None,
+        typer.Option(help="Relax on Dask workers: a scheduler's address, or local:N for N worker processes here."),
+    ] = None,
+    allow_functional_mismatch: Annotated[
+        bool,
+        typer.Option("--allow-functional-mismatch", help="The potential may be of another functional than PBE."),
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print numbers as JSON.")] = False,
+) -> None:
+    """Matbench Discovery on WBM: relaxed structures, stability, and the files of a submission.
+
+    Exit status 0 when every material has its record, whether or not its relaxation succeeded.
+    """
+    from mlip.benchmark.wbm.run import run_wbm
+    from mlip.benchmark.wbm.tables import wbm_tables
+    from mlip.cli.tables import console
+    from mlip.runtime import jax_facts
+
+    run = run_wbm(
+        potential,
+        source,
+        out,
+        start=start,
+        fmax=fmax,
+        steps=steps,
+        dtype=dtype,
+        part_size=part_size,
+        at_most=at_most,
+        model_key=model_key,
+        workers=workers,
+        cluster=cluster,
+        allow_functional_mismatch=allow_functional_mismatch,
+        progress=not as_json,
+    )
+    tables = wbm_tables([run])
+    for table in tables:
+        table.save(out)
+    answer = run.summary() | {"jax": jax_facts()}
+    (out / "summary.json").write_text(json.dumps(answer, indent=1) + "\n", encoding="utf-8")
+    if as_json:
+        print(json.dumps(answer))
+        return
+    shown = console()
+    for table in tables:
+        shown.print(table.to_rich(shown.width))
+    for line in run.describe():
+        shown.print(line)
+    shown.print(f"Submission, records, tables and summary.json: {out}")
