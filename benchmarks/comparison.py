@@ -101,6 +101,18 @@ HEADINGS = ("", "atoms", "edges", "ours", "ms", "1/s", "peer", "ms", "times fast
 MEMORY_HEADINGS = ("MB", "peer MB")
 
 
+def document(report: dict[str, Any], title: str, introduction: str) -> str:
+    """All tables of a report in Markdown: its `machine`, and the `title`, `sides` and `cases` of each of its `runs`."""
+    where = ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in report["machine"].items())
+    packages = {}
+    for run in report["runs"]:
+        for side in run["sides"].values():
+            packages |= side["versions"]
+    versions = ", ".join(f"{name} {version}" for name, version in packages.items())
+    tables = [markdown(run["cases"], run["title"]).rstrip() for run in report["runs"]]
+    return "\n\n".join([f"# {title}", introduction, f"{where}; {versions}.", *tables]) + "\n"
+
+
 def _rows(record: dict[str, Any]) -> Iterator[tuple[tuple[str, ...], tuple[str, str]]]:
     """Cells of each pair, and its memory."""
     for line in record["comparisons"] or [{"ours": name} for name in record["times"]]:

@@ -28,7 +28,7 @@ from typing import Any
 import ase.io
 from ase import Atoms
 from cases import Case, batch_case, cell_case, representative
-from comparison import compare, faults, markdown, show
+from comparison import compare, document, faults, show
 from rich.console import Console
 from rich.progress import track
 from side_by_side import SIDES, Contestant, Side, machine, pin, race
@@ -41,6 +41,11 @@ CUTOFF = 5.0
 TOLERANCES = {"energy": 1e-4, "forces": 1e-3, "stress": 1e-4}
 """Between single-precision programs; eV/atom, eV/A, eV/A^3."""
 PEER = "mattersim"
+TITLE = "MatterSim's network, beside its authors' code"
+INTRODUCTION = (
+    "Written by `benchmarks/mattersim.py`: random weights in the dimensions of the published models, the same on both "
+    "sides; energy, forces and stress."
+)
 
 
 def make_cases(files: list[list[Atoms]], folder: Path, parts: list[str]) -> list[Case]:
@@ -95,24 +100,6 @@ def measure(
     return {"title": title, "sides": introductions, "cases": records, "faults": faults(records, TOLERANCES)}
 
 
-def as_markdown(report: dict[str, Any]) -> str:
-    """All tables of a run, with where and of what they are."""
-    where = ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in report["machine"].items())
-    packages = {}
-    for run in report["runs"]:
-        for side in run["sides"].values():
-            packages |= side["versions"]
-    versions = ", ".join(f"{name} {version}" for name, version in packages.items())
-    parts = [
-        "# MatterSim's network, beside its authors' code",
-        "Written by `benchmarks/mattersim.py`: random weights in the dimensions of the published models, the same on "
-        "both sides; energy, forces and stress.",
-        f"{where}; {versions}.",
-        *(markdown(run["cases"], run["title"]).rstrip() for run in report["runs"]),
-    ]
-    return "\n\n".join(parts) + "\n"
-
-
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, nargs="+", required=True, help="crystals; batches: of the first file")
@@ -143,7 +130,7 @@ def main() -> int:
         options.out.parent.mkdir(parents=True, exist_ok=True)
         options.out.write_text(json.dumps(report, indent=1) + "\n")
     if options.report:
-        options.report.write_text(as_markdown(report))
+        options.report.write_text(document(report, TITLE, INTRODUCTION))
     return int(any(run["faults"] for run in report["runs"]))
 
 

@@ -6,7 +6,7 @@
     python benchmarks/nequip.py --data alexandria-random-1k.extxyz.gz mptrj-random-1k.extxyz.gz \\
         --weights nequix-oam-1.safetensors sevennet-0.safetensors \\
         --peer-weights nequix-oam-1.nqx checkpoint_sevennet_0.pth \\
-        --peer-python peers/nequip/bin/python --out benchmarks/results/nequip.json
+        --peer-python peers/nequip/bin/python --report benchmarks/results/nequip.md
 
 What is timed, both sides strictly alternating in one run:
   cells     energy, forces and stress of one cell through the ASE calculator, a step of a vibration per call, the
@@ -16,7 +16,8 @@ What is timed, both sides strictly alternating in one run:
   training  a step on a batch: loss of energies, forces and stresses (1, 1, 0.1; MSE; GPa), its gradient, Adam
   first     seconds until a new process of ours, once it has read the potential, has its first result, with an empty
             and with a filled compilation cache
-Before anything is timed, energies, forces and stresses of both sides are compared.
+Before anything is timed, energies, forces and stresses of both sides are compared. With --keep-memory both sides run
+in processes whose C library keeps freed memory, as commands of mlip do.
 """
 
 import argparse
@@ -32,10 +33,12 @@ import ase.io
 import numpy as np
 from ase import Atoms
 from cases import Case, batch_case, cell_case, representative
-from comparison import compare, faults, show
+from comparison import compare, document, faults, show
 from rich.console import Console
 from rich.progress import track
 from side_by_side import SIDES, Contestant, Side, machine, pin, race
+
+from mlip.allocator import KEEPING
 
 CELL_SIZES = (2, 8, 20, 40)
 BATCH = 32
@@ -48,6 +51,10 @@ TOLERANCES = {
     "forces_mae": 1e-3,
     "gradient_norm": 1e-2,
 }
+TITLE = "NequIP's network, beside nequix (JAX) and sevenn (PyTorch)"
+INTRODUCTION = (
+    "Written by `benchmarks/nequip.py`: the same weights on both sides; energy, forces and stress, and training."
+)
 SCRIPTS = {".nqx": ("nequix", "nequix_side.py"), ".pth": ("sevenn", "sevenn_side.py")}
 
 
@@ -128,6 +135,8 @@ def operations(weights: Path, structures: Path) -> float:
 
 def measure(weights: Path, peer_weights: Path | None, options: argparse.Namespace, console: Console) -> dict[str, Any]:
     """All cases with one potential."""
+    title = f"{weights.stem}, {options.threads} thread(s){', freed memory kept' * options.keep_memory}"
+    environment = KEEPING if options.keep_memory else {}
     with tempfile.TemporaryDirectory() as name, ExitStack() as stack:
         folder = Path(name)
         commands = {"mlip": [sys.executable, SIDES / "mlip_side.py", weights]}
@@ -136,7 +145,9 @@ def measure(weights: Path, peer_weights: Path | None, options: argparse.Namespac
             commands[peer] = [options.peer_python, SIDES / script, peer_weights]
         sides = {
             name: stack.enter_context(
-                Side(name, [*command, "--threads", options.threads], options.threads, folder / f"{name}.log")
+                Side(
+                    name, [*command, "--threads", options.threads], options.threads, folder / f"{name}.log", environment
+                )
             )
             for name, command in commands.items()
         }
@@ -153,7 +164,7 @@ def measure(weights: Path, peer_weights: Path | None, options: argparse.Namespac
             records.append(run(case, sides, options))
             medians = {name: times.get("median_ms") for name, times in records[-1]["times"].items()}
             console.print(f"{case.name}: {medians} ms", markup=False)  # a run that is stopped has told what it knows
-        report = {"weights": weights.stem, "sides": introductions, "cases": records}
+        report = {"title": title, "sides": introductions, "cases": records}
         report["faults"] = faults(records, TOLERANCES)
         ready = next((k for k, case in enumerate(cases) if case.task == "model"), None)
         if ready is not None:
@@ -168,8 +179,25 @@ def measure(weights: Path, peer_weights: Path | None, options: argparse.Namespac
                 if case.task == "training_step" or (case.name.startswith("cell of 20,"))
             }
             console.print(f"{weights.stem}: first results {report['first']}", markup=False)
-    show(records, f"{weights.stem}, {options.threads} thread(s)", TOLERANCES, console)
+    show(records, title, TOLERANCES, console)
     return report
+
+
+def _further(runs: list[dict[str, Any]]) -> str:
+    """Share of the matrix product's speed, and times of the first result, as a list in Markdown."""
+    lines = []
+    for run in runs:
+        if "share_of_peak" in run:
+            lines.append(
+                f"- {run['title']}: the batch's programs make {run['share_of_peak']:.1%} of the operations a second "
+                f"of a matrix product ({run['matmul_peak'] / 1e9:.0f} Gflop/s), by XLA's count."
+            )
+        for case, seconds in run.get("first", {}).items():
+            lines.append(
+                f"- {run['title']}, first result of a new process, {case}: {seconds['cold']} s with an empty, "
+                f"{seconds['warm']} s with a filled compilation cache."
+            )
+    return "".join(["\n", *(f"{line}\n" for line in lines)]) if lines else ""
 
 
 def main() -> int:
@@ -182,7 +210,9 @@ def main() -> int:
     parser.add_argument("--parts", nargs="+", default=["cells", "predict", "model", "training", "first"])
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=0.5, help="at least, a repeat")
+    parser.add_argument("--keep-memory", action="store_true", help="both sides with freed memory kept")
     parser.add_argument("--out", type=Path, help="write the results here as JSON")
+    parser.add_argument("--report", type=Path, help="write the tables here as Markdown")
     options = parser.parse_args()
     peers = options.peer_weights or [None] * len(options.weights)
     if len(peers) != len(options.weights) or (options.peer_python is None) != (options.peer_weights is None):
@@ -197,6 +227,8 @@ def main() -> int:
     if options.out:
         options.out.parent.mkdir(parents=True, exist_ok=True)
         options.out.write_text(json.dumps(report, indent=1) + "\n")
+    if options.report:
+        options.report.write_text(document(report, TITLE, INTRODUCTION) + _further(report["runs"]))
     return int(any(run["faults"] for run in report["runs"]))
 
 
