@@ -7,7 +7,8 @@ matcalc (pip install matcalc) goes through crystals one by one, with mlip's own 
 the same weights (--calculator, such as matgl's); mlip takes those of a round together. Both have the same protocol,
 which is matcalc's: relaxation first, ions clamped in strained cells, shear strains up to 0.06; eleven volumes up to
 10 % of length away, the shape relaxed; displaced supercells. Rounds are done by one and the other in turn, after a
-first, untimed one that compiles. Without matcalc there is mlip's side alone.
+first, untimed one that compiles. Without matcalc there is mlip's side alone. The process keeps freed memory, as mlip's
+commands do (`mlip.keep_freed_memory`), for both sides.
 """
 
 import argparse
@@ -196,6 +197,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--report", type=Path)
     arguments = parser.parse_args()
+    mlip.keep_freed_memory()
     materials = [m for m in read_labeled(arguments.data, LABELS) if len(m.atoms) <= arguments.most_atoms]
     chosen = [materials[k] for k in np.linspace(0, len(materials) - 1, arguments.crystals).round().astype(int)]
     potential = mlip.load(arguments.potential)

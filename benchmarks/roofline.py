@@ -1,6 +1,7 @@
 """How close a potential comes to what the machine can do, and what holds it back.
 
-    python benchmarks/roofline.py POTENTIAL DATA [--batch 32 256] [--threads 2] [--out benchmarks/results/roofline.json]
+    python benchmarks/roofline.py POTENTIAL DATA [--batch 32 256] [--threads 2] [--keep-memory]
+        [--out benchmarks/results/roofline.json]
 
 Limits are measured by JAX on the same device: a float32 matrix product (full precision: no TF32), a copy of an
 array that no cache holds, and the logistic function. Against them stand energies, forces and stresses of a batch of
@@ -229,11 +230,14 @@ def main() -> None:
     parser.add_argument("data", type=Path, help="crystals: any file that ase.io reads")
     parser.add_argument("--batch", type=int, nargs="+", default=[256], help="crystals; several: one after another")
     parser.add_argument("--threads", type=int, help="of a CPU; default: all")
+    parser.add_argument("--keep-memory", action="store_true", help="keep freed memory, as commands of mlip do")
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
     parser.add_argument("--out", type=Path, help="write the results here as JSON")
     options = parser.parse_args()
     if options.threads:
         pin(options.threads)
+    if options.keep_memory:
+        mlip.keep_freed_memory()
     set_up_jax()
     potential = mlip.load(options.potential)
     graphs = crystal_graphs(potential, options.data)
@@ -241,6 +245,7 @@ def main() -> None:
     report = {
         "machine": machine(),
         "device": parallel.describe_devices(),
+        "keeps_freed_memory": options.keep_memory,
         "versions": {name: version(name) for name in ("alexandria-mlip", "jax", "jaxlib")},
         "potential": potential.config.model_dump(),
         "limits": limits._asdict(),
