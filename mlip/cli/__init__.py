@@ -136,6 +136,7 @@ def _is_of_starting_jax(error: BaseException) -> bool:
 def main() -> None:
     """The console script. A user's mistake ends in one line on stderr and exit status 2."""
     keep_freed_memory()
+    os.environ.setdefault("SPGLIB_WARNING", "OFF")  # commands record why a structure has no symmetry
     _register()
     try:
         app()

@@ -3,7 +3,6 @@
 Each is brought to its primitive cell and made exactly symmetric, so that equal neighbors are in one shell.
 """
 
-import os
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -27,7 +26,6 @@ from mlip.screening.screening_recipe import PrototypesRecipe
 from mlip.screening.site_symmetry import SYMMETRY_TOLERANCE, site_symmetries
 
 AFLOW = "aflow"
-os.environ.setdefault("SPGLIB_WARNING", "OFF")  # on standard error; what it cannot find is a reason here
 
 
 @dataclass(frozen=True, eq=False)
