@@ -49,6 +49,8 @@ def expm(matrix: Float[Array, "*b k k"]) -> Float[Array, "*b k k"]:
 
 def expm_host(matrix: Float[np.ndarray, "3 3"]) -> Float[np.ndarray, "3 3"]:
     """The same in float64 on the host. scipy's wakes the threads of BLAS, wherever there are some, for 3 ms a call."""
+    if not matrix.any():  # at the start of every relaxation
+        return np.eye(3)
     return _expm(np.asarray(matrix, dtype=np.float64), np.eye(3))
 
 
