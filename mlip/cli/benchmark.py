@@ -1,4 +1,4 @@
-"""`mlip benchmark`: the tables by which potentials are judged."""
+"""`mlip benchmark`: tables that compare potentials with DFT."""
 
 import json
 from pathlib import Path
@@ -70,9 +70,9 @@ def relaxation(
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Relax every material of a split; volume and energy errors by dimensionality.
+    """Relax every material of a split, and print volume and energy errors by dimensionality.
 
-    Exit status 0 when every material has its record, whether or not its relaxation succeeded.
+    Exit status 0 if every material has a record, whether or not its relaxation succeeded.
     """
     from rich.console import Console
 
@@ -150,8 +150,8 @@ def energy(results: Results, out: Out = None, with_paper: WithPaper = False, as_
 def pbesol(results: Results, out: Out = None, as_json: AsJson = False) -> None:
     """Table 6 of the paper: the distribution of energy errors.
 
-    Its protocol starts from the paths' first structures and keeps their symmetry: mlip benchmark relaxation
-    --start first --symmetry --fmax 0.01 (for MACE 0.001).
+    The paper starts from the first structures of the paths and keeps their symmetry: mlip benchmark relaxation --start
+    first --symmetry --fmax 0.01 (for MACE 0.001).
     """
     from mlip.benchmark.paper_tables import pbesol_table
     from mlip.benchmark.results import load_results
@@ -180,7 +180,7 @@ def report(
     with_paper: WithPaper = False,
     is_opened: Annotated[bool, typer.Option("--open", help="Show it in the browser.")] = False,
 ) -> None:
-    """One HTML file: all tables, histograms, failed and worst structures before and after."""
+    """Write one HTML file with all tables, histograms, and failed and worst structures before and after."""
     from mlip.benchmark.benchmark_page import write_benchmark_page
     from mlip.benchmark.certainty import certainty_tables
     from mlip.benchmark.paper_tables import energy_table, pbesol_table, volume_table

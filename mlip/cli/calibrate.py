@@ -1,4 +1,4 @@
-"""`mlip calibrate`: how far a potential's predictions are to be trusted, found on held-out frames, into its file."""
+"""`mlip calibrate`: fit a potential's error bars to held-out frames, and save them in its file."""
 
 from pathlib import Path
 from typing import Annotated
@@ -30,11 +30,11 @@ def calibrate(
     force: Annotated[bool, typer.Option("--force", help="Replace OUT if it exists.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of the table.")] = False,
 ) -> None:
-    """Give a potential an error bar of its energies, and a flag for predictions that are not to be trusted.
+    """Add error bars of energies to a potential, and a flag for predictions that are not to be trusted.
 
-    The error bar of an ensemble is the spread of its members times a factor. That of a single network tells how far a
-    structure is from the training frames, as the network's last layer sees them; it costs next to nothing. Energies and
-    forces stay what they were.
+    The error bar of an ensemble is the spread of its members times a factor. That of a single network depends on the
+    distance of a structure from the training frames in the features of the network's last layer; it costs next to
+    nothing. Energies and forces do not change.
     """
     import json
     from dataclasses import asdict

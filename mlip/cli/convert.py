@@ -1,4 +1,4 @@
-"""`mlip convert`: a published checkpoint becomes a potential file, or a potential becomes a model of another code."""
+"""`mlip convert`: convert a published checkpoint to a potential file, or a potential to a model of another code."""
 
 from enum import StrEnum
 from pathlib import Path
@@ -50,7 +50,7 @@ def convert(
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace the file OUT if it exists.")] = False,
 ) -> None:
-    """Convert a published checkpoint into a potential (or a property model), or back."""
+    """Convert a published checkpoint to a potential (or a property model), or back."""
     from mlip.convert import convert as read_checkpoint
     from mlip.convert import export
     from mlip.errors import MlipError

@@ -1,4 +1,4 @@
-"""`mlip data build`: sources -> store, on all cores or a cluster, with an account of every frame."""
+"""`mlip data build`: build a store from sources, on all cores or a cluster, and account for every frame."""
 
 import sys
 from pathlib import Path
@@ -71,11 +71,11 @@ def build(
 ) -> None:
     """Read relaxation paths, sub-sample, filter and split them, and write a store.
 
-    The store appears when it is complete. A build that was killed goes on where it was when it is repeated. Materials
-    that cannot be used, and files that cannot be read or hold none, are counted, and listed in OUT.skipped.jsonl;
-    suspicious labels in OUT.findings.jsonl.
+    The store appears when it is complete. If the build is killed, the same command resumes it. Unusable materials, and
+    files that cannot be read or have no materials, are counted and listed in OUT.skipped.jsonl; suspicious labels are
+    listed in OUT.findings.jsonl.
 
-    Exit status: 0, or 1 if the store was built but a file failed, or 2 if nothing was built.
+    Exit status: 0; 1 if the store was built but a file failed; 2 if nothing was built.
     """
     from mlip.data.build import BuildSettings
     from mlip.data.readers.labels import parsed_keys
@@ -113,7 +113,7 @@ def build(
 
 
 def _tell_failed(out: Path, report: "BuildReport", to_stderr: bool) -> None:
-    """The last line of a build that some source did not do its part for."""
+    """Print the last line of a build in which some source failed."""
     reasons = ", ".join(f"{n} x {reason}" for reason, n in report.failed_sources.most_common())
     n_failed = sum(report.failed_sources.values())
     line = f"built, but {n_failed} of {report.sources} sources failed ({reasons}); see {_list_of(out, 'skipped')}"
@@ -121,7 +121,7 @@ def _tell_failed(out: Path, report: "BuildReport", to_stderr: bool) -> None:
 
 
 def _is_whole_store(path: Path) -> bool:
-    """Whether a file is what an earlier build has made: it is made again from sources, whole or not at all."""
+    """Whether a file is a complete store, which a build may replace without --force."""
     from mlip.data.store import Store
 
     if not path.is_file():

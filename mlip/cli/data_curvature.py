@@ -1,4 +1,4 @@
-"""`mlip data curvature`: second derivatives from displaced cells."""
+"""`mlip data curvature`: second derivatives of the energy from displaced cells."""
 
 from pathlib import Path
 from typing import Annotated
@@ -14,10 +14,10 @@ def curvature(
     ] = 0.2,
     force: Annotated[bool, typer.Option("--force", help="Replace OUT if it exists.")] = False,
 ) -> None:
-    """Make second derivatives of the energy from displaced cells: training with loss.curvature fits them.
+    """Make second derivatives of the energy from displaced cells; training with loss.curvature fits them.
 
-    Two frames of one cell that follow each other make a pair: the change of their forces is the curvature halfway
-    between them. Frames that make no pair (another cell, atoms that move too far or not at all, no forces) are counted.
+    Two consecutive frames of one cell make a pair: the change of their forces gives the curvature halfway between them.
+    Frames that make no pair (another cell, atoms that move too far or not at all, no forces) are counted.
     """
     from mlip.data.displaced import add_curvature
     from mlip.data.store import Store

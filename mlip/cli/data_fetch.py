@@ -1,4 +1,4 @@
-"""`mlip data fetch`: a public data set, resumed where it broke off, and checked."""
+"""`mlip data fetch`: fetch and verify a public data set; an interrupted download resumes."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -20,8 +20,8 @@ def fetch(
 ) -> None:
     """Fetch a public data set: ALEXANDRIA's, MPtrj, WBM.
 
-    What is here and good is never fetched, or written over. Repeat the command after an interruption: each file goes on
-    where it was.
+    Files that are complete are neither fetched again nor overwritten. After an interruption the same command resumes
+    each file.
     """
     if name is None:
         _print_known()

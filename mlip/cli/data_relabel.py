@@ -1,4 +1,4 @@
-"""`mlip data relabel`: a store with a potential's predictions for labels."""
+"""`mlip data relabel`: replace the labels of a store by a potential's predictions."""
 
 from pathlib import Path
 from typing import Annotated
@@ -21,7 +21,7 @@ def relabel(
 ) -> None:
     """Replace the labels of a store by a potential's own predictions.
 
-    Train with them beside your new data (data.replay.store), and the potential forgets less of what it knew.
+    Training with them beside your new data (data.replay.store) reduces what a fine-tuned potential forgets.
     """
     from mlip.data.store import Store
     from mlip.evaluation.relabel import relabel as relabel_store

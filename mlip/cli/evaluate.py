@@ -44,8 +44,8 @@ def evaluate(
 ) -> None:
     """Compare a potential, or a property model, with labels.
 
-    Errors of energies, forces and stresses stand beside those of predictors that know nothing: reference energies alone
-    (E0 only), no forces (F = 0), no stress (S = 0). A property model stands beside the best constant.
+    Errors of energies, forces and stresses are shown beside those of trivial predictors: reference energies only (E0
+    only), no forces (F = 0), no stress (S = 0). Errors of a property model are shown beside those of the best constant.
     """
     from rich.console import Console
 

@@ -1,4 +1,4 @@
-"""`mlip export`: the best state of a training run as a model, at any time."""
+"""`mlip export`: write the best state so far of a training run as a model."""
 
 from pathlib import Path
 from typing import Annotated

@@ -1,4 +1,4 @@
-"""`mlip benchmark hull`: how well are distances to the convex hull predicted, and stable materials found?"""
+"""`mlip benchmark hull`: errors of predicted distances to the convex hull, and of the classification as stable."""
 
 from pathlib import Path
 from typing import Annotated
@@ -35,7 +35,7 @@ def hull(
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print numbers as JSON.")] = False,
 ) -> None:
-    """Table 5 of the paper: errors of the distance to the hull, time, and which stable materials are found."""
+    """Table 5 of the paper: errors of the distance to the hull, time, and precision and recall for stable materials."""
     from mlip.benchmark.hull_benchmark import run_hull_benchmark
     from mlip.benchmark.hull_table import hull_table
     from mlip.cli.tables import show_table

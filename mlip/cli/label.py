@@ -1,4 +1,4 @@
-"""`mlip data label`: structures in, relaxation paths out, by any ASE calculator."""
+"""`mlip data label`: relax structures with an ASE calculator, and write the relaxation paths."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -38,7 +38,7 @@ def label(
 ) -> None:
     """Relax structures with an ASE calculator and keep every step as training data.
 
-    OUT.journal.jsonl takes each material as it ends: after a kill the same command goes on where it was.
+    Each material is recorded in OUT.journal.jsonl as soon as it ends; if the command is killed, repeating it resumes.
     """
     if not out.name.endswith((".json", ".json.bz2")):
         raise MlipError("not a .json or .json.bz2 file", where=f"--out {out}")
@@ -66,7 +66,7 @@ def load_calculator(name: str) -> "BaseCalculator":
     """The ASE calculator that `--calculator` names.
 
     Raises:
-        MlipError: chgnet is not installed, there is no such file, module or factory, or a file that is no potential.
+        MlipError: chgnet is not installed, there is no such file, module or factory, or a file is not a potential.
     """
     from mlip.pretrained.registry import is_known
 
@@ -109,7 +109,7 @@ def _call_factory(name: str) -> "BaseCalculator":
 
 @contextmanager
 def _progress(total: int, hidden: bool) -> Iterator[Callable[[str, str], None]]:
-    """Gives the function to call as each material ends; the bar is on stderr."""
+    """Context that gives the function to call as each material ends; the progress bar is on stderr."""
     from rich.progress import TextColumn
 
     from mlip.progress import count_bar

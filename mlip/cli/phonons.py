@@ -42,12 +42,12 @@ def phonons(
     force: Force = False,
     as_json: AsJson = False,
 ) -> None:
-    """Phonons: frequencies, bands, density of states and thermal properties of the cell. It needs phonopy.
+    """Phonons: frequencies, bands, density of states and thermal properties per cell. Requires phonopy.
 
-    If the run is killed, the same command goes on where it stopped.
+    If the run is killed, the same command resumes it.
 
-    Exit status 0 when every structure has its phonons, all real; 1 when one has none or bears a remark: imaginary,
-    not_converged, or the reason of a relaxation that failed; 2 when nothing was done.
+    Exit status 0 if every structure has phonons, all real; 1 if one has none or has a remark: imaginary, not_converged,
+    or the reason of a failed relaxation; 2 if nothing was done.
     """
     multiples = numbers(supercell, "--supercell")
     options = known(

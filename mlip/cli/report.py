@@ -22,7 +22,7 @@ def report(
     from mlip.training.report.run_records import open_run
 
     open_run(run)
-    check_new(out or run / "report.html", force=force or out is None)  # the run's own page is made again at will
+    check_new(out or run / "report.html", force=force or out is None)  # the run's own page may always be replaced
     out = run / "report.html" if out is None else out
     make_folder(out.parent)
     with Console(stderr=True).status("evaluating what the run has learnt"):

@@ -1,4 +1,4 @@
-"""`mlip benchmark elasticity` and `mlip benchmark phonons`: responses against labels."""
+"""`mlip benchmark elasticity`, `phonons` and `eos`: moduli, heat capacities and E(V) curves against references."""
 
 import json
 from pathlib import Path
@@ -47,9 +47,9 @@ def elasticity(
     with_paper: WithPaper = False,
     as_json: AsJson = False,
 ) -> None:
-    """Bulk and shear moduli (Voigt, Reuss, Hill) of labeled materials: MAE, failed, unstable.
+    """Bulk and shear moduli (Voigt, Reuss, Hill) of labeled materials: MAE, and numbers of failed and unstable ones.
 
-    Exit status 0 when every material has its record, whether or not it has a tensor.
+    Exit status 0 if every material has a record, whether or not it has a tensor.
     """
     options: dict[str, Any] = {}
     if as_matcalc:
@@ -68,9 +68,9 @@ def phonons(
     with_paper: WithPaper = False,
     as_json: AsJson = False,
 ) -> None:
-    """Heat capacities at 300 K of labeled materials: MAE, failed, imaginary. It needs phonopy.
+    """Heat capacities at 300 K of labeled materials: MAE, and numbers of failed and imaginary ones. Requires phonopy.
 
-    Exit status 0 when every material has its record, whether or not it has phonons.
+    Exit status 0 if every material has a record, whether or not it has phonons.
     """
     options = {"min_length": min_length, "temperatures": (300.0,)}
     _run("phonons", potential, source, out, with_paper, as_json, at_most, dtype, allow_functional_mismatch, options)
@@ -91,7 +91,7 @@ def eos(
 ) -> None:
     """Equations of state against DFT's at the same structures: V0, B0, and the shape of the curve.
 
-    Exit status 0 when every curve has its record, whether or not it could be compared.
+    Exit status 0 if every curve has a record, whether or not it could be compared.
     """
     from mlip.benchmark.eos_benchmark import run_eos_benchmark
     from mlip.cli.tables import show_table

@@ -1,4 +1,4 @@
-"""`mlip screen`: a recipe into candidates for new crystals."""
+"""`mlip screen`: run a screening recipe, which gives candidates for new crystals."""
 
 from typing import Annotated, Any
 
@@ -27,9 +27,9 @@ def screen(
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON.")] = False,
 ) -> None:
-    """Put elements on prototypes, predict distances to the hull, keep the best of each composition, relax it.
+    """Put elements on prototypes, predict distances to the hull, keep the best of each composition, and relax these.
 
-    If the round is killed, the same command goes on where it stopped.
+    If the round is killed, the same command resumes it.
     """
     from mlip.recipe_reading import read_recipe
     from mlip.screening.plan import plan_round

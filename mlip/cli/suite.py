@@ -1,4 +1,4 @@
-"""`mlip benchmark suite`: many short benchmarks of a potential in one page, one JSON and one row."""
+"""`mlip benchmark suite`: many short benchmarks of a potential, in one page, one JSON file and one table row."""
 
 import json
 from pathlib import Path
@@ -37,9 +37,11 @@ def suite(
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the row as JSON.")] = False,
 ) -> None:
-    """Judge a potential: relaxed volumes, equations of state, elasticity, phonons, pressure, layers, chains, dimers.
+    """Benchmark a potential: relaxed volumes, equations of state, elasticity, phonons, pressure, layers, chains,
+    dimers.
 
-    Exit status 0 when every suite was run, 1 when one of `all` could not be; the others are written all the same.
+    Exit status 0 if every suite was run, 1 if one of `all` could not be run; the results of the others are still
+    written.
     """
     from mlip.benchmark.suites.rows import read_row
     from mlip.benchmark.suites.run import run_suites

@@ -1,4 +1,4 @@
-"""`mlip train`: a recipe into a potential or a property model, or a sweep of recipes into a table."""
+"""`mlip train`: train a potential or a property model by a recipe, or many by a sweep, with a table of results."""
 
 from typing import TYPE_CHECKING
 
@@ -47,9 +47,9 @@ def train(
         "slurm:JOBS,cores=16,..., or local:N.",
     ),
 ) -> None:
-    """Train a potential or a property model by a recipe. All that the run writes goes into its folder (out=).
+    """Train a potential or a property model by a recipe. All output of the run goes to its folder (out=).
 
-    Several processes, on one host or many, train one model together: start each with this same command, by srun or
+    Several processes, on one or more hosts, can train one model together: start each with this same command, by srun or
     mpirun, or elsewhere with --coordinator, --processes and --process.
     """
     from mlip.training.dry_run import describe_plan

@@ -1,4 +1,4 @@
-"""`mlip benchmark wbm`: Matbench Discovery's test, and the files that a submission to it takes."""
+"""`mlip benchmark wbm`: Matbench Discovery's test, and the files of a submission to it."""
 
 import json
 from pathlib import Path
@@ -53,7 +53,7 @@ def wbm(
 ) -> None:
     """Matbench Discovery on WBM: relaxed structures, stability, and the files of a submission.
 
-    Exit status 0 when every material has its record, whether or not its relaxation succeeded.
+    Exit status 0 if every material has a record, whether or not its relaxation succeeded.
     """
     from mlip.benchmark.wbm.run import run_wbm
     from mlip.benchmark.wbm.tables import wbm_tables
