@@ -21,11 +21,11 @@ Results = Annotated[
     typer.Argument(
         metavar="RESULTS...",
         help="results.jsonl of `mlip benchmark relaxation`, or its folder; NAME=PATH names the row, and files with "
-        "the same name are taken together.",
+        "the same name are combined.",
     ),
 ]
 Out = Annotated[Path | None, typer.Option(help="Folder to write the table to, as Markdown, CSV and LaTeX.")]
-WithPaper = Annotated[bool, typer.Option("--with-paper", help="The paper's own rows beside.")]
+WithPaper = Annotated[bool, typer.Option("--with-paper", help="Add the rows published in the paper.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print numbers as JSON.")]
 
 
@@ -35,11 +35,11 @@ def relaxation(
         str,
         typer.Argument(
             help="The potential: a .safetensors file, a name that `mlip models` lists (`default` is the default), or"
-            " any calculator of ASE, ase:MODULE:CLASS?key=value, with which structures relax one by one."
+            " any calculator of ASE, ase:MODULE:CLASS?key=value, which relaxes structures one by one."
         ),
     ],
     store: Annotated[Path, typer.Argument(help="The store whose materials are relaxed.")],
-    out: Annotated[Path, typer.Option(help="Folder for results.jsonl, tables and plots; a killed run goes on.")],
+    out: Annotated[Path, typer.Option(help="Folder for results.jsonl, tables and plots; a killed run resumes.")],
     split: Annotated[str, typer.Option(help="train, val, test or all.")] = "test",
     start: Annotated[
         str, typer.Option(help="Start from each path's relaxed structure ('last'), or its 'first'.")
@@ -48,7 +48,7 @@ def relaxation(
         float | None,
         typer.Option(help="Converged below this force, eV/A; by default 0.05, with the authors' verdict 0.04."),
     ] = None,
-    steps: Annotated[int, typer.Option(help="At most so many steps, in a round of the authors' verdict.")] = 500,
+    steps: Annotated[int, typer.Option(help="Maximum number of steps; in each round of the authors' verdict.")] = 500,
     symmetry: Annotated[bool, typer.Option("--symmetry", help="Keep the space group of each structure.")] = False,
     verdict: Annotated[
         str | None,

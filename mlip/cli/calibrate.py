@@ -10,20 +10,18 @@ def calibrate(
     potential: Annotated[str, typer.Argument(help="A potential or an ensemble (.safetensors, or a name).")],
     store: Annotated[
         Path,
-        typer.Argument(
-            help="A store with frames that the potential was trained on (or alike), and with held-out ones."
-        ),
+        typer.Argument(help="A store with the potential's training frames, or similar ones, and held-out ones."),
     ],
     out: Annotated[Path, typer.Option(help="File of the calibrated potential.")],
-    split: Annotated[str, typer.Option(help="The held-out frames, that the error bars are fitted to.")] = "val",
+    split: Annotated[str, typer.Option(help="Held-out frames to which the error bars are fitted.")] = "val",
     fit_split: Annotated[
         str, typer.Option(help="The frames from which distances are measured; an ensemble needs none.")
     ] = "train",
     threshold: Annotated[
-        float, typer.Option(help="Flag predictions whose 90 % interval reaches farther than this, eV/atom.")
+        float, typer.Option(help="Flag predictions whose 90 % interval is wider than this on either side, eV/atom.")
     ] = 0.1,
-    max_frames: Annotated[int, typer.Option(min=1, help="Take at most so many of each split.")] = 20_000,
-    head: Annotated[str | None, typer.Option(help="Which head of a potential that has several: PBE, ...")] = None,
+    max_frames: Annotated[int, typer.Option(min=1, help="Maximum number of frames of each split.")] = 20_000,
+    head: Annotated[str | None, typer.Option(help="Head of a potential that has several: PBE, ...")] = None,
     allow_functional_mismatch: Annotated[
         bool, typer.Option("--allow-functional-mismatch", help="Labels may be of another functional; the file says so.")
     ] = False,

@@ -23,7 +23,7 @@ class _RunByDefault(TyperGroup):
 app = typer.Typer(
     cls=_RunByDefault,
     no_args_is_help=True,
-    help="Rounds of screening, calculation and training: `mlip campaign RECIPE` begins them and goes on with them.",
+    help="Rounds of screening, calculation and training: `mlip campaign RECIPE` begins or resumes them.",
 )
 
 
@@ -32,7 +32,7 @@ def run(
     recipe: Annotated[str, typer.Argument(help="YAML file, or a name that `mlip recipes` lists: campaigns/ternaries.")],
     overrides: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[KEY=VALUE]...", help="Values instead of the recipe's, e.g. rounds=5."),
+        typer.Argument(metavar="[KEY=VALUE]...", help="Values that replace the recipe's, e.g. rounds=5."),
     ] = None,
     cluster: Annotated[
         str | None,
@@ -57,7 +57,7 @@ def collect(
     folder: Folder,
     close: Annotated[
         bool,
-        typer.Option("--close", help="Give up calculations that are not finished: the round goes on without them."),
+        typer.Option("--close", help="Give up calculations that are not finished; the round continues without them."),
     ] = False,
     as_json: AsJson = False,
 ) -> None:

@@ -7,10 +7,12 @@ import typer
 
 
 def curvature(
-    store: Annotated[Path, typer.Argument(help="A store of displaced cells with forces, as of phonon calculations.")],
+    store: Annotated[
+        Path, typer.Argument(help="A store of displaced cells with forces, such as from phonon calculations.")
+    ],
     out: Annotated[Path, typer.Option(help="The new store, *.h5.")],
     largest: Annotated[
-        float, typer.Option(min=0.0, help="Atoms that move farther between two frames, A: no pair.")
+        float, typer.Option(min=0.0, help="Largest displacement of an atom between the two frames of a pair, A.")
     ] = 0.2,
     force: Annotated[bool, typer.Option("--force", help="Replace OUT if it exists.")] = False,
 ) -> None:

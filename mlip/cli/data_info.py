@@ -23,15 +23,17 @@ _BUILD_COUNTS = (("Sets (materials)", "sets"), ("Frames by split", "frames_kept"
 
 
 def info(
-    source: Annotated[Path, typer.Argument(help="A store, file or folder; with --subsample any source of one.")],
+    source: Annotated[
+        Path, typer.Argument(help="A store, file or folder; with --subsample also any source of a store.")
+    ],
     subsample: Annotated[
-        str | None, typer.Option(help="Cutoffs, eV: the frames that each would keep, e.g. 0,0.001,0.01,inf.")
+        str | None, typer.Option(help="Count the frames that each of these cutoffs, eV, would keep: 0,0.001,0.01,inf.")
     ] = None,
     per_atom: Annotated[
         bool, typer.Option("--per-atom/--per-cell", help="The cutoffs' unit: eV/atom or eV per cell.")
     ] = True,
-    functional: Annotated[str | None, typer.Option(help="Of a source whose names do not tell it.")] = None,
-    cutoff: Annotated[float, typer.Option(help="Of the neighbors that are counted, A.")] = 5.0,
+    functional: Annotated[str | None, typer.Option(help="Functional of a source whose names do not state it.")] = None,
+    cutoff: Annotated[float, typer.Option(help="Cutoff within which neighbors are counted, A.")] = 5.0,
     properties: Annotated[
         str | None, typer.Option(help="Show properties of the materials: e_form,volume_per_atom,... or all.")
     ] = None,

@@ -12,7 +12,7 @@ def relabel(
     potential: Annotated[Path, typer.Argument(help="A potential: a .safetensors file, or a name.")],
     store: Annotated[Path, typer.Argument(help="A store file, or a folder of them.")],
     out: Annotated[Path, typer.Option(help="The new store, *.h5.")],
-    head: Annotated[str | None, typer.Option(help="Which head of a potential that has several: PBE, ...")] = None,
+    head: Annotated[str | None, typer.Option(help="Head of a potential that has several: PBE, ...")] = None,
     dtype: Annotated[str, typer.Option(help="float32 or float64.")] = "float32",
     hessian: Annotated[
         bool, typer.Option("--hessian", help="Add the Hessian's product with a random direction (loss.curvature).")

@@ -8,14 +8,14 @@ import typer
 if TYPE_CHECKING:
     from mlip.dft.records import Outcome
 
-app = typer.Typer(help="Hand structures over to DFT, and collect what came of them.", no_args_is_help=True)
+app = typer.Typer(help="Hand structures over to DFT, and collect the results.", no_args_is_help=True)
 _SHOWN = 20
 
 
 @app.command()
 def write(
     structures: Annotated[list[str], typer.Argument(help="Files that ASE reads: CIF, POSCAR, extxyz, ...")],
-    out: Annotated[Path, typer.Option(help="Folder of the hand-over; one that exists gets what is new.")],
+    out: Annotated[Path, typer.Option(help="Folder of the hand-over; new structures are added to an existing one.")],
     recipe: Annotated[
         str, typer.Option(help="YAML file with a section `dft`, or a name that `mlip recipes` lists.")
     ] = "dft/pbe",

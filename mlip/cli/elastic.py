@@ -25,13 +25,14 @@ def elastic(
     ] = None,
     shear_strains: Annotated[
         str | None,
-        typer.Option(help="Strains yz, xz, xy (half of the engineering strain), likewise; the same by default."),
+        typer.Option(help="Strains yz, xz, xy (half of the engineering strain); the same format and default."),
     ] = None,
     ions: Annotated[bool, typer.Option("--ions/--no-ions", help="Relax positions in each strained cell.")] = True,
     symmetry: Annotated[
         bool,
         typer.Option(
-            "--symmetry/--no-symmetry", help="One strain of those that the point group makes equal; else all."
+            "--symmetry/--no-symmetry",
+            help="Apply one of the strains that are equivalent by the point group; else all.",
         ),
     ] = True,
     relax: Relax = True,

@@ -21,7 +21,7 @@ def eos(
     out: Annotated[Path, typer.Option(help="Folder for results.jsonl and the curves, report.html.")] = Path("eos"),
     volumes: Annotated[
         str | None,
-        typer.Option(help="Volumes relative to the start, separated by commas. By default 0.94 to 1.06, seven."),
+        typer.Option(help="Volumes relative to the start, separated by commas. By default seven from 0.94 to 1.06."),
     ] = None,
     shape: Annotated[bool, typer.Option("--shape", help="Relax the shape of the cell at each volume, too.")] = False,
     ions: Annotated[bool, typer.Option("--ions/--no-ions", help="Relax positions at each volume.")] = True,

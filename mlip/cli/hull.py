@@ -28,13 +28,13 @@ def hull(
     ] = None,
     within: Annotated[
         float | None,
-        typer.Option(min=0.0, help="Write those at most so many eV/atom above the hull; 0 is the hull itself."),
+        typer.Option(min=0.0, help="Write phases at most this far above the hull, eV/atom; 0 is the hull itself."),
     ] = None,
     figures: Annotated[
         Path | None,
         typer.Option(help="Folder for the distribution of distances and the elements on the hull, as PNG and CSV."),
     ] = None,
-    workers: Annotated[int, typer.Option(min=1, help="Processes.")] = 1,
+    workers: Annotated[int, typer.Option(min=1, help="Number of processes.")] = 1,
     allow_functional_mismatch: Annotated[
         bool,
         typer.Option(

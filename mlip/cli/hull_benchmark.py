@@ -19,13 +19,13 @@ def hull(
     references: Annotated[
         list[Path] | None,
         typer.Option(
-            help="Phases that the hull is made of: a store, or JSON of entries or formation energies; can be repeated. "
-            "Default: the e_above_hull that materials carry."
+            help="Reference phases of the hull: a store, or JSON of entries or formation energies; can be repeated. "
+            "Default: the materials' own e_above_hull."
         ),
     ] = None,
     split: Annotated[str, typer.Option(help="train, val, test or all.")] = "test",
     out: Annotated[Path | None, typer.Option(help="Folder to write the table to, as Markdown, CSV and LaTeX.")] = None,
-    with_paper: Annotated[bool, typer.Option("--with-paper", help="The paper's own rows beside.")] = False,
+    with_paper: Annotated[bool, typer.Option("--with-paper", help="Add the rows published in the paper.")] = False,
     allow_functional_mismatch: Annotated[
         bool,
         typer.Option(

@@ -24,16 +24,16 @@ def label(
         typer.Option(help="'chgnet', a potential of mlip (a path or a name), or module:factory of an ASE calculator."),
     ],
     out: Annotated[Path, typer.Option(help="Relaxation paths in ALEXANDRIA's layout, .json or .json.bz2.")],
-    steps: Annotated[int, typer.Option(min=0, help="Largest number of ionic steps.")] = 200,
-    fmax: Annotated[float, typer.Option(min=0.0, help="Convergence, eV/A.")] = 0.05,
+    steps: Annotated[int, typer.Option(min=0, help="Maximum number of ionic steps.")] = 200,
+    fmax: Annotated[float, typer.Option(min=0.0, help="Converged when all forces are below this, eV/A.")] = 0.05,
     dimensionality: Annotated[
         int | None,
-        typer.Option(min=1, max=3, help="1: relax along a only, 2: in the ab plane. By default as its pbc says."),
+        typer.Option(min=1, max=3, help="1: relax along a only, 2: in the ab plane. By default from its pbc."),
     ] = None,
     converged_only: Annotated[
-        bool, typer.Option("--converged-only", help="Leave out paths that ran out of steps.")
+        bool, typer.Option("--converged-only", help="Leave out paths that used up their steps.")
     ] = False,
-    force: Annotated[bool, typer.Option("--force", help="Replace OUT if it is of another command.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace OUT if another command wrote it.")] = False,
     json_output: Annotated[bool, typer.Option("--json", help="Print the counts as JSON.")] = False,
 ) -> None:
     """Relax structures with an ASE calculator and keep every step as training data.

@@ -17,7 +17,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 def models(
-    name: Annotated[str | None, typer.Argument(help="Show all that is known of this one, and how to cite it.")] = None,
+    name: Annotated[str | None, typer.Argument(help="Show all details of this potential, and how to cite it.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """List the potentials that have names, or show the card of one.

@@ -14,7 +14,7 @@ def predict(
         list[str],
         typer.Argument(metavar="MATERIALS...", help="Formulas (Fe2O3), CSVs with a column of formulas, or stores."),
     ],
-    out: Annotated[Path | None, typer.Option(help="Write a CSV here, in the place of a table on the screen.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Write a CSV file instead of printing a table.")] = None,
     dtype: Annotated[str, typer.Option(help="float32 or float64.")] = "float32",
     force: Annotated[bool, typer.Option("--force", help="Replace the CSV if it exists.")] = False,
 ) -> None:

@@ -36,12 +36,12 @@ def relax(
             metavar="GPA",
         ),
     ] = None,
-    steps: Annotated[int, typer.Option(help="Stop after so many steps.")] = 500,
+    steps: Annotated[int, typer.Option(help="Maximum number of steps.")] = 500,
     cell: Annotated[
         str,
         typer.Option(
-            help="What of the cell relaxes: auto (periodic directions), hydrostatic (volume only), all, none, or a mask"
-            " of xx yy zz yz xz xy: 110001."
+            help="Which part of the cell relaxes: auto (periodic directions), hydrostatic (volume only), all, none, or"
+            " a mask of xx yy zz yz xz xy: 110001."
         ),
     ] = "auto",
     symmetry: Annotated[
@@ -70,7 +70,7 @@ def relax(
     trajectory: Annotated[
         bool, typer.Option("--trajectory", help="Write every step to trajectories/; takes longer.")
     ] = False,
-    force: Annotated[bool, typer.Option("--force", help="Begin anew in a folder that has results.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Start again in a folder that has results.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print a summary as JSON.")] = False,
 ) -> None:
     """Relax structures. If the run is killed, the same command resumes it.

@@ -8,8 +8,8 @@ import typer
 def report(
     run: Path = typer.Argument(help="The folder of a run, finished or not."),
     out: Path = typer.Option(None, "--out", help="The HTML file. Default: report.html in the run folder."),
-    store: Path = typer.Option(None, "--store", help="Where the run's store is, if not where its recipe says."),
-    frames: int = typer.Option(2000, "--frames", min=1, help="Evaluate at most so many of each split."),
+    store: Path = typer.Option(None, "--store", help="Path of the run's store, if it is not where the recipe says."),
+    frames: int = typer.Option(2000, "--frames", min=1, help="Maximum number of frames evaluated of each split."),
     force: bool = typer.Option(False, "--force", help="Replace the file that --out names if it exists."),
     is_opened: bool = typer.Option(False, "--open", help="Show it in the browser."),
 ) -> None:

@@ -10,7 +10,7 @@ Potential = Annotated[
     str,
     typer.Argument(
         help="The potential: a .safetensors file, a name that `mlip models` lists, or any calculator of ASE,"
-        " ase:MODULE:CLASS?key=value, with which structures are computed one by one."
+        " ase:MODULE:CLASS?key=value, which computes structures one by one."
     ),
 ]
 Source = Annotated[
@@ -19,14 +19,14 @@ Source = Annotated[
         help="A store whose materials have the labels, or a JSON file as matcalc publishes them (.json.gz)."
     ),
 ]
-Out = Annotated[Path, typer.Option(help="Folder for results.jsonl and the table; a killed run goes on.")]
-AtMost = Annotated[int | None, typer.Option(help="So many materials, evenly chosen. Default: all.", min=1)]
+Out = Annotated[Path, typer.Option(help="Folder for results.jsonl and the table; a killed run resumes.")]
+AtMost = Annotated[int | None, typer.Option(help="Number of materials, evenly chosen. Default: all.", min=1)]
 Dtype = Annotated[str | None, typer.Option(help="float64 (default) or float32; a calculator of ASE has its own.")]
 Mismatch = Annotated[
     bool,
     typer.Option("--allow-functional-mismatch", help="Labels may be of another functional; the table says so."),
 ]
-WithPaper = Annotated[bool, typer.Option("--with-paper", help="Rows that MatPES published for these labels beside.")]
+WithPaper = Annotated[bool, typer.Option("--with-paper", help="Add the rows that MatPES published for these labels.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print numbers as JSON.")]
 
 
@@ -38,7 +38,7 @@ def elasticity(
         bool,
         typer.Option(
             "--as-matcalc",
-            help="matcalc's protocol, that of published figures: ions clamped, shear strains up to 0.06, fmax 0.05.",
+            help="matcalc's protocol, as in published results: ions clamped, shear strains up to 0.06, fmax 0.05.",
         ),
     ] = False,
     at_most: AtMost = None,
@@ -61,7 +61,7 @@ def phonons(
     potential: Potential,
     source: Source,
     out: Out,
-    min_length: Annotated[float, typer.Option(help="Least length of the supercells' vectors, A.")] = 12.0,
+    min_length: Annotated[float, typer.Option(help="Minimum length of the supercells' vectors, A.")] = 12.0,
     at_most: AtMost = None,
     dtype: Dtype = None,
     allow_functional_mismatch: Mismatch = False,
@@ -83,7 +83,7 @@ def eos(
     ],
     out: Out,
     functional: Annotated[
-        str | None, typer.Option(help="Of a file whose frames and name do not tell it, e.g. PBE.")
+        str | None, typer.Option(help="Functional of a file that does not state it, e.g. PBE.")
     ] = None,
     dtype: Annotated[str, typer.Option(help="float64 or float32; a calculator of ASE has its own.")] = "float64",
     allow_functional_mismatch: Mismatch = False,

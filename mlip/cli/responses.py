@@ -21,9 +21,9 @@ Arguments = Annotated[
 Relax = Annotated[
     bool, typer.Option("--relax/--no-relax", help="Relax positions and cell first; else take structures as they are.")
 ]
-Steps = Annotated[int, typer.Option(help="At most so many steps in each relaxation.")]
+Steps = Annotated[int, typer.Option(help="Maximum number of steps in each relaxation.")]
 Dtype = Annotated[str | None, typer.Option(help="float64 (default) or float32; a calculator of ASE has its own.")]
-Force = Annotated[bool, typer.Option("--force", help="Begin anew in a folder that has results.")]
+Force = Annotated[bool, typer.Option("--force", help="Start again in a folder that has results.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print a summary as JSON.")]
 
 

@@ -9,7 +9,7 @@ def screen(
     recipe: Annotated[str, typer.Argument(help="YAML file, or a name that `mlip recipes` lists: screening/ternaries.")],
     overrides: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[KEY=VALUE]...", help="Values instead of the recipe's, e.g. keep.below=0.05."),
+        typer.Argument(metavar="[KEY=VALUE]...", help="Values that replace the recipe's, e.g. keep.below=0.05."),
     ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Read model and prototypes, count the candidates, write nothing.")

@@ -13,9 +13,9 @@ if TYPE_CHECKING:
 def train(
     recipe: str = typer.Argument(help="YAML file, or a name that `mlip recipes` lists."),
     overrides: list[str] = typer.Argument(
-        None, metavar="[KEY=VALUE]...", help="Values instead of the recipe's, e.g. train.learning_rate=0.003."
+        None, metavar="[KEY=VALUE]...", help="Values that replace the recipe's, e.g. train.learning_rate=0.003."
     ),
-    resume: bool = typer.Option(False, "--resume", help="Go on with the run that is in the run folder."),
+    resume: bool = typer.Option(False, "--resume", help="Resume the run in the run folder."),
     dry_run: bool = typer.Option(
         False, "--dry-run", help="Check recipe and data, time a few steps, print what would be done, write nothing."
     ),
@@ -23,17 +23,19 @@ def train(
         None,
         envvar="MLIP_COORDINATOR",
         metavar="HOST:PORT",
-        help="Address of process 0, when several train together; any free port.",
+        help="Address of process 0 if several train together; any free port.",
     ),
-    processes: int = typer.Option(None, envvar="MLIP_PROCESSES", min=1, help="How many processes train together."),
-    process: int = typer.Option(None, envvar="MLIP_PROCESS", min=0, help="Which of them this one is, from 0."),
+    processes: int = typer.Option(
+        None, envvar="MLIP_PROCESSES", min=1, help="Number of processes that train together."
+    ),
+    process: int = typer.Option(None, envvar="MLIP_PROCESS", min=0, help="Index of this process, from 0."),
     sweep: str = typer.Option(
         None,
         help="YAML file (or its name) with keys and lists of values: train each combination, and print one table.",
     ),
     seeds: int = typer.Option(
         None,
-        help="Train so many potentials, with seeds 0, 1, ..., one after another, and make one ensemble of them.",
+        help="Train this number of potentials, with seeds 0, 1, ..., one after another, and make an ensemble.",
     ),
     learning_curve: str = typer.Option(
         None,
