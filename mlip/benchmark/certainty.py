@@ -70,7 +70,7 @@ class Judged:
 
 
 def knows_certainty(potential: PotentialResults) -> bool:
-    """Whether the records have standard deviations."""
+    """Whether any of the potential's records has a standard deviation."""
     return any("energy_std" in record for record in potential.records)
 
 

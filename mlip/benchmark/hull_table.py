@@ -43,9 +43,9 @@ class HullErrors:
     mae: float
     """Mean absolute error, eV/atom."""
     precision_stable: float
-    """Share of the materials predicted at most 0 above the hull that are."""
+    """Share of the materials predicted to be stable (at most 0 above the hull) that are stable."""
     recall_stable: float
-    """Share of the materials at most 0 above the hull that are predicted to be."""
+    """Share of the stable materials that are predicted to be stable."""
     f1_stable: float
     precision_near: float
     """Precision for materials at most 0.1 eV/atom above the hull."""

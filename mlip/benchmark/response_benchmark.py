@@ -51,7 +51,7 @@ class Quantity:
 
 @dataclass(frozen=True)
 class Suite:
-    """A benchmark of responses."""
+    """Definition of a benchmark of responses."""
 
     name: str
     title: str
@@ -122,7 +122,7 @@ def response_errors(
 
 @dataclass(frozen=True)
 class ResponseRun:
-    """A finished benchmark."""
+    """The records of a finished benchmark."""
 
     suite: Suite
     name: str

@@ -38,7 +38,7 @@ class Known:
             of_composition.append((name, _structure(atoms)))
 
     def same_as(self, atoms: Atoms) -> str | None:
-        """Name of a known crystal that is the same; None if there is none."""
+        """Name of a known crystal that is the same as this one; None if there is none."""
         of_composition = self._known.get(reduced_formula(atoms.numbers))
         if not of_composition:
             return None

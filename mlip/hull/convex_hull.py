@@ -81,7 +81,7 @@ class Phases:
 
     @cached_property
     def keys(self) -> Int[np.ndarray, " n"]:
-        """One integer for each chemical system."""
+        """Key of each phase's chemical system, one integer."""
         return system_keys(self.numbers)
 
     def by_system(self) -> Iterator[tuple[System, Int[np.ndarray, " k"]]]:

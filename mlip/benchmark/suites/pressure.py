@@ -61,7 +61,7 @@ class _AtPressure:
         return result.atoms.get_volume() / len(result.atoms) if self.is_converged(name) else float("nan")
 
     def enthalpy(self, name: str) -> float:
-        """E + p V, eV/atom; NaN if the relaxation failed."""
+        """Enthalpy E + p V, eV/atom; NaN if the relaxation failed."""
         result = self.results[name]
         if result.failed:
             return float("nan")

@@ -1,7 +1,7 @@
 """The files of a submission to Matbench Discovery, with its file names and columns (contributing.md of
 janosh/matbench-discovery):
 
-    DATE-geo-opt.jsonl.gz      a line a structure: material_id, structure (pymatgen's), energy, converged, n_steps
+    DATE-geo-opt.jsonl.gz      a line per structure: material_id, structure (pymatgen's), energy, converged, n_steps
     DATE-discovery.csv.gz      material_id, e_form_per_atom; empty where there is no prediction
     KEY.yml                    settings and metrics; the submitter adds authors, licenses and links
 
