@@ -27,7 +27,7 @@ from mlip.screening.screening_recipe import PrototypesRecipe
 from mlip.screening.site_symmetry import SYMMETRY_TOLERANCE, site_symmetries
 
 AFLOW = "aflow"
-os.environ.setdefault("SPGLIB_WARNING", "OFF")  # silences stderr; failures are counted here
+os.environ.setdefault("SPGLIB_WARNING", "OFF")  # on standard error; what it cannot find is a reason here
 
 
 @dataclass(frozen=True, eq=False)
