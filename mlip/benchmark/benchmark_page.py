@@ -1,7 +1,7 @@
 """The HTML report: tables, histograms, and the failed and worst relaxations with their structures before and after.
 
-One file that needs nothing else: figures, structures, script and style are within, and a content policy forbids the
-browser to fetch anything.
+The page is one self-contained file: it embeds figures, structures, script and style, and its content security policy
+forbids the browser to fetch anything.
 """
 
 import html
@@ -18,7 +18,7 @@ from mlip.report.page import write_page
 from mlip.report.structure_view import atom_legend, cell_lengths, structure_view, turning_together
 
 _SHOWN = 12
-"""Structures a potential and kind."""
+"""Maximum number of structures shown for a potential in each group (failed, largest volume errors, ...)."""
 
 
 def write_benchmark_page(potentials: Sequence[PotentialResults], tables: Sequence[Table], path: Path) -> None:
@@ -34,12 +34,12 @@ def write_benchmark_page(potentials: Sequence[PotentialResults], tables: Sequenc
 
 
 def failed(records: list[Record]) -> list[Record]:
-    """Those that gave no relaxed structure."""
+    """Records of the relaxations that gave no relaxed structure."""
     return [record for record in records if record["volume"] is None]
 
 
 def worst(records: list[Record], error_of: Callable[[Record], float]) -> list[Record]:
-    """The relaxed ones by falling size of an error, where it is known."""
+    """Records of the relaxed materials whose error is known, sorted by decreasing absolute error."""
     known = [record for record in records if np.isfinite(error_of(record))]
     return sorted(known, key=lambda record: -abs(error_of(record)))
 
@@ -75,7 +75,7 @@ def _structures(potential: PotentialResults) -> str:
 
 
 def _structure(record: Record) -> str:
-    """A material's figures and its two views."""
+    """HTML of one material: its errors and the views of its structure before and after."""
     numbers = {"dV": (relative_volume_error(record), "{:+.1f} %"), "dE": (energy_error(record), "{:+.3f} eV/atom")}
     facts = [record["reason"], f"{record['n_steps']} steps"]
     facts += [f"{name} {text.format(value)}" for name, (value, text) in numbers.items() if np.isfinite(value)]

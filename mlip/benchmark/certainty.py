@@ -1,10 +1,10 @@
 """Does a potential know when it is wrong? Its standard deviations beside the errors of its relaxations.
 
-- AUROC: the probability that of two materials, one that is off and one that is not, the one that is off has the larger
-  standard deviation; 0.5 by chance. Off are relaxed energies by more than 0.1 eV/atom, judged by the standard deviation
-  of the energy per atom, and volumes by more than 10 %, judged by that of the volume.
+- AUROC: the probability that a material with a large error has a larger standard deviation than one with a small error;
+  0.5 by chance. Errors are large above 0.1 eV/atom for energies, ranked by the standard deviation of the energy per
+  atom, and above 10 % for volumes, ranked by that of the volume.
 - Coverage: the share of the energies within their 90 % interval.
-- Trusted and doubted: by `do_not_trust`, with the share of each whose energy is off.
+- Trusted and doubted: materials without and with `do_not_trust`, with the share of each whose energy error is large.
 """
 
 from collections.abc import Callable, Sequence
@@ -20,9 +20,9 @@ from mlip.benchmark.tables import Cell, Estimate, Table
 from mlip.uncertainty.calibration import WIDTH
 
 ENERGY_OFF = 0.1
-"""eV/atom."""
+"""Absolute energy error above which an energy counts as off, eV/atom."""
 VOLUME_OFF = 10.0
-"""%."""
+"""Absolute relative volume error above which a volume counts as off, %."""
 
 
 @dataclass(frozen=True)
@@ -30,13 +30,13 @@ class Judged:
     """The relaxed materials whose errors and standard deviations are known, as columns."""
 
     energy_error: Float[np.ndarray, " k"]
-    """Potential minus DFT, eV/atom."""
+    """Energy error, potential minus DFT, eV/atom."""
     energy_std: Float[np.ndarray, " k"]
-    """eV/atom."""
+    """Predicted standard deviation of the energy, eV/atom."""
     volume_error: Float[np.ndarray, " k"]
-    """%."""
+    """Relative volume error, (potential - DFT) / DFT, %."""
     volume_std: Float[np.ndarray, " k"]
-    """%; NaN where it is not known."""
+    """Predicted relative standard deviation of the volume, %; NaN where unknown."""
     is_doubted: Bool[np.ndarray, " k"]
     is_calibrated: bool
 
@@ -65,17 +65,17 @@ class Judged:
 
     @property
     def is_covered(self) -> Bool[np.ndarray, " k"]:
-        """Whether the energy lies within its 90 % interval."""
+        """Whether each energy error lies within the 90 % interval."""
         return np.abs(self.energy_error) <= WIDTH * self.energy_std
 
 
 def knows_certainty(potential: PotentialResults) -> bool:
-    """Whether the records have standard deviations."""
+    """Whether any of the potential's records has a standard deviation."""
     return any("energy_std" in record for record in potential.records)
 
 
 def certainty_tables(potentials: Sequence[PotentialResults]) -> tuple[Table, ...]:
-    """The table of those potentials whose records have standard deviations; none if there is no such."""
+    """The certainty table of the potentials whose records have standard deviations; empty if there are none."""
     sure = [potential for potential in potentials if knows_certainty(potential)]
     if not sure:
         return ()
@@ -104,7 +104,7 @@ def certainty_tables(potentials: Sequence[PotentialResults]) -> tuple[Table, ...
         f"Intervals: 95 %; AUROC by a bootstrap over materials ({RESAMPLES} samples, fixed seed), shares by Wilson's "
         "score.",
     )
-    ordered = sorted(rows, key=lambda row: row[0], reverse=True)  # stable: potentials in their order
+    ordered = sorted(rows, key=lambda row: row[0], reverse=True)  # stable sort: potentials keep their order
     return (Table("certainty", "What the potential knows of its errors", columns, tuple(ordered), notes),)
 
 
@@ -126,7 +126,7 @@ def _cells(judged: Judged) -> tuple[Cell, ...]:
 
 
 def auroc(is_off: Bool[np.ndarray, " k"], score: Float[np.ndarray, " k"]) -> float:
-    """Area under the receiver operating characteristic, by ranks (Mann and Whitney); NaN where all are of one kind."""
+    """Area under the receiver operating characteristic, from ranks (Mann and Whitney); NaN if `is_off` is constant."""
     from scipy.stats import rankdata
 
     n_off = int(is_off.sum())

@@ -1,4 +1,4 @@
-"""The report of a scan of dimers: a table of the worst pairs, a map over elements with curves beside, the records."""
+"""Report of a dimer scan: a table of the worst pairs, a map over elements with curves beside it, and the records."""
 
 import json
 from pathlib import Path
@@ -13,11 +13,11 @@ from mlip.benchmark.tables import Table
 
 _CURVES = 6
 _SHALLOW, _DEEP = 0.01, 100.0
-"""eV: ends of the color scale."""
+"""Ends of the color scale for the depth of a hole, eV."""
 
 
 def dimer_table(scan: DimerScan, name: str, n_worst: int = 10) -> Table:
-    """The pairs with the deepest holes."""
+    """Table of the pairs with the deepest holes."""
     rows = [
         (
             scan.names[k],
@@ -36,7 +36,7 @@ def dimer_table(scan: DimerScan, name: str, n_worst: int = 10) -> Table:
 
 
 def element_table(scan: DimerScan, name: str, n_worst: int | None = None) -> Table:
-    """For each element how many of its pairs have a hole on the way to their bond; the worst ones, or all."""
+    """For each element the number of its pairs with a hole before the bond; the `n_worst` worst elements, or all."""
     records = scan.by_element()
     if n_worst is not None:
         failing = [record for record in records if record["with_hole"]]
@@ -64,7 +64,7 @@ def _depth(value: float | None) -> str:
 
 
 def holes_line(scan: DimerScan) -> str:
-    """The share of pairs without a hole on the way to their bond, in a line."""
+    """One line with the share of pairs without a hole before the bond."""
     return (
         f"no hole from {HOLES_FROM:g} Å to the first bond: {100 * scan.is_without_hole.mean():.1f} % of "
         f"{len(scan.numbers):,} pairs (energy falls and forces repel up to the lowest energy beyond "
@@ -73,7 +73,7 @@ def holes_line(scan: DimerScan) -> str:
 
 
 def describe_scan(scan: DimerScan) -> str:
-    """The summary in words."""
+    """One-sentence summary of a scan."""
     counts = scan.summary()
     return (
         f"{counts['pairs_passing']} of {counts['pairs']} pairs of {counts['elements']} elements pass "
@@ -85,7 +85,7 @@ def describe_scan(scan: DimerScan) -> str:
 
 
 def write_records(scan: DimerScan, path: Path) -> None:
-    """JSON lines: the summary with the distances, then each pair's verdict and curve."""
+    """Write JSON lines: the summary with the distances, then the verdict and curve of each pair."""
     header = {"mlip_dimers": 1, **scan.summary(), "distances": [float(f"{d:.6g}") for d in scan.distances]}
     with path.open("w") as file:
         for record in (header, *scan.records()):
@@ -93,7 +93,7 @@ def write_records(scan: DimerScan, path: Path) -> None:
 
 
 def dimer_figure(scan: DimerScan, name: str) -> Figure:
-    """Left, a cell for each pair: white where it passes, else the depth of its hole. Right, the worst curves."""
+    """Left: a map of pairs, white where a pair passes, else colored by the depth of its hole; right: worst curves."""
     figure = Figure(figsize=(13, 7.2), layout="constrained")
     left, right = figure.subplots(1, 2, width_ratios=(1.5, 1))
     _draw_map(figure, left, scan)

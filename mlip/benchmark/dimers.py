@@ -1,17 +1,17 @@
 """Dimers of every pair of elements, from the cutoff down to 0.2 A: does a potential keep atoms apart?
 
 "Improving machine-learning models in materials science through large datasets" names regions "where MACE gives
-unphysical results, forces and energies diverging". Training data hold no squeezed bonds, so nothing but the form of the
-network decides there; a relaxation that falls into a hole of the curve collapses.
+unphysical results, forces and energies diverging". Training data hold no strongly compressed bonds, so only the form of
+the network decides there; a relaxation that falls into a hole of the curve collapses.
 
-The rule: a pair passes if everything is finite up to the cutoff, and if from 0.2 A to half the sum of the two covalent
-radii (Cordero et al., Dalton Trans. 2832 (2008), which ASE has) the energy falls and the force is repulsive, point by
-point. No real dimer attracts so far in: the bonds that are shortest for the size of their atoms, those of V2 (1.77 A),
-Cr2 (1.68 A) and Mo2 (1.93 A), have 0.58, 0.60 and 0.63 of that sum.
+The rule: a pair passes if energies and forces are finite up to the cutoff, and if, from 0.2 A to half the sum of the
+two covalent radii (Cordero et al., Dalton Trans. 2832 (2008), as in ASE), the energy falls with distance and the force
+is repulsive at every point. No real dimer attracts at such short distances: the shortest bonds relative to the size of
+their atoms, those of V2 (1.77 A), Cr2 (1.68 A) and Mo2 (1.93 A), have 0.58, 0.60 and 0.63 of that sum.
 
-The second question asks about the way to the bond: from 0.5 A, which a relaxation rarely passes, to the first bond the
-energy must fall and the force be repulsive, point by point, or there is a hole on the way. The first bond is the lowest
-energy beyond half the sum of the covalent radii; where that is farther than the whole sum, the way ends at the sum.
+A second criterion covers the path to the bond: from 0.5 A, which a relaxation rarely passes, to the first bond the
+energy must fall and the force be repulsive at every point; otherwise the path has a hole. The first bond is the lowest
+energy beyond half the sum of the covalent radii; where that lies beyond the whole sum, the path ends at the sum.
 """
 
 from collections.abc import Iterator
@@ -31,40 +31,40 @@ from mlip.progress import count_bar
 from mlip.runtime import precision_scope, set_up_jax
 
 SHORTEST = 0.2
-"""A."""
+"""Shortest distance of the scan, A."""
 REPULSIVE_BELOW = 0.5
 """Fraction of the sum of the covalent radii below which a dimer must repel."""
 HOLES_FROM = 0.5
-"""A; where the way to the first bond begins."""
+"""Distance at which the path to the first bond begins, A."""
 FIRST_BOND_AT_MOST = 1.0
-"""Fraction of the sum of the covalent radii at which the way to the first bond ends, if there is no bond before."""
+"""Upper limit of the path to the first bond, as a fraction of the sum of the covalent radii."""
 _N_DISTANCES = 64
-"""In constant ratio: 0.03 A apart at half an Angstrom, 0.1 A at two."""
+"""Number of distances in geometric progression: 0.03 A apart at 0.5 A, 0.1 A apart at 2 A."""
 _BATCH = 256
-"""Dimers in a batch: one compiled shape, and little memory beside that of a crystal."""
+"""Dimers in a batch: gives one compiled shape, and takes little memory compared with a crystal."""
 
 
 @dataclass(frozen=True, eq=False)
 class DimerScan:
-    """Curves of p pairs at d distances."""
+    """Energy and force curves of p pairs at d distances."""
 
     numbers: Int[np.ndarray, "p 2"]
-    """Atomic numbers, the first not larger than the second."""
+    """Atomic numbers of each pair, in ascending order."""
     distances: Float[np.ndarray, " d"]
-    """A, ascending; the last is the cutoff."""
+    """Distances, A, ascending; the last is the cutoff."""
     energies: Float[np.ndarray, "p d"]
-    """eV, relative to the atoms at the cutoff's distance."""
+    """Energies, eV, relative to the energy at the cutoff."""
     forces: Float[np.ndarray, "p d"]
-    """eV/A, positive where the atoms repel each other."""
+    """Forces, eV/A, positive where the atoms repel each other."""
 
     @property
     def names(self) -> list[str]:
-        """Cl-Na, by atomic number."""
+        """Names of the pairs, such as "Cl-Na": symbols in the order of `numbers`."""
         return ["-".join(chemical_symbols[z] for z in pair) for pair in self.numbers]
 
     @property
     def limits(self) -> Float[np.ndarray, " p"]:
-        """A; below it atoms must repel each other."""
+        """Distance below which the atoms of each pair must repel each other, A."""
         return REPULSIVE_BELOW * covalent_radii[self.numbers].sum(axis=1)
 
     @cached_property
@@ -73,14 +73,14 @@ class DimerScan:
 
     @cached_property
     def is_finite(self) -> Bool[np.ndarray, " p"]:
-        """At every distance."""
+        """Whether energies and forces are finite at every distance."""
         return (np.isfinite(self.energies) & np.isfinite(self.forces)).all(axis=1)
 
     @cached_property
     def fails_at(self) -> Float[np.ndarray, " p"]:
-        """The longest distance at which the short range is not repulsive, A: whoever comes closer may fall in.
+        """Longest distance at which the short range is not repulsive, A; NaN where it is repulsive throughout.
 
-        NaN where it is repulsive throughout.
+        Atoms that come closer than this may collapse.
         """
         return self._last_attraction(self._short)
 
@@ -90,13 +90,13 @@ class DimerScan:
 
     @cached_property
     def holes(self) -> Float[np.ndarray, " p"]:
-        """Depth, eV: the largest rise of the energy with distance in the short range. Infinite if not finite there."""
+        """Largest rise of the energy with distance in the short range, eV; infinite where it is not finite."""
         return self._largest_rise(self._short)
 
     @cached_property
     def first_bonds(self) -> Float[np.ndarray, " p"]:
-        """Where the way to the first bond ends, A: at the lowest energy beyond the short range, or at the sum of the
-        covalent radii if that is shorter."""
+        """Distance at which the path to the first bond ends, A: that of the lowest energy beyond the short range, or
+        the sum of the covalent radii if that is shorter."""
         beyond = ~self._short & (self.distances >= HOLES_FROM)
         lowest = np.where(beyond & np.isfinite(self.energies), self.energies, np.inf).argmin(axis=1)
         return np.minimum(self.distances[lowest], FIRST_BOND_AT_MOST * covalent_radii[self.numbers].sum(axis=1))
@@ -107,22 +107,22 @@ class DimerScan:
 
     @cached_property
     def hole_on_the_way_at(self) -> Float[np.ndarray, " p"]:
-        """The longest distance on the way from 0.5 A to the first bond that is not repulsive, A; NaN without any."""
+        """Longest distance on the path from 0.5 A to the first bond that is not repulsive, A; NaN if there is none."""
         return self._last_attraction(self._way)
 
     @cached_property
     def holes_on_the_way(self) -> Float[np.ndarray, " p"]:
-        """Depth, eV, of the hole between 0.5 A and the first bond, as `holes`."""
+        """Depth of the hole between 0.5 A and the first bond, eV; defined as in `holes`."""
         return self._largest_rise(self._way)
 
     @cached_property
     def is_without_hole(self) -> Bool[np.ndarray, " p"]:
-        """Whether everything is finite and repulsive on the way from 0.5 A to the first bond."""
+        """Whether everything is finite, and repulsive on the path from 0.5 A to the first bond."""
         return self.is_finite & np.isnan(self.hole_on_the_way_at)
 
     def _last_attraction(self, region: Bool[np.ndarray, "p d"]) -> Float[np.ndarray, " p"]:
-        """The longest distance of a region, which has no gaps, that is not repulsive, A; NaN without any."""
-        attracts = ~(self.forces > 0)  # also where it is not a number
+        """Longest distance in a contiguous region that is not repulsive, A; NaN if there is none."""
+        attracts = ~(self.forces > 0)  # also true where the force is NaN
         climbs = ~(np.diff(self.energies, axis=1) < 0)
         attracts[:, 1:] |= climbs & region[:, :-1]
         attracts &= region
@@ -130,26 +130,26 @@ class DimerScan:
         return np.where(attracts.any(axis=1), self.distances[last], np.nan)
 
     def _largest_rise(self, region: Bool[np.ndarray, "p d"]) -> Float[np.ndarray, " p"]:
-        """Of the energy with distance, within a region, eV; infinite where it is not finite."""
+        """Largest rise of the energy with distance within a region, eV; infinite where the energy is not finite."""
         energies = np.where(region, self.energies, -np.inf)
         highest_outside = np.maximum.accumulate(energies[:, ::-1], axis=1)[:, ::-1]
-        with np.errstate(invalid="ignore"):  # infinity less infinity, beyond the region
+        with np.errstate(invalid="ignore"):  # inf - inf beyond the region
             rises = np.where(region, highest_outside - self.energies, 0.0)
         return np.where(np.isfinite(rises).all(axis=1), rises.max(axis=1), np.inf)
 
     @cached_property
     def collapses(self) -> Bool[np.ndarray, " p"]:
-        """Whether the lowest energy of all lies in the short range: there, and not at the bond, such a pair ends."""
+        """Whether the lowest energy of the curve lies in the short range: such a pair collapses instead of bonding."""
         lowest = np.where(np.isnan(self.energies), np.inf, self.energies).argmin(axis=1)
         return self._short[np.arange(len(lowest)), lowest]
 
     def worst(self, n: int) -> list[int]:
-        """Places of up to n pairs that fail, those with the deepest holes first."""
+        """Indices of up to n pairs that fail, those with the deepest holes first."""
         failing = np.flatnonzero(~self.passes)
         return failing[np.argsort(-self.holes[failing], kind="stable")][:n].tolist()
 
     def summary(self) -> dict[str, Any]:
-        """Counts; JSON-able."""
+        """JSON-serializable counts, medians and maxima of the scan."""
         finite = _finite(self.holes[~self.passes])
         on_the_way = _finite(self.holes_on_the_way[~self.is_without_hole])
         return {
@@ -174,8 +174,8 @@ class DimerScan:
         }
 
     def by_element(self) -> list[dict[str, Any]]:
-        """For each element, by atomic number: its pairs, how many have a hole on the way to their bond, the deepest one
-        and the partner it is with; JSON-able."""
+        """One JSON-serializable record for each element, by atomic number: its number of pairs, how many of them have a
+        hole before the bond, the deepest hole and the partner in that pair."""
         found = []
         for z in np.unique(self.numbers):
             own = np.flatnonzero((self.numbers == z).any(axis=1))
@@ -189,7 +189,7 @@ class DimerScan:
         return found
 
     def records(self) -> Iterator[dict[str, Any]]:
-        """One a pair, with its curve; JSON-able."""
+        """One JSON-serializable record for each pair, with its curve."""
         for k, name in enumerate(self.names):
             yield {
                 "pair": name,
@@ -214,11 +214,11 @@ def scan_dimers(
     """Energies and forces of the dimers of all pairs of elements.
 
     Args:
-        potential: of any model; of one head.
-        elements: symbols; by default all that the potential knows.
+        potential: any model with one head.
+        elements: chemical symbols; by default all elements that the potential knows.
 
     Raises:
-        MlipError: an element that the potential does not know; a cutoff below 0.2 A.
+        MlipError: an element is unknown to the potential, or its cutoff is not longer than 0.2 A.
     """
     numbers = np.array(sorted({_number_of(symbol) for symbol in elements or potential.elements}))
     potential.check_elements(numbers, where="dimers")
@@ -246,12 +246,12 @@ def _evaluate(
     dtype: str,
     progress: bool,
 ) -> tuple[Float[np.ndarray, " k"], Float[np.ndarray, " k"]]:
-    """Energies without reference energies, eV, and repulsive forces, eV/A; batch after batch of one shape."""
+    """Energies without reference energies, eV, and repulsive forces, eV/A, evaluated in batches of one shape."""
     energies, forces = np.zeros((2, len(numbers)))
     params = potential.cast(dtype)
     with count_bar(progress) as bar, precision_scope(dtype):
         for start in bar.track(range(0, len(numbers), _BATCH), description="batches of dimers"):
-            members = np.minimum(np.arange(start, start + _BATCH), len(numbers) - 1)  # the last dimer fills up
+            members = np.minimum(np.arange(start, start + _BATCH), len(numbers) - 1)  # pad with the last dimer
             graph = _dimers(numbers[members], distances[members], np.dtype(dtype))
             found = evaluate_batch(potential.model, params, graph, potential.metadata.scale, potential.metadata.shift)
             energies[members] = found.energy[:-1]
@@ -260,7 +260,7 @@ def _evaluate(
 
 
 def _dimers(numbers: Int[np.ndarray, "k 2"], distances: Float[np.ndarray, " k"], dtype: np.dtype) -> jraph.GraphsTuple:
-    """A batch as `mlip.graph.batching.pad_batch` makes them, of k molecules along x in open space."""
+    """A batch in the layout of `mlip.graph.batching.pad_batch`: k non-periodic dimers along x."""
     k = len(numbers)
     positions = np.zeros((2 * k + 1, 3), dtype)
     positions[1:-1:2, 0] = distances

@@ -1,8 +1,8 @@
-"""Curves E(V) of DFT against a potential's energies at the same structures: V0, B0 and the shape of the curve.
+"""DFT curves E(V) against a potential's energies of the same structures: V0, B0 and the shape of the curve.
 
-A curve is a run of a material's frames with rising volumes, five or more; where the volume falls a new one begins (a
-file may have several polymorphs under one id). Both energies are fitted by the equation of Birch and Murnaghan. The
-shape's error is the root of the mean squared difference of the two curves, each above its own minimum.
+A curve is a run of five or more frames of a material with rising volumes; where the volume falls a new curve begins (a
+file may have several polymorphs under one id). Both sets of energies are fitted with the Birch-Murnaghan equation. The
+error of the shape is the root mean square difference of the two curves, each relative to its own minimum.
 """
 
 from collections.abc import Iterator, Sequence
@@ -34,33 +34,33 @@ from mlip.response.results import for_json
 LEAST_POINTS = 5
 _RESAMPLES, _SEED = 1000, 0
 NO_REFERENCE = "no_reference"
-"""Reason of a curve whose DFT energies have no minimum between its volumes."""
+"""Reason of a curve whose DFT energies have no minimum within its range of volumes."""
 
 
 @dataclass(frozen=True)
 class Curve:
-    """DFT energies at rising volumes, of a cell."""
+    """DFT energies of a material at rising volumes."""
 
     id: str
     functional: str
     structures: list[Atoms]
     energies: Float[np.ndarray, " k"]
-    """eV."""
+    """Total DFT energies, eV."""
 
     @property
     def volumes(self) -> Float[np.ndarray, " k"]:
-        """A^3."""
+        """Cell volumes, A^3."""
         return np.array([atoms.get_volume() for atoms in self.structures])
 
 
 def read_curves(source: str | PathLike, functional: str | None = None) -> list[Curve]:
-    """The curves of a store, or of a file that ASE reads, in its order.
+    """Read the curves of a store, or of a file that ASE reads, in their order.
 
     Args:
-        functional: of a file whose frames and name do not tell it.
+        functional: functional of a file that does not state it in its frames or its name.
 
     Raises:
-        MlipError: no such file, or no curve in it, or a functional that nothing tells.
+        MlipError: there is no such file, it has no curve, or its functional is unknown.
     """
     path = Path(source)
     curves = [curve for one in _materials(path, functional) for curve in _split(*one)]
@@ -109,14 +109,14 @@ def _volume(frame: Frame) -> float:
 
 @dataclass(frozen=True)
 class EosBenchmark:
-    """A finished benchmark."""
+    """The records of a finished benchmark."""
 
     name: str
     records: list[dict[str, Any]]
     note: str | None
 
     def table(self) -> Table:
-        """A row for the potential: mean errors with intervals, and how curves ended."""
+        """A table with one row: mean errors with intervals, and the reasons of the curves that failed."""
         good = [record for record in self.records if record["reason"] == OK]
         errors = [_errors(record) for record in good]
         cells: list[Cell] = [self.name, str(len(self.records)), str(len(good))]
@@ -154,14 +154,14 @@ def run_eos_benchmark(
     allow_functional_mismatch: bool = False,
     progress: bool = True,
 ) -> EosBenchmark:
-    """Compare every curve of a source; records to OUT/results.jsonl, resumed where a run was killed.
+    """Compare every curve of a source. Records are appended to OUT/results.jsonl; a rerun resumes there.
 
     Args:
-        functional: of a file whose frames and name do not tell it.
+        functional: functional of a file that does not state it in its frames or its name.
 
     Raises:
-        MlipError: no such potential or source, no curves, references of another functional, results of another run in
-            OUT.
+        MlipError: there is no such potential or source, the source has no curves, the references are of another
+            functional, or OUT has results of another run.
     """
     named, curves = open_named(potential), read_curves(source, functional)
     note = check_functionals(
@@ -201,7 +201,7 @@ def _content(path: Path) -> str:
 
 
 def _compare(curves: Sequence[Curve], potential: Evaluator, options: ResponseOptions) -> Iterator[dict[str, Any]]:
-    """A record of each curve, in order; the points of many are evaluated together."""
+    """One record for each curve, in order; structures of many curves are evaluated together."""
     points = [atoms for curve in curves for atoms in curve.structures]
     found = in_parts(points, lambda part: at_fixed_cells(part, potential, options, relax_ions=False), together=512)
     answers = (result for _, result in found)
@@ -254,7 +254,7 @@ def _told(fit: BirchMurnaghan | None) -> dict[str, float] | None:
 
 
 def _errors(record: dict[str, Any]) -> dict[str, float]:
-    """V0 and B0 in %, shape in meV/atom."""
+    """Relative errors of V0 and B0, %, and the error of the shape, meV/atom."""
     one, other = record["predicted"], record["reference"]
     return {
         "volume": 100 * (one["volume"] / other["volume"] - 1),

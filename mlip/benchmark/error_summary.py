@@ -1,6 +1,4 @@
-"""From the records of relaxations to the numbers of the tables: errors, their intervals, cost and reasons, by
-dimensionality.
-"""
+"""Summaries of relaxation records for the tables: errors, their intervals, cost and reasons, by dimensionality."""
 
 from collections import Counter
 from dataclasses import asdict, dataclass
@@ -23,19 +21,18 @@ Record = dict[str, Any]
 
 @dataclass(frozen=True)
 class Cost:
-    """Mean cost of a relaxation; NaN where it is not on record."""
+    """Mean cost of a relaxation; NaN where the records do not tell it."""
 
     steps: float
     seconds: float
-    """Seconds of a device, compilation apart, averaged over all materials: crystals, layers and chains relax
-    together."""
+    """Mean device time, s, without compilation, over all materials: batches mix crystals, layers and chains."""
     reasons: dict[str, int]
-    """Why relaxations ended, the most frequent first."""
+    """Number of relaxations that ended for each reason, the most frequent first."""
 
 
 @dataclass(frozen=True)
 class DimensionalitySummary:
-    """The relaxations of one dimensionality. Intervals (95 %) are by the field that they belong to."""
+    """Errors and cost of the relaxations of one dimensionality. Keys of the intervals (95 %) are field names."""
 
     dimensionality: int
     volume: ErrorSummary
@@ -45,7 +42,7 @@ class DimensionalitySummary:
     cost: Cost
 
     def as_record(self) -> dict[str, Any]:
-        """JSON-able."""
+        """JSON-serializable summary; NaN becomes None."""
         return {
             "volume": {**self.volume.as_record(), "intervals": _without_nan(self.volume_intervals)},
             "energy": {**self.energy.as_record(), "intervals": _without_nan(self.energy_intervals)},
@@ -55,18 +52,18 @@ class DimensionalitySummary:
 
 @dataclass(frozen=True)
 class DistributionSummary:
-    """The relaxations of one dimensionality in the measures of Table 6."""
+    """Errors and cost of the relaxations of one dimensionality, in the measures of Table 6."""
 
     dimensionality: int
     energy: EnergyDistribution
     energy_intervals: dict[str, Interval]
     volume_mae: float
-    """A^3/atom, of all that did not fail."""
+    """Mean absolute error of the volume, A^3/atom, over all relaxations that did not fail."""
     cost: Cost
 
 
 class Columns(NamedTuple):
-    """Records as columns; NaN for what failed or is not known. Volumes A^3 and energies eV, a cell."""
+    """Records as columns; volumes, A^3, and energies, eV, are per cell. NaN: failed relaxation or unknown value."""
 
     n_atoms: Float[np.ndarray, " k"]
     volume: Float[np.ndarray, " k"]
@@ -82,12 +79,12 @@ class Columns(NamedTuple):
                 for name in cls._fields
             )
         )
-        columns.energy[np.isnan(columns.volume)] = np.nan  # what failed has no relaxed energy either
+        columns.energy[np.isnan(columns.volume)] = np.nan  # failed relaxations have no relaxed energy either
         return columns
 
 
 def summarize(records: list[Record]) -> list[DimensionalitySummary]:
-    """The rows of the volume and energy tables, 3D first."""
+    """Rows of the volume and energy tables, 3D first."""
     summaries = []
     for dimensionality, chosen in by_dimensionality(records).items():
         columns = Columns.of(chosen)
@@ -107,7 +104,7 @@ def summarize(records: list[Record]) -> list[DimensionalitySummary]:
 
 
 def summarize_distribution(records: list[Record]) -> list[DistributionSummary]:
-    """The rows of Table 6, 3D first."""
+    """Rows of Table 6, 3D first."""
     summaries = []
     for dimensionality, chosen in by_dimensionality(records).items():
         columns = Columns.of(chosen)
@@ -127,7 +124,7 @@ def summarize_distribution(records: list[Record]) -> list[DistributionSummary]:
 
 
 def by_dimensionality(records: list[Record]) -> dict[int, list[Record]]:
-    """3D first."""
+    """Records grouped by dimensionality, 3D first."""
     return {
         dimensionality: [r for r in records if r["dimensionality"] == dimensionality]
         for dimensionality in sorted({r["dimensionality"] for r in records}, reverse=True)
@@ -135,8 +132,8 @@ def by_dimensionality(records: list[Record]) -> dict[int, list[Record]]:
 
 
 def cost_of(chosen: list[Record], records: list[Record]) -> Cost:
-    """Mean cost of the relaxations `chosen` among all `records`. Steps are those of relaxations that could be
-    started."""
+    """Mean cost of the relaxations `chosen`; seconds are averaged over all `records`, and steps over the chosen
+    relaxations that could be started."""
     steps = [r["n_steps"] for r in chosen if r["reason"] != "error"]
     seconds = [r.get("seconds") for r in records]
     return Cost(
@@ -147,14 +144,14 @@ def cost_of(chosen: list[Record], records: list[Record]) -> Cost:
 
 
 def relative_volume_error(record: Record) -> float:
-    """(potential - DFT) / DFT in %; NaN for what failed."""
+    """Relative volume error, (potential - DFT) / DFT, %; NaN for failed relaxations."""
     if record["volume"] is None:
         return float("nan")
     return 100 * (record["volume"] / record["dft_volume"] - 1)
 
 
 def energy_error(record: Record) -> float:
-    """Potential minus DFT, eV/atom; NaN for what failed or has no reference."""
+    """Energy error, potential minus DFT, eV/atom; NaN for failed relaxations and without a reference."""
     if record["volume"] is None or record["energy"] is None or record["dft_energy"] is None:
         return float("nan")
     return (record["energy"] - record["dft_energy"]) / record["n_atoms"]

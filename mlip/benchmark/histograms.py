@@ -1,7 +1,6 @@
-"""Figure 7 of "Improving machine-learning models in materials science through large datasets": histograms of the
-relative volume error and of the energy error, a panel for each dimensionality, a line for each potential. Every
-relaxation that did not fail is in a bin, outliers in the outermost.
-"""
+"""Histograms of relative volume errors and of energy errors, as Figure 7 of "Improving machine-learning models in
+materials science through large datasets": a panel for each dimensionality, a line for each potential. Every relaxation
+that did not fail is counted; outliers are in the outermost bins."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -18,7 +17,7 @@ from mlip.report.chart import Chart, Series, side_by_side
 from mlip.report.picture import save_charts
 
 _BINS = 41
-"""Between the two outermost bins."""
+"""Number of bins between the two outermost ones."""
 _SHARE = "materials, %"
 _SIGN = "(potential - reference)"
 
@@ -27,12 +26,12 @@ _SIGN = "(potential - reference)"
 class ErrorKind:
     name: str
     label: str
-    """With the unit."""
+    """Label of the axis, with the unit."""
     of: Callable[[Record], float]
-    """NaN for a failure."""
+    """Error of a record in the unit of `label`; NaN for a failed relaxation."""
 
     def charts(self, potentials: Sequence[PotentialResults]) -> list[Chart]:
-        """By falling dimensionality."""
+        """One chart for each dimensionality, in descending order."""
         dimensionalities = sorted({r["dimensionality"] for p in potentials for r in p.records}, reverse=True)
         return [self._chart(potentials, dimensionality) for dimensionality in dimensionalities]
 
@@ -49,7 +48,7 @@ class ErrorKind:
         return Chart(series, x, Axis(_SHARE, 0.0, 1.05 * highest), caption)
 
     def _errors(self, records: list[Record], dimensionality: int) -> Float[np.ndarray, " k"]:
-        """Errors of all that did not fail, outliers included."""
+        """Errors of all relaxations that did not fail, outliers included."""
         errors = np.array([self.of(r) for r in records if r["dimensionality"] == dimensionality], dtype=np.float64)
         return errors[np.isfinite(errors)]
 
@@ -61,7 +60,7 @@ KINDS = (
 
 
 def plot_errors(potentials: Sequence[PotentialResults], folder: Path) -> list[Path]:
-    """Write volume_errors.png and energy_errors.png."""
+    """Write volume_errors.png and energy_errors.png to `folder`, and return their paths."""
     paths = [folder / f"{kind.name}_errors.png" for kind in KINDS]
     for kind, path in zip(KINDS, paths, strict=True):
         save_charts(kind.charts(potentials), path)
@@ -69,5 +68,5 @@ def plot_errors(potentials: Sequence[PotentialResults], folder: Path) -> list[Pa
 
 
 def error_charts(potentials: Sequence[PotentialResults]) -> str:
-    """The same for a report, HTML."""
+    """HTML of the error histograms for a report."""
     return "".join(side_by_side(kind.charts(potentials)) for kind in KINDS)

@@ -1,7 +1,8 @@
-"""Distances to the hull of a store's materials, as potentials give them after relaxation and property models at once.
+"""Distances to the convex hull of a store's materials, predicted by relaxing with potentials or by property models.
 
-A relaxation's energy is as far above the hull as it is above DFT's energy of the same material, plus that material's
-own distance. So the energies of paths and those of the hull's entries, which are other calculations, do not mix.
+The distance after a relaxation is the DFT distance of the material plus the energy difference between the relaxation
+and DFT. So energies of the store's paths never mix with those of the hull's entries, which come from other
+calculations.
 """
 
 import time
@@ -42,19 +43,19 @@ class Judged:
 
     ids: list[str]
     indices: list[int]
-    """In the store."""
+    """Indices of the materials in the store."""
     frames: list[Frame]
-    """Relaxed by DFT."""
+    """Structures relaxed by DFT."""
     functionals: list[str]
     distances: Float[np.ndarray, " k"]
-    """eV/atom."""
+    """Reference distances to the hull, eV/atom."""
     notes: tuple[str, ...]
     store: Path
     content_sha256: str
     """Checksum of the store's content."""
 
     def at(self, rows: Sequence[int], notes: Sequence[str]) -> "Judged":
-        """Some of the materials, with further notes."""
+        """The materials in these rows, with further notes."""
         ids, indices, frames, functionals = (
             [column[row] for row in rows] for column in (self.ids, self.indices, self.frames, self.functionals)
         )
@@ -70,17 +71,17 @@ def run_hull_benchmark(
     references: Sequence[Path] = (),
     allow_functional_mismatch: bool = False,
 ) -> tuple[list[HullPredictions], tuple[str, ...]]:
-    """Predictions of each model, and what is to be said of them.
+    """Predictions of each model, and notes on them for the table.
 
     Args:
         models: results of `mlip benchmark relaxation` on this store, or files of property models that predict
             e_above_hull; each a path or NAME=path.
-        references: of the hull; without any, the materials' own e_above_hull is the truth.
-        allow_functional_mismatch: models, materials and references may be of several functionals; a note says so.
+        references: files of the phases that span the hull; by default the materials' own e_above_hull is the reference.
+        allow_functional_mismatch: allow models, materials and references of different functionals; a note says so.
 
     Raises:
-        MlipError: no material with a known distance; a model of another kind; results of another store; functionals
-            that differ; what reading them raises.
+        MlipError: no material has a known distance, a model predicts another property, results are of another store, or
+            functionals differ; also errors from reading the files.
     """
     judged = judged_materials(Path(store), split, references, allow_functional_mismatch=allow_functional_mismatch)
     predictions, notes = [], list(judged.notes)
@@ -98,11 +99,11 @@ def run_hull_benchmark(
 def judged_materials(
     path: Path, split: str, references: Sequence[Path], *, allow_functional_mismatch: bool = False
 ) -> Judged:
-    """Materials of a split with their distances: from the references' hull, or as the store says.
+    """Materials of a split with their distances to the hull, computed from the references or taken from the store.
 
     Raises:
-        MlipError: no material with a known distance; references of several levels of theory, or of another than the
-            materials.
+        MlipError: no material has a known distance, or the references are of several levels of theory, or of another
+            level than the materials.
     """
     with Store(path) as store:
         chosen = [(k, m) for k, m in enumerate(store.materials()) if split in ("all", m.split)]
@@ -131,7 +132,7 @@ def judged_materials(
 
 
 def _known(every: Judged, chosen: Sequence[Material]) -> tuple[list[int], list[str]]:
-    """Rows of the materials whose distance is known, and how many are left out."""
+    """Rows of the materials whose distance is known, and notes that count those left out."""
     known = np.flatnonzero(np.isfinite(every.distances)).tolist()
     if not known:
         raise MlipError(
@@ -174,7 +175,7 @@ def _from_references(
 
 
 def _energies(materials: Sequence[Material], frames: Sequence[Frame], are_formation_energies: bool) -> Energies:
-    """Energies of the materials' relaxed structures; NaN where unknown."""
+    """Energies per atom of the materials' relaxed structures; NaN where unknown."""
     sizes = np.array([len(frame) for frame in frames], float)
     if are_formation_energies:
         values = np.array([float(material.properties.get(FORMATION_ENERGY, np.nan)) for material in materials])
@@ -200,7 +201,7 @@ def _named(model: str) -> tuple[str, Path]:
 
 
 def _by_results(name: str, path: Path, source: str, judged: Judged, allowed: bool) -> tuple[HullPredictions, list[str]]:
-    """Relaxed energies, as much above the hull as above DFT's."""
+    """Predict distances from relaxed energies: the reference distance plus the error of the relaxed energy."""
     (results,) = load_results([source])
     records, notes = _records_of(results, path, judged)
     present = [k for k, record in enumerate(records) if record is not None]
@@ -225,10 +226,10 @@ def _by_results(name: str, path: Path, source: str, judged: Judged, allowed: boo
 
 
 def _records_of(results: PotentialResults, path: Path, judged: Judged) -> tuple[list[dict[str, Any] | None], list[str]]:
-    """The record of each material, None where there is none; and what is to be said of how they were found.
+    """The record of each material, None where there is none, and notes on how records were matched to materials.
 
     Raises:
-        MlipError: the results are of a store with another content; or they do not say of which, and an id occurs
+        MlipError: the results are of a store with another content, or they do not identify their store and an id occurs
             twice.
     """
     contents = {header["store"].get("content_sha256") for header in results.headers}
@@ -252,7 +253,7 @@ def _records_of(results: PotentialResults, path: Path, judged: Judged) -> tuple[
 
 
 def _above_dft(record: dict[str, Any]) -> float:
-    """eV/atom; NaN for what failed."""
+    """Relaxed energy minus the DFT energy, eV/atom; NaN for failed relaxations."""
     if record["volume"] is None or record["energy"] is None or record["dft_energy"] is None:
         return float("nan")
     return (record["energy"] - record["dft_energy"]) / record["n_atoms"]

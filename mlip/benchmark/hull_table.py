@@ -1,6 +1,5 @@
 """Table 5 of "Improving machine-learning models in materials science through large datasets": errors of distances to
-the hull, and what they are asked for: which of the materials are stable, and which are nearly so.
-"""
+the convex hull, and precision and recall for stable and nearly stable materials."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,9 +12,9 @@ from mlip.benchmark.intervals import RESAMPLES, Interval, intervals_95
 from mlip.benchmark.tables import Cell, Estimate, Table
 
 NEARLY_STABLE = 0.1
-"""eV/atom."""
+"""Distance to the hull up to which a material is nearly stable, eV/atom."""
 _ROUNDING = 1e-6
-"""eV/atom: labels have six or seven digits."""
+"""Tolerance of comparisons with a threshold, eV/atom: labels have six or seven digits."""
 _COLUMNS = {
     "failed_percent": ("Failed %", 2),
     "mad": ("MAD eV/atom", 4),
@@ -31,43 +30,44 @@ _COLUMNS = {
 
 @dataclass(frozen=True)
 class HullErrors:
-    """A row of the table. What has no prediction counts as not stable, and in no average; NaN when nothing is left."""
+    """A row of the table. A material without prediction counts as not stable, and is left out of averages. Values are
+    NaN when no material is left."""
 
     n: int
-    """All materials whose distance is known."""
+    """Number of materials whose distance is known."""
     n_averaged: int
-    """Those with a prediction."""
+    """Number of materials with a prediction."""
     failed_percent: float
     mad: float
-    """Median of the absolute error, eV/atom."""
+    """Median absolute error, eV/atom."""
     mae: float
-    """eV/atom."""
+    """Mean absolute error, eV/atom."""
     precision_stable: float
-    """Share of the materials predicted at most 0 above the hull that are."""
+    """Share of the materials predicted to be stable (at most 0 above the hull) that are stable."""
     recall_stable: float
-    """Share of the materials at most 0 above the hull that are predicted to be."""
+    """Share of the stable materials that are predicted to be stable."""
     f1_stable: float
     precision_near: float
-    """The same at 0.1 eV/atom."""
+    """Precision for materials at most 0.1 eV/atom above the hull."""
     recall_near: float
     f1_near: float
 
 
 @dataclass(frozen=True)
 class HullPredictions:
-    """Distances to the hull by a potential or a property model, eV/atom; NaN where it failed."""
+    """Distances to the hull by a potential or a property model, eV/atom; NaN where the prediction failed."""
 
     name: str
     predicted: Float[np.ndarray, " k"]
     reference: Float[np.ndarray, " k"]
     seconds: float
-    """A structure."""
+    """Mean time for a structure, s."""
 
 
 def hull_errors(
     predicted: Float[np.ndarray, " k"], reference: Float[np.ndarray, " k"], n_atoms: Float[np.ndarray, " k"]
 ) -> HullErrors:
-    """Errors of distances to the hull, eV/atom (`n_atoms` is not needed; `intervals_95` has it for all errors)."""
+    """Errors of distances to the hull, eV/atom. `n_atoms` is unused: `intervals_95` requires this signature."""
     error = np.abs(predicted - reference)
     error = error[np.isfinite(error)]
     return HullErrors(
@@ -82,7 +82,7 @@ def hull_errors(
 
 
 def _found(predicted: Bool[np.ndarray, " k"], actual: Bool[np.ndarray, " k"]) -> tuple[float, float, float]:
-    """Precision, recall and F1; NaN where there is nothing to be found, or nothing was."""
+    """Precision, recall and F1; NaN where the denominator is zero."""
     right = float((predicted & actual).sum())
     shares = [right / total if total else float("nan") for total in (float(predicted.sum()), float(actual.sum()))]
     total = float(predicted.sum() + actual.sum())
@@ -90,7 +90,7 @@ def _found(predicted: Bool[np.ndarray, " k"], actual: Bool[np.ndarray, " k"]) ->
 
 
 def hull_table(models: Sequence[HullPredictions], notes: Sequence[str] = (), with_paper: bool = False) -> Table:
-    """A row for each model."""
+    """The table with a row for each model; `with_paper` adds the published rows."""
     rows: list[tuple[Cell, ...]] = []
     for model in models:
         columns = model.predicted, model.reference, np.ones(len(model.reference))

@@ -1,8 +1,8 @@
-"""How far a table's numbers can be trusted: 95 % intervals over the choice of materials.
+"""95 % confidence intervals of a table's numbers, over the choice of materials.
 
-Averages have the percentile bootstrap (B. Efron, Ann. Stat. 7, 1 (1979)): materials are drawn anew with replacement,
-with a fixed seed. Shares have Wilson's score interval (J. Am. Stat. Assoc. 22, 209 (1927)): where nothing failed, no
-bootstrap sample fails either, and its interval would be a point.
+Averages have the percentile bootstrap (B. Efron, Ann. Stat. 7, 1 (1979)): materials are drawn with replacement, with a
+fixed seed. Shares have Wilson's score interval (J. Am. Stat. Assoc. 22, 209 (1927)), because the bootstrap interval is
+a point where nothing failed: no sample fails either.
 """
 
 from collections.abc import Callable
@@ -15,7 +15,7 @@ from jaxtyping import Float
 RESAMPLES = 1000
 SEED = 0
 _PERCENTILES = (2.5, 97.5)
-_Z = 1.959964  # of the normal distribution, 97.5 %
+_Z = 1.959964  # 97.5 % quantile of the standard normal distribution
 
 
 class Interval(NamedTuple):
@@ -29,10 +29,11 @@ def intervals_95(
     reference: Float[np.ndarray, " k"],
     n_atoms: Float[np.ndarray, " k"],
 ) -> dict[str, Interval]:
-    """Intervals of the numbers that `errors_of` gives for these materials, by field; NaN where there is nothing.
+    """95 % intervals of the numbers that `errors_of` gives for these materials, by field; NaN without materials.
 
     Args:
-        errors_of: `volume_errors`, `energy_errors` or `energy_distribution` of `mlip.benchmark.metrics`.
+        errors_of: `volume_errors`, `energy_errors` or `energy_distribution` of `mlip.benchmark.metrics`, or a function
+            with the same signature that returns a dataclass.
     """
     found = asdict(errors_of(predicted, reference, n_atoms))
     generator = np.random.default_rng(SEED)
@@ -50,7 +51,7 @@ def intervals_95(
 
 
 def wilson(percent: float, n: int) -> Interval:
-    """Wilson's interval of a share of `n`, in %."""
+    """Wilson's 95 % interval of a share `percent` of `n`, in %."""
     if n == 0:
         return Interval(float("nan"), float("nan"))
     share = percent / 100
@@ -61,7 +62,7 @@ def wilson(percent: float, n: int) -> Interval:
 
 
 def percentiles(values: list[float]) -> Interval:
-    """The 95 % interval of the numbers that samples gave; NaN where none gave one."""
+    """95 % percentile interval of bootstrap samples, without those that are not finite; NaN if none is left."""
     values = np.array(values)
-    values = values[np.isfinite(values)]  # a sample may have drawn nothing but failures
+    values = values[np.isfinite(values)]  # a sample may hold failures only
     return Interval(*map(float, np.percentile(values, _PERCENTILES))) if len(values) else Interval(np.nan, np.nan)

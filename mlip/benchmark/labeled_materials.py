@@ -1,4 +1,4 @@
-"""Materials with labels of a property: from a store, or from a JSON file as matcalc publishes its benchmarks' data."""
+"""Materials with labels of a property, from a store or from a JSON file in matcalc's format."""
 
 import gzip
 import json
@@ -22,20 +22,20 @@ class LabeledMaterial:
     id: str
     atoms: Atoms
     labels: dict[str, float]
-    """By the name of the quantity; NaN where the source has none."""
+    """Label by the name of the quantity; NaN where the source has none."""
     functional: str = "unknown"
 
 
 def read_labeled(source: str | PathLike, names: Mapping[str, Sequence[str]]) -> list[LabeledMaterial]:
-    """The materials of a source that have any of the labels.
+    """Read the materials of a source that have at least one of the labels.
 
     Args:
         source: a store, or a JSON file (.json, .json.gz) with a list of records, each with `mp_id` or `material_id`,
             labels, and `structure` (pymatgen's) or `lattice`, `species` and `frac_coords`.
-        names: quantity -> its names in sources, of which the first that a material has counts.
+        names: quantity -> its possible names in a source; the first that a material has is taken.
 
     Raises:
-        MlipError: no such file, something else, no material with a label.
+        MlipError: there is no such file, it has another format, or no material has a label.
     """
     path = Path(source)
     found = _of_json(path, names) if path.name.endswith(JSON_ENDINGS) else _of_store(path, names)
@@ -95,5 +95,5 @@ def _labels(known: Mapping[str, Any], names: Mapping[str, Sequence[str]]) -> dic
 
 
 def _first(known: Mapping[str, Any], names: Sequence[str]) -> float:
-    """The first of these that is known; NaN if none is."""
+    """Value of the first name that is known; NaN if none is."""
     return next((known[name] for name in names if known.get(name) is not None), np.nan)

@@ -1,6 +1,5 @@
-"""Errors of relaxed volumes and energies, as the tables of "Improving machine-learning models in materials
-science through large datasets" count them: failed and outlying relaxations apart, averages over the rest.
-"""
+"""Errors of relaxed volumes and energies, as counted in the tables of "Improving machine-learning models in materials
+science through large datasets": failed and outlying relaxations apart, averages over the rest."""
 
 from dataclasses import asdict, dataclass
 
@@ -10,7 +9,7 @@ from jaxtyping import Float
 VOLUME_OUTLIER = 1.0
 """Relative volume error beyond which a relaxation is an outlier."""
 ENERGY_OUTLIER = 1.5
-"""eV/atom."""
+"""Absolute energy error beyond which a relaxation is an outlier, eV/atom."""
 CONVENTIONS = {
     "error": "potential - reference",
     "percentage": "error / reference",
@@ -23,25 +22,26 @@ CONVENTIONS = {
 
 @dataclass(frozen=True)
 class ErrorSummary:
-    """One row of Table 3 or 4. Averages leave out failed relaxations and outliers; NaN when nothing is left. Errors are
-    potential minus reference."""
+    """One row of Table 3 or 4. Errors are potential minus reference. Averages leave out failed relaxations and
+    outliers; they are NaN when nothing is left."""
 
     n: int
-    """All relaxations with a reference value."""
+    """Number of relaxations with a reference value."""
     n_averaged: int
-    """Those that did not fail and are no outliers."""
+    """Number of relaxations that neither failed nor are outliers."""
     failed_percent: float
     """Share of all materials that failed, %."""
     outlier_percent: float
     """Share of outliers among the materials that did not fail, %."""
     mean_error: float
-    """Signed; A^3/atom or eV/atom."""
+    """Mean signed error, A^3/atom or eV/atom."""
     mpe: float
-    """Mean percentage error, of the reference: too high an energy is a negative share of a negative energy."""
+    """Mean percentage error relative to the reference; for a negative reference energy the sign is that of the energy
+    error reversed."""
     mape: float
     """Mean absolute percentage error."""
     mae: float
-    """Without outliers, A^3/atom or eV/atom."""
+    """Mean absolute error without outliers, A^3/atom or eV/atom."""
 
     def as_record(self) -> dict[str, float | int | None]:
         return {key: None if np.isnan(value) else value for key, value in asdict(self).items()}
@@ -49,22 +49,22 @@ class ErrorSummary:
 
 @dataclass(frozen=True)
 class EnergyDistribution:
-    """One row of Table 6. Outliers count, except where the name says otherwise; NaN when nothing is left."""
+    """One row of Table 6. Outliers are included unless the name says otherwise; values are NaN when nothing is left."""
 
     n: int
-    """All relaxations with a reference energy."""
+    """Number of relaxations with a reference energy."""
     n_averaged: int
-    """Those that did not fail."""
+    """Number of relaxations that did not fail."""
     failed_percent: float
     """Share of all materials that failed, %."""
     mae: float
-    """With outliers, eV/atom."""
+    """Mean absolute error with outliers, eV/atom."""
     rmse: float
-    """With outliers, eV/atom."""
+    """Root mean square error with outliers, eV/atom."""
     outlier_percent: float
     """Share of outliers among the materials that did not fail, %."""
     rmse_without_outliers: float
-    """eV/atom."""
+    """Root mean square error without outliers, eV/atom."""
     p90: float
     """90th percentile of the absolute error, eV/atom."""
     median: float
@@ -74,7 +74,7 @@ class EnergyDistribution:
 def volume_errors(
     predicted: Float[np.ndarray, " k"], reference: Float[np.ndarray, " k"], n_atoms: Float[np.ndarray, " k"]
 ) -> ErrorSummary:
-    """Errors of effective volumes (A^3 a cell); NaN in `predicted` = failed, |dV| > 100 % = outlier."""
+    """Errors of effective volumes, A^3 per cell. NaN in `predicted` is a failure; |dV| > 100 % is an outlier."""
     is_outlier = np.abs(predicted - reference) > VOLUME_OUTLIER * reference
     return _summarize(predicted / n_atoms, reference / n_atoms, is_outlier)
 
@@ -82,7 +82,7 @@ def volume_errors(
 def energy_errors(
     predicted: Float[np.ndarray, " k"], reference: Float[np.ndarray, " k"], n_atoms: Float[np.ndarray, " k"]
 ) -> ErrorSummary:
-    """Errors of total energies (eV a cell); NaN in `predicted` = failed, |dE| > 1.5 eV/atom = outlier."""
+    """Errors of total energies, eV per cell. NaN in `predicted` is a failure; |dE| > 1.5 eV/atom is an outlier."""
     is_outlier = np.abs(predicted - reference) > ENERGY_OUTLIER * n_atoms
     return _summarize(predicted / n_atoms, reference / n_atoms, is_outlier)
 
@@ -90,7 +90,7 @@ def energy_errors(
 def energy_distribution(
     predicted: Float[np.ndarray, " k"], reference: Float[np.ndarray, " k"], n_atoms: Float[np.ndarray, " k"]
 ) -> EnergyDistribution:
-    """As `energy_errors`, in the measures of Table 6."""
+    """Errors of total energies, eV per cell, in the measures of Table 6. NaN in `predicted` is a failure."""
     error = np.abs(predicted - reference) / n_atoms
     is_known, is_relaxed = np.isfinite(reference), np.isfinite(error)
     error = error[is_relaxed]

@@ -1,8 +1,7 @@
-"""Tables 3, 4 and 6 of "Improving machine-learning models in materials science through large datasets", from the
-results of any number of potentials: the paper's columns first, then what it left out: the number of materials, steps,
-seconds and reasons of failure, and an interval for each number. Errors are potential minus reference; the paper's own
-rows keep the paper's sign, and the title says so.
-"""
+"""Tables 3, 4 and 6 of "Improving machine-learning models in materials science through large datasets" for any number
+of potentials. The paper's columns come first, then those it lacks: number of materials, steps, seconds, reasons of
+failure, and an interval for each number. Errors are potential minus reference; rows quoted from the paper keep its
+sign, and the title says so."""
 
 from collections.abc import Sequence
 
@@ -21,7 +20,7 @@ _VOLUME = {
     "mape": ("MAPE %", 2),
     "mae": ("MAE without outliers Å³/atom", 3),
 }
-"""Table 3: field -> column and digits."""
+"""Columns of Table 3: field -> column and digits."""
 _ENERGY = {
     "failed_percent": ("Failed %", 2),
     "outlier_percent": ("Outliers %", 2),
@@ -30,7 +29,8 @@ _ENERGY = {
     "mape": ("MAPE %", 2),
     "mae": ("MAE without outliers eV/atom", 4),
 }
-"""Table 4. The paper's column MPE holds mean signed errors in eV/atom, DFT minus potential: ME with the other sign."""
+"""Columns of Table 4. The paper's column "MPE" holds mean signed errors in eV/atom, DFT minus potential: our ME with
+the opposite sign."""
 _DISTRIBUTION = {
     "failed_percent": ("Failed %", 2),
     "mae": ("MAE with outliers eV/atom", 4),
@@ -40,7 +40,7 @@ _DISTRIBUTION = {
     "p90": ("90th percentile of AE eV/atom", 4),
     "median": ("Median AE eV/atom", 4),
 }
-"""Table 6."""
+"""Columns of Table 6."""
 _COUNTS = "'materials' are those that the averages are of, 'of' all with a reference"
 _VOLUME_NOTE = (
     f"Errors: potential minus reference. Outliers: |dV| > {100 * VOLUME_OUTLIER:g} % of the reference, shares of what "
@@ -86,8 +86,8 @@ def energy_table(potentials: Sequence[PotentialResults], with_paper: bool = Fals
 
 
 def pbesol_table(potentials: Sequence[PotentialResults]) -> Table:
-    """Table 6: the distribution of energy errors, and the volume's. Its protocol starts from the first ionic step,
-    keeps the symmetry, and has fmax 0.01 eV/A (M3GNet) or 0.001 (MACE); a note says what was run."""
+    """Table 6: the distribution of energy errors, and the mean volume error. The paper starts from the first ionic
+    step, keeps the symmetry, and has fmax 0.01 eV/A (M3GNet) or 0.001 eV/A (MACE); a note tells ours."""
     rows = [
         (
             f"{summary.dimensionality}D",
@@ -104,7 +104,7 @@ def pbesol_table(potentials: Sequence[PotentialResults]) -> Table:
         "pbesol",
         f"Energy errors after relaxation, eV/atom, against {_reference(potentials)}",
         ("", "potential", *columns, "Volume MAE with outliers Å³/atom", *_COST_COLUMNS),
-        tuple(sorted(rows, key=lambda row: row[0], reverse=True)),  # stable: potentials in their order
+        tuple(sorted(rows, key=lambda row: row[0], reverse=True)),  # stable sort: potentials keep their order
         (*_protocols(potentials), _DISTRIBUTION_NOTE, *_notes(potentials, with_paper=False)),
     )
 
@@ -124,7 +124,8 @@ def _energy_cells(summary: DimensionalitySummary) -> tuple[Cell, ...]:
 
 
 def _rows(potentials, cells_of, paper, fields) -> tuple[tuple[Cell, ...], ...]:
-    """By dimensionality, 3D first: the potentials in their order, then the paper's where there are any of ours."""
+    """Rows by dimensionality, 3D first: the potentials in their order, then the paper's rows for the same
+    dimensionality."""
     rows: dict[int, list[tuple[Cell, ...]]] = {}
     for potential in potentials:
         for summary in potential.summaries:
@@ -153,7 +154,7 @@ def _reference(potentials: Sequence[PotentialResults]) -> str:
 
 
 def _protocols(potentials: Sequence[PotentialResults]) -> tuple[str, ...]:
-    """A line for each protocol, naming those that kept to it; when all did, it needs no names."""
+    """One line for each protocol, naming the potentials that share it, or "All"."""
     alike: dict[str, list[str]] = {}
     for potential in potentials:
         alike.setdefault(_protocol(potential), []).append(potential.name)

@@ -1,7 +1,7 @@
 """Tables 1 and 2 of "Improving machine-learning models in materials science through large datasets": errors of property
 models, a row for each property and model, beside mean and standard deviation of the labels.
 
-The paper's own rows are not at hand.
+The rows published in the paper are not included.
 """
 
 from collections.abc import Sequence
@@ -26,25 +26,25 @@ _COLUMNS = ("mean", "std", "MAE", "err %", "median model", "within uncertainty %
 
 @dataclass(frozen=True)
 class AverageErrors:
-    """Averages over materials; NaN when there is none."""
+    """Mean errors over materials; NaN when there are none."""
 
     n: int
-    """Materials."""
+    """Number of materials."""
     mean: float
     """Mean of the labels."""
     std: float
     """Standard deviation of the labels."""
     mae: float
     relative_percent: float
-    """MAE over the mean absolute label, %."""
+    """MAE divided by the mean absolute label, %."""
     mae_of_median: float
-    """MAE of the labels' median as the prediction for all."""
+    """MAE of a constant prediction, the median of the labels."""
 
 
 def average_errors(
     predicted: Float[np.ndarray, " k"], reference: Float[np.ndarray, " k"], n_atoms: Float[np.ndarray, " k"]
 ) -> AverageErrors:
-    """Averages of the errors of a property (`n_atoms` is not needed; `intervals_95` has it for all errors)."""
+    """Mean errors of a property. `n_atoms` is unused: `intervals_95` requires this signature."""
     if not len(reference):
         return AverageErrors(0, *[float("nan")] * 5)
     mae, size = float(np.abs(predicted - reference).mean()), float(np.abs(reference).mean())
@@ -61,13 +61,14 @@ def average_errors(
 def run_property_benchmark(
     store: Path, models: Sequence[str], *, split: str = "test", allow_functional_mismatch: bool = False
 ) -> Table:
-    """Evaluate models on a split ("all": of all materials), each on the property that it predicts.
+    """Evaluate models on a split ("all" for all materials), each on the property that it predicts.
 
     Args:
         models: paths of property models; NAME=PATH names the row.
 
     Raises:
-        MlipError: no such store or model, a store without labels of a model's property, labels of another functional.
+        MlipError: there is no such store or model, no material has a label of a model's property, or labels are of
+            another functional.
     """
     found: list[tuple[str, PropertyModel, PropertyErrors]] = []
     with Store(store) as opened:
@@ -83,12 +84,12 @@ def run_property_benchmark(
             if not errors.ids:
                 raise MlipError(f"no material of split {split!r} has {model.metadata.property}", where=str(store))
             found.append((name or path.stem, model, errors))
-    found.sort(key=lambda one: one[1].metadata.property)  # stable: models in their order
+    found.sort(key=lambda one: one[1].metadata.property)  # stable sort: models keep their order
     return property_table(found)
 
 
 def property_table(found: Sequence[tuple[str, PropertyModel, PropertyErrors]]) -> Table:
-    """The rows of models with their errors."""
+    """Table of models with their errors."""
     rows, notes = [], []
     for name, model, errors in found:
         rows.append(_row(name, model.metadata.property, errors))

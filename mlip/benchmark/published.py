@@ -1,8 +1,8 @@
-"""Rows that others published, to stand beside ours; a number that is not here is not at hand.
+"""Published results, quoted in the tables beside ours. Numbers that are not listed here are not known to us.
 
 Tables 3 to 5 are of "Improving machine-learning models in materials science through large datasets" (J. Schmidt et al.,
-Materials Today Physics 48, 101560 (2024)), as printed there. In Table 4 its column "MPE" holds mean signed errors in
-eV/atom, DFT minus potential: our ME with the other sign.
+Materials Today Physics 48, 101560 (2024)), as printed there. Its column "MPE" in Table 4 holds mean signed errors in
+eV/atom, DFT minus potential: our ME with the opposite sign.
 """
 
 CITATION = (
@@ -28,14 +28,14 @@ ENERGY: dict[int, dict[str, dict[str, str]]] = {
     },
     2: {"M3GNet": {"mae": "0.20"}, "MACE": {"mae": "0.088"}, "MACE-2D": {"mae": "0.045"}},
 }
-"""Table 4, likewise."""
+"""Table 4: dimensionality -> potential -> field of `ErrorSummary`."""
 
 HULL: dict[str, dict[str, str]] = {
     "M3GNet": {"mad": "0.038", "mae": "0.060", "seconds": "1.96 (a core)"},
     "MACE": {"mad": "0.022", "mae": "0.039", "seconds": "12.1 (a core), 1.4 (V100)"},
     "CGAT": {"mad": "0.023", "mae": "0.060", "seconds": "0.002 (V100)"},
 }
-"""Table 5: potential -> field of `HullErrors`, and seconds a structure."""
+"""Table 5: potential -> field of `HullErrors`, and seconds for a structure."""
 
 RESPONSES_CITATION = (
     "(MatPES): A. D. Kaplan et al., arXiv:2503.04070 (2025), of all 3,959 (moduli) and 1,170 (Cv) materials by "
@@ -58,4 +58,4 @@ RESPONSES: dict[str, dict[str, dict[str, str]]] = {
         "TensorNet, MatPES": {"heat_capacity": "13.27"},
     },
 }
-"""Mean absolute errors of every value: suite -> network and its training data -> quantity."""
+"""Mean absolute errors over all values: suite -> network and its training data -> quantity."""

@@ -1,6 +1,5 @@
-"""A material of the relaxation benchmark: its DFT-relaxed structure, where a relaxation starts, and the record in
-which both are compared.
-"""
+"""A material of the relaxation benchmark: its DFT-relaxed structure, the start of its relaxation, and the record that
+compares the relaxed structure with DFT's."""
 
 import re
 from dataclasses import dataclass
@@ -18,15 +17,15 @@ from mlip.errors import MlipError
 from mlip.relaxation import RelaxResult
 
 _DIGITS = 6
-"""Digits of the start's coordinates in a record, A: to look at, not to go on from."""
+"""Decimals of the start's coordinates in a record, A: enough for a picture, not to restart from."""
 
 
 @dataclass(frozen=True)
 class Reference:
-    """A material as DFT has it."""
+    """A material's DFT-relaxed structure and energy, and the start of its relaxation."""
 
     material: int
-    """Index in the store."""
+    """Index of the material in the store."""
     id: str
     formula: str
     functional: str
@@ -35,17 +34,18 @@ class Reference:
     energy: float
     """Energy of `relaxed`, eV; NaN where unknown."""
     start: Atoms
-    """`relaxed`, or the first structure of its path."""
+    """Start of the relaxation: `relaxed`, or the first structure of the material's path."""
     directions: Bool[np.ndarray, " 3"]
-    """The cell vectors along which it is periodic."""
+    """Whether the material is periodic along each cell vector, vacuum excluded."""
 
     @classmethod
     def read(cls, store: Store, k: int, start: str) -> "Reference":
-        """The reference of the store's material k; `start`: its relaxed structure ("last") or the "first" frame of its
-        path.
+        """The reference of material k of the store. `start` is "last" (the relaxed structure) or "first" (first frame
+        of the path).
 
         Raises:
-            MlipError: the store has no relaxed structure of it; its periodicity does not fit its dimensionality.
+            MlipError: the store has no relaxed structure of the material, or its periodicity contradicts its
+                dimensionality.
         """
         material: Material = store.material(k)
         frame = store.relaxed_frame(material)
@@ -65,11 +65,11 @@ class Reference:
         )
 
     def volume_of(self, atoms: Atoms) -> float:
-        """Effective volume, A^3."""
+        """Effective volume of a structure, A^3."""
         return effective_volume(atoms.positions, atoms.cell.array, atoms.pbc, self.directions)
 
     def record(self, result: RelaxResult, seconds: float) -> dict[str, Any]:
-        """A line of the results file; `volume` is null where the relaxation failed."""
+        """A line of the results file; `volume` is None where the relaxation failed."""
         return {
             "material": self.material,
             "id": self.id,
@@ -84,7 +84,7 @@ class Reference:
             "initial_cell": np.round(self.start.cell.array, _DIGITS).tolist(),
             "initial_positions": np.round(self.start.positions, _DIGITS).tolist(),
             **result.as_record(),
-            # Its place in the batch, which a resumed run or a cluster would change, says less than the id above.
+            # The position in the batch depends on resuming and on the cluster; the id above identifies the structure.
             "message": result.message and re.sub(r"^structure \d+: ", "", result.message),
         }
 

@@ -1,8 +1,8 @@
-"""The relaxation benchmark: every material of a split relaxed, volumes and energies compared with DFT's.
+"""The relaxation benchmark: relax every material of a split and compare volumes and energies with DFT's.
 
-Protocol of Tables 3 and 4 of "Improving machine-learning models in materials science through large datasets":
-start from the DFT-relaxed structure (the path's last frame), relax atoms and the crystal's own directions (in plane
-for layers, along the chain for chains), compare with that structure's effective volume and energy. Table 6 starts
+Protocol of Tables 3 and 4 of "Improving machine-learning models in materials science through large datasets": start
+from the DFT-relaxed structure (the path's last frame), relax atoms and the periodic directions of the cell (in plane
+for layers, along the chain for chains), and compare with that structure's effective volume and energy. Table 6 starts
 from the path's first frame.
 """
 
@@ -41,23 +41,23 @@ VERDICTS = ("authors",)
 
 @dataclass
 class BenchmarkRun:
-    """All records of a results file, and what this process spent on those it added."""
+    """All records of a results file, and the cost of those that this process added."""
 
     header: dict[str, Any]
     records: list[dict[str, Any]]
     left_out: dict[str, list[str]] = field(default_factory=dict)
-    """Why -> ids of the materials that could not be asked for."""
+    """Reason -> ids of the materials that could not be relaxed for this reason."""
     n_added: int = 0
     statistics: Statistics = field(default_factory=Statistics)
 
     @cached_property
     def results(self) -> PotentialResults:
-        """For the tables."""
+        """The results in the form that the tables take."""
         potential = self.header["potential"]
         return PotentialResults(row_name(potential), potential["sha256"], [self.header], self.records)
 
     def summary(self) -> dict[str, Any]:
-        """Counts of reasons and the cost; JSON-able."""
+        """JSON-serializable counts of reasons, and the cost."""
         relaxed = [r for r in self.records if r["reason"] != "error"]
         return {
             "materials": len(self.records),
@@ -71,7 +71,7 @@ class BenchmarkRun:
         }
 
     def describe(self) -> list[str]:
-        """The summary in words."""
+        """Lines of text that summarize the run."""
         reasons = ", ".join(f"{n} {reason}" for reason, n in self.summary()["reasons"].items())
         lines = [f"{len(self.records)} materials ({self.n_added} relaxed now): {reasons}"]
         if self.n_added:
@@ -119,25 +119,26 @@ def run_relaxation_benchmark(
     allow_functional_mismatch: bool = False,
     progress: bool = True,
 ) -> BenchmarkRun:
-    """Relax the materials of a split and append a record of each to OUT/results.jsonl; done ones are skipped.
+    """Relax the materials of a split and append a record of each to OUT/results.jsonl; those with a record are skipped.
 
     Args:
-        potential: file or name of a potential, or any calculator of ASE, ase:MODULE:CLASS?key=value, with which
-            structures relax one by one; or one that is open.
-        materials: places in the store; by default all. Of a part that has none of the split, there are no records.
-        start: "last" (the relaxed structure) or "first" frame of each path; the reference is always relaxed.
+        potential: file or name of a potential; any calculator of ASE, ase:MODULE:CLASS?key=value, which relaxes
+            structures one by one; or an open potential.
+        materials: indices in the store; by default all. Without materials of the split among them, there are no
+            records.
+        start: "last" (the relaxed structure) or "first" frame of each path; the reference is always the relaxed one.
         fmax: eV/A; by default 0.05, and 0.04 with the authors' verdict.
-        steps: at most, in a round of the authors' verdict.
+        steps: maximum number of steps, with the authors' verdict in each round.
         symmetry: keep the space group of each structure.
-        verdict: "authors": relax in the rounds of the paper's group, and give their verdict beside ours
+        verdict: "authors": relax in the rounds of the paper's group, and record their verdict beside ours
             (`mlip.benchmark.verdicts`).
-        dtype: "float32" (by default) or "float64"; a calculator of ASE has a precision of its own.
-        cluster: a Dask scheduler's address, or "local:N" for N worker processes here; by default this process.
-        allow_functional_mismatch: the references may be of another functional than the potential; tables say so.
+        dtype: "float32" (default) or "float64"; not for calculators of ASE, which have their own precision.
+        cluster: a Dask scheduler's address, or "local:N" for N local worker processes; by default this process.
+        allow_functional_mismatch: allow references of another functional than the potential's; tables say so.
 
     Raises:
-        MlipError: references of another functional; an option out of range; a split that is unknown or has no
-            materials; OUT has results of another potential, store or protocol; no such cluster.
+        MlipError: references are of another functional, an option is out of range, a split is unknown or has no
+            materials, OUT has results of another potential, store or protocol, or there is no such cluster.
     """
     chosen_verdict = (("verdict", verdict, VERDICTS),) if verdict else ()
     for name, value, known in (("split", split, SPLITS), ("start", start, STARTS), *chosen_verdict):
@@ -191,7 +192,7 @@ def run_relaxation_benchmark(
 def _judged(
     references: list[Reference], relax: Relax, verdict: str | None, fmax: float
 ) -> Iterator[tuple[int, RelaxResult, float, dict[str, Any]]]:
-    """Index, result, seconds and further entries of the record of each material as it ends."""
+    """Index, result, seconds and additional record entries of each material, in the order in which they finish."""
     if verdict is None:
         for index, result, seconds in relax(*_tasks(references)):
             yield index, result, seconds, {}
@@ -201,7 +202,7 @@ def _judged(
 
 
 def _choose(store: Store, split: str, start: str, materials: range | None) -> tuple[list[int], dict[str, list[str]]]:
-    """Indices of the materials to relax, and ids of those that cannot be, by why."""
+    """Indices of the materials to relax, and by reason the ids of those that cannot be relaxed."""
     chosen: list[int] = []
     left_out: dict[str, list[str]] = {}
     candidates = enumerate(store.materials()) if materials is None else ((k, store.material(k)) for k in materials)
@@ -226,17 +227,17 @@ def _relaxed(
     settings: dict[str, Any],
     statistics: Statistics,
 ) -> Iterator[tuple[int, RelaxResult, float]]:
-    """(index, result, seconds of the device) of each as it ends."""
+    """Index, result and device seconds of each structure, in the order in which they finish."""
     return timed(relaxations(structures, potential, cell=cells, statistics=statistics, **settings), statistics)
 
 
 def _tasks(references: list[Reference]) -> tuple[list[Atoms], list[Along]]:
-    """Where relaxations start, and the directions that relax."""
+    """Start structures, and the cell directions that relax."""
     return [reference.start for reference in references], [Along(tuple(r.directions)) for r in references]
 
 
 def _protocol(named: NamedPotential, store: Store, split, start, settings: dict[str, Any]) -> dict[str, Any]:
-    """Settings that two runs must share for their records to stand in one file. Where they ran is no part of it."""
+    """Settings that two runs must share to write to one results file. The machine is not among them."""
     return {
         "benchmark": "relaxation",
         "potential": named.record,

@@ -1,7 +1,7 @@
-"""Elastic moduli and heat capacities of many materials against labels: who failed, why, and how far off the rest are.
+"""Elastic moduli and heat capacities of many materials against labels: which fail, why, and the errors of the rest.
 
-Records are appended as they are there, so that a run that was killed goes on; what failed, is unstable or has imaginary
-modes stands in the table's counts.
+Records are appended as soon as they are computed, so that a killed run resumes. The table counts materials that failed,
+are unstable or have imaginary modes.
 """
 
 from collections import Counter
@@ -33,25 +33,25 @@ from mlip.response.options import ElasticOptions, PhononOptions, ResponseOptions
 from mlip.response.vibrations import IMAGINARY, check_phonopy, phonons_of_each
 
 _FIGURES = ("bands", "dos")
-"""Entries of records that would make most of the file."""
+"""Large entries of the results that are left out of the records."""
 
 
 @dataclass(frozen=True)
 class Quantity:
-    """A property that is compared."""
+    """A property that is compared with labels."""
 
     symbol: str
-    """As columns name it."""
+    """Symbol of the quantity in column names."""
     unit: str
     names: tuple[str, ...]
-    """Names of its labels."""
+    """Possible names of the label in a source."""
     value: Callable[[Any], float]
-    """Value of a result; NaN if it has none."""
+    """Function that returns the value of a result; NaN if it has none."""
 
 
 @dataclass(frozen=True)
 class Suite:
-    """A benchmark of responses."""
+    """Definition of a benchmark of responses."""
 
     name: str
     title: str
@@ -59,7 +59,7 @@ class Suite:
     compute: Callable[..., Iterator[tuple[int, Any]]]
     quantities: Mapping[str, Quantity]
     remark: str
-    """Reason of results that have a value, of a structure that would not last."""
+    """Reason of results that have a value although the structure is not stable."""
     check: Callable[[], None] = lambda: None
 
 
@@ -97,10 +97,10 @@ SUITES = {
 
 @dataclass(frozen=True)
 class ResponseErrors:
-    """Averages of the errors of a quantity, predicted - label; NaN when there is nothing."""
+    """Mean errors of a quantity, predicted minus label; NaN without materials."""
 
     n: int
-    """Materials."""
+    """Number of materials."""
     mae: float
     bias: float
     """Mean error."""
@@ -111,7 +111,7 @@ class ResponseErrors:
 def response_errors(
     predicted: Float[np.ndarray, " k"], reference: Float[np.ndarray, " k"], n_atoms: Float[np.ndarray, " k"]
 ) -> ResponseErrors:
-    """Averages of the errors (`n_atoms` is not needed; `intervals_95` has it for all errors)."""
+    """Mean errors of a quantity. `n_atoms` is unused: `intervals_95` requires this signature."""
     errors = predicted - reference
     if not len(errors):
         return ResponseErrors(0, *[float("nan")] * 3)
@@ -122,21 +122,21 @@ def response_errors(
 
 @dataclass(frozen=True)
 class ResponseRun:
-    """A finished benchmark."""
+    """The records of a finished benchmark."""
 
     suite: Suite
     name: str
     records: list[dict[str, Any]]
     note: str | None
-    """A remark on the functionals, if there is one."""
+    """Warning on functionals that differ or are unknown; None without one."""
     chosen: str
-    """Which of the source's materials."""
+    """Sentence that tells which of the source's materials were computed."""
 
     def table(self, with_paper: bool = False) -> Table:
-        """A row for the potential.
+        """A table with a row for the potential.
 
         Args:
-            with_paper: rows that MatPES published for the same labels beside it.
+            with_paper: add the rows that MatPES published for the same labels.
         """
         columns, cells = ["potential", "materials"], [self.name, str(len(self.records))]
         reasons = Counter(record["reason"] for record in self.records)
@@ -190,18 +190,18 @@ def run_response_benchmark(
     progress: bool = True,
     **options: Any,
 ) -> ResponseRun:
-    """Compute the response of every labeled material of a source; records to OUT/results.jsonl, resumed where a run was
-    killed.
+    """Compute the response of every labeled material of a source. Records are appended to OUT/results.jsonl; a rerun
+    resumes there.
 
     Args:
         suite: elasticity or phonons.
-        source: a store, or JSON, as `read_labeled` takes it.
-        at_most: so many materials, evenly chosen.
-        options: the fields of the suite's options.
+        source: a store or a JSON file that `read_labeled` accepts.
+        at_most: number of materials to choose evenly from the source; by default all.
+        options: fields of the suite's options.
 
     Raises:
-        MlipError: no such potential or source, no labels, labels of another functional, an option out of range, results
-            of another run in OUT.
+        MlipError: there is no such potential or source, no material has a label, labels are of another functional, an
+            option is out of range, or OUT has results of another run.
     """
     how = SUITES[suite]
     checked = how.options.of(options if dtype is None else options | {"dtype": dtype})
@@ -246,7 +246,7 @@ def run_response_benchmark(
 
 
 def _digest(source: Path) -> str:
-    """The content of a file or a store."""
+    """Checksum of the content of a file or a store."""
     if source.name.endswith(JSON_ENDINGS):
         return checksum_of(source)
     with Store(source) as store:

@@ -1,4 +1,4 @@
-"""Several results files side by side: which potential each belongs to, and whether they can be compared."""
+"""Results files of several potentials: which potential each belongs to, and whether they can be compared."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -20,12 +20,12 @@ from mlip.functionals import UNKNOWN, check_functionals, join_functionals
 from mlip.relaxation.results_file import read_results
 
 _SETTINGS = ("start", "symmetry", "fmax", "steps", "dtype")
-"""Settings in a header that two potentials should share to be compared."""
+"""Settings of a header that must agree for two potentials to be compared."""
 
 
 @dataclass
 class PotentialResults:
-    """All relaxations with one potential, of one results file or several (crystals, layers, chains)."""
+    """All relaxations with one potential, from one or several results files (crystals, layers, chains)."""
 
     name: str
     sha256: str
@@ -39,33 +39,33 @@ class PotentialResults:
 
     @property
     def potential_functional(self) -> str:
-        """The potential's; unknown where the records, of an early mlip, do not say."""
+        """Functional of the potential; "unknown" where records of an early mlip do not state it."""
         return join_functionals(sorted({record.get("potential_functional", UNKNOWN) for record in self.records}))
 
     @property
     def functional_note(self) -> str | None:
-        """A sentence if potential and references are not known to be of one functional."""
+        """A warning if potential and references are of different or unknown functionals; else None."""
         return check_functionals(
             self.potential_functional, self.functionals, of_ours=self.name, of_theirs="its references", allowed=True
         )
 
     @cached_property
     def summaries(self) -> list[DimensionalitySummary]:
-        """By dimensionality, for Tables 3 and 4."""
+        """Summaries by dimensionality, for Tables 3 and 4."""
         return summarize(self.records)
 
     @cached_property
     def distributions(self) -> list[DistributionSummary]:
-        """By dimensionality, for Table 6."""
+        """Summaries by dimensionality, for Table 6."""
         return summarize_distribution(self.records)
 
     @property
     def verdicts(self) -> list[str]:
-        """Verdicts in the records beside our own."""
+        """Names of the verdicts in the records beside our own."""
         return list(dict.fromkeys(name for record in self.records for name in record.get("verdicts", ())))
 
     def under(self, verdict: str) -> "PotentialResults":
-        """The same relaxations, those failed that a verdict in their records fails."""
+        """The same relaxations, with those that the verdict fails counted as failed."""
         records = [
             record | {"volume": None} if record.get("verdicts", {}).get(verdict, {}).get("failed") else record
             for record in self.records
@@ -73,7 +73,7 @@ class PotentialResults:
         return PotentialResults(f"{self.name}, {verdict}' verdict", self.sha256, self.headers, records)
 
     def setting(self, key: str) -> str:
-        """The header's value; values where its files differ."""
+        """Value of a setting in the header; all distinct values where headers differ."""
         return ", ".join(dict.fromkeys(str(header.get(key, "-")) for header in self.headers))
 
 
@@ -81,10 +81,12 @@ def load_results(sources: Sequence[str]) -> list[PotentialResults]:
     """Read results files, in their order.
 
     Args:
-        sources: results.jsonl, or the folder it is in, or NAME=either. Files that share a name are one potential's.
+        sources: each a results.jsonl or its folder, or NAME=path of either. Files with one name belong to one
+            potential.
 
     Raises:
-        MlipError: a file is absent, damaged or of another benchmark; one name for two potentials; a material twice.
+        MlipError: a file is missing, damaged or of another benchmark, one name has two potentials, or a material occurs
+            twice.
     """
     found: dict[str, PotentialResults] = {}
     for source in sources:
@@ -107,7 +109,7 @@ def load_results(sources: Sequence[str]) -> list[PotentialResults]:
 
 
 def in_all_verdicts(potentials: Sequence[PotentialResults]) -> list[PotentialResults]:
-    """Each potential, and once more under each verdict that its records have beside ours."""
+    """Each potential, followed by a copy under each further verdict in its records."""
     return [
         results
         for potential in potentials
@@ -116,12 +118,12 @@ def in_all_verdicts(potentials: Sequence[PotentialResults]) -> list[PotentialRes
 
 
 def row_name(potential: dict[str, str]) -> str:
-    """Name of a row, from what a header says of its potential: a calculator has a name, others a file."""
+    """Name of a table row, from the potential's record: the name of a calculator, or the stem of a file name."""
     return potential["name"] if "ase" in potential else Path(potential["name"]).stem
 
 
 def name_and_path(source: str) -> tuple[str, Path]:
-    """NAME=PATH, or PATH alone, whose name is empty; a path that exists may have a = in it."""
+    """Split NAME=PATH into name and path; without a name, or if a file of that name exists, the name is empty."""
     name, equals, path = source.partition("=")
     return (name, Path(path)) if equals and not Path(source).exists() else ("", Path(source))
 
@@ -130,7 +132,7 @@ def _check_new(results: PotentialResults, header: dict[str, Any], records: list[
     for other in results.headers:
         if _content(other) == _content(header):
             raise MlipError(f"results of '{results.name}' on the same store a second time", where=str(path))
-    # Ids may occur twice in one store, whose materials have numbers, too; but not in two stores.
+    # Ids may repeat within one store, where materials also have numbers, but not across two stores.
     counts = Counter((record["id"], record.get("material")) for record in records)
     before = {record["id"] for record in results.records}
     if twice := [name for (name, _), count in counts.items() if name in before or count > 1]:
@@ -139,12 +141,12 @@ def _check_new(results: PotentialResults, header: dict[str, Any], records: list[
 
 
 def _content(header: dict[str, Any]) -> Any:
-    """Identity of a results file's store: its content, or what early files have."""
+    """Identity of a results file's store: the hash of its content, or the store's entry in early files."""
     return header["store"].get("content_sha256") or header["store"]
 
 
 def differences(potentials: Sequence[PotentialResults]) -> list[str]:
-    """Reasons why the rows of these potentials cannot be compared, a line each; empty if there are none."""
+    """Reasons why the rows of these potentials cannot be compared, one line each; empty if there are none."""
     lines = []
     for key in _SETTINGS:
         values = {potential.name: potential.setting(key) for potential in potentials}
@@ -164,6 +166,7 @@ def differences(potentials: Sequence[PotentialResults]) -> list[str]:
 
 
 def source_of_reference(functionals: set[str]) -> str:
-    """The functionals of the reference; a learned stand-in for DFT has the word 'surrogate' in its name."""
+    """Name of the reference from its functionals: "DFT (...)", except for a surrogate, whose name contains
+    "surrogate"."""
     names = ", ".join(sorted(functionals))
     return names if "surrogate" in names.lower() else f"DFT ({names})"

@@ -1,4 +1,4 @@
-"""A table of text and estimates: on the terminal, as Markdown, CSV, LaTeX and HTML."""
+"""A table of text and estimates, with output for the terminal, Markdown, CSV, LaTeX and HTML."""
 
 import csv
 import html
@@ -21,7 +21,7 @@ _TEXT_COLUMNS = ("", "potential", "not converged")
 
 @dataclass(frozen=True)
 class Estimate:
-    """A number, printed with so many digits, and its 95 % interval."""
+    """A number with its 95 % interval, printed with `digits` decimals."""
 
     value: float
     digits: int
@@ -33,7 +33,7 @@ class Estimate:
 
     @property
     def bounds(self) -> tuple[str, str] | None:
-        """The interval's ends as text; None where there is none."""
+        """The ends of the interval as text; None without an interval."""
         if self.interval is None or np.isnan(self.interval.low):
             return None
         return f"{self.interval.low:.{self.digits}f}", f"{self.interval.high:.{self.digits}f}"
@@ -47,7 +47,7 @@ Cell = str | Estimate
 
 @dataclass(frozen=True)
 class Table:
-    """`notes` stand below it."""
+    """A table; `notes` are printed below it."""
 
     name: str
     title: str
@@ -56,7 +56,7 @@ class Table:
     notes: tuple[str, ...] = ()
 
     def to_rich(self, width: int) -> RenderableType:
-        """Intervals below their estimates; columns that do not fit into `width` follow in a further table."""
+        """The table for a terminal: intervals below estimates; columns that exceed `width` go to a further table."""
         rows = self._as_text(lambda cell: cell.with_interval("…", "\n[dim]", "[/]"))
         tables = []
         for columns in self._folded(rows, width):
@@ -72,7 +72,7 @@ class Table:
         return Group(*tables, *self.notes)
 
     def _folded(self, rows: list[list[str]], width: int) -> list[list[int]]:
-        """Which columns stand together: each group begins with those that say whose row it is, and is not wider."""
+        """Column indices of partial tables that fit `width`; each begins with the columns that identify the row."""
         texts = [[Text.from_markup(line) for line in (self.columns[k], *(row[k] for row in rows))] for k in self._all]
         widths = [3 + max(measure.cell_len for text in column for measure in text.split("\n")) for column in texts]
         leading = [k for k in self._all if self.columns[k] in ("", "potential")]
@@ -95,7 +95,7 @@ class Table:
         return f"**{self.title}**\n\n" + "\n".join(lines) + "\n" + notes
 
     def to_csv(self) -> str:
-        """A column with intervals is followed by two with their ends; what is not known is empty."""
+        """The table as CSV. Two columns with the interval's ends follow its column; unknown values are empty."""
         with_bounds = [
             any(isinstance(row[k], Estimate) and row[k].interval for row in self.rows) for k in range(len(self.columns))
         ]
@@ -136,11 +136,11 @@ class Table:
         return html_table(self.title, self.columns, rows, text_columns=_TEXT_COLUMNS, notes=self.notes)
 
     def as_records(self) -> list[dict[str, Any]]:
-        """JSON-able rows by column; an estimate is its number, with an interval {"value", "low", "high"}."""
+        """JSON-serializable rows, column -> value; an estimate is a number, or {"value", "low", "high"}."""
         return [{column: _as_json(cell) for column, cell in zip(self.columns, row, strict=True)} for row in self.rows]
 
     def save(self, folder: Path) -> list[Path]:
-        """NAME.md, NAME.csv and NAME.tex in `folder`."""
+        """Write NAME.md, NAME.csv and NAME.tex to `folder`, and return their paths."""
         paths = []
         for suffix, text in (("md", self.to_markdown()), ("csv", self.to_csv()), ("tex", self.to_latex())):
             paths.append(folder / f"{self.name}.{suffix}")
@@ -172,6 +172,6 @@ def _as_json(cell: Cell) -> Any:
 
 def _latex(text: str) -> str:
     signs = ("%", r"\%"), ("_", r"\_"), ("Å", r"\AA{}"), ("³", "$^3$"), ("&", r"\&"), ("#", r"\#")
-    for plain, command in (*signs, ("|", "$|$"), ("<", "$<$"), (">", "$>$")):  # others in LaTeX's text fonts
+    for plain, command in (*signs, ("|", "$|$"), ("<", "$<$"), (">", "$>$")):  # text fonts misprint these
         text = text.replace(plain, command)
     return text

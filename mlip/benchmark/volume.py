@@ -1,8 +1,8 @@
-"""The effective volume of a crystal, a layer or a chain: the cell's without its vacuum, an atom being 3 A thick.
+"""The effective volume of a crystal, a layer or a chain: the volume of the cell without vacuum, with atoms 3 A thick.
 
-As in the volume table of "Improving machine-learning models in materials science through large datasets": a layer
-has its area times (extent + 3 A); a chain its length times (extent + 3 A) along each of the two other directions.
-Extents are taken across the boundary: the largest gap between atoms along an axis is the vacuum.
+The definition is that of the volume table of "Improving machine-learning models in materials science through large
+datasets": a layer has its area times (extent + 3 A); a chain its length times (extent + 3 A) along each of the two
+other directions. Extents are taken across the boundary: the largest gap between atoms along an axis is the vacuum.
 """
 
 import numpy as np
@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float
 from mlip.data.low_dimensional import crystal_axes, unwrapped
 
 ATOM_THICKNESS = 3.0
-"""A."""
+"""Thickness that is added to an extent for the size of an atom, A."""
 
 
 def effective_volume(
@@ -25,8 +25,8 @@ def effective_volume(
     Args:
         positions: A, wrapped or not.
         cell: rows are lattice vectors, A; rows of open directions are not used.
-        pbc: where images are, vacuum between them or not.
-        directions: those of `mlip.data.low_dimensional.crystal_directions`.
+        pbc: directions with periodic images, also across vacuum.
+        directions: as given by `mlip.data.low_dimensional.crystal_directions`.
     """
     repeated, axes = crystal_axes(cell, directions)
     if len(repeated) == 3:

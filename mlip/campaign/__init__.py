@@ -1,1 +1,1 @@
-"""Campaigns: rounds from candidates to a convex hull that has grown."""
+"""Campaigns: rounds of screening, calculation and training that extend a convex hull."""

@@ -1,4 +1,4 @@
-"""Proposals to DFT and back: every proposal has an outcome, and a round goes on when all are settled."""
+"""Calculation of proposals: every proposal gets an outcome, and a round continues when all outcomes are settled."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -11,16 +11,16 @@ from mlip.dft.recipe import DftRecipe
 from mlip.dft.records import FINISHED, NOT_STARTED, UNFINISHED, Outcome, Proposal
 
 OPEN = (UNFINISHED, NOT_STARTED)
-"""Reasons of outcomes that may still become others."""
+"""Reasons of outcomes that may still change."""
 
 
 def calculated(
     recipe: DftRecipe, proposals: Sequence[Proposal], folder: StageFolder, *, progress: bool
 ) -> list[Outcome] | None:
-    """Outcomes of all proposals, as they are now. A stage that the user has closed calculates nothing more.
+    """Current outcomes of all proposals. If the user has closed the stage, no further calculations are started.
 
     Returns:
-        None while some are not settled, unless the user has closed the stage.
+        The outcomes; None while some are not settled, unless the user has closed the stage.
     """
     if not proposals:
         return []
@@ -32,10 +32,10 @@ def calculated(
 
 
 def write_outcomes(folder: StageFolder, outcomes: Sequence[Outcome], set_aside: dict[str, tuple[str, str]]) -> None:
-    """Write the outcome of each proposal, without the structures.
+    """Write the outcome of each proposal to the folder, without structures.
 
     Args:
-        set_aside: id of a finished calculation that is no entry -> reason and message.
+        set_aside: id of a finished calculation that does not become an entry -> reason and message.
     """
     records = []
     for outcome in outcomes:

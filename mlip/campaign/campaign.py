@@ -1,4 +1,4 @@
-"""A campaign: rounds of screening, calculation and training in one folder, until they are done or wait for DFT."""
+"""A campaign: rounds of screening, calculation and training in one folder, until all are done or one waits for DFT."""
 
 from collections import Counter
 from pathlib import Path
@@ -28,17 +28,17 @@ from mlip.recipe_reading import read_recipe
 
 
 def run_campaign(recipe: CampaignRecipe, *, cluster: str | None = None, progress: bool = True) -> dict[str, Any]:
-    """Go on with a campaign, or begin it, as far as it goes: to the last round, or to calculations that others run.
+    """Begin or resume a campaign, and run it to its last round, or until it waits for external calculations.
 
     Args:
-        cluster: for predictions and relaxations, as `mlip.cluster.client` names them; None: this process.
+        cluster: cluster for predictions and relaxations, in the notation of `mlip.cluster.client`; None: this process.
 
     Returns:
-        The status, as `campaign_status`.
+        The status, as from `campaign_status`.
 
     Raises:
-        MlipError: the folder has a campaign of another recipe, or another process works there; the start's store has
-            changed; energies of several levels would meet in the hull; whatever a step raises.
+        MlipError: the folder has a campaign of another recipe, another process works there, the start's store has
+            changed, or energies of several levels of theory would be combined in the hull; also errors of the steps.
     """
     folder = CampaignFolder(recipe.out)
     make_folder(recipe.out)
@@ -55,10 +55,10 @@ def run_campaign(recipe: CampaignRecipe, *, cluster: str | None = None, progress
 
 
 def close_stage(path: Path) -> None:
-    """Give up calculations that are not finished, so that the stage which waits for them goes on without them.
+    """Give up calculations that are not finished, so that the stage that waits for them continues without them.
 
     Raises:
-        MlipError: no campaign, or none that waits.
+        MlipError: there is no campaign, or it does not wait for calculations.
     """
     status, folder = campaign_status(path), CampaignFolder(path)
     if status["waiting_for"] is None:
@@ -91,11 +91,11 @@ def _opened(recipe: CampaignRecipe, folder: CampaignFolder, cluster: str | None,
 
 
 def _settle_start(recipe: CampaignRecipe, folder: CampaignFolder) -> dict[str, Any]:
-    """Facts of the start; its hull is in the folder from the first call on, and read by no later one.
+    """Facts about the start. The first call writes the start's hull to the folder; later calls only check the store.
 
     Raises:
-        MlipError: the start's store has changed since; energies of several levels would meet in the hull; nothing tells
-            the energies of the elements; the store has no entry.
+        MlipError: the start's store has changed since, energies of several levels of theory would be combined in the
+            hull, the energies of the elements are unknown, or the store has no entry.
     """
     where = f"start.entries: {recipe.start.entries}"
     with Store(recipe.start.entries) as store:
@@ -129,10 +129,10 @@ def _settle_start(recipe: CampaignRecipe, folder: CampaignFolder) -> dict[str, A
 
 
 def _checked_note(recipe: CampaignRecipe, references: References) -> str | None:
-    """A remark on the levels of theory, or None, before anything is calculated.
+    """Check the references before anything is calculated; returns a note on levels of theory, or None.
 
     Raises:
-        MlipError: calculations could not join the hull.
+        MlipError: the energies of calculations could not be combined with the hull's.
     """
     check_corrections(references, recipe.start.corrections is not None)
     is_surrogate = isinstance(recipe.dft, SurrogateRecipe)
@@ -165,9 +165,9 @@ def _note_on_check(check: dict[str, Any] | None) -> list[str]:
 
 
 def _begin_hull(recipe: CampaignRecipe, references: References) -> tuple[GrowingHull, int, Counter[str]]:
-    """The references, and entries of the start that are none of them by their ids; of an id that comes twice the first
-    counts. With it the number of entries, and why others are none."""
-    phases = Phases.of(references.compositions, references.energies.corrected)  # of those that have none, as computed
+    """The hull of the references and of the start's entries with other ids, the number of entries, and the reasons why
+    materials are left out. The first of several phases with one id is taken."""
+    phases = Phases.of(references.compositions, references.energies.corrected)  # as computed if uncorrected
     place: dict[str, int] = {}
     for k, name in enumerate(references.ids):
         place.setdefault(name, k)

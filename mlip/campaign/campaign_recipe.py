@@ -1,4 +1,4 @@
-"""The recipe of a campaign: everything that decides its rounds."""
+"""The recipe of a campaign: all settings of its rounds."""
 
 from pathlib import Path
 from typing import Any, Literal
@@ -20,7 +20,7 @@ from mlip.screening.screening_recipe import (
 )
 
 MAY_CHANGE = ("out", "rounds", "dft.cluster")
-"""Keys that do not touch the rounds that are done: a campaign may go on with other values of them."""
+"""Keys that do not affect finished rounds: a campaign may continue with other values of them."""
 
 
 class _Section(BaseModel):
@@ -31,58 +31,58 @@ class StartRecipe(_Section):
     """Entries and hull before the first round."""
 
     entries: Path
-    """Store of calculated crystals: prototypes, and what the first model learns from. Never modified."""
+    """Store of calculated crystals: prototypes, and training data of the first model. Never modified."""
     hull: tuple[Path, ...]
     """Reference phases of the hull: stores, JSON of entries or of formation energies."""
     elements: Path | Literal["calculate"] | None = None
-    """Energies of the elements, by which formation energies are made where the hull is of such: JSON {symbol:
-    eV/atom}, of the same level as the calculations; or `calculate`: elementary crystals are calculated first."""
+    """Energies of the elements, needed if the hull's references are formation energies: a JSON file {symbol: eV/atom}
+    at the level of theory of the calculations; or `calculate`, to calculate elemental crystals first."""
     corrections: Literal["mp2020"] | None = None
-    """Corrections of energies: those of the Materials Project where the hull's references have them; null = on neither
+    """Corrections of energies: `mp2020` if the hull's references have the Materials Project's; null = none on either
     side."""
     check: NonNegativeInt = 0
-    """Entries that are calculated again before the first round: how far are the formation energies from theirs?"""
+    """Number of entries to calculate again before the first round, to compare formation energies with the start's."""
 
 
 class NewPrototypesRecipe(_Section):
     """Crystals whose elements are replaced: those of the entries so far, and further ones."""
 
     further: tuple[Path, ...] = ()
-    """Sources before the entries: `aflow`, folders of CIF files, stores."""
+    """Sources read before the entries: `aflow`, folders of CIF files, stores."""
     of_entries: bool = True
-    """Each prototype among the entries so far counts."""
+    """Use each prototype among the entries so far."""
     sites: tuple[SiteCount, ...] = (2, 3)
-    """Numbers of different elements that a prototype may have."""
+    """Allowed numbers of different elements in a prototype."""
     max_atoms: PositiveInt = 20
-    """In its primitive cell."""
+    """Maximum number of atoms in the primitive cell."""
 
 
 class ModelRecipe(_Section):
-    """The property model that proposes."""
+    """The property model that selects candidates."""
 
     recipe: str = "cgat-hull"
-    """Recipe of `mlip train`, by name or file, of a model that predicts e_above_hull."""
+    """Recipe of `mlip train`, by name or file, for a model that predicts e_above_hull."""
     values: dict[str, Any] = Field(default_factory=dict)
-    """Sections of that recipe with values in the place of its own: {train: {epochs: 20}}."""
+    """Sections of that recipe with values that replace its own: {train: {epochs: 20}}."""
     start: Path | None = None
-    """Model of the first round: a file, or a name; null = it is trained on start.entries."""
+    """Model of the first round: a file or a name; null = train it on start.entries."""
     from_last: bool = True
-    """Training goes on from the last model. false = it begins anew."""
+    """Initialize training from the last model; false = from scratch."""
     retrain_after: PositiveInt = 1000
-    """New entries that are enough to train again."""
+    """Number of new entries after which the model is trained again."""
     test_at_most: PositiveInt = 5000
-    """Entries of the test split on which each model is tested."""
+    """Maximum number of entries of the test split on which each model is tested."""
 
 
 class DuplicatesRecipe(_Section):
-    """When two crystals are the same, as pymatgen's StructureMatcher has it."""
+    """Tolerances of pymatgen's StructureMatcher, by which two crystals are the same."""
 
     ltol: PositiveFloat = 0.2
-    """Fraction of a lattice vector's length."""
+    """Tolerance of lattice vector lengths, as a fraction."""
     stol: PositiveFloat = 0.3
-    """Fraction of the free length per atom, (V/n)^(1/3)."""
+    """Tolerance of sites, as a fraction of the free length per atom, (V/n)^(1/3)."""
     angle_tol: PositiveFloat = 5.0
-    """Degrees."""
+    """Tolerance of angles, degrees."""
 
 
 class CampaignRecipe(_Section):
@@ -96,20 +96,20 @@ class CampaignRecipe(_Section):
     sieve: SieveRecipe | None = None
     keep: KeepRecipe
     random: NonNegativeInt = 0
-    """Candidates of each round that are chosen at random, to compare with; they are calculated and learned from."""
+    """Number of candidates in each round that are chosen at random, calculated and trained on, for comparison."""
     relax: RelaxRecipe
     """Relaxation before the calculation."""
     duplicates: DuplicatesRecipe = DuplicatesRecipe()
     dft: DftRecipe
     lowest: float = -0.5
-    """Calculations that come out lower than this above the hull are set aside as absurd, eV/atom."""
+    """Distance to the hull below which a calculation is set aside as absurd, eV/atom."""
     split: tuple[float, float, float] = (0.8, 0.1, 0.1)
-    """Shares of train, val and test, by composition."""
+    """Shares of train, val and test; all entries of a composition are in one split."""
     name: str = Field("campaign", pattern=r"^[A-Za-z0-9][A-Za-z0-9_]{0,40}$")
     """First part of the ids of new entries: NAME-r001-000123."""
     seed: int = 0
     rounds: PositiveInt = 1
-    """How many; more can be asked for later."""
+    """Number of rounds; may be increased later."""
     out: Path
 
     @field_validator("keep")
@@ -120,10 +120,10 @@ class CampaignRecipe(_Section):
         return keep
 
     def screening(self, model: Path, entries: Path, symbols: tuple[str, ...], out: Path) -> ScreeningRecipe:
-        """The screening of a round.
+        """The screening recipe of a round.
 
         Args:
-            model: of the round.
+            model: model of the round.
             entries: store of the entries so far.
             symbols: elements that the model knows.
         """
@@ -140,13 +140,14 @@ class CampaignRecipe(_Section):
         )
 
     def save(self, path: Path) -> None:
-        """Write as YAML that reads back to an equal recipe."""
+        """Write the recipe as YAML; reading it back gives an equal recipe."""
         path.write_text(OmegaConf.to_yaml(OmegaConf.create(self.model_dump(mode="json"))), encoding="utf-8")
 
     def check_same(self, earlier: "CampaignRecipe", where: Path) -> None:
-        """
+        """Check that a campaign that was begun with the earlier recipe can continue with this one.
+
         Raises:
-            MlipError: a campaign that was begun with the earlier recipe cannot go on with this one; names the keys.
+            MlipError: keys other than `MAY_CHANGE` differ; the message names them.
         """
         then, now = (_flat(recipe.model_dump(mode="json")) for recipe in (earlier, self))
         changed = [

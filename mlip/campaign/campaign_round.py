@@ -1,5 +1,5 @@
-"""A round from the entries so far to a hull that has grown. Each step's file is there when it is done, so a round that
-was killed goes on where it was, and nothing is calculated twice."""
+"""A round of a campaign, from the entries so far to an extended hull. Each step writes its file when it is done, so a
+killed round resumes where it was, and nothing is calculated twice."""
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -32,7 +32,7 @@ NO_SCALE = "not on the hull's scale"
 
 @dataclass(frozen=True)
 class Campaign:
-    """A campaign that can go on."""
+    """A campaign whose rounds can be run."""
 
     recipe: CampaignRecipe
     folder: CampaignFolder
@@ -43,10 +43,10 @@ class Campaign:
 
 
 def run_round(campaign: Campaign, number: int) -> bool:
-    """Bring a round to its end, or to where it waits for calculations.
+    """Run a round to its end, or until it waits for calculations.
 
     Returns:
-        Whether it is done.
+        Whether the round is done.
     """
     recipe, folder = campaign.recipe, campaign.folder.round(number)
     if folder.is_done:
@@ -71,7 +71,7 @@ def run_round(campaign: Campaign, number: int) -> bool:
 
 
 def _propose(campaign: Campaign, folder: RoundFolder, earlier: Sequence[RoundFolder], model: Path) -> None:
-    """From all candidates to the structures that are handed over."""
+    """Screen and relax candidates, and write the proposals to hand over."""
     recipe, how = campaign.recipe, {"cluster": campaign.cluster, "progress": campaign.progress}
     with folder.timed("screen"):
         symbols = known_symbols(recipe, model)
@@ -83,7 +83,7 @@ def _propose(campaign: Campaign, folder: RoundFolder, earlier: Sequence[RoundFol
 
 
 def _close(campaign: Campaign, folder: RoundFolder, outcomes: Sequence[Outcome], hull: GrowingHull) -> None:
-    """Take the results into store and hull, and sum the round up."""
+    """Add the results to store and hull, and write the round's summary."""
     with folder.timed("hull"):
         entries, distances = _taken_in(campaign, folder, outcomes, hull)
         change = hull.add([entry.id for entry in entries], _phases(entries))
@@ -116,7 +116,7 @@ def known_symbols(recipe: CampaignRecipe, model: Path) -> tuple[str, ...]:
     """The recipe's elements that the model knows.
 
     Raises:
-        MlipError: too few for the prototypes.
+        MlipError: the model knows too few elements for the prototypes.
     """
     known = set(PropertyModel.load(model).elements)
     symbols = tuple(symbol for symbol in recipe.elements.symbols if symbol in known)
@@ -136,7 +136,8 @@ def _seed(recipe: CampaignRecipe, number: int) -> int:
 def _taken_in(
     campaign: Campaign, folder: RoundFolder, outcomes: Sequence[Outcome], hull: GrowingHull
 ) -> tuple[list[Entry], dict[str, float]]:
-    """The round's new entries, on disk, and their distances to the hull as it was; the rest has its reason."""
+    """The round's new entries, which are written to disk, and their distances to the hull before the round, eV/atom, by
+    id. Other finished calculations are set aside with a reason."""
     recipe = campaign.recipe
     proposals = {one["id"]: one for one in read_json(folder.proposals)}
     level = calculated_functional(recipe.dft)

@@ -1,4 +1,4 @@
-"""Which candidates of a round are relaxed: the best of each composition by the model, and some at random to compare."""
+"""Choice of the candidates to relax: the best of each composition by the model, and some at random for comparison."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -15,7 +15,7 @@ from mlip.screening.screening_recipe import ScreeningRecipe
 
 BY_MODEL, BY_CHANCE = "model", "random"
 _DRAWS = 200
-"""Draws for each random candidate that is wanted, before fewer are taken: the rules may forbid nearly all."""
+"""Maximum number of batches drawn for random candidates, because the rules may forbid nearly all candidates."""
 
 
 def choose(
@@ -28,11 +28,11 @@ def choose(
     cluster: str | None,
     progress: bool,
 ) -> list[Kept]:
-    """The candidates that are relaxed, those of the model first; `folder.chosen` says which they are.
+    """The candidates to relax, those of the model first. The choice is recorded in `folder.chosen`.
 
     Args:
-        earlier: rounds whose candidates are not taken again.
-        n_random: candidates by chance, of all that rules allow and no round has taken.
+        earlier: rounds whose candidates are not chosen again.
+        n_random: number of candidates drawn at random from those that the rules allow and no round has chosen.
     """
     plan = plan_round(recipe, allow_functional_mismatch=True, known=taken_in(earlier))
     if folder.chosen.exists():
@@ -63,7 +63,7 @@ def choose(
 
 
 def taken_in(rounds: Sequence[RoundFolder]) -> dict[str, np.ndarray]:
-    """Candidates that rounds have taken: by the prototype's name, the atomic numbers on its sites."""
+    """Candidates chosen in these rounds: prototype's name -> atomic numbers on its sites, shape (k, sites)."""
     rows: dict[str, list[list[int]]] = {}
     for folder in rounds:
         for one in read_json(folder.chosen)["chosen"]:
@@ -72,7 +72,7 @@ def taken_in(rounds: Sequence[RoundFolder]) -> dict[str, np.ndarray]:
 
 
 def random_candidates(plan: ScreeningPlan, n: int, taken: set[int], rng: np.random.Generator) -> Int[np.ndarray, " k"]:
-    """Numbers of n different candidates by chance that rules allow and nobody has taken; fewer where there are none."""
+    """Indices of n different random candidates that the rules allow and that are not taken; at most n."""
     found: dict[int, None] = {}
     for _ in range(_DRAWS):
         if len(found) >= n:
@@ -94,7 +94,7 @@ def _is_allowed(plan: ScreeningPlan, number: int) -> bool:
 
 
 def _predicted(plan: ScreeningPlan, numbers: Int[np.ndarray, " k"]) -> list[Kept]:
-    """The candidates with the model's predictions, in the order of their numbers."""
+    """The candidates with the model's predictions, in the order of `numbers`."""
     if not len(numbers):
         return []
     predictor, found = Predictor(plan.model), {}

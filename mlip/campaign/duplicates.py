@@ -1,6 +1,6 @@
-"""Crystals that are calculated already, or proposed twice, by pymatgen's StructureMatcher.
+"""Detection of crystals that are already calculated or proposed twice, by pymatgen's StructureMatcher.
 
-Only crystals of one reduced composition are compared, so that what is known is read once and few of it are kept.
+Only crystals of the same reduced composition are compared, so known crystals are read once and few are kept in memory.
 """
 
 from collections.abc import Iterable
@@ -18,10 +18,10 @@ from mlip.campaign.campaign_recipe import DuplicatesRecipe
 
 
 class Known:
-    """Crystals by their reduced composition.
+    """Known crystals, by reduced composition.
 
     Args:
-        formulas: reduced formulas of interest; other crystals are not kept.
+        formulas: reduced formulas whose crystals are kept; others are ignored.
     """
 
     def __init__(self, recipe: DuplicatesRecipe, formulas: Iterable[str]):
@@ -38,7 +38,7 @@ class Known:
             of_composition.append((name, _structure(atoms)))
 
     def same_as(self, atoms: Atoms) -> str | None:
-        """Name of a known crystal that is the same; None if there is none."""
+        """Name of a known crystal that is the same as this one; None if there is none."""
         of_composition = self._known.get(reduced_formula(atoms.numbers))
         if not of_composition:
             return None
@@ -47,7 +47,7 @@ class Known:
 
 
 def reduced_formula(material: Int[np.ndarray, " n"] | str) -> str:
-    """The formula in lowest terms, metals first, that crystals of one composition share."""
+    """Reduced formula, metals first; equal for all crystals of a composition."""
     formula = Formula(material) if isinstance(material, str) else Symbols(material).formula
     return formula.reduce()[0].format("metal")
 

@@ -1,7 +1,7 @@
-"""The scale on which a campaign's energies meet: totals of one level of theory, or formation energies.
+"""The common scale of a campaign's energies: total energies of one level of theory, or formation energies.
 
-Where the hull's references are formation energies, those of new calculations are made with energies of the elements of
-the calculations' own level; then the two scales are the same but for the difference between the levels, which
+If the hull's references are formation energies, those of new calculations are computed with energies of the elements at
+the calculations' own level. The two scales are then the same except for the difference between the levels, which
 `start.check` measures.
 """
 
@@ -23,22 +23,22 @@ from mlip.hull.references import References
 
 @dataclass(frozen=True)
 class EnergyScale:
-    """How the energy of a calculation becomes that of a phase."""
+    """Conversion of the energy of a calculation to that of a phase of the hull."""
 
     elements: Mapping[str, float] | None
-    """eV/atom, by which formation energies are made; None: energies are totals."""
+    """Energies of the elements, eV/atom, to compute formation energies; None for total energies."""
     corrected: bool = False
-    """With the Materials Project's corrections."""
+    """Whether the Materials Project's corrections are added."""
 
     @property
     def are_formation_energies(self) -> bool:
         return self.elements is not None
 
     def energy(self, frame: Frame) -> float:
-        """Energy of a calculated structure, eV/atom.
+        """Energy of a calculated structure as a phase of the hull, eV/atom.
 
         Raises:
-            MlipError: nothing tells the energy of one of its elements, or its correction.
+            MlipError: the energy of an element or the correction is unknown.
         """
         correction = mp2020_correction(frame) if self.corrected else 0.0
         per_atom = (frame.energy + correction) / len(frame)
@@ -51,15 +51,15 @@ class EnergyScale:
 
 
 def phases_of(frames: Sequence[Frame], energies: Float[np.ndarray, " n"]) -> Phases:
-    """Compositions of the frames with these energies, eV/atom."""
+    """Phases with the compositions of the frames and these energies, eV/atom."""
     return Phases.of([atoms_of_composition(frame.numbers) for frame in frames], np.asarray(energies, float))
 
 
 def check_corrections(references: References, corrected: bool) -> None:
-    """Corrections are on both sides or on neither.
+    """Check that corrections are used for both references and calculations, or for neither.
 
     Raises:
-        MlipError: the references have some, and calculations would have none; or the other way about.
+        MlipError: only one of the two has corrections.
     """
     has_any = bool(references.energies.is_corrected.any())
     if has_any and not corrected:
@@ -72,16 +72,17 @@ def check_corrections(references: References, corrected: bool) -> None:
 
 
 def check_level(references: References, calculated: str, *, is_surrogate: bool) -> str | None:
-    """Whether what is calculated may join the hull.
+    """Check that calculations may be combined with the references of the hull.
 
     Args:
         calculated: functional of the calculations.
+        is_surrogate: whether a surrogate takes the place of DFT.
 
     Returns:
-        A sentence for the report if the levels differ or one is unknown.
+        A sentence for the report if the levels of theory differ or one is unknown; else None.
 
     Raises:
-        MlipError: they differ, and nothing puts them on one scale.
+        MlipError: the levels differ, and the energies are not on one scale.
     """
     levels = set(references.energies.levels)
     if is_surrogate and references.are_formation_energies:

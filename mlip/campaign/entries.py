@@ -1,6 +1,6 @@
-"""The entries of a campaign: those of the start and what was calculated since, with distances to the hull of the day.
+"""The entries of a campaign: those of the start and all calculated since, with distances to the current hull.
 
-Distances of old entries grow as the hull sinks, so each round's store is written anew from the start's store and the
+Distances of old entries grow as the hull becomes lower, so each round rewrites its store from the start's store and the
 results of the rounds, which never change.
 """
 
@@ -23,7 +23,7 @@ from mlip.hull.growing import GrowingHull
 from mlip.hull.phase_files import correction_of
 
 FORMATION_ENERGY, DISTANCE, PHASE_ENERGY = "e_form", "e_above_hull", "phase_energy"
-"""Properties of entries; the last is the energy with which an entry stands in the hull, eV/atom."""
+"""Properties of entries; `PHASE_ENERGY` is the energy of an entry as a phase of the hull, eV/atom."""
 
 
 @dataclass(frozen=True)
@@ -32,9 +32,9 @@ class Entry:
 
     id: str
     frame: Frame
-    """Its relaxed structure."""
+    """Relaxed structure."""
     energy: float
-    """As a phase of the hull, eV/atom."""
+    """Energy as a phase of the hull, eV/atom."""
     functional: str
     dimensionality: int
     properties: dict[str, float | str]
@@ -44,8 +44,8 @@ def start_entries(store: Store, are_formation_energies: bool, left_out: Counter[
     """Entries of the start's store.
 
     Args:
-        are_formation_energies: the hull is of such; else of totals.
-        left_out: why others are none of the campaign's is counted in it.
+        are_formation_energies: whether the hull has formation energies; else it has total energies.
+        left_out: counter of the reasons why other materials are not entries; updated.
     """
     left_out = Counter() if left_out is None else left_out
     for material in store.materials():
@@ -65,7 +65,7 @@ def _start_entry(store: Store, material: Material, are_formation_energies: bool)
     if are_formation_energies:
         energy = material.properties.get(FORMATION_ENERGY)
     else:
-        correction = correction_of(material)  # NaN where its source states none
+        correction = correction_of(material)  # NaN where the source states none
         energy = (frame.energy + (correction if np.isfinite(correction) else 0.0)) / len(frame)
     if not isinstance(energy, float | int) or not np.isfinite(energy):
         return f"no {FORMATION_ENERGY}" if are_formation_energies else "no energy"
@@ -74,7 +74,7 @@ def _start_entry(store: Store, material: Material, are_formation_energies: bool)
 
 
 def results_in(path: Path) -> Iterator[Entry]:
-    """New entries of a round."""
+    """New entries of a round, read from its results store."""
     with Store(path) as store:
         for material in store.materials():
             energy = float(material.properties[PHASE_ENERGY])
@@ -84,7 +84,7 @@ def results_in(path: Path) -> Iterator[Entry]:
 
 
 def write_results(path: Path, entries: Sequence[Entry], settings: dict[str, Any]) -> None:
-    """Store of a round's new entries."""
+    """Write a store of a round's new entries."""
     with StoreWriter(path, settings) as store:
         for entry in entries:
             properties = {**entry.properties, PHASE_ENERGY: entry.energy}
@@ -99,9 +99,9 @@ def write_entries(
     seed: int,
     settings: dict[str, Any],
 ) -> int:
-    """Store of entries with their distances to the hull; returns how many.
+    """Write a store of entries with their distances to the hull; returns the number of entries.
 
-    All entries of a composition are in one split, for ever.
+    All entries of a composition are in one split, the same in every round.
     """
     n_entries = 0
     vertices = hull.vertices
@@ -128,7 +128,7 @@ _BLOCK = 4096
 
 
 def in_blocks(entries: Iterator[Entry]) -> Iterator[list[Entry]]:
-    """Some thousand at a time."""
+    """The entries in lists of up to 4096."""
     block: list[Entry] = []
     for entry in entries:
         block.append(entry)

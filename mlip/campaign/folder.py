@@ -1,5 +1,5 @@
-"""The folder of a campaign: names of its files. A step is done when its file is there: files are written whole or not
-at all, and what takes long goes on where it was.
+"""The folder of a campaign and the names of its files. A step is done when its file exists: files are written whole or
+not at all, and long steps resume where they were.
 
     recipe.yaml  start.json  start-hull.npz  hull.npz  report.html
     references/  elements.json, and the calculations behind it
@@ -30,12 +30,12 @@ class CampaignFolder:
 
     @property
     def start(self) -> Path:
-        """Checksum of the start's store, and what was left out of it."""
+        """Facts about the start: the checksum of its store, and the materials left out of it."""
         return self.path / "start.json"
 
     @property
     def hull(self) -> Path:
-        """The hull as it is now."""
+        """The current hull."""
         return self.path / "hull.npz"
 
     @property
@@ -45,7 +45,7 @@ class CampaignFolder:
 
     @property
     def references(self) -> "StageFolder":
-        """Calculations before the first round."""
+        """Folder of the calculations before the first round."""
         return StageFolder(self.path / "references")
 
     @property
@@ -54,24 +54,24 @@ class CampaignFolder:
         return [RoundFolder(path) for path in sorted((self.path / "rounds").glob("[0-9][0-9][0-9]*"))]
 
     def round(self, number: int) -> "RoundFolder":
-        """The folder of a round; rounds count from 1."""
+        """Folder of a round; rounds are numbered from 1."""
         return RoundFolder(self.path / "rounds" / f"{number:03d}")
 
 
 @dataclass(frozen=True)
 class StageFolder:
-    """Calculations that are handed over together."""
+    """Folder of calculations that are handed over together."""
 
     path: Path
 
     @property
     def dft(self) -> Path:
-        """The hand-over."""
+        """Folder of the hand-over."""
         return self.path / "dft"
 
     @property
     def closed(self) -> Path:
-        """Mark of the user's: calculations that are not finished are given up."""
+        """Marker file by which the user gives up calculations that are not finished."""
         return self.path / "closed"
 
     @property
@@ -89,7 +89,7 @@ class StageFolder:
 
     @property
     def elements(self) -> Path:
-        """Energies of the elements and the check of the start's entries; of the references alone."""
+        """Energies of the elements, and the check of the start's entries; only in the folder of references."""
         return self.path / "elements.json"
 
     @property
@@ -98,7 +98,7 @@ class StageFolder:
 
     @contextmanager
     def timed(self, step: str) -> Iterator[None]:
-        """Seconds of a step, on record even where it fails."""
+        """Record the duration of a step, s, even if it fails."""
         self.path.mkdir(parents=True, exist_ok=True)
         begun = time.monotonic()
         try:
@@ -108,7 +108,7 @@ class StageFolder:
                 journal.append({"step": step, "seconds": round(time.monotonic() - begun, 3)})
 
     def seconds(self) -> dict[str, float]:
-        """Seconds of each step, in all starts that were not killed in it."""
+        """Total duration of each step, s, over all runs that were not killed during it."""
         found: dict[str, float] = {}
         for record in read_journal(self.times) if self.times.exists() else ():
             found[record["step"]] = round(found.get(record["step"], 0.0) + record["seconds"], 3)
@@ -123,12 +123,12 @@ class RoundFolder(StageFolder):
 
     @property
     def entries(self) -> Path:
-        """Store of all that is known as the round begins, with distances to the hull of that day."""
+        """Store of all entries at the beginning of the round, with distances to the hull at that time."""
         return self.path / "entries.h5"
 
     @property
     def model_record(self) -> Path:
-        """Which model the round has, and how good it is."""
+        """Record of the round's model and its test error."""
         return self.path / "model.json"
 
     @property
@@ -142,7 +142,7 @@ class RoundFolder(StageFolder):
 
     @property
     def chosen(self) -> Path:
-        """Candidates that are relaxed."""
+        """Candidates chosen for relaxation."""
         return self.path / "chosen.json"
 
     @property
@@ -165,13 +165,14 @@ class RoundFolder(StageFolder):
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Whole or not at all; numbers that are not finite are no JSON: ValueError."""
+    """Write JSON, whole or not at all. Raises ValueError for numbers that are not finite."""
     with whole_file(path) as partial:
         partial.write_text(json.dumps(value, allow_nan=False, indent=1) + "\n", encoding="utf-8")
 
 
 def read_json(path: Path) -> Any:
-    """
+    """Read JSON.
+
     Raises:
         MlipError: the file is damaged.
     """

@@ -1,4 +1,4 @@
-"""The property model of a round: the start's, the last one, or one that is trained on all that is known."""
+"""The property model of a round: the start's, that of the last round, or one trained on all entries so far."""
 
 from pathlib import Path
 from typing import Any
@@ -18,10 +18,10 @@ from mlip.training.recipe_file import load_recipe
 
 
 def settle_model(recipe: CampaignRecipe, folder: RoundFolder, last: RoundFolder | None, *, quiet: bool) -> Path:
-    """The file of the round's model; `folder.model_record` tells which it is, and its errors on the test split.
+    """File of the round's model; `folder.model_record` records which model it is, and its error on the test split.
 
     Args:
-        last: the round before; None in the first one.
+        last: the previous round; None in the first one.
     """
     if folder.model_record.exists():
         return Path(read_json(folder.model_record)["path"])
@@ -49,7 +49,8 @@ def _n_entries(folder: RoundFolder) -> int:
 def _without_training(
     recipe: CampaignRecipe, last: RoundFolder | None, n_entries: int
 ) -> tuple[Path | None, int | None]:
-    """A model that will do, and how many entries it has learned from; (None, None): one is to be trained."""
+    """A model that can be used without training, and the number of entries it was trained on if known; (None, None) if
+    one must be trained."""
     if last is None:
         start = recipe.model.start
         return (None, None) if start is None else (resolve(start).absolute(), None)
@@ -61,7 +62,7 @@ def _without_training(
 
 
 def _n_entries_of_first(folder: RoundFolder) -> int:
-    """Entries of the start: those that a model from outside is taken to know."""
+    """Number of entries of the start, which an external model is assumed to have been trained on."""
     return _n_entries(RoundFolder(folder.path.with_name("001")))
 
 
@@ -70,7 +71,7 @@ def _trained(recipe: CampaignRecipe, folder: RoundFolder, last: RoundFolder | No
     values["data"] = {**values.get("data", {}), "store": str(folder.entries)}
     values["out"] = str(folder.training)
     if last is not None and recipe.model.from_last:
-        # Distances of unlikely crystals, which the last model may not have met, need the scale of today's entries.
+        # Distances of unlikely crystals, which the last model may not have seen, need the scale of the current entries.
         values["init_from"] = {"potential": read_json(last.model_record)["path"], "scale": "refit"}
     training = load_recipe(recipe.model.recipe, dotted(values))
     if training.property is None or training.property.name != DISTANCE:
@@ -79,7 +80,7 @@ def _trained(recipe: CampaignRecipe, folder: RoundFolder, last: RoundFolder | No
 
 
 def _test_error(recipe: CampaignRecipe, path: Path, folder: RoundFolder) -> float | None:
-    """Mean absolute error on the entries' test split, eV/atom; None where it has none that the model can read."""
+    """Mean absolute error on the entries' test split, eV/atom; None if the model can read none of its materials."""
     with Store(folder.entries) as store:
         errors = evaluate_property(
             PropertyModel.load(path),

@@ -1,4 +1,4 @@
-"""Chosen candidates, relaxed with the potential, into proposals: each is proposed, or has the reason why it is not."""
+"""Proposals from chosen candidates, relaxed with the potential: each is proposed, or gets a reason why it is not."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -16,20 +16,20 @@ from mlip.screening.plan import Kept
 from mlip.screening.relaxed import relax_kept
 
 PROPOSED, DUPLICATE = "proposed", "duplicate"
-"""Verdicts; another one is the reason with which a relaxation failed."""
+"""Verdicts on relaxed candidates; any other verdict is the reason of a failed relaxation."""
 _RELAXED = ("converged", "max_steps")
 
 
 def propose(
     recipe: CampaignRecipe, folder: RoundFolder, chosen: Sequence[Kept], *, cluster: str | None, progress: bool
 ) -> None:
-    """Relax the chosen candidates; `folder.proposals` has a verdict on each in the end."""
+    """Relax the chosen candidates, and write a verdict on each to `folder.proposals`."""
     records = relax_kept(recipe.relax, chosen, folder.relaxations, cluster=cluster, progress=progress)
     write_json(folder.proposals, _judged(recipe, folder, records))
 
 
 def proposals_of(folder: RoundFolder) -> list[Proposal]:
-    """The structures that are handed over."""
+    """The structures to hand over."""
     records = {record["candidate"]: record for record in read_results(folder.relaxations)[1]}
     return [
         Proposal(one["id"], relaxed_atoms(records[one["candidate"]]))
@@ -65,5 +65,5 @@ def _judged(recipe: CampaignRecipe, folder: RoundFolder, records: Mapping[int, M
 
 
 def relaxed_atoms(record: Mapping[str, Any]) -> Atoms:
-    """The structure at the end of a relaxation on record."""
+    """The final structure of a recorded relaxation."""
     return Atoms(record["numbers"], record["positions"], cell=record["cell"], pbc=record["pbc"])

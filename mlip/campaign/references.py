@@ -1,6 +1,5 @@
-"""Calculations before the first round: elementary crystals, which put formation energies on a scale, and some of the
-start's entries again, which tell how far the calculations' formation energies are from theirs.
-"""
+"""Calculations before the first round: elemental crystals, whose energies set the scale of formation energies, and some
+of the start's entries again, to measure how far formation energies differ."""
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
@@ -25,17 +24,17 @@ from mlip.screening.prototypes import aflow_crystals
 from mlip.screening.substitution import with_elements
 
 _MOST_ATOMS = 12
-"""Atoms of the largest elementary crystal of AFLOW's set that is tried."""
+"""Maximum number of atoms of the elemental crystals of AFLOW's set that are tried."""
 _TRIED = 4
-"""Crystals of each element that are calculated: the lowest by the potential."""
+"""Number of crystals of each element that are calculated: those of lowest energy by the potential."""
 _CHECK = "check-"
 
 
 def read_element_energies(path: Path) -> dict[str, float]:
-    """Energies of elements, eV/atom, from JSON {symbol: energy}.
+    """Read energies of elements, eV/atom, from JSON {symbol: energy}.
 
     Raises:
-        MlipError: no such file, or something else in it.
+        MlipError: the file cannot be read, has another layout, an unknown element, or an energy that is not finite.
     """
     layout = "a JSON object {symbol: eV/atom}"
     try:
@@ -53,13 +52,13 @@ def read_element_energies(path: Path) -> dict[str, float]:
 
 
 def settle_elements(recipe: CampaignRecipe, folder: StageFolder, *, progress: bool) -> dict[str, Any] | None:
-    """Energies of the elements and the check of the start's entries; `folder.elements` keeps them.
+    """Energies of the elements and the check of the start's entries, calculated once and kept in `folder.elements`.
 
     Returns:
         {"elements": {symbol: eV/atom}, "check": ...}; None while calculations are not settled.
 
     Raises:
-        MlipError: no calculation of an element came to an end.
+        MlipError: the energy of an element is unknown, for example because none of its calculations finished.
     """
     if folder.elements.exists():
         return read_json(folder.elements)
@@ -95,7 +94,7 @@ def settle_elements(recipe: CampaignRecipe, folder: StageFolder, *, progress: bo
 
 
 def _elementary(recipe: CampaignRecipe) -> dict[str, Atoms]:
-    """Crystals of each element that may be its ground state: of AFLOW's set and of the start, the lowest by the
+    """Candidates for the ground state of each element: crystals of AFLOW's set and of the start, the lowest by the
     potential."""
     prototypes = [
         (name, atoms) for name, atoms in aflow_crystals() if len(set(atoms.numbers)) == 1 and len(atoms) <= _MOST_ATOMS
@@ -117,7 +116,7 @@ def _elementary(recipe: CampaignRecipe) -> dict[str, Atoms]:
 
 
 def _distinct(of_element: list[tuple[float, Atoms]]) -> list[Atoms]:
-    """By rising energy, those of one energy and volume once."""
+    """Structures by ascending energy; of those with equal energy and volume per atom only the first."""
     kept: list[tuple[float, float, Atoms]] = []
     for energy, atoms in sorted(of_element, key=lambda one: one[0]):
         volume = atoms.get_volume() / len(atoms)
@@ -131,7 +130,7 @@ def _options(recipe: CampaignRecipe) -> dict[str, Any]:
 
 
 def _start(recipe: CampaignRecipe) -> Iterator[Entry]:
-    """Crystals of the start that have no other elements than the campaign's."""
+    """Crystals of the start that only have the campaign's elements."""
     allowed = set(recipe.elements.symbols)
     with Store(recipe.start.entries) as store:
         for entry in start_entries(store, are_formation_energies=True):
@@ -140,7 +139,7 @@ def _start(recipe: CampaignRecipe) -> Iterator[Entry]:
 
 
 def _only_element(entry: Entry) -> frozenset[str]:
-    """The symbol of an elementary crystal; nothing of a compound."""
+    """The symbol of an elemental crystal; empty for a compound."""
     symbols = symbols_of(entry.frame)
     return symbols if len(symbols) == 1 else frozenset()
 
@@ -156,7 +155,7 @@ def _checked(recipe: CampaignRecipe) -> dict[str, Entry]:
 
 
 def _lowest(outcomes: Sequence[Outcome]) -> dict[str, float]:
-    """The lowest energy of each element's crystals, eV/atom."""
+    """Lowest energy of the crystals of each element, eV/atom."""
     found: dict[str, float] = {}
     for outcome in finished(outcomes):
         if not outcome.id.startswith(_CHECK):
@@ -169,7 +168,7 @@ def _lowest(outcomes: Sequence[Outcome]) -> dict[str, float]:
 def _comparison(
     outcomes: Sequence[Outcome], records: Mapping[str, Mapping[str, Any]], scale: EnergyScale
 ) -> dict[str, Any] | None:
-    """Formation energies as they are calculated now, beside the start's; eV/atom."""
+    """Differences of the formation energies calculated now from the start's, eV/atom; None if none finished."""
     differences = [
         scale.energy(outcome.frame) - records[outcome.id]["energy"]
         for outcome in finished(outcomes)

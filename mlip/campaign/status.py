@@ -1,4 +1,4 @@
-"""Where a campaign is, from its folder alone."""
+"""The status of a campaign, read from its folder."""
 
 from collections import Counter
 from pathlib import Path
@@ -23,11 +23,11 @@ _STEPS = (
     ("outcomes", "calculation"),
     ("summary", "hull"),
 )
-"""Files of a round in their order, and the step that makes each."""
+"""Files of a round in order of creation, and the step that writes each."""
 
 
 def campaign_status(path: Path) -> dict[str, Any]:
-    """The state of a campaign: how many rounds are done, which step is next, and what it waits for.
+    """The status of a campaign: number of finished rounds, the next step, and the calculations it waits for.
 
     Raises:
         MlipError: there is no campaign.

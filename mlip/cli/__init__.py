@@ -1,6 +1,6 @@
-"""The command line: one file a command, no logic that the library lacks.
+"""The command line: one module for each command, without logic that the library lacks.
 
-A command's module holds its options; what it runs is imported when it runs, so that `--help` stays fast.
+A command's module declares its options and imports the library only when the command runs, so that `--help` stays fast.
 """
 
 import errno
@@ -27,7 +27,7 @@ _NO_PATH = (
     errno.EPERM,
     errno.EROFS,
 )
-"""A path of the user's that cannot be what a command needs it to be."""
+"""Error numbers of a path given by the user that cannot be used as the command requires."""
 _RESUMABLE = (
     "data build",
     "data fetch",
@@ -67,7 +67,7 @@ def _options(
 
 
 def _register() -> None:
-    if app.registered_commands:  # a second command of this process
+    if app.registered_commands:  # a second command in this process
         return
     from mlip.cli import (
         benchmark,
@@ -119,7 +119,7 @@ def _register() -> None:
 
 
 def _join_lines(group: typer.Typer) -> None:
-    """Have a paragraph of a docstring as wide as the reader's terminal, not as the source."""
+    """Join the lines of each paragraph of the help texts, so that they wrap at the terminal's width."""
     for command in group.registered_commands:
         paragraphs = (inspect.getdoc(command.callback) or "").split("\n\n")
         command.help = "\n\n".join(" ".join(paragraph.split()) for paragraph in paragraphs)
@@ -128,13 +128,13 @@ def _join_lines(group: typer.Typer) -> None:
 
 
 def _is_of_starting_jax(error: BaseException) -> bool:
-    """Whether it was raised where JAX looks for devices; whatever asked for one first meets it."""
+    """Whether the error was raised while JAX looked for devices, which may happen wherever JAX is first used."""
     files = [Path(frame.filename) for frame in traceback.extract_tb(error.__traceback__)]
     return files[-1].parts[-3:] == ("jax", "_src", "xla_bridge.py")
 
 
 def main() -> None:
-    """The console script. A user's mistake ends in one line on stderr and exit status 2."""
+    """The console script. User errors are printed as one line on stderr, with exit status 2."""
     keep_freed_memory()
     os.environ.setdefault("SPGLIB_WARNING", "OFF")  # commands record why a structure has no symmetry
     _register()
@@ -170,7 +170,7 @@ def main() -> None:
 
 
 def _interrupt_behind(end: BaseException | None) -> str | None:
-    """Message of the KeyboardInterrupt that typer has turned into an exit; None where there was none."""
+    """Message of the KeyboardInterrupt that typer has turned into an exit; None if there was none."""
     while end is not None:
         if isinstance(end, KeyboardInterrupt):
             return str(end)
@@ -179,7 +179,7 @@ def _interrupt_behind(end: BaseException | None) -> str | None:
 
 
 def _how_to_go_on(arguments: list[str]) -> str:
-    """Advice for commands that keep what they have done."""
+    """Advice after an interrupt, for commands that keep their progress; else empty."""
     command = " ".join(word for word in arguments[:2] if not word.startswith("-"))
     if command.startswith(_RESUMABLE):
         return "the same command goes on where it was"

@@ -1,4 +1,4 @@
-"""`python -m mlip.cli`: the console script where no entry point is installed."""
+"""`python -m mlip.cli`: run the console script where its entry point is not installed."""
 
 from mlip.cli import main
 

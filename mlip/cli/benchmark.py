@@ -1,4 +1,4 @@
-"""`mlip benchmark`: the tables by which potentials are judged."""
+"""`mlip benchmark`: tables that compare potentials with DFT."""
 
 import json
 from pathlib import Path
@@ -21,11 +21,11 @@ Results = Annotated[
     typer.Argument(
         metavar="RESULTS...",
         help="results.jsonl of `mlip benchmark relaxation`, or its folder; NAME=PATH names the row, and files with "
-        "the same name are taken together.",
+        "the same name are combined.",
     ),
 ]
 Out = Annotated[Path | None, typer.Option(help="Folder to write the table to, as Markdown, CSV and LaTeX.")]
-WithPaper = Annotated[bool, typer.Option("--with-paper", help="The paper's own rows beside.")]
+WithPaper = Annotated[bool, typer.Option("--with-paper", help="Add the rows published in the paper.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print numbers as JSON.")]
 
 
@@ -35,11 +35,11 @@ def relaxation(
         str,
         typer.Argument(
             help="The potential: a .safetensors file, a name that `mlip models` lists (`default` is the default), or"
-            " any calculator of ASE, ase:MODULE:CLASS?key=value, with which structures relax one by one."
+            " any calculator of ASE, ase:MODULE:CLASS?key=value, which relaxes structures one by one."
         ),
     ],
     store: Annotated[Path, typer.Argument(help="The store whose materials are relaxed.")],
-    out: Annotated[Path, typer.Option(help="Folder for results.jsonl, tables and plots; a killed run goes on.")],
+    out: Annotated[Path, typer.Option(help="Folder for results.jsonl, tables and plots; a killed run resumes.")],
     split: Annotated[str, typer.Option(help="train, val, test or all.")] = "test",
     start: Annotated[
         str, typer.Option(help="Start from each path's relaxed structure ('last'), or its 'first'.")
@@ -48,7 +48,7 @@ def relaxation(
         float | None,
         typer.Option(help="Converged below this force, eV/A; by default 0.05, with the authors' verdict 0.04."),
     ] = None,
-    steps: Annotated[int, typer.Option(help="At most so many steps, in a round of the authors' verdict.")] = 500,
+    steps: Annotated[int, typer.Option(help="Maximum number of steps; in each round of the authors' verdict.")] = 500,
     symmetry: Annotated[bool, typer.Option("--symmetry", help="Keep the space group of each structure.")] = False,
     verdict: Annotated[
         str | None,
@@ -70,9 +70,9 @@ def relaxation(
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Relax every material of a split; volume and energy errors by dimensionality.
+    """Relax every material of a split, and print volume and energy errors by dimensionality.
 
-    Exit status 0 when every material has its record, whether or not its relaxation succeeded.
+    Exit status 0 if every material has a record, whether or not its relaxation succeeded.
     """
     from rich.console import Console
 
@@ -150,8 +150,8 @@ def energy(results: Results, out: Out = None, with_paper: WithPaper = False, as_
 def pbesol(results: Results, out: Out = None, as_json: AsJson = False) -> None:
     """Table 6 of the paper: the distribution of energy errors.
 
-    Its protocol starts from the paths' first structures and keeps their symmetry: mlip benchmark relaxation
-    --start first --symmetry --fmax 0.01 (for MACE 0.001).
+    The paper starts from the first structures of the paths and keeps their symmetry: mlip benchmark relaxation --start
+    first --symmetry --fmax 0.01 (for MACE 0.001).
     """
     from mlip.benchmark.paper_tables import pbesol_table
     from mlip.benchmark.results import load_results
@@ -180,7 +180,7 @@ def report(
     with_paper: WithPaper = False,
     is_opened: Annotated[bool, typer.Option("--open", help="Show it in the browser.")] = False,
 ) -> None:
-    """One HTML file: all tables, histograms, failed and worst structures before and after."""
+    """Write one HTML file with all tables, histograms, and failed and worst structures before and after."""
     from mlip.benchmark.benchmark_page import write_benchmark_page
     from mlip.benchmark.certainty import certainty_tables
     from mlip.benchmark.paper_tables import energy_table, pbesol_table, volume_table

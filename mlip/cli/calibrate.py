@@ -1,4 +1,4 @@
-"""`mlip calibrate`: how far a potential's predictions are to be trusted, found on held-out frames, into its file."""
+"""`mlip calibrate`: fit a potential's error bars to held-out frames, and save them in its file."""
 
 from pathlib import Path
 from typing import Annotated
@@ -10,31 +10,29 @@ def calibrate(
     potential: Annotated[str, typer.Argument(help="A potential or an ensemble (.safetensors, or a name).")],
     store: Annotated[
         Path,
-        typer.Argument(
-            help="A store with frames that the potential was trained on (or alike), and with held-out ones."
-        ),
+        typer.Argument(help="A store with the potential's training frames, or similar ones, and held-out ones."),
     ],
     out: Annotated[Path, typer.Option(help="File of the calibrated potential.")],
-    split: Annotated[str, typer.Option(help="The held-out frames, that the error bars are fitted to.")] = "val",
+    split: Annotated[str, typer.Option(help="Held-out frames to which the error bars are fitted.")] = "val",
     fit_split: Annotated[
         str, typer.Option(help="The frames from which distances are measured; an ensemble needs none.")
     ] = "train",
     threshold: Annotated[
-        float, typer.Option(help="Flag predictions whose 90 % interval reaches farther than this, eV/atom.")
+        float, typer.Option(help="Flag predictions whose 90 % interval is wider than this on either side, eV/atom.")
     ] = 0.1,
-    max_frames: Annotated[int, typer.Option(min=1, help="Take at most so many of each split.")] = 20_000,
-    head: Annotated[str | None, typer.Option(help="Which head of a potential that has several: PBE, ...")] = None,
+    max_frames: Annotated[int, typer.Option(min=1, help="Maximum number of frames of each split.")] = 20_000,
+    head: Annotated[str | None, typer.Option(help="Head of a potential that has several: PBE, ...")] = None,
     allow_functional_mismatch: Annotated[
         bool, typer.Option("--allow-functional-mismatch", help="Labels may be of another functional; the file says so.")
     ] = False,
     force: Annotated[bool, typer.Option("--force", help="Replace OUT if it exists.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of the table.")] = False,
 ) -> None:
-    """Give a potential an error bar of its energies, and a flag for predictions that are not to be trusted.
+    """Add error bars of energies to a potential, and a flag for predictions that are not to be trusted.
 
-    The error bar of an ensemble is the spread of its members times a factor. That of a single network tells how far a
-    structure is from the training frames, as the network's last layer sees them; it costs next to nothing. Energies and
-    forces stay what they were.
+    The error bar of an ensemble is the spread of its members times a factor. That of a single network depends on the
+    distance of a structure from the training frames in the features of the network's last layer; it costs next to
+    nothing. Energies and forces do not change.
     """
     import json
     from dataclasses import asdict

@@ -1,4 +1,4 @@
-"""`mlip campaign`: rounds of screening, calculation and training, by which a database grows."""
+"""`mlip campaign`: rounds of screening, calculation and training that extend a database."""
 
 from pathlib import Path
 from typing import Annotated, Any
@@ -12,7 +12,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print the status as JSON."
 
 
 class _RunByDefault(TyperGroup):
-    """`mlip campaign RECIPE` is `mlip campaign run RECIPE`."""
+    """Group in which `mlip campaign RECIPE` means `mlip campaign run RECIPE`."""
 
     def resolve_command(self, ctx: typer.Context, args: list[str]):
         if args and not args[0].startswith("-") and self.get_command(ctx, args[0]) is None:
@@ -23,7 +23,7 @@ class _RunByDefault(TyperGroup):
 app = typer.Typer(
     cls=_RunByDefault,
     no_args_is_help=True,
-    help="Rounds of screening, calculation and training: `mlip campaign RECIPE` begins them and goes on with them.",
+    help="Rounds of screening, calculation and training: `mlip campaign RECIPE` begins or resumes them.",
 )
 
 
@@ -32,7 +32,7 @@ def run(
     recipe: Annotated[str, typer.Argument(help="YAML file, or a name that `mlip recipes` lists: campaigns/ternaries.")],
     overrides: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[KEY=VALUE]...", help="Values instead of the recipe's, e.g. rounds=5."),
+        typer.Argument(metavar="[KEY=VALUE]...", help="Values that replace the recipe's, e.g. rounds=5."),
     ] = None,
     cluster: Annotated[
         str | None,
@@ -40,9 +40,9 @@ def run(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Go on with a campaign, or begin it, as far as it goes: to its last round, or to calculations that others run.
+    """Begin or resume a campaign, and run it to its last round, or until it waits for external calculations.
 
-    After a kill the same command goes on where it was, and calculates nothing twice.
+    If it is killed, the same command resumes it, and calculates nothing twice.
     """
     from mlip.campaign.campaign import run_campaign
     from mlip.campaign.campaign_recipe import CampaignRecipe
@@ -57,11 +57,11 @@ def collect(
     folder: Folder,
     close: Annotated[
         bool,
-        typer.Option("--close", help="Give up calculations that are not finished: the round goes on without them."),
+        typer.Option("--close", help="Give up calculations that are not finished; the round continues without them."),
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Say what has come of the calculations that a campaign waits for; `mlip campaign RECIPE` then goes on."""
+    """Show the outcomes of the calculations that a campaign waits for; `mlip campaign RECIPE` then resumes it."""
     from mlip.campaign.campaign import close_stage
     from mlip.campaign.status import campaign_status
 
@@ -72,7 +72,7 @@ def collect(
 
 @app.command("status")
 def status(folder: Folder, as_json: AsJson = False) -> None:
-    """Say where a campaign is: rounds, the next step, and what it waits for."""
+    """Show the status of a campaign: rounds, the next step, and the calculations it waits for."""
     from mlip.campaign.status import campaign_status
 
     _show(campaign_status(folder), as_json)
@@ -80,7 +80,7 @@ def status(folder: Folder, as_json: AsJson = False) -> None:
 
 @app.command("report")
 def report(folder: Folder) -> None:
-    """Write report.html: distances to the hull of each round, its growth, elements, costs."""
+    """Write report.html: distances to the hull of each round, growth of the hull, elements, costs."""
     from mlip.campaign.report import write_campaign_report
 
     print(write_campaign_report(folder))

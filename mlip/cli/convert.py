@@ -1,4 +1,4 @@
-"""`mlip convert`: a published checkpoint becomes a potential file, or a potential becomes a model of another code."""
+"""`mlip convert`: convert a published checkpoint to a potential file, or a potential to a model of another code."""
 
 from enum import StrEnum
 from pathlib import Path
@@ -28,15 +28,15 @@ def convert(
     ],
     to: Annotated[Format | None, typer.Option(help="Write the potential SOURCE in the format of this code.")] = None,
     functional: Annotated[
-        str | None, typer.Option(help="The functional of SOURCE, such as PBE, where it does not tell.")
+        str | None, typer.Option(help="Functional of SOURCE, such as PBE, if it is not stated there.")
     ] = None,
     aggregate: Annotated[
         Aggregate | None, typer.Option(help="matgl: the end of a bond that atom messages are added to.")
     ] = None,
-    head: Annotated[str | None, typer.Option(help="Keep this head alone, of a potential that has several.")] = None,
+    head: Annotated[str | None, typer.Option(help="Keep only this head of a potential that has several.")] = None,
     trust_pickle: Annotated[
         bool,
-        typer.Option("--trust-pickle", help="Load a file that can run any code that is in it."),
+        typer.Option("--trust-pickle", help="Load a pickle file, which can run any code that it contains."),
     ] = False,
     element_vectors: Annotated[
         Path | None,
@@ -50,7 +50,7 @@ def convert(
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace the file OUT if it exists.")] = False,
 ) -> None:
-    """Convert a published checkpoint into a potential (or a property model), or back."""
+    """Convert a published checkpoint to a potential (or a property model), or back."""
     from mlip.convert import convert as read_checkpoint
     from mlip.convert import export
     from mlip.errors import MlipError

@@ -1,4 +1,4 @@
-"""`mlip data`: fetch data sets, build, inspect, check and export stores; `label` makes data where there are none."""
+"""`mlip data`: fetch data sets; build, inspect, check and export stores; label structures with a calculator."""
 
 import typer
 

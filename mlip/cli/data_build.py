@@ -1,4 +1,4 @@
-"""`mlip data build`: sources -> store, on all cores or a cluster, with an account of every frame."""
+"""`mlip data build`: build a store from sources, on all cores or a cluster, and account for every frame."""
 
 import sys
 from pathlib import Path
@@ -26,7 +26,7 @@ def build(
     ],
     out: Annotated[Path, typer.Option(help="The store: a file *.h5, or the name of a folder of shards.")],
     subsample: Annotated[
-        float, typer.Option(help="Energy cutoff between kept steps, eV; 0 keeps all, inf three a path.")
+        float, typer.Option(help="Energy cutoff between kept steps, eV; 0 keeps all, inf keeps three per path.")
     ] = 0.0,
     per_atom: Annotated[
         bool, typer.Option("--per-atom/--per-cell", help="The cutoff's unit: eV/atom or eV per cell.")
@@ -39,43 +39,41 @@ def build(
     ] = "none",
     split: Annotated[str, typer.Option(help="Shares of train, val, test.")] = "0.9,0.05,0.05",
     split_by: Annotated[
-        str, typer.Option(help="What is kept together: material, or composition: all materials of a reduced formula.")
+        str, typer.Option(help="What stays in one split: material, or composition (all of a reduced formula).")
     ] = "material",
     lowest: Annotated[
         str | None,
-        typer.Option(help="Keep of each reduced composition the material with the least of this property: e_form."),
+        typer.Option(help="Of each reduced composition keep only the material with the lowest value of this: e_form."),
     ] = None,
     seed: Annotated[int, typer.Option(help="Seed of the split.")] = 0,
     functional: Annotated[
         str | None,
-        typer.Option(help="PBE, PBEsol, ... of data that do not tell theirs.  [default: what file or folder say]"),
+        typer.Option(help="Functional of data that do not state it: PBE, ...  [default: from file or folder]"),
     ] = None,
     dimensionality: Annotated[
-        int | None, typer.Option(min=1, max=3, help="1, 2 or 3.  [default: what ids and files say]")
+        int | None, typer.Option(min=1, max=3, help="1, 2 or 3.  [default: from ids and files]")
     ] = None,
-    workers: Annotated[
-        int | None, typer.Option(min=1, help="Processes.  [default: as many as there are cores]")
-    ] = None,
+    workers: Annotated[int | None, typer.Option(min=1, help="Number of processes.  [default: one per core]")] = None,
     cluster: Annotated[
-        str | None, typer.Option(help="Dask instead: tcp://HOST:PORT, slurm:JOBS,cores=16,memory=64GB, or local:N.")
+        str | None, typer.Option(help="Use Dask: tcp://HOST:PORT, slurm:JOBS,cores=16,memory=64GB, or local:N.")
     ] = None,
     keys: Annotated[
         str | None,
         typer.Option(
-            help="Labels under other names than ASE's, of extxyz and databases: energy=REF_energy,forces=dft_forces,"
+            help="Names of labels in extxyz and databases that differ from ASE's: energy=REF_energy,forces=...,"
             "stress=..., virial=... (= -stress x volume), magmoms=..."
         ),
     ] = None,
-    force: Annotated[bool, typer.Option("--force", help="Replace a file that exists and is no store.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace an existing file that is not a store.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of tables.")] = False,
 ) -> None:
     """Read relaxation paths, sub-sample, filter and split them, and write a store.
 
-    The store appears when it is complete. A build that was killed goes on where it was when it is repeated. Materials
-    that cannot be used, and files that cannot be read or hold none, are counted, and listed in OUT.skipped.jsonl;
-    suspicious labels in OUT.findings.jsonl.
+    The store appears when it is complete. If the build is killed, the same command resumes it. Unusable materials, and
+    files that cannot be read or have no materials, are counted and listed in OUT.skipped.jsonl; suspicious labels are
+    listed in OUT.findings.jsonl.
 
-    Exit status: 0, or 1 if the store was built but a file failed, or 2 if nothing was built.
+    Exit status: 0; 1 if the store was built but a file failed; 2 if nothing was built.
     """
     from mlip.data.build import BuildSettings
     from mlip.data.readers.labels import parsed_keys
@@ -113,7 +111,7 @@ def build(
 
 
 def _tell_failed(out: Path, report: "BuildReport", to_stderr: bool) -> None:
-    """The last line of a build that some source did not do its part for."""
+    """Print the last line of a build in which some source failed."""
     reasons = ", ".join(f"{n} x {reason}" for reason, n in report.failed_sources.most_common())
     n_failed = sum(report.failed_sources.values())
     line = f"built, but {n_failed} of {report.sources} sources failed ({reasons}); see {_list_of(out, 'skipped')}"
@@ -121,7 +119,7 @@ def _tell_failed(out: Path, report: "BuildReport", to_stderr: bool) -> None:
 
 
 def _is_whole_store(path: Path) -> bool:
-    """Whether a file is what an earlier build has made: it is made again from sources, whole or not at all."""
+    """Whether a file is a complete store, which a build may replace without --force."""
     from mlip.data.store import Store
 
     if not path.is_file():

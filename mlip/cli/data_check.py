@@ -1,4 +1,4 @@
-"""`mlip data check`: is a store what was written?"""
+"""`mlip data check`: verify the checksums of a store."""
 
 from pathlib import Path
 from typing import Annotated
@@ -12,7 +12,7 @@ def check(
     store: Annotated[Path, typer.Argument(help="A store file, or a folder of them.")],
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of lines.")] = False,
 ) -> None:
-    """Compare every column with its checksum; exit status 1 if any was altered or cannot be read."""
+    """Compare every column with its checksum. Exit status 1 if any was altered or cannot be read."""
     from dataclasses import asdict
 
     from mlip.data.check import find_problems

@@ -1,4 +1,4 @@
-"""`mlip data curvature`: second derivatives from displaced cells."""
+"""`mlip data curvature`: second derivatives of the energy from displaced cells."""
 
 from pathlib import Path
 from typing import Annotated
@@ -7,17 +7,19 @@ import typer
 
 
 def curvature(
-    store: Annotated[Path, typer.Argument(help="A store of displaced cells with forces, as of phonon calculations.")],
+    store: Annotated[
+        Path, typer.Argument(help="A store of displaced cells with forces, such as from phonon calculations.")
+    ],
     out: Annotated[Path, typer.Option(help="The new store, *.h5.")],
     largest: Annotated[
-        float, typer.Option(min=0.0, help="Atoms that move farther between two frames, A: no pair.")
+        float, typer.Option(min=0.0, help="Largest displacement of an atom between the two frames of a pair, A.")
     ] = 0.2,
     force: Annotated[bool, typer.Option("--force", help="Replace OUT if it exists.")] = False,
 ) -> None:
-    """Make second derivatives of the energy from displaced cells: training with loss.curvature fits them.
+    """Make second derivatives of the energy from displaced cells; training with loss.curvature fits them.
 
-    Two frames of one cell that follow each other make a pair: the change of their forces is the curvature halfway
-    between them. Frames that make no pair (another cell, atoms that move too far or not at all, no forces) are counted.
+    Two consecutive frames of one cell make a pair: the change of their forces gives the curvature halfway between them.
+    Frames that make no pair (another cell, atoms that move too far or not at all, no forces) are counted.
     """
     from mlip.data.displaced import add_curvature
     from mlip.data.store import Store

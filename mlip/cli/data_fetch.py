@@ -1,4 +1,4 @@
-"""`mlip data fetch`: a public data set, resumed where it broke off, and checked."""
+"""`mlip data fetch`: fetch and verify a public data set; an interrupted download resumes."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -12,16 +12,16 @@ if TYPE_CHECKING:
 
 def fetch(
     name: Annotated[str | None, typer.Argument(help="A data set, or a manifest.yaml.  [default: list them]")] = None,
-    out: Annotated[Path, typer.Option(help="The folder that data sets are fetched into.")] = Path("data"),
+    out: Annotated[Path, typer.Option(help="Folder to which data sets are fetched.")] = Path("data"),
     only: Annotated[str | None, typer.Option(help="Regular expression of the files' names, e.g. 'pbe_000'.")] = None,
-    parallel: Annotated[int, typer.Option(min=1, help="Files at a time.")] = 4,
-    check: Annotated[bool, typer.Option("--check", help="Compare files that are here with their checksums.")] = False,
+    parallel: Annotated[int, typer.Option(min=1, help="Number of files fetched at a time.")] = 4,
+    check: Annotated[bool, typer.Option("--check", help="Compare files that exist with their checksums.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Fetch a public data set: ALEXANDRIA's, MPtrj, WBM.
 
-    What is here and good is never fetched, or written over. Repeat the command after an interruption: each file goes on
-    where it was.
+    Files that are complete are neither fetched again nor overwritten. After an interruption the same command resumes
+    each file.
     """
     if name is None:
         _print_known()

@@ -1,4 +1,4 @@
-"""`mlip data info`: what a store holds and how it was built; what a cutoff would keep of a source."""
+"""`mlip data info`: contents of a store and how it was built; or the frames of a source that a cutoff would keep."""
 
 import math
 from pathlib import Path
@@ -17,21 +17,23 @@ if TYPE_CHECKING:
     from mlip.data.subsample_study import CutoffResult
 
 _NAMED = 10
-"""Skipped materials that are named."""
+"""Maximum number of skipped materials that are printed by name."""
 
 _BUILD_COUNTS = (("Sets (materials)", "sets"), ("Frames by split", "frames_kept"), ("Frames with", "labels"))
 
 
 def info(
-    source: Annotated[Path, typer.Argument(help="A store, file or folder; with --subsample any source of one.")],
+    source: Annotated[
+        Path, typer.Argument(help="A store, file or folder; with --subsample also any source of a store.")
+    ],
     subsample: Annotated[
-        str | None, typer.Option(help="Cutoffs, eV: the frames that each would keep, e.g. 0,0.001,0.01,inf.")
+        str | None, typer.Option(help="Count the frames that each of these cutoffs, eV, would keep: 0,0.001,0.01,inf.")
     ] = None,
     per_atom: Annotated[
         bool, typer.Option("--per-atom/--per-cell", help="The cutoffs' unit: eV/atom or eV per cell.")
     ] = True,
-    functional: Annotated[str | None, typer.Option(help="Of a source whose names do not tell it.")] = None,
-    cutoff: Annotated[float, typer.Option(help="Of the neighbors that are counted, A.")] = 5.0,
+    functional: Annotated[str | None, typer.Option(help="Functional of a source whose names do not state it.")] = None,
+    cutoff: Annotated[float, typer.Option(help="Cutoff within which neighbors are counted, A.")] = 5.0,
     properties: Annotated[
         str | None, typer.Option(help="Show properties of the materials: e_form,volume_per_atom,... or all.")
     ] = None,
@@ -45,9 +47,10 @@ def info(
     force: Annotated[bool, typer.Option("--force", help="Replace the figure if it exists.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of tables.")] = False,
 ) -> None:
-    """Show what a store holds, how it was built, and the statistics of its frames; or what cutoffs would keep.
+    """Show the contents of a store, how it was built, and statistics of its frames; or the frames that cutoffs would
+    keep.
 
-    Statistics are computed once, and kept beside the store with a fingerprint of it.
+    Statistics are computed once, and saved beside the store with its fingerprint.
     """
     if plot is not None:
         from mlip.files.output_paths import check_new
@@ -84,7 +87,7 @@ def info(
 
 
 def _properties(source: Path, names: str, plot: Path | None, as_json: bool) -> None:
-    """Number, mean, standard deviation and range of each property, and their distributions."""
+    """Print number, mean, standard deviation and range of each property, and plot their distributions."""
     from mlip.data.properties import UNITS, known_properties, values_of
     from mlip.data.store import Store
 
@@ -137,7 +140,7 @@ def _print_store(source: Path, counts: dict[str, int], metadata: dict[str, dict]
 
 
 def _empty_splits(metadata: dict[str, dict]) -> list[str]:
-    """Splits that a build was to fill and that are empty; nothing of stores that no build has made."""
+    """Messages on splits that the build should have filled but are empty; none without build records."""
     from mlip.data.split import empty_splits
 
     frames = dict(_summed(shard.get("build", {}).get("frames_kept", {}) for shard in metadata.values()))
@@ -228,7 +231,7 @@ def _print_study(source: Path, results: "list[CutoffResult]", unit: str) -> None
 
 
 def _paths(source: Path, functional: str | None, skipped: "list[Skipped]") -> "Iterator[Trajectory]":
-    """Relaxation paths of a store, or of whatever a store is built from."""
+    """Relaxation paths of a store, or of a source from which a store can be built."""
     from mlip.data.readers.sources import read_past_faults, read_source, source_names
     from mlip.data.records import Entry, Skipped
     from mlip.data.shard import is_store

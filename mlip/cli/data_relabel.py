@@ -1,4 +1,4 @@
-"""`mlip data relabel`: a store with a potential's predictions for labels."""
+"""`mlip data relabel`: replace the labels of a store by a potential's predictions."""
 
 from pathlib import Path
 from typing import Annotated
@@ -12,7 +12,7 @@ def relabel(
     potential: Annotated[Path, typer.Argument(help="A potential: a .safetensors file, or a name.")],
     store: Annotated[Path, typer.Argument(help="A store file, or a folder of them.")],
     out: Annotated[Path, typer.Option(help="The new store, *.h5.")],
-    head: Annotated[str | None, typer.Option(help="Which head of a potential that has several: PBE, ...")] = None,
+    head: Annotated[str | None, typer.Option(help="Head of a potential that has several: PBE, ...")] = None,
     dtype: Annotated[str, typer.Option(help="float32 or float64.")] = "float32",
     hessian: Annotated[
         bool, typer.Option("--hessian", help="Add the Hessian's product with a random direction (loss.curvature).")
@@ -21,7 +21,7 @@ def relabel(
 ) -> None:
     """Replace the labels of a store by a potential's own predictions.
 
-    Train with them beside your new data (data.replay.store), and the potential forgets less of what it knew.
+    Training with them beside your new data (data.replay.store) reduces what a fine-tuned potential forgets.
     """
     from mlip.data.store import Store
     from mlip.evaluation.relabel import relabel as relabel_store

@@ -1,4 +1,4 @@
-"""`mlip dft`: hand structures over to VASP, or to a surrogate, and collect what came of them."""
+"""`mlip dft`: hand structures over to VASP, or to a surrogate, and collect the results."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -8,14 +8,14 @@ import typer
 if TYPE_CHECKING:
     from mlip.dft.records import Outcome
 
-app = typer.Typer(help="Hand structures over to DFT, and collect what came of them.", no_args_is_help=True)
+app = typer.Typer(help="Hand structures over to DFT, and collect the results.", no_args_is_help=True)
 _SHOWN = 20
 
 
 @app.command()
 def write(
     structures: Annotated[list[str], typer.Argument(help="Files that ASE reads: CIF, POSCAR, extxyz, ...")],
-    out: Annotated[Path, typer.Option(help="Folder of the hand-over; one that exists gets what is new.")],
+    out: Annotated[Path, typer.Option(help="Folder of the hand-over; new structures are added to an existing one.")],
     recipe: Annotated[
         str, typer.Option(help="YAML file with a section `dft`, or a name that `mlip recipes` lists.")
     ] = "dft/pbe",
@@ -24,7 +24,7 @@ def write(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print counts as JSON.")] = False,
 ) -> None:
-    """Write inputs for VASP, a folder a structure, or relax with a surrogate (kind: ase).
+    """Write inputs for VASP, a folder for each structure, or relax with a surrogate (kind: ase).
 
     Exit status 1 if some file or frame cannot be read; the others are written.
     """
@@ -53,9 +53,9 @@ def collect(
     force: Annotated[bool, typer.Option("--force", help="Replace a store that exists.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print each structure's outcome as JSON.")] = False,
 ) -> None:
-    """Read what came back: finished calculations into a store, for all others the reason.
+    """Collect the results: finished calculations are written to a store, and for all others the reason is shown.
 
-    Exit status 1 if some have failed; those that have not begun or run still have not.
+    Exit status 1 if some have failed; calculations that have not started or still run do not count as failed.
     """
     from mlip.dft.files import PENDING, collect_into_store
     from mlip.dft.records import FINISHED

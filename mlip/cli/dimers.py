@@ -15,7 +15,7 @@ def dimers(
         Path | None, typer.Option(help="Folder for curves.jsonl, dimers.png, the tables and summary.json.")
     ] = None,
     elements: Annotated[
-        str | None, typer.Option(help="Symbols, separated by commas. Default: all that the potential knows.")
+        str | None, typer.Option(help="Symbols, separated by commas. Default: all elements of the potential.")
     ] = None,
     dtype: Annotated[str, typer.Option(help="float32 or float64.")] = "float32",
     strict: Annotated[bool, typer.Option("--strict", help="Exit status 1 if a pair fails.")] = False,

@@ -25,13 +25,14 @@ def elastic(
     ] = None,
     shear_strains: Annotated[
         str | None,
-        typer.Option(help="Strains yz, xz, xy (half of the engineering strain), likewise; the same by default."),
+        typer.Option(help="Strains yz, xz, xy (half of the engineering strain); the same format and default."),
     ] = None,
     ions: Annotated[bool, typer.Option("--ions/--no-ions", help="Relax positions in each strained cell.")] = True,
     symmetry: Annotated[
         bool,
         typer.Option(
-            "--symmetry/--no-symmetry", help="One strain of those that the point group makes equal; else all."
+            "--symmetry/--no-symmetry",
+            help="Apply one of the strains that are equivalent by the point group; else all.",
         ),
     ] = True,
     relax: Relax = True,
@@ -41,12 +42,12 @@ def elastic(
     force: Force = False,
     as_json: AsJson = False,
 ) -> None:
-    """Elastic tensors (GPa, Voigt, xx yy zz yz xz xy) and the moduli by Voigt, Reuss and Hill; Hill's are in the table.
+    """Elastic tensors (GPa; Voigt order xx yy zz yz xz xy) and moduli by Voigt, Reuss and Hill; the table has Hill's.
 
-    If the run is killed, the same command goes on where it stopped.
+    If the run is killed, the same command resumes it.
 
-    Exit status 0 when every structure has its tensor and is stable; 1 when one has none or bears a remark: unstable,
-    not_converged, or the reason of a relaxation that failed; 2 when nothing was done.
+    Exit status 0 if every structure has a tensor and is stable; 1 if one has none or has a remark: unstable,
+    not_converged, or the reason of a failed relaxation; 2 if nothing was done.
     """
     options = known(
         normal_strains=numbers(normal_strains, "--normal-strains"),

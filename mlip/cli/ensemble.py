@@ -1,4 +1,4 @@
-"""`mlip ensemble`: several potentials in one file, whose spread says how sure they are."""
+"""`mlip ensemble`: several potentials in one file, whose spread is a measure of uncertainty."""
 
 from pathlib import Path
 from typing import Annotated
@@ -17,10 +17,11 @@ def ensemble(
     out: Annotated[Path, typer.Option(help="File of the ensemble.")] = Path("ensemble.safetensors"),
     force: Annotated[bool, typer.Option("--force", help="Replace the file if it exists.")] = False,
 ) -> None:
-    """Put potentials that differ in their parameters alone into one file. It goes wherever a potential does.
+    """Combine potentials that only differ in their parameters into one file, which can be used wherever a potential
+    can.
 
-    Its energies, forces and stresses are their means. Predictions, relaxations and benchmarks also tell how far they
-    spread. `mlip calibrate` turns the spread into an error bar.
+    Energies, forces and stresses are means over the members. Predictions, relaxations and benchmarks also report the
+    spread of the members. `mlip calibrate` turns the spread into an error bar.
     """
     from mlip.files.output_paths import check_new
     from mlip.potential import Potential

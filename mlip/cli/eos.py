@@ -21,7 +21,7 @@ def eos(
     out: Annotated[Path, typer.Option(help="Folder for results.jsonl and the curves, report.html.")] = Path("eos"),
     volumes: Annotated[
         str | None,
-        typer.Option(help="Volumes relative to the start, separated by commas. By default 0.94 to 1.06, seven."),
+        typer.Option(help="Volumes relative to the start, separated by commas. By default seven from 0.94 to 1.06."),
     ] = None,
     shape: Annotated[bool, typer.Option("--shape", help="Relax the shape of the cell at each volume, too.")] = False,
     ions: Annotated[bool, typer.Option("--ions/--no-ions", help="Relax positions at each volume.")] = True,
@@ -34,10 +34,10 @@ def eos(
 ) -> None:
     """Equations of state: energies at several volumes, and the Birch-Murnaghan curve through them.
 
-    Volumes and energies are of the cell. If the run is killed, the same command goes on where it stopped.
+    Volumes and energies are per cell. If the run is killed, the same command resumes it.
 
-    Exit status 0 when every structure has its curve; 1 when one has none or bears a remark: no_minimum (not between
-    the volumes), not_converged, or the reason of a relaxation that failed; 2 when nothing was done.
+    Exit status 0 if every structure has a curve; 1 if one has none or has a remark: no_minimum (not within the
+    volumes), not_converged, or the reason of a failed relaxation; 2 if nothing was done.
     """
     options = known(volumes=numbers(volumes, "--volumes"))
     options |= {"relax_ions": ions, "relax_shape": shape, "relax": relax, "fmax": fmax, "steps": steps}

@@ -17,19 +17,19 @@ _WORST_ELEMENTS = 10
 def evaluate(
     potential: str = typer.Argument(
         help="A potential or a property model (.safetensors, or a name; `default` is the default potential), or a"
-        " calculator of ASE: ase:MODULE:CLASS?key=value, evaluated one structure after another."
+        " calculator of ASE: ase:MODULE:CLASS?key=value, which evaluates structures one by one."
     ),
     data: Path = typer.Argument(help="A store; for a potential also any file that `mlip data build` reads."),
-    split: str = typer.Option(None, "--split", help="Which part of a store: train, val or test. Default: all frames."),
+    split: str = typer.Option(None, "--split", help="Split of a store: train, val or test. Default: all frames."),
     functional: str = typer.Option(
         None,
         "--functional",
-        help="The functional of a file that does not tell it; of a store, take the frames of this functional alone.",
+        help="Functional of a file that does not state it; of a store, use only the frames of this functional.",
     ),
     keys: str = typer.Option(
-        None, "--keys", help="Names of the labels in the file, where they are others: energy=REF_energy,forces=..."
+        None, "--keys", help="Names of labels in the file that differ from ASE's: energy=REF_energy,forces=..."
     ),
-    head: str = typer.Option(None, "--head", help="Which head of a potential that has several."),
+    head: str = typer.Option(None, "--head", help="Head of a potential that has several."),
     dtype: str = typer.Option(None, "--dtype", help="float32 (default) or float64; a calculator of ASE has its own."),
     elements: bool = typer.Option(
         False, "--elements", help="Show every element, not only the ten with the largest errors."
@@ -44,8 +44,8 @@ def evaluate(
 ) -> None:
     """Compare a potential, or a property model, with labels.
 
-    Errors of energies, forces and stresses stand beside those of predictors that know nothing: reference energies alone
-    (E0 only), no forces (F = 0), no stress (S = 0). A property model stands beside the best constant.
+    Errors of energies, forces and stresses are shown beside those of trivial predictors: reference energies only (E0
+    only), no forces (F = 0), no stress (S = 0). Errors of a property model are shown beside those of the best constant.
     """
     from rich.console import Console
 

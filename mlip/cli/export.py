@@ -1,4 +1,4 @@
-"""`mlip export`: the best state of a training run as a model, at any time."""
+"""`mlip export`: write the best state so far of a training run as a model."""
 
 from pathlib import Path
 from typing import Annotated
@@ -7,11 +7,13 @@ import typer
 
 
 def export(
-    run: Annotated[Path, typer.Argument(help="The folder of a run: ended, stopped, or under way.")],
+    run: Annotated[Path, typer.Argument(help="Folder of a run that has ended, was stopped, or is running.")],
     out: Annotated[
         Path | None, typer.Argument(help="The model's file.  [default: potential.safetensors (or model.) in RUN]")
     ] = None,
-    store: Annotated[Path | None, typer.Option(help="Where the run's store is, if not where its recipe says.")] = None,
+    store: Annotated[
+        Path | None, typer.Option(help="Path of the run's store, if it is not where the recipe says.")
+    ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace OUT if it exists.")] = False,
 ) -> None:
     """Export the best state so far of a training run, by the validation loss, as a potential or a property model."""

@@ -1,4 +1,4 @@
-"""`mlip hull`: the convex hull of what files hold, and what new phases do to it."""
+"""`mlip hull`: the convex hull of the phases in files, and its change by new phases."""
 
 from pathlib import Path
 from typing import Annotated, Any
@@ -28,13 +28,13 @@ def hull(
     ] = None,
     within: Annotated[
         float | None,
-        typer.Option(min=0.0, help="Write those at most so many eV/atom above the hull; 0 is the hull itself."),
+        typer.Option(min=0.0, help="Write phases at most this far above the hull, eV/atom; 0 is the hull itself."),
     ] = None,
     figures: Annotated[
         Path | None,
         typer.Option(help="Folder for the distribution of distances and the elements on the hull, as PNG and CSV."),
     ] = None,
-    workers: Annotated[int, typer.Option(min=1, help="Processes.")] = 1,
+    workers: Annotated[int, typer.Option(min=1, help="Number of processes.")] = 1,
     allow_functional_mismatch: Annotated[
         bool,
         typer.Option(
@@ -44,7 +44,7 @@ def hull(
     force: Annotated[bool, typer.Option("--force", help="Replace the file that --out names if it exists.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON.")] = False,
 ) -> None:
-    """Distances to the convex hull of every phase, and which phases new ones bring onto it and drive off it.
+    """Distances of phases to the convex hull, and the phases that new ones bring onto the hull or displace from it.
 
     A phase that cannot be read is left out and counted.
     """

@@ -1,4 +1,4 @@
-"""`mlip benchmark hull`: how well are distances to the convex hull predicted, and stable materials found?"""
+"""`mlip benchmark hull`: errors of predicted distances to the convex hull, and of the classification as stable."""
 
 from pathlib import Path
 from typing import Annotated
@@ -19,13 +19,13 @@ def hull(
     references: Annotated[
         list[Path] | None,
         typer.Option(
-            help="Phases that the hull is made of: a store, or JSON of entries or formation energies; can be repeated. "
-            "Default: the e_above_hull that materials carry."
+            help="Reference phases of the hull: a store, or JSON of entries or formation energies; can be repeated. "
+            "Default: the materials' own e_above_hull."
         ),
     ] = None,
     split: Annotated[str, typer.Option(help="train, val, test or all.")] = "test",
     out: Annotated[Path | None, typer.Option(help="Folder to write the table to, as Markdown, CSV and LaTeX.")] = None,
-    with_paper: Annotated[bool, typer.Option("--with-paper", help="The paper's own rows beside.")] = False,
+    with_paper: Annotated[bool, typer.Option("--with-paper", help="Add the rows published in the paper.")] = False,
     allow_functional_mismatch: Annotated[
         bool,
         typer.Option(
@@ -35,7 +35,7 @@ def hull(
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print numbers as JSON.")] = False,
 ) -> None:
-    """Table 5 of the paper: errors of the distance to the hull, time, and which stable materials are found."""
+    """Table 5 of the paper: errors of the distance to the hull, time, and precision and recall for stable materials."""
     from mlip.benchmark.hull_benchmark import run_hull_benchmark
     from mlip.benchmark.hull_table import hull_table
     from mlip.cli.tables import show_table

@@ -1,4 +1,4 @@
-"""`mlip info`: what a potential is; without a path, on which devices mlip would run."""
+"""`mlip info`: describe a potential; without a path, the installation and its devices."""
 
 from pathlib import Path
 from typing import Annotated
@@ -15,7 +15,7 @@ def info(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Describe a potential or a property model, or (without a path) this installation and its devices, and test it."""
+    """Describe a potential or a property model; without a path, describe and test this installation and its devices."""
     import json
 
     faults: list[str] = []
@@ -40,13 +40,13 @@ def _show(facts: dict, title: str) -> None:
 
 
 def _installation(faults: list[str]) -> dict:
-    """Versions and devices; what is found to be wrong with them is added to `faults`."""
+    """Versions and devices of the installation; faults found in its self-test are added to `faults`."""
     import platform
 
     from mlip import __version__
     from mlip.runtime import cache_folder, jax_facts, set_up_jax
 
-    set_up_jax()  # first: it says what keeps JAX from starting
+    set_up_jax()  # first, because it explains why JAX cannot start
     import jax
 
     from mlip import hardware, self_test
@@ -108,5 +108,5 @@ def _potential(path: Path) -> dict:
 
 
 def _energies(head) -> dict:
-    """Energy scale of one head, or of a potential that has no others."""
+    """Energy scale of one head, or of a potential with a single head."""
     return {"functional": head.functional, "scale (eV)": head.scale, "shift (eV/atom)": head.shift}

@@ -1,4 +1,4 @@
-"""`mlip data label`: structures in, relaxation paths out, by any ASE calculator."""
+"""`mlip data label`: relax structures with an ASE calculator, and write the relaxation paths."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -24,21 +24,21 @@ def label(
         typer.Option(help="'chgnet', a potential of mlip (a path or a name), or module:factory of an ASE calculator."),
     ],
     out: Annotated[Path, typer.Option(help="Relaxation paths in ALEXANDRIA's layout, .json or .json.bz2.")],
-    steps: Annotated[int, typer.Option(min=0, help="Largest number of ionic steps.")] = 200,
-    fmax: Annotated[float, typer.Option(min=0.0, help="Convergence, eV/A.")] = 0.05,
+    steps: Annotated[int, typer.Option(min=0, help="Maximum number of ionic steps.")] = 200,
+    fmax: Annotated[float, typer.Option(min=0.0, help="Converged when all forces are below this, eV/A.")] = 0.05,
     dimensionality: Annotated[
         int | None,
-        typer.Option(min=1, max=3, help="1: relax along a only, 2: in the ab plane. By default as its pbc says."),
+        typer.Option(min=1, max=3, help="1: relax along a only, 2: in the ab plane. By default from its pbc."),
     ] = None,
     converged_only: Annotated[
-        bool, typer.Option("--converged-only", help="Leave out paths that ran out of steps.")
+        bool, typer.Option("--converged-only", help="Leave out paths that used up their steps.")
     ] = False,
-    force: Annotated[bool, typer.Option("--force", help="Replace OUT if it is of another command.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace OUT if another command wrote it.")] = False,
     json_output: Annotated[bool, typer.Option("--json", help="Print the counts as JSON.")] = False,
 ) -> None:
     """Relax structures with an ASE calculator and keep every step as training data.
 
-    OUT.journal.jsonl takes each material as it ends: after a kill the same command goes on where it was.
+    Each material is recorded in OUT.journal.jsonl as soon as it ends; if the command is killed, repeating it resumes.
     """
     if not out.name.endswith((".json", ".json.bz2")):
         raise MlipError("not a .json or .json.bz2 file", where=f"--out {out}")
@@ -66,7 +66,7 @@ def load_calculator(name: str) -> "BaseCalculator":
     """The ASE calculator that `--calculator` names.
 
     Raises:
-        MlipError: chgnet is not installed, there is no such file, module or factory, or a file that is no potential.
+        MlipError: chgnet is not installed, there is no such file, module or factory, or a file is not a potential.
     """
     from mlip.pretrained.registry import is_known
 
@@ -109,7 +109,7 @@ def _call_factory(name: str) -> "BaseCalculator":
 
 @contextmanager
 def _progress(total: int, hidden: bool) -> Iterator[Callable[[str, str], None]]:
-    """Gives the function to call as each material ends; the bar is on stderr."""
+    """Context that gives the function to call as each material ends; the progress bar is on stderr."""
     from rich.progress import TextColumn
 
     from mlip.progress import count_bar

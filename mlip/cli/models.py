@@ -1,4 +1,4 @@
-"""`mlip models`: the potentials that are known by name; `mlip fetch`: one of them into the cache."""
+"""`mlip models`: list the potentials that have names; `mlip fetch`: download some of them to the cache."""
 
 import json
 import textwrap
@@ -17,13 +17,13 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 def models(
-    name: Annotated[str | None, typer.Argument(help="Show all that is known of this one, and how to cite it.")] = None,
+    name: Annotated[str | None, typer.Argument(help="Show all details of this potential, and how to cite it.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """List the potentials that have names, or show the card of one.
 
-    Every command and function that takes a potential's file takes such a name; `default` is the one that is used where
-    none is given.
+    Commands and functions that take a potential's file also take these names; `default` is the potential that is used
+    if none is given.
     """
     from mlip.pretrained import find, known
 
@@ -39,9 +39,10 @@ def fetch(
     names: Annotated[list[str], typer.Argument(help="Names that `mlip models` lists.")],
     as_json: AsJson = False,
 ) -> None:
-    """Fetch published potentials into the cache, for instance before a job on nodes without a network.
+    """Download published potentials to the cache, for instance before a job on nodes without a network.
 
-    What is there already, or came with mlip, is not fetched. One that cannot be had does not stop the others.
+    Potentials that are in the cache, or included in mlip, are not downloaded. If one fails, the others are still
+    fetched.
     """
     from mlip.errors import MlipError
     from mlip.pretrained import find
@@ -68,7 +69,7 @@ def fetch(
 
 
 def facts(entry: "PretrainedEntry") -> dict:
-    """Facts about a potential, for JSON."""
+    """JSON-serializable facts about a potential."""
     from mlip.pretrained import default_potential
     from mlip.pretrained.obtaining import converted_file
 
@@ -83,7 +84,7 @@ def facts(entry: "PretrainedEntry") -> dict:
 
 
 def state_of(entry: "PretrainedEntry") -> str:
-    """As `PretrainedEntry.state`; "in the cache" if it is there."""
+    """State of a potential: "in the cache" if it is there, else `PretrainedEntry.state`."""
     from mlip.pretrained.obtaining import converted_file
 
     is_cached = entry.converter is not None and not entry.source.bundled and converted_file(entry).is_file()
@@ -107,7 +108,7 @@ def _print_table(entries: "list[PretrainedEntry]") -> None:
         )
         for entry in entries
     ]
-    # Lines as long as they need be: a table in a narrow terminal would break the names that are to be typed.
+    # Full line lengths: a table that fits a narrow terminal would break the names that users type.
     widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
     for row in (header, *rows):
         cells = (
@@ -129,7 +130,7 @@ def _print_one(entry: "PretrainedEntry") -> None:
     rows = list(_rows(entry))
     width = max(len(key) for key, _ in rows)
     for key, value in rows:
-        # Addresses and checksums are to be copied: never broken.
+        # Never break addresses and checksums, which users copy.
         first, *others = textwrap.wrap(value, 118 - width, break_long_words=False, break_on_hyphens=False)
         print(f"  {key:{width}}  {first}")
         for line in others:

@@ -18,19 +18,19 @@ _COLUMNS = {
 
 def phonons(
     arguments: Arguments,
-    out: Annotated[Path, typer.Option(help="Folder for results.jsonl, and bands and states, report.html.")] = Path(
-        "phonons"
-    ),
+    out: Annotated[
+        Path, typer.Option(help="Folder for results.jsonl, and for report.html with bands and density of states.")
+    ] = Path("phonons"),
     supercell: Annotated[
-        str | None, typer.Option(help="Multiples of the cell vectors: 4,4,4. By default as --min-length needs.")
+        str | None, typer.Option(help="Multiples of the cell vectors: 4,4,4. By default from --min-length.")
     ] = None,
-    min_length: Annotated[float, typer.Option(help="Least length of the supercell's vectors, A.")] = 12.0,
+    min_length: Annotated[float, typer.Option(help="Minimum length of the supercell's vectors, A.")] = 12.0,
     method: Annotated[
         str, typer.Option(help="displacements (forces of displaced supercells), or hessian (exact derivatives).")
     ] = "displacements",
-    displacement: Annotated[float, typer.Option(help="A.")] = 0.01,
+    displacement: Annotated[float, typer.Option(help="Displacement of the atoms, A.")] = 0.01,
     temperatures: Annotated[
-        str | None, typer.Option(help="K, separated by commas. By default 0 to 1000 in steps of 50.")
+        str | None, typer.Option(help="Temperatures, K, separated by commas. By default 0 to 1000 in steps of 50.")
     ] = None,
     mesh: Annotated[
         float, typer.Option(help="Points along a reciprocal vector: this length, A, times the vector's.")
@@ -42,12 +42,12 @@ def phonons(
     force: Force = False,
     as_json: AsJson = False,
 ) -> None:
-    """Phonons: frequencies, bands, density of states and thermal properties of the cell. It needs phonopy.
+    """Phonons: frequencies, bands, density of states and thermal properties per cell. Requires phonopy.
 
-    If the run is killed, the same command goes on where it stopped.
+    If the run is killed, the same command resumes it.
 
-    Exit status 0 when every structure has its phonons, all real; 1 when one has none or bears a remark: imaginary,
-    not_converged, or the reason of a relaxation that failed; 2 when nothing was done.
+    Exit status 0 if every structure has phonons, all real; 1 if one has none or has a remark: imaginary, not_converged,
+    or the reason of a failed relaxation; 2 if nothing was done.
     """
     multiples = numbers(supercell, "--supercell")
     options = known(

@@ -1,4 +1,4 @@
-"""`mlip predict`: a property of formulas, of a table of formulas, or of the materials of a store."""
+"""`mlip predict`: predict a property of formulas, of a table of formulas, or of the materials of a store."""
 
 from pathlib import Path
 from typing import Annotated
@@ -14,13 +14,13 @@ def predict(
         list[str],
         typer.Argument(metavar="MATERIALS...", help="Formulas (Fe2O3), CSVs with a column of formulas, or stores."),
     ],
-    out: Annotated[Path | None, typer.Option(help="Write a CSV here, in the place of a table on the screen.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Write a CSV file instead of printing a table.")] = None,
     dtype: Annotated[str, typer.Option(help="float32 or float64.")] = "float32",
     force: Annotated[bool, typer.Option("--force", help="Replace the CSV if it exists.")] = False,
 ) -> None:
-    """Predict a property, with the uncertainty where the model has learned one.
+    """Predict a property, with its uncertainty if the model has learned one.
 
-    Exit status 1 says that some material has no prediction; its row says why.
+    Exit status 1 if some material has no prediction; its row gives the reason.
     """
     from mlip.cli.tables import console, print_table
     from mlip.evaluation.property_predictions import predictions, write_predictions

@@ -1,4 +1,4 @@
-"""`mlip benchmark properties`: how well are properties of materials predicted?"""
+"""`mlip benchmark properties`: errors of property models."""
 
 from pathlib import Path
 from typing import Annotated
@@ -22,7 +22,7 @@ def properties(
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print numbers as JSON.")] = False,
 ) -> None:
-    """Tables 1 and 2 of the paper: mean and spread of each property, MAE, and MAE over the mean."""
+    """Tables 1 and 2 of the paper: mean and standard deviation of each property, MAE, and MAE over the mean."""
     from mlip.benchmark.property_benchmark import run_property_benchmark
     from mlip.cli.tables import show_table
 

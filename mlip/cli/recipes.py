@@ -1,4 +1,4 @@
-"""`mlip recipes`: the recipes that travel with mlip, by the names that `mlip train` and `mlip screen` take."""
+"""`mlip recipes`: the recipes included in mlip, by the names that `mlip train` and `mlip screen` take."""
 
 import typer
 

@@ -1,4 +1,4 @@
-"""`mlip relax`: structures in files, relaxed."""
+"""`mlip relax`: relax structures in files."""
 
 from enum import StrEnum
 from pathlib import Path
@@ -7,11 +7,11 @@ from typing import Annotated, Any
 import typer
 
 _FEW = 40
-"""So many structures are all in the table; of more only those that failed."""
+"""Number of structures up to which the table shows all; for more it only shows those that failed."""
 
 
 class StructureFormat(StrEnum):
-    """Formats of relaxed structures."""
+    """File formats of relaxed structures."""
 
     extxyz = "extxyz"
     cif = "cif"
@@ -36,12 +36,12 @@ def relax(
             metavar="GPA",
         ),
     ] = None,
-    steps: Annotated[int, typer.Option(help="Stop after so many steps.")] = 500,
+    steps: Annotated[int, typer.Option(help="Maximum number of steps.")] = 500,
     cell: Annotated[
         str,
         typer.Option(
-            help="What of the cell relaxes: auto (periodic directions), hydrostatic (volume only), all, none, or a mask"
-            " of xx yy zz yz xz xy: 110001."
+            help="Which part of the cell relaxes: auto (periodic directions), hydrostatic (volume only), all, none, or"
+            " a mask of xx yy zz yz xz xy: 110001."
         ),
     ] = "auto",
     symmetry: Annotated[
@@ -70,17 +70,17 @@ def relax(
     trajectory: Annotated[
         bool, typer.Option("--trajectory", help="Write every step to trajectories/; takes longer.")
     ] = False,
-    force: Annotated[bool, typer.Option("--force", help="Begin anew in a folder that has results.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Start again in a folder that has results.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print a summary as JSON.")] = False,
 ) -> None:
-    """Relax structures. If the run is killed, the same command goes on where it stopped.
+    """Relax structures. If the run is killed, the same command resumes it.
 
-    results.jsonl has a line for each structure, as soon as it is done: why it stopped, energy, forces, stress. In the
-    end relaxed.extxyz has all structures, in their order. Structures that came as CIF or POSCAR are written as such,
-    too. A structure that cannot be read or relaxed does not stop the others.
+    A line for each structure is written to results.jsonl as soon as it is done: why it stopped, energy, forces, stress.
+    At the end, relaxed.extxyz has all structures in their order. Structures that came as CIF or POSCAR are also written
+    in that format. A structure that cannot be read or relaxed does not stop the others.
 
-    The exit status is 0 when every structure converged or used up its steps, 1 when at least one failed (it could not
-    be read, or it collapsed, exploded, fell apart or gave NaN), 2 when nothing was done.
+    Exit status 0 if every structure converged or used up its steps; 1 if at least one failed (it could not be read, or
+    it collapsed, exploded, fell apart or gave NaN); 2 if nothing was done.
     """
     from mlip.pretrained import split_potential
     from mlip.relaxation.relax_files import USABLE, formats_like, parse_cell_choice, relax_files
@@ -121,7 +121,7 @@ def relax(
 
 
 def introduce(potential: str) -> None:
-    """Say which potential by name is used, of which functional, and under which license."""
+    """Print which named potential is used, its functional and its license."""
     from mlip.pretrained.registry import find, is_known
 
     if potential.startswith("ase:"):
@@ -138,13 +138,13 @@ def _print(summary: dict[str, Any], rows: list[dict[str, Any]], out: Path, kinds
 
     from mlip.cli.tables import print_table
 
-    console = Console(width=None if sys.stdout.isatty() else 160)  # a log is as wide as it has to be
+    console = Console(width=None if sys.stdout.isatty() else 160)  # wide enough for logs
     if rows:
         header = ("structure", "formula", "reason", "steps", "dE\neV/atom", "dV\n%", "fmax\neV/A", "stress\nGPa")
         is_sure = any("energy_std" in row for row in rows)
         header += ("std\neV/atom", "std\nV %", "") if is_sure else ()
         cells = [_cells(row) + (_certainty(row) if is_sure else ()) for row in rows]
-        print_table(console, "", header, cells, whole=header[1:], box=None, pad_edge=False)  # eighty columns are enough
+        print_table(console, "", header, cells, whole=header[1:], box=None, pad_edge=False)  # fits in 80 columns
     for row in rows:
         if row["message"]:
             print(f"{_place(row)}: {row['reason']}: {row['message']}")
@@ -166,7 +166,7 @@ def _cells(row: dict[str, Any]) -> tuple[str, ...]:
 
 
 def _certainty(row: dict[str, Any]) -> tuple[str, ...]:
-    """Cells of a potential that knows how sure it is."""
+    """Table cells with the uncertainty of a relaxed structure."""
     energy_std, volume_std = row.get("energy_std"), row.get("volume_std")
     return (
         "-" if energy_std is None else f"{energy_std:.3f}",

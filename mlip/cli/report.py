@@ -8,8 +8,8 @@ import typer
 def report(
     run: Path = typer.Argument(help="The folder of a run, finished or not."),
     out: Path = typer.Option(None, "--out", help="The HTML file. Default: report.html in the run folder."),
-    store: Path = typer.Option(None, "--store", help="Where the run's store is, if not where its recipe says."),
-    frames: int = typer.Option(2000, "--frames", min=1, help="Evaluate at most so many of each split."),
+    store: Path = typer.Option(None, "--store", help="Path of the run's store, if it is not where the recipe says."),
+    frames: int = typer.Option(2000, "--frames", min=1, help="Maximum number of frames evaluated of each split."),
     force: bool = typer.Option(False, "--force", help="Replace the file that --out names if it exists."),
     is_opened: bool = typer.Option(False, "--open", help="Show it in the browser."),
 ) -> None:
@@ -22,7 +22,7 @@ def report(
     from mlip.training.report.run_records import open_run
 
     open_run(run)
-    check_new(out or run / "report.html", force=force or out is None)  # the run's own page is made again at will
+    check_new(out or run / "report.html", force=force or out is None)  # the run's own page may always be replaced
     out = run / "report.html" if out is None else out
     make_folder(out.parent)
     with Console(stderr=True).status("evaluating what the run has learnt"):

@@ -1,4 +1,4 @@
-"""`mlip benchmark elasticity` and `mlip benchmark phonons`: responses against labels."""
+"""`mlip benchmark elasticity`, `phonons` and `eos`: moduli, heat capacities and E(V) curves against references."""
 
 import json
 from pathlib import Path
@@ -10,7 +10,7 @@ Potential = Annotated[
     str,
     typer.Argument(
         help="The potential: a .safetensors file, a name that `mlip models` lists, or any calculator of ASE,"
-        " ase:MODULE:CLASS?key=value, with which structures are computed one by one."
+        " ase:MODULE:CLASS?key=value, which computes structures one by one."
     ),
 ]
 Source = Annotated[
@@ -19,14 +19,14 @@ Source = Annotated[
         help="A store whose materials have the labels, or a JSON file as matcalc publishes them (.json.gz)."
     ),
 ]
-Out = Annotated[Path, typer.Option(help="Folder for results.jsonl and the table; a killed run goes on.")]
-AtMost = Annotated[int | None, typer.Option(help="So many materials, evenly chosen. Default: all.", min=1)]
+Out = Annotated[Path, typer.Option(help="Folder for results.jsonl and the table; a killed run resumes.")]
+AtMost = Annotated[int | None, typer.Option(help="Number of materials, evenly chosen. Default: all.", min=1)]
 Dtype = Annotated[str | None, typer.Option(help="float64 (default) or float32; a calculator of ASE has its own.")]
 Mismatch = Annotated[
     bool,
     typer.Option("--allow-functional-mismatch", help="Labels may be of another functional; the table says so."),
 ]
-WithPaper = Annotated[bool, typer.Option("--with-paper", help="Rows that MatPES published for these labels beside.")]
+WithPaper = Annotated[bool, typer.Option("--with-paper", help="Add the rows that MatPES published for these labels.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print numbers as JSON.")]
 
 
@@ -38,7 +38,7 @@ def elasticity(
         bool,
         typer.Option(
             "--as-matcalc",
-            help="matcalc's protocol, that of published figures: ions clamped, shear strains up to 0.06, fmax 0.05.",
+            help="matcalc's protocol, as in published results: ions clamped, shear strains up to 0.06, fmax 0.05.",
         ),
     ] = False,
     at_most: AtMost = None,
@@ -47,9 +47,9 @@ def elasticity(
     with_paper: WithPaper = False,
     as_json: AsJson = False,
 ) -> None:
-    """Bulk and shear moduli (Voigt, Reuss, Hill) of labeled materials: MAE, failed, unstable.
+    """Bulk and shear moduli (Voigt, Reuss, Hill) of labeled materials: MAE, and numbers of failed and unstable ones.
 
-    Exit status 0 when every material has its record, whether or not it has a tensor.
+    Exit status 0 if every material has a record, whether or not it has a tensor.
     """
     options: dict[str, Any] = {}
     if as_matcalc:
@@ -61,16 +61,16 @@ def phonons(
     potential: Potential,
     source: Source,
     out: Out,
-    min_length: Annotated[float, typer.Option(help="Least length of the supercells' vectors, A.")] = 12.0,
+    min_length: Annotated[float, typer.Option(help="Minimum length of the supercells' vectors, A.")] = 12.0,
     at_most: AtMost = None,
     dtype: Dtype = None,
     allow_functional_mismatch: Mismatch = False,
     with_paper: WithPaper = False,
     as_json: AsJson = False,
 ) -> None:
-    """Heat capacities at 300 K of labeled materials: MAE, failed, imaginary. It needs phonopy.
+    """Heat capacities at 300 K of labeled materials: MAE, and numbers of failed and imaginary ones. Requires phonopy.
 
-    Exit status 0 when every material has its record, whether or not it has phonons.
+    Exit status 0 if every material has a record, whether or not it has phonons.
     """
     options = {"min_length": min_length, "temperatures": (300.0,)}
     _run("phonons", potential, source, out, with_paper, as_json, at_most, dtype, allow_functional_mismatch, options)
@@ -83,7 +83,7 @@ def eos(
     ],
     out: Out,
     functional: Annotated[
-        str | None, typer.Option(help="Of a file whose frames and name do not tell it, e.g. PBE.")
+        str | None, typer.Option(help="Functional of a file that does not state it, e.g. PBE.")
     ] = None,
     dtype: Annotated[str, typer.Option(help="float64 or float32; a calculator of ASE has its own.")] = "float64",
     allow_functional_mismatch: Mismatch = False,
@@ -91,7 +91,7 @@ def eos(
 ) -> None:
     """Equations of state against DFT's at the same structures: V0, B0, and the shape of the curve.
 
-    Exit status 0 when every curve has its record, whether or not it could be compared.
+    Exit status 0 if every curve has a record, whether or not it could be compared.
     """
     from mlip.benchmark.eos_benchmark import run_eos_benchmark
     from mlip.cli.tables import show_table

@@ -1,4 +1,4 @@
-"""Common parts of `mlip eos`, `mlip elastic` and `mlip phonons`: run, print, exit status."""
+"""Shared code of `mlip eos`, `mlip elastic` and `mlip phonons`: run, print, exit status."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -9,7 +9,7 @@ import typer
 from mlip.cli.relax import introduce
 
 _FEW = 40
-"""So many structures are all in the table; of more only those with a remark."""
+"""Number of structures up to which the table shows all; for more it only shows those with a remark."""
 Arguments = Annotated[
     list[str],
     typer.Argument(
@@ -21,9 +21,9 @@ Arguments = Annotated[
 Relax = Annotated[
     bool, typer.Option("--relax/--no-relax", help="Relax positions and cell first; else take structures as they are.")
 ]
-Steps = Annotated[int, typer.Option(help="At most so many steps in each relaxation.")]
+Steps = Annotated[int, typer.Option(help="Maximum number of steps in each relaxation.")]
 Dtype = Annotated[str | None, typer.Option(help="float64 (default) or float32; a calculator of ASE has its own.")]
-Force = Annotated[bool, typer.Option("--force", help="Begin anew in a folder that has results.")]
+Force = Annotated[bool, typer.Option("--force", help="Start again in a folder that has results.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print a summary as JSON.")]
 
 
@@ -36,11 +36,11 @@ def run(
     as_json: bool,
     **options: Any,
 ) -> None:
-    """Compute, print, and leave with status 1 when a structure has a remark.
+    """Compute and print; exits with status 1 if a structure has a remark.
 
     Args:
         columns: key of a record -> title and format of its column.
-        options: of `mlip.response.response_files.respond_to_files`.
+        options: keyword arguments of `mlip.response.response_files.respond_to_files`.
     """
     from mlip.pretrained import split_potential
     from mlip.response.response_files import is_failure, respond_to_files
@@ -64,10 +64,10 @@ def run(
 
 
 def numbers(text: str | None, option: str) -> tuple[float, ...] | None:
-    """Numbers separated by commas.
+    """Parse numbers separated by commas; None if the option was not given.
 
     Raises:
-        MlipError: something else.
+        MlipError: the text is not a list of numbers.
     """
     from mlip.errors import MlipError
 
@@ -80,7 +80,7 @@ def numbers(text: str | None, option: str) -> tuple[float, ...] | None:
 
 
 def known(**options: Any) -> dict[str, Any]:
-    """Options that were given; the library knows the default of the others."""
+    """The options that were given; the library has defaults for the others."""
     return {name: value for name, value in options.items() if value is not None}
 
 
@@ -91,7 +91,7 @@ def _print(summary: dict[str, Any], records, columns: Mapping[str, tuple[str, st
 
     from mlip.cli.tables import print_table
 
-    console = Console(width=None if sys.stdout.isatty() else 160)  # a log is as wide as it has to be
+    console = Console(width=None if sys.stdout.isatty() else 160)  # wide enough for logs
     if records:
         header = ("structure", "formula", "reason", *(title for title, _ in columns.values()))
         print_table(console, "", header, [_cells(record, columns) for record in records])

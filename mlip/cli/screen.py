@@ -1,4 +1,4 @@
-"""`mlip screen`: a recipe into candidates for new crystals."""
+"""`mlip screen`: run a screening recipe, which gives candidates for new crystals."""
 
 from typing import Annotated, Any
 
@@ -9,7 +9,7 @@ def screen(
     recipe: Annotated[str, typer.Argument(help="YAML file, or a name that `mlip recipes` lists: screening/ternaries.")],
     overrides: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[KEY=VALUE]...", help="Values instead of the recipe's, e.g. keep.below=0.05."),
+        typer.Argument(metavar="[KEY=VALUE]...", help="Values that replace the recipe's, e.g. keep.below=0.05."),
     ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Read model and prototypes, count the candidates, write nothing.")
@@ -27,9 +27,9 @@ def screen(
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON.")] = False,
 ) -> None:
-    """Put elements on prototypes, predict distances to the hull, keep the best of each composition, relax it.
+    """Put elements on prototypes, predict distances to the hull, keep the best of each composition, and relax these.
 
-    If the round is killed, the same command goes on where it stopped.
+    If the round is killed, the same command resumes it.
     """
     from mlip.recipe_reading import read_recipe
     from mlip.screening.plan import plan_round

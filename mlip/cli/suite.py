@@ -1,4 +1,4 @@
-"""`mlip benchmark suite`: many short benchmarks of a potential in one page, one JSON and one row."""
+"""`mlip benchmark suite`: many short benchmarks of a potential, in one page, one JSON file and one table row."""
 
 import json
 from pathlib import Path
@@ -18,28 +18,30 @@ def suite(
         str,
         typer.Argument(help="The potential: a .safetensors file, a name, `default`, or ase:MODULE:CLASS?key=value."),
     ],
-    out: Annotated[Path, typer.Option(help="Folder for report.html, suites.json, suites.md and a folder a suite.")],
+    out: Annotated[Path, typer.Option(help="Folder for report.html, suites.json, suites.md and one folder per suite.")],
     quick: Annotated[
         bool, typer.Option("--quick", help="Fewer structures: minutes for an M3GNet on two cores.")
     ] = False,
     data: Annotated[
         list[Path] | None,
         typer.Option(
-            help="A store, or JSON with labels; each suite takes what it can use (pressure: P000, P025, ...). Without, "
-            "the structures that the suites have themselves. Repeat the option for more."
+            help="A store, or JSON with labels; each suite takes what it can use (pressure: P000, P025, ...). By "
+            "default the built-in structures of the suites. Repeat the option for more."
         ),
     ] = None,
     compare: Annotated[
-        list[Path] | None, typer.Option(help="suites.json of another run, to stand beside; may be repeated.")
+        list[Path] | None, typer.Option(help="suites.json of another run to compare with; can be repeated.")
     ] = None,
     allow_functional_mismatch: Annotated[
         bool, typer.Option("--allow-functional-mismatch", help="References may be of another functional.")
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the row as JSON.")] = False,
 ) -> None:
-    """Judge a potential: relaxed volumes, equations of state, elasticity, phonons, pressure, layers, chains, dimers.
+    """Benchmark a potential: relaxed volumes, equations of state, elasticity, phonons, pressure, layers, chains,
+    dimers.
 
-    Exit status 0 when every suite was run, 1 when one of `all` could not be; the others are written all the same.
+    Exit status 0 if every suite was run, 1 if one of `all` could not be run; the results of the others are still
+    written.
     """
     from mlip.benchmark.suites.rows import read_row
     from mlip.benchmark.suites.run import run_suites

@@ -1,4 +1,4 @@
-"""Tables on the terminal, as the commands on data print them."""
+"""Tables on the terminal."""
 
 import json
 from collections.abc import Iterable, Sequence
@@ -10,31 +10,31 @@ if TYPE_CHECKING:
 
 
 def console(stderr: bool = False):
-    """A rich console; it is imported when something is printed."""
+    """A rich console; rich is imported only when something is printed."""
     from rich.console import Console
 
     return Console(stderr=stderr)
 
 
 def print_rows(out, title: str, rows: Iterable[tuple]) -> None:
-    """A table of names and values without a header."""
+    """Print a table of names and values without a header."""
     print_table(out, title, ("", "value"), list(rows), show_header=False)
 
 
 def print_table(out, title: str, header: tuple[str, ...], rows: Sequence[tuple], **style: Any) -> None:
-    """First column to the left, the others to the right; `style` goes to `terminal_table`."""
+    """Print a table with the first column left-aligned, the others right-aligned; `style` goes to `terminal_table`."""
     from rich.text import Text
 
     from mlip.terminal import terminal_table
 
-    # Not as the table's own title, which wraps at its width; nor wrapped by the terminal's, amid a number and its unit.
+    # rich would wrap the table's own title at the table's width; a soft wrap keeps numbers with their units
     out.print(Text(title, style="bold"), soft_wrap=True)
     cells = [[Text(_cell(value)) for value in row] for row in rows]
     out.print(terminal_table(header, cells, header[:1], **style))
 
 
 def show_table(table: "Table", out: Path | None, as_json: bool) -> None:
-    """Print a table, and write it where asked to."""
+    """Print a table, as JSON if asked, and save it to `out` if given."""
     if out is not None:
         out.mkdir(parents=True, exist_ok=True)
         table.save(out)

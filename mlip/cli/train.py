@@ -1,4 +1,4 @@
-"""`mlip train`: a recipe into a potential or a property model, or a sweep of recipes into a table."""
+"""`mlip train`: train a potential or a property model by a recipe, or many by a sweep, with a table of results."""
 
 from typing import TYPE_CHECKING
 
@@ -13,9 +13,9 @@ if TYPE_CHECKING:
 def train(
     recipe: str = typer.Argument(help="YAML file, or a name that `mlip recipes` lists."),
     overrides: list[str] = typer.Argument(
-        None, metavar="[KEY=VALUE]...", help="Values instead of the recipe's, e.g. train.learning_rate=0.003."
+        None, metavar="[KEY=VALUE]...", help="Values that replace the recipe's, e.g. train.learning_rate=0.003."
     ),
-    resume: bool = typer.Option(False, "--resume", help="Go on with the run that is in the run folder."),
+    resume: bool = typer.Option(False, "--resume", help="Resume the run in the run folder."),
     dry_run: bool = typer.Option(
         False, "--dry-run", help="Check recipe and data, time a few steps, print what would be done, write nothing."
     ),
@@ -23,17 +23,19 @@ def train(
         None,
         envvar="MLIP_COORDINATOR",
         metavar="HOST:PORT",
-        help="Address of process 0, when several train together; any free port.",
+        help="Address of process 0 if several train together; any free port.",
     ),
-    processes: int = typer.Option(None, envvar="MLIP_PROCESSES", min=1, help="How many processes train together."),
-    process: int = typer.Option(None, envvar="MLIP_PROCESS", min=0, help="Which of them this one is, from 0."),
+    processes: int = typer.Option(
+        None, envvar="MLIP_PROCESSES", min=1, help="Number of processes that train together."
+    ),
+    process: int = typer.Option(None, envvar="MLIP_PROCESS", min=0, help="Index of this process, from 0."),
     sweep: str = typer.Option(
         None,
         help="YAML file (or its name) with keys and lists of values: train each combination, and print one table.",
     ),
     seeds: int = typer.Option(
         None,
-        help="Train so many potentials, with seeds 0, 1, ..., one after another, and make one ensemble of them.",
+        help="Train this number of potentials, with seeds 0, 1, ..., one after another, and make an ensemble.",
     ),
     learning_curve: str = typer.Option(
         None,
@@ -47,9 +49,9 @@ def train(
         "slurm:JOBS,cores=16,..., or local:N.",
     ),
 ) -> None:
-    """Train a potential or a property model by a recipe. All that the run writes goes into its folder (out=).
+    """Train a potential or a property model by a recipe. All output of the run goes to its folder (out=).
 
-    Several processes, on one host or many, train one model together: start each with this same command, by srun or
+    Several processes, on one or more hosts, can train one model together: start each with this same command, by srun or
     mpirun, or elsewhere with --coordinator, --processes and --process.
     """
     from mlip.training.dry_run import describe_plan

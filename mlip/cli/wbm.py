@@ -1,4 +1,4 @@
-"""`mlip benchmark wbm`: Matbench Discovery's test, and the files that a submission to it takes."""
+"""`mlip benchmark wbm`: Matbench Discovery's test, and the files of a submission to it."""
 
 import json
 from pathlib import Path
@@ -12,7 +12,7 @@ def wbm(
         str,
         typer.Argument(
             help="The potential: a .safetensors file, a name that `mlip models` lists, or any calculator of ASE,"
-            " ase:MODULE:CLASS?key=value, with which structures relax one by one."
+            " ase:MODULE:CLASS?key=value, which relaxes structures one by one."
         ),
     ],
     source: Annotated[
@@ -22,24 +22,26 @@ def wbm(
             "structures."
         ),
     ],
-    out: Annotated[Path, typer.Option(help="Folder for the submission and the parts' records; a killed run goes on.")],
+    out: Annotated[Path, typer.Option(help="Folder for the submission and the parts' records; a killed run resumes.")],
     start: Annotated[
         str, typer.Option(help="From the initial structures ('first'), or from those relaxed by DFT ('last').")
     ] = "first",
     fmax: Annotated[float, typer.Option(help="Converged below this force, eV/A.")] = 0.05,
-    steps: Annotated[int, typer.Option(help="At most so many steps.")] = 500,
+    steps: Annotated[int, typer.Option(help="Maximum number of steps.")] = 500,
     dtype: Annotated[
         str | None, typer.Option(help="float32 (default) or float64; a calculator of ASE has its own.")
     ] = None,
     part_size: Annotated[
-        int, typer.Option(help="Materials that are relaxed, compared and written together: memory holds so many.")
+        int, typer.Option(help="Number of materials relaxed, compared and written together; bounds the memory.")
     ] = 5000,
-    at_most: Annotated[int | None, typer.Option(help="The first so many materials alone, to try it.", min=1)] = None,
+    at_most: Annotated[
+        int | None, typer.Option(help="Only the first materials, up to this number, for a trial run.", min=1)
+    ] = None,
     model_key: Annotated[
-        str | None, typer.Option(help="The model's key in the submission. Default: of the potential's name.")
+        str | None, typer.Option(help="The model's key in the submission. Default: from the potential's name.")
     ] = None,
     workers: Annotated[
-        int | None, typer.Option(help="Processes that compare structures. Default: one a core.", min=1)
+        int | None, typer.Option(help="Number of processes that compare structures. Default: one per core.", min=1)
     ] = None,
     cluster: Annotated[
         str | None,
@@ -53,7 +55,7 @@ def wbm(
 ) -> None:
     """Matbench Discovery on WBM: relaxed structures, stability, and the files of a submission.
 
-    Exit status 0 when every material has its record, whether or not its relaxation succeeded.
+    Exit status 0 if every material has a record, whether or not its relaxation succeeded.
     """
     from mlip.benchmark.wbm.run import run_wbm
     from mlip.benchmark.wbm.tables import wbm_tables

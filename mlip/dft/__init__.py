@@ -1,4 +1,4 @@
-"""Hand-over of structures to DFT, or to a surrogate of it, and what came back."""
+"""Hand-over of structures to DFT, or to a surrogate, and collection of the results."""
 
 from mlip.dft.handover import calculated_functional, collect, hand_over
 from mlip.dft.recipe import DftRecipe, SurrogateRecipe, VaspRecipe

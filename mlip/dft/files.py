@@ -1,6 +1,5 @@
-"""Hand-overs without a campaign: structures from files, finished calculations into a store. The library side of
-`mlip dft`.
-"""
+"""Hand-overs without a campaign: structures are read from files, finished calculations written to a store. This is the
+library side of `mlip dft`."""
 
 import re
 from collections import Counter
@@ -26,11 +25,11 @@ from mlip.uncertainty.dimensionality import dimensionality_of
 
 DEFAULT_RECIPE = "dft/pbe"
 PENDING = (NOT_STARTED, UNFINISHED)
-"""Reasons of what may still finish."""
+"""Reasons of calculations that may still finish."""
 
 
 class HandOverRecipe(BaseModel):
-    """A file with the section `dft` alone."""
+    """A recipe file that has only the section `dft`."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -39,7 +38,7 @@ class HandOverRecipe(BaseModel):
 
 @dataclass(frozen=True)
 class Written:
-    """The structures that were handed over."""
+    """Number of structures handed over, and the sources that could not be read."""
 
     n_structures: int
     unreadable: list[StructureSource]
@@ -53,13 +52,13 @@ def write_files(
     dimensionality: int | None = None,
     progress: bool = True,
 ) -> Written:
-    """Hand over every structure of every file; ids are the files' names.
+    """Hand over every structure of every file, with ids made from the file names.
 
     Args:
-        dimensionality: of all; None: each by its vacuum.
+        dimensionality: dimensionality of all structures; None to determine each from its vacuum.
 
     Raises:
-        MlipError: no structure in any file, a molecule, or as `hand_over`.
+        MlipError: no file has a structure, or one is a molecule; also the errors of `hand_over`.
     """
     sources = read_sources(files)
     names = file_names([(source.file, source.frame or 0) for source in sources])
@@ -77,14 +76,15 @@ def _proposal(name: str, source: StructureSource, dimensionality: int | None) ->
 
 
 def collect_into_store(folder: Path, out: Path, *, force: bool = False) -> list[Outcome]:
-    """Write the relaxed structures of what has finished, with energies, forces and stresses; energies of single points
-    are the properties energy_PBEsol and energy_SCAN, eV a cell. If nothing has finished, there is no store.
+    """Write the relaxed structures of finished calculations, with energies, forces and stresses, to a store. Energies
+    of single points are the properties energy_PBEsol and energy_SCAN, eV per cell. If nothing has finished, no store is
+    written.
 
     Returns:
         All outcomes.
 
     Raises:
-        MlipError: nothing was handed over there; the store exists, and `force` is false.
+        MlipError: nothing was handed over there, or the store exists and `force` is false.
     """
     check_new(out, force=force)
     recipe = recipe_of(folder)
@@ -103,5 +103,5 @@ def collect_into_store(folder: Path, out: Path, *, force: bool = False) -> list[
 
 
 def counted(outcomes: Sequence[Outcome]) -> dict[str, int]:
-    """Reason -> how many, the most frequent first."""
+    """Reason -> number of outcomes, the most frequent first."""
     return dict(Counter(outcome.reason for outcome in outcomes).most_common())

@@ -1,7 +1,8 @@
-"""Structures are handed over to be calculated, and what came of each is collected.
+"""Hand-over of structures to be calculated, and collection of the outcome of each.
 
-The folder of a hand-over: handover.json, the recipe; table.csv, the structures; a folder with VASP's inputs for each,
-or results.jsonl of a surrogate. Handing over again goes on where a process was killed, and adds what is new.
+The folder of a hand-over has handover.json, the recipe; table.csv, the structures; and a folder with VASP's inputs for
+each structure, or results.jsonl of a surrogate. A repeated hand-over resumes where a process was killed, and adds new
+structures.
 """
 
 import json
@@ -35,17 +36,17 @@ FORMAT_VERSION = 1
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _NAMES = {name.lower() for name in (_RECIPE, TABLE, README, RESULTS)}
 _DECIDES_NOTHING = {"cluster"}
-"""Keys of a recipe that may differ from one call to the next."""
+"""Keys of a recipe that may differ between calls, because they do not change the results."""
 
 
 def hand_over(recipe: DftRecipe, proposals: Sequence[Proposal], folder: Path, *, progress: bool = True) -> None:
     """Write VASP's inputs, or relax with the surrogate.
 
-    Structures that were handed over before stay as they are, with all that came of them.
+    Structures that were handed over before, and their results, stay unchanged.
 
     Raises:
-        MlipError: ids that are no names of folders, or clash; the folder is of another recipe, has another structure
-            of that id, or another process writes there; no such surrogate; no room.
+        MlipError: an id is not a valid folder name or is not unique, the folder has another recipe or another structure
+            of that id, another process writes there, there is no such surrogate, or the disk is full.
     """
     _check_ids(proposals)
     make_folder(folder)
@@ -67,10 +68,10 @@ def collect(recipe: DftRecipe, folder: Path, *, workers: int = 1) -> list[Outcom
     """The outcome of every structure that was handed over, in that order.
 
     Args:
-        workers: processes that read VASP's files; a script that asks for several needs `if __name__ == "__main__":`.
+        workers: number of processes that read VASP's files; with several, a script needs `if __name__ == "__main__":`.
 
     Raises:
-        MlipError: nothing was handed over there, or with another recipe.
+        MlipError: nothing was handed over there, or it was with another recipe.
     """
     _check_recipe(recipe, folder)
     rows = read_table(folder)
@@ -80,7 +81,7 @@ def collect(recipe: DftRecipe, folder: Path, *, workers: int = 1) -> list[Outcom
 
 
 def recipe_of(folder: Path) -> DftRecipe:
-    """The recipe that a folder was handed over with.
+    """The recipe of the hand-over in a folder.
 
     Raises:
         MlipError: nothing was handed over there.
@@ -89,16 +90,17 @@ def recipe_of(folder: Path) -> DftRecipe:
 
 
 def calculated_functional(recipe: DftRecipe) -> str:
-    """The functional of finished outcomes: "PBE | PBE+U" where some have a U."""
+    """Functional of finished outcomes: "PBE | PBE+U" where some have a U."""
     if isinstance(recipe, SurrogateRecipe):
         return functional_of_surrogate(recipe)
     return join_functionals([recipe.functional, *([f"{recipe.functional}+U"] if recipe.has_hubbard else [])])
 
 
 def _check_ids(proposals: Sequence[Proposal]) -> None:
-    """
+    """Check that ids can name folders.
+
     Raises:
-        MlipError: an id is no name of a folder, or two are the same, capitals apart: some file systems know none.
+        MlipError: an id is not a valid folder name, or two differ at most by case, which some file systems ignore.
     """
     seen: set[str] = set()
     for proposal in proposals:
@@ -137,9 +139,10 @@ def _settle_recipe(recipe: DftRecipe, folder: Path) -> None:
 
 
 def _check_recipe(recipe: DftRecipe, folder: Path) -> None:
-    """
+    """Check that a folder was handed over with this recipe.
+
     Raises:
-        MlipError: the folder is of another recipe; names the first key that differs.
+        MlipError: the folder has another recipe; the message names the first key that differs.
     """
     found, wanted = _read_recipe(folder), _values(recipe)
     for key in sorted(wanted.keys() | found.keys(), key=lambda key: (key != "kind", key)):

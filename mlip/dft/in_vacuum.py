@@ -1,7 +1,8 @@
-"""Layers and chains as VASP relaxes them: a layer in the plane of x and y, a chain along x, the rest vacuum.
+"""Cells of layers and chains for VASP: a layer lies in the xy plane, a chain along x, and the other directions are
+vacuum.
 
-VASP's LATTICE_CONSTRAINTS takes rows and columns out of the stress along Cartesian axes, so that the vacuum stays what
-it is only if its cell vectors lie along axes that no repeated vector has a part of.
+VASP's LATTICE_CONSTRAINTS removes rows and columns of the stress along Cartesian axes. So the vacuum is only kept if
+its cell vectors lie along Cartesian axes that no repeated vector has a component along.
 """
 
 from typing import TYPE_CHECKING
@@ -17,19 +18,19 @@ if TYPE_CHECKING:
     from pymatgen.core import Structure
 
 _FLATTEST = 1e-3
-"""A^3 an atom; cells with less are none."""
+"""Cell volume per atom, A^3, below which a cell counts as flat."""
 
 
 def as_calculated(proposal: Proposal, vacuum: float) -> "Structure":
-    """The structure in a cell that is periodic in three directions; elements, positions and cell alone, so that no
-    moments of another calculation are a start.
+    """The structure in a cell that is periodic in three directions. Only elements, positions and cell are kept, so that
+    no magnetic moments of another calculation are a start.
 
     Args:
-        vacuum: of layers and chains, A, between the outermost nuclei.
+        vacuum: vacuum of layers and chains between the outermost nuclei, A.
 
     Raises:
-        MlipError: no atoms, one of no element, positions that are no numbers, a cell without volume, or a periodicity
-            that does not fit the dimensionality.
+        MlipError: there are no atoms, an atom has no element, positions are not finite, the cell has no volume, or its
+            periodicity contradicts the dimensionality.
     """
     from pymatgen.core import Structure
 
@@ -46,7 +47,7 @@ def as_calculated(proposal: Proposal, vacuum: float) -> "Structure":
 
 
 def _set_apart(atoms: Atoms, directions: np.ndarray, vacuum: float) -> tuple[np.ndarray, np.ndarray]:
-    """Cell and positions, the repeated vectors first, the layer or chain in the middle of its vacuum."""
+    """Cell and positions with the repeated vectors first, and the layer or chain in the middle of its vacuum."""
     try:
         whole = unwrapped(atoms.positions, atoms.cell.array, atoms.pbc & ~directions)
         repeated, axes = crystal_axes(atoms.cell.array, directions)

@@ -1,6 +1,6 @@
 """VASP's input files for a structure, by pymatgen's sets: MPRelaxSet for relaxations, MPStaticSet for single points.
 
-No pseudopotential is needed: POTCAR.spec has their titles, from which `pmg potcar` makes the POTCAR.
+No pseudopotential files are needed: POTCAR.spec has their titles, from which `pmg potcar` makes the POTCAR.
 """
 
 import math
@@ -21,34 +21,35 @@ if TYPE_CHECKING:
     from pymatgen.io.vasp.inputs import Kpoints, VaspInput
 
 _OF_FUNCTIONAL: Mapping[Functional, Mapping[str, Any]] = {
-    "PBE": {},  # as the pseudopotentials have it
+    "PBE": {},  # the functional of the pseudopotentials
     "PBEsol": {"GGA": "Ps"},
     "SCAN": {"METAGGA": "Scan"},
 }
 _OF_RELAXATION: Mapping[Functional, Mapping[str, Any]] = {"SCAN": {"ALGO": "All", "ISMEAR": 0}}
-"""As pymatgen's sets for SCAN: all bands at once, which is no good with tetrahedra; single points keep ALGO = Fast."""
+"""Tags for SCAN relaxations, as in pymatgen's SCAN sets: ALGO = All does not work with tetrahedra, hence ISMEAR = 0.
+Single points keep ALGO = Fast."""
 _FREE_DIRECTIONS = {1: ".TRUE. .FALSE. .FALSE.", 2: ".TRUE. .TRUE. .FALSE."}
 
 
 @dataclass(frozen=True)
 class Inputs:
-    """Input files of a run, and what it is known by when it comes back."""
+    """Input files of a run, and the settings that a returned run is checked against."""
 
     files: "VaspInput"
     functional: str
-    """With "+U" where some atom has one."""
+    """Functional, with "+U" where some atom has a U."""
     hubbard: Mapping[str, float]
-    """Element -> U, eV, of those that have one."""
+    """Element -> U, eV, of the elements that have one."""
     kpoints: tuple[int, int, int]
     potcars: tuple[str, ...]
-    """Titles of the pseudopotentials in the order of the POSCAR: Fe_pv, O."""
+    """Titles of the pseudopotentials in the order of the POSCAR, such as Fe_pv, O."""
 
 
 def relaxation(recipe: VaspRecipe, proposal: Proposal) -> Inputs:
     """Inputs of a proposal's relaxation.
 
     Raises:
-        MlipError: no structure that can be calculated.
+        MlipError: the structure cannot be calculated.
     """
     from pymatgen.io.vasp.sets import MPRelaxSet
 
@@ -71,10 +72,10 @@ def single_point(recipe: VaspRecipe, functional: Functional, structure: "Structu
     """Inputs of a single point without Hubbard corrections.
 
     Args:
-        structure: as the relaxation has it: `mlip.dft.in_vacuum.as_calculated`.
+        structure: in the cell of the relaxation, from `mlip.dft.in_vacuum.as_calculated`.
 
     Raises:
-        MlipError: pymatgen makes no inputs of it.
+        MlipError: pymatgen cannot make inputs for the structure.
     """
     from pymatgen.io.vasp.sets import MPStaticSet
 
@@ -98,7 +99,7 @@ def _inputs(
 
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of settings that are the Materials Project's, and meant
+            warnings.simplefilter("ignore")  # warnings on settings that are intended: they are the Materials Project's
             made = kind(
                 structure,
                 user_incar_settings=tags,
@@ -107,7 +108,7 @@ def _inputs(
                 force_gamma=True,
             )
             files = made.get_input_set(potcar_spec=True)
-    except Exception as error:  # whatever pymatgen stumbles on: coincident atoms, elements without data
+    except Exception as error:  # pymatgen raises many types: coincident atoms, elements without data
         why = " ".join(f"{type(error).__name__}: {error}".split())
         raise MlipError(f"pymatgen makes no inputs of it ({why})") from None
     grid = files["KPOINTS"]
@@ -125,7 +126,7 @@ def _inputs(
 
 
 def _kpoints(recipe: VaspRecipe, structure: "Structure", dimensionality: int) -> "dict[str, Any] | Kpoints":
-    """A grid centered at Gamma, one k-point across vacuum."""
+    """A grid centered at Gamma, with one k-point across vacuum."""
     from pymatgen.io.vasp.inputs import Kpoints
 
     if dimensionality == 3:

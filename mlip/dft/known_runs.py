@@ -1,6 +1,7 @@
-"""VASP runs of a hand-over, each file read once: what a finished run says of itself is kept in .runs.jsonl.
+"""Cache of the VASP runs of a hand-over, so that each file is read once: results of finished runs are kept in
+.runs.jsonl.
 
-A file that has changed since, by size or time, is read again, and so are all when mlip itself has changed.
+A file whose size or time has changed is read again; all files are read again after an update of mlip.
 """
 
 import json
@@ -21,7 +22,7 @@ from mlip.files.journal import Journal, read_journal
 
 _KNOWN = ".runs.jsonl"
 _FEW = 64
-"""Files for which processes are not worth their start."""
+"""Number of files below which starting processes does not pay off."""
 _CHUNK = 8
 _ARRAYS = {"numbers": np.int16, "first_cell": np.float64}
 _OF_FRAME = {
@@ -38,21 +39,21 @@ class KnownRuns:
     """The runs in a folder.
 
     Args:
-        workers: processes that read files.
+        workers: number of processes that read files.
     """
 
     def __init__(self, folder: Path, workers: int = 1):
         self.folder, self.workers = folder, workers
         self._known: dict[str, dict[str, Any]] = {}
         self._is_whole = False
-        with suppress(OSError, MlipError, KeyError, TypeError):  # all of it can be read from the runs again
+        with suppress(OSError, MlipError, KeyError, TypeError):  # a lost cache is rebuilt from the runs
             for record in read_journal(folder / _KNOWN):
                 self._known[record["file"]] = record
             self._is_whole = (folder / _KNOWN).read_bytes()[-1:] in (b"\n", b"")
         self._read: dict[Path, VaspRun | MlipError | None] = {}
 
     def read(self, paths: Sequence[Path]) -> None:
-        """Read those that are not known, and keep what is final of them."""
+        """Read the runs that are not cached, and cache those that are complete."""
         new = []
         for path in paths:
             if (run := self._remembered(path)) is not None:
@@ -66,10 +67,10 @@ class KnownRuns:
             self._keep(new, pool.map(_read, new, chunksize=_CHUNK))
 
     def __getitem__(self, path: Path) -> VaspRun | None:
-        """As `read_run` gives it.
+        """The run of a vasprun.xml, as `read_run` returns it.
 
         Raises:
-            MlipError: as `read_run`.
+            MlipError: the error of `read_run` for this file.
         """
         run = self._read[path]
         if isinstance(run, MlipError):
@@ -85,18 +86,18 @@ class KnownRuns:
         return None
 
     def _keep(self, paths: Sequence[Path], runs) -> None:
-        states = [_state(path) for path in paths]  # before they are read: what changes meanwhile is read again
+        states = [_state(path) for path in paths]  # taken before reading: a file that changes meanwhile is read again
         journal = None
-        with suppress(OSError, MlipError):  # a folder of others, or another process keeps them
+        with suppress(OSError, MlipError):  # the folder is read-only, or another process writes
             journal = Journal(self.folder / _KNOWN, durable=False) if paths else None
-            if journal is not None and not self._is_whole:  # a process was killed amid a line
+            if journal is not None and not self._is_whole:  # killed in the middle of a line
                 journal.cut(0)
         try:
             for path, state, run in zip(paths, states, runs, strict=True):
                 self._read[path] = run
                 if journal is not None and isinstance(run, VaspRun) and run.is_complete:
                     name = str(path.relative_to(self.folder))
-                    with suppress(ValueError):  # what is no number is no JSON, and no result either
+                    with suppress(ValueError):  # NaN is neither JSON nor a valid result
                         journal.append({"file": name, "state": state, "run": _as_json(run)})
         finally:
             if journal is not None:
@@ -104,7 +105,7 @@ class KnownRuns:
 
 
 def _state(path: Path) -> list[Any] | None:
-    """By which a file is known to be what it was."""
+    """Size, time and code version by which a file is known to be unchanged; None if it cannot be read."""
     try:
         found = path.stat()
     except OSError:

@@ -1,4 +1,4 @@
-"""How structures are calculated: the section `dft` of a recipe.
+"""Settings of the calculations: the section `dft` of a recipe.
 
 VASP's settings are the Materials Project's (pymatgen's MPRelaxSet) with ALEXANDRIA's changes (Schmidt et al., Materials
 Today Physics 48, 101560 (2024), sections 2.1 and 4.1): a cutoff of 520 eV, k-points by density, PBE with the Materials
@@ -27,7 +27,7 @@ _DECIDED = {
     "ISIF": "nothing: atoms and cell relax",
     "LATTICE_CONSTRAINTS": "nothing: layers and chains keep their vacuum",
 }
-"""Tags of an INCAR that belong to another key of the recipe."""
+"""INCAR tag -> key of the recipe that sets it; such tags are refused in `incar`."""
 
 
 class _Section(BaseModel):
@@ -35,33 +35,33 @@ class _Section(BaseModel):
 
 
 class VaspRecipe(_Section):
-    """Inputs for VASP, to be run by others."""
+    """Inputs for VASP, which the user runs."""
 
     kind: Literal["vasp"]
     functional: Functional = "PBE"
     """Functional of the relaxations."""
     hubbard: bool = True
-    """The Materials Project's U in relaxations with PBE; other functionals go without any."""
+    """Use the Materials Project's U in relaxations with PBE; other functionals have none."""
     follow_ups: tuple[Functional, ...] = ()
     """Functionals of single points on the relaxed structures, without U."""
     encut: PositiveFloat = 520
-    """Cutoff of the plane waves, eV."""
+    """Plane-wave cutoff, eV."""
     kpoints_3d: PositiveFloat = 1000
-    """Density of the grids of crystals: number of k-points times number of atoms."""
+    """k-point density of crystals: number of k-points times number of atoms."""
     kpoints_2d: PositiveFloat = 6
-    """Density of the grids of layers: k-points an 1/A of the reciprocal vectors (2 pi included) in the plane."""
+    """k-point density of layers: k-points per 1/A of the in-plane reciprocal vectors (2 pi included)."""
     kpoints_1d: PositiveFloat = 6
-    """... and of chains, along them."""
+    """k-point density of chains: k-points per 1/A of the reciprocal vector along the chain (2 pi included)."""
     vacuum: PositiveFloat = 15
     """Vacuum of layers and chains, A, between the outermost nuclei."""
     force_convergence: PositiveFloat | None = 0.005
-    """Relaxations end below this force, eV/A; null = by the energy, as MPRelaxSet's."""
+    """Largest force at which relaxations end, eV/A; null = end by energy, as in MPRelaxSet."""
     steps: PositiveInt = 99
-    """Ionic steps at most (NSW)."""
+    """Maximum number of ionic steps (NSW)."""
     potcars: dict[str, str] = {}
-    """Element -> pseudopotential, such as W: W_sv, instead of the Materials Project's."""
+    """Element -> pseudopotential, such as W: W_sv, in place of the Materials Project's."""
     incar: dict[str, bool | int | float | str] = {}
-    """Further tags, such as NCORE: 4."""
+    """Additional INCAR tags, such as NCORE: 4."""
 
     @field_validator("potcars")
     @classmethod
@@ -98,18 +98,18 @@ class VaspRecipe(_Section):
 
 
 class SurrogateRecipe(_Section):
-    """Relaxations with a potential or a calculator of ASE that stand in for DFT."""
+    """Relaxations with a potential or a calculator of ASE that stands in for DFT."""
 
     kind: Literal["ase"]
     calculator: str
-    """A potential of mlip's, by its file or a name that `mlip models` lists, relaxes in batches; ase:MODULE:CLASS?k=v
-    structure by structure."""
+    """A file or a name from `mlip models` is a potential of mlip, which relaxes in batches; ase:MODULE:CLASS?k=v is a
+    calculator of ASE, which relaxes structure by structure."""
     fmax: PositiveFloat = 0.05
     steps: PositiveInt = 500
     dtype: Literal["float32", "float64"] | None = None
-    """null = float32; calculators of ASE have their own."""
+    """Precision; null = float32. Calculators of ASE have their own precision."""
     cluster: str | None = None
-    """A Dask cluster, as `mlip.cluster.client` names them: tcp://HOST:PORT, local:N, slurm:N,...; null = here."""
+    """A Dask cluster in the notation of `mlip.cluster.client`: tcp://HOST:PORT, local:N, slurm:N,...; null = none."""
 
     @field_validator("calculator")
     @classmethod

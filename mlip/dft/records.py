@@ -1,4 +1,4 @@
-"""The plain records of a hand-over: structures that want to be calculated, and what came of them."""
+"""The plain records of a hand-over: structures to calculate, and their outcomes."""
 
 import hashlib
 from collections.abc import Mapping
@@ -12,36 +12,36 @@ from mlip.data.records import Frame
 FINISHED = "finished"
 NOT_STARTED = "not_started"
 UNFINISHED = "unfinished"
-"""It runs still, or was killed."""
+"""Reason of a run that is still running or was killed."""
 VANISHED = "folder vanished"
 NO_INPUTS = "no inputs"
-"""Nothing could be written for the structure."""
+"""Reason of a structure for which no inputs could be written."""
 NOT_READABLE = "not readable"
 STEPS_USED_UP = "ionic steps used up"
 STOPPED = "stopped before it converged"
 OTHER_STRUCTURE = "other structure"
 OTHER_FUNCTIONAL = "other functional"
-"""Functional, or a Hubbard U, is not what was asked for."""
+"""Reason of a run whose functional or Hubbard U is not the requested one."""
 OTHER_SETTINGS = "other settings"
-"""Cutoff, pseudopotentials, k-points, spin or kind of run are not what was asked for."""
+"""Reason of a run whose cutoff, pseudopotentials, k-points, spin or kind of run is not the requested one."""
 VACUUM_CHANGED = "vacuum changed"
-"""The cell of a layer or a chain relaxed across its vacuum: VASP ignored LATTICE_CONSTRAINTS."""
+"""Reason of a layer or chain whose cell relaxed across its vacuum: VASP ignored LATTICE_CONSTRAINTS."""
 
 
 @dataclass(frozen=True)
 class Proposal:
-    """A structure that wants to be calculated."""
+    """A structure to calculate."""
 
     id: str
-    """Unique in its hand-over, and the name of a folder: letters, digits, '.', '_' and '-'."""
+    """Id, unique in its hand-over, and the name of its folder: letters, digits, '.', '_' and '-'."""
     atoms: Atoms
-    """Relaxed before; never modified."""
+    """Structure relaxed beforehand; never modified."""
     dimensionality: int = 3
-    """3, 2 or 1. Layers and chains whose three directions are periodic have their vacuum along c, or along b and c."""
+    """Dimensionality: 3, 2 or 1. Fully periodic layers have their vacuum along c, chains along b and c."""
 
     @property
     def checksum(self) -> str:
-        """SHA-256 of elements, positions, cell and periodicity, all digits of them, and of the dimensionality."""
+        """SHA-256 of elements, positions, cell and periodicity, in full precision, and of the dimensionality."""
         content = hashlib.sha256(f"{self.dimensionality} {len(self.atoms)}\n".encode())
         atoms = self.atoms
         for array, kind in ((atoms.numbers, "<i4"), (atoms.positions, "<f8"), (atoms.cell.array, "<f8")):
@@ -52,19 +52,19 @@ class Proposal:
 
 @dataclass(frozen=True)
 class Outcome:
-    """The result of a proposal; each has exactly one."""
+    """The outcome of a proposal; each proposal has exactly one."""
 
     id: str
     reason: str
-    """`FINISHED`, `NOT_STARTED`, `UNFINISHED`, or why it failed."""
+    """Reason: `FINISHED`, `NOT_STARTED`, `UNFINISHED`, or why the calculation failed."""
     message: str = ""
-    """One line."""
+    """Details of the reason, in one line."""
     frame: Frame | None = None
-    """The relaxed structure of a finished one, with total energy (eV a cell, sigma -> 0), forces and stress."""
+    """Relaxed structure of a finished calculation, with total energy (eV per cell, sigma -> 0), forces and stress."""
     functional: str = "unknown"
-    """"PBE", "PBE+U", ...; "surrogate:NAME" where a calculator stands in for DFT."""
+    """Functional: "PBE", "PBE+U", ...; "surrogate:NAME" where a calculator stands in for DFT."""
     n_steps: int = 0
     source: str = ""
-    """File that it was read from, relative to the folder of the hand-over."""
+    """File that the outcome was read from, relative to the folder of the hand-over."""
     follow_ups: Mapping[str, float] = field(default_factory=dict)
-    """Functional -> total energy, eV a cell, of single points on the relaxed structure."""
+    """Functional -> total energy of a single point on the relaxed structure, eV per cell."""

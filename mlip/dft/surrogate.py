@@ -1,6 +1,6 @@
-"""A potential or a calculator of ASE in the place of DFT: its relaxations, each on record as soon as it ends.
+"""A potential or a calculator of ASE in place of DFT: each relaxation is recorded as soon as it ends.
 
-The functional of all that comes of it is "surrogate:NAME", so that nobody takes it for DFT's.
+The functional of all results is "surrogate:NAME", so that nobody takes them for DFT's.
 """
 
 from collections.abc import Iterator, Sequence
@@ -29,7 +29,7 @@ RESULTS = "results.jsonl"
 
 
 def surrogate_name(recipe: SurrogateRecipe) -> str:
-    """The surrogate by its registered name, its file's name, or the class of its calculator."""
+    """Name of the surrogate: its registered name, its file's stem, or the class of its calculator."""
     if is_known(recipe.calculator) and not Path(recipe.calculator).exists():
         return recipe.calculator
     text = foreign_name(recipe.calculator)
@@ -41,7 +41,7 @@ def functional_of_surrogate(recipe: SurrogateRecipe) -> str:
 
 
 def surrogate_rows(recipe: SurrogateRecipe, proposals: Sequence[Proposal]) -> list[Row]:
-    """Rows of the table."""
+    """Rows of the hand-over's table for these proposals."""
     return [_row(functional_of_surrogate(recipe), proposal) for proposal in proposals]
 
 
@@ -69,10 +69,10 @@ def _row(functional: str, proposal: Proposal) -> Row:
 
 
 def relax_proposals(recipe: SurrogateRecipe, proposals: Sequence[Proposal], folder: Path, *, progress: bool) -> None:
-    """Relax those that are not on record.
+    """Relax the proposals that have no record yet.
 
     Raises:
-        MlipError: no such potential; the results in the folder are of another one, or of other options.
+        MlipError: there is no such potential, or the results in the folder are of another one or of other options.
     """
     named = open_named(recipe.calculator)
     options: dict[str, Any] = {"fmax": recipe.fmax, "steps": recipe.steps, **named.precision(recipe.dtype)}
@@ -100,10 +100,11 @@ def _ended(
 
 
 def _cell_choice(proposal: Proposal) -> CellChoice:
-    """Periodic directions relax, but not across the vacuum of a layer or chain that is periodic there, too.
+    """The cell directions that relax: periodic ones, but not across the vacuum of a layer or chain in a fully periodic
+    cell.
 
     Raises:
-        MlipError: the periodicity does not fit the dimensionality.
+        MlipError: the periodicity contradicts the dimensionality.
     """
     directions = crystal_directions(proposal.atoms.pbc, proposal.dimensionality, where=proposal.id)
     if directions.all() or not proposal.atoms.pbc.all():

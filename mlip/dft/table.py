@@ -1,6 +1,6 @@
-"""table.csv: the structures that were handed over, in order, and what was asked for each.
+"""table.csv: the structures that were handed over, in order, and the settings requested for each.
 
-It is the register by which outcomes are collected; the folders of the runs may be edited, moved and lost.
+Outcomes are collected by this table, because folders of runs may be edited, moved or lost.
 """
 
 import csv
@@ -17,37 +17,37 @@ TABLE = "table.csv"
 
 @dataclass(frozen=True)
 class Row:
-    """A structure that was handed over."""
+    """A line of the table: one structure that was handed over."""
 
     id: str
     folder: str
-    """Relative to that of the hand-over; empty where a surrogate calculates."""
+    """Folder relative to that of the hand-over; empty with a surrogate."""
     formula: str
     atoms: int
     dimensionality: int
     functional: str
     hubbard: str
-    """U in eV, such as "Fe=5.3 Mn=3.9"."""
+    """Hubbard U in eV, such as "Fe=5.3 Mn=3.9"."""
     kpoints: str
-    """Grid, such as "8x8x8"."""
+    """k-point grid, such as "8x8x8"."""
     encut: str
     potcars: str
     """Titles of the pseudopotentials, such as "Fe_pv O"."""
     vacuum: str
     """Lengths of the cell vectors across the vacuum of layers and chains, A."""
     refused: str
-    """Why there are no inputs; empty where there are some."""
+    """Reason why no inputs were written; empty if they were."""
     sha256: str
     """Checksum of the structure, `Proposal.checksum`."""
 
     @property
     def hubbard_values(self) -> dict[str, float]:
-        """Element -> U, eV."""
+        """Element -> Hubbard U, eV."""
         return {element: float(u) for element, _, u in (part.partition("=") for part in self.hubbard.split())}
 
     @property
     def grid(self) -> tuple[int, ...]:
-        """Divisions of the grid of k-points; none where there are no inputs."""
+        """Divisions of the k-point grid; empty without inputs."""
         return tuple(map(int, self.kpoints.split("x"))) if self.kpoints else ()
 
     @property
@@ -56,14 +56,15 @@ class Row:
 
 
 def formula_of(proposal: Proposal) -> str:
-    """Formula of the cell in Hill's order: equal for equal amounts of the elements."""
+    """Formula of the cell in Hill order, equal for equal amounts of the elements."""
     return proposal.atoms.get_chemical_formula()
 
 
 def read_table(folder: Path) -> list[Row]:
-    """
+    """Read the table of a hand-over.
+
     Raises:
-        MlipError: there is none, or a line of it is damaged.
+        MlipError: there is no table, or a line is damaged.
     """
     path = folder / TABLE
     if not path.is_file():
@@ -77,7 +78,7 @@ def read_table(folder: Path) -> list[Row]:
 
 
 def write_table(folder: Path, rows: Sequence[Row]) -> None:
-    """Replace the table as a whole."""
+    """Write the table, replacing an existing one as a whole."""
     with whole_file(folder / TABLE) as partial, partial.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, [field.name for field in fields(Row)])
         writer.writeheader()

@@ -1,4 +1,4 @@
-"""A folder for each structure that VASP is to calculate, written whole or not at all."""
+"""Input folders for VASP, one for each structure, each written whole or not at all."""
 
 import json
 import shutil
@@ -15,20 +15,20 @@ from mlip.files.whole_file import whole_file
 from mlip.progress import count_bar
 
 _PROPOSAL = "proposal.json"
-"""File by which a folder is known to be a proposal's."""
+"""File that marks a folder as belonging to a proposal."""
 README = "README.md"
 
 
 def write_folders(recipe: VaspRecipe, proposals: Sequence[Proposal], folder: Path, *, progress: bool) -> list[Row]:
-    """Write the inputs of each proposal; folders of the same proposals stay as they are.
+    """Write the inputs of each proposal; existing folders of the same proposals stay unchanged.
 
     Returns:
         The rows of the table.
 
     Raises:
-        MlipError: a folder of that name is of something else.
+        MlipError: a folder of that name exists and belongs to something else.
     """
-    for dead in folder.glob(".*.partial"):  # of a process that was killed: this one alone writes here now
+    for dead in folder.glob(".*.partial"):  # left by a killed process; the lock excludes other writers
         shutil.rmtree(dead) if dead.is_dir() else dead.unlink()
     with whole_file(folder / README) as partial:
         partial.write_text(_readme(recipe), encoding="utf-8")

@@ -1,7 +1,7 @@
-"""Outcomes of VASP runs: finished ones with their structure and energy, all others with the reason.
+"""Outcomes of VASP runs: structure and energy of finished ones, the reason for all others.
 
-A run counts only if it is what was asked for, by the table of the hand-over: the same elements in the same amounts,
-functional, U, cutoff, pseudopotentials, k-points (more are none the worse), spin, and the end of the relaxation.
+A run only counts if it matches the table of the hand-over: the same elements in the same amounts, functional, U,
+cutoff, pseudopotentials, k-points (denser grids are accepted), spin, and criterion for the end of the relaxation.
 """
 
 import math
@@ -41,23 +41,23 @@ if TYPE_CHECKING:
     from pymatgen.core import Structure
 
 _OF_A_RUN = ("OUTCAR", "OUTCAR.gz", "OSZICAR", "OSZICAR.gz", "vasprun.xml.tmp")
-"""Files by which a folder without vasprun.xml is known to have been started in."""
+"""Files that show that a run was started in a folder without vasprun.xml."""
 _U_DIGIT = 0.005
-"""eV; vasprun.xml has three or more decimals of a U."""
+"""Tolerance of U, eV; vasprun.xml has three or more decimals."""
 _CUTOFF_DIGIT = 0.5
-"""eV."""
+"""Tolerance of the cutoff, eV."""
 _VACUUM_CHANGE = 0.01
-"""Share by which the cell's length across a vacuum may differ."""
+"""Largest relative change of the cell's length across a vacuum."""
 _PARTLY_CONVERGED = 2.0
-"""A run that ended by itself has no force larger than its criterion, rounding and drift apart; one with more than so
-many times as much was told to stop."""
+"""Largest ratio of force to criterion of a converged run. A run that converged has no force above its criterion, apart
+from rounding and drift; one above this ratio was told to stop."""
 _SAME_PLACE = 0.02
-"""A; a single point's atoms are at the relaxed ones' places as far as CONTCAR and vasprun.xml round."""
+"""Largest displacement between a single point's and the relaxed atoms, A: the rounding of CONTCAR and vasprun.xml."""
 
 
 @dataclass(frozen=True)
 class _Asked:
-    """The demands on a run."""
+    """The settings that a run must have."""
 
     formula: str
     functional: str
@@ -67,7 +67,7 @@ class _Asked:
     kpoints: tuple[int, ...]
     is_relaxation: bool
     force: float | None
-    """Where forces end the relaxation, eV/A; None: wherever they do."""
+    """Force at which the relaxation must end, eV/A; None: any criterion."""
 
     @classmethod
     def relaxation(cls, recipe: VaspRecipe, row: Row) -> "_Asked":
@@ -83,15 +83,15 @@ class _Asked:
         )
 
     def single_point(self, functional: str) -> "_Asked":
-        """A single point with the same settings, but for the Hubbard corrections."""
+        """The settings of a single point: the same, but without Hubbard corrections."""
         return replace(self, functional=functional, hubbard={}, is_relaxation=False, force=None)
 
 
 def collect_vasp(recipe: VaspRecipe, rows: Sequence[Row], folder: Path, *, workers: int) -> list[Outcome]:
-    """The outcome of each row, in order. Follow-ups of finished relaxations get their POSCAR.
+    """The outcome of each row, in order. Single points of finished relaxations get their POSCAR.
 
     Args:
-        workers: processes that read files.
+        workers: number of processes that read files.
     """
     calculated = [folder / row.folder for row in rows if not row.refused]
     places = [place / inside for place in calculated for inside in ("", *recipe.follow_ups)]
@@ -104,12 +104,12 @@ def collect_vasp(recipe: VaspRecipe, rows: Sequence[Row], folder: Path, *, worke
 
 @dataclass(frozen=True)
 class _Judge:
-    """Who says what came of runs."""
+    """Judges the runs of a hand-over."""
 
     recipe: VaspRecipe
     folder: Path
     files: Mapping[Path, Path | None]
-    """Folder of a run -> its vasprun.xml, if there is one."""
+    """Folder of a run -> its vasprun.xml; None without one."""
     runs: KnownRuns
 
     def outcome(self, row: Row) -> Outcome:
@@ -127,7 +127,7 @@ class _Judge:
         return self._with_follow_ups(asked, outcome, place)
 
     def _judged(self, name: str, asked: _Asked, place: Path) -> Outcome:
-        """The verdict on the run in a folder."""
+        """The outcome of the run in a folder."""
         path = self.files[place]
         source = str((path or place).relative_to(self.folder))
         if path is None:
@@ -171,7 +171,7 @@ class _Judge:
 
 
 def _verdict(run: VaspRun, asked: _Asked) -> tuple[str, str]:
-    """Reason and message: first whether it is the run that was asked for, then how far it came."""
+    """Reason and message: first whether the run has the requested settings, then how far it came."""
     formula = Formula.from_list([_symbol(z) for z in run.numbers]).format("hill")
     if formula != asked.formula:
         return OTHER_STRUCTURE, f"the run is of {formula}, and {asked.formula} was handed over"
@@ -202,7 +202,7 @@ def _relaxed(run: VaspRun) -> tuple[str, str]:
 
 
 def _other_functional(run: VaspRun, asked: _Asked) -> str:
-    """How functional or U differ, in words that name both."""
+    """Message that names both sides if functional or U differ; else empty."""
     ours, theirs = _with_values(asked.functional, asked.hubbard), run.functional or "unknown"
     if relation_of_functionals(asked.functional, theirs) != "same":
         return f"the run is of {_with_values(theirs, run.hubbard)}, asked for {ours}"
@@ -254,7 +254,7 @@ def _change_of_vacuum(row: Row, frame: Frame) -> str:
 
 
 def _put_structure(relaxed: Frame, inside: Path) -> None:
-    """Write the relaxed structure as POSCAR, unless there is one."""
+    """Write the relaxed structure as POSCAR, unless the file exists."""
     from pymatgen.io.vasp.inputs import Poscar
 
     path = inside / "POSCAR"
@@ -270,7 +270,7 @@ def _structure(frame: Frame) -> "Structure":
 
 
 def _elsewhere(single: Frame, relaxed: Frame) -> str:
-    """How the structure of a single point differs from the relaxed one."""
+    """Message if the structure of a single point differs from the relaxed one; else empty."""
     moved = float("inf")
     if np.array_equal(single.numbers, relaxed.numbers) and np.abs(single.cell - relaxed.cell).max() <= _SAME_PLACE:
         fractional = (single.positions - relaxed.positions) @ np.linalg.inv(relaxed.cell)

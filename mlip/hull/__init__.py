@@ -1,1 +1,1 @@
-"""Convex hulls of phases: distances, which entries may meet in one hull, and a hull that grows."""
+"""Convex hulls of phases: distances, rules on which energies may be combined in one hull, and hulls that grow."""

@@ -1,12 +1,12 @@
-"""Distances to the convex hull: how far a phase is above the best mixture of reference phases of its composition.
+"""Distances to the convex hull: the energy of a phase above the best mixture of reference phases of its composition.
 
 E_hull(x) = min sum_i w_i E_i over mixtures of references with composition x: the lower convex envelope of their
-energies. On the envelope's facets it is linear, and the envelope is the largest of the facets' planes: a product of
-two small matrices for all phases of a chemical system. A plane's coefficients are chemical potentials, eV/atom.
+energies. The envelope is the maximum of the planes through its facets, so all phases of a chemical system take one
+product of two small matrices. A plane's coefficients are chemical potentials, eV/atom.
 
-Only stable phases of a system's subsystems matter in it (what decomposes there, decomposes here). So systems are taken
-from small to large, each once, and their facets found by qhull. pymatgen's PhaseDiagram, with which the tests compare,
-takes ten times as long.
+Only stable phases of a system's subsystems contribute to its hull, because what decomposes there decomposes here. So
+systems are solved from small to large, each once, and their facets found by qhull. pymatgen's PhaseDiagram, with which
+the tests compare, takes ten times as long.
 """
 
 import math
@@ -25,36 +25,38 @@ from scipy.spatial import ConvexHull, QhullError
 from mlip.errors import MlipError
 
 MAX_ELEMENTS = 9
-"""Largest number of elements of a phase."""
+"""Maximum number of elements of a phase."""
 _BITS = 7
-"""Bits that an atomic number takes in the key of a chemical system."""
+"""Number of bits of an atomic number in the key of a chemical system."""
 STABLE = 1e-9
-"""eV/atom: what rounding may lift a stable phase above the hull, or a facet above a phase."""
+"""Tolerance for rounding, eV/atom: a phase this little above the hull, or below a facet, is on it."""
 _SYSTEMS_A_TASK = 500
 System = tuple[int, ...]
-"""Atomic numbers, ascending."""
+"""Atomic numbers of a chemical system, ascending."""
 
 
 @dataclass(frozen=True, eq=False)
 class Phases:
-    """Compositions and energies in columns."""
+    """Compositions and energies of phases, as columns."""
 
     numbers: Int[np.ndarray, "n 9"]
     """Atomic numbers, ascending from the left, then zeros; uint8."""
     fractions: Float[np.ndarray, "n 9"]
-    """Fractions of the atoms."""
+    """Atomic fractions of the elements in `numbers`."""
     energies: Float[np.ndarray, " n"]
-    """eV/atom: total or formation energies, of all phases alike."""
+    """Energies, eV/atom; all are total energies, or all are formation energies."""
 
     @classmethod
     def of(cls, compositions: Iterable[Mapping[str, float]], energies: Float[np.ndarray, " n"]) -> "Phases":
-        """
+        """The phases of compositions with their energies.
+
         Args:
-            compositions: symbol -> amount.
+            compositions: symbol -> amount, one mapping for each phase.
             energies: eV/atom.
 
         Raises:
-            MlipError: no element, more than nine, an amount that is not positive, an energy that is not finite.
+            MlipError: a composition has no element or more than nine, an amount is not positive, or an energy is not
+                finite.
         """
         energies = np.asarray(energies, np.float64)
         numbers = np.zeros((len(energies), MAX_ELEMENTS), np.uint8)
@@ -79,11 +81,11 @@ class Phases:
 
     @cached_property
     def keys(self) -> Int[np.ndarray, " n"]:
-        """One integer for each chemical system."""
+        """Key of each phase's chemical system, one integer."""
         return system_keys(self.numbers)
 
     def by_system(self) -> Iterator[tuple[System, Int[np.ndarray, " k"]]]:
-        """Systems and the rows of their phases."""
+        """Chemical systems and the rows of their phases."""
         order = np.argsort(self.keys, kind="stable")
         starts = np.flatnonzero(np.diff(self.keys[order], prepend=-1))
         for rows in np.split(order, starts[1:]) if len(order) else []:
@@ -91,17 +93,17 @@ class Phases:
 
 
 def system_keys(numbers: Int[np.ndarray, "n 9"]) -> Int[np.ndarray, " n"]:
-    """One integer for each chemical system: of atomic numbers that ascend from the left, then zeros."""
+    """One integer for each chemical system, from rows of ascending atomic numbers padded with zeros on the right."""
     return numbers.astype(np.int64) @ (1 << (_BITS * np.arange(MAX_ELEMENTS, dtype=np.int64)))
 
 
 def in_subsystems(
     system: System, phases: Phases, by_system: Mapping[System, Int[np.ndarray, " k"]]
 ) -> tuple[Int[np.ndarray, " p"], Float[np.ndarray, "p e"]]:
-    """The phases that lie in a system: their rows, and their fractions of its elements.
+    """Rows of the phases within a chemical system, subsystems included, and their fractions of its elements.
 
     Args:
-        by_system: the phases' rows.
+        by_system: rows of `phases`, by chemical system.
     """
     found, fractions = [np.empty(0, int)], [np.empty((0, len(system)))]
     for n in range(1, len(system) + 1):
@@ -116,12 +118,12 @@ def in_subsystems(
 
 
 class Hulls:
-    """The convex hulls of a set of reference phases; those of systems that were asked for are remembered.
+    """The convex hulls of a set of reference phases; the hull of each system is computed once and cached.
 
     Args:
-        references: any number; of each composition the lowest counts. Where energies are formation energies, each
-            element has a phase at 0, by their definition: those among the references may be metastable.
-        are_formation_energies: see above.
+        references: any number of phases; only the lowest of each composition counts.
+        are_formation_energies: whether energies are formation energies. If so, each element has a phase at 0 by
+            definition: the element's phases among the references may be metastable.
     """
 
     def __init__(self, references: Phases, *, are_formation_energies: bool = False):
@@ -134,10 +136,10 @@ class Hulls:
         """Energy above the hull of the references, eV/atom; negative below it.
 
         Args:
-            n_workers: processes.
+            n_workers: number of processes.
 
         Raises:
-            MlipError: an element has no reference phase; names it.
+            MlipError: elements have no reference phase; the message names them.
         """
         return phases.energies - self.energies(phases, n_workers)
 
@@ -146,8 +148,8 @@ class Hulls:
         return (self.potentials(phases, n_workers) * phases.fractions).sum(1)
 
     def potentials(self, phases: Phases, n_workers: int = 1) -> Float[np.ndarray, "n 9"]:
-        """Chemical potentials, eV/atom, of a facet that each phase's composition lies on, in the columns of its
-        elements; then zeros. Arguments and errors are those of `distances`."""
+        """Chemical potentials, eV/atom, of a facet that contains each phase's composition, in the columns of its
+        elements, then zeros. Arguments and errors are those of `distances`."""
         groups = list(phases.by_system())
         self._check_elements({z for system, _ in groups for z in system})
         found = np.zeros((len(phases), MAX_ELEMENTS))
@@ -163,7 +165,7 @@ class Hulls:
         if n_workers <= 1:
             yield from map(self._at, asked)
             return
-        # Not forked: the process may have threads of JAX.
+        # spawn, not fork: the process may have JAX threads
         context = get_context("spawn")
         with ProcessPoolExecutor(n_workers, context, _start_worker, (self._references, self._elements_at_zero)) as pool:
             yield from pool.map(_at_in_worker, asked)
@@ -182,7 +184,7 @@ class Hulls:
             raise MlipError(f"no reference phase of the elements {names}", fix="add one of each to the references")
 
     def _phases_of(self, system: System) -> tuple[Float[np.ndarray, "p e"], Float[np.ndarray, " p"]]:
-        """The phases that the hull of a system is made of: stable ones of its subsystems, and all of its own."""
+        """The phases that determine the hull of a system: stable ones of its subsystems, and all of its own."""
         fractions, energies = [], []
         for size in range(1, len(system)):
             for columns in combinations(range(len(system)), size):
@@ -203,7 +205,7 @@ class Hulls:
         return x, e
 
     def _stable_in(self, system: System) -> tuple[Float[np.ndarray, "p e"], Float[np.ndarray, " p"]]:
-        """Stable phases that have all elements of the system."""
+        """Stable phases that contain all elements of the system."""
         if system not in self._stable:
             x, e = self._own(system)
             if len(e):
@@ -217,10 +219,10 @@ class Hulls:
 def lower_planes(
     fractions: Float[np.ndarray, "p e"], energies: Float[np.ndarray, " p"]
 ) -> Float[np.ndarray, "facets e"]:
-    """The planes whose maximum is the lower convex envelope: for each facet the chemical potentials of the elements.
+    """Planes whose maximum is the lower convex envelope: chemical potentials of the elements, eV/atom, for each facet.
 
     Args:
-        fractions: of phases, each of the elements among them by itself.
+        fractions: compositions of the phases; each element must be among them as a pure phase.
         energies: eV/atom.
     """
     n_elements = fractions.shape[1]
@@ -233,23 +235,23 @@ def lower_planes(
     x, e = _lowest(fractions[is_bound], formation[is_bound])
     if len(e) == 1:
         return pure + _planes_of_one(x[0], e[0])
-    # The elements, at 0, and a point above all give the points a volume; its facets are the upper ones.
+    # The elements at 0 and a point above all make a volume of the points; the facets at that point are the upper ones.
     points = np.concatenate([np.eye(n_elements), x, np.full((1, n_elements), 1 / n_elements)])
     heights = np.concatenate([np.zeros(n_elements), e, [1.0]])
     try:
         equations = ConvexHull(np.column_stack([points[:, 1:], heights]), qhull_options="Qt Q12").equations
     except QhullError as error:
         raise MlipError(f"no convex hull of {len(e)} phases: {str(error).splitlines()[0]}") from None
-    equations = equations[equations[:, -2] < -1e-8]  # downward; the sides are vertical
+    equations = equations[equations[:, -2] < -1e-8]  # lower facets only; side facets are vertical
     at_first = -equations[:, -1] / equations[:, -2]
     planes = np.column_stack([at_first, at_first[:, None] - equations[:, :-2] / equations[:, -2:-1]])
-    # A side that rounding has tilted would cut through the phases.
+    # A side facet tilted by rounding would cut through the phases.
     is_below = (points[:-1] @ planes.T <= heights[:-1, None] + 1e3 * STABLE).all(0)
     return pure + planes[is_below]
 
 
 def _planes_of_one(x: Float[np.ndarray, " e"], energy: float) -> Float[np.ndarray, "facets e"]:
-    """Planes of a single compound among elements at 0: each facet leaves out one of its elements."""
+    """Planes of a single compound among elements at 0: each facet omits one of its elements."""
     present = np.flatnonzero(x)
     planes = np.zeros((len(present), len(x)))
     planes[np.arange(len(present)), present] = energy / x[present]
@@ -257,7 +259,7 @@ def _planes_of_one(x: Float[np.ndarray, " e"], energy: float) -> Float[np.ndarra
 
 
 def _lowest(x: Float[np.ndarray, "p e"], e: Float[np.ndarray, " p"]) -> tuple[np.ndarray, np.ndarray]:
-    """The phase of least energy of each composition."""
+    """The phase of lowest energy of each composition."""
     order = np.lexsort((e, *np.round(x, 12).T))
     x, e = x[order], e[order]
     is_first = np.ones(len(e), bool)

@@ -1,4 +1,4 @@
-"""What a phase decomposes into: the mixture of stable phases that has its composition and the hull's energy."""
+"""The decomposition of a phase: the mixture of stable phases with its composition and the energy of the hull."""
 
 import numpy as np
 from ase.data import chemical_symbols
@@ -9,18 +9,17 @@ from mlip.hull.convex_hull import in_subsystems
 from mlip.hull.growing import GrowingHull
 
 Mixture = list[tuple[int | str, float]]
-"""Entries by their rows, or elements by their symbols, and the share of the atoms that each has; the largest first."""
+"""Parts of a mixture with their atomic fractions, largest first: entries by row, or elements by symbol."""
 _ON_FACET = 1e-5
-"""eV/atom: how near a stable phase is to the plane of a facet that it is a corner of; planes are in single precision.
-"""
+"""Largest distance of a stable phase from a facet's plane for it to be a corner, eV/atom; planes are float32."""
 _NOTHING = 1e-9
-"""A share of the atoms that is none."""
+"""Atomic fraction below which a part of a mixture is left out."""
 
 
 def decompositions(hull: GrowingHull, rows: Int[np.ndarray, " k"]) -> list[Mixture]:
-    """The mixture that each of some entries decomposes into; a stable entry is its own.
+    """The mixture into which each of the entries `rows` decomposes; a stable entry is its own mixture.
 
-    An element appears by its symbol where its phase at 0 is no entry, but there by definition.
+    An element appears by its symbol where its phase at 0 is not an entry, but exists by definition.
     """
     found: list[Mixture] = [[] for _ in rows]
     stable = np.flatnonzero(hull.is_vertex)

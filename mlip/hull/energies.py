@@ -1,8 +1,9 @@
-"""Which energies of phases may meet in one hull: one level of theory, and corrections on all of them or on none.
+"""Rules on which energies of phases may be combined in one hull: one level of theory, and corrections on all or on
+none.
 
 Databases correct energies by composition: the Materials Project puts GGA and GGA+U calculations on one scale, and
-oxides and their like beside elements (A. Jain et al., Phys. Rev. B 84, 045115 (2011); A. Wang et al., Sci. Rep. 11,
-15496 (2021)). A correction can be 2 eV an atom, so a corrected hull judges corrected materials alone.
+oxides and similar compounds on that of the elements (A. Jain et al., Phys. Rev. B 84, 045115 (2011); A. Wang et al.,
+Sci. Rep. 11, 15496 (2021)). A correction can be 2 eV/atom, so a corrected hull must only judge corrected materials.
 """
 
 from collections import Counter
@@ -16,29 +17,29 @@ from mlip.errors import MlipError
 from mlip.functionals import canonical_functional, check_functionals, join_functionals, relation_of_functionals
 
 _NEGLIGIBLE = 1e-9
-"""eV/atom: a smaller correction is none."""
+"""Absolute correction below which a phase counts as uncorrected, eV/atom."""
 _HUBBARD = "+u"
 
 
 @dataclass(frozen=True, eq=False)
 class Energies:
-    """Energies of phases, what their sources add to them, and their levels of theory."""
+    """Energies of phases, the corrections of their sources, and their levels of theory."""
 
     uncorrected: Float[np.ndarray, " n"]
-    """eV/atom: what the calculation gave."""
+    """Calculated energies without correction, eV/atom."""
     corrections: Float[np.ndarray, " n"]
-    """eV/atom; NaN where nothing states whether there is one."""
+    """Corrections, eV/atom; NaN where the source does not state whether there is one."""
     levels: Sequence[str]
-    """Functionals, with Hubbard corrections where a run type tells."""
+    """Functionals, with "+U" where the run type states a Hubbard correction."""
     are_compounds: Bool[np.ndarray, " n"]
-    """Whether a phase has several elements."""
+    """Whether each phase has several elements."""
 
     def __len__(self) -> int:
         return len(self.uncorrected)
 
     @property
     def corrected(self) -> Float[np.ndarray, " n"]:
-        """eV/atom, with the corrections that are stated."""
+        """Energies with the corrections that are stated, eV/atom."""
         return self.uncorrected + np.nan_to_num(self.corrections)
 
     def take(self, rows: np.ndarray) -> "Energies":
@@ -47,18 +48,22 @@ class Energies:
 
     @property
     def is_corrected(self) -> Bool[np.ndarray, " n"]:
-        """Whether a phase has a correction that is not 0."""
+        """Whether each phase has a nonzero correction."""
         return np.abs(np.nan_to_num(self.corrections)) > _NEGLIGIBLE
 
 
 def are_corrections_used(*sides: Energies) -> bool:
-    """Whether all sides are taken with their corrections: where any phase has one, and all state theirs."""
+    """Whether all sides are used with corrections: any phase has one, and every phase states its own."""
     is_any = any(side.is_corrected.any() for side in sides)
     return is_any and not any(np.isnan(side.corrections).any() for side in sides)
 
 
 def note_on_corrections(sides: Mapping[str, Energies]) -> str:
-    """The convention in a sentence, and how large the corrections are; `sides` by what they are energies of."""
+    """Sentence on the convention and the size of the corrections.
+
+    Args:
+        sides: name of a group of phases -> its energies.
+    """
     if not any(side.is_corrected.any() for side in sides.values()):
         return "Energies: as computed, no phase has a correction."
     sizes = np.abs(np.concatenate([side.corrections[side.is_corrected] for side in sides.values()]))
@@ -78,17 +83,17 @@ def note_on_corrections(sides: Mapping[str, Energies]) -> str:
 def check_levels(references: Energies, *, corrected: bool, allowed: bool, where: str) -> str | None:
     """Refuse references of several levels of theory.
 
-    GGA and GGA+U are one scale where each compound of the latter has its correction.
+    GGA and GGA+U are on one scale if each GGA+U compound has its correction.
 
     Args:
         corrected: whether corrections are used.
-        allowed: whether the user has said that levels may be mixed.
+        allowed: whether the user allows levels to be mixed.
 
     Returns:
-        A sentence for the table if there are several levels or unknown ones; None if there is one.
+        A sentence for the table if levels are several or unknown; else None.
 
     Raises:
-        MlipError: there are several, and nobody allowed it.
+        MlipError: there are several levels and mixing is not allowed.
     """
     counts = Counter(references.levels)
     known = {canonical_functional(name): name for name in counts if relation_of_functionals(name, name) == "same"}
@@ -116,7 +121,8 @@ def _hubbard_is_corrected(references: Energies) -> bool:
 
 
 def check_same_level(references: Energies, materials: Energies, *, allowed: bool, where: str) -> str | None:
-    """Refuse materials of another level of theory than the hull's; as `mlip.functionals.check_functionals`."""
+    """Refuse materials of another level of theory than the hull's, by the rules of
+    `mlip.functionals.check_functionals`."""
     return check_functionals(
         join_functionals(sorted(set(references.levels))),
         set(materials.levels),

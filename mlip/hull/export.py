@@ -1,7 +1,6 @@
-"""Hulls in files for others: JSON as ALEXANDRIA's convex hulls, a list of computed entries; or a table.
+"""Export of hulls: JSON with computed entries, as ALEXANDRIA's convex hulls, or a CSV table.
 
-An entry is what pymatgen's `ComputedEntry.from_dict` reads. Phases of which formation energies alone are known are
-records with `e_form` instead.
+`ComputedEntry.from_dict` of pymatgen reads an entry. Phases with formation energies only are records with `e_form`.
 """
 
 import bz2
@@ -27,29 +26,30 @@ from mlip.hull.decomposition import Mixture, decompositions
 from mlip.hull.hull_of_files import HullOfFiles
 
 _ROWS_A_PART = 100_000
-"""Entries whose decompositions are in memory at a time."""
+"""Number of entries whose decompositions are in memory at a time."""
 _RUN_TYPES = {"PBE": "GGA", "PBE+U": "GGA+U"}
 _HEADER = ("id", "formula", "energy_ev_per_atom", "e_above_hull_ev_per_atom", "is_on_hull", "decomposition")
 
 
 def check_ending(path: Path) -> None:
-    """
+    """Check the ending of an output file's name.
+
     Raises:
-        MlipError: the file's name tells no layout that `write_hull` knows.
+        MlipError: `write_hull` has no format for this ending.
     """
     if path.suffix != ".csv" and ".json" not in path.suffixes[-2:]:
         raise MlipError("has no known ending", where=str(path), fix=".json, .json.gz, .json.bz2, or .csv")
 
 
 def write_hull(path: Path, found: HullOfFiles, *, within: float = np.inf) -> int:
-    """Write the entries of a hull, whole or not at all; returns how many.
+    """Write the entries of a hull, whole or not at all; returns the number of entries.
 
     Args:
         path: .json, .json.gz or .json.bz2 for computed entries, .csv for a table.
-        within: eV/atom; entries further above the hull are left out.
+        within: largest distance to the hull, eV/atom; entries above it are left out.
 
     Raises:
-        MlipError: another ending, or it cannot be written there.
+        MlipError: the ending is unknown, or the file cannot be written.
     """
     check_ending(path)
     rows = np.flatnonzero(found.hull.distances <= max(within, 0.0) + 1e-9)
@@ -80,7 +80,7 @@ def _write_table(file: TextIOWrapper, found: HullOfFiles, rows: np.ndarray) -> N
 
 
 def formula_of(composition: dict[str, float]) -> str:
-    """The reduced formula of a composition, metals first: FeO3 of {"O": 6, "Fe": 2}."""
+    """Reduced formula of a composition, metals first: {"O": 6, "Fe": 2} gives FeO3."""
     return _formula(tuple(sorted(composition.items())))
 
 
@@ -92,7 +92,7 @@ def _formula(amounts: tuple[tuple[str, float], ...]) -> str:
 
 
 def _with_decompositions(found: HullOfFiles, rows: np.ndarray) -> Iterator[tuple[int, str]]:
-    """Rows, and the formulas of what each decomposes into, separated by spaces as ALEXANDRIA has them."""
+    """Rows, and the formulas of the decomposition of each, separated by spaces as in ALEXANDRIA's files."""
     for start in range(0, len(rows), _ROWS_A_PART):
         part = rows[start : start + _ROWS_A_PART]
         for row, mixture in zip(part.tolist(), decompositions(found.hull, part), strict=True):
@@ -105,7 +105,7 @@ def _told(found: HullOfFiles, mixture: Mixture) -> str:
 
 
 def _formation_energies(found: HullOfFiles) -> Float[np.ndarray, " n"]:
-    """eV/atom, to the stable phases of the elements."""
+    """Formation energies relative to the stable phases of the elements, eV/atom."""
     hull = found.hull
     if found.entries.are_formation_energies:
         return hull.phases.energies

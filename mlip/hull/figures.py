@@ -1,4 +1,4 @@
-"""Figures of a hull: how far its entries are above it, and which elements are on it."""
+"""Figures of a hull: the distances of its entries, and the elements of the phases on it."""
 
 import csv
 from collections.abc import Mapping
@@ -17,13 +17,13 @@ from mlip.report.picture import save_charts
 from mlip.report.store_figures import plot_elements
 
 EDGES: Float[np.ndarray, " 101"] = np.linspace(0.0, 1.0, 101)
-"""eV/atom: bins of the distances."""
+"""Bin edges of the distances, eV/atom."""
 _SHOWN = 0.5
-"""eV/atom: where the picture ends; what is further above the hull, the table tells."""
+"""Largest distance in the figure, eV/atom; the table has all bins."""
 
 
 def element_counts(hull: GrowingHull, rows: np.ndarray) -> dict[str, int]:
-    """How many of some entries hold an element: symbol -> count; elements by themselves are not counted."""
+    """Number of compounds with each element among these entries, symbol -> count; pure elements are not counted."""
     numbers = hull.phases.numbers[rows]
     compounds = numbers[numbers[:, 1] > 0]
     counts = np.bincount(compounds[compounds > 0], minlength=len(chemical_symbols))
@@ -31,10 +31,11 @@ def element_counts(hull: GrowingHull, rows: np.ndarray) -> dict[str, int]:
 
 
 def draw_hull(hull: GrowingHull, folder: Path) -> list[Path]:
-    """Write distances.png, distances.csv, elements.png and elements.csv into a folder, which is made; returns them.
+    """Write distances.png, distances.csv, elements.png and elements.csv to a folder, created if needed; returns their
+    paths.
 
     Raises:
-        MlipError: they cannot be written there.
+        MlipError: the files cannot be written there.
     """
     make_folder(folder)
     paths = [folder / f"{name}.{ending}" for name in ("distances", "elements") for ending in ("png", "csv")]
@@ -56,7 +57,7 @@ def draw_hull(hull: GrowingHull, folder: Path) -> list[Path]:
 
 
 def distance_chart(histograms: Mapping[int, np.ndarray]) -> Chart:
-    """Entries by their distance to the hull, a line for each number of elements."""
+    """Histogram of the entries' distances to the hull, a line for each number of elements."""
     middles = (EDGES[1:] + EDGES[:-1]) / 2
     shown = middles < _SHOWN
     series = [
@@ -69,7 +70,7 @@ def distance_chart(histograms: Mapping[int, np.ndarray]) -> Chart:
 
 
 def _histograms(hull: GrowingHull) -> dict[int, np.ndarray]:
-    """Counts in the bins, by the number of elements; the last bin has all that is beyond."""
+    """Counts in the bins of `EDGES`, by the number of elements; the last bin includes all larger distances."""
     sizes = (hull.phases.numbers > 0).sum(1)
     inside = np.minimum(hull.distances, EDGES[-1])
     return {int(n): np.histogram(inside[sizes == n], EDGES)[0] for n in np.unique(sizes)}

@@ -1,9 +1,9 @@
-"""A convex hull that grows: what is added changes the distances that it touches, and nothing else is recalculated.
+"""A convex hull that grows: adding phases recalculates only the distances that they change.
 
-Adding phases can only lower a hull. One that lies on or above it changes nothing but the list of entries. One that
-lies below it changes the hull of its own chemical system and of those that contain it, and there the distances of
-entries whose facet it lies below (`mlip.hull.touched`). The hull itself is remembered by its stable phases alone: all
-others are entries with a distance.
+Adding phases can only lower a hull. A phase on or above the hull only joins the list of entries. A phase below it
+changes the hull of its own chemical system and of those that contain it, where it changes the distances of entries
+whose facet's plane it lies below (`mlip.hull.touched`). Only stable phases define the hull; all others are entries with
+a distance.
 """
 
 import time
@@ -22,17 +22,17 @@ from mlip.hull.growing_file import Columns, read_columns, write_columns
 from mlip.hull.touched import touched_rows
 
 _BELOW = 1e-11
-"""eV/atom: what lies less below the hull does so by rounding, and changes nothing."""
+"""Depth below the hull that counts as rounding and changes nothing, eV/atom."""
 
 
 @dataclass(frozen=True)
 class HullChange:
-    """What an addition did to a hull."""
+    """The changes that an addition made to a hull."""
 
     new_vertices: list[str]
     """Ids of added phases that are on the hull."""
     fallen_vertices: list[str]
-    """Ids of older phases that were on the hull and are above it now."""
+    """Ids of older phases that were on the hull and are now above it."""
     n_changed: int
     """Number of older phases whose distance changed."""
     seconds: float
@@ -41,47 +41,47 @@ class HullChange:
 class GrowingHull:
     """Entries with ids, their phases and their distances to the hull of all of them.
 
-    Energies are of one kind and one level of theory; whoever adds sees to that (`mlip.hull.energies`). Distances are
-    those of a hull that is made from scratch, whatever the order in which entries came.
+    Energies must be of one kind and one level of theory, which the caller checks (`mlip.hull.energies`). Distances
+    equal those of a hull computed from scratch, in whatever order entries were added.
     """
 
     def __init__(self, are_formation_energies: bool):
         self.are_formation_energies = are_formation_energies
-        """Whether each element has a phase at 0 by definition; see `Hulls`."""
+        """Whether energies are formation energies, so that each element has a phase at 0 by definition; see `Hulls`."""
         self.ids: list[str] = []
         self.phases = Phases.of([], np.empty(0))
         self.distances: Float[np.ndarray, " n"] = np.empty(0)
-        """eV/atom above the hull of all entries; never negative."""
+        """Distances above the hull of all entries, eV/atom; never negative."""
         self.potentials: Float[np.ndarray, "n 9"] = np.empty((0, MAX_ELEMENTS), np.float32)
-        """eV/atom, single precision: chemical potentials of the facet on which an entry decomposes."""
+        """Chemical potentials of the facet on which each entry decomposes, eV/atom, float32."""
 
     @classmethod
     def begin(
         cls, ids: Sequence[str], phases: Phases, *, are_formation_energies: bool, n_workers: int = 1
     ) -> "GrowingHull":
-        """The hull of a first set of entries; arguments and errors are those of `add`."""
+        """The hull of a first set of entries. Arguments and errors are those of `add`."""
         hull = cls(are_formation_energies)
         hull.add(ids, phases, n_workers=n_workers)
         return hull
 
     @property
     def is_vertex(self) -> Bool[np.ndarray, " n"]:
-        """Whether an entry is on the hull; of several that are one composition at one energy, each is."""
+        """Whether each entry is on the hull; entries of equal composition and energy all are."""
         return self.distances <= STABLE
 
     def __len__(self) -> int:
         return len(self.ids)
 
     def add(self, ids: Sequence[str], phases: Phases, *, n_workers: int = 1) -> HullChange:
-        """Add entries. After an error the hull is what it was.
+        """Add entries. After an error the hull is unchanged.
 
         Args:
-            ids: a name for each phase, which no other entry has.
-            n_workers: processes.
+            ids: an id for each phase, unique among all entries.
+            n_workers: number of processes.
 
         Raises:
-            MlipError: an id that is taken or given twice, an energy that is not finite, an element that no entry is
-                a phase of (where energies are totals).
+            MlipError: an id is taken or given twice, an energy is not finite, or, with total energies, an element has
+                no pure phase among the entries.
         """
         start = time.perf_counter()
         ids = [str(name) for name in ids]
@@ -91,7 +91,7 @@ class GrowingHull:
         vertices = self.phases.take(np.flatnonzero(was_vertex))
         of_added = self._potentials_on(vertices, phases, n_workers)
         heights = _heights(phases, of_added)
-        below = phases.take(np.flatnonzero(~(heights >= -_BELOW)))  # so is NaN
+        below = phases.take(np.flatnonzero(~(heights >= -_BELOW)))  # negated so that NaN counts as below
         distances = np.append(self.distances, heights)
         potentials = np.concatenate([self.potentials, of_added.astype(np.float32)])
 
@@ -112,23 +112,24 @@ class GrowingHull:
         )
 
     def distances_of(self, phases: Phases, n_workers: int = 1) -> Float[np.ndarray, " k"]:
-        """Distances, eV/atom, of phases that are no entries; negative below the hull.
+        """Distances to the hull of phases that are not entries, eV/atom; negative below the hull.
 
         Raises:
-            MlipError: an element has no entry (where energies are totals).
+            MlipError: with total energies, an element has no entry.
         """
         return self.vertices.distances(phases, n_workers)
 
     @property
     def vertices(self) -> Hulls:
-        """The hull, of its stable phases."""
+        """The hull as spanned by its stable phases."""
         return self._hulls(self.phases.take(np.flatnonzero(self.is_vertex)))
 
     @classmethod
     def load(cls, path: Path) -> "GrowingHull":
-        """
+        """Read a hull from a file that `save` wrote.
+
         Raises:
-            MlipError: no such file, or none that `save` wrote.
+            MlipError: there is no such file, or it is not a growing hull.
         """
         columns = read_columns(path)
         hull = cls(columns.are_formation_energies)
@@ -137,10 +138,10 @@ class GrowingHull:
         return hull
 
     def save(self, path: Path) -> None:
-        """Write the hull to a file, .npz, whole or not at all.
+        """Write the hull to an .npz file, whole or not at all.
 
         Raises:
-            MlipError: it cannot be written there.
+            MlipError: the file cannot be written there.
         """
         columns = Columns(self.ids, self.phases, self.distances, self.potentials, self.are_formation_energies)
         write_columns(path, columns)
@@ -166,7 +167,8 @@ class GrowingHull:
                 raise MlipError(f"no phase of the elements {names} by themselves", fix="add one of each, too")
 
     def _potentials_on(self, vertices: Phases, phases: Phases, n_workers: int) -> Float[np.ndarray, "k 9"]:
-        """As `Hulls.potentials` of the hull as it stands; NaN where it lacks one of a phase's elements."""
+        """Chemical potentials of the current hull, as from `Hulls.potentials`; NaN where the hull lacks one of a
+        phase's elements."""
         potentials = np.full((len(phases), MAX_ELEMENTS), np.nan)
         known = np.arange(len(phases)) if len(vertices) else np.empty(0, int)
         if not self.are_formation_energies:
@@ -177,13 +179,13 @@ class GrowingHull:
 
 
 def joined(first: Phases, second: Phases) -> Phases:
-    """The phases of both, one after the other."""
+    """The phases of `first`, followed by those of `second`."""
     columns = ((getattr(one, name) for one in (first, second)) for name in ("numbers", "fractions", "energies"))
     return Phases(*map(np.concatenate, map(list, columns)))
 
 
 def _heights(phases: Phases, potentials: Float[np.ndarray, "n 9"]) -> Float[np.ndarray, " n"]:
-    """Energies above the planes of the potentials, eV/atom."""
+    """Energies of the phases above the planes of the potentials, eV/atom."""
     return phases.energies - (potentials * phases.fractions).sum(1)
 
 

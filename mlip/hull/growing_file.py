@@ -1,4 +1,4 @@
-"""The file of a growing hull: its entries in columns, .npz without pickled objects."""
+"""The file of a growing hull: its entries as columns in an .npz file without pickled objects."""
 
 import zipfile
 from pathlib import Path
@@ -16,7 +16,7 @@ _FORMAT = 1
 
 
 class Columns(NamedTuple):
-    """What the file holds."""
+    """The contents of the file; fields as in `GrowingHull`."""
 
     ids: list[str]
     phases: Phases
@@ -26,7 +26,8 @@ class Columns(NamedTuple):
 
 
 def write_columns(path: Path, hull: Columns) -> None:
-    """
+    """Write a hull to an .npz file, whole or not at all.
+
     Raises:
         MlipError: the file cannot be written there.
     """
@@ -47,9 +48,10 @@ def write_columns(path: Path, hull: Columns) -> None:
 
 
 def read_columns(path: Path) -> Columns:
-    """
+    """Read a hull from a file that `write_columns` wrote.
+
     Raises:
-        MlipError: no such file, or none that `write_columns` wrote.
+        MlipError: there is no such file, it is damaged, or it is not a growing hull.
     """
     try:
         with np.load(path, allow_pickle=False) as file:

@@ -1,4 +1,4 @@
-"""The hull of what files hold, and what becomes of it when those of other files are added."""
+"""The hull of the phases in some files, and its change when phases of other files are added."""
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -18,23 +18,23 @@ from mlip.hull.references import References, references_of
 
 @dataclass(frozen=True, eq=False)
 class HullOfFiles:
-    """A hull, and what its entries are."""
+    """A hull and the sources of its entries."""
 
     hull: GrowingHull
     entries: References
-    """In the order of the hull's."""
+    """Phases of the entries, in the order of the hull."""
     is_corrected: bool
-    """Whether the hull is one of energies with their sources' corrections."""
+    """Whether the energies of the hull include the corrections of their sources."""
     n_added: int
     change: HullChange | None
-    """What the added ones did, if any were asked for."""
+    """The changes made by the added phases; None if no files were added."""
     refused: Counter[str]
-    """Counts of phases that are no entries, by reason."""
+    """Reason -> number of phases that cannot be entries."""
     notes: tuple[str, ...]
-    """Remarks on the energies."""
+    """Notes on corrections and levels of theory."""
 
     def summary(self) -> dict[str, Any]:
-        """Counts of entries and vertices, what the addition did, and what is left out."""
+        """Counts of entries and vertices, the changes by the addition, and what is left out."""
         counts = {
             "phases": len(self.hull),
             "on_the_hull": int(self.hull.is_vertex.sum()),
@@ -67,17 +67,18 @@ def hull_of_files(
     allow_functional_mismatch: bool = False,
     n_workers: int = 1,
 ) -> HullOfFiles:
-    """The hull of all phases in some files; then those of others are added. Phases that cannot be entries are counted.
+    """The hull of all phases in some files, to which those of others are added. Phases that cannot be entries are
+    counted.
 
     Args:
-        sources: stores, JSON of entries or phases, hulls that have grown, or folders of JSON.
-        added: the same.
+        sources: stores, JSON of entries or phases, saved growing hulls, or folders of JSON.
+        added: files of the same kinds, added to the hull of `sources`.
         allow_functional_mismatch: mix phases of several functionals or run types.
-        n_workers: processes.
+        n_workers: number of processes.
 
     Raises:
-        MlipError: no such file, none of the layouts, no phase at all; total and formation energies side by side,
-            several functionals or run types.
+        MlipError: there is no such file, it has none of the layouts, there is no phase at all, total and formation
+            energies are mixed, or phases are of several functionals or run types.
     """
     refused: Counter[str] = Counter()
     taken: set[str] = set()
@@ -109,10 +110,12 @@ def _all_of(sources: Iterable[Path], refused: Counter[str]) -> list[Phase]:
 
 
 def _fit(phases: list[Phase], taken: set[str], pure: set[str], refused: Counter[str]) -> list[Phase]:
-    """Those that can be entries beside the ones that have come before.
+    """The phases that can be entries beside those read before.
 
     Args:
-        taken: ids, which is added to; as is `pure`, symbols of elements that have a phase by themselves.
+        taken: ids of earlier entries; updated.
+        pure: symbols of elements with a pure phase; updated.
+        refused: reason -> number of phases left out; updated.
     """
     sound = []
     for phase in phases:

@@ -1,6 +1,5 @@
-"""Corrections that put calculations with and without a Hubbard U, and oxides and their like beside elements, on the
-scale of the Materials Project's hulls (A. Wang et al., Sci. Rep. 11, 15496, 2021), by pymatgen.
-"""
+"""Corrections that put calculations with and without Hubbard U, and oxides and similar compounds, on the scale of the
+Materials Project's hulls (A. Wang et al., Sci. Rep. 11, 15496, 2021), by pymatgen."""
 
 import warnings
 from functools import cache
@@ -13,11 +12,11 @@ from mlip.errors import MlipError
 
 
 def mp2020_correction(frame: Frame) -> float:
-    """The term that MaterialsProject2020Compatibility adds to the energy of a calculation with the Materials Project's
-    settings, eV a cell: a U on oxides and fluorides of Co, Cr, Fe, Mn, Mo, Ni, V and W, none on others.
+    """Correction of MaterialsProject2020Compatibility to the energy of a calculation with the Materials Project's
+    settings, eV per cell. These have a U for oxides and fluorides of Co, Cr, Fe, Mn, Mo, Ni, V and W only.
 
     Raises:
-        MlipError: pymatgen has no correction for it.
+        MlipError: pymatgen has no correction for the structure.
     """
     from pymatgen.entries.computed_entries import ComputedStructureEntry
     from pymatgen.io.ase import AseAtomsAdaptor
@@ -32,7 +31,7 @@ def mp2020_correction(frame: Frame) -> float:
     }
     entry = ComputedStructureEntry(structure, frame.energy, parameters=parameters)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of pseudopotentials, which are checked where runs are read
+        warnings.simplefilter("ignore")  # warnings on pseudopotentials, which are checked where runs are read
         processed = _scheme().process_entry(entry, inplace=False)
     if processed is None:
         raise MlipError(f"pymatgen has no correction for {structure.composition.reduced_formula}")
@@ -47,7 +46,7 @@ def _scheme() -> Any:
 
 
 def _hubbards(symbols: set[str]) -> dict[str, float]:
-    """U of each element, eV, as the Materials Project has it: it depends on the most electronegative element."""
+    """Hubbard U of each element, eV, as in the Materials Project's settings for the most electronegative element."""
     from pymatgen.core import Element
     from pymatgen.io.vasp.sets import MPRelaxSet
 

@@ -1,5 +1,5 @@
-"""Phases with their energies from files: stores, ALEXANDRIA's or pymatgen's computed entries, formation energies, and
-hulls that have grown."""
+"""Phases with their energies from files: stores, computed entries of ALEXANDRIA or pymatgen, formation energies, and
+saved growing hulls."""
 
 import bz2
 import gzip
@@ -27,25 +27,25 @@ from mlip.hull.growing_file import read_columns
 LAYOUTS = "a store, JSON of entries (composition, energy) or of phases (composition, e_form)"
 _NO_PHASE = "has no composition with an energy"
 _MOST_ATOMS = 1000
-"""Of a composition that is given by fractions."""
+"""Maximum number of atoms in a composition that is recovered from fractions."""
 
 
 class Phase(NamedTuple):
-    """A phase as its source has it."""
+    """A phase with the energy and correction of its source."""
 
     composition: dict[str, float]
     energy: float
-    """eV/atom, without correction."""
+    """Energy without correction, eV/atom."""
     correction: float = float("nan")
-    """eV/atom; NaN where nothing states whether there is one."""
+    """Correction, eV/atom; NaN where the source does not state whether there is one."""
     level: str = UNKNOWN
-    """Functional, with Hubbard corrections where a run type tells."""
+    """Functional, with "+U" where the run type states a Hubbard correction."""
     is_formation_energy: bool = False
     id: str = ""
 
     @property
     def fault(self) -> str | None:
-        """Why it cannot be part of a hull, if so."""
+        """Reason why the phase cannot be part of a hull; None if it can."""
         if strangers := [symbol for symbol in self.composition if symbol not in atomic_numbers]:
             return f"{strangers[0]!r} is no element"
         amounts = self.composition.values()
@@ -57,13 +57,13 @@ class Phase(NamedTuple):
 
 
 def phases_in(source: Path, refused: Counter[str] | None = None) -> Iterator[Phase]:
-    """The phases of a file, or of all files in a folder.
+    """The phases of a file, or of all JSON files in a folder.
 
     Args:
-        refused: counts what is left out, by reason; without it, a phase that cannot be read ends the reading.
+        refused: counter of phases left out, by reason; without it, a phase that cannot be read raises.
 
     Raises:
-        MlipError: no such file or none of the layouts; a phase without composition or energy.
+        MlipError: there is no such file, it has none of the layouts, or a phase has no composition or energy.
     """
     for path in _files(source):
         if is_store(path):
@@ -75,18 +75,18 @@ def phases_in(source: Path, refused: Counter[str] | None = None) -> Iterator[Pha
 
 
 def atoms_of_composition(numbers: np.ndarray) -> dict[str, float]:
-    """The composition of a list of atomic numbers: symbol -> how many."""
+    """Composition of a list of atomic numbers: symbol -> number of atoms."""
     distinct, counts = np.unique(numbers, return_counts=True)
     return {chemical_symbols[z]: float(n) for z, n in zip(distinct, counts, strict=True)}
 
 
 def correction_of(material: Material) -> float:
-    """Correction that its source adds to the energy of a store's material, eV per cell; NaN where it does not say."""
+    """Correction of the source to the energy of a store's material, eV per cell; NaN where none is stated."""
     return float(material.properties.get(CORRECTION, material.properties.get("mp_correction", np.nan)))
 
 
 def level_of(material: Material) -> str:
-    """The functional of a store's material, with Hubbard corrections where its run type tells."""
+    """Functional of a store's material, with "+U" where its run type states a Hubbard correction."""
     return functional_of_run_type(material.properties.get("run_type"), material.functional)
 
 
@@ -99,7 +99,7 @@ def _files(source: Path) -> list[Path]:
 
 
 def _of_store(path: Path, refused: Counter[str] | None) -> Iterator[Phase]:
-    """Relaxed structures with their energies; of materials without either there is nothing to say."""
+    """Phases of relaxed structures with energies; other materials are counted in `refused`."""
     with Store(path) as store:
         for material in store.materials():
             frame = store.relaxed_frame(material)
@@ -126,7 +126,7 @@ def _columns_of(phases):
 
 
 def _whole(fractions: np.ndarray) -> list[float]:
-    """The smallest whole amounts of these fractions; the fractions, if there are none."""
+    """The smallest integer amounts with these fractions; the fractions themselves if there are none."""
     for n in range(1, _MOST_ATOMS + 1):
         amounts = fractions * n
         if np.abs(amounts - np.round(amounts)).max() < 1e-7 * n:
@@ -148,7 +148,7 @@ def _of_json(path: Path, refused: Counter[str] | None) -> Iterator[Phase]:
 
 
 def _functional_of_file(path: Path) -> str:
-    """As the names of ALEXANDRIA's files and folders tell it."""
+    """Functional by the naming of ALEXANDRIA's files and folders; "unknown" if the name does not tell."""
     try:
         return functional_by_name(path)
     except MlipError:
@@ -156,12 +156,12 @@ def _functional_of_file(path: Path) -> str:
 
 
 def _items(path: Path, refused: Counter[str] | None) -> Iterator[Any]:
-    """Items of a list, or of the list "entries" of an object, which is read item by item."""
+    """Items of a JSON list, or of the list "entries" of an object; the latter is read item by item."""
     opener = {".gz": gzip.open, ".bz2": bz2.open}.get(path.suffix, open)
     with opener(path, "rb") as file:
         try:
             is_list = file.read(64).lstrip()[:1] == b"["
-        except (OSError, EOFError):  # damaged: the streaming reader says so
+        except (OSError, EOFError):  # damaged file: the streaming reader raises the error
             is_list = False
         if is_list:
             file.seek(0)
@@ -188,7 +188,7 @@ def _of_record(item: Any, functional: str, name: str) -> Phase:
     name = str(data.get("mat_id") or item.get("mat_id") or item.get("entry_id") or name)
     if "energy" in item:
         n = sum(composition.values())
-        # An entry without the key has no correction: that is how pymatgen reads it.
+        # Like pymatgen, treat a missing key as no correction.
         return Phase(composition, float(item["energy"]) / n, float(item.get("correction") or 0.0) / n, level, id=name)
-    # Formation energies of GGA and GGA+U are on one scale already.
+    # Formation energies of GGA and GGA+U are already on one scale.
     return Phase(composition, float(item["e_form"]), 0.0, level.removesuffix("+U"), is_formation_energy=True, id=name)

@@ -1,7 +1,7 @@
-"""The phases that a hull is made of, as files have them.
+"""The reference phases of a hull, read from files.
 
-All phases of a hull have energies of one kind and one level of theory (`mlip.hull.energies`). Energies are
-totals, with corrections where entries have them; or formation energies, where there are no others.
+All phases of a hull have energies of one kind and one level of theory (`mlip.hull.energies`): either total energies,
+with corrections where entries have them, or formation energies.
 """
 
 from collections.abc import Sequence
@@ -26,9 +26,9 @@ class References:
     energies: Energies
     are_formation_energies: bool
     where: str
-    """The sources, for messages."""
+    """Names of the sources, for error messages."""
     note: str | None = None
-    """Remark on the levels of theory of the references."""
+    """Note on the levels of theory of the references; None if they are all the same."""
 
     @property
     def n_phases(self) -> int:
@@ -36,12 +36,12 @@ class References:
 
     @cached_property
     def hulls(self) -> Hulls:
-        """With the corrections that are stated."""
+        """Hulls of the energies with the corrections that are stated."""
         return self._hulls(self.energies.corrected)
 
     @cached_property
     def uncorrected_hulls(self) -> Hulls:
-        """Hulls of the energies as they were computed."""
+        """Hulls of the energies without corrections."""
         return self._hulls(self.energies.uncorrected)
 
     def _hulls(self, energies: np.ndarray) -> Hulls:
@@ -50,21 +50,22 @@ class References:
 
 
 def read_references(sources: Sequence[Path], *, allow_functional_mismatch: bool = False) -> References:
-    """
+    """Read reference phases from files.
+
     Args:
         sources: stores, JSON files (also .gz, .bz2), or folders of either.
         allow_functional_mismatch: mix phases of several functionals or run types.
 
     Raises:
-        MlipError: no such file, none of the layouts, total and formation energies side by side, several functionals
-            or run types.
+        MlipError: there is no such file, it has none of the layouts, total and formation energies are mixed, or phases
+            are of several functionals or run types.
     """
     phases = [phase for source in sources for phase in phases_in(source)]
     return references_of(phases, ", ".join(map(str, sources)), allow_functional_mismatch=allow_functional_mismatch)
 
 
 def references_of(phases: Sequence[Phase], where: str, *, allow_functional_mismatch: bool = False) -> References:
-    """Phases in columns; `where` names their sources. Errors are those of `read_references`."""
+    """Phases as columns; `where` names their sources. Errors are those of `read_references`."""
     kinds = {phase.is_formation_energy for phase in phases}
     if len(kinds) != 1:
         what = "total and formation energies side by side" if kinds else "no reference phases"

@@ -1,8 +1,8 @@
-"""Which phases have another distance to the hull once some phases lie below it.
+"""Selection of the phases whose distance to the hull changes when phases below it are added.
 
 A phase decomposes on a facet of the hull, whose plane lies below all entries and touches the hull at the phase's
-composition. As long as that plane lies below the added phases, too, the hull at the phase stays what it is. So the
-chemical potentials of its facet tell whether a phase is touched, without a hull.
+composition. As long as that plane also lies below the added phases, the hull at the phase stays the same. So the
+chemical potentials of its facet tell whether a phase is affected, without computing a hull.
 """
 
 from itertools import combinations
@@ -13,16 +13,16 @@ from jaxtyping import Bool, Float, Int
 from mlip.hull.convex_hull import MAX_ELEMENTS, Phases, in_subsystems, system_keys
 
 _SLACK = 1e-6
-"""Relative to the chemical potentials: more than single precision rounds them."""
+"""Tolerance relative to the chemical potentials, larger than the rounding of single precision."""
 
 
 def touched_rows(phases: Phases, potentials: Float[np.ndarray, "n 9"], below: Phases) -> Int[np.ndarray, " k"]:
-    """Rows of the phases whose distance has to be calculated again; all that change, and hardly any other.
+    """Rows of the phases whose distance must be recalculated: all that change, and hardly any others.
 
     Args:
-        potentials: eV/atom, of the facet on which each phase decomposes, in the columns of its elements; single
-            precision will do. NaN where it is not known.
-        below: phases that lie below the hull.
+        potentials: chemical potentials of the facet on which each phase decomposes, eV/atom, in the columns of its
+            elements; float32 suffices. NaN where unknown.
+        below: the added phases that lie below the hull.
     """
     candidates = np.flatnonzero(_contains_one_of(phases, np.unique(below.keys)))
     some, by_system, found = phases.take(candidates), dict(below.by_system()), []
@@ -36,7 +36,7 @@ def touched_rows(phases: Phases, potentials: Float[np.ndarray, "n 9"], below: Ph
 
 
 def _contains_one_of(phases: Phases, keys: Int[np.ndarray, " s"]) -> Bool[np.ndarray, " n"]:
-    """Whether a phase's chemical system is, or contains, one of the systems."""
+    """Whether each phase's chemical system is, or contains, one of the systems."""
     if not len(keys) or not len(phases):
         return np.zeros(len(phases), bool)
     _, first, system = np.unique(phases.keys, return_index=True, return_inverse=True)

@@ -1,1 +1,1 @@
-"""Screening: prototypes x elements, judged by a property model before anything is relaxed."""
+"""Screening: prototypes combined with elements, judged by a property model before any relaxation."""

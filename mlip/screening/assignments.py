@@ -1,8 +1,8 @@
-"""All ways to put different elements on a prototype's sites, each crystal once, by number: nothing is kept in memory.
+"""All assignments of different elements to a prototype's sites, each crystal once, computed from their index.
 
-Assignment = (which elements, in which order). Sets of elements are counted by the combinatorial number system; orders
-that a symmetry of the prototype makes equal count once. All elements differ, so every class of equal orders has as
-many members as there are symmetries, and number -> assignment takes constant time.
+An assignment is a set of elements and an order. Sets are numbered by the combinatorial number system; of orders that a
+symmetry of the prototype makes equivalent, one is kept. All elements differ, so every class of equivalent orders has as
+many members as there are symmetries, and index -> assignment takes constant time without a stored list.
 """
 
 import itertools
@@ -21,7 +21,7 @@ class Assignments:
     elements: Int[np.ndarray, " n"]
     """Atomic numbers, ascending."""
     orders: Int[np.ndarray, "o sites"]
-    """Site j gets member orders[i, j] of the ascending set; one order of each class of equal ones."""
+    """Order i puts member orders[i, j] of the ascending set on site j; one order for each equivalence class."""
 
     def __len__(self) -> int:
         return self.n_sets * len(self.orders)
@@ -36,7 +36,7 @@ class Assignments:
 
     @cached_property
     def _binomials(self) -> Int[np.ndarray, "sites+1 n+1"]:
-        """comb(c, i) at [i, c]."""
+        """Binomial coefficients comb(c, i) at [i, c]."""
         return np.array([[math.comb(c, i) for c in range(len(self.elements) + 1)] for i in range(self.n_sites + 1)])
 
     def numbers(self, indices: Int[np.ndarray, " k"]) -> Int[np.ndarray, "k sites"]:
@@ -44,21 +44,21 @@ class Assignments:
         sets, orders = self.split(indices)
         members = np.empty((len(sets), self.n_sites), np.int64)
         rest = sets.copy()
-        for i in range(self.n_sites, 0, -1):  # the largest member c first: comb(c, i) sets have smaller ones only
+        for i in range(self.n_sites, 0, -1):  # largest member c first: comb(c, i) sets have smaller members only
             members[:, i - 1] = np.searchsorted(self._binomials[i], rest, side="right") - 1
             rest -= self._binomials[i, members[:, i - 1]]
         return self.elements[np.take_along_axis(members, self.orders[orders], axis=1)]
 
     def split(self, indices: Int[np.ndarray, " k"]) -> tuple[Int[np.ndarray, " k"], Int[np.ndarray, " k"]]:
-        """Number of the set of elements, and of the order. Assignments of one set are neighbors."""
+        """Index of the set of elements, and of the order. Assignments of one set are consecutive."""
         return np.divmod(np.asarray(indices, np.int64), len(self.orders))
 
 
 def distinct_orders(symmetries: Int[np.ndarray, "g sites"]) -> Int[np.ndarray, "o sites"]:
-    """The orders that no symmetry makes equal, ascending.
+    """One order, the lexicographically first, of each class that is equivalent by symmetry; ascending.
 
     Args:
-        symmetries: all permutations of sites that leave the crystal as it is, the identity included: a group.
+        symmetries: all permutations of sites that leave the crystal unchanged, the identity included; must be a group.
     """
     orders = []
     for order in itertools.permutations(range(symmetries.shape[1])):

@@ -1,19 +1,19 @@
-"""The best candidate so far of each composition."""
+"""The best candidate found so far for each composition."""
 
 import numpy as np
 from jaxtyping import Float, Int
 
 _ENOUGH = 1 << 16
-"""Candidates that are gathered before they are sorted in."""
+"""Number of candidates collected before they are sorted in."""
 
 
 class Best:
-    """For each composition the candidate with the lowest distance; of equal ones the lowest number.
+    """For each composition the candidate with the lowest distance to the hull; the lowest index breaks ties.
 
-    What it holds in the end depends on the candidates alone, not on the order in which they came.
+    The final content only depends on the candidates, not on the order in which they were added.
 
     Args:
-        at_most: so many compositions, the lowest, are kept; None = all.
+        at_most: number of compositions to keep, those of lowest distance; None = all.
     """
 
     def __init__(
@@ -28,7 +28,7 @@ class Best:
         self.compositions = empty if compositions is None else compositions
         self.candidates = empty if candidates is None else candidates
         self.distances = empty.astype(float) if distances is None else distances
-        """eV/atom."""
+        """Predicted distances to the hull, eV/atom."""
         self._waiting: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
         self._n_waiting = 0
 
@@ -40,11 +40,11 @@ class Best:
     ) -> None:
         self._waiting.append((compositions, candidates, distances))
         self._n_waiting += len(candidates)
-        if self._n_waiting > max(_ENOUGH, len(self.candidates)):  # each candidate is sorted a few times in all
+        if self._n_waiting > max(_ENOUGH, len(self.candidates)):  # amortized: each candidate is sorted only a few times
             self.settle()
 
     def settle(self) -> None:
-        """Sort in what has been added: the three arrays are by ascending distance, then by number."""
+        """Sort in the added candidates: the three arrays are by ascending distance, then by index."""
         held = (self.compositions, self.candidates, self.distances)
         together = [np.concatenate(column) for column in zip(held, *self._waiting, strict=True)]
         self._waiting, self._n_waiting = [], 0

@@ -1,7 +1,7 @@
-"""The candidates of a round: every prototype with every assignment of elements, by number. None is kept in memory.
+"""The candidates of a round: every prototype with every assignment of elements, computed from an index.
 
-Numbers run through the prototypes, in each through its assignments. A composition has a number, too: two candidates of
-the same reduced composition have the same, whatever their prototypes.
+Indices run through the prototypes, and within each through its assignments. Compositions have a number, too: candidates
+of the same reduced composition have the same number, whatever their prototypes.
 """
 
 import hashlib
@@ -19,11 +19,11 @@ from mlip.screening.assignments import Assignments
 from mlip.screening.prototypes import ScreeningPrototype
 
 BLOCK = 8192
-"""Candidates that are predicted between two looks at the clock: half a second of a CPU."""
+"""Candidates of a block, the unit between two checks of the clock: takes about half a second on a CPU."""
 
 
 class Block(NamedTuple):
-    """Candidates of one prototype, with the numbers start..stop - 1."""
+    """Candidates start..stop - 1, all of one prototype."""
 
     prototype: int
     start: int
@@ -31,18 +31,18 @@ class Block(NamedTuple):
 
 
 _BITS = 7
-"""Bits that an atomic number takes in the key of an assignment."""
+"""Number of bits of an atomic number in the key of an assignment."""
 
 
 class Candidates:
     """The candidates of a round.
 
     Args:
-        known: by the prototype's name, the atomic numbers on its sites, a row each, of candidates that are of no
-            interest any more.
+        known: candidates to skip because they are known: prototype's name -> atomic numbers on its sites, shape (k,
+            sites).
 
     Raises:
-        MlipError: more than 64 bits can count.
+        MlipError: there are more candidates than 62 bits can number.
     """
 
     def __init__(
@@ -60,13 +60,13 @@ class Candidates:
         if sum(sizes) * max(len(self._proportions), 1) >= 2**62:
             raise MlipError(f"{sum(sizes):.1e} candidates are more than can be counted", fix="fewer prototypes.sites")
         self.first = np.cumsum([0, *sizes])
-        """Number of each prototype's first candidate, and at the end that of all."""
+        """Index of each prototype's first candidate; the last entry is the number of all candidates."""
 
     def __len__(self) -> int:
         return int(self.first[-1])
 
     def blocks(self, start: int = 0) -> Iterator[Block]:
-        """All from the number `start` on, which begins a block."""
+        """Blocks from the candidate `start` on, which must begin a block."""
         first = int(np.searchsorted(self.first, start, side="right")) - 1
         for k in range(first, len(self.prototypes)):
             begin, end = int(self.first[k]), int(self.first[k + 1])
@@ -74,11 +74,11 @@ class Candidates:
                 yield Block(k, block, min(block + BLOCK, end))
 
     def numbers(self, prototype: int, candidates: Int[np.ndarray, " k"]) -> Int[np.ndarray, "k sites"]:
-        """Atomic numbers on the prototype's sites of its candidates with these numbers."""
+        """Atomic numbers on the sites of a prototype for candidates with these indices."""
         return self.assignments[prototype].numbers(candidates - self.first[prototype])
 
     def are_known(self, prototype: int, numbers: Int[np.ndarray, "k sites"]) -> Bool[np.ndarray, " k"]:
-        """Whether each assignment of a prototype is one of the known."""
+        """Whether each assignment of a prototype is a known candidate."""
         known = self._known.get(self.prototypes[prototype].name)
         return np.zeros(len(numbers), bool) if known is None else np.isin(_keys(numbers), known)
 
@@ -95,7 +95,7 @@ class Candidates:
         return int(np.searchsorted(self.first, candidate, side="right")) - 1
 
     def compositions(self, prototype: int, candidates: Int[np.ndarray, " k"]) -> Int[np.ndarray, " k"]:
-        """Number of the reduced composition of each."""
+        """Number of each candidate's reduced composition."""
         sets, orders = self.assignments[prototype].split(candidates - self.first[prototype])
         return self._proportions_of_order[prototype][orders] * self._most_sets + sets
 
@@ -105,7 +105,7 @@ class Candidates:
 
     @cached_property
     def _proportions(self) -> list[tuple[int, ...]]:
-        """Parts that the elements of a composition can have, by ascending atomic number, in lowest terms."""
+        """Distinct ratios of elements in a composition, in lowest terms and by ascending atomic number."""
         return sorted({parts for prototype in self.prototypes for parts in _parts_of_orders(prototype)})
 
     @cached_property
@@ -115,11 +115,11 @@ class Candidates:
 
 
 def _keys(numbers: Int[np.ndarray, "k sites"]) -> Int[np.ndarray, " k"]:
-    """One integer for each assignment of a prototype."""
+    """One integer for each assignment of elements to a prototype's sites."""
     return numbers.astype(np.int64) @ (1 << (_BITS * np.arange(numbers.shape[1], dtype=np.int64)))
 
 
 def _parts_of_orders(prototype: ScreeningPrototype) -> list[tuple[int, ...]]:
-    """Parts of the set's members in each order of the prototype."""
+    """Ratios of the members of a set of elements, in lowest terms, for each order of the prototype."""
     counts = prototype.atoms_of_site // math.gcd(*prototype.atoms_of_site.tolist())
     return [tuple(counts[np.argsort(order)].tolist()) for order in prototype.orders]

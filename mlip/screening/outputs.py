@@ -1,4 +1,4 @@
-"""Files that a round leaves: the list of candidates, the histogram of predicted distances, a store and CIF files."""
+"""Output files of a round: the list of candidates, the histogram of predicted distances, a store and CIF files."""
 
 import csv
 from collections.abc import Mapping, Sequence
@@ -18,11 +18,11 @@ from mlip.screening.screener import EDGES
 from mlip.screening.screening_recipe import KeepRecipe
 
 _RELAXED = ("converged", "max_steps")
-"""Reasons with which a relaxation leaves a structure."""
+"""Reasons of relaxations that give a structure."""
 
 
 def write_list(path: Path, kept: Sequence[Kept]) -> None:
-    """CSV, the lowest predicted distance first."""
+    """Write the candidates as CSV, lowest predicted distance first."""
     with whole_file(path) as partial, partial.open("w", newline="") as file:
         rows = csv.writer(file)
         rows.writerow(("rank", "candidate", "formula", "prototype", "space_group", "predicted_e_above_hull"))
@@ -34,7 +34,7 @@ def write_list(path: Path, kept: Sequence[Kept]) -> None:
 
 
 def write_histogram(folder: Path, histogram: Int[np.ndarray, "sites bins"], keep: KeepRecipe) -> None:
-    """Predicted distances to the hull, a line for each number of elements: histogram.csv and histogram.png."""
+    """Write histogram.csv and histogram.png: predicted distances to the hull, a line for each number of elements."""
     counted = [n for n in range(1, len(histogram) + 1) if histogram[n - 1].any()]
     with whole_file(folder / "histogram.csv") as partial, partial.open("w", newline="") as file:
         rows = csv.writer(file)
@@ -65,9 +65,10 @@ def _plot(path: Path, histograms: Mapping[int, Int[np.ndarray, " bins"]], keep: 
 def write_structures(
     folder: Path, kept: Sequence[Kept], relaxed: Mapping[int, Mapping[str, Any]] | None, plan: ScreeningPlan
 ) -> int:
-    """candidates.h5 and cifs/, relaxed where there are relaxations; returns how many.
+    """Write candidates.h5 and cifs/ with the relaxed structures, or without relaxations the substituted ones; returns
+    the number of structures.
 
-    A candidate whose relaxation failed is in neither: its record says why.
+    A candidate whose relaxation failed is left out; its record tells why.
     """
     cifs = folder / "cifs"
     cifs.mkdir(exist_ok=True)
@@ -96,7 +97,7 @@ def write_structures(
 
 
 def _certainty(record: Mapping[str, Any]) -> dict[str, float]:
-    """How sure the potential is of a relaxed candidate: properties of the store."""
+    """Uncertainty of a relaxed candidate, as properties of the store."""
     told = {"energy_std_per_atom": record["energy_std"] / len(record["numbers"])}
     further = ("relative_volume_std", "do_not_trust")
     return told | {key: float(record[key]) for key in further if key in record}

@@ -1,4 +1,4 @@
-"""The plan of a screening recipe, read and checked before anything is predicted."""
+"""The plan of a screening round: the recipe's inputs are read and checked before anything is predicted."""
 
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence, Set
@@ -27,20 +27,20 @@ _PREDICTED = "e_above_hull"
 
 @dataclass(frozen=True)
 class Kept:
-    """A candidate that stays."""
+    """A candidate that passes the screening."""
 
     number: int
-    """Among the round's candidates."""
+    """Index among the round's candidates."""
     prototype: ScreeningPrototype
     atoms: Atoms
-    """As substituted."""
+    """Substituted structure, not relaxed."""
     distance: float
-    """Predicted, to the hull, eV/atom."""
+    """Predicted distance to the hull, eV/atom."""
 
 
 @dataclass(frozen=True)
 class ScreeningPlan:
-    """A round that can begin."""
+    """The checked inputs of a round."""
 
     recipe: ScreeningRecipe
     model: PropertyModel
@@ -49,11 +49,11 @@ class ScreeningPlan:
     rules: Rules
     sieve: Sieve | None = None
     functional_notes: tuple[str, ...] = ()
-    """Remarks on the functionals of model, potential and prototypes, if they are not all the same."""
+    """Notes on the functionals of model, potential and prototypes, if they are not all the same."""
 
     @property
     def protocol(self) -> dict[str, Any]:
-        """Settings that two starts must share to be one round."""
+        """Settings that must agree for a restart to continue a round."""
         prototypes = hashlib.sha256()
         for prototype in self.prototypes.prototypes:
             atoms = prototype.atoms
@@ -69,7 +69,7 @@ class ScreeningPlan:
 
     @property
     def _further_settings(self) -> dict[str, Any]:
-        """Those that a round need not have."""
+        """Settings of optional parts of a round."""
         further: dict[str, Any] = {}
         if self.recipe.sieve is not None:
             further["sieve"] = [checksum_of(self.recipe.sieve.model_file), self.recipe.sieve.below]
@@ -78,15 +78,15 @@ class ScreeningPlan:
         return further
 
     def kept(self, best: Best) -> Iterator[Kept]:
-        """The candidates that stay, by rising distance."""
+        """Candidates that pass, by ascending distance to the hull."""
         for number, distance in zip(best.candidates.tolist(), best.distances.tolist(), strict=True):
             yield self.candidate(number, distance)
 
     def candidate(self, number: int, distance: float) -> Kept:
-        """The candidate with this number as a crystal.
+        """The candidate with this index as a crystal.
 
         Args:
-            distance: predicted, to the hull, eV/atom.
+            distance: predicted distance to the hull, eV/atom.
         """
         place = self.candidates.prototype_of(number)
         prototype = self.candidates.prototypes[place]
@@ -103,20 +103,20 @@ def plan_round(
     """Read model and prototypes, and count the candidates.
 
     Args:
-        known: candidates that are of no interest any more: by the prototype's name, the atomic numbers on its sites, a
-            row each.
-        allow_functional_mismatch: model, potential and the prototypes' store may be of several functionals.
+        allow_functional_mismatch: allow model, potential and the prototypes' store to be of several functionals.
+        known: candidates to skip because they are known: prototype's name -> atomic numbers on its sites, shape (k,
+            sites).
 
     Raises:
-        MlipError: functionals that differ; a file that is not there or is something else, elements that the model
-            does not know, `smact` is asked for and not installed.
+        MlipError: functionals differ, a file is missing or of another kind, the model does not know an element, or
+            `smact` is required but not installed.
     """
     model = PropertyModel.load(recipe.model)
     if model.metadata.property != _PREDICTED:
         raise MlipError(f"predicts {model.metadata.property}, not {_PREDICTED}", where=str(recipe.model))
     _check_elements(recipe, model.elements, f"model: {recipe.model}")
     notes = []
-    if recipe.relax is not None:  # not only when all has been predicted
+    if recipe.relax is not None:  # opened now, so that errors come before any prediction
         where = f"relax.potential: {recipe.relax.potential}"
         potential = open_potential(recipe.relax.potential)
         _check_elements(recipe, potential.elements, where)
@@ -143,9 +143,10 @@ def plan_round(
 
 
 def _open_sieve(recipe: ScreeningRecipe) -> PropertyModel:
-    """
+    """Open the sieve's model.
+
     Raises:
-        MlipError: it predicts something else, reads structures, or lacks elements.
+        MlipError: it predicts another property, reads structures, or lacks elements.
     """
     where = f"sieve.model: {recipe.sieve.model}"
     model = PropertyModel.load(recipe.sieve.model_file)

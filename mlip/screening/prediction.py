@@ -1,4 +1,4 @@
-"""Predictions of one prototype with many assignments, in batches of one shape, the device kept busy."""
+"""Predictions for one prototype with many assignments, in batches of one shape that keep the device busy."""
 
 from collections.abc import Iterator
 
@@ -11,7 +11,7 @@ from mlip.property_model import PropertyModel, property_outputs
 from mlip.runtime import set_up_jax
 
 _SMALLEST, _LARGEST = 16, 2048
-"""Crystals."""
+"""Bounds on the number of crystals in a batch."""
 
 
 class Predictor:
@@ -24,14 +24,15 @@ class Predictor:
         self._slots = hardware().screening_slots
 
     def predict(self, prototype: SharedGraph, numbers: Int[np.ndarray, "k sites"]) -> Float[np.ndarray, " k"]:
-        """The property of the prototype with these atomic numbers on its sites, in its unit."""
+        """Predicted property of the prototype with these atomic numbers on its sites, in the property's unit."""
         outputs = list(self._outputs(prototype, numbers))
         metadata = self._model.metadata
         values = np.concatenate([np.asarray(output)[:, 0] for output in outputs])[: len(numbers)] if outputs else []
         return np.asarray(values, float) * metadata.std + metadata.mean
 
     def _outputs(self, prototype: SharedGraph, numbers: Int[np.ndarray, "k sites"]) -> Iterator[Float[Array, "c 2"]]:
-        """Sent off without waiting: the host makes the next batch meanwhile. The last one is filled up."""
+        """Network outputs for each batch, dispatched asynchronously so that the host prepares the next batch meanwhile.
+        The last batch is padded to full size."""
         size = self._batch_size(prototype)
         for start in range(0, len(numbers), size):
             chosen = numbers[start : start + size]
@@ -40,6 +41,6 @@ class Predictor:
                 yield property_outputs(self._model.model, params, prototype.batch(np.concatenate([chosen, filling])))
 
     def _batch_size(self, prototype: SharedGraph) -> int:
-        """A power of two, so that few shapes are compiled."""
+        """Number of crystals in a batch; a power of two, so that few shapes are compiled."""
         fits = self._slots // max(prototype.n_slots, 1)
         return int(np.clip(1 << max(fits, 1).bit_length() - 1, _SMALLEST, _LARGEST))

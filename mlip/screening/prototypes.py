@@ -1,6 +1,6 @@
 """Prototypes: the crystals whose elements a round replaces, from a store, a folder of CIF files, or AFLOW's set.
 
-Each is brought to its primitive cell and made exactly symmetric, so that equal neighbors are in one shell.
+Each is reduced to its primitive cell and symmetrized exactly, so that equal neighbors are in one shell.
 """
 
 from collections import Counter
@@ -30,20 +30,20 @@ AFLOW = "aflow"
 
 @dataclass(frozen=True, eq=False)
 class ScreeningPrototype:
-    """A crystal without its elements."""
+    """A crystal whose elements are replaced."""
 
     name: str
-    """The material's id, the file's name, or AFLOW's label."""
+    """Name: the material's id, the file's name, or AFLOW's label."""
     atoms: Atoms
-    """Primitive and exactly symmetric, with the elements of the source."""
+    """Primitive, exactly symmetric cell with the elements of the source."""
     space_group: int
     site_of_atom: Int[np.ndarray, " n"]
-    """Atoms of one element are one site; sites are numbered as they first appear."""
+    """Site of each atom. Atoms of one element are one site; sites are numbered in order of first appearance."""
     atoms_of_site: Int[np.ndarray, " sites"]
     orders: Int[np.ndarray, "o sites"]
-    """Orders of elements on sites, without those that a symmetry makes equal."""
+    """Orders of elements on sites, one of each class that is equivalent by symmetry."""
     graph: SharedGraph
-    """What all its crystals share, of the kind that the model reads."""
+    """The graph that all crystals of the prototype share, of the kind that the model reads."""
 
     @property
     def n_sites(self) -> int:
@@ -54,23 +54,23 @@ class ScreeningPrototype:
 class PrototypeSet:
     prototypes: tuple[ScreeningPrototype, ...]
     skipped: Counter[str]
-    """Why structures of the source are no prototypes of the round -> how many."""
+    """Reason -> number of structures in the sources that cannot be prototypes of the round."""
     functionals: frozenset[str] = frozenset()
-    """Functionals that a store's structures were relaxed with; none where the source is no store."""
+    """Functionals of the structures in stores; empty if no source is a store."""
 
 
 def read_prototypes(recipe: PrototypesRecipe, inputs: ModelInputs) -> PrototypeSet:
     """The prototypes of a round, in the order of their sources.
 
-    Of a store's materials that have the same space group and Wyckoff positions the first one counts, of all sources:
-    they are one prototype with other elements. The structures of a folder and of AFLOW's set have been chosen, and all
-    count.
+    A store's material is skipped if an earlier structure of any source has the same space group and Wyckoff positions:
+    it is the same prototype with other elements. The structures of a folder and of AFLOW's set have been chosen, and
+    all are kept.
 
     Args:
-        inputs: what the model reads.
+        inputs: the kind of graph that the model reads.
 
     Raises:
-        MlipError: no such source, a file that cannot be read, or no prototype in any.
+        MlipError: there is no such source, a file cannot be read, or no source has a prototype.
     """
     found, skipped, seen, functionals = [], Counter(), set(), set()
     for source in recipe.sources:
@@ -94,11 +94,11 @@ def read_prototypes(recipe: PrototypesRecipe, inputs: ModelInputs) -> PrototypeS
 
 
 class _Unsuitable(Exception):  # noqa: N818 -- an answer, not an error
-    """Why a structure is no prototype of the round."""
+    """Reason why a structure cannot be a prototype of the round."""
 
 
 def _structures(source: Path, skipped: Counter[str]) -> Iterator[tuple[str, Atoms, str | None]]:
-    """Names, structures and the functional that they were relaxed with; None where nothing says so."""
+    """Name, structure and functional of each structure of a source; the functional is None where unknown."""
     if str(source) == AFLOW:
         yield from ((name, atoms, None) for name, atoms in aflow_crystals(skipped))
     elif source.is_dir() and any(source.glob("*.cif")):
@@ -141,7 +141,7 @@ def _atoms(frame: Frame) -> Atoms:
 def _read_cif(path: Path) -> Atoms:
     try:
         return ase.io.read(path, format="cif", fractional_occupancies=True)
-    except Exception as error:  # ASE's parser lets through whatever it stumbles on
+    except Exception as error:  # ASE's parser raises many types
         raise MlipError(f"ASE cannot read it ({type(error).__name__}: {error})", where=str(path)) from None
 
 
@@ -149,7 +149,7 @@ def aflow_crystals(skipped: Counter[str] | None = None) -> Iterator[tuple[str, A
     """Labels and crystals of pymatgen's set of AFLOW prototypes.
 
     Args:
-        skipped: those that are disordered are counted in it.
+        skipped: counter that disordered prototypes are added to.
     """
     skipped = Counter() if skipped is None else skipped
     from pymatgen.analysis.prototypes import AFLOW_PROTOTYPE_LIBRARY
@@ -162,25 +162,26 @@ def aflow_crystals(skipped: Counter[str] | None = None) -> Iterator[tuple[str, A
         if not structure.is_ordered:
             skipped["disordered"] += 1
             continue
-        # A label may have several entries, with other free parameters.
+        # A label may have several entries with different free parameters.
         name = label if names[label] == 1 else f"{label}-{names[label]}"
         yield name, Atoms(AseAtomsAdaptor.get_atoms(structure, msonable=False))
 
 
 class _Symmetrized(NamedTuple):
-    """A crystal, primitive and exactly symmetric."""
+    """A crystal as its primitive, exactly symmetric cell."""
 
     atoms: Atoms
     space_group: int
     site_of_atom: Int[np.ndarray, " n"]
     key: tuple
-    """What tells its prototype from others of a store."""
+    """Key that is equal for two materials of one prototype: space group, number of atoms and Wyckoff letters."""
 
 
 def _symmetrized(atoms: Atoms, recipe: PrototypesRecipe) -> _Symmetrized:
-    """
+    """Reduce a crystal to its primitive, exactly symmetric cell.
+
     Raises:
-        _Unsuitable: it is no prototype of the round.
+        _Unsuitable: the crystal cannot be a prototype of the round.
     """
     if len(np.unique(atoms.numbers)) not in recipe.sites:
         raise _Unsuitable("other number of elements")
@@ -195,13 +196,14 @@ def _symmetrized(atoms: Atoms, recipe: PrototypesRecipe) -> _Symmetrized:
     if dataset is None:
         raise _Unsuitable("no symmetry found")
     _, first, labels = np.unique(primitive.numbers, return_index=True, return_inverse=True)
-    site_of_atom = np.argsort(np.argsort(first))[labels]  # numbered as `Prototype` does
+    site_of_atom = np.argsort(np.argsort(first))[labels]  # numbered as in `ScreeningPrototype`
     key = _wyckoff_key(dataset.number, dataset.wyckoffs, dataset.equivalent_atoms, site_of_atom)
     return _Symmetrized(primitive, int(dataset.number), site_of_atom, key)
 
 
 def _prototype(name: str, symmetric: _Symmetrized, inputs: ModelInputs) -> ScreeningPrototype:
-    """
+    """The prototype of a symmetrized crystal.
+
     Raises:
         _Unsuitable: the model cannot read it.
     """
@@ -234,10 +236,10 @@ def _as_cell(atoms: Atoms) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 def _wyckoff_key(number: int, letters: list[str], orbits: np.ndarray, site_of_atom: np.ndarray) -> tuple:
-    """The space group and the letters of each site's orbits, whatever the elements and the choice of the origin."""
+    """Space group, number of atoms and Wyckoff letters of the sites, independent of elements and choice of origin."""
     from pymatgen.analysis.prototypes import WYCKOFF_POSITION_RELAB_DICT
 
-    heads = np.unique(orbits)  # an atom for each orbit
+    heads = np.unique(orbits)  # one atom for each orbit
     by_site = [[letters[k] for k in heads if site_of_atom[k] == site] for site in range(site_of_atom.max() + 1)]
 
     def relabeled(choice: dict[int, str]) -> tuple:

@@ -1,4 +1,4 @@
-"""The candidates that stay, relaxed with a potential. Each has its record as soon as it ends."""
+"""Relaxation of the candidates that passed; each is recorded as soon as it ends."""
 
 import hashlib
 from collections.abc import Iterator, Sequence
@@ -20,13 +20,14 @@ from mlip.screening.screening_recipe import RelaxRecipe
 def relax_kept(
     recipe: RelaxRecipe, kept: Sequence[Kept], path: Path, *, cluster: str | None, progress: bool
 ) -> dict[int, dict[str, Any]]:
-    """The record of each relaxation by the candidate's number; those that `path` has are not repeated.
+    """The record of each relaxation, by the candidate's index; relaxations recorded in `path` are not repeated.
 
     Args:
-        cluster: as `mlip.cluster.client` names them, a device a worker; None: this process.
+        cluster: a cluster in the notation of `mlip.cluster.client`, one device per worker; None: this process.
 
     Raises:
-        MlipError: no potential, or `path` has relaxations of other candidates, potential or options.
+        MlipError: there is no such potential, or `path` has relaxations of other candidates, another potential or other
+            options.
     """
     options = recipe.model_dump(exclude={"potential"})
     numbers = np.array([candidate.number for candidate in kept], "<i8")

@@ -1,8 +1,7 @@
-"""A round of screening: all candidates predicted, of each composition the best kept, these relaxed and written.
+"""A round of screening: predict all candidates, keep the best of each composition, relax these and write them.
 
-The folder of a round: recipe.yaml; round.npz, how far it has come; candidates.csv, histogram.csv and histogram.png;
-relaxations.jsonl; candidates.h5, a store, and cifs/. A round that was killed goes on where it stopped when it is
-started again.
+The folder of a round has recipe.yaml; round.npz, its progress; candidates.csv, histogram.csv and histogram.png;
+relaxations.jsonl; candidates.h5, a store, and cifs/. A killed round resumes where it stopped when it is started again.
 """
 
 import resource
@@ -36,18 +35,18 @@ def run_round(
     progress: bool = True,
     checkpoint_seconds: float = _CHECKPOINT_SECONDS,
 ) -> dict[str, Any]:
-    """Screen, relax and write; goes on with the round that is in the folder.
+    """Screen, relax and write; resumes the round in the folder, if there is one.
 
     Args:
-        cluster: as `mlip.cluster.client` names them, a device a worker; None: this process.
-        allow_functional_mismatch: model, potential and the prototypes' store may be of several functionals.
-        checkpoint_seconds: at most so much work is lost when the process is killed.
+        cluster: a cluster in the notation of `mlip.cluster.client`, one device per worker; None: this process.
+        allow_functional_mismatch: allow model, potential and the prototypes' store to be of several functionals.
+        checkpoint_seconds: time between checkpoints, s; a killed process loses at most this much work.
 
     Returns:
-        counts, times and rates of the round.
+        Counts, times and rates of the round.
 
     Raises:
-        MlipError: what `plan_round` raises; the folder has another round, or another process screens there.
+        MlipError: the folder has another round, or another process screens there; also the errors of `plan_round`.
     """
     plan = plan_round(recipe, allow_functional_mismatch=allow_functional_mismatch)
     recipe.out.mkdir(parents=True, exist_ok=True)
@@ -83,11 +82,10 @@ def screen_candidates(
     progress: bool = True,
     checkpoint_seconds: float = _CHECKPOINT_SECONDS,
 ) -> RoundState:
-    """Predict all candidates; goes on from round.npz in the plan's folder, where the state is from time to time, and at
-    last.
+    """Predict all candidates. Resumes from round.npz in the plan's folder, which is saved at intervals and at the end.
 
     Raises:
-        MlipError: another round's state is there.
+        MlipError: round.npz is of another round.
     """
     path, protocol, at_most = plan.recipe.out / "round.npz", plan.protocol, plan.recipe.keep.at_most
     state = RoundState.load(path, protocol, at_most) if path.exists() else RoundState(Best(at_most))
@@ -114,7 +112,7 @@ def _screened_here(plan: ScreeningPlan, start: int, _: None) -> Iterator[tuple[B
 
 
 def describe_plan(plan: ScreeningPlan) -> dict[str, Any]:
-    """Summary of what would be screened."""
+    """Summary of a planned round: counts of prototypes, elements and candidates."""
     return {
         "prototypes": len(plan.prototypes.prototypes),
         "skipped_structures": dict(plan.prototypes.skipped.most_common()),
@@ -136,12 +134,12 @@ def _counts(plan: ScreeningPlan, state: RoundState) -> dict[str, Any]:
 
 
 def _doubtful(relaxed: Mapping[int, Mapping[str, Any]]) -> dict[str, int]:
-    """How many relaxed candidates are not to be trusted, if the potential was calibrated to tell."""
+    """Number of relaxed candidates flagged `do_not_trust`; empty if the potential was not calibrated."""
     flags = [record["do_not_trust"] for record in relaxed.values() if "do_not_trust" in record]
     return {"do_not_trust": sum(flags)} if flags else {}
 
 
 def _peak_memory_mb() -> float:
     """Peak memory of this process, MB."""
-    unit = 1 if sys.platform == "darwin" else 1024  # bytes there, else KiB
+    unit = 1 if sys.platform == "darwin" else 1024  # bytes on macOS, else KiB
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6

@@ -1,4 +1,4 @@
-"""How far a round has come: one file, written whole or not at all, so that a killed round loses and repeats nothing."""
+"""Progress of a round in one file, written whole or not at all, so that a killed round loses and repeats nothing."""
 
 import json
 import zipfile
@@ -27,11 +27,11 @@ class RoundState:
     n_not_finite: int = 0
     n_below: int = 0
     seconds: float = 0.0
-    """Seconds that the round has taken so far, in all its starts."""
+    """Time that the round has taken so far over all starts, s."""
     histogram: Int[np.ndarray, "sites bins"] = field(default_factory=empty_histogram)
 
     def add(self, screened: Screened, stop: int) -> None:
-        """Take in the next block, which ends at `stop`."""
+        """Add the results of the next block, which ends at `stop`."""
         self.n_allowed += screened.n_allowed
         self.n_not_finite += screened.n_not_finite
         self.n_below += len(screened.candidates)
@@ -40,7 +40,7 @@ class RoundState:
         self.cursor = stop
 
     def save(self, path: Path, protocol: dict[str, Any]) -> None:
-        """Durably replace what is there."""
+        """Write the state durably, replacing the file."""
         self.best.settle()
         counts = {name: getattr(self, name) for name in _COUNTS}
         header = {"mlip_screening": FORMAT_VERSION, "protocol": protocol, "counts": counts}
@@ -51,9 +51,10 @@ class RoundState:
 
     @classmethod
     def load(cls, path: Path, protocol: dict[str, Any], at_most: int | None) -> "RoundState":
-        """
+        """Read the state of a round.
+
         Raises:
-            MlipError: the file is damaged, or of another round than `protocol` says.
+            MlipError: the file is damaged, or its round has another protocol.
         """
         try:
             with np.load(path, allow_pickle=False) as arrays:
@@ -64,7 +65,7 @@ class RoundState:
             raise MlipError(f"is damaged ({error})", where=str(path), fix="remove it to begin again") from None
         if header.get("mlip_screening", FORMAT_VERSION + 1) > FORMAT_VERSION:
             raise MlipError("written by a newer mlip", where=str(path), fix="pip install -U alexandria-mlip")
-        protocol = json.loads(json.dumps(protocol))  # keys are texts there
+        protocol = json.loads(json.dumps(protocol))  # so that keys are strings, as in the file
         for key in sorted(protocol.keys() | header["protocol"].keys()):
             if header["protocol"].get(key) != protocol.get(key):
                 raise MlipError(

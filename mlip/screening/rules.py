@@ -1,8 +1,8 @@
-"""Charge neutrality and Pauling's test of `smact` (D. W. Davies et al., Chem 1, 617, 2016), on arrays of candidates.
+"""Charge neutrality and Pauling's test of `smact` (D. W. Davies et al., Chem 1, 617, 2016), vectorized over candidates.
 
-A composition is valid if some choice of an oxidation state for each element is neutral, and if in one of these choices
-the cations are less electronegative than the anions. The states are those of `smact.screening.smact_validity`, and so
-are the answers, which it takes a millisecond to give for one composition.
+A composition is valid if some choice of one oxidation state for each element is neutral, and if in one of these choices
+the cations are less electronegative than the anions. States and results are those of `smact.screening.smact_validity`,
+which takes a millisecond for one composition.
 """
 
 import itertools
@@ -16,10 +16,10 @@ from mlip.screening.screening_recipe import RulesRecipe
 
 
 class Rules:
-    """Which candidates are chemistry.
+    """Chemical rules that candidates must obey.
 
     Args:
-        elements: that may occur, atomic numbers.
+        elements: atomic numbers that may occur.
 
     Raises:
         MlipError: `smact` is not installed.
@@ -39,10 +39,11 @@ class Rules:
             self._is_state[z, : len(of_element)] = True
 
     def allow(self, numbers: Int[np.ndarray, "k sites"], counts: Int[np.ndarray, " sites"]) -> Bool[np.ndarray, " k"]:
-        """Whether the rules allow candidates with these elements, so many atoms of each.
+        """Whether the rules allow candidates with these elements.
 
         Args:
-            numbers: atomic numbers, all different in a row.
+            numbers: atomic numbers, all different within a row.
+            counts: number of atoms of each column's element.
         """
         if not self._recipe.charge_neutral or numbers.shape[1] == 1:
             return np.ones(len(numbers), bool)
@@ -71,14 +72,14 @@ class Rules:
 
 
 def _cations_give(charges: Int[np.ndarray, "k s"], electronegativities: Float[np.ndarray, "k s"]):
-    """Whether all cations are less electronegative than all anions; False where one electronegativity is unknown."""
+    """Whether all cations are less electronegative than all anions; False if an electronegativity is unknown."""
     highest = np.where(charges > 0, electronegativities, -np.inf).max(1)
     lowest = np.where(charges < 0, electronegativities, np.inf).min(1)
     return (highest < lowest) & np.isfinite(electronegativities).all(1)
 
 
 def _tables(elements: Int[np.ndarray, " n"]) -> tuple[list[list[int]], Float[np.ndarray, " z"], Bool[np.ndarray, " z"]]:
-    """Oxidation states, electronegativities (NaN: unknown) and who is a metal, by atomic number."""
+    """Oxidation states, electronegativities (NaN if unknown) and whether an element is a metal, by atomic number."""
     try:
         from smact import Element, metals
         from smact.screening import ICSD24FilterConfig
@@ -87,7 +88,7 @@ def _tables(elements: Int[np.ndarray, " n"]) -> tuple[list[list[int]], Float[np.
         raise MlipError(
             "smact is not installed", where="rules", fix="pip install 'alexandria-mlip[screening]', or leave rules out"
         ) from None
-    settings = ICSD24FilterConfig()  # of smact_validity
+    settings = ICSD24FilterConfig()  # the settings of smact_validity
     known = ICSD24OxStatesFilter().filter(settings.consensus, settings.include_zero, settings.commonality)
     of_symbol = {row.element: [int(state) for state in str(row.oxidation_state).split()] for row in known.itertuples()}
     symbols = chemical_symbols[: max(elements) + 1]

@@ -1,6 +1,6 @@
-"""Blocks of candidates on a Dask cluster, a device a worker, and what is known of them in order.
+"""Screening of blocks on a Dask cluster, one device per worker, with results in the order of the blocks.
 
-A block whose worker dies is done again by another one, and counts once: it counts when it comes back here.
+A block whose worker dies is repeated by another worker; its result is counted once, when it returns to the client.
 """
 
 import tempfile
@@ -20,18 +20,18 @@ from mlip.screening.screening_recipe import KeepRecipe
 from mlip.screening.sieve import Sieve
 
 _BLOCKS_PER_WORKER = 4
-"""On their way: none waits for work, and results that came before their turn are few."""
+"""Blocks in flight for each worker: enough that none waits for work, few enough that little arrives out of order."""
 
 
 def screened_on_cluster(plan: ScreeningPlan, start: int, cluster: str) -> Iterator[tuple[Block, Screened]]:
-    """Each block from the candidate `start` on, in order.
+    """Each block from the candidate `start` on with its result, in order.
 
     Args:
-        cluster: as `mlip.cluster.client` names them.
+        cluster: a cluster in the notation of `mlip.cluster.client`.
 
     Raises:
-        MlipError: Dask is not installed, no scheduler at that address, workers with other code, or a
-            block that kills each worker.
+        MlipError: Dask is not installed, there is no scheduler at the address, a worker runs other code, or a block
+            kills every worker.
     """
     with cluster_client(cluster) as client:
         from distributed import KilledWorker
@@ -76,11 +76,11 @@ def _sieve_of(content: bytes, below: float) -> Sieve:
 
 
 def screen_block(block: Block, version: str, screener: str) -> Screened:
-    """On a worker, screen a block.
+    """Screen a block on a worker.
 
     Args:
-        version: of the client's code.
-        screener: name of the plugin that holds it.
+        version: version of the client's code.
+        screener: name of the plugin that holds the `Screener`.
 
     Raises:
         MlipError: this worker runs other code, or lacks the screener.

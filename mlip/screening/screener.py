@@ -1,7 +1,6 @@
-"""A block of candidates -> what is to be known of it: counts, a histogram, and those that may stay.
+"""Screening of a block of candidates: counts, a histogram, and the candidates below the cutoff.
 
-Who is not predicted: candidates that the rules forbid, those that are known already, and those whose composition the
-sieve drops.
+Candidates that the rules forbid, that are known already, or whose composition the sieve drops, are not predicted.
 """
 
 from dataclasses import dataclass
@@ -17,26 +16,26 @@ from mlip.screening.screening_recipe import MAX_SITES, KeepRecipe
 from mlip.screening.sieve import Sieve
 
 EDGES = np.round(np.arange(-1.0, 4.0 + 1e-9, 0.02), 2)
-"""Edges of the histogram's bins, eV/atom; values beyond are counted in the outermost ones."""
+"""Edges of the histogram's bins, eV/atom; values beyond are counted in the outermost bins."""
 
 
 @dataclass(frozen=True)
 class Screened:
-    """Outcome of screening a block."""
+    """Results of screening a block."""
 
     n_allowed: int
-    """By the rules, the sieve and for being new; these are predicted."""
+    """Number of candidates that are predicted: allowed by the rules and the sieve, and not known."""
     n_not_finite: int
     histogram: Int[np.ndarray, "sites bins"]
-    """Predicted distances by the number of elements, from 1."""
+    """Counts of predicted distances; row i is for i + 1 elements."""
     compositions: Int[np.ndarray, " k"]
-    """Compositions of the candidates below the cutoff; their numbers and distances (eV/atom) likewise."""
+    """Composition numbers of the candidates below the cutoff, in the order of `candidates` and `distances`."""
     candidates: Int[np.ndarray, " k"]
     distances: Float[np.ndarray, " k"]
 
 
 class Screener:
-    """Judges blocks, here or on a worker."""
+    """Screens blocks, in this process or on a worker."""
 
     def __init__(
         self,

@@ -1,4 +1,4 @@
-"""A screening recipe: everything that decides a round."""
+"""A screening recipe: all settings of a round."""
 
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -19,14 +19,14 @@ from pydantic import (
 from mlip.pretrained import declared_name, resolve
 
 MAX_SITES = 6
-"""Different elements of a prototype: with 83 elements and 6 sites there are 2.5e11 assignments."""
+"""Maximum number of different elements of a prototype: 83 elements on 6 sites have 2.5e11 assignments."""
 
 ELEMENTS = tuple(
     symbol
     for symbol in chemical_symbols[1:95]
     if symbol not in ("He", "Ne", "Ar", "Kr", "Xe", "Rn", "Po", "At", "Fr", "Ra", "Pm")
 )
-"""83: H to Pu, as ALEXANDRIA's crystals have them (no noble gas, no Po, At, Fr, Ra), without promethium."""
+"""The 83 elements from H to Pu in ALEXANDRIA's crystals (no noble gas, no Po, At, Fr, Ra), without promethium."""
 
 
 def _are_symbols(symbols: tuple[str, ...]) -> tuple[str, ...]:
@@ -47,39 +47,39 @@ class PrototypesRecipe(_Section):
     """Crystals whose elements are replaced."""
 
     source: Path | tuple[Path, ...] = Field(union_mode="left_to_right")
-    """A store, a folder of CIF files, or `aflow`: pymatgen's set of AFLOW prototypes. A list: one after the other."""
+    """A store, a folder of CIF files, or `aflow`: pymatgen's set of AFLOW prototypes; or a list of these."""
     sites: tuple[SiteCount, ...] = (2, 3)
-    """Numbers of different elements that a prototype may have."""
+    """Allowed numbers of different elements in a prototype."""
     max_atoms: PositiveInt = 20
-    """In its primitive cell."""
+    """Maximum number of atoms in the primitive cell."""
 
     @property
     def sources(self) -> tuple[Path, ...]:
-        """The source or sources."""
+        """The sources, as a tuple."""
         return (self.source,) if isinstance(self.source, Path) else self.source
 
 
 class ElementsRecipe(_Section):
-    """Elements that take the places of a prototype's."""
+    """Elements that replace those of a prototype."""
 
     among: Symbols = ELEMENTS
     exclude: Symbols = ()
 
     @property
     def symbols(self) -> tuple[str, ...]:
-        """By atomic number."""
+        """Symbols of the elements, by atomic number."""
         return tuple(s for s in chemical_symbols[1:] if s in self.among and s not in self.exclude)
 
 
 class RulesRecipe(_Section):
-    """Chemistry that candidates must obey before they are predicted (extra `screening`)."""
+    """Chemical rules that candidates must obey to be predicted (requires the extra `screening`)."""
 
     charge_neutral: bool = False
-    """Some choice of oxidation states of ICSD 2024 (`smact`) is neutral."""
+    """Require that some choice of oxidation states of ICSD 2024 (`smact`) is neutral."""
     pauling: bool = False
-    """In one of those choices the cations are less electronegative than the anions."""
+    """Require that in one of those choices the cations are less electronegative than the anions."""
     alloys: bool = True
-    """Candidates of metals only obey."""
+    """Accept candidates that consist of metals only."""
 
     @model_validator(mode="after")
     def _pauling_needs_charges(self):
@@ -89,12 +89,12 @@ class RulesRecipe(_Section):
 
 
 class KeepRecipe(_Section):
-    """Which candidates stay: of each composition the best one."""
+    """Criteria for candidates to pass; of each composition only the best one does."""
 
     below: float | dict[SiteCount, float]
-    """Predicted distance to the hull, eV/atom; or one for each number of elements: {2: 0.2, 3: 0.05}."""
+    """Predicted distance to the hull to stay below, eV/atom; or one per number of elements: {2: 0.2, 3: 0.05}."""
     at_most: PositiveInt | None = None
-    """The so many lowest; null = all."""
+    """Number of candidates to keep, those of lowest distance; null = all."""
 
     @field_validator("below", mode="before")
     @classmethod
@@ -107,17 +107,17 @@ class KeepRecipe(_Section):
             raise ValueError("input should be a valid number, or a mapping such as {2: 0.2, 3: 0.05}") from None
 
     def cutoff(self, n_elements: int) -> float:
-        """Distance below which a candidate of so many elements may stay, eV/atom."""
+        """Distance to the hull below which a candidate with this number of elements may pass, eV/atom."""
         return self.below[n_elements] if isinstance(self.below, dict) else self.below
 
 
 class SieveRecipe(_Section):
-    """A model of compositions that spares the property model most candidates."""
+    """A model of compositions that drops most candidates before the property model."""
 
     model: Path
     """Property model that predicts e_above_hull from compositions (CrabNet): a file, or a name."""
     below: float
-    """Predicted distance to the hull, eV/atom, above which a composition is dropped."""
+    """Predicted distance to the hull from which a composition is dropped, eV/atom."""
 
     @property
     def model_file(self) -> Path:
@@ -126,10 +126,10 @@ class SieveRecipe(_Section):
 
 
 class RelaxRecipe(_Section):
-    """How those that stay are relaxed."""
+    """Relaxation of the candidates that pass."""
 
     potential: Path
-    """A file, or a name that `mlip models` lists."""
+    """A file, or a name from `mlip models`."""
     fmax: PositiveFloat = 0.05
     steps: PositiveInt = 500
     symmetry: bool = True
@@ -151,15 +151,15 @@ class ScreeningRecipe(_Section):
     """One round of screening."""
 
     model: Path
-    """Property model that predicts e_above_hull (CGAT, ALIGNN): a file, or a name that `mlip models` lists."""
+    """Property model that predicts e_above_hull (CGAT, ALIGNN): a file, or a name from `mlip models`."""
     prototypes: PrototypesRecipe
     sieve: SieveRecipe | None = None
-    """null = the model predicts all candidates."""
+    """Sieve before the property model; null = the model predicts all candidates."""
     elements: ElementsRecipe = ElementsRecipe()
     rules: RulesRecipe = RulesRecipe()
     keep: KeepRecipe
     relax: RelaxRecipe | None = None
-    """null = candidates are written as substituted."""
+    """Relaxation with a potential; null = candidates are written as substituted."""
     out: Path
 
     @model_validator(mode="after")
@@ -182,5 +182,5 @@ class ScreeningRecipe(_Section):
         return resolve(self.model)
 
     def save(self, path: Path) -> None:
-        """Write as YAML that reads back to an equal recipe."""
+        """Write the recipe as YAML; reading it back gives an equal recipe."""
         path.write_text(OmegaConf.to_yaml(OmegaConf.create(self.model_dump(mode="json"))))

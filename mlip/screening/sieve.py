@@ -1,6 +1,4 @@
-"""The first sieve of a round: a model that reads compositions drops those that are far from the hull whatever their
-prototype, before the property model looks at structures.
-"""
+"""The sieve of a round: a model of compositions that drops candidates before the property model sees structures."""
 
 import numpy as np
 from jaxtyping import Bool, Int
@@ -10,11 +8,11 @@ from mlip.property_model import PropertyModel
 
 
 class Sieve:
-    """Judges compositions by their predicted distances to the hull.
+    """Selects compositions by their predicted distances to the hull.
 
     Args:
         model: a property model that reads compositions and predicts e_above_hull.
-        below: compositions with a smaller distance pass, eV/atom.
+        below: distance below which a composition passes, eV/atom.
     """
 
     def __init__(self, model: PropertyModel, below: float):
@@ -23,11 +21,11 @@ class Sieve:
     def passes(
         self, numbers: Int[np.ndarray, "k sites"], atoms_of_site: Int[np.ndarray, " sites"]
     ) -> Bool[np.ndarray, " k"]:
-        """Whether each candidate's composition passes; one whose prediction is not finite does.
+        """Whether each candidate's composition passes. Compositions whose prediction is not finite pass.
 
         Args:
-            numbers: atomic numbers, all different in a row.
-            atoms_of_site: how many atoms each column stands for.
+            numbers: atomic numbers, all different within a row.
+            atoms_of_site: number of atoms of each column's element.
         """
         if not len(numbers):
             return np.zeros(0, bool)

@@ -1,8 +1,8 @@
-"""Which sites of a prototype may change places without a change of the crystal.
+"""Symmetries of a prototype that exchange sites without changing the crystal.
 
-An isometry of the crystal that takes all atoms of a site to atoms of one site exchanges sites: such as the shift by
-half a cell diagonal that exchanges the sites of rock salt. Isometries are found by spglib on the crystal with all its
-atoms alike; mirror images count as the same crystal.
+An isometry that maps all atoms of each site to atoms of one site permutes the sites: for example, the shift by half a
+cell diagonal exchanges the sites of rock salt. Isometries are found by spglib on the crystal with all atoms of one
+element; mirror images count as the same crystal.
 """
 
 import numpy as np
@@ -11,11 +11,11 @@ from ase import Atoms
 from jaxtyping import Int
 
 SYMMETRY_TOLERANCE = 0.01
-"""A; relaxation finds space groups within the same."""
+"""Tolerance of the symmetry search, A; relaxations use the same for space groups."""
 
 
 def site_symmetries(atoms: Atoms, site_of_atom: Int[np.ndarray, " n"]) -> Int[np.ndarray, "g sites"]:
-    """All permutations of the sites that leave the crystal as it is; a group, the identity first.
+    """All permutations of sites that leave the crystal unchanged; a group, the identity first.
 
     Args:
         atoms: a primitive cell.
@@ -35,7 +35,7 @@ def site_symmetries(atoms: Atoms, site_of_atom: Int[np.ndarray, " n"]) -> Int[np
 
 
 def _of_sites(site_of_atom: np.ndarray, image_of_atom: np.ndarray) -> tuple[int, ...] | None:
-    """Where each site goes; None if its atoms go to several."""
+    """Image of each site; None unless the isometry permutes whole sites."""
     pairs = set(zip(site_of_atom.tolist(), site_of_atom[image_of_atom].tolist(), strict=True))
     permutation = dict(pairs)
     if len(pairs) != len(permutation) or len(set(permutation.values())) != len(permutation):

@@ -1,9 +1,9 @@
-"""A candidate as a crystal: the prototype with other elements, scaled to the volume that they will want.
+"""Candidate crystals: the prototype with other elements, scaled to their expected volume.
 
-CGAT does not see the scale, but relaxation begins there. The prototype's volume is multiplied by the ratio of the sums
-of r^3 over the atoms, with Slater's radii (J. Chem. Phys. 41, 3199, 1964). Between relaxed crystals of one prototype
-(6,079 pairs from ALEXANDRIA) the logarithm of the volume is so found within 0.10 in the median and 0.35 in nine of ten;
-within 0.16 and 0.54 with covalent radii, within 0.22 and 0.67 with the prototype's own volume.
+CGAT does not see the scale, but relaxation starts from it. The prototype's volume is multiplied by the ratio of the
+sums of r^3 over the atoms, with Slater's radii (J. Chem. Phys. 41, 3199, 1964). Between relaxed crystals of one
+prototype (6,079 pairs from ALEXANDRIA) this predicts the logarithm of the volume within 0.10 (median) and 0.35 (90th
+percentile); covalent radii within 0.16 and 0.54, the prototype's own volume within 0.22 and 0.67.
 """
 
 import numpy as np
@@ -20,7 +20,7 @@ def substituted(prototype: ScreeningPrototype, numbers: Int[np.ndarray, " sites"
 
 
 def with_elements(crystal: Atoms, numbers: Int[np.ndarray, " n"]) -> Atoms:
-    """The crystal with these atomic numbers of its atoms, scaled; it is not modified."""
+    """A scaled copy of the crystal with these atomic numbers; the crystal is not modified."""
     atoms = crystal.copy()
     atoms.numbers = numbers
     before, after = ((_radii(of.numbers) ** 3).sum() for of in (crystal, atoms))
@@ -29,7 +29,7 @@ def with_elements(crystal: Atoms, numbers: Int[np.ndarray, " n"]) -> Atoms:
 
 
 def _radii(numbers: Int[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
-    """Slater's, A; covalent ones of the few elements that he left out."""
+    """Slater's radii, A; covalent radii for the few elements that Slater omitted."""
     from pymatgen.core import Element
 
     slater = {z: Element(chemical_symbols[z]).atomic_radius for z in set(numbers.tolist())}

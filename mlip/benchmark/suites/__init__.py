@@ -1,4 +1,4 @@
-"""Suites by which a potential is judged in minutes. A suite is one file here and one line of `NAMES`."""
+"""Suites that benchmark a potential in minutes. A suite is one module here and one entry of `NAMES`."""
 
 NAMES = ("relaxation", "eos", "elasticity", "phonons", "pressure", "low-dimensional", "dimers")
-"""Names of the suites; the module of each has `_` for `-` and a `SUITE`."""
+"""Names of the suites; the module of each has `_` in place of `-` and defines `SUITE`."""

@@ -1,4 +1,4 @@
-"""Chains built by hand, as they are in crystals of chains, with the repeats that experiment finds there."""
+"""Chains built from tabulated geometries, with the experimental repeat lengths of the crystals that contain them."""
 
 from typing import NamedTuple
 
@@ -6,18 +6,18 @@ import numpy as np
 from ase import Atoms
 
 VACUUM = 15.0
-"""A around a chain, as in ALEXANDRIA."""
+"""Vacuum around a chain, A, as in ALEXANDRIA."""
 
 
 class Chain(NamedTuple):
-    """A chain along x, as it is in a crystal of chains."""
+    """A chain along x, in its geometry in a crystal."""
 
     name: str
     repeat: float
-    """A, by experiment, of the crystal."""
+    """Experimental repeat length in the crystal, A."""
     symbols: list[str]
     sites: list[tuple[float, float, float]]
-    """Fraction of the repeat along the chain, and A across."""
+    """Site coordinates: fraction of the repeat along the chain, and A across."""
 
     def atoms(self) -> Atoms:
         width = np.ptp(np.array(self.sites)[:, 1:], axis=0) + VACUUM
@@ -28,20 +28,20 @@ class Chain(NamedTuple):
 
 
 def _helix(name: str, element: str, repeat: float, radius: float) -> Chain:
-    """Three atoms a turn."""
+    """A helix with three atoms per turn."""
     sites = [(k / 3, radius * np.cos(2 * np.pi * k / 3), radius * np.sin(2 * np.pi * k / 3)) for k in range(3)]
     return Chain(name, repeat, [element] * 3, sites)
 
 
 def _tetrahedra(name: str, metal: str, anion: str, repeat: float, bond: float) -> Chain:
-    """Tetrahedra that share edges, in turn across y and z."""
+    """A chain of edge-sharing tetrahedra, whose shared edges alternate between y and z."""
     h = (bond**2 - (repeat / 4) ** 2) ** 0.5
     sites = [(0, 0, 0), (0.5, 0, 0), (0.25, h, 0), (0.25, -h, 0), (0.75, 0, h), (0.75, 0, -h)]
     return Chain(name, repeat, [metal] * 2 + [anion] * 4, sites)
 
 
 def _squares(name: str, metal: str, anion: str, repeat: float, bond: float) -> Chain:
-    """Squares that share edges: a ribbon."""
+    """A ribbon of edge-sharing squares."""
     h = (bond**2 - (repeat / 2) ** 2) ** 0.5
     return Chain(name, repeat, [metal] + [anion] * 2, [(0, 0, 0), (0.5, h, 0), (0.5, -h, 0)])
 
@@ -68,4 +68,4 @@ CHAINS = (
     Chain("HF", 4.26, ["F", "F", "H", "H"], [(0, 0.65, 0), (0.5, -0.65, 0), (0.19, 0.16, 0), (0.69, -0.16, 0)]),
 )
 """Repeats of the crystals: Se, Te (trigonal, c), SiS2, BeCl2 (Ibam, c), PdCl2 (Pnnm, b), CuCl2 (C2/m, b), orthorhombic
-polyethylene (c), trans-polyacetylene (c), HF (Cmc2_1, b). Sites across the chain are rough."""
+polyethylene (c), trans-polyacetylene (c), HF (Cmc2_1, b). Coordinates across the chain are approximate."""

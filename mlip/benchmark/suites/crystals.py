@@ -1,5 +1,5 @@
-"""Cubic crystals that need no data: elements in their packings, rocksalt, zincblende, perovskites, with the lattice
-constants of Materials Project's DFT (PBE) and of experiment (`cubic_crystals.csv` says where the numbers are from)."""
+"""Cubic crystals that need no data: elements, rocksalt, zincblende and perovskites, with the lattice constants of the
+Materials Project (PBE) and of experiment; `cubic_crystals.csv` gives the sources."""
 
 import csv
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from ase.formula import Formula
 
 TABLE = files("mlip.benchmark.suites") / "cubic_crystals.csv"
 _PRIMITIVE_CELLS = {"fcc": 4, "bcc": 2, "diamond": 4, "zincblende": 4, "rocksalt": 4}
-"""In a conventional cell."""
+"""Number of primitive cells in a conventional cell."""
 
 
 @dataclass(frozen=True)
@@ -20,13 +20,13 @@ class CubicCrystal:
     name: str
     structure: str
     a: float
-    """Materials Project's lattice constant, A."""
+    """Lattice constant of the Materials Project, A."""
     a_experiment: float
-    """A; NaN where there is none."""
+    """Experimental lattice constant, A; NaN where unknown."""
 
     @property
     def cells(self) -> int:
-        """Primitive cells in a conventional one."""
+        """Number of primitive cells in a conventional cell."""
         return _PRIMITIVE_CELLS.get(self.structure, 1)
 
     def atoms(self) -> Atoms:
@@ -38,12 +38,12 @@ class CubicCrystal:
         return Atoms([large, small, *3 * [anion]], scaled_positions=sites, cell=self.a * np.eye(3), pbc=True)
 
     def lattice_constant(self, volume: float) -> float:
-        """Lattice constant of a primitive cell of so many A^3, A."""
+        """Lattice constant, A, for a primitive cell of this volume, A^3."""
         return (self.cells * volume) ** (1 / 3)
 
 
 def cubic_crystals(at_most: int | None = None) -> dict[str, CubicCrystal]:
-    """The crystals whose DFT lattice constant is known, by name and structure; so many, evenly chosen."""
+    """Crystals whose DFT lattice constant is known, by name and structure; at most `at_most`, evenly chosen."""
     text = TABLE.read_text(encoding="utf-8").splitlines()
     rows = [row for row in csv.DictReader(line for line in text if not line.startswith("#")) if row["a_mp"]]
     if at_most is not None and at_most < len(rows):

@@ -1,4 +1,4 @@
-"""Files of data that suites take: stores, and JSON with labeled materials or of ALEXANDRIA's."""
+"""Data files that suites accept: stores, JSON with labeled materials, and ALEXANDRIA's JSON."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,7 +11,7 @@ from mlip.files.checksum import checksum_of
 
 
 def is_file_of_json(path: Path) -> bool:
-    """Whether a file is JSON by its name, and no store."""
+    """Whether a file is JSON, judged by its name; otherwise it is a store."""
     return path.name.lower().endswith(JSON_ENDINGS) or is_alexandria(path)
 
 
@@ -24,7 +24,7 @@ def is_labeled(path: Path, names: Mapping[str, Sequence[str]]) -> bool:
 
 
 def dimensionalities(path: Path) -> set[int]:
-    """Dimensionalities of the materials of a store; none of another file."""
+    """Dimensionalities of the materials of a store; empty for other files."""
     if is_file_of_json(path):
         return set()
     with Store(path) as store:
@@ -32,7 +32,7 @@ def dimensionalities(path: Path) -> set[int]:
 
 
 def content_of(path: Path) -> str:
-    """A hash of the content of a file or a store."""
+    """Checksum of the content of a file or a store."""
     if is_file_of_json(path):
         return checksum_of(path)
     with Store(path) as store:

@@ -1,5 +1,4 @@
-"""Elastic tensors: of cubic crystals, whose bulk modulus must be that of the equation of state; with data against
-labels."""
+"""Elastic tensors: of cubic crystals without data, against labels with data."""
 
 import numpy as np
 

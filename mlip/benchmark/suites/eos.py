@@ -1,4 +1,4 @@
-"""Equations of state of cubic crystals: a minimum between the volumes, where DFT's is, on a smooth curve."""
+"""Equations of state of cubic crystals: is there a minimum within the volumes, near DFT's, on a smooth curve?"""
 
 import numpy as np
 
@@ -13,7 +13,7 @@ from mlip.response.options import EosOptions
 
 _QUICK = 24
 _OPTIONS = {"dtype": "float32", "relax_ions": False}
-"""The ions of a cubic crystal are where symmetry holds them, in most of these; float32 is fine enough for a curve."""
+"""Symmetry fixes the ions of most of these cubic crystals, and float32 is precise enough for a curve."""
 _DRAWN = 9
 
 METRICS = {

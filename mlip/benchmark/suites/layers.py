@@ -1,5 +1,5 @@
-"""Layers built by hand: graphene, hexagonal nitrides, and dichalcogenides. Lattice constants are starts, no references:
-from sums of covalent radii, so that a potential has something to relax."""
+"""Layers built from covalent radii: graphene, hexagonal nitrides, and dichalcogenides. Their lattice constants are
+starts of relaxations, not references."""
 
 import numpy as np
 from ase import Atoms
@@ -7,18 +7,18 @@ from ase.build import graphene, mx2
 from ase.data import atomic_numbers, covalent_radii
 
 VACUUM = 15.0
-"""A, fully periodic, as in ALEXANDRIA."""
+"""Vacuum of a layer in a fully periodic cell, A, as in ALEXANDRIA."""
 _HONEYCOMBS = {"C2": ("C", "C"), "BN": ("B", "N"), "AlN": ("Al", "N"), "SiC": ("Si", "C")}
 _DICHALCOGENIDES = {
     "2H": ("MoS2", "MoSe2", "MoTe2", "WS2", "WSe2", "NbS2", "NbSe2", "TaS2"),
     "1T": ("TiS2", "ZrS2", "HfS2", "HfSe2", "SnS2", "SnSe2", "PtS2", "PtSe2", "MgCl2", "CdI2"),
 }
 _PRISM, _OCTAHEDRON = np.sqrt(7 / 12 * 2), np.sqrt(2)
-"""Lattice constant over the bond's length: of a prism whose height is the edge, and of an octahedron."""
+"""Lattice constant divided by bond length: of a trigonal prism as high as its edge, and of an octahedron."""
 
 
 def layers() -> dict[str, Atoms]:
-    """The layers by name and kind."""
+    """The layers, by formula and kind."""
     built = {f"{name} honeycomb": _honeycomb(name, *pair) for name, pair in _HONEYCOMBS.items()}
     for kind, formulas in _DICHALCOGENIDES.items():
         built |= {f"{formula} {kind}": _dichalcogenide(formula, kind) for formula in formulas}
@@ -44,5 +44,5 @@ def _periodic(atoms: Atoms) -> Atoms:
 
 
 def _bond(one: str, other: str) -> float:
-    """A."""
+    """Bond length from covalent radii, A."""
     return float(covalent_radii[[atomic_numbers[one], atomic_numbers[other]]].sum())

@@ -1,8 +1,9 @@
-"""Layers and chains relaxed tightly by the protocol of ml-peg (repository ddmms/ml-peg, low_dimensional_relaxation):
-symmetrized, in 100 A of vacuum, cell relaxed in plane (along the chain), 0.0002 eV/A, three times 500 steps, float64.
+"""Tight relaxation of layers and chains by the protocol of ml-peg (repository ddmms/ml-peg,
+low_dimensional_relaxation): symmetrized, in 100 A of vacuum, cell relaxed in plane (along the chain), 0.0002 eV/A,
+three times 500 steps, float64.
 
-Compared are area, or length, and energy per atom with the reference's; energies beyond 40 eV/atom count as not
-converged. There the optimizer is LBFGS in rounds; here FIRE, whose steps are those of the rounds together.
+Area or length, and energy per atom, are compared with the reference's; energies beyond 40 eV/atom count as not
+converged. ml-peg relaxes by LBFGS in three rounds; this suite by FIRE, with as many steps as the rounds together.
 """
 
 from dataclasses import dataclass
@@ -26,9 +27,9 @@ from mlip.report.chart import Chart, Series, side_by_side
 FMAX = 2e-4
 STEPS = 1500
 VACUUM = 100.0
-"""A: the length of cell vectors across the vacuum."""
+"""Length of the cell vectors across the vacuum, A."""
 ABSURD = 40.0
-"""eV/atom."""
+"""Absolute energy from which a relaxation counts as not converged, eV/atom."""
 _UNITS = {2: "Å²/atom", 1: "Å/atom"}
 _MEASURES = {2: "area", 1: "length"}
 
@@ -44,28 +45,28 @@ METRICS = {
 
 @dataclass(frozen=True)
 class _Case:
-    """A layer or chain."""
+    """A layer or chain to relax, with its reference values."""
 
     name: str
     atoms: Atoms
     directions: np.ndarray
     measure: float
-    """The reference's area or length per atom; NaN without."""
+    """Area, A^2/atom, or length, A/atom, of the reference; NaN without one."""
     energy: float
-    """The reference's, eV/atom; NaN without."""
+    """Energy of the reference, eV/atom; NaN without one."""
 
     @property
     def dimensionality(self) -> int:
         return int(self.directions.sum())
 
     def start(self) -> Atoms:
-        """Symmetrized, in wide vacuum."""
+        """The symmetrized structure in a cell with 100 A across the vacuum."""
         atoms = self.atoms.copy()
         atoms.pbc = True
         refined = atoms.copy()
         try:
             refine_symmetry(refined)
-        except (ValueError, RuntimeError, TypeError):  # spglib finds no cell of its own; relaxed as it is
+        except (ValueError, RuntimeError, TypeError):  # spglib finds no symmetry: keep the structure as it is
             refined = atoms
         cell = refined.cell.array.copy()
         across = ~self.directions
@@ -74,7 +75,7 @@ class _Case:
         return refined
 
     def measured(self, atoms: Atoms) -> float:
-        """Area or length per atom."""
+        """Area, A^2/atom, or length, A/atom, of a structure."""
         vectors = atoms.cell.array[self.directions]
         return float(np.sqrt(np.linalg.det(vectors @ vectors.T))) / len(atoms)
 
@@ -118,7 +119,7 @@ def run(request: Request) -> Report:
 
 
 def is_converged(result: RelaxResult) -> bool:
-    """By ml-peg's measure: the largest component of a force, and an energy that is none of an atom gone astray."""
+    """Convergence by ml-peg's criterion: largest force component below `FMAX`, and no absurd energy."""
     if result.failed or abs(result.energy) >= ABSURD * len(result.atoms):
         return False
     return bool(result.converged or np.abs(result.atoms.get_forces()).max() < FMAX)

@@ -1,5 +1,5 @@
 """Phonons: of cubic crystals in small supercells, where an imaginary mode is a warning; with data against labels of the
-heat capacity. It needs phonopy."""
+heat capacity. Requires phonopy."""
 
 from mlip.benchmark.response_benchmark import SUITES
 from mlip.benchmark.suites.crystals import cubic_crystals

@@ -1,9 +1,10 @@
 """Crystals from 0 to 150 GPa by the protocol of ml-peg (repository ddmms/ml-peg, high_pressure_relaxation): from the
 structure at 0 GPa, symmetry kept, 0.0002 eV/A, three times 500 steps, float64.
 
-Compared are volume and enthalpy E + p V per atom; enthalpies beyond 25 eV/atom count as not converged. The data are a
-file, or a store, for each pressure, named P000, P025, ...: at 0 GPa the starts, at each the references, whose energies
-are enthalpies. There the optimizer is LBFGS in rounds; here FIRE, whose steps are those of the rounds together.
+Volume and enthalpy E + p V per atom are compared; enthalpies beyond 25 eV/atom count as not converged. The data are one
+file or store for each pressure, named P000, P025, ...; that at 0 GPa has the starts, each has the references, whose
+energies are enthalpies. ml-peg relaxes by LBFGS in three rounds; this suite by FIRE, with as many steps as the rounds
+together.
 """
 
 import re
@@ -27,12 +28,12 @@ from mlip.report.chart import Chart, Series, side_by_side
 from mlip.units import EV_PER_A3_IN_GPA
 
 PRESSURES = (0, 25, 50, 75, 100, 125, 150)
-"""GPa."""
+"""Pressures of the full suite, GPa."""
 _QUICK_PRESSURES = (0, 50, 100, 150)
 _QUICK, _ALL = 12, 40
 FMAX, STEPS = 2e-4, 1500
 ABSURD = 25.0
-"""eV/atom."""
+"""Absolute enthalpy from which a relaxation counts as not converged, eV/atom."""
 _NAME = re.compile(r"P(\d{3})(?![0-9])")
 _DRAWN = 6
 
@@ -52,15 +53,15 @@ class _AtPressure:
     pressure: float
     results: dict[str, RelaxResult]
     references: dict[str, tuple[float, float]] = field(default_factory=dict)
-    """Volume and enthalpy per atom."""
+    """Reference volume, A^3/atom, and enthalpy, eV/atom."""
 
     def volume(self, name: str) -> float:
-        """Per atom; NaN if not converged."""
+        """Volume, A^3/atom; NaN if not converged."""
         result = self.results[name]
         return result.atoms.get_volume() / len(result.atoms) if self.is_converged(name) else float("nan")
 
     def enthalpy(self, name: str) -> float:
-        """E + p V, eV/atom; NaN if the relaxation failed."""
+        """Enthalpy E + p V, eV/atom; NaN if the relaxation failed."""
         result = self.results[name]
         if result.failed:
             return float("nan")
@@ -68,14 +69,14 @@ class _AtPressure:
         return (result.energy + pv) / len(result.atoms)
 
     def is_converged(self, name: str) -> bool:
-        """By ml-peg's measure."""
+        """Convergence by ml-peg's criterion: largest force component below `FMAX`, and no absurd enthalpy."""
         result, enthalpy = self.results[name], self.enthalpy(name)
         if not abs(enthalpy) < ABSURD:
             return False
         return bool(result.converged or np.abs(result.atoms.get_forces()).max() < FMAX)
 
     def errors(self) -> tuple[float, float, int]:
-        """Mean absolute errors of volume and enthalpy of what has converged, and of how many."""
+        """Mean absolute errors of volume, A^3/atom, and enthalpy, eV/atom; and the number of converged crystals."""
         known = [name for name in self.references if name in self.results and self.is_converged(name)]
         volumes = [abs(self.volume(name) - self.references[name][0]) for name in known]
         enthalpies = [abs(self.enthalpy(name) - self.references[name][1]) for name in known]
@@ -116,7 +117,7 @@ def run(request: Request) -> Report:
 
 
 def pressure_of(path: Path) -> float | None:
-    """GPa, by the name P###; None of another file."""
+    """Pressure, GPa, from a file name P###; None for other names."""
     match = _NAME.match(path.name)
     return float(match[1]) if match else None
 
@@ -141,7 +142,7 @@ def _of_files(request: Request) -> tuple[dict[str, Atoms], dict[float, dict[str,
 
 
 def _frames(path: Path) -> Iterator[tuple[str, Frame]]:
-    """Id and relaxed structure of each material of a file of ALEXANDRIA's or a store."""
+    """Id and relaxed structure of each material of an ALEXANDRIA file or a store."""
     if alexandria.is_alexandria(path):
         for entry in alexandria.read(path, functional="PBE", dimensionality=3):
             if isinstance(entry, Entry):

@@ -1,5 +1,5 @@
-"""Relaxed volumes: cubic crystals from a strained, rattled start against Materials Project's lattice constants, or the
-relaxation benchmark (Tables 3 and 4) on stores."""
+"""Relaxed volumes: without data, cubic crystals from a strained, rattled start against lattice constants of the
+Materials Project; with stores, the relaxation benchmark (Tables 3 and 4)."""
 
 import numpy as np
 from ase import Atoms
@@ -63,7 +63,7 @@ def _on_crystals(request: Request) -> Report:
 
 
 def _start(crystal: CubicCrystal, seed: int) -> Atoms:
-    """Strained and rattled."""
+    """The crystal, strained and rattled."""
     atoms = crystal.atoms()
     atoms.set_cell(_STRAIN * atoms.cell.array, scale_atoms=True)
     if len(atoms) > 1:
@@ -76,7 +76,7 @@ def _constant(crystal: CubicCrystal, result: RelaxResult) -> float:
 
 
 def _error(crystal: CubicCrystal, result: RelaxResult) -> float:
-    """%."""
+    """Relative error of the lattice constant, %."""
     return 100 * (_constant(crystal, result) / crystal.a - 1)
 
 

@@ -1,4 +1,4 @@
-"""Parts of the suites of elastic tensors and phonons: with labels they are `mlip benchmark elasticity|phonons`."""
+"""Elastic tensors and phonons against labels: the suites' version of `mlip benchmark elasticity|phonons`."""
 
 import numpy as np
 
@@ -8,10 +8,10 @@ from mlip.response.minima import OK
 
 
 def on_labels(suite: str, request: Request, remark: str) -> Report:
-    """The benchmark of a response on files with labels; its errors are metrics `KEY_mae`.
+    """Run the benchmark of a response on files with labels; its mean absolute errors are metrics named `KEY_mae`.
 
     Args:
-        remark: reason of structures that would not last.
+        remark: reason of structures that are not stable, whose share is a metric of that name.
     """
     runs = [
         run_response_benchmark(

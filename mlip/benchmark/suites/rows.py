@@ -1,7 +1,7 @@
-"""Rows of potentials that were judged before, kept in the package to stand beside a new one, and the table of both.
+"""Rows of potentials benchmarked earlier, kept in the package for comparison, and the table of a new row beside them.
 
-A row is the JSON that `mlip benchmark suite` writes: a potential, a date, versions, and of each suite its protocol,
-numbers, reasons and seconds. Numbers of two rows are compared where suite and protocol are the same.
+A row is the JSON that `mlip benchmark suite` writes: a potential, a date, versions, and for each suite its protocol,
+metrics, reasons and seconds. Numbers of two rows are compared where suite and protocol are the same.
 """
 
 import json
@@ -21,17 +21,17 @@ Row = dict[str, Any]
 
 
 def kept_rows() -> list[Row]:
-    """The rows in the package, by name."""
+    """The rows in the package, sorted by file name."""
     folder = files("mlip.benchmark.suites") / "rows"
     names = sorted(path.name for path in folder.iterdir() if path.name.endswith(".json"))
     return [json.loads((folder / name).read_text(encoding="utf-8")) for name in names]
 
 
 def read_row(path: Path) -> Row:
-    """A row from a file.
+    """Read a row from a file.
 
     Raises:
-        MlipError: no such file, or something else.
+        MlipError: the file cannot be read, or is not a row.
     """
     try:
         row = json.loads(path.read_text(encoding="utf-8"))
@@ -43,7 +43,7 @@ def read_row(path: Path) -> Row:
 
 
 def comparison(row: Row, others: Sequence[Row], suites: Mapping[str, Suite]) -> Table:
-    """The numbers of a row, one below the other, and beside them those of other rows under the same protocol."""
+    """The table of a row's metrics beside those of other rows with the same protocol."""
     others = [one for one in others if one["potential"] != row["potential"] and any(_shared(row, one))]
     cells = []
     for name in row["suites"]:
@@ -79,7 +79,7 @@ def _value(one: Row, row: Row, suite: str, key: str) -> float:
 
 
 def _n_structures(found: Mapping[str, Any]) -> float:
-    """Those that were asked for; fewer where the potential does not know all elements."""
+    """Number of calculations, failed ones included; structures with elements unknown to the potential are left out."""
     return sum(found["reasons"].values())
 
 

@@ -1,4 +1,4 @@
-"""Running suites: each in a folder of its own, one page and one JSON for all, rows of other potentials beside."""
+"""Run suites, each in its own folder, and write one page and one JSON file for all, with rows of other potentials."""
 
 import html
 import json
@@ -32,12 +32,12 @@ ALL = "all"
 
 @dataclass(frozen=True)
 class SuitesRun:
-    """Finished suites."""
+    """The results of finished suites."""
 
     row: Row
     table: Table
     failed: dict[str, str]
-    """Suites that could not be run, and why."""
+    """Suite that could not be run -> reason."""
 
 
 def run_suites(
@@ -51,19 +51,20 @@ def run_suites(
     allow_functional_mismatch: bool = False,
     progress: bool = True,
 ) -> SuitesRun:
-    """Run a suite, or all of them, and write OUT/suites.json, suites.md and report.html. What is done is not redone.
+    """Run a suite, or all of them, and write OUT/suites.json, suites.md and report.html. Finished suites are not
+    repeated.
 
     Args:
-        name: of a suite, or "all". Of all, one that cannot be run (a calculator without dimers, phonopy missing) is
-            left out with its reason; alone, it is an error.
-        quick: fewer of the structures that the suites have themselves.
-        data: stores or files with references; each suite takes those that it can use, and has structures itself where
-            it gets none.
-        others: rows to compare with, beside those that the package keeps.
+        name: a suite, or "all". With "all", a suite that cannot be run (a calculator without dimers, phonopy missing)
+            is left out with its reason; alone, it raises.
+        quick: use fewer of the built-in structures.
+        data: stores or files with references; each suite takes those that it can use, and its built-in structures if
+            there are none.
+        others: rows to compare with, besides those in the package.
 
     Raises:
-        MlipError: no such suite or potential; data that no suite takes, or that are of another functional; a suite
-            alone that cannot be run.
+        MlipError: there is no such suite or potential, no suite can use the data, they are of another functional, or a
+            single suite cannot be run.
     """
     suites = {one: suite_called(one) for one in (NAMES if name == ALL else (name,))}
     named = open_named(potential)
@@ -93,7 +94,7 @@ def _shared_out(suites: dict[str, Suite], data: list[Path]) -> dict[str, tuple[P
     """The files that each suite can use.
 
     Raises:
-        MlipError: a file that is not there, or that none of the suites can use.
+        MlipError: a file does not exist, or none of the suites can use it.
     """
     for path in data:
         if not path.exists():
@@ -106,7 +107,7 @@ def _shared_out(suites: dict[str, Suite], data: list[Path]) -> dict[str, tuple[P
 
 
 def _run_or_read(name: str, suite: Suite, request: Request) -> tuple[dict[str, Any], str]:
-    """The suite's part of the row and its section of the page, from an earlier run of the same if there is one."""
+    """The suite's entry of the row and section of the page; read from disk if an earlier run had the same inputs."""
     request.out.mkdir(parents=True, exist_ok=True)
     path, page = request.out / "report.json", request.out / "section.html"
     key = {

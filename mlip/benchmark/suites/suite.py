@@ -1,5 +1,5 @@
-"""A suite: a benchmark that takes a potential, and perhaps data, and tells tables, figures and a few numbers by
-which potentials are compared."""
+"""The interface of a suite: a benchmark that takes a potential, and optionally data, and returns tables, figures and a
+few metrics by which potentials are compared."""
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
@@ -20,15 +20,15 @@ from mlip.relaxation.named import NamedPotential
 
 @dataclass(frozen=True)
 class Request:
-    """The request to a suite."""
+    """The inputs of a suite."""
 
     named: NamedPotential
     out: Path
-    """Folder of this suite."""
+    """Output folder of the suite."""
     quick: bool
-    """A part of the structures that the suite has itself."""
+    """Whether to use only part of the built-in structures."""
     data: tuple[Path, ...] = ()
-    """Materials with references; none: the structures that the suite has itself."""
+    """Files of materials with references; if empty, the suite uses its built-in structures."""
     progress: bool = True
     allow_functional_mismatch: bool = False
 
@@ -38,7 +38,7 @@ class Request:
         return isinstance(self.named.potential, ForeignPotential)
 
     def known(self, structures: Mapping[str, Atoms]) -> tuple[dict[str, Atoms], list[str]]:
-        """The structures of elements that the potential knows, and the names of the others."""
+        """The structures whose elements the potential knows, and the names of the others."""
         found, unknown = {}, []
         for name, atoms in structures.items():
             try:
@@ -54,25 +54,25 @@ class Metric:
     """A number by which potentials are compared."""
 
     label: str
-    """With the unit."""
+    """Label of the metric, with the unit."""
     digits: int
 
 
 @dataclass(frozen=True)
 class Report:
-    """The findings of a suite."""
+    """The results of a suite."""
 
     metrics: dict[str, float]
-    """By the name of the suite's metrics; NaN where nothing could be measured."""
+    """Metrics by their names; NaN where nothing could be measured."""
     reasons: dict[str, int]
-    """How structures ended -> how many."""
+    """Reason why calculations ended -> number of structures."""
     protocol: dict[str, Any]
-    """Settings that two potentials must share to be compared. JSON-able."""
+    """JSON-serializable settings that must agree for two potentials to be compared."""
     tables: tuple[Table, ...] = ()
     figures: str = ""
-    """HTML."""
+    """Figures as HTML."""
     left_out: dict[str, list[str]] = field(default_factory=dict)
-    """Why -> names of structures that could not be asked for."""
+    """Reason -> names of the structures that could not be computed for this reason."""
 
 
 @dataclass(frozen=True)
@@ -81,14 +81,14 @@ class Suite:
     metrics: Mapping[str, Metric]
     run: Callable[[Request], Report]
     takes: Callable[[Path], bool]
-    """Whether a file of data is one that the suite can use."""
+    """Function that tells whether the suite can use a data file."""
 
 
 def suite_called(name: str) -> Suite:
-    """The suite of that name.
+    """The suite of this name.
 
     Raises:
-        MlipError: there is none.
+        MlipError: there is no such suite.
     """
     if name not in NAMES:
         raise MlipError(f"no suite is called {name!r}", where="suite", fix=f"all, or one of: {', '.join(NAMES)}")
@@ -96,12 +96,12 @@ def suite_called(name: str) -> Suite:
 
 
 def counted(reasons: Iterable[str]) -> dict[str, int]:
-    """Reasons, the most frequent first."""
+    """Number of occurrences of each reason, the most frequent first."""
     return dict(Counter(reasons).most_common())
 
 
 def share(part: int, whole: int) -> float:
-    """%; NaN of nothing."""
+    """Share of `part` in `whole`, %; NaN if `whole` is 0."""
     return 100 * part / whole if whole else float("nan")
 
 

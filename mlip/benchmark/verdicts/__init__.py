@@ -1,1 +1,1 @@
-"""Verdicts on relaxations that a benchmark can give beside our own, each a set of rules in a file."""
+"""Verdicts on relaxations that a benchmark can record beside our own; the rules of each are a module."""

@@ -1,4 +1,5 @@
-"""Is a crystal, a layer or a chain in one piece? Bonds are told by covalent radii (`ase.data.covalent_radii`)."""
+"""Is a crystal, layer or chain connected by bonds? Bond lengths are judged by covalent radii
+(`ase.data.covalent_radii`)."""
 
 import itertools
 
@@ -12,15 +13,15 @@ from mlip.relaxation.guards import radii_of
 
 
 def n_pieces(atoms: Atoms, supercell: tuple[int, int, int], bond: float) -> int:
-    """The number of pieces that bonds leave a periodic supercell in.
+    """Number of connected components of a periodic supercell, joined by bonds.
 
     Args:
-        supercell: multiples of the cell vectors. The supercell is periodic itself: two atoms are bonded if any of their
+        supercell: multiples of the cell vectors. The supercell itself is periodic: two atoms are bonded if any of their
             images are.
         bond: two atoms are bonded when they are closer than this times the sum of their covalent radii.
 
     Raises:
-        MlipError: a cell too dense to have a list of neighbors.
+        MlipError: the cell is too dense for a neighbor list.
     """
     radii = radii_of(atoms.numbers)
     positions, cell = atoms.positions, atoms.cell.array

@@ -1,10 +1,10 @@
-"""Relaxations in rounds, as the verdict of the paper's group wants them, many structures at once: who has not converged
-gets its vacuum anew and goes on with a FIRE that starts afresh.
+"""Relaxations in rounds, as the verdict of the paper's group requires, for many structures at once: a structure that
+has not converged gets its vacuum reset and continues with a new FIRE.
 
-A structure that breaks a rule on geometry before the first round has failed by the verdict, and is relaxed for a round
-all the same: our own verdict is in the same record. One that is not in one piece goes on as if that rule were switched
-off, so that both can be counted. Our guards (collapsed, exploded, isolated, non_finite, error) end a relaxation here,
-too, and are the verdict's reason then.
+A structure that breaks a rule on geometry before the first round fails the verdict, but is still relaxed for one round,
+because our own verdict is in the same record. A structure that is not connected continues as if that rule were switched
+off, so that both variants can be counted. Our guards (collapsed, exploded, isolated, non_finite, error) also end a
+relaxation here, and are then the verdict's reason.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -19,19 +19,19 @@ from mlip.benchmark.verdicts.vacuum import Setting
 from mlip.relaxation import Along, RelaxResult
 
 Relax = Callable[[list[Atoms], list[Along]], Iterator[tuple[int, RelaxResult, float]]]
-"""Structures and the directions that relax -> index, result and seconds of each as it ends, not converged above half
-the verdict's target."""
+"""Function from structures and the cell directions that relax to index, result and seconds of each structure as it
+ends; a relaxation converges below half of the verdict's fmax."""
 
 
 @dataclass
 class _Going:
-    """A material between two rounds."""
+    """State of a material between two rounds."""
 
     reference: Reference
     setting: Setting
     atoms: Atoms
     broken: tuple[str, ...]
-    """By the structure so far."""
+    """Names of the rules that the structure has broken so far."""
     rounds: int = 0
     n_steps: int = 0
     seconds: float = 0.0
@@ -44,7 +44,7 @@ class _Going:
         return cls(reference, setting, found.atoms, found.broken)
 
     def take(self, result: RelaxResult, seconds: float, fmax: float) -> dict[str, Any] | None:
-        """Note down a round; the verdict if it was the last one, else None."""
+        """Record a round; returns the verdict after the last round, else None."""
         self.rounds += 1
         self.n_steps += result.n_steps
         self.seconds += seconds
@@ -65,7 +65,7 @@ class _Going:
         return {"failed": bool(rules), "reason": rules[0] if rules else None, "rules": rules, "rounds": self.rounds}
 
     def result(self, last: RelaxResult) -> RelaxResult:
-        """The relaxation as a whole, in the axes of the input."""
+        """Result of all rounds together, in the axes of the input structure."""
         atoms = last.atoms if last.failed else self.atoms
         whole = replace(last, n_steps=self.n_steps, initial_energy=self.initial_energy)
         return replace(whole, atoms=self.setting.leave(atoms))
@@ -74,12 +74,12 @@ class _Going:
 def relax_in_rounds(
     references: Sequence[Reference], relax: Relax, fmax: float
 ) -> Iterator[tuple[int, RelaxResult, float, dict[str, Any]]]:
-    """Index, result, seconds and verdict of each material when its last round has ended.
+    """Index, result, seconds and verdict of each material, when its last round has ended.
 
-    The verdict: `failed`; `reason`, the first rule broken; all the `rules` broken; `rounds`.
+    The verdict has the keys `failed`, `reason` (the first rule broken), `rules` (all rules broken) and `rounds`.
 
     Args:
-        fmax: force below which a relaxation has converged by the verdict; rounds aim at half of it.
+        fmax: force below which a relaxation has converged by the verdict, eV/A; rounds aim at half of it.
     """
     going = {k: _Going.begin(reference) for k, reference in enumerate(references)}
     while going:
@@ -94,10 +94,10 @@ def relax_in_rounds(
 
 
 def _ends(broken: tuple[str, ...]) -> bool:
-    """Whether rules broken on the way end a relaxation."""
+    """Whether the broken rules end a relaxation between rounds."""
     return any(rule != authors.APART for rule in broken)
 
 
 def _directions(dimensionality: int) -> list[bool]:
-    """Periodic directions of the setting: layers across c, chains along c."""
+    """Periodic directions in the setting: a and b for layers, c for chains."""
     return {3: [True, True, True], 2: [True, True, False], 1: [False, False, True]}[dimensionality]

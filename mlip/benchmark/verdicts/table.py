@@ -1,5 +1,5 @@
-"""How many relaxations have failed by each verdict, and why: ours, the authors', and theirs without the rule of one
-piece."""
+"""Counts of failed relaxations and their reasons by each verdict: ours, the authors', and the authors' without the rule
+that a structure is one piece."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -28,7 +28,7 @@ _NOTES = (
 
 
 def verdict_table(potentials: Sequence[PotentialResults]) -> tuple[Table, ...]:
-    """The table of those potentials whose records have the authors' verdict; none if there is no such."""
+    """The verdict table of the potentials whose records have the authors' verdict; empty if there are none."""
     judged = [potential for potential in potentials if "authors" in potential.verdicts]
     if not judged:
         return ()
@@ -37,7 +37,7 @@ def verdict_table(potentials: Sequence[PotentialResults]) -> tuple[Table, ...]:
         for potential in judged
         for dimensionality, records in by_dimensionality(potential.records).items()
     ]
-    ordered = sorted(rows, key=lambda row: row[0], reverse=True)  # stable: potentials in their order
+    ordered = sorted(rows, key=lambda row: row[0], reverse=True)  # stable sort: potentials keep their order
     return (Table("verdicts", "Failed relaxations, by verdict", _COLUMNS, tuple(ordered), _NOTES),)
 
 

@@ -1,9 +1,9 @@
-"""Layers and chains in the setting of the group's relaxation code (repository hyllios/utils, benchmark_ph/umlip.py):
-layers across c, chains along c, the periodic cell around them with 15 A of vacuum.
+"""Layers and chains in the setting of the group's relaxation code (repository hyllios/utils, benchmark_ph/umlip.py): a
+layer is periodic along a and b, a chain along c, in a fully periodic cell with 15 A of vacuum.
 
 A layer gets c = thickness + 15 A along its normal; a chain a hexagonal cell with a = 15 A + the largest distance of an
-atom from its axis. Their code takes a layer apart at the cell's boundary if it is thicker than half the cell, and
-measures chains by wrapped positions; here the largest gap is the vacuum, wherever it lies.
+atom from its axis. Their code splits a layer at the cell's boundary if it is thicker than half the cell, and measures
+chains by wrapped positions; here the largest gap is the vacuum, wherever it lies.
 """
 
 from dataclasses import dataclass
@@ -16,29 +16,29 @@ from jaxtyping import Bool, Float, Int
 from mlip.data.low_dimensional import unwrapped
 
 VACUUM = 15.0
-"""A."""
+"""Vacuum between periodic images, A."""
 _AXIS = {2: np.array([True, True, False]), 1: np.array([False, False, True])}
-"""Cell vectors along which a layer, or a chain, is periodic in this setting."""
+"""Whether a layer (2) or a chain (1) is periodic along each cell vector in this setting."""
 _UPRIGHT = np.sin(np.radians(0.01))
-"""A layer whose normal or c is tilted further against z is turned."""
+"""Sine of the largest tilt against z: beyond 0.01 degrees of its normal or c, a layer is rotated."""
 
 
 @dataclass(frozen=True)
 class Setting:
-    """A structure's own axes, to go back to."""
+    """The transformation from a structure's own axes to the setting, and back."""
 
     directions: Bool[np.ndarray, " 3"]
-    """Its cell vectors along which it is periodic, vacuum apart."""
+    """Whether the structure is periodic along each of its own cell vectors, vacuum excluded."""
     order: Int[np.ndarray, " 3"]
-    """Its cell vectors in the order of the setting."""
+    """Indices of the structure's cell vectors in the order of the setting."""
     rotation: Float[np.ndarray, "3 3"]
-    """From its Cartesian axes to the setting's (rows turn as r Q)."""
+    """Rotation Q from the structure's Cartesian axes to the setting's; row vectors transform as r Q."""
     pbc: Bool[np.ndarray, " 3"]
 
     @classmethod
     def of(cls, atoms: Atoms, directions: Bool[np.ndarray, " 3"]) -> "Setting":
-        """Layers, of two `directions`, keep their axes but for the order of the cell vectors; chains, of one, turn
-        along z, and crystals stay as they are."""
+        """The transformation for a structure. A layer (two `directions`) keeps its axes and only reorders cell vectors,
+        a chain (one) is rotated along z, and a crystal stays unchanged."""
         directions = np.asarray(directions, bool)
         periodic, other = np.flatnonzero(directions), np.flatnonzero(~directions)
         order = np.concatenate([other, periodic] if len(periodic) == 1 else [periodic, other])
@@ -52,19 +52,19 @@ class Setting:
         return cls(directions, order, rotation, atoms.pbc.copy())
 
     def enter(self, atoms: Atoms) -> Atoms:
-        """The structure in the setting, fully periodic; its vacuum is as it was."""
+        """The structure in the setting, fully periodic; its vacuum is unchanged."""
         cell = complete_cell(atoms.cell)[self.order] @ self.rotation
         return Atoms(atoms.numbers, atoms.positions @ self.rotation, cell=cell, pbc=True)
 
     def leave(self, atoms: Atoms) -> Atoms:
-        """A structure of the setting in the axes, order and periodicity of the first one; its vacuum is as it is."""
+        """A structure in the setting, transformed back to its original axes and pbc; its vacuum is unchanged."""
         back = np.argsort(self.order)
         cell = (atoms.cell.array @ self.rotation.T)[back]
         return Atoms(atoms.numbers, atoms.positions @ self.rotation.T, cell=cell, pbc=self.pbc)
 
 
 def gathered(atoms: Atoms, dimensionality: int) -> Atoms:
-    """The structure, in the setting, not cut by a boundary across its vacuum, and layers with their normal along z."""
+    """A structure in the setting, unwrapped across its vacuum; a layer's normal is rotated to z."""
     moved = atoms.copy()
     if dimensionality == 3:
         return moved
@@ -73,7 +73,7 @@ def gathered(atoms: Atoms, dimensionality: int) -> Atoms:
 
 
 def _upright(atoms: Atoms) -> Atoms:
-    """A layer turned so that a is along x and its plane is the xy plane, if its normal or c is tilted; c is along z."""
+    """The layer, rotated to a along x and its plane in xy if its normal or c is tilted; then c is along z."""
     a, b, c = atoms.cell.array
     normal = np.cross(a, b) / np.linalg.norm(np.cross(a, b))
     tilted = np.hypot(*normal[:2]) > _UPRIGHT or np.hypot(*c[:2]) > _UPRIGHT * np.linalg.norm(c)
@@ -88,13 +88,13 @@ def _upright(atoms: Atoms) -> Atoms:
 
 
 def extents(atoms: Atoms, dimensionality: int) -> Float[np.ndarray, " k"]:
-    """Lengths of a gathered structure across its vacuum, A: a layer's thickness, a chain's along x and y."""
+    """Extents of a gathered structure across its vacuum, A: a layer's thickness, or a chain's widths along x and y."""
     across = {3: [], 2: [2], 1: [0, 1]}[dimensionality]
     return np.ptp(atoms.positions[:, across], axis=0)
 
 
 def with_vacuum(atoms: Atoms, dimensionality: int) -> Atoms:
-    """A gathered structure in the middle of its cell, which has 15 A of vacuum; crystals as they are."""
+    """A gathered structure in the middle of its cell, with the vacuum set to 15 A; crystals are unchanged."""
     if dimensionality == 3:
         return atoms
     moved, cell = atoms.copy(), atoms.cell.array.copy()

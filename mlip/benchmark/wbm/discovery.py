@@ -1,8 +1,9 @@
-"""Which crystals are stable? The metrics of Matbench Discovery (janosh/matbench-discovery, metrics/discovery.py).
+"""Classification of stable crystals with the metrics of Matbench Discovery (janosh/matbench-discovery,
+metrics/discovery.py).
 
-The hull stays DFT's: a material is as far above it as DFT has it, plus the error of its formation energy. It is stable
-at or below the hull. A prediction that is missing, or further than 5 eV/atom from DFT's, counts as one of "unstable",
-and has no part in MAE, RMSE and R2. Energies are rounded to meV before anything is computed.
+The hull is DFT's: a material's predicted distance is its DFT distance plus the error of its formation energy. A
+material is stable at or below the hull. A prediction that is missing, or off by more than 5 eV/atom, counts as
+"unstable" and is left out of MAE, RMSE and R2. Energies are rounded to meV before anything is computed.
 """
 
 from dataclasses import asdict, dataclass
@@ -20,11 +21,11 @@ _DIGITS = 3
 
 @dataclass(frozen=True)
 class DiscoveryMetrics:
-    """The metrics of one subset, under the publishers' names. NaN: not defined, or no hull distances are known."""
+    """The metrics of one subset, under the publishers' names; NaN where undefined or without hull distances."""
 
     F1: float
     DAF: float
-    """Precision over the share of stable materials."""
+    """Discovery acceleration factor: precision divided by the share of stable materials."""
     Precision: float
     Recall: float
     Accuracy: float
@@ -33,14 +34,14 @@ class DiscoveryMetrics:
     TN: int
     FN: int
     MAE: float
-    """eV/atom."""
+    """Mean absolute error of the formation energy, eV/atom."""
     RMSE: float
-    """eV/atom."""
+    """Root mean square error of the formation energy, eV/atom."""
     R2: float
     missing_preds: int
 
     def as_record(self) -> dict[str, Any]:
-        """JSON-able, to three digits as they publish them."""
+        """JSON-serializable metrics, rounded to three decimals as published."""
         values = ((name, round(value, 3) if np.isfinite(value) else None) for name, value in asdict(self).items())
         return dict(values)
 
@@ -52,16 +53,18 @@ def discovery_metrics(
     *,
     prevalence: float | None = None,
 ) -> DiscoveryMetrics:
-    """
+    """Metrics of predicted formation energies.
+
     Args:
-        e_above_hull: DFT's, eV/atom; NaN where it is not known: then only the errors can be told.
-        e_form: DFT's formation energies, eV/atom.
-        predicted: formation energies, eV/atom; NaN where there is none.
-        prevalence: share of stable materials that precision is divided by; by default that of these materials.
+        e_above_hull: DFT distances to the hull, eV/atom; NaN where unknown: such materials are left out of
+            classification and R2.
+        e_form: DFT formation energies, eV/atom.
+        predicted: predicted formation energies, eV/atom; NaN where missing.
+        prevalence: share of stable materials by which precision is divided; by default that of these materials.
     """
     usable = np.where(np.abs(predicted - e_form) > MAX_ERROR, np.nan, predicted).round(_DIGITS)
     truth, form = e_above_hull.round(_DIGITS), e_form.round(_DIGITS)
-    found = truth + usable - form  # in this order, as theirs: rounding decides at the threshold
+    found = truth + usable - form  # same order of operations as the publishers': rounding decides at the threshold
     is_stable, is_called_stable = truth <= THRESHOLD, found <= THRESHOLD
     judged = np.isfinite(truth)
     tp, fn, fp, tn = (
@@ -95,7 +98,7 @@ def discovery_metrics(
 
 
 def share_of_stable(e_above_hull: Float[np.ndarray, " n"], chosen: Bool[np.ndarray, " n"]) -> float:
-    """Share of stable materials among some of them, by hull distances as they are, eV/atom, not rounded."""
+    """Share of stable materials among the chosen ones, by hull distances that are not rounded, eV/atom."""
     distances = e_above_hull[chosen & np.isfinite(e_above_hull)]
     return _ratio(int((distances <= THRESHOLD).sum()), len(distances))
 

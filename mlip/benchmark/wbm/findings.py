@@ -1,4 +1,4 @@
-"""All materials of a run in columns, and their metrics: a few numbers a material, however many there are."""
+"""All materials of a run as columns, and their metrics. Memory is a few numbers for each material."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -13,28 +13,29 @@ from mlip.benchmark.wbm.submission import symmetry_change
 from mlip.data.wbm_files import UNIQUE_PROTOTYPE
 
 ALL, UNIQUE = "full_test_set", "unique_prototypes"
-"""Their names of the subsets."""
+"""The publishers' names of the subsets."""
 _COLUMNS = ("e_form", "dft_e_form", "dft_e_above_hull", UNIQUE_PROTOTYPE, "energy_error", "seconds", "n_steps")
 
 
 @dataclass(frozen=True)
 class Findings:
-    """The materials of a run, part after part."""
+    """The materials of a run, in the order of its parts."""
 
     columns: dict[str, np.ndarray]
-    """By the names of rows; NaN where a value is not known."""
+    """Columns by their names in the rows; NaN where a value is unknown."""
     rmsd: np.ndarray
-    """Of the submitted structures; NaN of one that does not match DFT's."""
+    """RMSD of the submitted structures from DFT's; NaN where structures do not match."""
     changes: dict[str, np.ndarray]
-    """By symprec, (n, 2) changes of the submitted structures' space groups and operations; NaN where unknown."""
+    """By symprec, shape (n, 2): changes of space group number and of number of operations of the submitted structures;
+    NaN where unknown."""
     reasons: dict[str, int]
-    """How relaxations ended -> how many; the most frequent first."""
+    """Reason why relaxations ended -> number, the most frequent first."""
     messages: dict[str, int] = field(default_factory=dict)
-    """Further things that were seen -> how often."""
+    """The ten most frequent messages -> number."""
 
     @classmethod
     def of(cls, rows: Iterable[Mapping[str, Any]]) -> "Findings":
-        """Read rows one at a time."""
+        """Read rows one at a time into columns."""
         columns: dict[str, list[float]] = {name: [] for name in _COLUMNS}
         rmsd: list[float] = []
         changes: dict[str, list[tuple[float, float]]] = {name: [] for name in SYMPRECS}
@@ -71,17 +72,17 @@ class Findings:
 
     @property
     def is_hull_known(self) -> bool:
-        """Whether any distance to the hull is."""
+        """Whether any distance to the hull is known."""
         return bool(np.isfinite(self.columns["dft_e_above_hull"]).any())
 
     @property
     def geometry(self) -> dict[str, GeometryMetrics]:
-        """By symprec."""
+        """Metrics of the geometries, by symprec."""
         return {name: geometry_metrics(self.rmsd, *found.T) for name, found in self.changes.items()}
 
     @property
     def discovery(self) -> dict[str, DiscoveryMetrics]:
-        """By subset; the unique prototypes where it is known which those are."""
+        """Metrics of stability, by subset; unique prototypes only if they are marked."""
         names = ("dft_e_above_hull", "dft_e_form", "e_form")
         distance, form, predicted = (self.columns[name] for name in names)
         found = {ALL: discovery_metrics(distance, form, predicted)}
@@ -93,7 +94,7 @@ class Findings:
         return found
 
     def metrics(self) -> dict[str, Any]:
-        """The metrics as a submission has them: stability only where distances to the hull are known."""
+        """The metrics in the form of a submission; stability only where distances to the hull are known."""
         geometry = {f"symprec={name}": _rounded(asdict(found)) for name, found in self.geometry.items()}
         discovery = {name: found.as_record() for name, found in self.discovery.items()} if self.is_hull_known else {}
         return {"geo_opt": geometry, "discovery": discovery}

@@ -1,10 +1,10 @@
-"""How far relaxed crystals are from DFT's: distance of the atoms, and symmetry, as Matbench Discovery measures them.
+"""Distance between relaxed crystals and DFT's, and change of symmetry, as Matbench Discovery measures them.
 
 The distance is that of pymatgen's StructureMatcher with stol = 1 and without scaling (janosh/matbench-discovery, issue
-230): the root mean square over matched atoms, divided by the cube root of the volume an atom, so it has no unit. Two
-structures that do not match count as 1. Symmetry is found by spglib (they take moyopy, by the same authors) within two
-distances; a change of the space group's number is a decrease or an increase by the number of operations, and neither
-where that number stays.
+230): the root mean square over matched atoms, divided by the cube root of the volume per atom, so it has no unit. Two
+structures that do not match count as 1. Symmetry is found by spglib (the publishers use moyopy, by the same authors)
+with two tolerances. If the space group number changes, the number of operations tells a decrease from an increase of
+symmetry.
 """
 
 import warnings
@@ -19,13 +19,13 @@ from jaxtyping import Float
 from mlip.data.records import Frame
 
 SYMPRECS = {"1e-2": 1e-2, "1e-5": 1e-5}
-"""Distances within which symmetry is looked for, A, by their names in files."""
+"""Tolerances of the symmetry search, A, by their names in files."""
 UNMATCHED = 1.0
-"""Distance that counts for structures which do not match: the matcher's stol."""
+"""Distance assigned to structures that do not match: the matcher's stol."""
 
 
 class Distance(NamedTuple):
-    """Distances between matched atoms, in units of the cube root of the volume an atom."""
+    """Distances between matched atoms, in units of the cube root of the volume per atom."""
 
     rms: float
     largest: float
@@ -34,34 +34,34 @@ class Distance(NamedTuple):
 class SpaceGroup(NamedTuple):
     number: int
     n_operations: int
-    """Operations of the cell as it is, translations of a supercell among them."""
+    """Number of operations of the cell as given, including translations of a supercell."""
 
 
 @dataclass(frozen=True)
 class GeometryMetrics:
-    """The metrics of one symprec. Shares are of the structures whose symmetry is known on both sides."""
+    """The metrics at one symprec. Shares are of the pairs whose symmetry is known on both sides."""
 
     rmsd: float
-    """Over all structures that were compared, the unmatched ones as 1."""
+    """Mean RMSD over all compared structures; unmatched ones count as 1."""
     n_sym_ops_mae: float
     symmetry_decrease: float
     symmetry_match: float
     symmetry_increase: float
     n_structures: int
-    """Structures whose symmetry is known on both sides."""
+    """Number of structures whose symmetry is known for both relaxed and DFT structures."""
 
 
 def distance(found: Frame, reference: Frame) -> Distance | None:
-    """Between two crystals of one composition; None if they do not match."""
+    """Distance between two crystals of one composition; None if they do not match."""
     matched = _matcher().get_rms_dist(as_pymatgen(found), as_pymatgen(reference))
     return None if matched is None else Distance(*map(float, matched))
 
 
 def space_group(frame: Frame, symprec: float) -> SpaceGroup | None:
-    """Within `symprec`, A; None if spglib cannot tell."""
+    """Space group within `symprec`, A; None if spglib finds none."""
     cell = frame.cell, frame.positions @ np.linalg.inv(frame.cell), frame.numbers
     try:
-        with warnings.catch_warnings():  # 2.8 warns that it will raise instead of returning None
+        with warnings.catch_warnings():  # spglib 2.8 warns that it will raise instead of returning None
             warnings.simplefilter("ignore", DeprecationWarning)
             dataset = spglib.get_symmetry_dataset(cell, symprec=symprec)
     except spglib.SpglibError:
@@ -74,10 +74,11 @@ def geometry_metrics(
     number_change: Float[np.ndarray, " n"],
     operations_change: Float[np.ndarray, " n"],
 ) -> GeometryMetrics:
-    """
+    """Metrics of the submitted structures.
+
     Args:
-        rmsd: of the structures that were submitted; NaN of one that does not match.
-        number_change, operations_change: relaxed minus DFT's; NaN where symmetry is not known.
+        rmsd: RMSD of the submitted structures; NaN where structures do not match.
+        number_change, operations_change: relaxed minus DFT's; NaN where symmetry is unknown.
     """
     known = np.isfinite(number_change) & np.isfinite(operations_change)
     number, operations = number_change[known], operations_change[known]

@@ -1,11 +1,12 @@
-"""A relaxed crystal beside DFT's: its corrected formation energy, its distance from DFT's structure, both symmetries.
+"""Comparison of a relaxed crystal with DFT's: corrected formation energy, distance from DFT's structure, both
+symmetries.
 
-The prediction is DFT's formation energy of the same material plus the difference of the two total energies, each with
-the correction of the Materials Project's scheme of 2020: energies of the elements cancel, and corrections are on both
-sides. DFT's correction is its source's where that tells it; the potential's is pymatgen's for the relaxed structure,
-whose bonds decide between an oxide and a peroxide.
+The prediction is the DFT formation energy of the material plus the difference of the two total energies, each with the
+correction of the Materials Project's scheme of 2020; the energies of the elements cancel. The DFT correction is the
+source's where it is given; that of the potential is pymatgen's for the relaxed structure, whose bonds decide between an
+oxide and a peroxide.
 
-No JAX here: this is what processes beside the one with the device do.
+This module does not import JAX, because it runs in worker processes beside the one that owns the device.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -22,31 +23,31 @@ from mlip.errors import MlipError
 from mlip.hull.mp2020 import mp2020_correction
 
 _AT_ONCE = 16
-"""Materials that a process is given together."""
+"""Number of materials in a chunk for a process."""
 
 
 class Task(NamedTuple):
-    """A relaxation and what it is compared with."""
+    """A relaxation and the DFT data it is compared with."""
 
     record: dict[str, Any]
-    """Of the results file."""
+    """Record of the results file."""
     dft: Frame
-    """Relaxed by DFT, with its energy, eV."""
+    """Structure relaxed by DFT, with its energy, eV."""
     properties: Mapping[str, float | str]
-    """The material's, in the store: corrected formation energy and distance to the hull, eV/atom; correction, eV per
-    cell; whether its prototype is unique."""
+    """Properties of the material in the store: corrected formation energy and distance to the hull, eV/atom;
+    correction, eV per cell; whether its prototype is unique."""
 
 
 class Judged(NamedTuple):
-    """What a relaxation came to: a row of the tables, and a line of the submission if it has a structure."""
+    """Result of a comparison: a row of the tables, and a line of the submission if there is a relaxed structure."""
 
     row: dict[str, Any]
-    """JSON-able; None where something is not known."""
+    """JSON-serializable row; None where a value is unknown."""
     submitted: dict[str, Any] | None
 
 
 def judge_all(tasks: Sequence[Task], workers: int) -> Iterator[Judged]:
-    """In the order of the tasks, by so many processes; one is this process itself."""
+    """Results in the order of the tasks, computed by this many processes; with one, in this process."""
     if workers == 1 or len(tasks) <= _AT_ONCE:
         yield from map(judge, tasks)
         return
@@ -55,13 +56,13 @@ def judge_all(tasks: Sequence[Task], workers: int) -> Iterator[Judged]:
 
 
 def labels_of(properties: Mapping[str, float | str]) -> dict[str, float | None]:
-    """DFT's labels of a material as its row has them; None where one is not known."""
+    """DFT labels of a material under their names in a row; None where unknown."""
     names = {"dft_e_form": "e_form", "dft_e_above_hull": "e_above_hull", UNIQUE_PROTOTYPE: UNIQUE_PROTOTYPE}
     return {name: _known(float(properties.get(key, np.nan))) for name, key in names.items()}
 
 
 def judge(task: Task) -> Judged:
-    """Compare a relaxation with DFT. What failed has neither structure nor prediction."""
+    """Compare a relaxation with DFT. A failed relaxation has neither structure nor prediction."""
     record = task.record
     row = {
         "material_id": record["id"],
@@ -83,7 +84,7 @@ def judge(task: Task) -> Judged:
         correction = mp2020_correction(found)
         stated = task.properties.get(CORRECTION)
         on_dft = mp2020_correction(task.dft) if stated is None else float(stated)
-    except MlipError as error:  # what the publishers' code rejects is no prediction there either
+    except MlipError as error:  # the publishers' code makes no prediction for these either
         return Judged(row | {"message": str(error)}, None)
     error = (found.energy + correction - task.dft.energy - on_dft) / len(task.dft)
     row |= {
@@ -113,7 +114,7 @@ def _relaxed(record: dict[str, Any]) -> Frame | None:
 def _distances(found: Frame, dft: Frame) -> dict[str, Any]:
     try:
         matched = distance(found, dft)
-    except Exception as error:  # a matcher that stumbles on one crystal of 257 thousand must not end the others
+    except Exception as error:  # an exception of the matcher on one crystal must not end a run on 257 thousand
         what = " ".join(f"{type(error).__name__}: {error}".split())
         return {"rmsd": None, "max_distance": None, "message": f"pymatgen's matcher failed ({what})"}
     return {
@@ -123,7 +124,7 @@ def _distances(found: Frame, dft: Frame) -> dict[str, Any]:
 
 
 def _symmetries(found: Frame, dft: Frame) -> dict[str, dict[str, list[int] | None]]:
-    """By symprec, the number of the space group and of its operations of both structures."""
+    """By symprec: space group number and number of operations of the relaxed and the DFT structure."""
     return {
         name: {
             side: None if (group := space_group(frame, symprec)) is None else list(group)

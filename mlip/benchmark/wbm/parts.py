@@ -1,7 +1,7 @@
-"""A part of a run: some materials of a store relaxed, compared with DFT, and written, in a folder of their own.
+"""A part of a run: some materials of a store are relaxed, compared with DFT, and written to their own folder.
 
 results.jsonl          the records of relaxations, as `mlip benchmark relaxation` writes them
-rows.jsonl.gz          a row a material: what it came to, or why there is nothing
+rows.jsonl.gz          one row for each material: the comparison, or why there is none
 structures.jsonl.gz    the part's lines of the submission
 """
 
@@ -22,7 +22,7 @@ from mlip.data.workers import n_cores
 from mlip.relaxation.named import NamedPotential
 
 LEFT_OUT = "left out"
-"""Reason of a material that could not be relaxed at all."""
+"""Reason of a material that could not be relaxed."""
 _STRUCTURES, _ROWS = "structures.jsonl.gz", "rows.jsonl.gz"
 
 
@@ -35,14 +35,14 @@ def relax_and_compare(
     workers: int | None,
     progress: bool,
 ) -> tuple[dict[str, Any], int]:
-    """Do a part. Returns its record, and how many materials were relaxed now; what an earlier process relaxed is taken
-    from its results.
+    """Relax and compare a part. Returns its record and the number of materials relaxed by this call; results of an
+    earlier process are reused.
 
     Args:
-        materials: places in the store.
+        materials: indices in the store.
         place: the part's folder.
-        options: of `run_relaxation_benchmark`.
-        workers: processes that compare; None: one a core.
+        options: keyword arguments of `run_relaxation_benchmark`.
+        workers: number of processes that compare; None for one per core.
     """
     run = run_relaxation_benchmark(
         named, store_path, place, split="all", materials=materials, progress=progress, **options
@@ -76,7 +76,7 @@ def relax_and_compare(
 
 
 def _divided(store: Store, materials: range, run: BenchmarkRun) -> tuple[list[Task], list[Judged]]:
-    """What is to be compared, and the rows of what could not be relaxed."""
+    """The relaxations to compare, and the rows of the materials that could not be relaxed."""
     records = {record["material"]: record for record in run.records}
     why = {name: reason for reason, names in run.left_out.items() for name in names}
     tasks, left_out = [], []
@@ -99,11 +99,11 @@ def _json_line(judged: Judged) -> str:
 
 
 def rows_of(places: list[Path]) -> Iterator[dict[str, Any]]:
-    """The rows of parts, one at a time."""
+    """The rows of several parts, one at a time."""
     for place in places:
         yield from map(json.loads, read_lines(place / _ROWS))
 
 
 def structures_of(places: list[Path]) -> list[Path]:
-    """The files of parts' lines of the submission."""
+    """Files with the submission's lines of several parts."""
     return [place / _STRUCTURES for place in places]

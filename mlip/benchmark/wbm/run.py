@@ -1,8 +1,7 @@
-"""A run on WBM: part by part, each relaxed, compared and written before the next begins.
+"""A run on WBM in parts, each relaxed, compared and written before the next begins.
 
-So memory holds a part, however many materials there are, and a run that was killed goes on with the relaxation at
-which it was: OUT/parts.jsonl has a line for each part that is done, and a part's relaxations stand in its results.jsonl
-as those of `mlip benchmark relaxation` do.
+Memory is bounded by one part, and a killed run resumes at the relaxation where it stopped: OUT/parts.jsonl has a line
+for each finished part, and a part's relaxations are in its results.jsonl, as those of `mlip benchmark relaxation`.
 """
 
 from collections import Counter
@@ -31,29 +30,29 @@ from mlip.relaxation.named import NamedPotential, open_named, precision_recorded
 from mlip.relaxation.results_file import ResultsFile
 
 PART_SIZE = 5000
-"""Materials a part: large enough that the end of a part, where few still relax, costs little."""
+"""Number of materials in a part; large enough that the end of a part, where few still relax, costs little."""
 
 
 @dataclass(frozen=True)
 class WbmRun:
-    """A run whose parts are all done."""
+    """A run whose parts are all finished."""
 
     name: str
-    """The potential's."""
+    """Name of the potential."""
     functional: str
     findings: Findings
     protocol: dict[str, Any]
     files: list[Path]
-    """Those of the submission."""
+    """Files of the submission."""
     n_added: int
-    """Materials that this process relaxed."""
+    """Number of materials that this process relaxed."""
     seconds: dict[str, float]
-    """Seconds that all parts took, those of earlier processes too: relaxing and comparing."""
+    """Time of all parts, s, by step ("relaxing", "comparing"), including earlier processes."""
     functional_note: str | None = None
-    """A sentence if potential and references are not known to be of one functional."""
+    """A warning if potential and references are of different or unknown functionals; else None."""
 
     def summary(self) -> dict[str, Any]:
-        """JSON-able."""
+        """JSON-serializable summary of the run."""
         findings = self.findings
         discovery = {name: metrics.as_record() for name, metrics in findings.discovery.items()}
         return {
@@ -74,7 +73,7 @@ class WbmRun:
         }
 
     def describe(self) -> list[str]:
-        """The run in words."""
+        """Lines of text that summarize the run."""
         findings = self.findings
         reasons = ", ".join(f"{n} {reason}" for reason, n in findings.reasons.items())
         each = {name: value / max(len(findings), 1) for name, value in self.seconds.items()}
@@ -103,19 +102,19 @@ def run_wbm(
     allow_functional_mismatch: bool = False,
     progress: bool = True,
 ) -> WbmRun:
-    """Relax WBM, compare with DFT, and write a submission to OUT; done parts are not done again.
+    """Relax WBM, compare with DFT, and write a submission to OUT; finished parts are not repeated.
 
     Args:
-        potential: as `run_relaxation_benchmark` takes it.
-        source: a store; or the folder of the files that Matbench Discovery publishes, of which OUT/wbm.h5 is made.
+        potential: as in `run_relaxation_benchmark`.
+        source: a store, or a folder with the files that Matbench Discovery publishes, from which OUT/wbm.h5 is built.
         start: "first": from the initial structures; "last": from those relaxed by DFT.
-        at_most: the first so many materials alone; of no use as a submission.
-        model_key: the model's name in file names; by default made of the potential's.
-        workers: processes that compare; by default one a core.
+        at_most: only the first materials, up to this number; not valid as a submission.
+        model_key: the model's name in file names; by default made from the potential's.
+        workers: number of processes that compare; by default one per core.
 
     Raises:
-        MlipError: as `run_relaxation_benchmark` and `build_wbm_store`; an id that occurs twice; no material that can
-            be relaxed; OUT has results of another run.
+        MlipError: as `run_relaxation_benchmark` and `build_wbm_store`; also if an id occurs twice, no material can be
+            relaxed, or OUT has results of another run.
     """
     if part_size < 1:
         raise MlipError(f"is {part_size}", where="--part-size", fix="a number of materials, at least 1")
@@ -189,7 +188,7 @@ def write_submission(
     findings: Findings,
     date: str,
 ) -> list[Path]:
-    """Write the submission's files, named by a date, from what the parts have written."""
+    """Write the submission's files from those of the parts; file names begin with `date`."""
     structures, predictions = folder / f"{date}-geo-opt.jsonl.gz", folder / f"{date}-discovery.csv.gz"
     join_members(structures, structures_of(places))
     write_predictions(predictions, rows_of(places))

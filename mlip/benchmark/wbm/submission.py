@@ -1,12 +1,12 @@
-"""The files of a submission to Matbench Discovery, in their names and columns (contributing.md of
+"""The files of a submission to Matbench Discovery, with its file names and columns (contributing.md of
 janosh/matbench-discovery):
 
-    DATE-geo-opt.jsonl.gz      a line a structure: material_id, structure (pymatgen's), energy, converged, n_steps
+    DATE-geo-opt.jsonl.gz      a line per structure: material_id, structure (pymatgen's), energy, converged, n_steps
     DATE-discovery.csv.gz      material_id, e_form_per_atom; empty where there is no prediction
-    KEY.yml                    settings and metrics; authors, licenses and links are the submitter's to add
+    KEY.yml                    settings and metrics; the submitter adds authors, licenses and links
 
-and DATE-geo-opt-symprec=...-spglib=....csv.gz, the comparison of each structure with DFT's. Gzip files may consist of
-members one after the other, so those of parts are joined as they are.
+and DATE-geo-opt-symprec=...-spglib=....csv.gz, the comparison of each structure with DFT's. A gzip file may consist of
+several members, so those of parts are concatenated unchanged.
 """
 
 import csv
@@ -36,14 +36,15 @@ _HEADER = """# Metrics computed by mlip; symmetry by spglib {spglib}. Whoever su
 
 
 def model_key_of(name: str) -> str:
-    """A potential's name as they take a model's key: small letters, digits, hyphens and dots."""
+    """A potential's name as a model key: lower-case letters, digits, hyphens and dots."""
     return re.sub(r"[^a-z0-9.]+", "-", name.lower()).strip("-.") or "model"
 
 
 def check_model_key(key: str) -> None:
-    """
+    """Check that Matbench Discovery accepts a model key.
+
     Raises:
-        MlipError: they would not take it.
+        MlipError: the key has other characters than lower-case letters, digits, hyphens and dots.
     """
     if not _KEY.fullmatch(key):
         raise MlipError(f"is {key!r}", where="--model-key", fix=f"small letters and hyphens: {model_key_of(key)}")
@@ -51,7 +52,7 @@ def check_model_key(key: str) -> None:
 
 @contextmanager
 def gzip_text(path: Path) -> Iterator[TextIO]:
-    """A gzip file of text that is there whole or not at all; the same text makes the same bytes."""
+    """Open a gzip text file that is written whole or not at all; the same text gives the same bytes."""
     with whole_file(path) as partial, partial.open("wb") as raw, _compressed(raw) as stream:
         yield stream
 
@@ -66,7 +67,7 @@ def _compressed(raw: io.BufferedWriter) -> Iterator[TextIO]:
 
 
 def write_structures(path: Path, lines: Iterable[Mapping[str, Any] | None]) -> int:
-    """The submitted structures of a part, one at a time; None is one that failed. Returns how many there are."""
+    """Write the submitted structures of a part, one at a time; None is a failed one. Returns the number written."""
     n = 0
     with gzip_text(path) as file:
         for line in lines:
@@ -77,7 +78,7 @@ def write_structures(path: Path, lines: Iterable[Mapping[str, Any] | None]) -> i
 
 
 def join_members(path: Path, parts: Sequence[Path]) -> None:
-    """One gzip file of several."""
+    """Concatenate several gzip files into one."""
     with whole_file(path) as partial, partial.open("wb") as joined:
         for part in parts:
             with part.open("rb") as member:
@@ -85,7 +86,7 @@ def join_members(path: Path, parts: Sequence[Path]) -> None:
 
 
 def write_predictions(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
-    """Formation energies to four digits, as theirs; every material has its line."""
+    """Write formation energies, eV/atom, rounded to four decimals as the publishers do; every material has a line."""
     with gzip_text(path) as file:
         write = csv.writer(file, lineterminator="\n").writerow
         write(("material_id", "e_form_per_atom"))
@@ -95,12 +96,12 @@ def write_predictions(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
 
 
 def analysis_name(date: str, symprec: str) -> str:
-    """Name of the comparison's file."""
+    """Name of the file with the comparison of structures."""
     return f"{date}-geo-opt-symprec={symprec}-spglib={spglib.__version__}.csv.gz"
 
 
 def write_analysis(path: Path, symprec: str, rows: Iterable[Mapping[str, Any]]) -> None:
-    """The comparison of every submitted structure with DFT's, under their columns."""
+    """Write the comparison of every submitted structure with DFT's, under the publishers' columns."""
     with gzip_text(path) as file:
         write = csv.writer(file, lineterminator="\n").writerow
         columns = ("spg_num", "n_sym_ops", "symprec", "spg_num_diff", "n_sym_ops_diff")
@@ -114,19 +115,19 @@ def write_analysis(path: Path, symprec: str, rows: Iterable[Mapping[str, Any]]) 
 
 
 def symmetry_change(row: Mapping[str, Any], symprec: str) -> tuple[int, int] | None:
-    """Changes of the space group's number and of the number of operations, relaxed minus DFT's; None where spglib could
-    not tell one of them."""
+    """Changes of space group number and number of operations, relaxed minus DFT's; None where spglib found no symmetry
+    for one of the structures."""
     relaxed, dft = row["symmetry"][symprec]["relaxed"], row["symmetry"][symprec]["dft"]
     return None if relaxed is None or dft is None else (relaxed[0] - dft[0], relaxed[1] - dft[1])
 
 
 def write_model_file(path: Path, name: str, settings: Mapping[str, Any], metrics: Mapping[str, Any]) -> None:
-    """The model's YAML, with those keys that a run can know.
+    """Write the model's YAML with the keys that a run can fill.
 
     Args:
         path: its stem is the model's key.
-        settings: of the relaxation.
-        metrics: by their names: geo_opt and discovery.
+        settings: settings of the relaxation.
+        metrics: metrics under "geo_opt" and "discovery".
     """
     text = yaml.safe_dump(
         {
@@ -144,7 +145,7 @@ def write_model_file(path: Path, name: str, settings: Mapping[str, Any], metrics
 
 
 def file_reference(path: Path, key: str) -> dict[str, Any]:
-    """A file as the model's YAML names it."""
+    """Reference to a file, in the form of the model's YAML."""
     family = key.split("-", 1)[0].replace(".", "_")
     return {
         "name": f"models/{family}/{key}/{path.name}",

@@ -1,4 +1,4 @@
-"""Tables of runs on WBM: geometries, and stability."""
+"""Tables of runs on WBM: geometries and stability."""
 
 from collections.abc import Sequence
 
@@ -13,17 +13,17 @@ from mlip.benchmark.wbm.run import WbmRun
 from mlip.data.wbm_files import UNIQUE_PROTOTYPE
 
 _FEW = 20_000
-"""Materials up to which means have an interval: with more it is narrower than the digits."""
+"""Maximum number of materials for which means have an interval; with more it is narrower than the printed digits."""
 _SUBSETS = {ALL: "all", UNIQUE: "unique prototypes"}
 
 
 def wbm_tables(runs: Sequence[WbmRun]) -> tuple[Table, ...]:
-    """The tables of runs with the same materials, a row or two a run."""
+    """The tables of runs on the same materials; a run has one or two rows in each."""
     return geometry_table(runs), discovery_table(runs)
 
 
 def geometry_table(runs: Sequence[WbmRun]) -> Table:
-    """Distances from DFT's structures, and changes of symmetry, within both symprecs."""
+    """Table of distances from DFT's structures, and of changes of symmetry at both symprecs."""
     columns = (
         *("potential", "materials", "failed", "max_steps", "no match", "RMSD", "symprec Å"),
         *("same symmetry %", "lower %", "higher %", "operations: MAE"),
@@ -59,7 +59,7 @@ def geometry_table(runs: Sequence[WbmRun]) -> Table:
 
 
 def discovery_table(runs: Sequence[WbmRun]) -> Table:
-    """Stable or not, and errors of formation energies."""
+    """Table of stability metrics and errors of formation energies."""
     columns = (
         *("potential", "", "materials", "missing", "F1", "DAF", "precision", "recall", "accuracy"),
         *("MAE eV/atom", "RMSE eV/atom", "R²"),
@@ -92,7 +92,7 @@ def discovery_table(runs: Sequence[WbmRun]) -> Table:
 
 
 def _said(runs: Sequence[WbmRun]) -> list[str]:
-    """Where a run began, if not at the initial structures, and functionals that differ."""
+    """Notes on relaxations that start from DFT-relaxed structures, and on functionals that differ."""
     starts = {run.protocol["start"] for run in runs}
     said = ["Relaxations began at the structures that DFT relaxed."] if starts == {"last"} else []
     return said + [f"{note[0].upper()}{note[1:]}." for run in runs if (note := run.functional_note)]
@@ -111,7 +111,7 @@ def _mean(values: np.ndarray, digits: int) -> Estimate:
 
 
 def _mean_interval(values: np.ndarray) -> Interval | None:
-    """Of a mean, by the percentile bootstrap."""
+    """Interval of a mean by the percentile bootstrap; None without values or above `_FEW`."""
     if not 0 < len(values) <= _FEW:
         return None
     generator = np.random.default_rng(SEED)

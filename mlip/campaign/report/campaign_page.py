@@ -1,4 +1,4 @@
-"""The page of a campaign: what each round found beside chance, how the hull grew, and where the time went."""
+"""The page of a campaign: hits of each round compared with chance, growth of the hull, and time of each step."""
 
 import html
 from collections.abc import Mapping
@@ -18,13 +18,13 @@ from mlip.report.page import write_page
 def write_campaign_report(folder: Path) -> Path:
     """Write the report of the campaign in `folder`: report.html, and its figures as PNG and CSV in figures/.
 
-    It takes what there is: no rounds, rounds with unknown numbers, no hull yet.
+    Missing data are left out: there may be no rounds, rounds with unknown numbers, or no hull yet.
 
     Returns:
-        The page.
+        Path of the page.
 
     Raises:
-        MlipError: no such folder, or nobody may write there.
+        MlipError: there is no such folder, or it is not writable.
     """
     campaign, figures = read_campaign(folder), folder / "figures"
     make_folder(figures)
@@ -52,7 +52,7 @@ def write_campaign_report(folder: Path) -> Path:
 
 
 def _element_maps(campaign: Campaign) -> tuple[Mapping[str, int], Mapping[str, int]]:
-    """Compounds on the hull by element, and those of them that the campaign has calculated."""
+    """Number of compounds on the hull by element, and of those that the campaign has calculated."""
     if campaign.hull is None:
         return {}, {}
     on_hull, added = np.flatnonzero(campaign.hull.is_vertex), campaign.added

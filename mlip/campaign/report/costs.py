@@ -1,4 +1,4 @@
-"""Where the time of a campaign goes, and what as many candidates as the paper's would take at the same rates."""
+"""The time of a campaign by step, and a projection to the number of candidates in the paper at the same rates."""
 
 import math
 from collections.abc import Sequence
@@ -15,24 +15,24 @@ STEPS = {
     "hull": "hull",
     "train": "training",
 }
-"""Steps of a round, as its summary and as the report name them."""
+"""Steps of a round: name in its summary -> name in the report."""
 PAPER_CANDIDATES = 19_000_000_000
-"""Candidates that the paper's campaign has gone through."""
+"""Number of candidates in the paper's campaign."""
 PAPER_CALCULATIONS = 5_000_000
-"""Calculations of the database that came of them."""
+"""Number of calculations in the database of the paper's campaign."""
 _HOUR = 3600.0
 
 
 class Cost(NamedTuple):
-    """A step of a larger campaign, at the rate that was measured."""
+    """Cost of a step of a larger campaign, at the measured rate."""
 
     step: str
     units: str
-    """The name of its unit."""
+    """Name of the units."""
     rate: float
-    """Units a second."""
+    """Measured rate, units per second."""
     n: float
-    """Units of the larger campaign."""
+    """Number of units in the larger campaign."""
 
     @property
     def hours(self) -> float:
@@ -40,23 +40,22 @@ class Cost(NamedTuple):
 
 
 def step_seconds(rounds: Sequence[Round]) -> dict[str, float]:
-    """Seconds by step, over all rounds; those of which nothing is known are left out. Steps that only the summaries
-    know come last."""
+    """Total seconds of each step over all rounds. Steps without data are left out; those not in `STEPS` come last."""
     names = dict.fromkeys([*STEPS, *(name for one in rounds for name in one.counts("seconds"))])
     parts = {name: [one.counts("seconds").get(name) for one in rounds] for name in names}
     return {name: sum(filter(None, known)) for name, known in parts.items() if any(p is not None for p in known)}
 
 
 def candidates_a_second(one: Round) -> float:
-    """End to end: candidates of a round by the seconds of all of its steps."""
+    """Candidates of a round per second of all its steps together."""
     return _ratio(one.count("candidates"), one.seconds)
 
 
 def projected(campaign: Campaign, n: int = PAPER_CANDIDATES, calculations: int = PAPER_CALCULATIONS) -> list[Cost]:
-    """The time that `n` candidates and so many calculations would take on the same machine, at the measured rates.
+    """The time for `n` candidates and this number of calculations on the same machine, at the measured rates.
 
-    Relaxations before a calculation are as many for each as in the campaign. Training is left out: it does not grow
-    with the candidates. Steps without a measured rate are left out, too.
+    The number of relaxations for each calculation is that of the campaign. Training is left out, because it does not
+    grow with the candidates, and so are steps without a measured rate.
     """
     made, predicted = campaign.total("candidates"), campaign.total("predicted")
     relaxed, calculated = campaign.done("pre_relaxation"), campaign.done("outcomes")
@@ -76,5 +75,5 @@ def projected(campaign: Campaign, n: int = PAPER_CANDIDATES, calculations: int =
 
 
 def _ratio(numerator: float, denominator: float) -> float:
-    """NaN where there is none."""
+    """Ratio of two numbers; NaN if the denominator is 0 or not finite."""
     return numerator / denominator if denominator and math.isfinite(denominator) else math.nan

@@ -1,4 +1,4 @@
-"""Charts of a campaign: distances to the hull of each round beside chance, growth, hits and medians."""
+"""Charts of a campaign: distances to the hull compared with chance, growth of the hull, hits and medians."""
 
 from collections.abc import Sequence
 from typing import Literal
@@ -14,15 +14,15 @@ from mlip.report.chart import Chart, Series
 
 _N_BINS = 40
 _DRAWN = (0.5, 98.0)
-"""Percentiles between which distances are drawn; those beyond are in the outermost bins."""
+"""Percentiles that limit the axis of distances; those beyond are counted in the outermost bins."""
 _CHANCE = 0
-"""Color of chance: gray."""
+"""Color index of chance: gray."""
 _DISTANCE = "distance to the hull, eV/atom"
 
 
 def distance_charts(campaign: Campaign, *, is_after: bool = False) -> list[Chart]:
-    """Figure 1: of each round, the distribution of what it chose beside that of chance; then all rounds in one chart,
-    and all on the same axes. Rounds without finished calculations are left out."""
+    """Figure 1: for each round, the distribution of the chosen candidates' distances beside that of random ones; then
+    all rounds in one chart, on the same axes. Rounds without finished calculations are left out."""
     edges = distance_edges(campaign.rounds, is_after=is_after)
     ours, chance = {}, {}
     for one in campaign.rounds:
@@ -49,7 +49,7 @@ def distance_charts(campaign: Campaign, *, is_after: bool = False) -> list[Chart
 
 
 def distance_edges(rounds: Sequence[Round], *, is_after: bool = False) -> Float[np.ndarray, " b+1"]:
-    """Edges of equal bins for the distances of all rounds and of chance, one of them at 0."""
+    """Edges of equal bins for the distances of all rounds and of random candidates; one edge is at 0."""
     every = [one.distances(who, is_after=is_after) for one in rounds for who in ("proposed", "random")]
     together = np.concatenate([np.empty(0), *every])
     low, high = np.percentile(together, _DRAWN) if len(together) else (0.0, 0.5)
@@ -58,21 +58,21 @@ def distance_edges(rounds: Sequence[Round], *, is_after: bool = False) -> Float[
 
 
 def shares(distances: Float[np.ndarray, " k"], edges: Float[np.ndarray, " b+1"]) -> Float[np.ndarray, " b"]:
-    """% of the distances in each bin; the outermost ones hold what is beyond them."""
+    """Share of the distances in each bin, %; the outermost bins include all beyond them."""
     return 100 * np.histogram(np.clip(distances, edges[0], edges[-1]), edges)[0] / max(len(distances), 1)
 
 
 def _distribution(
     name: str, distances: np.ndarray, edges: np.ndarray, mark: Literal["bars", "line"], color: int
 ) -> list[Series]:
-    """The series of a distribution; none of nothing."""
+    """The series of a distribution, in a list; empty without distances."""
     middles = (edges[1:] + edges[:-1]) / 2
     drawn = Series(f"{name} ({len(distances):,})", middles, shares(distances, edges), mark, color)
     return [drawn] if len(distances) else []
 
 
 def growth_charts(campaign: Campaign) -> list[Chart]:
-    """Figures 2 and 3: entries, phases on the hull, and how many came and fell, against rounds. Round 0 is the
+    """Figures 2 and 3: entries, phases on the hull, and phases that joined and left it, against rounds; round 0 is the
     start."""
     start = campaign.start
     before = {} if start is None else {"entries": len(start), "vertices": int(start.is_vertex.sum())}
@@ -99,7 +99,7 @@ def _growth(campaign: Campaign, name: str, key: str, before: int | None, color: 
 
 
 def success_charts(campaign: Campaign) -> list[Chart]:
-    """Hits per thousand calculations, and median distances, of each round beside chance."""
+    """Hits per thousand calculations, and median distances, of each round beside those of random candidates."""
     hits, medians = [], []
     for name, chosen, color in (("chance", "random", _CHANCE), ("campaign", "proposed", 1)):
         distances = [one.distances(chosen) for one in campaign.rounds]
@@ -113,7 +113,7 @@ def success_charts(campaign: Campaign) -> list[Chart]:
 
 
 def _with_ends(campaign: Campaign, name: str, color: int, values: Sequence[tuple[float, Interval]]) -> list[Series]:
-    """A line, and the ends of its intervals as dots; none if nothing is known."""
+    """A line, and dots at the ends of its intervals; empty if all values are NaN."""
     x, y = _numbers(campaign), np.array([value for value, _ in values])
     if not np.isfinite(y).any():
         return []

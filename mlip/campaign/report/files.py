@@ -1,4 +1,4 @@
-"""The figures of a campaign as pictures, and the numbers behind them as CSV."""
+"""The figures of a campaign as PNG files, and their data as CSV."""
 
 import csv
 import math
@@ -21,10 +21,10 @@ from mlip.report.store_figures import plot_elements
 
 
 def write_figures(campaign: Campaign, folder: Path, maps: Mapping[str, Mapping[str, int]]) -> None:
-    """Write pictures and tables into a folder that exists. Each table has a column that says where energies come from.
+    """Write figures and tables to an existing folder. A column in each table names the functional of the energies.
 
     Args:
-        maps: name of a file -> symbol -> compounds.
+        maps: file name -> symbol -> number of compounds.
     """
     title = f"energies: {campaign.functional or 'unknown'}"
     for name, charts in (
@@ -64,7 +64,7 @@ def _write_rounds(path: Path, campaign: Campaign) -> None:
 
 
 def _numbers_of(one: Round) -> dict[str, float]:
-    """All numbers of a round, by the names of their columns."""
+    """All numbers of a round, by column name."""
     steps = ("candidates", "predicted", "below_cutoff", "kept", "known_already", "duplicates", "proposed")
     numbers = {"round": float(one.number)} | {step: one.count(step) for step in steps}
     numbers["finished"] = one.count("outcomes", "finished")

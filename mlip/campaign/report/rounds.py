@@ -1,4 +1,4 @@
-"""A campaign as its report reads it: the summaries that its rounds leave, and its hull."""
+"""The data of a campaign's report: the summaries of its rounds, and its hull."""
 
 import json
 import math
@@ -14,21 +14,21 @@ from mlip.errors import MlipError
 from mlip.hull.growing import GrowingHull
 
 SURROGATE = "surrogate:"
-"""How the name of a functional begins that is no DFT's."""
+"""Prefix of the functional's name if a surrogate took the place of DFT."""
 Chosen = Literal["proposed", "random"]
-"""Who chose the structures that were calculated: the campaign, or chance."""
+"""Selection of the calculated structures: proposed by the campaign, or random."""
 
 
 @dataclass(frozen=True)
 class Round:
-    """The summary of a round. Whatever it does not know (null, or not there) is NaN or empty here."""
+    """The summary of a round. Missing values (null or absent) are returned as NaN or empty."""
 
     number: int
     record: Mapping[str, Any]
-    """As summary.json has it."""
+    """Content of summary.json."""
 
     def count(self, *keys: str) -> float:
-        """A number, such as `count("hull", "vertices")`."""
+        """A number, such as `count("hull", "vertices")`; NaN if unknown."""
         value = self._at(keys)
         is_number = isinstance(value, int | float) and not isinstance(value, bool)
         return float(value) if is_number else math.nan
@@ -41,10 +41,10 @@ class Round:
         return {name: value for name, value in found.items() if math.isfinite(value)}
 
     def distances(self, chosen: Chosen, *, is_after: bool = False) -> Float[np.ndarray, " k"]:
-        """eV/atom, of finished calculations.
+        """Distances to the hull of finished calculations, eV/atom.
 
         Args:
-            is_after: to the hull as the round's results left it, rather than as it stood before them.
+            is_after: distances to the hull after the round's results were added; else to the hull before.
         """
         of_all = self.record.get("distances_after" if is_after else "distances")
         values = of_all.get(chosen) if isinstance(of_all, Mapping) else None
@@ -52,12 +52,12 @@ class Round:
         return values[np.isfinite(values)]
 
     def text(self, *keys: str) -> str:
-        """A word, such as `text("model", "checksum")`; empty where it is not known."""
+        """A text, such as `text("model", "checksum")`; empty if unknown."""
         value = self._at(keys)
         return value if isinstance(value, str) else ""
 
     def flag(self, *keys: str) -> bool | None:
-        """A yes or no, such as `flag("model", "retrained")`; None where it is not known."""
+        """A flag, such as `flag("model", "retrained")`; None if unknown."""
         value = self._at(keys)
         return value if isinstance(value, bool) else None
 
@@ -69,23 +69,23 @@ class Round:
 
     @property
     def seconds(self) -> float:
-        """Seconds of all steps together; NaN where none is known."""
+        """Seconds of all steps together; NaN if none is known."""
         parts = self.counts("seconds").values()
         return sum(parts) if parts else math.nan
 
 
 @dataclass(frozen=True)
 class Campaign:
-    """Rounds in their order, and the hull that they left."""
+    """The rounds in order, and the hull that they produced."""
 
     folder: Path
     rounds: Sequence[Round]
     hull: GrowingHull | None
-    """The hull as it is now."""
+    """The current hull; None if there is none or it cannot be read."""
     start: GrowingHull | None
-    """The hull before the first round."""
+    """The hull before the first round; None if there is none or it cannot be read."""
     unreadable: Sequence[str]
-    """Files that should tell something and cannot be read."""
+    """Files that exist but cannot be read."""
 
     @property
     def name(self) -> str:
@@ -93,12 +93,12 @@ class Campaign:
 
     @property
     def functional(self) -> str:
-        """Where the energies come from; several are joined by commas."""
+        """Functionals of the energies, separated by commas."""
         return ", ".join(dict.fromkeys(filter(None, (one.text("functional") for one in self.rounds))))
 
     @property
     def notes(self) -> list[str]:
-        """Remarks that belong to the numbers."""
+        """Notes on the numbers, as sentences."""
         notes = list(dict.fromkeys(filter(None, (one.text("note") for one in self.rounds))))
         if not notes and SURROGATE in self.functional:
             names = self.functional.replace(SURROGATE, "")
@@ -107,7 +107,7 @@ class Campaign:
 
     @property
     def short_notes(self) -> list[str]:
-        """The first clause of each note: for each table, where all of them would be longer than the table."""
+        """The first clause of each note, for tables, where full notes would be too long."""
         return list(dict.fromkeys(_sentence(note.split(";")[0]) for note in self.notes))
 
     @property
@@ -119,12 +119,12 @@ class Campaign:
         return np.array([row for row, name in enumerate(self.hull.ids) if name not in before], int)
 
     def done(self, key: str) -> float:
-        """How many `counts(key)` tell of, over all rounds and names; NaN if none does."""
+        """Sum of `counts(key)` over all rounds and names; NaN if none is known."""
         parts = [sum(counts.values()) for one in self.rounds if (counts := one.counts(key))]
         return sum(parts) if parts else math.nan
 
     def total(self, *keys: str) -> float:
-        """Sum over the rounds that know it; NaN if none does."""
+        """Sum of `count(*keys)` over the rounds where it is known; NaN if there are none."""
         known = [value for one in self.rounds if math.isfinite(value := one.count(*keys))]
         return sum(known) if known else math.nan
 
@@ -134,9 +134,10 @@ def _sentence(text: str) -> str:
 
 
 def read_campaign(folder: Path) -> Campaign:
-    """
+    """Read the summaries and hulls of a campaign.
+
     Raises:
-        MlipError: no such folder.
+        MlipError: there is no such folder.
     """
     if not folder.is_dir():
         raise MlipError("no such folder", where=str(folder), fix="name the folder of a campaign")

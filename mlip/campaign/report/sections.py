@@ -1,4 +1,4 @@
-"""The parts of a campaign's page, as HTML."""
+"""The sections of a campaign's page, as HTML."""
 
 import html
 import math
@@ -32,7 +32,7 @@ _HIT = "A hit lies on or below the hull as it stood before the round. Rates are 
 
 
 def overview(campaign: Campaign) -> str:
-    """The state of the campaign."""
+    """Overview of the campaign: totals, and the candidates left after each step."""
     proposed = [one.distances("proposed") for one in campaign.rounds]
     hits = sum(hit_rate(each).hits for each in proposed)
     seconds = [one.seconds for one in campaign.rounds if math.isfinite(one.seconds)]
@@ -60,7 +60,7 @@ def _entries(campaign: Campaign) -> float:
 
 
 def _funnel(campaign: Campaign) -> str:
-    """How many are left after each step, a row for each round."""
+    """Table of the number of candidates left after each step, a row for each round."""
     columns: dict[str, Callable[[Round], float]] = {
         "candidates": lambda one: one.count("candidates"),
         "predicted": lambda one: one.count("predicted"),
@@ -78,7 +78,7 @@ def _funnel(campaign: Campaign) -> str:
 
 
 def distances_section(campaign: Campaign) -> str:
-    """Figure 1."""
+    """Figure 1: distributions of distances to the hull."""
     panels = {}
     for label, is_after in (("to the hull before the round", False), ("to the hull after the round", True)):
         if charts := distance_charts(campaign, is_after=is_after):
@@ -104,7 +104,7 @@ def _medians(campaign: Campaign) -> str:
 
 
 def growth_section(campaign: Campaign) -> str:
-    """Figures 2 and 3."""
+    """Figures 2 and 3: growth of the hull."""
     rows = [
         [f"{one.number}", *(shown(one.count("hull", key)) for key in _HULL), duration(one.count("seconds", "hull"))]
         for one in campaign.rounds
@@ -124,7 +124,7 @@ _HULL = {
 
 
 def hits_section(campaign: Campaign) -> str:
-    """Hits of each round against chance."""
+    """Hits of each round compared with chance."""
     rows = []
     for one in campaign.rounds:
         ours, chance = one.distances("proposed"), one.distances("random")
@@ -151,7 +151,7 @@ def hits_section(campaign: Campaign) -> str:
 
 
 def elements_section(campaign: Campaign, maps: Mapping[str, Mapping[str, int]]) -> str:
-    """Periodic tables of counts: label -> symbol -> compounds."""
+    """Periodic tables of counts, from label -> symbol -> number of compounds."""
     panels = {
         label: periodic_table({symbol: float(n) for symbol, n in counts.items()}, "compounds", ".0f", {})
         for label, counts in maps.items()
@@ -163,7 +163,7 @@ def elements_section(campaign: Campaign, maps: Mapping[str, Mapping[str, int]]) 
 
 
 def failures_section(campaign: Campaign) -> str:
-    """Reasons with which pre-relaxations and calculations ended, by round."""
+    """Reasons why pre-relaxations and calculations ended, by round."""
     parts = []
     for key, caption in (("pre_relaxation", "Pre-relaxations by their ending"), ("outcomes", "Calculations by theirs")):
         reasons = list(dict.fromkeys(reason for one in campaign.rounds for reason in one.counts(key)))
@@ -179,7 +179,7 @@ def failures_section(campaign: Campaign) -> str:
 
 
 def model_section(campaign: Campaign) -> str:
-    """The property model that each round used and left."""
+    """The property model of each round."""
     rows = []
     for one in campaign.rounds:
         rows.append(
@@ -196,7 +196,7 @@ def model_section(campaign: Campaign) -> str:
 
 
 def costs_section(campaign: Campaign) -> str:
-    """Share of time in each step, candidates a second, and a projection."""
+    """Share of the time of each step, candidates per second, and a projection."""
     seconds = step_seconds(campaign.rounds)
     if not seconds:
         return "<p class='note'>No round tells its times.</p>"

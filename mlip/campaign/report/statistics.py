@@ -1,4 +1,4 @@
-"""Hits and medians of a round beside those of chance, each with its 95 % interval."""
+"""Hit rates and median distances with 95 % intervals, for the candidates of a round and for random ones."""
 
 from typing import NamedTuple
 
@@ -8,35 +8,36 @@ from jaxtyping import Float
 from mlip.benchmark.intervals import RESAMPLES, SEED, Interval, percentiles, wilson
 
 HIT = 0.0
-"""eV/atom: a calculation that ends here or below, relative to the hull before it, is a hit."""
+"""Distance to the hull before the round up to which a calculation is a hit, eV/atom."""
 NEAR = 0.05
-"""eV/atom: what may well be made, though it is above the hull."""
+"""Distance to the hull up to which a phase may well be synthesizable, eV/atom."""
 _ROUNDING = 1e-9
-"""eV/atom."""
+"""Tolerance for rounding, eV/atom."""
 
 
 class Rate(NamedTuple):
-    """How many of some calculations are hits."""
+    """The share of calculations that are hits."""
 
     hits: int
     calculations: int
     per_thousand: float
     interval: Interval
-    """Wilson's, per thousand."""
+    """Wilson's 95 % interval, per thousand."""
 
 
 class Median(NamedTuple):
     value: float
-    """eV/atom; NaN of nothing."""
+    """Median distance to the hull, eV/atom; NaN without calculations."""
     interval: Interval
-    """Percentile bootstrap."""
+    """95 % interval by the percentile bootstrap."""
 
 
 def hit_rate(distances: Float[np.ndarray, " k"], at_most: float = HIT) -> Rate:
-    """
+    """Hit rate of finished calculations.
+
     Args:
-        distances: of finished calculations, eV/atom.
-        at_most: what counts as a hit, eV/atom.
+        distances: distances to the hull of finished calculations, eV/atom.
+        at_most: largest distance that counts as a hit, eV/atom.
     """
     n, hits = len(distances), int((distances <= at_most + _ROUNDING).sum())
     share = hits / n if n else float("nan")
@@ -52,13 +53,13 @@ def median(distances: Float[np.ndarray, " k"]) -> Median:
 
 
 def times_chance(ours: Rate, chance: Rate) -> str:
-    """How many times more hits than by chance, in words."""
+    """Ratio of the hit rate to that of random candidates, as text."""
     if not ours.calculations or not chance.calculations:
         return "unknown"
     if chance.hits:
         return f"{ours.per_thousand / chance.per_thousand:.1f}"
     if not ours.hits:
         return "no hits on either side"
-    # What the intervals leave open; a factor of a rate that may be 0 has no upper end.
+    # Lower limit from the intervals; a ratio to a rate that may be 0 has no upper limit.
     least = ours.interval.low / chance.interval.high
     return f"more than {least:.1f}" if least > 1 else "too few to tell"
