@@ -1,1 +1,1 @@
-"""Adapters that offer mlip's potentials to other programs, one file a program, which must be installed."""
+"""Adapters that offer mlip's potentials to other programs, one file per program, which must be installed."""

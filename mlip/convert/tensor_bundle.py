@@ -19,7 +19,7 @@ _MAGIC = 0xDB4775248B80FB57
 _FOOTER = 48
 _LARGEST_INDEX = 64 * 2**20
 _LARGEST_DATA = 4 * 2**30
-_DTYPES = {1: "<f4", 2: "<f8", 3: "<i4", 9: "<i8"}  # of tensorflow.DataType
+_DTYPES = {1: "<f4", 2: "<f8", 3: "<i4", 9: "<i8"}  # codes of tensorflow.DataType
 _STRING = 7
 """Type code of strings. Keras stores the graph of its objects as a string tensor, which holds no numbers."""
 
@@ -150,7 +150,7 @@ def _fields(message: bytes) -> Iterator[tuple[int, int | bytes]]:
 
 
 def _varint(data: bytes, place: int) -> tuple[int, int]:
-    """Unsigned integer of up to 64 bits, stored seven bits a byte, and the position after it."""
+    """Unsigned integer of up to 64 bits, stored seven bits per byte, and the position after it."""
     value = 0
     for shift in range(0, 64, 7):
         if place >= len(data):
@@ -173,7 +173,7 @@ _CRC = _crc32c_table()
 
 
 def _masked_crc32c(data: bytes | memoryview) -> int:
-    """CRC-32C (Castagnoli), rotated and shifted as LevelDB stores it; takes 0.1 s a megabyte."""
+    """CRC-32C (Castagnoli), rotated and shifted as LevelDB stores it; takes 0.1 s per megabyte."""
     value = 0xFFFFFFFF
     for byte in data:
         value = _CRC[(value ^ byte) & 255] ^ value >> 8

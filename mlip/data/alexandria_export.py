@@ -22,7 +22,7 @@ from mlip.files.whole_file import whole_file
 from mlip.units import stress_to_vasp
 
 LATTICE_DECIMALS = 5  # A
-FRACTION_DECIMALS = 6  # of a lattice vector: 2e-5 A along 20 A
+FRACTION_DECIMALS = 6  # fraction of a lattice vector: 2e-5 A along 20 A
 ENERGY_DECIMALS = 6  # eV
 FORCE_DECIMALS = 5  # eV/A
 STRESS_DECIMALS = 3  # kB

@@ -74,7 +74,7 @@ def build(
     with the reason, and the materials before the fault are kept.
 
     Skipped materials are listed in `OUT.skipped.jsonl`, suspicious ones in `OUT.findings.jsonl` (for a folder:
-    `OUT/skipped.jsonl` and `OUT/findings.jsonl`), one JSON object a line; empty lists are not written.
+    `OUT/skipped.jsonl` and `OUT/findings.jsonl`), one JSON object per line; empty lists are not written.
 
     Args:
         sources: files and folders (`mlip.data.readers.sources`), and queries to an OPTIMADE server

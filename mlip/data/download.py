@@ -27,7 +27,7 @@ TIMEOUT = 60.0
 """Seconds without a byte after which a connection counts as broken."""
 
 SLOWEST = 100
-"""Bytes a second, over TIMEOUT seconds, below which a server is given up."""
+"""Bytes per second, over TIMEOUT seconds, below which a server is given up."""
 
 FIRST_PAUSE, LONGEST_PAUSE = 1.0, 120.0
 """First and longest pause between attempts, seconds. Pauses double, unless the server states when to come back."""

@@ -274,7 +274,7 @@ def label(
 
     Args:
         structures: (material id, structure) pairs; an error in place of a structure becomes that material's record.
-        journal: JSON lines: the settings, then one line a material, each flushed to disk.
+        journal: JSON lines: the settings, then one line per material, each flushed to disk.
         on_path: called with id and reason of every structure, whether labeled now or found in the journal.
 
     Raises:

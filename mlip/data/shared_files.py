@@ -33,7 +33,7 @@ class SharedFile:
             _open[key] = file, holders + 1
         self.file = file
         self._release = weakref.finalize(self, _release, key)
-        self._release.atexit = False  # the process's end closes its files
+        self._release.atexit = False  # the end of the process closes its files
 
     def close(self) -> None:
         self._release()

@@ -60,7 +60,7 @@ FILTERS = {"compression": "gzip", "compression_opts": 1, "shuffle": True, "fletc
 """Filters of the datasets. gzip is used because its output depends only on its input: h5py's lzf compresses with
 whatever its hash table holds at the start, so that the same frames sometimes gave different bytes. A frame of random
 digits takes 345 bytes with gzip, 380 with lzf, and 469 uncompressed; level 4 saves 1 % more. Zstd also takes 345, and
-reads in order 1.8 times as fast, which nobody would notice (gzip: 300,000 frames/s and core), but every reader would
+reads in order 1.8 times as fast, which nobody would notice (gzip: 300,000 frames/s per core), but every reader would
 need a plug-in; Blosc2 is no better in chunks as small as these (`benchmarks/store.py`, `benchmarks/results/store.md`).
 With Fletcher32, HDF5 refuses an altered chunk whenever it is read, not only when `mlip data check` runs."""
 
@@ -99,7 +99,7 @@ class StoreWriter:
             raise MlipError(
                 f"cannot write here ({error.strerror or error})", where=str(self.path.parent), fix="name another place"
             ) from None
-        # Format 1.10 has checksums on HDF5's own structures, and one index entry a chunk.
+        # Format 1.10 has checksums on HDF5's own structures, and one index entry per chunk.
         self._file = h5py.File(self._sink, "w", libver=("v110", "v110"), userblock_size=FILE_CHECKSUM_BYTES)
         self._checksums: dict[str, Checksum] = {}
         for column in (*FRAME_COLUMNS, *ATOM_COLUMNS, *MATERIAL_COLUMNS, *OFFSETS):

@@ -16,7 +16,7 @@ def whole_file(target: str | os.PathLike, *, durable: bool = True) -> Iterator[P
 
     Args:
         durable: sync to disk before the block ends, so that a crash of the machine loses nothing. This costs
-            milliseconds a file, which add up over thousands of files.
+            milliseconds per file, which add up over thousands of files.
 
     Raises:
         OSError: the folder does not exist, or the disk is full.

@@ -64,8 +64,8 @@ def resolve(potential: str | os.PathLike) -> Path:
         )
     if is_known(text):
         return obtain(text)
-    if path.exists() or _looks_like_a_path(text):  # its reader says what is wrong with it
-        return path  # whoever reads it says what is wrong with it
+    if path.exists() or _looks_like_a_path(text):
+        return path  # its reader says what is wrong with it
     near = near_names(text)
     hint = f"did you mean {' or '.join(near)}? " if near else ""
     raise MlipError(

@@ -1,4 +1,4 @@
-"""Histogram bins for long-tailed values: equal bins in the middle, and one bin a side for everything beyond."""
+"""Histogram bins for long-tailed values: equal bins in the middle, and one bin on each side for everything beyond."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass

@@ -135,7 +135,7 @@ def _hybrid(tags: Mapping[str, Any], potcars: Sequence[str]) -> str | None:
 def _dispersion(tags: Mapping[str, Any], version: str | None) -> str:
     value = _name(tags.get("IVDW"))
     if value == "" and _is_set(tags.get("LVDW")):
-        value = "1"  # the tag of older versions
+        value = "1"  # LVDW is the tag of older versions
     if value in ("", "0"):
         return ""
     if value == _D4 and _version(version) >= _D4_SINCE:
