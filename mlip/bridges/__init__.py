@@ -1,1 +1,1 @@
-"""Our potentials as other programs want them, one file a program; each needs that program installed."""
+"""Adapters that offer mlip's potentials to other programs, one file per program, which must be installed."""

@@ -1,6 +1,6 @@
-"""A potential as a model of torch-sim: `MLIPModel("mace-mp-0a-small")` wherever torch-sim takes a model.
+"""A potential as a torch-sim model: pass `MLIPModel("mace-mp-0a-small")` wherever torch-sim takes a model.
 
-Structures and results pass through the host: JAX has the device for the network, torch-sim for its integrators.
+Structures and results pass through host memory: JAX uses the device for the network, torch-sim for its integrators.
 """
 
 import os
@@ -25,16 +25,16 @@ except ImportError as error:
 
 
 class MLIPModel(ModelInterface):
-    """energy, forces and stress of a `Potential` for torch-sim: eV, eV/A, eV/A^3 (ASE's sign), batched.
+    """torch-sim model that computes energies (eV), forces (eV/A) and stresses (eV/A^3, ASE's sign) with a `Potential`.
 
     Args:
         potential: a `Potential`, or the path or name of one.
-        device: of the tensors given back; by default the CPU.
-        dtype: of these tensors, and the precision that the network computes in: float64 or float32.
-        head: which head of a potential that has several.
+        device: device of the returned tensors; the CPU by default.
+        dtype: torch.float64 (default) or torch.float32, for the returned tensors and for the network's arithmetic.
+        head: name of the head to use, for a potential that has several.
 
     Raises:
-        MlipError: no such potential or head, another dtype.
+        MlipError: the potential or head does not exist, or the dtype is neither of the two.
     """
 
     def __init__(
@@ -57,13 +57,13 @@ class MLIPModel(ModelInterface):
         """Evaluate all systems of a state.
 
         Args:
-            state: a `SimState`, or a dict with its fields; one `pbc` for all systems, as a bool or three.
+            state: a `SimState`, or a dict with its fields. `pbc` is one bool or three, the same for all systems.
 
         Returns:
             `energy` (n_systems,), `forces` (n_atoms, 3), `stress` (n_systems, 3, 3).
 
         Raises:
-            MlipError: as `Potential.predict`, naming the system.
+            MlipError: any error of `Potential.predict`; it names the system.
         """
         frames = _frames(state)
         predictions = self.potential.predict(frames, dtype="float64" if self._dtype == torch.float64 else "float32")

@@ -1,1 +1,1 @@
-"""Work on a Dask cluster: a client of one, and models that its workers keep."""
+"""Work on a Dask cluster: its client, and the models that its workers hold."""

@@ -1,11 +1,11 @@
-"""A client of a Dask cluster: one that runs, processes of this machine, or jobs of SLURM (extra `cluster`).
+"""Client of a Dask cluster: one that runs already, processes of this machine, or SLURM jobs (extra `cluster`).
 
-    tcp://HOST:PORT              a scheduler that runs already (`dask scheduler`)
-    local:4                      four worker processes here, a GPU each where there are GPUs
+    tcp://HOST:PORT              a running scheduler (`dask scheduler`)
+    local:4                      four worker processes on this machine, one GPU each if it has GPUs
     slurm:20,cores=16,memory=64GB,queue=long,walltime=04:00:00
-                                 twenty jobs; the rest goes to dask_jobqueue.SLURMCluster
+                                 twenty jobs; the other options go to dask_jobqueue.SLURMCluster
 
-Dask runs whatever it is sent: clusters made here listen to this machine, or to its SLURM network, only.
+Dask runs any code that it is sent. Clusters started here therefore listen to this machine, or its SLURM network, only.
 """
 
 import logging
@@ -31,10 +31,10 @@ _SLURM_EXAMPLE = "slurm:20,cores=16,memory=64GB,queue=long,walltime=04:00:00"
 
 @contextmanager
 def cluster_client(cluster: str) -> Iterator["Client"]:
-    """A client of the cluster that the text names (see above); clusters that it starts end with it.
+    """Client of the cluster that the text names (see the module); a cluster started here ends with the context.
 
     Raises:
-        MlipError: Dask is not installed, no scheduler at that address, or a text that names no cluster.
+        MlipError: Dask is not installed, no scheduler answers at the address, or the text names no cluster.
     """
     try:
         from distributed import Client
@@ -62,11 +62,11 @@ def cluster_client(cluster: str) -> Iterator["Client"]:
 
 
 def result_of(future: "Future") -> Any:
-    """Result of work that was sent to a cluster.
+    """Result of a task that was sent to a cluster.
 
     Raises:
         MlipError: the scheduler is gone.
-        distributed.KilledWorker: every worker died that had it.
+        distributed.KilledWorker: every worker that ran the task died.
     """
     try:
         return future.result()
@@ -77,10 +77,10 @@ def result_of(future: "Future") -> Any:
 
 
 def _slurm_cluster(text: str) -> "SpecCluster":
-    """N jobs with the options that follow.
+    """SLURM cluster for a text such as "20,cores=16,memory=64GB": the number of jobs, and their options.
 
     Raises:
-        MlipError: dask-jobqueue is not installed, or takes no such option.
+        MlipError: dask-jobqueue is not installed, the text cannot be parsed, or an option is unknown.
     """
     try:
         from dask_jobqueue import SLURMCluster
@@ -103,10 +103,10 @@ def _slurm_cluster(text: str) -> "SpecCluster":
 
 
 def _local_cluster(count: str) -> "SpecCluster":
-    """`count` worker processes, a GPU each where there are GPUs, else an equal share of the cores.
+    """Cluster of `count` local worker processes, with one GPU each if there are GPUs, else an equal share of the cores.
 
     Raises:
-        MlipError: `count` is no number, or there are fewer GPUs.
+        MlipError: `count` is not a positive number, or exceeds the number of GPUs.
     """
     from dask.system import CPU_COUNT
     from distributed import Nanny, Scheduler, SpecCluster
@@ -125,7 +125,7 @@ def _local_cluster(count: str) -> "SpecCluster":
                 "nthreads": 1,
                 "dashboard": False,
                 "silence_logs": logging.ERROR,
-                "memory_limit": 0,  # a worker may use what this process might have used
+                "memory_limit": 0,  # unlimited: a worker may use what this process might have used
                 "env": {"CUDA_VISIBLE_DEVICES": devices[k]} if devices else {"NPROC": cores, **KEEPING},  # NPROC: XLA's
             },
         }
@@ -136,7 +136,7 @@ def _local_cluster(count: str) -> "SpecCluster":
 
 
 def _gpus() -> list[str]:
-    """GPUs by the names that CUDA_VISIBLE_DEVICES has for them. JAX is not asked: it would occupy their memory in this
+    """Names of the GPUs as in CUDA_VISIBLE_DEVICES. They are found without JAX, which would occupy their memory in this
     process."""
     if os.environ.get("JAX_PLATFORMS") == "cpu":
         return []

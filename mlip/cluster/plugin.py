@@ -1,7 +1,7 @@
-"""Content of a Dask cluster's workers for a job: its model, by content. Imports Dask: import it where Dask is there.
+"""Dask worker plugin that holds the model of a job. This module imports Dask, so import it only where Dask is.
 
-Jobs that share a scheduler share its workers. A plugin is therefore named after what it holds, and every chunk of
-work names the one that it was sent with: no job can compute with the model of another.
+Jobs that share a scheduler share its workers. A plugin is therefore named by a hash of its content, and every chunk of
+work names the plugin that it needs: no job can compute with the model of another.
 """
 
 import pickle
@@ -24,15 +24,15 @@ _DEVICE = Lock()
 
 
 class ModelOnWorker(WorkerPlugin):
-    """A model from its file's content, and what else a job needs. Every worker gets it, those that start later too, and
-    none needs a file system in common with the others.
+    """A model, given as the content of its file, with other arguments that a job needs. Every worker gets it, including
+    those that start later. Workers need no shared file system.
 
     Args:
-        content: the model's file.
-        load: makes what chunks compute with of the file's path and the others.
+        content: bytes of the model file.
+        load: function of the model file's path and of `others` that returns what the chunks compute with.
     """
 
-    idempotent = True  # the same content again, from another job, leaves the loaded model in place
+    idempotent = True  # the same content sent again by another job leaves the loaded model in place
 
     def __init__(self, content: bytes, load: Callable[..., Any], *others: Any):
         self._content, self._load, self._others = content, load, others
@@ -40,7 +40,7 @@ class ModelOnWorker(WorkerPlugin):
 
     @cached_property
     def loaded(self) -> Any:
-        """Result of `load`, once a worker."""
+        """Result of `load`, computed once per worker."""
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "model.safetensors"
             path.write_bytes(self._content)
@@ -49,13 +49,13 @@ class ModelOnWorker(WorkerPlugin):
 
 @contextmanager
 def job_on_worker(version: str, name: str) -> Iterator[Any]:
-    """On a worker, give what the plugin of that name has loaded, to one chunk at a time.
+    """Context on a worker that yields what the named plugin has loaded, to one chunk at a time.
 
     Args:
-        version: of the client's code.
+        version: version of the client's code.
 
     Raises:
-        MlipError: this worker runs other code, or has no such plugin.
+        MlipError: this worker runs another version of the code, or does not have the plugin.
     """
     check_same_code(version)
     plugin = get_worker().plugins.get(name)

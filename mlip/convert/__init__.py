@@ -1,4 +1,4 @@
-"""Published checkpoints -> `Potential`, and back. One file a family; `convert` finds the one that knows the source."""
+"""Conversion of published checkpoints to a `Potential` or `PropertyModel`, and export; one file per model family."""
 
 from mlip.convert.converters import convert, export
 

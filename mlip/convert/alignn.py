@@ -1,11 +1,10 @@
-"""ALIGNN as its authors keep it: a state dict of PyTorch (.pt) with config.json beside it, or the arrays in
-NAME_weights.npz.
+"""Converter for ALIGNN checkpoints: a PyTorch state dict (.pt) beside config.json, or its arrays in NAME_weights.npz.
 
-The dimensions follow from the shapes of the arrays; which bonds there are, and the link, from config.json (of an npz
-NAME_config.json), which may be that of a training or of the model alone. Without it they are the original's defaults.
-The vectors of the elements, CGCNN's, stand in no checkpoint and come from a file of theirs. Running counts, the centers
-of expansions, and the norms that nothing depends on (of the edges of the last layers) are left behind. So is
-`alignn_atomwise`'s penalty on bonds shorter than 1 A, which adds the sum over a batch to each of its crystals.
+Dimensions follow from the shapes of the arrays. The neighbor list's settings and the link function come from
+config.json (for an npz: NAME_config.json), the config of a training or of the model alone; without it, the original's
+defaults apply. A checkpoint lacks the element vectors (CGCNN's), which are read from a separate file. Ignored arrays
+are batch counters, centers of expansions, and norms without effect (of the edges in the last layers). The penalty of
+`alignn_atomwise` on bonds shorter than 1 A is left out: it adds the sum over a batch to each crystal of the batch.
 """
 
 import re
@@ -39,7 +38,7 @@ _LANDMARK = "angle_embedding.1.layer.0.weight"
 _NEEDED = (_LANDMARK, "atom_embedding.layer.0.weight", "edge_embedding.1.layer.0.weight", "fc.weight")
 _BEST = "best_model.pt"
 _DECIMALS = 5
-"""Those that the original rounds lattice vectors to, A."""
+"""Number of decimals to which the original rounds lattice vectors (A)."""
 _NORMS = {"weight": "scale", "bias": "bias", "running_mean": "running_mean", "running_var": "running_variance"}
 _REFUSED = {
     "classification": (False, "classifies"),
@@ -49,7 +48,7 @@ _REFUSED = {
     "atomwise_output_features": (0, "has outputs of atoms"),
     "additional_output_features": (0, "has further outputs"),
 }
-"""Settings of a model that change the network, and the values that are implemented."""
+"""Settings that change the network: the implemented value, and what the error says of a model with another value."""
 
 
 def recognizes(source: Path) -> bool:
@@ -61,9 +60,10 @@ def recognizes(source: Path) -> bool:
 
 
 def read(source: Path, options: ReadOptions) -> PropertyModel:
-    """
+    """Read an ALIGNN checkpoint.
+
     Raises:
-        MlipError: damaged files, no vectors of elements, no name of what is predicted, a variant that is not
+        MlipError: damaged files, no element vectors, no name of the predicted property, or a variant that is not
             implemented.
     """
     if source.is_dir():
@@ -100,7 +100,7 @@ def _checkpoint_in(folder: Path) -> Path:
 
 
 def _read_state(source: Path) -> Arrays:
-    """Arrays by name: of a state dict, or of a checkpoint that keeps it as `model`."""
+    """Arrays by name, from a state dict or from a checkpoint that holds one as `model`."""
     check_archive(source)
     torch = import_torch(f"{source} is read")
     try:
@@ -115,13 +115,13 @@ def _read_state(source: Path) -> Arrays:
 
 
 def config_of(arrays: Arrays, settings: dict[str, Any], vectors: dict[str, np.ndarray], where: str) -> ALIGNNConfig:
-    """The config that the shapes of the arrays and the original's settings tell.
+    """Config that follows from the shapes of the arrays and the original's settings.
 
     Args:
-        settings: of a training, or of the model alone; may be empty.
+        settings: config of a training or of the model alone; may be empty.
 
     Raises:
-        MlipError: arrays of another model, a variant that is not implemented.
+        MlipError: the arrays belong to another model, or the variant is not implemented.
     """
     for name in _NEEDED:
         if name not in arrays:
@@ -161,10 +161,10 @@ def config_of(arrays: Arrays, settings: dict[str, Any], vectors: dict[str, np.nd
 
 
 def parameters(config: ALIGNNConfig, arrays: Arrays, vectors: dict[str, np.ndarray], where: str) -> dict[str, Any]:
-    """Our parameters from the arrays by their names in a state dict.
+    """Parameters of our network from arrays named as in the original's state dict.
 
     Raises:
-        MlipError: an array is missing, superfluous, or has another shape than the config asks for.
+        MlipError: an array is missing, superfluous, or has another shape than the config requires.
     """
     left = NamedArrays(arrays, where)
     flat: dict[tuple[str, ...], np.ndarray] = {
@@ -199,7 +199,7 @@ def _norm(left: NamedArrays, theirs: str, ours: tuple[str, ...]) -> dict:
 
 
 def _convolution(left: NamedArrays, theirs: str, ours: str, updates_edges: bool) -> dict:
-    """Four layers of the nodes are one of ours: gate and message of the sender, gate of the receiver, own update."""
+    """Fuse four node layers of the original into one: sender's gate and message, receiver's gate, and own update."""
     parts = [
         linear_layer(left, f"{theirs}.{name}", (name,)) for name in ("src_gate", "dst_update", "dst_gate", "src_update")
     ]

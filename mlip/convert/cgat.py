@@ -1,8 +1,8 @@
-"""CGAT as its authors keep it: a Lightning checkpoint (.ckpt), or its arrays in NAME_weights.npz.
+"""Converter for CGAT checkpoints: a Lightning checkpoint (.ckpt), or its arrays in NAME_weights.npz.
 
-All dimensions follow from the shapes of the arrays. Two things do not stand in a checkpoint: the vectors of the
-elements, which come from a file of theirs, and what was predicted. Arrays that nothing depends on are left behind: the
-attention networks of edges that a two-layer net updates, and the edge module of the last step.
+All dimensions follow from the shapes of the arrays. A checkpoint lacks the element vectors, which are read from a
+separate file, and the name of the predicted property. Arrays without effect on the result are ignored: the attention
+networks of edges that a two-layer network updates, and the edge module of the last step.
 """
 
 import re
@@ -41,9 +41,10 @@ def recognizes(source: Path) -> bool:
 
 
 def read(source: Path, options: ReadOptions) -> PropertyModel:
-    """
+    """Read a CGAT checkpoint.
+
     Raises:
-        MlipError: damaged files, no vectors of elements, a variant that is not implemented.
+        MlipError: damaged files, no element vectors, or a variant that is not implemented.
     """
     where = str(source)
     if options.element_vectors is None:
@@ -66,11 +67,11 @@ def read(source: Path, options: ReadOptions) -> PropertyModel:
 
 
 def _read_checkpoint(source: Path, trust_pickle: bool) -> tuple[Arrays, float, float]:
-    """Arrays by name, mean and standard deviation of the target."""
+    """Arrays by name, and the mean and standard deviation of the target."""
     check_archive(source)
     torch = import_torch(f"{source} is read")
     try:
-        with torch.serialization.safe_globals([Namespace]):  # the command line that Lightning keeps
+        with torch.serialization.safe_globals([Namespace]):  # Lightning stores its command line as a Namespace
             checkpoint = torch.load(source, map_location="cpu", weights_only=not trust_pickle)
     except Exception as error:  # torch raises whatever its unpickler meets in a damaged file
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
@@ -95,7 +96,7 @@ def _scalar(array: np.ndarray | None, name: str, where: str) -> float:
 
 
 def _config(arrays: Arrays, vectors: dict[str, np.ndarray], where: str) -> CGATConfig:
-    """The config that the shapes of the arrays tell."""
+    """Config that follows from the shapes of the arrays."""
     for name in (*_LANDMARKS, "embedding.weight", "cry_pool.MH_A.fc_out.weight", "output_nn.fcs.0.weight"):
         if name not in arrays:
             raise MlipError(f"is no CGAT: {name} is missing", where=where)
@@ -132,10 +133,10 @@ def _config(arrays: Arrays, vectors: dict[str, np.ndarray], where: str) -> CGATC
 
 
 def parameters(config: CGATConfig, arrays: Arrays, vectors: dict[str, np.ndarray], where: str) -> dict[str, Any]:
-    """Our parameters from the arrays by their names in a state dict.
+    """Parameters of our network from arrays named as in the original's state dict.
 
     Raises:
-        MlipError: an array is missing, superfluous, or has another shape than the config asks for.
+        MlipError: an array is missing, superfluous, or has another shape than the config requires.
     """
     left = NamedArrays(arrays, where)
     flat: dict[tuple[str, ...], np.ndarray] = {
@@ -172,7 +173,7 @@ def _two_layers(left: NamedArrays, theirs: str, ours: tuple[str, ...]) -> dict:
 
 
 def _heads(config: CGATConfig, left: NamedArrays, theirs: str, ours: tuple[str, ...]) -> dict:
-    """Grouped convolutions: rows of the heads, one after another."""
+    """Kernels and biases of grouped convolutions, which the original stores as the stacked rows of all heads."""
     arrays = {}
     for layer, kernel, bias in (("fc_in", "hidden_kernel", "hidden_bias"), ("fc_out", "kernel", "bias")):
         weight = left.take(f"{theirs}.{layer}.weight")
@@ -182,7 +183,7 @@ def _heads(config: CGATConfig, left: NamedArrays, theirs: str, ours: tuple[str, 
 
 
 def _hypernetwork(left: NamedArrays, theirs: str, ours: tuple[str, ...], has_damping: bool) -> dict:
-    """Each predictor's last layer gives W, row by row, then b."""
+    """Arrays of a hypernetwork. The last layer of each predictor outputs W, row by row, and then b."""
     kernels, biases, tables, offsets = [], [], [], []
     for layer in range(N_LAYERS):
         level = "" if layer == N_LAYERS - 1 else "hyper_linear."

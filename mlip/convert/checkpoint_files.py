@@ -1,4 +1,5 @@
-"""Files of unknown origin: checked before they are used, nothing in them executed, a damaged one named in one line."""
+"""Reading of untrusted files: checked before use, never executed; damage is reported in one line with the file's
+name."""
 
 import json
 import zipfile
@@ -12,15 +13,15 @@ from mlip.convert.layers import Arrays
 from mlip.errors import MlipError
 
 DAMAGED = (zipfile.BadZipFile, zlib.error, OSError, EOFError, ValueError, NotImplementedError, RuntimeError)
-"""Errors of zipfile and numpy on a file that was cut short or altered."""
+"""Errors that zipfile and numpy raise for a file that is truncated or altered."""
 
 
 _LARGEST_PICKLE = 1 << 22
-"""Bytes that are looked through for a name; arrays are stored beside the pickle."""
+"""Largest number of bytes of a pickle that are searched for a name; the arrays are stored outside the pickle."""
 
 
 class ReadOptions(NamedTuple):
-    """As `mlip.convert.convert` takes them; each reader uses what concerns its format."""
+    """Options of `mlip.convert.convert`; each reader uses those that concern its format."""
 
     functional: str | None = None
     aggregate: str | None = None
@@ -30,9 +31,10 @@ class ReadOptions(NamedTuple):
 
 
 def read_json(path: Path) -> Any:
-    """
+    """Content of a JSON file.
+
     Raises:
-        MlipError: missing, or not JSON.
+        MlipError: the file is missing or not JSON.
     """
     try:
         return json.loads(path.read_text())
@@ -43,9 +45,10 @@ def read_json(path: Path) -> Any:
 
 
 def read_json_object(path: Path) -> dict[str, Any]:
-    """
+    """Content of a file that holds a JSON object.
+
     Raises:
-        MlipError: missing, or not a JSON object.
+        MlipError: the file is missing or not a JSON object.
     """
     value = read_json(path)
     if not isinstance(value, dict):
@@ -54,10 +57,10 @@ def read_json_object(path: Path) -> dict[str, Any]:
 
 
 def check_archive(path: Path) -> None:
-    """Compare all checksums of a zip archive; PyTorch, whose files are some, does not.
+    """Verify all checksums of a zip archive. PyTorch's files are zip archives, and PyTorch does not verify them.
 
     Raises:
-        MlipError: missing, altered or truncated.
+        MlipError: the file is missing, altered or truncated.
     """
     try:
         with zipfile.ZipFile(path) as archive:
@@ -69,7 +72,7 @@ def check_archive(path: Path) -> None:
 
 
 def torch_file_names(source: Path, name: str) -> bool:
-    """Whether a file of PyTorch speaks of an array of this name; nothing in it is unpickled."""
+    """Whether a PyTorch file refers to an array of this name; nothing in it is unpickled."""
     if not zipfile.is_zipfile(source):
         return False
     try:
@@ -81,7 +84,7 @@ def torch_file_names(source: Path, name: str) -> bool:
 
 
 def holds_array(source: Path, name: str) -> bool:
-    """Whether a file is NAME_weights.npz with an array of this name."""
+    """Whether a file is named NAME_weights.npz and holds an array of this name."""
     if not source.name.endswith("_weights.npz"):
         return False
     with np.load(source, allow_pickle=False) as archive:
@@ -89,9 +92,10 @@ def holds_array(source: Path, name: str) -> bool:
 
 
 def read_npz(path: Path) -> Arrays:
-    """
+    """Arrays of an npz file by name.
+
     Raises:
-        MlipError: missing, damaged, or an array of Python objects.
+        MlipError: the file is missing or damaged, or holds an array of Python objects.
     """
     check_archive(path)
     try:

@@ -1,5 +1,5 @@
-"""Which converter reads a source, and which writes a format: readers offer `recognizes(path)` and
-`read(path, options) -> Potential | PropertyModel`, writers `write(potential, path)`."""
+"""Choice of the reader for a source, or of the writer for a format. Readers define `recognizes(path)` and
+`read(path, options) -> Potential | PropertyModel`; writers define `write(potential, path)`."""
 
 from pathlib import Path
 
@@ -22,7 +22,7 @@ from mlip.potential import Potential
 from mlip.property_model import PropertyModel
 
 _READERS = (m3gnet, mace, cgat, crabnet, alignn, nequix, sevennet, mattersim, matgl)
-"""In this order: matgl takes any NAME_weights.npz."""
+"""Readers in the order in which they are tried; matgl is last because it accepts any NAME_weights.npz."""
 _WRITERS = {"matgl": matgl_export.write, "mace": mace_export.write, "nequix": nequix.write}
 
 
@@ -34,18 +34,18 @@ def convert(
     element_vectors: str | Path | None = None,
     predicts: str | None = None,
 ) -> Potential | PropertyModel:
-    """The potential, or the property model, that a published checkpoint holds.
+    """Potential or property model of a published checkpoint.
 
     Args:
-        functional: whose energies these are; by default what the checkpoint, or its name, tells.
-        aggregate: "center" or "neighbor", the end of a bond to which atom messages are added; by default what the
-            checkpoint tells. What was decided, and why, is in the provenance's `notes`.
-        trust_pickle: load a file that can run any code, as models of mace-torch can.
-        element_vectors: JSON of the vectors that a property model takes for its elements, such as matscholar's.
-        predicts: the property, by its name in a store; by default what the checkpoint tells, or e_above_hull.
+        functional: functional of the training data; by default the one stated by the checkpoint or its name.
+        aggregate: "center" or "neighbor", the end of a bond at which atom messages are added; by default the one that
+            the checkpoint implies. The provenance's `notes` record the choice and its reason.
+        trust_pickle: load a file that can run arbitrary code, as models of mace-torch can.
+        element_vectors: JSON file with the element vectors that a property model needs, such as matscholar's.
+        predicts: name of the predicted property in a store; by default the one that the checkpoint implies.
 
     Raises:
-        MlipError: no such source, a layout that no converter knows, a damaged or unsupported checkpoint.
+        MlipError: the source does not exist, no converter knows its layout, or it is damaged or unsupported.
     """
     source = Path(source)
     if aggregate not in (None, "center", "neighbor"):
@@ -60,14 +60,14 @@ def convert(
 
 
 def export(potential: Potential, to: str, out: str | Path, *, force: bool = False) -> Path:
-    """Write a potential for another code; nothing is overwritten unasked.
+    """Write a potential in the format of another code; nothing is overwritten unless `force` is true.
 
     Args:
-        to: "matgl", whose models are folders, "mace" or "nequix", whose models are files.
-        force: a file at `out` is replaced; a folder never is.
+        to: "matgl" (writes a folder), "mace" or "nequix" (write a file).
+        force: replace an existing file at `out`; an existing folder is never replaced.
 
     Raises:
-        MlipError: an unknown code, or a potential that it cannot represent.
+        MlipError: the format is unknown, or cannot represent the potential.
     """
     if to not in _WRITERS:
         raise MlipError(f"there is no format {to!r}", fix=f"known: {', '.join(_WRITERS)}")

@@ -1,7 +1,7 @@
-"""CrabNet as its authors keep it: a network saved by PyTorch (.pth), or its arrays in NAME_weights.npz.
+"""Converter for CrabNet: a network saved by PyTorch (.pth), or its arrays in NAME_weights.npz.
 
-All dimensions but the number of heads follow from the shapes of the arrays. Checkpoints hold the table of encodings,
-twice: it is taken from there, as the original evaluates it in single precision and is off by up to 4e-4.
+All dimensions except the number of heads follow from the shapes of the arrays. The table of encodings, which a
+checkpoint holds twice, is read from there: the original computes it in single precision, with errors up to 4e-4.
 """
 
 from pathlib import Path
@@ -41,10 +41,11 @@ def recognizes(source: Path) -> bool:
 
 
 def read(source: Path, options: ReadOptions) -> PropertyModel:
-    """
+    """Read a CrabNet.
+
     Raises:
-        MlipError: a damaged file, one that holds more than tensors, a variant that is not implemented, and no name of
-            what is predicted.
+        MlipError: the file is damaged or holds more than tensors, the variant is not implemented, or the name of the
+            predicted property is not given.
     """
     where = str(source)
     if options.predicts is None:
@@ -66,7 +67,7 @@ def read(source: Path, options: ReadOptions) -> PropertyModel:
 
 
 def _read_network(source: Path) -> tuple[Arrays, float, float]:
-    """Arrays by name, mean and standard deviation of the target."""
+    """Arrays by name, and the mean and standard deviation of the target."""
     where = str(source)
     check_archive(source)
     torch = import_torch(f"{source} is read")
@@ -88,10 +89,10 @@ def _read_network(source: Path) -> tuple[Arrays, float, float]:
 
 
 def config_of(arrays: Arrays, where: str) -> CrabNetConfig:
-    """The config that the shapes of the arrays tell; heads are the original's four.
+    """Config that follows from the shapes of the arrays; the number of heads is always the original's, four.
 
     Raises:
-        MlipError: arrays of another model.
+        MlipError: the arrays belong to another model.
     """
     for name in _NEEDED:
         if name not in arrays:
@@ -115,10 +116,10 @@ def config_of(arrays: Arrays, where: str) -> CrabNetConfig:
 
 
 def parameters(config: CrabNetConfig, arrays: Arrays, where: str) -> dict[str, Any]:
-    """Our parameters from the arrays by their names in a state dict.
+    """Parameters of our network from arrays named as in the original's state dict.
 
     Raises:
-        MlipError: an array is missing, superfluous, or has another shape than the config asks for.
+        MlipError: an array is missing, superfluous, or has another shape than the config requires.
     """
     left = NamedArrays(arrays, where)
     flat: dict[tuple[str, ...], np.ndarray] = {

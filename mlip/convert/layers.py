@@ -1,7 +1,7 @@
-"""Where each dense layer of a published M3GNet is among the parameters of `mlip.models.m3gnet`, and MatterSim's.
+"""Map from the dense layers of published M3GNets, and of MatterSim, to the parameters of `mlip.models.m3gnet`.
 
-The original (TensorFlow) and matgl (PyTorch) have the same layers under other names, and keep apart what is fused
-here: core and gate stand side by side where they have the same input. One list serves both codes, there and back.
+The original (TensorFlow) and matgl (PyTorch) have the same layers under different names. Core and gate are separate
+there and fused here, side by side, where they have the same input. One list of layers serves import and export.
 """
 
 import re
@@ -25,23 +25,23 @@ _BRANCHES: tuple[Branch, ...] = ("core", "gate")
 
 @dataclass(frozen=True)
 class Layer:
-    """One dense layer as the published codes have it."""
+    """One dense layer of the published networks."""
 
     stage: str
-    """The layer's task: bond_embedding, neighbour_gate (or center_gate), three_body, {atom,bond}_{message,weight},
-    readout; of a property's readout also query_{input,hidden}."""
+    """The layer's role: bond_embedding, neighbour_gate (or center_gate), three_body, {atom,bond}_{message,weight} or
+    readout; in the readout of a property model also query_{input,hidden}."""
     path: tuple[str, ...]
-    """Path of the layer's parameters in ours."""
+    """Path of the layer's arrays in our parameters."""
     block: int = 0
     branch: Branch = "core"
     depth: int = 0
-    """Its place in its MLP."""
+    """Index of the layer in its MLP."""
     is_half: bool = False
-    """Ours holds the core's columns, then the gate's."""
+    """Whether our array is fused: the columns of the core, followed by those of the gate."""
 
 
 def dense_layers(config: M3GNetConfig) -> list[Layer]:
-    """In the order in which the original code makes them, by which Keras numbers them."""
+    """Dense layers in the order in which the original code creates them, by which Keras numbers them."""
     layers = [Layer("bond_embedding", ("bond_embedding",))]
     for block in range(config.n_blocks):
         three_body = f"three_body_{block}"
@@ -79,14 +79,14 @@ def dense_layers(config: M3GNetConfig) -> list[Layer]:
 def parameters_from_layers(
     config: M3GNetConfig, embedding: np.ndarray, arrays_of: Callable[[Layer], Arrays], where: str
 ) -> dict:
-    """Our parameters, complete and of the right shapes.
+    """Complete parameters of our network, with checked shapes.
 
     Args:
-        embedding: (max_atomic_number + 1, units) by atomic number.
-        arrays_of: gives a layer's "kernel" (in, out) and, where it has one, "bias" (out,).
+        embedding: (max_atomic_number + 1, units), indexed by atomic number.
+        arrays_of: returns a layer's "kernel" (in, out) and, if it has one, "bias" (out,).
 
     Raises:
-        MlipError: an array is missing, superfluous, or has another shape than the config asks for.
+        MlipError: an array is missing, superfluous, or has another shape than the config requires.
     """
     flat = {("embedding", "embedding"): embedding}
     for layer in dense_layers(config):
@@ -103,7 +103,7 @@ def parameters_from_layers(
 
 
 def layers_from_parameters(config: M3GNetConfig, params: dict) -> dict[Layer, Arrays]:
-    """The way back: "kernel" (in, out) and "bias" (out,) of every layer."""
+    """Inverse of `parameters_from_layers`: "kernel" (in, out) and "bias" (out,) of every layer."""
     flat = flatten_dict(params)
     layers: dict[Layer, Arrays] = {}
     for layer in dense_layers(config):
@@ -116,9 +116,10 @@ def layers_from_parameters(config: M3GNetConfig, params: dict) -> dict[Layer, Ar
 
 
 def checked_config(where: str, **values: Any) -> M3GNetConfig:
-    """
+    """Config with the given values; the model is m3gnet unless `values` name another.
+
     Raises:
-        MlipError: a dimension that the model cannot have.
+        MlipError: the model cannot have one of the values.
     """
     try:
         return parse_config({"model": "m3gnet"} | values)
@@ -127,7 +128,7 @@ def checked_config(where: str, **values: Any) -> M3GNetConfig:
 
 
 class NamedArrays:
-    """The arrays of a checkpoint, each to be taken once, so that what has no place is noticed."""
+    """Arrays of a checkpoint, each to be taken once, so that arrays without a place in our network are noticed."""
 
     def __init__(self, arrays: Arrays, where: str):
         self._left, self._where = dict(arrays), where
@@ -136,26 +137,28 @@ class NamedArrays:
         return name in self._left
 
     def take(self, name: str) -> np.ndarray:
-        """
+        """Remove an array and return it.
+
         Raises:
-            MlipError: no such array.
+            MlipError: there is no such array.
         """
         if name not in self._left:
             raise MlipError(f"{name} is missing", where=self._where)
         return self._left.pop(name)
 
     def put(self, name: str, array: np.ndarray) -> None:
-        """Put back an array that was taken, changed."""
+        """Put back an array that was taken and changed."""
         self._left[name] = array
 
     def discard(self, name: str) -> None:
-        """Drop an array that need not be there, and is of no use here."""
+        """Drop an array that is not used; it may be absent."""
         self._left.pop(name, None)
 
     def check_all_taken(self) -> None:
-        """
+        """Check that no array is left over.
+
         Raises:
-            MlipError: there are arrays that no layer asked for.
+            MlipError: there are arrays that no layer has taken.
         """
         if self._left:
             raise MlipError(
@@ -166,11 +169,11 @@ class NamedArrays:
 
 
 def linear_layer(left: NamedArrays, theirs: str, ours: tuple[str, ...], use_bias: bool = True) -> Arrays:
-    """Kernel and bias of a linear layer of PyTorch, by their paths in our parameters."""
+    """Kernel (in, out) and bias (out,) of a PyTorch linear layer, by their paths in our parameters."""
     arrays = {(*ours, "kernel"): left.take(f"{theirs}.weight").T}
     return arrays | ({(*ours, "bias"): left.take(f"{theirs}.bias")} if use_bias else {})
 
 
 def count_layers(arrays: Arrays, pattern: str) -> int:
-    """How many different numbers the pattern's group has in the arrays' names."""
+    """Number of distinct values that the pattern's group takes in the arrays' names."""
     return len({match[1] for name in arrays if (match := re.match(pattern, name))})

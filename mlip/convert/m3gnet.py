@@ -1,7 +1,7 @@
-"""The original M3GNet (m3gnet 0.2.4, TensorFlow): a checkpoint folder, or its arrays as weights.npz and config.json.
+"""Converter for the original M3GNet (m3gnet 0.2.4, TensorFlow): a checkpoint folder, or weights.npz and config.json.
 
-A checkpoint's tensors are named after the objects of the model, which say what each layer does. The plain arrays have
-Keras' names, whose dense layers are numbered in the order of their creation.
+Tensors in a checkpoint are named after the objects of the model, which identify the layers. Plain arrays have Keras'
+names, in which dense layers are numbered in the order of their creation.
 """
 
 import json
@@ -36,9 +36,9 @@ _NAMES = {
 }
 _NOT_OF_THE_MODEL = ("optimizer/", "save_counter", "keras_api/")
 _IMPLEMENTED = {"include_states": False, "readout": "weighted_atom", "is_intensive": False, "mean": 0.0}
-_UNTRAINED_REFERENCE = 1e-9  # eV: an element that was not in the training set has E0 = 0 to rounding
+_UNTRAINED_REFERENCE = 1e-9  # eV: elements absent from the training set have E0 = 0 up to rounding
 
-_PUBLISHED = {  # sha256 of the data file: a checkpoint says neither its name nor its functional
+_PUBLISHED = {  # by the data file's SHA-256: a checkpoint states neither its name nor its functional
     "3d6d4bd777eb7af8efe7ccae0804ffbc58cdb9aac946db08b01e7e5f41eb70eb": ("m3gnet TF 0.2.4 MP-2021.2.8-EFS", "PBE"),
     "f136382bd689ef4fc372a83d6f3726fb210807e784a5e0d37fba9eec3a13f69b": ("m3gnet TF 0.2.4, ALEXANDRIA 2D", "PBE"),
     "122b2c5934ca976a835b7b5df2f195469c4de8de3c1ac93b114986e00e51ec80": (
@@ -53,7 +53,8 @@ def recognizes(source: Path) -> bool:
 
 
 def read(source: Path, options: ReadOptions) -> Potential:
-    """
+    """Read an M3GNet of the original code.
+
     Raises:
         MlipError: damaged files, or a variant of M3GNet that is not implemented.
     """
@@ -85,7 +86,7 @@ def _read_checkpoint(source: Path, functional: str | None) -> Potential:
 
 
 def _checkpoint_json(path: Path) -> Any:
-    """The Keras model's config: JSON in a string of JSON."""
+    """Config of the Keras model, which the file holds as a string of JSON within JSON."""
     model = read_json(path)
     try:
         model = json.loads(model) if isinstance(model, str) else model
@@ -120,7 +121,7 @@ def _read_export(source: Path, functional: str | None) -> Potential:
 
 
 def _named_by_object(variables: Arrays, layers: list[Layer]) -> Arrays:
-    """Keras' `.../dense_K/kernel:0` -> the name in a checkpoint; `dense` is number 0."""
+    """Arrays renamed from Keras' `.../dense_K/kernel:0` to the names in a checkpoint; `dense` is number 0."""
     arrays = {}
     for name, value in variables.items():
         match = re.search(r"/dense(?:_(\d+))?/(kernel|bias):0$", name)
@@ -139,7 +140,7 @@ def _name(layer: Layer) -> str:
 
 
 def _values(values: Any, where: str) -> dict:
-    """The model's hyper-parameters, complete and of the implemented variant."""
+    """Hyperparameters of the model, checked to be complete and of the implemented variant."""
     if not isinstance(values, dict):
         raise MlipError("is not complete: config is no JSON object", where=where)
     needed = ("cutoff", "threebody_cutoff", "units", "n_blocks", "max_n", "max_l", "n_atom_types", "std")
@@ -169,7 +170,7 @@ def _config(values: dict, where: str) -> M3GNetConfig:
 
 
 def _potential(values: dict, arrays: Arrays, functional: str, provenance: dict, where: str) -> Potential:
-    """From hyper-parameters and the arrays by their names in a checkpoint."""
+    """Potential from the hyperparameters and arrays named as in a checkpoint."""
     config = _config(values, where)
     left = NamedArrays(arrays, where)
 
@@ -191,7 +192,7 @@ def _potential(values: dict, arrays: Arrays, functional: str, provenance: dict, 
 
 
 def _reference_energies(values: dict) -> dict[str, float]:
-    """Reference energies of the trained elements; all elements, at 0, where the model was trained without
+    """Reference energies of the trained elements, eV; 0 for all elements if the model was trained without
     references."""
     energies = values["element_refs"]
     if energies is None:

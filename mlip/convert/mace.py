@@ -1,6 +1,6 @@
-"""mace-torch's MACE and ScaleShiftMACE become potentials: what its options mean, and what may not differ.
+"""Converter for mace-torch's MACE and ScaleShiftMACE: meaning of the options, and checks of the fixed constants.
 
-Modules and plain arrays are read by `mlip.convert.mace_files`; tensors find their places by `mlip.convert.mace_layout`.
+`mlip.convert.mace_files` reads modules and plain arrays; `mlip.convert.mace_layout` maps tensors to our parameters.
 """
 
 import re
@@ -21,7 +21,7 @@ from mlip.potential import Head, Potential, PotentialMetadata
 
 LAYOUT = "a model of mace-torch (.model), or NAME_weights.npz of mace-torch beside NAME_config.json"
 
-BLOCKS = {  # first_block, normalization
+BLOCKS = {  # interaction class of mace-torch -> (first_block, normalization)
     "RealAgnosticInteractionBlock": ("element", "mean"),
     "RealAgnosticResidualInteractionBlock": ("residual", "mean"),
     "RealAgnosticDensityInteractionBlock": ("element", "density"),
@@ -55,9 +55,10 @@ def recognizes(source: Path) -> bool:
 
 
 def read(source: Path, options: ReadOptions) -> Potential:
-    """
+    """Read a model of mace-torch.
+
     Raises:
-        MlipError: damaged files, a variant of MACE that is not implemented, or a pickle that is not to be trusted.
+        MlipError: damaged files, a variant of MACE that is not implemented, or a pickle that the options do not trust.
     """
     if options.aggregate is not None:
         raise MlipError("MACE adds messages to the center of a bond; there is no choice", where=str(source))
@@ -103,9 +104,10 @@ def _config(saved: MaceModelFile, numbers: np.ndarray) -> MACEConfig:
 
 
 def _with_known_options(saved: MaceModelFile) -> dict:
-    """
+    """Settings of a model, checked to be complete and implemented.
+
     Raises:
-        MlipError: naming the option that is missing, or has a value that is not implemented.
+        MlipError: an option is missing, or its value is not implemented; the message names it.
     """
     values = saved.values | {"distance_transform": (saved.values.get("distance_transform") or "none").lower()}
     for key in _NEEDED:
@@ -121,7 +123,7 @@ def _with_known_options(saved: MaceModelFile) -> dict:
 
 
 def _hidden(irreps: str, where: str) -> tuple[int, int]:
-    """ "16x0e + 16x1o" -> 16 channels, l up to 1."""
+    """Number of channels and largest l of irreps: "16x0e + 16x1o" -> (16, 1)."""
     blocks = re.findall(r"(\d+)x(\d+)([eo])", str(irreps))
     channels = {int(multiplicity) for multiplicity, _, _ in blocks}
     natural = [(str(order), "eo"[order % 2]) for order in range(len(blocks))]
@@ -131,7 +133,7 @@ def _hidden(irreps: str, where: str) -> tuple[int, int]:
 
 
 def _check_constants(config: MACEConfig, left: NamedArrays, where: str) -> None:
-    """Compare the arrays that are constants here and may have been trained there."""
+    """Check arrays that are constants here but may have been trained in mace-torch."""
     for name, value in constants(config).items():
         found = left.take(name)
         if found.shape != np.shape(value) or not np.allclose(found, value, rtol=1e-6):  # float32 checkpoints
@@ -139,7 +141,7 @@ def _check_constants(config: MACEConfig, left: NamedArrays, where: str) -> None:
 
 
 def constants(config: MACEConfig) -> dict[str, Float[np.ndarray, "..."] | float]:
-    """Buffers of their state dict that the config decides."""
+    """Buffers of mace-torch's state dict whose values follow from the config."""
     found = {
         "r_max": config.cutoff,
         "num_interactions": config.n_layers,
@@ -182,12 +184,12 @@ def _heads(config: MACEConfig, left: NamedArrays, functional: str | None, where:
 
 
 def _known(energies: dict[str, float], n_heads: int) -> dict[str, float]:
-    """Energies of the elements that a head knows: mace-torch gives 0 to those that another head alone knows."""
+    """Energies of the elements that a head knows. mace-torch gives 0 to elements that only other heads know."""
     return {symbol: energy for symbol, energy in energies.items() if energy != 0 or n_heads == 1}
 
 
 def _of_heads(left: NamedArrays, name: str, default: float, n_heads: int, where: str) -> list[float]:
-    """A number for each head, or one for all; plain MACE has neither scale nor shift."""
+    """One number per head, which all heads may share; `default` if absent, as scale and shift are in plain MACE."""
     values = left.take(name).ravel() if name in left else np.array([default])
     if values.size not in (1, n_heads):
         raise MlipError(f"{name} has {values.size} values for {n_heads} heads", where=where)

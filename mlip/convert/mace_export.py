@@ -1,7 +1,7 @@
-"""A potential -> a pickled module of mace-torch, the file that its MACECalculator, its fine-tuning and LAMMPS read.
+"""Export of a potential as a pickled module, which mace-torch's MACECalculator, its fine-tuning and LAMMPS read.
 
-mace-torch builds the module from its constructor's arguments; its tensors are then replaced by ours, and every one of
-its constants is compared. The module has the precision of the parameters, E0, scale and shift included.
+mace-torch builds the module from its constructor's arguments. Its parameters are then replaced by ours, and all its
+constants are compared with ours. The module, including E0, scale and shift, has the precision of the parameters.
 """
 
 from pathlib import Path
@@ -24,10 +24,10 @@ from mlip.potential import Head, Potential
 
 
 def write(potential: Potential, out: Path) -> Path:
-    """Write OUT, a file; of several heads all are kept.
+    """Write the file `out` with all heads of the potential.
 
     Raises:
-        MlipError: not a MACE; the file exists; PyTorch or mace-torch is missing.
+        MlipError: the potential is not a MACE, the file exists, or PyTorch or mace-torch is missing.
     """
     if not isinstance(potential.config, MACEConfig):
         raise MlipError(f"mace-torch's format is written for MACE only, not for {potential.config.model}")
@@ -63,7 +63,7 @@ def _module(torch: ModuleType, potential: Potential) -> Any:
 
 
 def _dtype(potential: Potential) -> str:
-    """Precision of most parameters: a potential in float32 may have single arrays in float64."""
+    """Precision of most parameters: a float32 potential may have a few arrays in float64."""
     flat = flatten_dict(potential.params).values()
     return "float32" if any(np.asarray(array).dtype == np.float32 for array in flat) else "float64"
 
@@ -104,7 +104,7 @@ def _arguments(torch: ModuleType, potential: Potential) -> dict[str, Any]:
 
 
 def _reference_energies(config: MACEConfig, head: Head) -> list[float]:
-    """By element, eV; like mace-torch, 0 for elements that only other heads know."""
+    """Reference energies by element, eV; as in mace-torch, 0 for elements that only other heads know."""
     symbols = [chemical_symbols[z] for z in config.elements]
     strangers = [symbol for symbol in symbols if symbol not in head.reference_energies]
     if strangers and len(config.heads) == 1:
@@ -115,14 +115,14 @@ def _reference_energies(config: MACEConfig, head: Head) -> list[float]:
 
 
 def _check_constants(config: MACEConfig, empty: Arrays) -> None:
-    """The module as it was built computes with our constants."""
+    """Check that the module, as built, has the same constants as our network."""
     for name, value in constants(config).items():
         if not np.allclose(empty[name], value, rtol=1e-6):  # float32
             raise MlipError(f"this mace-torch has another {name}")
 
 
 def _in_their_couplings(config: MACEConfig, state: Arrays, empty: Arrays) -> Arrays:
-    """Weights of our couplings become weights of the module's: the same numbers where the couplings are the same."""
+    """Convert weights of our couplings to weights of the module's; they do not change where the couplings are equal."""
     for layer in range(config.n_layers):
         for order in config.orders_out(layer):
             for degree in range(1, config.correlation + 1):

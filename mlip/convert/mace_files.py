@@ -1,8 +1,8 @@
-"""mace-torch's models on disk: a pickled module (.model), or plain arrays (NAME_weights.npz beside NAME_config.json).
+"""Reading of mace-torch's models: a pickled module (.model), or arrays (NAME_weights.npz beside NAME_config.json).
 
-A pickled module is code as much as data: loading it can run anything, so that happens on request only. Much of what
-it computes is in attributes of the module and in the classes of its parts, not in its state dict: both are read, and
-what `mlip.models.mace` does not have is refused by name.
+Loading a pickled module can run arbitrary code, so it happens on request only. Much of what a module computes is
+determined by its attributes and by the classes of its parts, not by its state dict. Both are read, and an error names
+whatever `mlip.models.mace` does not have.
 """
 
 import re
@@ -23,13 +23,13 @@ from mlip.models.mace import SILU_NORM
 _WEIGHTS, _CONFIG = "_weights.npz", "_config.json"
 _LARGEST_PICKLE = 2**28  # bytes without the tensors; published models have 2 MB
 _CONSTANT = re.compile(r".*\.(output_mask|_w3j_\w+|prefactor|weights_\w+_zeroed)|interactions\.\d+\.conv_tp\.weight")
-_NAMES = {  # of classes: what a config calls them
+_NAMES = {  # class -> its name in a config
     "BesselBasis": "bessel",
     "AgnesiTransform": "agnesi",
     "NoneType": "none",
 }
 _READOUTS = ("LinearReadoutBlock", "NonLinearReadoutBlock")
-_DEFAULTS = {  # what a module does, and older ones that lack the attribute do too
+_DEFAULTS = {  # implemented values, which also describe older modules without the attribute
     "embedding_specs": None,
     "edge_irreps": None,
     "use_so3": False,
@@ -45,11 +45,11 @@ class MaceModelFile:
 
     where: str
     origin: str
-    """For the provenance."""
+    """Name of the model for the provenance."""
     values: dict[str, Any]
-    """Named as in NAME_config.json."""
+    """Settings of the model, named as in NAME_config.json."""
     arrays: Arrays
-    """The state dict, without constants of e3nn's."""
+    """State dict without e3nn's constants."""
 
 
 def is_export(source: Path) -> bool:
@@ -58,9 +58,9 @@ def is_export(source: Path) -> bool:
 
 
 def is_module(source: Path) -> bool:
-    """Whether it is called a .model, or is a pickle that names classes of mace-torch, as files in its cache are.
+    """Whether a file is named .model, or is a pickle that names classes of mace-torch, like the files in its cache.
 
-    Nothing is unpickled to find out.
+    Nothing is unpickled for this check.
     """
     if source.suffix == ".model" or not zipfile.is_zipfile(source):
         return source.suffix == ".model" and source.is_file()
@@ -73,7 +73,8 @@ def is_module(source: Path) -> bool:
 
 
 def read_export(source: Path) -> MaceModelFile:
-    """
+    """Read plain arrays and their config.
+
     Raises:
         MlipError: a file is missing or damaged.
     """
@@ -87,10 +88,11 @@ def _config_file(source: Path) -> Path:
 
 
 def read_module(source: Path, trust_pickle: bool) -> MaceModelFile:
-    """
+    """Load a pickled module, which can run arbitrary code.
+
     Raises:
-        MlipError: `trust_pickle` is false, PyTorch or mace-torch is missing, a damaged file, or a module that
-            `mlip.models.mace` cannot be.
+        MlipError: `trust_pickle` is false, PyTorch or mace-torch is missing, the file is damaged, or
+            `mlip.models.mace` cannot represent the module.
     """
     where = str(source)
     if not trust_pickle:
@@ -113,9 +115,10 @@ def read_module(source: Path, trust_pickle: bool) -> MaceModelFile:
 
 
 def _check_parts(module: Any, where: str) -> None:
-    """
+    """Check that `mlip.models.mace` can represent a module.
+
     Raises:
-        MlipError: naming the part, or the option, that makes it another network than ours.
+        MlipError: a part or an option makes it a different network; the message names it.
     """
     name = type(module).__name__
     if name not in ("ScaleShiftMACE", "MACE"):  # a compiled module is a RecursiveScriptModule
@@ -139,10 +142,10 @@ def _check_parts(module: Any, where: str) -> None:
 
 
 def _values(module: Any, where: str) -> dict[str, Any]:
-    """Settings that the state dict does not tell.
+    """Settings that are not in the state dict.
 
     Raises:
-        MlipError: naming what the module does not have, or has as None, and mace-torch's models have.
+        MlipError: the module lacks an attribute of mace-torch's models, or has None there; the message names it.
     """
 
     def heads() -> list[str]:
@@ -179,7 +182,7 @@ def _values(module: Any, where: str) -> dict[str, Any]:
 
 
 def _told(name: str, value: Callable[[], Any], where: str) -> Any:
-    """One of the values, of a module that may be made otherwise than mace-torch makes them."""
+    """Result of `value`; an MlipError that names the setting if the module is not built as mace-torch builds it."""
     try:
         return value()
     except (AttributeError, TypeError, IndexError, KeyError, ValueError) as error:
@@ -196,7 +199,7 @@ def _contractions(product: Any) -> Iterable[Any]:
 
 
 def _one(what: str, values: Iterable[Any], where: str) -> Any:
-    """The value that all layers have; None if there are no layers."""
+    """The value that all layers have in common; None if there are no layers."""
     different = list(dict.fromkeys(values))
     if len(different) > 1:
         listed = ", ".join(map(str, different))
@@ -205,7 +208,7 @@ def _one(what: str, values: Iterable[Any], where: str) -> Any:
 
 
 def _decimal(scalar: Any) -> float:
-    """4.6, not 4.599999904, which is what float32 has made of it."""
+    """Shortest decimal of a float32 scalar: 4.6, not 4.599999904."""
     return float(str(scalar.numpy()))
 
 
@@ -214,7 +217,8 @@ def _name_of_class(part: Any) -> str:
 
 
 def _gate(readout: Any, where: str) -> str:
-    """Gate of the last readout, "None" where it has none; e3nn scales it by a constant that it samples."""
+    """Activation of the last readout, "None" if it has none. Its normalization, which e3nn estimates by sampling, is
+    checked."""
     activation = readout.non_linearity.acts[0]
     if activation is None:
         return "None"
@@ -225,7 +229,7 @@ def _gate(readout: Any, where: str) -> str:
 
 
 def _without_constants(arrays: Arrays) -> Arrays:
-    """e3nn has empty biases everywhere."""
+    """Arrays without e3nn's constants and its empty biases."""
     return {
         name: array
         for name, array in arrays.items()

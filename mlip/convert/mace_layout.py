@@ -1,7 +1,7 @@
-"""Where each tensor of mace-torch's state dict is among the parameters of `mlip.models.mace`; one list, both ways.
+"""Map between the tensors of mace-torch's state dict and the parameters of `mlip.models.mace`, for both directions.
 
-e3nn stores the weights of a product flat, block after block, each block (inputs, outputs) or (inputs, elements,
-outputs); blocks are in the order of their inputs. Norms are not in the weights, in mace-torch as here.
+e3nn stores the weights of a product flat, block after block in the order of the inputs. A block has the shape (inputs,
+outputs) or (inputs, elements, outputs). Normalization factors are not part of the weights, in mace-torch or here.
 """
 
 import math
@@ -21,31 +21,32 @@ from mlip.models.symmetric_contraction import coupling_polynomials, polynomials_
 
 @dataclass(frozen=True)
 class Tensor:
-    """One of theirs, and where in it, flattened, each of ours lies."""
+    """One tensor of mace-torch, and the positions of our parameters in it when it is flattened."""
 
     name: str
     shape: tuple[int, ...]
     places: dict[str, Int[np.ndarray, "..."]]
-    """By our name, dots between levels; of the shape of ours."""
+    """Positions by the name of our parameter (levels joined by dots), in the shape of our parameter."""
 
     @classmethod
     def of_blocks(cls, name: str, block: tuple[int, ...], ours: list[str], axes: tuple[int, ...] = ()) -> "Tensor":
-        """Blocks of one shape, one after the other, of which ours are the same with `axes` permuted."""
+        """Tensor that consists of consecutive blocks of one shape; our parameters are these blocks with permuted
+        `axes`."""
         places = np.arange(len(ours) * math.prod(block)).reshape(len(ours), *block)
         parts = places.transpose(0, *(1 + axis for axis in axes or range(len(block))))
         return cls(name, (places.size,), dict(zip(ours, parts, strict=True)))
 
     @classmethod
     def same(cls, name: str, shape: tuple[int, ...], ours: str) -> "Tensor":
-        """The same array under another name."""
+        """Tensor that equals one of our parameters except for its name."""
         return cls(name, shape, {ours: np.arange(math.prod(shape)).reshape(shape)})
 
 
 def parameters_from_state(config: MACEConfig, left: NamedArrays, where: str) -> dict:
-    """Our parameters.
+    """Parameters of our network from mace-torch's arrays.
 
     Raises:
-        MlipError: an array is missing, has another size, or is no coupling of the densities.
+        MlipError: an array is missing, has another size, or is not a coupling of its order.
     """
     _convert_couplings(config, left, where)
     flat = {}
@@ -58,7 +59,7 @@ def parameters_from_state(config: MACEConfig, left: NamedArrays, where: str) -> 
 
 
 def state_from_parameters(config: MACEConfig, params: dict) -> Arrays:
-    """The way back: their tensors by their names; weights that their network never uses are zero."""
+    """Inverse of `parameters_from_state`: tensors by mace-torch's names; weights that its network never uses are 0."""
     flat = {key: np.asarray(array) for key, array in flatten_dict(params, sep=".").items()}
     state = {}
     for tensor in tensors(config):
@@ -70,7 +71,7 @@ def state_from_parameters(config: MACEConfig, params: dict) -> Arrays:
 
 
 def tensors(config: MACEConfig) -> Iterator[Tensor]:
-    """All that hold parameters."""
+    """All tensors that hold parameters."""
     c, nz = config.channels, len(config.elements)
     yield Tensor.of_blocks("node_embedding.linear.weight", (nz, c), ["embedding"])
     n_orders = 1
@@ -115,7 +116,8 @@ def _interaction(config: MACEConfig, layer: int, n_orders: int) -> Iterator[Tens
 
 
 def _readout(config: MACEConfig, layer: int) -> Iterator[Tensor]:
-    """Their last readout has weights from one head's hidden units to another's energy, which are never used."""
+    """Tensors of a readout. mace-torch's last readout also has weights that connect one head's hidden units with
+    another head's energy; they are never used."""
     theirs, ours = f"readouts.{layer}", f"readout_{layer}"
     c, h = config.channels, len(config.heads)
     if not 0 < layer == config.n_layers - 1:
@@ -129,19 +131,19 @@ def _readout(config: MACEConfig, layer: int) -> Iterator[Tensor]:
 
 
 def coupling_weights(config: MACEConfig, layer: int, order: int, degree: int) -> str:
-    """Their name of the weights (elements, couplings, channels) of one order and degree."""
+    """mace-torch's name for the weights (elements, couplings, channels) of one order and degree."""
     place = config.correlation - degree - 1
     contraction = f"products.{layer}.symmetric_contractions.contractions.{order}"
     return f"{contraction}.weights_max" if place < 0 else f"{contraction}.weights.{place}"
 
 
 def coupling_tensor(layer: int, order: int, degree: int) -> str:
-    """Their name of the coefficients that these weights belong to."""
+    """mace-torch's name for the coupling coefficients that these weights multiply."""
     return f"products.{layer}.symmetric_contractions.contractions.{order}.U_matrix_{degree}"
 
 
 def _convert_couplings(config: MACEConfig, left: NamedArrays, where: str) -> None:
-    """Replace weights of their couplings by weights of ours: mace-torch has several bases of the same span."""
+    """Replace weights of mace-torch's couplings by weights of ours; mace-torch has several bases of the same span."""
     for layer in range(config.n_layers):
         for order in config.orders_out(layer):
             for degree in range(1, config.correlation + 1):
@@ -160,12 +162,12 @@ def _convert_couplings(config: MACEConfig, left: NamedArrays, where: str) -> Non
 def weights_of_couplings(
     weights: Float[np.ndarray, "z k c"], source: Float[np.ndarray, "k m q"], target: Float[np.ndarray, "r m q"]
 ) -> Float[np.ndarray, "z r c"]:
-    """Weights of the couplings `target` that give the same function; the same numbers if the couplings are the same.
+    """Weights with which the couplings `target` give the same function; unchanged if the couplings are the same.
 
     Raises:
-        ValueError: there are none.
+        ValueError: there are no such weights.
     """
-    if source.shape == target.shape and np.allclose(source, target, atol=1e-6):  # of float32 checkpoints
+    if source.shape == target.shape and np.allclose(source, target, atol=1e-6):  # float32 checkpoints
         return weights
     source, target = source.reshape(len(source), -1), target.reshape(len(target), -1)
     combinations = np.linalg.lstsq(target.T, source.T, rcond=1e-10)[0]

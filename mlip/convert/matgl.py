@@ -1,8 +1,8 @@
-"""matgl's M3GNet (PyTorch): what its constructor's arguments and the names of its tensors mean.
+"""Converter for matgl's M3GNet (PyTorch): meaning of its constructor's arguments and of its tensors' names.
 
-The network is the original's with another choice of bases, deeper gated MLPs, a bias and no swish here and there
-(`mlip.models.m3gnet.matgl_config`). Elements are numbered by their place in `element_types`. A network for a property
-(`mlip.models.m3gnet_property`) has another readout.
+The network is the original's with other bases, deeper gated MLPs, a bias in the bond embedding and no swish in the atom
+weights (`mlip.models.m3gnet.matgl_config`). Elements are numbered by their position in `element_types`. A network for a
+property (`mlip.models.m3gnet_property`) has another readout.
 """
 
 from pathlib import Path
@@ -48,7 +48,8 @@ def recognizes(source: Path) -> bool:
 
 
 def read(source: Path, options: ReadOptions) -> Potential | PropertyModel:
-    """
+    """Read a model of matgl.
+
     Raises:
         MlipError: damaged files, a variant of M3GNet that is not implemented, or files that do not tell in which
             direction messages are added.
@@ -89,7 +90,7 @@ def read(source: Path, options: ReadOptions) -> Potential | PropertyModel:
 
 
 def layer_name(layer: Layer) -> str:
-    """In state.pt: of every second entry of a torch Sequential, activations standing between."""
+    """Name of a layer in state.pt; the index in a torch Sequential is doubled by the activations between layers."""
     branch = {"core": "layers", "gate": "gates"}[layer.branch]
     return _NAMES[layer.stage].format(block=layer.block, branch=branch, linear=2 * layer.depth)
 
@@ -121,7 +122,7 @@ def _parameters(saved: MatglModelFile, config: M3GNetConfig, left: NamedArrays) 
 
 
 def _energies(saved: MatglModelFile, left: NamedArrays) -> tuple[float, dict[str, float]]:
-    """Scale and reference energies, eV. model.json has them too, but printed."""
+    """Scale and reference energies, eV, from the tensors; model.json has them only as printed text."""
     mean, std = (_number(left, name, saved.where) for name in ("data_mean", "data_std"))
     if mean != 0:
         raise MlipError(f"data_mean = {mean}, an energy per structure, is not implemented, only 0", where=saved.where)

@@ -1,7 +1,7 @@
-"""A potential -> the folder that `matgl.load_model` (4.1.2) reads: model.json, model.pt and state.pt.
+"""Export of a potential as the folder that `matgl.load_model` (4.1.2) reads: model.json, model.pt and state.pt.
 
-matgl builds the network from model.pt, the constructor's arguments, and fills it from state.pt. model.json is for
-version checks and human eyes. All three go into a folder that appears under its name when it is complete.
+matgl builds the network from the constructor's arguments in model.pt, and fills it from state.pt. model.json serves
+version checks and human readers. The folder appears under its name only when it is complete.
 """
 
 import json
@@ -33,9 +33,11 @@ _WHY = {
 
 
 def write(potential: Potential, folder: Path) -> Path:
-    """
+    """Write a folder that matgl can load.
+
     Raises:
-        MlipError: matgl's M3GNet cannot be this network; the folder exists and is not empty; PyTorch is missing.
+        MlipError: matgl's M3GNet cannot represent the network, the folder exists and is not empty, or PyTorch is
+            missing.
     """
     _check_representable(potential)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
@@ -67,8 +69,8 @@ def _check_representable(potential: Potential) -> None:
 
 
 def _arguments(potential: Potential) -> dict[str, Any]:
-    """Arguments of matgl's Potential, with those of its M3GNet inside, as matgl itself saves them: plain Python
-    only."""
+    """Constructor arguments of matgl's Potential, including those of its M3GNet, as matgl saves them: plain Python
+    objects only."""
     config, metadata = potential.config, potential.metadata
     network = {
         "element_types": potential.elements,
@@ -137,7 +139,7 @@ def _description(potential: Potential, arguments: dict[str, Any]) -> dict[str, A
 
 
 def _state(potential: Potential) -> dict[str, np.ndarray]:
-    """The tensors by matgl's names. Scale and references stay in float64; matgl takes what precision it runs in."""
+    """Tensors by matgl's names. Scale and references stay in float64; matgl converts them to its working precision."""
     config = potential.config
     state = {
         "data_mean": np.float64(0.0),
@@ -154,7 +156,7 @@ def _state(potential: Potential) -> dict[str, np.ndarray]:
 
 
 def _element_references(potential: Potential) -> np.ndarray:
-    """E0 and what is added per atom, eV, by the potential's elements."""
+    """Reference energy E0 plus the shift per atom, eV, for each of the potential's elements."""
     return potential.reference_energies_by_z[_numbers(potential)] + potential.metadata.shift
 
 

@@ -1,6 +1,6 @@
-"""matgl's M3GNet on disk: a saved model (model.json, state.pt), or plain arrays (NAME_weights.npz, NAME_config.json).
+"""Reading of matgl's M3GNet: a saved model (model.json, state.pt), or arrays (NAME_weights.npz, NAME_config.json).
 
-model.json says how the network was built and by which classes, state.pt holds the tensors. model.pt, a pickle of the
+model.json describes the network's classes and arguments; state.pt holds its tensors. model.pt, a pickle of the
 constructor's arguments, is never opened.
 """
 
@@ -17,9 +17,10 @@ from mlip.convert.pytorch import import_torch
 from mlip.errors import MlipError
 
 MODEL_VERSION, POTENTIAL_VERSION, TRANSFORMED_VERSION = 2, 3, 1
-"""@model_version of matgl's M3GNet and Potential from 1.3 (at the latest) to 4.1.2, and of TransformedTargetModel."""
+"""Supported @model_version of matgl's M3GNet and Potential (from 1.3, at the latest, to 4.1.2), and of
+TransformedTargetModel."""
 
-DIMENSIONS = {  # ours: matgl's
+DIMENSIONS = {  # our name: matgl's
     "cutoff": "cutoff",
     "three_body_cutoff": "threebody_cutoff",
     "units": "dim_node_embedding",
@@ -31,7 +32,7 @@ DIMENSIONS = {  # ours: matgl's
 
 _STATE, _JSON = "state.pt", "model.json"
 _WEIGHTS, _CONFIG = "_weights.npz", "_config.json"
-_IMPLEMENTED = {  # arguments of M3GNet; dropout does nothing in a model that is evaluated
+_IMPLEMENTED = {  # arguments of M3GNet; dropout has no effect in evaluation
     "include_state": False,
     "use_phi": False,
     "rbf_type": "SphericalBessel",
@@ -40,16 +41,16 @@ _IMPLEMENTED = {  # arguments of M3GNet; dropout does nothing in a model that is
     "field": "node_feat",
     "activation_type": "swish",
 }
-_OF_A_POTENTIAL = {"is_intensive": False}  # readout_type does nothing then
+_OF_A_POTENTIAL = {"is_intensive": False}  # readout_type has no effect then
 _OF_A_PROPERTY = {"is_intensive": True, "readout_type": "set2set"}
-_TRANSFORMER = re.compile(r"Normalizer(?:: M|\(m)ean=([-+.\de]+), (?:Std: |std=)([-+.\de]+)\)?")  # of matgl 0.8 and 4.1
+_TRANSFORMER = re.compile(r"Normalizer(?:: M|\(m)ean=([-+.\de]+), (?:Std: |std=)([-+.\de]+)\)?")  # matgl 0.8 and 4.1
 _OLD_READOUT = (
     "is an M3GNet of matgl before 0.8 for a property: its readout was made anew at each call and never trained, so its "
     "predictions were random, and no file has it"
 )
 _IMPLEMENTED_AROUND = {"calc_repuls": False, "calc_charge": False}  # arguments of Potential
 _FUNCTIONALS = {"PBE": "PBE", "PBEsol": "PBEsol", "r2SCAN": "r2SCAN", "MP": "PBE"}
-"""By a part of the name of a published model."""
+"""Functional by a part of a published model's name."""
 
 
 @dataclass(frozen=True)
@@ -59,19 +60,19 @@ class MatglModelFile:
     name: str
     where: str
     arguments: dict[str, Any]
-    """Arguments of M3GNet's constructor; checked."""
+    """Arguments of M3GNet's constructor, checked."""
     arrays: Arrays
-    """By their names in state.pt."""
+    """Arrays by their names in state.pt."""
     aggregate: str | None
-    """Either "center" or "neighbor", as far as the files tell."""
+    """End of a bond at which atom messages are added, "center" or "neighbor"; None if the files do not tell."""
     evidence: str
     functional: str | None
     target: tuple[float, float] | None = None
-    """Mean and standard deviation of the property that it predicts; None: it is a potential."""
+    """Mean and standard deviation of the predicted property; None for a potential."""
 
     @property
     def elements(self) -> list[str]:
-        """In the order of embedding rows and reference energies."""
+        """Element symbols in the order of the embedding's rows and the reference energies."""
         return self.arguments["element_types"]
 
 
@@ -80,9 +81,10 @@ def is_saved_model(source: Path) -> bool:
 
 
 def read_saved_model(source: Path) -> MatglModelFile:
-    """
+    """Read a model in either layout.
+
     Raises:
-        MlipError: files that are missing, damaged or unsafe, or a variant of M3GNet that is not implemented.
+        MlipError: files are missing, damaged or unsafe, or the variant of M3GNet is not implemented.
     """
     return _read_model_folder(source) if _is_model_folder(source) else _read_export(source)
 
@@ -118,7 +120,7 @@ def _read_model_folder(source: Path) -> MatglModelFile:
 
 
 def _read_property_model(saved: dict, name: str, folder: Path) -> MatglModelFile:
-    """An M3GNet for a property, alone or with the scale of its target."""
+    """Read an M3GNet for a property, which is saved alone or with the scale of its target."""
     json_file, mean, std, network = str(folder / _JSON), 0.0, 1.0, saved
     if saved.get("@class") == "TransformedTargetModel":
         around = _arguments_of(saved, "TransformedTargetModel", TRANSFORMED_VERSION, json_file)
@@ -148,7 +150,7 @@ def _read_property_model(saved: dict, name: str, folder: Path) -> MatglModelFile
 
 
 def _arguments_of(saved: Any, name: str, version: int, where: str) -> dict:
-    """The arguments of an object that matgl saved."""
+    """Constructor arguments of an object that matgl saved; an MlipError for another class or version."""
     found = saved.get("@class") if isinstance(saved, dict) else None
     arguments = (saved.get("kwargs") or saved.get("init_args")) if found == name else None
     if not isinstance(arguments, dict):
@@ -161,8 +163,8 @@ def _arguments_of(saved: Any, name: str, version: int, where: str) -> dict:
 
 
 def _release(potential: dict, around: dict) -> tuple[str | None, str]:
-    """Where atom messages are added, and how we know: version numbers did not change with the direction (matgl 3.0),
-    but names of modules and options tell the releases apart."""
+    """End of a bond at which atom messages are added, and the evidence. Version numbers did not change with the
+    direction (in matgl 3.0), but the names of modules and options distinguish the releases."""
     modules = (str(around["model"].get("@module")), str(potential.get("@module")))
     signs = f"{modules[0]} in {modules[1]}"
     if modules[0].endswith(("_pyg", "_dgl")):
@@ -175,7 +177,7 @@ def _release(potential: dict, around: dict) -> tuple[str | None, str]:
 
 
 def _read_state(path: Path) -> Arrays:
-    """The tensors of state.pt, by a loader that builds tensors only and executes nothing."""
+    """Tensors of state.pt, loaded without executing any code in the file."""
     check_archive(path)
     torch = import_torch(f"{path} is read")
     try:
@@ -186,7 +188,7 @@ def _read_state(path: Path) -> Arrays:
     kinds = (torch.float32, torch.float64)
     if not isinstance(state, dict) or any(getattr(tensor, "dtype", None) not in kinds for tensor in state.values()):
         raise MlipError("is no dictionary of tensors in float32 or float64", where=str(path))
-    of_compiled = "model._orig_mod."  # the prefix that torch.compile puts before names
+    of_compiled = "model._orig_mod."  # torch.compile adds this prefix to names
     return {str(name).replace(of_compiled, "model."): tensor.detach().numpy() for name, tensor in state.items()}
 
 
@@ -211,17 +213,18 @@ def _read_export(source: Path) -> MatglModelFile:
 
 
 def _functional_by_name(name: str) -> str | None:
-    """Functional that a published model's name tells, such as M3GNet-MatPES-r2SCAN-v2025.1-PES."""
+    """Functional that a published model's name contains, such as M3GNet-MatPES-r2SCAN-v2025.1-PES; None without one."""
     return next((_FUNCTIONALS[part] for part in name.split("-") if part in _FUNCTIONALS), None)
 
 
 def _check_network(values: dict, of_kind: dict, where: str) -> None:
-    """
+    """Check the arguments of M3GNet's constructor.
+
     Args:
-        of_kind: arguments that a potential has, or a property model.
+        of_kind: arguments required for a potential, or for a property model.
 
     Raises:
-        MlipError: arguments of M3GNet are missing, or describe a network that is not implemented.
+        MlipError: arguments are missing, or describe a network that is not implemented.
     """
     implemented = _IMPLEMENTED | of_kind
     for key in ("element_types", *DIMENSIONS.values(), "dim_edge_embedding", "use_smooth", *implemented):

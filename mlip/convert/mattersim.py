@@ -1,4 +1,4 @@
-"""MatterSim's checkpoints (.pth, PyTorch): what its constructor's arguments and the names of its tensors mean."""
+"""Converter for MatterSim's checkpoints (.pth, PyTorch): meaning of the constructor's arguments and tensor names."""
 
 from pathlib import Path
 from typing import Any
@@ -37,12 +37,12 @@ _NAMES = {
 }
 _EMBEDDING = "atom_embedding.mlp.0.linear.weight"
 _DERIVED = ("rbf.dn", "rbf.en", "rbf.fnr_weights", "rbf.n_1_pi_cutoff", "rbf.n_2_pi_cutoff", "rbf.r_max", "sbf.factor")
-"""Constants of the bases, which the config decides."""
+"""Constants of the bases, which follow from the config."""
 _MARK = b"graph_conv.0.three_body.atom_mlp.linear.weight"
 
 
 def recognizes(source: Path) -> bool:
-    """Whether a file of PyTorch names a tensor that MatterSim alone has. Nothing is unpickled to find out."""
+    """Whether a PyTorch file names a tensor that only MatterSim has. Nothing is unpickled for this check."""
     try:
         return names_in_pickle(source, _MARK)
     except DAMAGED:
@@ -50,9 +50,10 @@ def recognizes(source: Path) -> bool:
 
 
 def read(source: Path, options: ReadOptions) -> Potential:
-    """
+    """Read a checkpoint of MatterSim.
+
     Raises:
-        MlipError: a damaged file, one that can run code and is not trusted, another network than MatterSim's.
+        MlipError: the file is damaged, can run code and is not trusted, or holds another network than MatterSim's.
     """
     where = str(source)
     if options.aggregate is not None:
@@ -75,10 +76,10 @@ def read(source: Path, options: ReadOptions) -> Potential:
 
 
 def _load(source: Path, trust_pickle: bool) -> dict[str, Any]:
-    """The checkpoint: as data if it is nothing more, otherwise only where that is trusted.
+    """Load a checkpoint: as data if it holds nothing else, otherwise only if the file is trusted.
 
     Raises:
-        MlipError: PyTorch is missing; the file can run code and is not trusted, or is no checkpoint of MatterSim.
+        MlipError: PyTorch is missing, the file can run code and is not trusted, or it is not a MatterSim checkpoint.
     """
     checkpoint = load_pickle(source, trust_pickle)
     if not isinstance(checkpoint, dict) or not {"model", "model_args"} <= checkpoint.keys():
@@ -87,7 +88,7 @@ def _load(source: Path, trust_pickle: bool) -> dict[str, Any]:
 
 
 def _config(arguments: dict[str, Any], left: NamedArrays, where: str) -> tuple[MatterSimConfig, float]:
-    """The config, and the scale that all elements share (1 where each has its own, in the config)."""
+    """The config, and the scale that all elements share; 1 if each has its own scale, which is then in the config."""
     missing = [theirs for theirs in _DIMENSIONS.values() if theirs not in arguments]
     if missing:
         raise MlipError(f"model_args lacks {', '.join(missing)}", where=where)
@@ -99,7 +100,7 @@ def _config(arguments: dict[str, Any], left: NamedArrays, where: str) -> tuple[M
 
 
 def _reference_energies(config: MatterSimConfig, left: NamedArrays, scale: float) -> dict[str, float]:
-    """Shifts of the elements that were trained: others have neither a scale nor a shift."""
+    """Shifts of the trained elements, eV; untrained elements have neither a scale nor a shift."""
     shifts = left.take("normalizer.shift").astype(np.float64)
     scales = config.element_scales or [scale] * len(shifts)
     known = [z for z in config.known_numbers if shifts[z] != 0 or scales[z] != 0]
@@ -107,9 +108,10 @@ def _reference_energies(config: MatterSimConfig, left: NamedArrays, scale: float
 
 
 def _check_bases(config: MatterSimConfig, left: NamedArrays, where: str) -> None:
-    """
+    """Check that the bases are ours.
+
     Raises:
-        MlipError: the spherical Bessel functions are others than the published models'.
+        MlipError: the spherical Bessel functions differ from those of the published models.
     """
     for name in _DERIVED:
         left.discard(name)

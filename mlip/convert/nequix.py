@@ -1,7 +1,7 @@
-"""Checkpoints of Nequix (.nqx) and potentials: there and back.
+"""Converter for checkpoints of Nequix (.nqx), in both directions.
 
-A file is one line of JSON, the config, and the network's leaves in the order of its tree, each a record of NumPy's
-format. Nothing is unpickled: a record's header is compared with what the config asks for before its numbers are read.
+A file is one line of JSON, the config, followed by the network's leaves in the order of its tree, each a record in
+NumPy's format. Nothing is unpickled: a record's header is checked against the config before its numbers are read.
 """
 
 import json
@@ -28,7 +28,7 @@ LAYOUT = "a checkpoint of Nequix (.nqx)"
 _LONGEST_CONFIG = 2**20  # bytes; published models have 4,000
 _LONGEST_HEADER = 2**12
 _HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
-_NEEDED = {  # of the config: the types that JSON may have there
+_NEEDED = {  # key of the config -> allowed JSON types
     "atomic_numbers": list,
     "cutoff": (int, float),
     "hidden_irreps": str,
@@ -45,23 +45,23 @@ _NEEDED = {  # of the config: the types that JSON may have there
     "shift": (int, float),
 }
 _OTHER_NETWORKS = ("add_repulsion", "sigma_embedding_size", "sigma_conditioning")
-"""Keys of their unpublished variants; true or a number: another network than the published one."""
+"""Config keys of Nequix's unpublished variants; a value that is true or nonzero means another network."""
 _INIT_SCALE = 4.0
-"""`mlp_init_scale`, which their reader asks for and then overwrites."""
+"""Value of `mlip_init_scale`, which Nequix's reader requires for initial weights that it then overwrites."""
 
 
 class Leaf(NamedTuple):
-    """One record of the file."""
+    """One record of a .nqx file."""
 
     name: str
-    """As Nequix calls it, for messages."""
+    """Nequix's name of the array, for error messages."""
     path: tuple[str, ...]
-    """Where it is among our parameters; empty: the reference energies."""
+    """Path of the array in our parameters; empty for the reference energies."""
     shape: tuple[int, ...]
 
 
 def recognizes(source: Path) -> bool:
-    """Whether a file is called .nqx, or its first line is JSON of such a config."""
+    """Whether a file is named .nqx, or its first line is the JSON of a Nequix config."""
     if not source.is_file():
         return False
     if source.suffix == ".nqx":
@@ -72,9 +72,11 @@ def recognizes(source: Path) -> bool:
 
 
 def read(source: Path, options: ReadOptions) -> Potential:
-    """
+    """Read a checkpoint of Nequix.
+
     Raises:
-        MlipError: no checkpoint of Nequix, a damaged or foreign record, records that the config does not fit.
+        MlipError: the file is not a Nequix checkpoint, a record is damaged or foreign, or the records do not fit the
+            config.
     """
     where = str(source)
     if options.aggregate is not None:
@@ -105,7 +107,7 @@ def _read_config(stream: BinaryIO, where: str) -> dict[str, Any]:
     line = stream.readline(_LONGEST_CONFIG)
     try:
         values = json.loads(line)
-    except ValueError:  # of undecodable bytes, too
+    except ValueError:  # also raised for undecodable bytes
         values = None
     if not isinstance(values, dict) or not line.endswith(b"\n"):
         raise MlipError("is no checkpoint of Nequix: its first line is not a JSON object", where=where)
@@ -124,9 +126,10 @@ def _read_config(stream: BinaryIO, where: str) -> dict[str, Any]:
 
 
 def _config(values: dict[str, Any], where: str) -> NequIPConfig:
-    """
+    """Config of our network from Nequix's.
+
     Raises:
-        MlipError: dimensions that the network cannot have here.
+        MlipError: a value is not implemented.
     """
     power = values["radial_polynomial_p"]
     if power != int(power):
@@ -152,13 +155,13 @@ def _config(values: dict[str, Any], where: str) -> NequIPConfig:
         mean_neighbors=values["avg_n_neighbors"],
     )
     if unlike := [irrep for irrep in parse_irreps(config.hidden) if irrep.parity != (-1) ** irrep.order]:
-        # There Nequix takes gates from odd scalars, which turn the parity of what they gate.
+        # For these, Nequix takes gates from odd scalars, which flip the parity of the features that they gate.
         raise MlipError(f"hidden_irreps with {unlike[0]} are not implemented, only 0e, 1o, 2e and so on", where=where)
     return config
 
 
 def leaves(config: NequIPConfig) -> list[Leaf]:
-    """The records of a network in the order of its tree."""
+    """Records of a network in the order of its tree."""
     n_elements = len(config.elements)
     found = [Leaf("atom_energies", (), (n_elements,))]
     for layer in range(config.n_layers):
@@ -190,9 +193,10 @@ def _leaves_of_layer(config: NequIPConfig, layer: int) -> Iterator[Leaf]:
 
 
 def _read_record(stream: BinaryIO, leaf: Leaf, where: str) -> np.ndarray:
-    """
+    """Array of one record.
+
     Raises:
-        MlipError: the file ends, or there is no array of finite numbers of the leaf's shape.
+        MlipError: the file ends, or the record is not an array of finite numbers with the leaf's shape.
     """
     shape, is_fortran, dtype = _read_header(stream, leaf.name, where)
     if dtype not in (np.dtype("<f4"), np.dtype("<f8")) or is_fortran:
@@ -221,13 +225,14 @@ def _read_numbers(stream: BinaryIO, shape: tuple[int, ...], dtype: np.dtype, nam
 
 
 def _check_rest(stream: BinaryIO, values: dict[str, Any], where: str) -> None:
-    """Nothing stands behind the network, or, in files that Nequix made of a PyTorch model, the config's numbers.
+    """Check that nothing follows the network, except the config's numbers in files that Nequix made from a PyTorch
+    model.
 
     Raises:
-        MlipError: something else does.
+        MlipError: the file has other records.
     """
     place = stream.tell()
-    if not stream.read(2).strip():  # a line may end there
+    if not stream.read(2).strip():  # the file may end with a line break
         return
     stream.seek(place)
     for number in _numbers(values):
@@ -244,7 +249,7 @@ def _check_rest(stream: BinaryIO, values: dict[str, Any], where: str) -> None:
 
 
 def _numbers(tree: Any) -> Iterator[bool | int | float]:
-    """The numbers of nested JSON, keys ascending: JAX's order of leaves."""
+    """Numbers in nested JSON with keys in ascending order, which is the order of JAX's leaves."""
     if isinstance(tree, dict):
         for key in sorted(tree):
             yield from _numbers(tree[key])
@@ -260,10 +265,10 @@ def _one_line(error: Exception) -> str:
 
 
 def write(potential: Potential, out: Path) -> Path:
-    """Write OUT, a checkpoint that Nequix reads.
+    """Write the file `out`, a checkpoint that Nequix reads.
 
     Raises:
-        MlipError: the file exists; a network that Nequix does not have.
+        MlipError: the file exists, or Nequix cannot represent the network.
     """
     config = potential.config
     _check_writable(potential)

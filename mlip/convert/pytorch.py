@@ -1,4 +1,4 @@
-"""PyTorch and mace-torch, imported when a file needs them: both come with the extra `convert`; and its files."""
+"""Imports of PyTorch and mace-torch (extra `convert`), made only when a file needs them, and loading of their files."""
 
 import zipfile
 from collections.abc import Sequence
@@ -12,9 +12,10 @@ _FIX = "pip install 'alexandria-mlip[convert]'"
 
 
 def import_torch(what: str) -> ModuleType:
-    """
+    """Import PyTorch; `what` says in the error message what it is needed for.
+
     Raises:
-        MlipError: PyTorch is not installed.
+        MlipError: PyTorch is not installed, or is older than 2.6.
     """
     try:
         import torch
@@ -27,7 +28,7 @@ def import_torch(what: str) -> ModuleType:
 
 
 def import_mace_torch(what: str) -> ModuleType:
-    """PyTorch, in which mace-torch's classes are known.
+    """Import PyTorch and mace-torch's classes.
 
     Raises:
         MlipError: PyTorch or mace-torch is not installed.
@@ -44,10 +45,10 @@ _LARGEST_PICKLE = 2**24  # bytes without the tensors
 
 
 def names_in_pickle(source: Path, mark: bytes) -> bool:
-    """Whether the pickle in a file of PyTorch has these bytes. Nothing is unpickled to find out.
+    """Whether the pickle in a PyTorch file contains these bytes. Nothing is unpickled for this check.
 
     Raises:
-        one of `checkpoint_files.DAMAGED`: a damaged archive.
+        one of `checkpoint_files.DAMAGED`: the archive is damaged.
     """
     if not source.is_file() or not zipfile.is_zipfile(source):
         return False
@@ -57,14 +58,14 @@ def names_in_pickle(source: Path, mark: bytes) -> bool:
 
 
 def load_pickle(source: Path, trust_pickle: bool, harmless: Sequence[Any] = ()) -> Any:
-    """The content of a file of PyTorch: as data if it is nothing more, otherwise only where that is trusted.
+    """Load a PyTorch file: as data if it holds nothing else, otherwise only if the file is trusted.
 
     Args:
-        harmless: functions and classes beside PyTorch's own that data may be made of, as
-            `torch.serialization.safe_globals` takes them.
+        harmless: functions and classes, besides PyTorch's own, that data may contain, in the form that
+            `torch.serialization.safe_globals` takes.
 
     Raises:
-        MlipError: PyTorch is missing; the file can run code and is not trusted, or cannot be loaded.
+        MlipError: PyTorch is missing, the file can run code and is not trusted, or it cannot be loaded.
     """
     torch, where = import_torch(f"{source} is read"), str(source)
     try:

@@ -1,8 +1,8 @@
-"""Checkpoints of SevenNet (.pth) become potentials: what its options mean, and what may not differ.
+"""Converter for checkpoints of SevenNet (.pth): meaning of its options, and checks of those that are fixed here.
 
-Its layers are those of `mlip.models.nequip`. What is folded into the parameters here, in float64: the norms of the
-radial network and of its activations; the two linear maps of the readout, which have nothing between them; the vector
-that tells a modality (a functional) to linear layers, which becomes a bias of their scalars.
+The layers are those of `mlip.models.nequip`. Some factors are folded into the parameters, in float64: the norms of the
+radial network and its activations, the two linear maps of the readout (nothing stands between them), and the vector
+that encodes a modality (a functional) for linear layers, which becomes a bias of their scalars.
 """
 
 from itertools import pairwise
@@ -32,8 +32,8 @@ _HARMLESS = (
     np.dtype,
     *(type(np.dtype(name)) for name in ("float32", "float64", "int64")),
 )
-"""Classes that pickled arrays of numbers consist of: the statistics in a config."""
-_ONLY = {  # options of the config that have one value here, which is also SevenNet's default
+"""Classes that occur in pickled arrays of numbers, such as the statistics in a config."""
+_ONLY = {  # options of the config with one implemented value, SevenNet's default unless listed below
     "is_parity": False,
     "self_connection_type": "linear",
     "interaction_type": "nequip",
@@ -47,12 +47,12 @@ _ONLY = {  # options of the config that have one value here, which is also Seven
 _DEFAULTS = {"is_parity": True, "self_connection_type": "nequip", "use_modal_wise_scale": False}
 _NEEDED = ("chemical_species", "_type_map", "channel", "lmax", "cutoff", "cutoff_function", "num_convolution_layer")
 _CONSTANTS = (".bias", ".output_mask", "convolution.weight", "gate.mul.weight")
-"""Ends of names of tensors that have no numbers, or only ones that follow from the config."""
+"""Name endings of tensors that are empty, or whose numbers follow from the config."""
 _FUNCTIONALS = {name.lower(): name for name in ("PBE", "PBEsol", "SCAN", "r2SCAN")}
 
 
 def recognizes(source: Path) -> bool:
-    """Whether a file of PyTorch names SevenNet's kind of model. Nothing is unpickled to find out."""
+    """Whether a PyTorch file names SevenNet's kind of model. Nothing is unpickled for this check."""
     try:
         return names_in_pickle(source, _MARK)
     except DAMAGED:
@@ -60,9 +60,10 @@ def recognizes(source: Path) -> bool:
 
 
 def read(source: Path, options: ReadOptions) -> Potential:
-    """
+    """Read a checkpoint of SevenNet.
+
     Raises:
-        MlipError: a damaged file, one that can run code and is not trusted, a variant that is not implemented.
+        MlipError: the file is damaged, can run code and is not trusted, or holds a variant that is not implemented.
     """
     where = str(source)
     if options.aggregate is not None:
@@ -102,9 +103,10 @@ def _arrays(state: dict[str, Any], where: str) -> dict[str, np.ndarray]:
 
 
 def _config(values: dict[str, Any], left: NamedArrays, where: str) -> NequIPConfig:
-    """
+    """Config of our network from SevenNet's.
+
     Raises:
-        MlipError: naming the option that is missing, or has a value that is not implemented.
+        MlipError: an option is missing, or its value is not implemented; the message names it.
     """
     for key in _NEEDED:
         if key not in values:
@@ -149,7 +151,7 @@ def _config(values: dict[str, Any], left: NamedArrays, where: str) -> NequIPConf
 
 
 def _is_sorted(values: dict[str, Any], where: str) -> bool:
-    """Whether couplings are in the order of what they make, as they are since version 0.11."""
+    """Whether couplings are sorted by their output irrep, as they are since version 0.11."""
     try:
         major, minor = map(int, str(values["version"]).split(".")[:2])
     except (KeyError, ValueError):
@@ -158,7 +160,7 @@ def _is_sorted(values: dict[str, Any], where: str) -> bool:
 
 
 def _one_order(values: dict[str, Any], where: str) -> int:
-    """Highest order of harmonics and features, which are the same in all published models."""
+    """Highest order of harmonics and features, which agree in all published models."""
     for key in ("lmax_edge", "lmax_node"):
         if values.get(key, -1) not in (-1, values["lmax"]):
             raise MlipError(f"{key} = {values[key]} beside lmax = {values['lmax']} is not implemented", where=where)
@@ -166,7 +168,7 @@ def _one_order(values: dict[str, Any], where: str) -> int:
 
 
 def _irreps(values: dict[str, Any], n_layers: int, where: str) -> tuple[str, int]:
-    """Irreps of the features between layers, and the number of scalars before the first one."""
+    """Irreps of the features between layers, and the number of scalars before the first layer."""
     n, manual = values["channel"], values.get("irreps_manual")
     if not manual:
         return " + ".join(f"{n}x{order}e" for order in range(values["lmax"] + 1)), n
@@ -183,7 +185,7 @@ def _irreps(values: dict[str, Any], n_layers: int, where: str) -> tuple[str, int
 
 
 def _denominator(n_layers: int, left: NamedArrays, where: str) -> float:
-    """The number that sums over neighbors are divided by."""
+    """Number by which sums over neighbors are divided."""
     found = {float(left.take(f"{layer}_convolution.denominator")[0]) for layer in range(n_layers)}
     if len(found) != 1:
         raise MlipError("layers with different denominators are not implemented", where=where)
@@ -198,7 +200,7 @@ def _heads(
     functional: str | None,
     where: str,
 ) -> dict[str, Head]:
-    """Reference energies and scale of each modality; `constants` are energies that the readout adds, unscaled."""
+    """Reference energies and scale of each modality. `constants` are energies that the readout adds, before scaling."""
     if functional is not None and len(config.heads) > 1:
         raise MlipError(f"has {len(config.heads)} heads, and --functional names one functional", where=where)
     scales = np.unique(left.take("rescale_atomic_energy.scale").astype(np.float64))

@@ -1,9 +1,9 @@
-"""Where SevenNet's tensors stand among the parameters of `mlip.models.nequip`, in float64.
+"""Map from SevenNet's tensors to the parameters of `mlip.models.nequip`, in float64.
 
-e3nn keeps a linear layer's matrices one after the other in a flat array, irrep by irrep of the input; what a modality
-adds to its scalars comes last. Before version 0.11 the radial network's columns were in the order in which couplings
-are listed, not in that of what they make; and e3nn's 3j symbols changed signs: a checkpoint holds those that it was
-trained with.
+e3nn stores a linear layer's matrices one after another in a flat array, by irrep of the input; what a modality adds to
+the scalars comes last. Before version 0.11, the radial network's columns followed the order in which couplings are
+listed, not that of their output irreps. The signs of e3nn's 3j symbols have changed, too: a checkpoint holds the
+symbols that it was trained with.
 """
 
 from typing import NamedTuple
@@ -22,22 +22,22 @@ _SILU = ACTIVATION_NORMS["e3nn"]["silu"]
 
 
 class Source(NamedTuple):
-    """A checkpoint's tensors, and what of its config says how they lie."""
+    """Tensors of a checkpoint, and the parts of its config that describe their layout."""
 
     config: NequIPConfig
     left: NamedArrays
     species: list[int]
-    """Place of each of `config.elements` in the checkpoint."""
+    """Index of each of `config.elements` in the checkpoint."""
     is_sorted: bool
-    """Whether couplings are in the order of what they make: since 0.11."""
+    """Whether couplings are sorted by their output irrep, as they are since version 0.11."""
     where: str
 
 
 def parameters_from_state(source: Source) -> tuple[dict, Float[np.ndarray, " heads"]]:
-    """Our parameters, and the energy that the readout adds to every atom by its head, unscaled.
+    """Our parameters, and the energy that the readout adds to every atom, by head, before scaling.
 
     Raises:
-        MlipError: a tensor is missing, or has another size than the config asks for.
+        MlipError: a tensor is missing, or has another size than the config requires.
     """
     config, left = source.config, source.left
     embedding = _linear(source, "onehot_to_feature_x", {SCALAR: len(config.elements)}, {SCALAR: config.embedding})[0]
@@ -81,7 +81,7 @@ def _layer(source: Source, layer: int) -> dict:
 def _linear(
     source: Source, name: str, inputs: Channels, outputs: Channels
 ) -> tuple[dict[str, Float[np.ndarray, "i o"]], Float[np.ndarray, "heads o"]]:
-    """Kernels by irrep, and what each head adds to the scalars (zeros where this layer is not told the head)."""
+    """Kernels by irrep, and the bias of the scalars by head (zeros if the layer has no modality)."""
     shapes = {str(irrep): (n, outputs[irrep]) for irrep, n in inputs.items() if irrep in outputs}
     weight = source.left.take(f"{name}.linear.weight").astype(np.float64)
     n_heads, n_scalars = len(source.config.heads), outputs[SCALAR]
@@ -94,14 +94,14 @@ def _linear(
         kernels[irrep], weight = weight[: n * m].reshape(n, m), weight[n * m :]
     if not is_told:
         return kernels, np.zeros((n_heads, n_scalars))
-    # e3nn divides by the root of the number of all inputs, ours by that of the scalars.
+    # e3nn divides by the square root of the number of all inputs, our network by that of the scalars.
     n_inputs = inputs[SCALAR]
     kernels["0e"] *= np.sqrt(n_inputs / (n_inputs + n_heads))
     return kernels, weight.reshape(n_heads, n_scalars) / np.sqrt(n_inputs + n_heads)
 
 
 def _radial(source: Source, layer: int) -> list[Float[np.ndarray, "i o"]]:
-    """Kernels of the radial network, with its norms in them and its last columns in our order."""
+    """Kernels of the radial network, with its norms included and the last layer's columns in our order."""
     config, name = source.config, f"{layer}_convolution"
     kernels = []
     for k in range(len(config.radial_hidden) + 1):
@@ -127,10 +127,10 @@ def _radial(source: Source, layer: int) -> list[Float[np.ndarray, "i o"]]:
 
 
 def _sign(source: Source, name: str, path: Coupling) -> float:
-    """1 or -1, by which the checkpoint's 3j symbol is ours.
+    """Ratio of the checkpoint's 3j symbol to ours, 1 or -1.
 
     Raises:
-        MlipError: the checkpoint lacks the symbol, or has another one.
+        MlipError: the checkpoint lacks the symbol, or the symbols differ by more than a sign.
     """
     orders = (path.node.order, path.edge.order, path.out.order)
     if 0 in orders:
@@ -140,5 +140,5 @@ def _sign(source: Source, name: str, path: Coupling) -> float:
     sign = float(np.sign(np.sum(theirs * ours))) if theirs.shape == ours.shape else 0.0
     if not np.allclose(theirs, sign * ours, atol=1e-5):
         raise MlipError(f"{tensor} is no 3j symbol as e3nn has them", where=source.where)
-    source.left.put(tensor, theirs)  # of several couplings
+    source.left.put(tensor, theirs)  # several couplings share it
     return sign

@@ -1,9 +1,9 @@
 """TensorFlow's checkpoint format (a "tensor bundle") without TensorFlow.
 
-NAME.index is a sorted-string table as in LevelDB: blocks of prefix-compressed keys, each block with a checksum, found
-through an index block, found through a footer of 48 bytes. Its values are protocol buffers that say where in
-NAME.data-00000-of-00001 each tensor is; there it lies as plain little-endian numbers. Nothing is executed, every
-offset is checked against the files, every checksum is compared.
+NAME.index is a sorted-string table as in LevelDB: blocks of prefix-compressed keys, each block with a checksum. A
+footer of 48 bytes locates an index block, which locates the other blocks. The values are protocol buffers that give the
+place of each tensor in NAME.data-00000-of-00001, where it is stored as plain little-endian numbers. Nothing is
+executed, every offset is checked against the files, and every checksum is compared.
 """
 
 import math
@@ -19,24 +19,24 @@ _MAGIC = 0xDB4775248B80FB57
 _FOOTER = 48
 _LARGEST_INDEX = 64 * 2**20
 _LARGEST_DATA = 4 * 2**30
-_DTYPES = {1: "<f4", 2: "<f8", 3: "<i4", 9: "<i8"}  # of tensorflow.DataType
+_DTYPES = {1: "<f4", 2: "<f8", 3: "<i4", 9: "<i8"}  # codes of tensorflow.DataType
 _STRING = 7
-"""Keras stores the graph of its objects as a string tensor, which holds no numbers."""
+"""Type code of strings. Keras stores the graph of its objects as a string tensor, which holds no numbers."""
 
 
 class _DamagedError(Exception):
-    """A fault of a file; its name is added where it is known."""
+    """Fault in a file, whose name is added where it is known."""
 
 
 def read_tensor_bundle(index: Path) -> dict[str, np.ndarray]:
-    """All numeric tensors of a checkpoint, by their keys.
+    """All numeric tensors of a checkpoint, by key.
 
     Args:
-        index: NAME.index; the data file lies beside it.
+        index: path of NAME.index; the data file lies beside it.
 
     Raises:
-        MlipError: a file is missing, truncated, altered or of a kind that is not read (compressed, several shards,
-            other types than integers and floats of 32 or 64 bits).
+        MlipError: a file is missing, truncated, altered or of an unsupported kind (compressed, several shards, types
+            other than integers and floats of 32 or 64 bits).
     """
     data_file = index.with_suffix(".data-00000-of-00001")
     try:
@@ -65,7 +65,7 @@ def _read(path: Path, limit: int) -> bytes:
 
 
 def _tensor(key: str, entry: dict, data: memoryview) -> np.ndarray:
-    """One tensor of the data file, by its BundleEntryProto."""
+    """One tensor of the data file, located by its BundleEntryProto."""
     dtype = _DTYPES.get(entry.get(1, 0))
     if dtype is None or 7 in entry:
         raise _DamagedError(f"{key}: type {entry.get(1, 0)} is not read" if dtype is None else f"{key}: partitioned")
@@ -105,7 +105,8 @@ def _block(table: bytes, handle: bytes) -> bytes:
 
 
 def _block_entries(block: bytes) -> Iterator[tuple[bytes, bytes]]:
-    """Each key is stored as the length shared with the one before and the rest."""
+    """Key and value of every entry of a block. Keys are stored as the length shared with the previous key, and the
+    rest."""
     n_restarts = struct.unpack("<I", block[-4:])[0] if len(block) >= 4 else 0
     end = len(block) - 4 * (n_restarts + 1)
     key, place = b"", 0
@@ -125,7 +126,7 @@ def _messages(message: bytes, field: int) -> list[bytes]:
 
 
 def _message(message: bytes) -> dict[int, int | bytes]:
-    """The last value of each field of a protocol buffer."""
+    """Last value of each field of a protocol buffer, by field number."""
     return dict(_fields(message))
 
 
@@ -149,7 +150,7 @@ def _fields(message: bytes) -> Iterator[tuple[int, int | bytes]]:
 
 
 def _varint(data: bytes, place: int) -> tuple[int, int]:
-    """An unsigned integer of up to 64 bits, seven a byte, and the place after it."""
+    """Unsigned integer of up to 64 bits, stored seven bits per byte, and the position after it."""
     value = 0
     for shift in range(0, 64, 7):
         if place >= len(data):
@@ -172,7 +173,7 @@ _CRC = _crc32c_table()
 
 
 def _masked_crc32c(data: bytes | memoryview) -> int:
-    """Castagnoli's checksum, rotated and shifted as LevelDB stores it; 0.1 s a megabyte."""
+    """CRC-32C (Castagnoli), rotated and shifted as LevelDB stores it; takes 0.1 s per megabyte."""
     value = 0xFFFFFFFF
     for byte in data:
         value = _CRC[(value ^ byte) & 255] ^ value >> 8

@@ -1,4 +1,4 @@
-"""Files -> frames on disk: readers, sub-sampling, outliers, split, statistics, and the store. Knows no JAX."""
+"""Data pipeline: readers, subsampling, outlier rules, split, statistics, and the store on disk. Does not import JAX."""
 
 from mlip.data.records import Entry, Frame, Skipped, Trajectory
 from mlip.data.store import Material, Store

@@ -1,8 +1,8 @@
-"""Frames of absurd energies, such as those of calculations that went astray: a few of them would make the reference
+"""Frames with absurd energies, such as those of failed calculations: a few of them can dominate the fitted reference
 energies of a whole set.
 
-They are looked for only where energies per atom lie farther apart than those of one kind of calculation do. Energies of
-all electrons do, too, by thousands of eV: what counts is what a robust fit of reference energies leaves.
+They are searched for only if energies per atom are spread wider than those of one kind of calculation. All-electron
+energies are, too, by thousands of eV, so the criterion is the residual of a robust fit of reference energies.
 """
 
 from collections.abc import Iterable
@@ -12,15 +12,17 @@ from ase.data import chemical_symbols
 from jaxtyping import Bool, Float, Int
 
 SPREAD = 50.0
-"""eV/atom; pseudopotential energies of sound sets lie within 30 (PBE: -16 to 5)."""
+"""Spread of energies per atom, eV/atom, above which absurd energies are searched for; pseudopotential energies of sound
+sets lie within 30 (PBE: -16 to 5)."""
 _LEAST = 20.0
-"""eV/atom from the robust fit; no frame with less is absurd."""
+"""Residual of the robust fit, eV/atom, below which no frame is absurd."""
 _MULTIPLE = 50.0
-"""The same, in robust standard deviations."""
+"""Residual of the robust fit, in robust standard deviations, below which no frame is absurd."""
 _MOST = 0.05
-"""Share of the frames; if more are far off, the set is a mixture of calculations, and none of them is at fault."""
+"""Largest fraction of absurd frames; if more are far off, the set is a mixture of calculations, and none is at
+fault."""
 _HUBER = 1.345
-"""Residuals above this many robust standard deviations count linearly: 95 % efficient for Gaussian ones."""
+"""Residual, in robust standard deviations, above which the loss is linear: 95 % efficient for Gaussian residuals."""
 _ITERATIONS = 30
 _N_ELEMENTS = len(chemical_symbols)
 
@@ -28,12 +30,12 @@ Compositions = Int[np.ndarray, "k 119"]
 
 
 class AbsurdEnergies:
-    """Absurd energies are told from others by reference energies of a robust fit, and how far frames lie from them.
+    """Criterion for absurd energies: the residual of a robust fit of reference energies.
 
     Args:
-        composition: atoms of each element in each frame of a sample; columns by atomic number.
+        composition: number of atoms of each element in each frame of a sample; columns by atomic number.
         energies: eV per cell.
-        otherwise: by atomic number, reference energies of elements that the sample lacks, eV.
+        otherwise: reference energies of elements that the sample lacks, eV, by atomic number.
     """
 
     def __init__(
@@ -45,17 +47,17 @@ class AbsurdEnergies:
         self.are_few = 0 < np.mean(residual > self._limit) <= _MOST
 
     def residuals(self, composition: Compositions, energies: Float[np.ndarray, " k"]) -> Float[np.ndarray, " k"]:
-        """Distance of each frame from the robust fit, eV/atom."""
+        """Difference of each frame's energy from the robust fit, eV/atom."""
         return (energies - composition @ self._reference) / composition.sum(axis=1)
 
     def among(self, composition: Compositions, energies: Float[np.ndarray, " k"]) -> Bool[np.ndarray, " k"]:
-        """Which frames have absurd energies."""
+        """Whether each frame has an absurd energy."""
         return np.abs(self.residuals(composition, energies)) > self._limit
 
 
 def robust_fit(composition: Compositions, energies: Float[np.ndarray, " k"]) -> Float[np.ndarray, "119"]:
-    """E0 by atomic number, eV, by Huber's loss on energies per atom: reweighted least squares, residuals in units of
-    their median; zero for elements that are not there."""
+    """E0 by atomic number, eV, with Huber's loss on energies per atom: iteratively reweighted least squares, residuals
+    in units of their median. Elements that do not occur have zero."""
     elements = np.flatnonzero(composition.sum(axis=0))
     reference = np.zeros(_N_ELEMENTS)
     if not len(energies):
@@ -75,7 +77,8 @@ def robust_fit(composition: Compositions, energies: Float[np.ndarray, " k"]) -> 
 
 
 def compositions(number: Int[np.ndarray, " n"], size: Int[np.ndarray, " k"]) -> Compositions:
-    """Atoms of each element in each frame, whose atomic numbers stand one after another."""
+    """Number of atoms of each element in each frame; `number` holds the atomic numbers of all frames, one after
+    another."""
     cells = np.repeat(np.arange(len(size)), size) * _N_ELEMENTS + number
     return np.bincount(cells, minlength=len(size) * _N_ELEMENTS).reshape(len(size), _N_ELEMENTS)
 
@@ -83,7 +86,7 @@ def compositions(number: Int[np.ndarray, " n"], size: Int[np.ndarray, " k"]) -> 
 def sample_of(
     blocks: Iterable[dict[str, np.ndarray]], n_frames: int, at_most: int = 20_000
 ) -> tuple[Compositions, Float[np.ndarray, " k"]]:
-    """Compositions and energies of frames that are evenly spread over the blocks, of those whose energy is known."""
+    """Compositions and energies of frames with a known energy, evenly spread over the blocks."""
     stride = max(1, n_frames // at_most)
     rows, energies = [np.zeros((0, _N_ELEMENTS), np.int64)], [np.zeros(0)]
     for block in blocks:

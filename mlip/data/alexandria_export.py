@@ -1,10 +1,10 @@
-"""Trajectories -> ALEXANDRIA's geometry-optimization-path layout, material by material.
+"""Writer of trajectories in ALEXANDRIA's layout of relaxation paths, material by material.
 
     {id: [{"kpoints", "PREC", "ENMAX", "ENAUG", "steps": [{"structure", "energy", "forces", "stress"}]}]}
 
-Energy is eV per cell, forces eV/A, stress a 3x3 matrix in kB with VASP's sign (compression positive). The
-four keys that describe a plane-wave run are there and null: a trajectory does not know them. Structures
-are pymatgen's Structure dicts with fractional coordinates only; numbers carry the decimals below.
+Energies are eV per cell, forces eV/A, stresses 3x3 matrices in kB with VASP's sign (compression positive). The four
+keys that describe a plane-wave run are null, because a trajectory does not have them. Structures are pymatgen's
+Structure dicts with fractional coordinates only; numbers are rounded to the decimals below.
 """
 
 import bz2
@@ -22,16 +22,16 @@ from mlip.files.whole_file import whole_file
 from mlip.units import stress_to_vasp
 
 LATTICE_DECIMALS = 5  # A
-FRACTION_DECIMALS = 6  # of a lattice vector: 2e-5 A along 20 A
+FRACTION_DECIMALS = 6  # fraction of a lattice vector: 2e-5 A along 20 A
 ENERGY_DECIMALS = 6  # eV
 FORCE_DECIMALS = 5  # eV/A
 STRESS_DECIMALS = 3  # kB
 
 
 class PathWriter:
-    """Writes one .json or .json.bz2 file, key by key: memory holds one material.
+    """Writer of one .json or .json.bz2 file, material by material: memory holds one material.
 
-    Use it as a context manager. The file appears under its name when the block ends well; an exception or a
+    Use it as a context manager. The file appears under its name if the block ends without an error; an exception or a
     kill leaves whatever was there before.
     """
 
@@ -57,11 +57,12 @@ class PathWriter:
         return len(self._ids)
 
     def add(self, trajectory: Trajectory) -> None:
-        """Append a material. An id added before raises ValueError: JSON readers would keep one of the two."""
+        """Append a material. Raises ValueError for an id that was added before: JSON readers would keep one of the
+        two."""
         self.add_calculations(trajectory.material_id, calculations_as_dicts(trajectory.frames))
 
     def add_calculations(self, material_id: str, calculations: list[dict]) -> None:
-        """Append a material that is in the layout already."""
+        """Append a material that is already in the layout."""
         if material_id in self._ids:
             raise ValueError(f"{self.path}: material '{material_id}' is added twice")
         separator = ",\n" if self._ids else "\n"
@@ -74,7 +75,8 @@ def compact_json(value) -> str:
 
 
 def calculations_as_dicts(frames: Sequence[Frame]) -> list[dict]:
-    """The frames of one material as ALEXANDRIA's list of calculations, one for each run of `calculation`."""
+    """Frames of one material as ALEXANDRIA's list of calculations, one for each group of consecutive frames with the
+    same `calculation`."""
     return [
         {
             "kpoints": None,
@@ -98,7 +100,7 @@ def _step_as_dict(frame: Frame) -> dict:
 
 
 def _structure_as_dict(frame: Frame) -> dict:
-    """The keys that `pymatgen.core.Structure.from_dict` needs, and ALEXANDRIA's short ones beside them."""
+    """Structure dict with the keys that `pymatgen.core.Structure.from_dict` needs, and ALEXANDRIA's short ones."""
     fractions = np.linalg.solve(frame.cell.T, frame.positions.T).T
     return {
         "@module": "pymatgen.core.structure",

@@ -1,9 +1,9 @@
-"""Sources -> store: read, sub-sample, filter, split, write. Nothing is left out without being counted.
+"""Build of a store from sources: read, subsample, filter, split, write. Everything that is left out is counted.
 
 The work is cut into parts (`mlip.data.parts`), which grow in a hidden folder beside the store: processes of this
-machine, or workers of a Dask cluster, make a store file of each. A build that is killed is resumed by repeating it.
-The parts become one file, `--out store.h5`, or are the shards of a folder, `--out store`: for data so large that nobody
-wants to copy them once more. The bytes do not depend on the number of processes.
+machine, or workers of a Dask cluster, write a store file for each. Repeating a killed build resumes it. The parts
+become one file, `--out store.h5`, or the shards of a folder, `--out store`, for data too large to be copied once more.
+The bytes do not depend on the number of processes.
 """
 
 import errno
@@ -49,10 +49,10 @@ _OF_THE_DISK = (*NO_ROOM, errno.EACCES, errno.EPERM, errno.EROFS, errno.EIO, err
 _POLL_SECONDS = 0.5
 
 OnProgress = Callable[[int, int], None]
-"""Told how many bytes of the source files are done, and of how many."""
+"""Function that receives the number of bytes of the source files that are done, and their total."""
 
 OnResumed = Callable[[int, int], None]
-"""Told how many parts an earlier build has left, and of how many."""
+"""Function that receives the number of parts that an earlier build has left, and their total."""
 
 
 def build(
@@ -67,21 +67,21 @@ def build(
     on_resumed: OnResumed | None = None,
     part_bytes: int = PART_BYTES,
 ) -> BuildReport:
-    """Build a store. It appears, complete, at the end; a killed build leaves what was there before, and goes on where
-    it was when it is repeated.
+    """Build a store. It appears, complete, at the end. A killed build leaves what was there before; repeating it
+    resumes the work.
 
     A source that cannot be read to its end, or that gives no material, does not end the build: it is listed as skipped
-    with what was wrong, and the materials before the fault are kept.
+    with the reason, and the materials before the fault are kept.
 
-    Skipped materials are listed in `OUT.skipped.jsonl`, suspicious ones in `OUT.findings.jsonl` (of a folder,
-    `OUT/skipped.jsonl` and `OUT/findings.jsonl`), one JSON object a line, if there are any.
+    Skipped materials are listed in `OUT.skipped.jsonl`, suspicious ones in `OUT.findings.jsonl` (for a folder:
+    `OUT/skipped.jsonl` and `OUT/findings.jsonl`), one JSON object per line; empty lists are not written.
 
     Args:
-        sources: files and folders (`mlip.data.readers.sources`), and texts that ask an OPTIMADE
-            server (`mlip.data.readers.optimade`).
-        out: the store: a file, `*.h5`, or the name of a folder of shards.
-        n_workers: processes of this machine. Scripts that ask for more than one need `if __name__ == "__main__"`.
-        cluster: a Dask cluster (`mlip.cluster.client`) that does it instead.
+        sources: files and folders (`mlip.data.readers.sources`), and queries to an OPTIMADE server
+            (`mlip.data.readers.optimade`).
+        out: path of the store: a file, `*.h5`, or a folder of shards.
+        n_workers: number of processes on this machine. Scripts with more than one need `if __name__ == "__main__"`.
+        cluster: Dask cluster (`mlip.cluster.client`) that does the work instead.
 
     Raises:
         MlipError: no source can be read, nothing is left to store, the store cannot be written (no such place, a full
@@ -123,7 +123,7 @@ def build(
 
 
 def _check_place(out: Path) -> None:
-    """Refuse a place that no store can have, before anything is read."""
+    """Raise MlipError if no store can be written at this place, before anything is read."""
     with writing_to(out):
         exists, is_folder = out.exists(), out.is_dir()
     if not is_store_file(out) and exists:
@@ -133,7 +133,7 @@ def _check_place(out: Path) -> None:
 
 
 class _Progress:
-    """Adds up what the parts tell of themselves."""
+    """Sum of the progress of all parts."""
 
     def __init__(self, tell: OnProgress | None, done: int, total: int):
         self._tell, self._done, self._total = tell, done, total
@@ -149,7 +149,7 @@ class _Progress:
 
 
 _bytes_of_parts: Any = None
-"""In a worker process: the array, shared with the build, of the bytes that are done of each part."""
+"""In a worker process: array, shared with the build, of the number of bytes that are done of each part."""
 
 
 def _share(array: Any) -> None:
@@ -167,7 +167,8 @@ def _build_part_and_tell(part: Part, place: int, folder: Path, settings: BuildSe
 def _in_processes(
     parts: list[Part], folder: Path, settings: BuildSettings, n_workers: int, progress: _Progress
 ) -> None:
-    """Largest parts first, so that the processes end together; with fewer parts than processes, parts have helpers."""
+    """Build parts in processes, the largest first, so that the processes end together. If there are fewer parts than
+    processes, each part has helpers."""
     n_jobs = min(n_workers, len(parts))
     shared = get_context("forkserver").Array("q", len(parts), lock=False)
     order = sorted(enumerate(parts), key=lambda numbered: -numbered[1].n_bytes)
@@ -185,7 +186,7 @@ def _in_processes(
 
 
 def _on_cluster(parts: list[Part], folder: Path, settings: BuildSettings, cluster: str, progress: _Progress) -> None:
-    """A part whose worker dies is given to another."""
+    """Build parts on a Dask cluster; a part whose worker dies is given to another worker."""
     from mlip.cluster.client import cluster_client, result_of
 
     with cluster_client(cluster) as client:
@@ -210,7 +211,8 @@ def _on_cluster(parts: list[Part], folder: Path, settings: BuildSettings, cluste
 
 @contextmanager
 def _parts_folder(out: Path, parts: list[Part], settings: BuildSettings) -> Iterator[Path]:
-    """Where the parts grow. What an earlier build left there stays if that was the same build by the same code."""
+    """Context that yields the folder in which the parts grow. Parts of an earlier build are kept if that was the same
+    build by the same code."""
     folder = out.with_name(f".{out.name}.parts")
     plan = json.dumps(
         {
@@ -243,7 +245,7 @@ def _parts_folder(out: Path, parts: list[Part], settings: BuildSettings) -> Iter
 
 
 def _account(parts: list[Part], folder: Path) -> BuiltPart:
-    """The account of all parts together."""
+    """Account of all parts together."""
     report = BuildReport()
     kinds: dict[str, str] = {}
     n_stored: dict[str, int] = {}
@@ -258,6 +260,6 @@ def _account(parts: list[Part], folder: Path) -> BuiltPart:
 
 
 def _forget(parts: list[Part], folder: Path) -> None:
-    """So that the next attempt reads the sources again."""
+    """Remove the parts' store files, so that the next attempt reads the sources again."""
     for part in parts:
         part.store_file(folder).unlink()

@@ -1,5 +1,5 @@
-"""Parts of a build that must not become a store, each with its reason: nothing to store, ids that occur twice, another
-functional than the user's, no source that could be read."""
+"""Checks that prevent a build from becoming a store: nothing to store, repeated ids, a functional other than the
+user's, or no source that could be read."""
 
 import json
 from bisect import bisect_right
@@ -28,7 +28,7 @@ def check_parts(
     settings: BuildSettings,
     sources: str,
 ) -> None:
-    """Refuse what must not become a store.
+    """Check that the parts may become a store.
 
     Raises:
         MlipError: no source could be read, materials state another functional than the user, an id occurs twice, or
@@ -61,13 +61,13 @@ def _check_functionals(report: BuildReport, parts: list[Part], folder: Path, set
 
 
 def _skipped(parts: list[Part], folder: Path) -> Iterator[Skipped]:
-    """The materials that parts could not use."""
+    """Materials that the parts could not use."""
     for part in parts:
         yield from read_skipped(part.list_file(folder, "skipped"))
 
 
 def read_skipped(path: Path) -> Iterator[Skipped]:
-    """The materials of a list of those that could not be used."""
+    """Materials in a list of those that could not be used."""
     with path.open(encoding="utf-8") as stream:
         for line in stream:
             yield Skipped(**json.loads(line))
@@ -93,7 +93,7 @@ def _check_ids(parts: list[Part], folder: Path, n_stored: dict[str, int]) -> Non
 
 
 def _check_sources(parts: list[Part], folder: Path, report: BuildReport) -> None:
-    """Refuse a build of which no source could be read to its end, with the first one's fault."""
+    """Raise the first source's fault if no source could be read to its end."""
     if report.failed_sources[NOT_READ] < report.sources:
         return
     first = next(one for one in _skipped(parts, folder) if one.reason == NOT_READ)

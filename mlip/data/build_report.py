@@ -1,4 +1,4 @@
-"""The account of a build: what became of every material and frame that was read."""
+"""Account of a build: what became of every material and frame that was read."""
 
 from collections import Counter
 from collections.abc import Mapping
@@ -8,49 +8,49 @@ from typing import Any
 
 @dataclass(slots=True)
 class BuildReport:
-    """Counts that add up over materials, parts and machines. frames_read = frames_kept + all that was left out."""
+    """Counts that are summed over materials, parts and machines. frames_read = frames_kept + all that was left out."""
 
     sources: int = 0
-    """Files that were to be read."""
+    """Number of source files."""
     failed_sources: Counter[str] = field(default_factory=Counter)
-    """Reason -> files that could not be read to their end, or gave no material that can be used."""
+    """Number of sources that could not be read to their end, or gave no usable material, by reason."""
     ignored_files: Counter[str] = field(default_factory=Counter)
-    """Suffix -> files of the given folders that no reader takes."""
+    """Number of files in the given folders that no reader takes, by suffix."""
     materials_read: int = 0
-    """Skipped ones not counted."""
+    """Number of materials read, without skipped ones."""
     frames_read: int = 0
     skipped_materials: Counter[str] = field(default_factory=Counter)
-    """Reason -> entries of the list of what was skipped: materials that could not be used, sources that failed."""
+    """Number of entries in the list of skipped items (unusable materials and failed sources), by reason."""
     dropped_frames: Counter[str] = field(default_factory=Counter)
-    """Reason -> steps that could not be used, or that a path rule removed."""
+    """Number of steps that were unusable or removed by their reader, such as at a restart, by reason."""
     frames_subsampled_away: int = 0
     outlier_frames: Counter[str] = field(default_factory=Counter)
-    """Rule -> frames removed."""
+    """Number of frames removed, by rule."""
     outlier_materials: Counter[str] = field(default_factory=Counter)
-    """Rule -> materials that lost a frame to it."""
+    """Number of materials that lost a frame, by rule."""
     materials_emptied: int = 0
-    """Materials that rules left without a frame."""
+    """Number of materials that rules left without a frame."""
     not_lowest_materials: int = 0
-    """Materials left out because another one of their composition has less of the property that decides, or because
-    they lack it."""
+    """Number of materials left out because another one of their composition has a lower value of the deciding property,
+    or because they lack it."""
     not_lowest_frames: int = 0
-    """Their frames."""
+    """Number of frames of these materials."""
     materials_kept: Counter[str] = field(default_factory=Counter)
-    """Split -> materials."""
+    """Number of materials, by split."""
     frames_kept: Counter[str] = field(default_factory=Counter)
-    """Split -> frames."""
+    """Number of frames, by split."""
     sets: Counter[str] = field(default_factory=Counter)
-    """'PBE 3D', ... -> materials."""
+    """Number of materials by functional and dimensionality, such as 'PBE 3D'."""
     labels: Counter[str] = field(default_factory=Counter)
-    """Label -> frames that have it."""
+    """Number of frames that have a label, by label."""
     finding_frames: Counter[str] = field(default_factory=Counter)
-    """Finding of a check of `mlip.data.quality` -> frames, which are kept."""
+    """Number of frames with a finding of `mlip.data.quality`, by check; these frames are kept."""
     finding_materials: Counter[str] = field(default_factory=Counter)
-    """The same -> materials."""
+    """Number of materials with a finding, by check."""
     forces_checked_materials: int = 0
-    """Materials on whose paths the forces could be compared with finite differences."""
+    """Number of materials on whose paths the forces could be compared with finite differences."""
     stress_checked_materials: int = 0
-    """Materials on whose paths the stress could be compared with finite differences."""
+    """Number of materials on whose paths the stress could be compared with finite differences."""
 
     def add(self, other: "BuildReport") -> None:
         for f in fields(self):
@@ -61,7 +61,7 @@ class BuildReport:
                 setattr(self, f.name, mine + others)
 
     def as_dict(self) -> dict[str, Any]:
-        """JSON-able; counters in the order of their keys, which the order of the materials doesn't change."""
+        """The report as JSON values; counters are sorted by key, so that the order of the materials has no effect."""
         values = {f.name: getattr(self, f.name) for f in fields(self)}
         return {name: dict(sorted(v.items())) if isinstance(v, Counter) else v for name, v in values.items()}
 

@@ -1,7 +1,7 @@
-"""Is a store what was written?
+"""Check that a store is as it was written.
 
-The file against its checksum; if it is not as written, every column against its own, to name what was altered;
-if it is, the columns against one another, for a writer may err.
+The file is compared with its checksum. If it differs, every column is compared with its own checksum, to name what was
+altered. If it agrees, the columns are checked against one another, because a writer may err.
 """
 
 import json
@@ -19,7 +19,7 @@ from mlip.data.unique_ids import repeated_ids
 from mlip.errors import MlipError
 
 _MOST_IDS = 10
-"""Number of repeated ids that are told."""
+"""Largest number of repeated ids that are reported."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,11 +32,11 @@ class Problem:
 
 
 OnColumn = Callable[[str], None]
-"""Told each column before it is read."""
+"""Function that receives the name of each column before it is read."""
 
 
 def find_problems(path: Path, on_column: OnColumn | None = None) -> Iterator[Problem]:
-    """The faults of a store (file, or folder of shards), streaming; none if it is sound.
+    """Faults of a store (a file, or a folder of shards), as an iterator; none if it is sound.
 
     Raises:
         MlipError: there is no such store.
@@ -65,7 +65,7 @@ def _problems_of(file: Path, on_column: OnColumn | None) -> Iterator[Problem]:
 
 
 def _repeated_ids(path: Path) -> Iterator[Problem]:
-    """Materials that have the id and the functional of another one: results that go by id are of one of them."""
+    """Materials with the id and functional of another one, for which results that are looked up by id are ambiguous."""
     with ExitStack() as stack:
         shards = [stack.enter_context(Shard(file)) for file in shard_paths(path)]
         named = [(shard, lambda place, shard=shard: f"{shard.path}, material {place}") for shard in shards]
@@ -111,7 +111,7 @@ def _checksum(dataset: h5py.Dataset) -> str:
 
 
 def _contradictions(shard: Shard) -> Iterator[Problem]:
-    """Faults of a file that is as it was written, but was written wrong (by another program, say)."""
+    """Faults of a file that is as it was written, but was written wrong, by another program for instance."""
     for column, n_owned in (("frames/atom_offset", shard.n_atoms), ("materials/frame_offset", shard.n_frames)):
         if not _are_offsets(shard[column], n_owned):
             yield Problem(str(shard.path), column, f"does not ascend from 0 to {n_owned}")
@@ -151,7 +151,7 @@ def _is_within(dataset: h5py.Dataset, low: int, high: int) -> bool:
 
 
 def _is_finite(shard: Shard, column: str) -> bool:
-    """Whether all values are finite; sites of a composition without structure have no place."""
+    """Whether all values are finite. Sites of a composition without a structure have no position and are not tested."""
     dataset = shard[column]
     for start in range(0, len(dataset), BLOCK):
         rows = slice(start, start + BLOCK)

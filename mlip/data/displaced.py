@@ -1,7 +1,7 @@
-"""Curvature from displaced cells: of two frames of one cell, the change of the forces on the way between them.
+"""Curvature from displaced cells: the change of the forces between two frames of the same cell.
 
-With d = x_b - x_a the Hessian halfway is H d = F_a - F_b up to the third power of d. The frame halfway has no other
-label.
+With d = x_b - x_a, the Hessian at the midpoint satisfies H d = F_a - F_b up to the third power of d. The frame at the
+midpoint has no other label.
 """
 
 from collections import Counter
@@ -19,18 +19,18 @@ from mlip.data.writer import StoreWriter
 from mlip.errors import MlipError
 
 HALFWAY = ":halfway"
-"""End of the id of a material whose frames lie between those of another."""
+"""Suffix of the id of a material whose frames are midpoints between those of another material."""
 _SHORTEST = 1e-4
-"""Atoms that move less than this, A, do not move."""
+"""Displacement in A below which an atom counts as not displaced."""
 _SAME_CELL = 1e-6
-"""A."""
+"""Tolerance for equal cells, A."""
 
 
 def halfway(first: Frame, second: Frame, largest: float) -> Frame | str:
-    """The frame between two, with direction and curvature, or why they are no pair.
+    """Frame at the midpoint of two frames, with direction and curvature, or the reason why they are no pair.
 
     Args:
-        largest: A; atoms may not move farther.
+        largest: largest displacement of an atom, A.
     """
     if first.forces is None or second.forces is None:
         return "without forces"
@@ -61,13 +61,13 @@ def _displacement(first: Frame, second: Frame) -> Float[np.ndarray, "n 3"]:
 
 
 def add_curvature(store: Store, out: Path, largest: float) -> Counter[str]:
-    """Write the store's frames and those halfway between consecutive ones, in the same splits.
+    """Write the store's frames, and the midpoints of consecutive ones, in the same splits.
 
     Returns:
-        Counts of `frames`, of `pairs`, and of neighbors that make none, by reason.
+        Counts of `frames`, of `pairs`, and, by reason, of consecutive frames that are no pair.
 
     Raises:
-        MlipError: no pair in all the store, or `out` is part of it.
+        MlipError: there is no pair in the whole store, or `out` is part of it.
     """
     if out.resolve() in {shard.path.resolve() for shard in store.shards}:
         raise MlipError("would replace the store that is read", where=str(out), fix="--out ANOTHER.h5")
@@ -82,7 +82,7 @@ def add_curvature(store: Store, out: Path, largest: float) -> Counter[str]:
             facts = material.functional, material.dimensionality, material.properties
             writer.add(Trajectory(material.id, frames, *facts), material.split)
             if between:
-                name = f"{material.id}{HALFWAY}"  # no relaxed structure comes from it, nor a property
+                name = f"{material.id}{HALFWAY}"  # it gives neither a relaxed structure nor a property
                 writer.add(Trajectory(name, between, *facts[:2], end_mark(True)), material.split)
         if not counts["pairs"]:
             raise MlipError(

@@ -1,7 +1,8 @@
-"""One file over HTTP, however often the connection breaks: resumed by range requests, checked, and put in place whole.
+"""Download of one file over HTTP: resumed by range requests if the connection breaks, verified, and put in place whole.
 
-The bytes grow in `.NAME.part`. What the server said of the file (its ETag) is kept beside them, and sent with each
-further request (`If-Range`), so that a file that has changed since begins anew instead of being patched together.
+The bytes grow in `.NAME.part`. The server's validator of the file (its ETag) is kept beside them and sent with each
+further request (`If-Range`), so that a file that has changed since is downloaded anew instead of being patched
+together.
 """
 
 import http.client
@@ -26,19 +27,19 @@ TIMEOUT = 60.0
 """Seconds without a byte after which a connection counts as broken."""
 
 SLOWEST = 100
-"""Bytes a second, over TIMEOUT seconds, below which a server counts as one that does not answer."""
+"""Bytes per second, over TIMEOUT seconds, below which a server is given up."""
 
 FIRST_PAUSE, LONGEST_PAUSE = 1.0, 120.0
-"""Seconds between attempts; each is twice the one before, unless the server says when to come back."""
+"""First and longest pause between attempts, seconds. Pauses double, unless the server states when to come back."""
 
 FRUITLESS_ATTEMPTS = 6
-"""In a row, none of which brought a byte."""
+"""Number of attempts in a row without a byte after which the server is given up."""
 
 _BUSY = {408, 425, 429, 500, 502, 503, 504}
-"""Answers that may be others the next time."""
+"""HTTP status codes after which another attempt may succeed."""
 
 OnBytes = Callable[[int, int | None], None]
-"""Told how many bytes of the file are here, and of how many if that is known."""
+"""Function that receives the number of bytes that have arrived, and the total if it is known."""
 
 
 class _RefusedError(Exception):
@@ -46,7 +47,7 @@ class _RefusedError(Exception):
 
 
 class _InterruptedError(Exception):
-    """An attempt that did not end well; the next one may. `wait`: seconds that the server asks for."""
+    """An attempt failed, but the next one may succeed. `wait`: pause that the server asks for, seconds."""
 
     def __init__(self, why: str, wait: float | None = None):
         super().__init__(why)
@@ -60,13 +61,13 @@ def download(
     on_bytes: OnBytes | None = None,
     attempts: int = FRUITLESS_ATTEMPTS,
 ) -> str:
-    """Fetch a file that is not there yet; returns its SHA-256.
+    """Download a file that is not there yet; returns its SHA-256.
 
     Args:
-        attempts: how many in a row may bring no byte before the server is given up.
+        attempts: number of attempts in a row without a byte after which the server is given up.
 
     Raises:
-        MlipError: the server refuses, does not answer any more, or what it sends is not the file that was published.
+        MlipError: the server refuses or no longer answers, or its file is not the published one.
     """
     part = _Part(target)
     failures = wrong = 0
@@ -81,7 +82,7 @@ def download(
         except MlipError as error:
             part.forget()
             wrong += 1
-            if wrong == 2:  # once may be the way; twice is the file
+            if wrong == 2:  # once may be a fault of the transfer; twice is the file
                 raise MlipError(
                     error.what, where=url, fix="has a new version been published? see the manifest"
                 ) from None
@@ -99,10 +100,10 @@ def download(
 
 
 def check_content(path: Path, expected: RemoteFile) -> str:
-    """SHA-256 of a file that has the size and the checksums that are published, if any are.
+    """SHA-256 of a file whose size and checksums are checked against the published ones, if there are any.
 
     Raises:
-        MlipError: it has not.
+        MlipError: the file differs from the published one.
     """
     _check_size(path.stat().st_size, expected)
     for kind, published in (("md5", expected.md5), ("sha256", expected.sha256)):
@@ -117,7 +118,7 @@ def _check_size(n_bytes: int, expected: RemoteFile) -> None:
 
 
 class _Part:
-    """The part of a file that is here, and what the server said of it."""
+    """Downloaded part of a file, with the server's validator for it."""
 
     def __init__(self, target: Path):
         self.path = target.with_name(f".{target.name}.part")
@@ -129,14 +130,14 @@ class _Part:
 
     @property
     def validator(self) -> str | None:
-        """The ETag or the date that a range request is bound to."""
+        """ETag or date to which range requests are bound; None if it is not known."""
         try:
             return json.loads(self._about.read_text())["validator"]
         except (OSError, ValueError, KeyError, TypeError):
             return None
 
     def begin(self, validator: str | None) -> None:
-        """Anew, from the first byte."""
+        """Start again from the first byte."""
         self.path.write_bytes(b"")
         self._about.write_text(json.dumps({"validator": validator}))
 
@@ -146,7 +147,7 @@ class _Part:
 
 
 class _SafeRedirects(urllib.request.HTTPRedirectHandler):
-    """Follows a redirect to https, or one that stays on a host that was asked over plain http anyway."""
+    """Redirect handler that allows https, and http only on a host that was already asked over http."""
 
     def redirect_request(self, request, response, code, message, headers, url):
         old, new = urlsplit(request.full_url), urlsplit(url)
@@ -157,15 +158,15 @@ class _SafeRedirects(urllib.request.HTTPRedirectHandler):
 
 
 def _continue(url: str, part: _Part, expected: RemoteFile, on_bytes: OnBytes | None) -> None:
-    """One request for what is missing.
+    """Request the missing bytes once.
 
     Raises:
-        MlipError: the server announces, or sends, more or less than was published.
-        _InterruptedError: it broke off.
-        _RefusedError: it makes no sense to ask again.
+        MlipError: the server announces, or sends, another number of bytes than was published.
+        _InterruptedError: the connection broke.
+        _RefusedError: another request makes no sense.
     """
     if part.size and part.validator is None:
-        part.forget()  # nothing tells whether the rest would be of the same file
+        part.forget()  # without a validator, the rest may be of another version of the file
     try:
         with _open(url, part) as response:
             total = _take_up(response, part)
@@ -187,7 +188,7 @@ def _open(url: str, part: _Part) -> Any:
 
 
 def _take_up(response: Any, part: _Part) -> int | None:
-    """Make the part what the response goes on from; returns the size of the whole file, if it is told."""
+    """Prepare the part for the bytes of the response; returns the size of the whole file if the server states it."""
     length = response.headers.get("Content-Length")
     if response.status == 206:
         start, total = _content_range(response.headers.get("Content-Range", ""))
@@ -195,13 +196,13 @@ def _take_up(response: Any, part: _Part) -> int | None:
             part.forget()
             raise _InterruptedError("the server sent another range than was asked for")
         return total
-    # Last-Modified alone would do by the letter, but two uploads within its second would look alike.
+    # Last-Modified alone satisfies the standard, but it is the same for two uploads within one second.
     part.begin(response.headers.get("ETag") or response.headers.get("Last-Modified"))
     return int(length) if length and length.isdigit() else None
 
 
 def _content_range(text: str) -> tuple[int, int | None]:
-    """'bytes 100-199/1000' -> 100, 1000."""
+    """First byte and total size in a Content-Range header: 'bytes 100-199/1000' -> (100, 1000)."""
     try:
         span, total = text.removeprefix("bytes ").split("/")
         return int(span.split("-")[0]), None if total == "*" else int(total)
@@ -231,7 +232,7 @@ def _copy(response: Any, part: _Part, total: int | None, expected: RemoteFile, o
 
 
 def _on_status(error: urllib.error.HTTPError, part: _Part) -> None:
-    if error.code == 416:  # beyond the end: what is here is all, or of another file
+    if error.code == 416:  # beyond the end: the part is complete, or of another file
         _, total = _content_range(error.headers.get("Content-Range", "").replace("*/", "0-0/"))
         if total is not None and total == part.size:
             return

@@ -1,5 +1,5 @@
-"""Vectors that describe elements, from a file: matscholar's, which published CGAT takes, mat2vec's, which CrabNet
-takes, and the like."""
+"""Vectors that describe elements, from a file: matscholar's for published CGATs, mat2vec's for CrabNet, and similar
+ones."""
 
 import csv
 import gzip
@@ -16,11 +16,12 @@ from mlip.errors import MlipError
 
 
 def read_element_vectors(path: str | PathLike) -> dict[str, Float[np.ndarray, " v"]]:
-    """Symbol -> vector, all of one length, of a JSON object {symbol: [numbers]} or a table with a header and rows
-    "symbol,number,..." (.csv, .csv.gz). Atomic numbers name elements, too.
+    """Vectors by element symbol, all of one length, from a JSON object {symbol: [numbers]} or a table with a header and
+    rows "symbol,number,..." (.csv, .csv.gz). Atomic numbers may stand for symbols.
 
     Raises:
-        MlipError: no such file, another layout, a name that is no element, numbers that are not finite.
+        MlipError: the file cannot be read, has another layout, names an unknown element, or holds numbers that are not
+            finite.
     """
     path = Path(path)
     try:
@@ -46,7 +47,7 @@ def read_element_vectors(path: str | PathLike) -> dict[str, Float[np.ndarray, " 
 
 
 def _symbol(name: str) -> str:
-    """Symbol of an atomic number; any other name as it is."""
+    """Symbol of an atomic number; any other name unchanged."""
     return chemical_symbols[int(name)] if name.isdecimal() and 0 < int(name) < len(chemical_symbols) else name
 
 
@@ -57,7 +58,7 @@ def _read_table(path: Path) -> dict[str, list[float]]:
 
 
 def vectors_by_number(vectors: dict[str, Float[np.ndarray, " v"]], max_atomic_number: int) -> Float[np.ndarray, "z v"]:
-    """Rows 0 .. max_atomic_number, zero where there is no vector."""
+    """Vectors as a table with rows 0 to max_atomic_number; zero for elements without a vector."""
     length = len(next(iter(vectors.values())))
     table = np.zeros((max_atomic_number + 1, length))
     for symbol, vector in vectors.items():

@@ -1,7 +1,7 @@
-"""A public data set into a folder: several files at a time, none that is here and good a second time.
+"""Download of a public data set into a folder: several files at a time, and none that is already here and intact.
 
-The checksum of each file that came is noted in the folder's SHA256SUMS (`sha256sum -c SHA256SUMS` reads it): where
-nobody has published one, it tells at least whether the file is still the one that came.
+The checksum of each downloaded file is recorded in the folder's SHA256SUMS (`sha256sum -c SHA256SUMS` reads it). Where
+no checksum is published, it shows at least whether the file has changed since it was downloaded.
 """
 
 import re
@@ -21,7 +21,7 @@ from mlip.files.output_paths import writing_to
 SUMS = "SHA256SUMS"
 
 OnFile = Callable[[str, int, int | None], None]
-"""Told a file's name, how many of its bytes are here, and of how many if that is known."""
+"""Function that receives a file's name, the number of its bytes that have arrived, and the total if it is known."""
 
 
 @dataclass(slots=True)
@@ -42,16 +42,16 @@ def fetch(
     only: str | None = None,
     on_file: OnFile | None = None,
 ) -> Fetched:
-    """Fetch what is missing of a data set.
+    """Download the missing files of a data set.
 
     Args:
-        out: the files go to `out/manifest.folder`.
-        check: compare files that are here already with their checksums again.
-        only: a regular expression of the names to fetch.
+        out: folder in which `manifest.folder` is made for the files.
+        check: compare files that are already here with their checksums again.
+        only: regular expression that selects names of files.
 
     Raises:
-        MlipError: some file could not be had, or one that is here is not the published one. The others are fetched
-            nevertheless.
+        MlipError: a file that is here is not the published one, and nothing is downloaded; or a file could not be
+            downloaded, and the others are.
     """
     files = [file for file in _all_files(manifest) if only is None or re.search(only, file.name)]
     if not files:
@@ -104,7 +104,7 @@ def _all_files(manifest: Manifest) -> list[RemoteFile]:
 
 
 def _listing(url: str) -> list[str]:
-    """Names of files that a server's page of a folder links to."""
+    """Names of the files that a server's listing of a folder links to."""
     try:
         with urllib.request.urlopen(url, timeout=TIMEOUT) as response:
             page = response.read(1 << 24).decode("utf-8", errors="replace")
@@ -114,10 +114,10 @@ def _listing(url: str) -> list[str]:
 
 
 def _is_there(path: Path, file: RemoteFile, sums: "_Sums", check: bool) -> bool:
-    """Whether the file is here and good.
+    """Whether the file is here and intact.
 
     Raises:
-        MlipError: it is here, and is not what was published, or what came.
+        MlipError: the file is here, but differs from the published or the downloaded one.
     """
     if not path.exists():
         return False
@@ -137,7 +137,7 @@ def _is_there(path: Path, file: RemoteFile, sums: "_Sums", check: bool) -> bool:
 
 
 class _Sums:
-    """A folder's SHA256SUMS."""
+    """Checksums in a folder's SHA256SUMS."""
 
     def __init__(self, path: Path):
         self._path = path

@@ -1,8 +1,9 @@
-"""The root mean square of forces, without the few frames whose absurd forces would make it: in one streaming pass.
+"""Root mean square of forces, without the few frames whose absurd forces would dominate it, in one streaming pass.
 
-Sound sets have tails, too: of MPtrj and of relaxations the largest component is 60 to 90 times the root mean square.
-Frames are absurd if their largest component is beyond that, and only if they move the root mean square, so that sound
-data keep theirs to the last digit, and two frames of 16,000 eV/A among 3,341 no longer make 258 of 0.4 eV/A.
+Sound sets have tails, too: in MPtrj and in relaxations, the largest component is 60 to 90 times the root mean square.
+Frames are absurd if their largest component is beyond that, and only if they change the root mean square noticeably.
+Sound data thus keep theirs to the last digit, and two frames of 16,000 eV/A among 3,341 no longer turn 0.4 eV/A into
+258.
 """
 
 import heapq
@@ -13,16 +14,16 @@ import numpy as np
 from jaxtyping import Float, Int
 
 _MULTIPLE = 100.0
-"""Multiple of the other frames' root mean square that no component of a sound frame exceeds."""
+"""Largest force component of a sound frame, as a multiple of the other frames' root mean square."""
 _LEAST = 20.0
-"""eV/A; no frame with less is absurd (the limit of the paper's rules for 2D materials)."""
+"""Force component in eV/A below which no frame is absurd (the limit of the paper's rules for 2D materials)."""
 _MOVED = 1.1
-"""Factor on the root mean square from which absurd frames count as moving it."""
+"""Factor by which absurd frames must increase the root mean square to be left out."""
 _BULK = 0.75
-"""Share of the frames, those of the smallest forces, from which the search begins."""
+"""Fraction of the frames, those with the smallest forces, from which the search begins."""
 _BINS_PER_OCTAVE = 8
 _LOWEST, _HIGHEST = -40, 64
-"""Octaves of the largest component, eV/A."""
+"""Range of the bins: powers of two of the largest component in eV/A."""
 _NAMED = 20
 
 
@@ -30,13 +31,13 @@ class AbsurdFrame(NamedTuple):
     """A frame that is left out of the scale."""
 
     index: int
-    """Among the frames of the pass."""
+    """Index among the frames of the pass."""
     largest: float
-    """Its largest force component, eV/A."""
+    """Largest force component, eV/A."""
 
 
 class ForceScale(NamedTuple):
-    """Result of a pass."""
+    """Root mean square of forces, and the frames that were left out."""
 
     rms: float
     """Root mean square of the components of all frames, eV/A; NaN without forces."""
@@ -44,11 +45,11 @@ class ForceScale(NamedTuple):
     """Root mean square over the frames that are not absurd; `rms` itself if none is."""
     n_absurd: int
     absurd: tuple[AbsurdFrame, ...]
-    """The worst of them."""
+    """The worst of the absurd frames."""
 
 
 class ForceSums:
-    """Sums of the pass: squares and numbers of components, by the size of the frame's largest component."""
+    """Sums of a pass: squares and numbers of force components, binned by the frame's largest component."""
 
     def __init__(self) -> None:
         n_bins = (_HIGHEST - _LOWEST) * _BINS_PER_OCTAVE
@@ -58,7 +59,7 @@ class ForceSums:
         self._worst: list[AbsurdFrame] = []
 
     def add(self, force: Float[np.ndarray, "n 3"], size: Int[np.ndarray, " k"]) -> None:
-        """The forces of a block of frames, eV/A; `size`: atoms of each. NaN = missing."""
+        """Add the forces of a block of frames, eV/A, NaN where missing; `size` is the number of atoms of each frame."""
         components = force[np.isfinite(force)].astype(np.float64)
         self._n += components.size
         self._square += float(components @ components)
@@ -78,7 +79,7 @@ class ForceSums:
         self._n_frames += len(size)
 
     def scale(self) -> ForceScale:
-        """Scale of all that was added."""
+        """Force scale of all frames that were added."""
         if not self._n:
             return ForceScale(math.nan, math.nan, 0, ())
         rms = math.sqrt(self._square / self._n)
@@ -91,7 +92,8 @@ class ForceSums:
         return ForceScale(rms, robust, n_absurd, absurd)
 
     def _last_sound_bin(self) -> int:
-        """From the bulk of the frames upwards: what is within the multiple of what is already sound is sound."""
+        """Last bin of sound frames. From the bulk of the frames upwards, a frame is sound if it is within the multiple
+        of the root mean square of the frames already known to be sound."""
         shares = np.cumsum(self._frames) / self._frames.sum()
         last = int(np.searchsorted(shares, _BULK))
         while True:

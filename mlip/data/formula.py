@@ -1,7 +1,7 @@
-"""Chemical formulas: the amounts of the elements, and a name for the composition that many formulas stand for.
+"""Chemical formulas: the amounts of the elements, and one name for a composition that many formulas describe.
 
-Formulas are read strictly: what CuSO4.5H2O or Fe+3 means is not guessed, and every fault has a kind by which it is
-counted. Atoms of a structure make a composition as well.
+Formulas are read strictly: ambiguous ones such as CuSO4.5H2O or Fe+3 are not guessed, and every fault has a kind by
+which it is counted. Structures have compositions, too.
 """
 
 import re
@@ -14,9 +14,9 @@ from mlip.data.records import Frame
 from mlip.errors import MlipError
 
 LONGEST_FORMULA = 120
-"""Characters of the longest formula that is read; in published data sets the longest have about forty."""
+"""Length of the longest formula that is read, characters; the longest in published data sets have about forty."""
 LEAST_AMOUNT, LARGEST_AMOUNT = 1e-6, 1e6
-"""An element's amount in a formula lies between these."""
+"""Smallest and largest amount of an element in a formula."""
 
 _NUMBER = r"\s*(\d+(?:\.\d+)?|\.\d+)?"
 _TOKEN = re.compile(rf"([A-Z][a-z]*){_NUMBER}|([)\]]){_NUMBER}|([(\[])|[\s@]+|(.)", re.DOTALL | re.ASCII)
@@ -25,7 +25,7 @@ _WATER_AFTER_POINT = re.compile(r"\.\s*\d*\s*(?:H2O|\(H2O\))$", re.ASCII)
 _SIGNS = "-\N{MINUS SIGN}\N{EN DASH}"
 _SYMBOL = re.compile(r"[A-Z][a-z]?")
 _DIGITS = 6
-"""Digits by which the shares of two compositions differ."""
+"""Significant digits to which the fractions of two compositions are compared."""
 _NEGATIVE = re.compile(rf"[{_SIGNS}]\s*[\d.]+\s*[A-Z(\[]")
 
 
@@ -39,11 +39,13 @@ class FormulaError(MlipError):
 
 
 def parse_formula(formula: str) -> dict[str, float]:
-    """Amounts of the elements, in order of their first appearance. Brackets may be nested; '@' and blanks are ignored.
+    """Amounts of the elements, in order of first appearance. Brackets may be nested; '@' and blanks are ignored.
 
     Raises:
-        FormulaError: naming the formula: an unknown element, a charge, a hydrate written with a point, an amount that
-            is zero, negative or out of all proportion, unbalanced brackets, an unknown character, too many of them.
+        FormulaError: an unknown element, a charge, a hydrate written with a point, an amount that is zero, negative or
+            out of range, unbalanced brackets, an unknown character, or a formula that is too long; the message names
+            the
+            formula.
     """
     if not isinstance(formula, str) or not formula.strip():
         raise FormulaError(f"{formula!r} is no formula", fix="such as Fe2O3")
@@ -116,12 +118,12 @@ def _error(text: str, kind: str, what: str, fix: str | None = None) -> FormulaEr
 
 
 def symbols_in(formula: str) -> set[str]:
-    """Symbols of the elements of a formula that has been read before."""
+    """Element symbols in a formula that has been read before."""
     return set(_SYMBOL.findall(formula))
 
 
 def composition_frame(amounts: Mapping[str, float]) -> Frame:
-    """A material of which the composition alone is known: a site for each element, at no place."""
+    """Frame of a material of which only the composition is known: one site for each element, with NaN positions."""
     numbers = np.array([atomic_numbers[symbol] for symbol in amounts], np.int16)
     nowhere = np.full((len(numbers), 3), np.nan)
     shares = np.array(list(amounts.values()), np.float64)
@@ -129,7 +131,7 @@ def composition_frame(amounts: Mapping[str, float]) -> Frame:
 
 
 def composition_key(frame: Frame) -> str:
-    """Name of the composition that a frame has, such as "Fe0.4 O0.6": equal for Fe2O3, Fe4O6 and O3Fe2."""
+    """Name of a frame's composition, such as "Fe0.4 O0.6", which is equal for Fe2O3, Fe4O6 and O3Fe2."""
     amounts = np.ones(len(frame)) if frame.amounts is None else frame.amounts
     totals = np.bincount(frame.numbers, amounts)
     shares = totals / totals.sum()

@@ -1,4 +1,5 @@
-"""The parts of a build become the store, in one move at the end: one file, or a folder of shards; their lists too."""
+"""Assembly of a build's parts and their lists into the store, one file or a folder of shards, in one step at the
+end."""
 
 import os
 import shutil
@@ -20,8 +21,8 @@ from mlip.data.writer import StoreWriter
 from mlip.files.whole_file import partial_path, put_in_place
 
 LISTS = ("skipped", "findings")
-"""Lists that a build leaves beside its store: materials that could not be used, and suspicious ones among the
-others."""
+"""Lists that a build leaves beside its store: materials that could not be used, and suspicious ones among those
+kept."""
 
 OnSkipped = Callable[[Skipped], None]
 
@@ -35,10 +36,10 @@ def put_together(
     on_skipped: OnSkipped | None,
     kept: Sequence[Bool[np.ndarray, " m"]] | None = None,
 ) -> None:
-    """The parts as the store, in its place, and their lists beside it.
+    """Put the parts in place as the store, with their lists beside it.
 
     Args:
-        kept: of each part, which of its materials the store gets; None: all.
+        kept: masks of the materials to keep, by part; None keeps all.
     """
     is_file = is_store_file(out)
     for kind in LISTS:
@@ -78,7 +79,7 @@ def _merge(
 
 
 def _join_lists(lists: list[Path], target: Path) -> None:
-    """One list of several, in their order; no file where there is nothing to list."""
+    """Concatenate lists in their order; no file is written if there is nothing to list."""
     partial = partial_path(target)
     try:
         with partial.open("wb") as joined:
@@ -88,7 +89,7 @@ def _join_lists(lists: list[Path], target: Path) -> None:
         if partial.stat().st_size:
             put_in_place(partial, target)
         else:
-            target.unlink(missing_ok=True)  # of an earlier build
+            target.unlink(missing_ok=True)  # left by an earlier build
     finally:
         with suppress(FileNotFoundError):
             partial.unlink()

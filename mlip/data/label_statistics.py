@@ -1,7 +1,7 @@
 """Reference energies and label scales of a store, in one streaming pass.
 
-The reference energies E0 are the least-squares solution of sum_i E0(Z_i) = E over all frames: what a model
-need not learn. The pass keeps the normal equations only (119 x 119), whatever the number of frames.
+The reference energies E0 are the least-squares solution of sum_i E0(Z_i) = E over all frames, the part of the energy
+that a model need not learn. Only the normal equations (119 x 119) are kept, whatever the number of frames.
 """
 
 import json
@@ -20,35 +20,36 @@ _N_ELEMENTS = len(chemical_symbols)
 
 _NAMED = 20
 _SINGULAR = 1e-10
-"""Relative size below which an eigenvalue of the normal equations is rounding: its combination of elements
-never varies on its own in the data (Na and Cl, if all crystals are NaCl)."""
+"""Relative size below which an eigenvalue of the normal equations is rounding error: its combination of elements never
+varies on its own in the data (Na and Cl, if all crystals are NaCl)."""
 
 
 @dataclass(frozen=True, slots=True)
 class LabelStatistics:
-    """Statistics of the frames of a split. Labels that are missing count nowhere."""
+    """Statistics of the frames of a split. Missing labels are ignored."""
 
     reference_energies: dict[str, float]
-    """Symbol -> E0, eV. Where the data cannot tell elements apart, the solution of least norm."""
+    """E0 by element symbol, eV. Where the data cannot distinguish elements, the solution of least norm."""
     n_frames: int
     n_atoms: int
     elements: list[str]
-    """Symbols, by atomic number."""
+    """Element symbols, by atomic number."""
     force_rms: float
     """Root mean square of the force components, eV/A; NaN without forces."""
     energy_rms_per_atom: float
     """Root mean square of (E - sum E0) / n_atoms over frames, eV/atom; NaN without energies."""
     robust_force_rms: float = float("nan")
-    """`force_rms` without frames of absurd forces (`mlip.data.force_scale`): the same number if there are none; NaN in
-    statistics of before it was known."""
+    """`force_rms` without frames of absurd forces (`mlip.data.force_scale`), equal to it if there are none; NaN in
+    statistics that are older than this field."""
     n_absurd_forces: int = 0
-    """Frames of absurd forces."""
+    """Number of frames with absurd forces."""
     absurd_frames: list[tuple[int, float]] = field(default_factory=list)
-    """The worst of them: index in the store, and largest component, eV/A."""
+    """The worst frames with absurd forces: index in the store, and largest component, eV/A."""
     n_absurd_energies: int = 0
-    """Frames of absurd energies (`mlip.data.absurd_energies`), which count in no number about energies."""
+    """Number of frames with absurd energies (`mlip.data.absurd_energies`); all statistics of energies leave them
+    out."""
     absurd_energies: list[tuple[int, float]] = field(default_factory=list)
-    """The worst of them: index in the store, and distance from a robust fit of reference energies, eV/atom."""
+    """The worst frames with absurd energies: index in the store, and difference from a robust fit, eV/atom."""
 
     def to_json(self) -> str:
         return json.dumps(asdict(self))
@@ -61,10 +62,10 @@ class LabelStatistics:
 
 
 def compute_statistics(store: Store, split: str | None = "train", functional: str | None = None) -> LabelStatistics:
-    """Statistics of the frames of a split and of a functional (None: of all).
+    """Statistics of the frames of a split and a functional; None stands for all.
 
     Raises:
-        MlipError: there are none.
+        MlipError: there are no such frames.
     """
     sums = StatisticsSums()
     for block in store.blocks(("frames/energy", "atoms/number", "atoms/force"), split, functional):
@@ -88,8 +89,8 @@ def compute_statistics(store: Store, split: str | None = "train", functional: st
 def _without_absurd_energies(
     store: Store, split: str | None, functional: str | None, known: LabelStatistics
 ) -> LabelStatistics:
-    """The statistics again, where the few frames of absurd energies, if there are such, have none; frames are numbered
-    as they come. Two further passes."""
+    """Statistics in which the few frames with absurd energies, if there are any, have no energy; frames are numbered in
+    the order of the pass. Takes two further passes."""
     columns = ("frames/energy", "atoms/number", "atoms/force")
     otherwise = np.array([known.reference_energies.get(symbol, 0.0) for symbol in chemical_symbols])
     sample = sample_of(store.blocks(columns[:2], split, functional), known.n_frames)
@@ -108,7 +109,7 @@ def _without_absurd_energies(
 
 
 class StatisticsSums:
-    """Sums that a pass adds up."""
+    """Sums that a pass over the frames accumulates."""
 
     def __init__(self) -> None:
         self.n_frames = self._n_energies = 0
@@ -120,7 +121,7 @@ class StatisticsSums:
 
     @property
     def energy_spread(self) -> float:
-        """Between the least and the largest energy per atom, eV/atom; -inf without energies."""
+        """Difference between the largest and the smallest energy per atom, eV/atom; -inf without energies."""
         return float(self._largest - self._least)
 
     def add(
@@ -130,7 +131,7 @@ class StatisticsSums:
         force: Float[np.ndarray, "n 3"],
         size: Int[np.ndarray, " k"],
     ) -> None:
-        """A block of frames. Energies are eV per cell, forces eV/A; `size`: atoms of each frame."""
+        """Add a block of frames. Energies are eV per cell, forces eV/A; `size` is the number of atoms of each frame."""
         composition = compositions(number, size)
         self.n_frames += len(energy)
         self._counts += composition.sum(axis=0)
@@ -145,7 +146,7 @@ class StatisticsSums:
         self._forces.add(force, size)
 
     def statistics(self) -> LabelStatistics:
-        """Statistics of all that was added; frames are numbered as they came."""
+        """Statistics of all frames that were added; frames are numbered in that order."""
         forces = self._forces.scale()
         present = np.flatnonzero(self._counts)
         reference = self._reference_energies(present)
@@ -190,6 +191,6 @@ class _NormalEquations:
         return np.linalg.pinv(gram, rcond=_SINGULAR, hermitian=True) @ self._moment[columns]
 
     def residual_square(self, columns: Int[np.ndarray, " e"], x: Float[np.ndarray, " e"]) -> float:
-        """|A x - y|^2."""
+        """Squared residual |A x - y|^2."""
         gram = self._gram[np.ix_(columns, columns)]
         return max(0.0, float(x @ gram @ x - 2 * x @ self._moment[columns] + self._square))

@@ -1,8 +1,8 @@
-"""Make relaxation paths where there are none: relax structures with any ASE calculator and keep every step.
+"""Relaxation paths from any ASE calculator: relax structures and keep every step.
 
-FIRE on ASE's FrechetCellFilter, on copies of the structures. Layers and chains follow ALEXANDRIA: the cell is
-fully periodic, with 15 A of vacuum along c for a layer, along b and c for a chain, and only the periodic
-directions relax. A journal takes each material as it ends, so that a killed run goes on where it was.
+FIRE on ASE's FrechetCellFilter relaxes copies of the structures. Layers and chains follow ALEXANDRIA: the cell is fully
+periodic, with 15 A of vacuum along c for a layer, along b and c for a chain, and only the periodic directions relax.
+Each material is written to a journal as it ends, so that a killed run can resume where it stopped.
 """
 
 from collections import Counter
@@ -29,58 +29,59 @@ from mlip.files.journal import Journal, read_journal, whole_lines
 from mlip.files.output_paths import writing_to
 
 FUNCTIONAL = "surrogate"
-"""Functional that a calculator's energies are said to be of: its own surface, not DFT."""
+"""Functional recorded for a calculator's energies, which are not DFT's."""
 
 VACUUM = 15.0
-"""A, between a layer or chain and its image, as in ALEXANDRIA."""
+"""Vacuum between a layer or chain and its image, A, as in ALEXANDRIA."""
 
 STRAIN_MASK = {
     3: (True, True, True, True, True, True),
     2: (True, True, False, False, False, True),
     1: (True, False, False, False, False, False),
 }
-"""By dimensionality, the strains xx yy zz yz xz xy that relax."""
+"""Strains xx yy zz yz xz xy that relax, by dimensionality."""
 
 EXPLOSION, COLLAPSE = 4.0, 0.25
-"""A length, area or volume of the periodic directions beyond these multiples of its start ends the path."""
+"""Largest and smallest ratio of the periodic directions' length, area or volume to its initial value; beyond these, the
+path ends."""
 
 NEIGHBOR_DISTANCE = 6.0
-"""A; an atom with no neighbor within it is isolated (the distance of ALEXANDRIA's outlier filter)."""
+"""Distance in A; an atom without a neighbor within it is isolated (the distance of ALEXANDRIA's outlier filter)."""
 
 GUARD_REASONS = ("non_finite", "exploded", "collapsed", "isolated", "error")
-"""Why a path is recorded as failed and not exported. The other reasons are 'converged' and 'max_steps'."""
+"""Reasons for which a path counts as failed and is not exported. The other reasons are 'converged' and 'max_steps'."""
 
 
 @dataclass(frozen=True, slots=True)
 class LabelSettings:
-    """Settings that decide a path, beside the structure: a journal belongs to one of these."""
+    """Settings that determine a path, apart from the structure; a journal belongs to one set of settings."""
 
     calculator: str
-    """How the calculator is called in records and messages."""
+    """Name of the calculator in records and messages."""
     steps: int = 200
     """Largest number of ionic steps after the first."""
     fmax: float = 0.05
-    """eV/A; ASE's convergence: no force on an atom or a cell row of its filter is longer."""
+    """Convergence criterion of ASE, eV/A: the longest force on an atom or on a row of the filter's cell."""
     dimensionality: int | None = None
-    """1, 2 or 3; None = the number of periodic directions of the structure."""
+    """1, 2 or 3; None: the number of periodic directions of the structure."""
 
 
 @dataclass(frozen=True, slots=True)
 class LabeledPath:
-    """One attempt at a material. The trajectory is what was computed before `reason` ended it."""
+    """One attempt to relax a material. The trajectory holds what was computed before `reason` ended it."""
 
     trajectory: Trajectory
     reason: str
     """'converged', 'max_steps' or one of GUARD_REASONS."""
     fmax: float
-    """Longest force on an atom or cell row at the end, eV/A; NaN where none was computed."""
+    """Longest force on an atom or cell row at the end, eV/A; NaN if none was computed."""
     message: str = ""
-    """The fault, in the calculator's or our words, where reason is 'error'."""
+    """Error message if `reason` is 'error'."""
 
 
 @dataclass(frozen=True, slots=True)
 class LabelSummary:
-    """Content of a journal, and how much of it was exported."""
+    """Summary of a journal, and of the paths exported from it."""
 
     reasons: Counter[str]
     n_exported: int
@@ -90,12 +91,13 @@ class LabelSummary:
 
 
 def read_structures(sources: Iterable[str | Path]) -> Iterator[tuple[str, Atoms | MlipError]]:
-    """Ids and structures of whatever `ase.io.iread` reads; what is wrong with a file in place of what it cannot give.
+    """Ids and structures from files that `ase.io.iread` reads; an error stands in place of structures that cannot be
+    read.
 
-    The id is `atoms.info["material_id"]`, else the file's name with the structure's index in it.
+    The id is `atoms.info["material_id"]`, else the file's name without its suffix, followed by the structure's index.
 
     Raises:
-        MlipError: a file is absent, or an id comes twice.
+        MlipError: a file does not exist, or an id occurs twice.
     """
     seen: set[str] = set()
     for source in map(Path, sources):
@@ -123,16 +125,16 @@ def _iread(source: Path) -> Iterator[Atoms | MlipError]:
 
 
 def standard_setting(atoms: Atoms, dimensionality: int | None = None) -> tuple[Atoms, int]:
-    """A copy in ALEXANDRIA's setting, and its dimensionality.
+    """Copy of a structure in ALEXANDRIA's setting, and its dimensionality.
 
-    Layers lie in the xy plane (a along x), chains along x; directions without a lattice vector get one that
-    leaves VACUUM; all directions are periodic. The input is not modified.
+    Layers lie in the xy plane (a along x), chains along x. Directions without a lattice vector get one that leaves
+    VACUUM, and all directions become periodic. The input is not modified.
 
     Args:
-        dimensionality: 1, 2, 3; None = the number of periodic directions.
+        dimensionality: 1, 2 or 3; None: the number of periodic directions.
 
     Raises:
-        MlipError: no periodic direction, or open directions other than c (layer), b and c (chain).
+        MlipError: no direction is periodic, or the open directions are not c (layer), or b and c (chain).
     """
     pbc = tuple(bool(periodic) for periodic in atoms.pbc)
     dimensionality = sum(pbc) if dimensionality is None else dimensionality
@@ -156,10 +158,10 @@ def standard_setting(atoms: Atoms, dimensionality: int | None = None) -> tuple[A
 def label_structure(
     material_id: str, atoms: Atoms | MlipError, calculator: BaseCalculator, settings: LabelSettings
 ) -> LabeledPath:
-    """Relax a copy of `atoms` and keep energy, forces and stress of every ionic step, the first included.
+    """Relax a copy of `atoms` and keep energy, forces and stress of every ionic step, including the first.
 
-    Any exception, of the calculator or because cell or boundaries cannot be relaxed, becomes reason 'error' with
-    its message: one bad structure ends only its own path.
+    Any exception, of the calculator or because the cell or its boundaries cannot be relaxed, gives the reason 'error'
+    with its message, so that a bad structure ends only its own path.
     """
     if isinstance(atoms, MlipError):
         nothing = Trajectory(material_id, [], FUNCTIONAL, settings.dimensionality or 3)
@@ -174,14 +176,14 @@ def label_structure(
         reason, fmax = _relax(copy, dimensionality, settings, frames)
     except MlipError as error:
         message = str(error)
-    except Exception as error:  # any calculator, any exception: recorded, counted, told at the end
+    except Exception as error:  # any exception of any calculator: recorded, counted and reported at the end
         message = f"{type(error).__name__}: {error}"
     trajectory = Trajectory(material_id, frames, FUNCTIONAL, dimensionality)
     return LabeledPath(trajectory, reason, fmax, message)
 
 
 def _relax(atoms: Atoms, dimensionality: int, settings: LabelSettings, frames: list[Frame]) -> tuple[str, float]:
-    """Appends a frame for each step taken; gives the reason that it ended and the last fmax."""
+    """Append a frame to `frames` for each step; returns the reason for the end, and the last fmax, eV/A."""
     target = _GuardedFilter(atoms, dimensionality)
     optimizer = FIRE(target, logfile=None)
     fmax = float("nan")
@@ -205,11 +207,11 @@ class _Stopped(Exception):  # noqa: N818 - the end of a path, not an error
 
 
 class _GuardedFilter(FrechetCellFilter):
-    """Stops the path as the cell moves beyond bounds, before the calculator meets it: in a collapsed cell the
-    neighbors of one step can fill the memory.
+    """Cell filter that stops the path when the cell leaves its bounds, before the calculator sees it: in a collapsed
+    cell, the neighbors of one step can fill the memory.
 
-    It also remembers its forces until the atoms move: ASE asks for them three times a step, and each time
-    costs a matrix logarithm.
+    It also caches its forces until the atoms move: ASE asks for them three times a step, and each time costs a matrix
+    logarithm.
     """
 
     def __init__(self, atoms: Atoms, dimensionality: int):
@@ -252,7 +254,7 @@ def _frame(atoms: Atoms, ionic_step: int) -> Frame:
 
 
 def _periodic_extent(atoms: Atoms, dimensionality: int) -> float:
-    """The chain's length, the layer's area or the crystal's volume: A, A^2, A^3."""
+    """Length of a chain (A), area of a layer (A^2) or volume of a crystal (A^3)."""
     vectors = atoms.cell.array[:dimensionality]
     return float(np.sqrt(np.linalg.det(vectors @ vectors.T)))
 
@@ -268,11 +270,11 @@ def label(
     settings: LabelSettings,
     on_path: Callable[[str, str], None] = lambda material_id, reason: None,
 ) -> None:
-    """Label every structure whose id the journal does not hold yet, appending each as it ends.
+    """Label every structure whose id is not in the journal yet, appending each result as it ends.
 
     Args:
-        structures: (material id, structure) pairs; an error in place of a structure is that material's record.
-        journal: JSON lines; the first is the settings, then one line a material, flushed to the disk.
+        structures: (material id, structure) pairs; an error in place of a structure becomes that material's record.
+        journal: JSON lines: the settings, then one line per material, each flushed to disk.
         on_path: called with id and reason of every structure, whether labeled now or found in the journal.
 
     Raises:
@@ -308,7 +310,7 @@ _BEGIN = b'{"settings":'
 
 
 def _go_on(journal: Journal, settings: LabelSettings) -> dict[str, str]:
-    """Reasons by id of what the journal holds. Begins it if it is empty; cuts a line that a kill left half."""
+    """Reason by id of each material in the journal. Starts an empty journal; removes a truncated last line."""
     with journal.path.open("rb") as file:
         if not _BEGIN.startswith(file.read(len(_BEGIN))):
             raise MlipError(
@@ -338,15 +340,15 @@ def _check_settings(written: dict[str, Any], settings: LabelSettings, journal: P
 
 
 def labeled_materials(journal: str | Path) -> Iterator[dict]:
-    """The materials of a journal, one dict at a time: id, reason, message, fmax, n_steps, calculations."""
-    return islice(read_journal(Path(journal)), 1, None)  # behind the settings
+    """Materials of a journal, one dict at a time: id, reason, message, fmax, n_steps, calculations."""
+    return islice(read_journal(Path(journal)), 1, None)  # the first line holds the settings
 
 
 def export_journal(journal: str | Path, out: str | Path, converged_only: bool = False) -> LabelSummary:
     """Write all good paths of the journal to `out` (.json or .json.bz2) in ALEXANDRIA's layout, atomically.
 
-    Left out and counted under their reason: paths that a guard ended, and with `converged_only` those that
-    ran out of steps.
+    Paths that a guard ended are left out, and with `converged_only` those that ran out of steps, too; both are counted
+    by reason.
     """
     left_out = {*GUARD_REASONS, "max_steps"} if converged_only else set(GUARD_REASONS)
     reasons, n_frames, first_error = Counter(), 0, ""

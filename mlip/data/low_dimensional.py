@@ -1,6 +1,6 @@
-"""Crystals, layers and chains: along which cell vectors a structure repeats, and where its vacuum is.
+"""Crystals, layers and chains: the cell vectors along which a structure repeats, and the place of its vacuum.
 
-The vacuum along a cell vector is the largest gap between atoms, taken across the boundary of the cell.
+The vacuum along a cell vector is the largest gap between atoms, including gaps across the boundary of the cell.
 """
 
 import numpy as np
@@ -13,13 +13,14 @@ _ALEXANDRIA = {
     2: np.array([True, True, False]),
     3: np.array([True, True, True]),
 }
-"""Where all three directions are periodic: chains run along a, the vacuum of layers is along c."""
+"""Cell vectors that repeat, by dimensionality, if all three directions are periodic: chains run along a, and the vacuum
+of layers is along c."""
 
 
 def crystal_directions(
     pbc: Bool[np.ndarray, " 3"], dimensionality: int, where: str | None = None
 ) -> Bool[np.ndarray, " 3"]:
-    """Which cell vectors a crystal of this dimensionality repeats along; the others cross the vacuum.
+    """Mask of the cell vectors along which a crystal of this dimensionality repeats; the others cross the vacuum.
 
     Raises:
         MlipError: the periodicity does not fit the dimensionality.
@@ -35,7 +36,8 @@ def crystal_directions(
 def unwrapped(
     positions: Float[np.ndarray, "n 3"], cell: Float[np.ndarray, "3 3"], wrapped: Bool[np.ndarray, " 3"]
 ) -> Float[np.ndarray, "n 3"]:
-    """Positions moved by whole periods so that the largest gap along each `wrapped` cell vector is outside."""
+    """Positions moved by whole periods so that the largest gap along each `wrapped` cell vector lies outside the
+    atoms."""
     if not wrapped.any():
         return positions
     inverse = np.linalg.inv(_completed(cell))
@@ -54,15 +56,15 @@ def unwrapped(
 def crystal_axes(
     cell: Float[np.ndarray, "3 3"], directions: Bool[np.ndarray, " 3"]
 ) -> tuple[Float[np.ndarray, "k 3"], Float[np.ndarray, "3 3"]]:
-    """The repeated cell vectors, and three orthonormal axes (rows): the first ones span these vectors, the others go
-    across the vacuum, along the next cell vector first."""
+    """Repeated cell vectors, and three orthonormal axes (rows). The first axes span these vectors; the others cross the
+    vacuum, beginning with the next cell vector."""
     repeated = np.asarray(cell, dtype=np.float64)[directions]
     across = [cell[k] for k in range(3) if not directions[k] and np.any(cell[k])]
     return repeated, _orthonormal([*repeated, *across, *np.eye(3)])
 
 
 def _completed(cell) -> Float[np.ndarray, "3 3"]:
-    """The cell with unit normals for vectors that are zero."""
+    """Cell in which vectors that are zero are replaced by unit normals."""
     given = [row for row in cell if np.any(row)]
     normals = iter(_orthonormal([*given, *np.eye(3)])[len(given) :])
     return np.array([row if np.any(row) else next(normals) for row in np.asarray(cell, dtype=np.float64)])

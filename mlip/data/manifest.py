@@ -1,7 +1,7 @@
-"""Manifests of public data sets: where their files are, how large, with which checksum, license and citation.
+"""Manifests of public data sets: addresses, sizes and checksums of their files, license and citation.
 
-One YAML file a data set in `datasets/`. Where a server's folder tells more than anybody has published of it (how many
-shards there are), the manifest has the pattern of the names, and `mlip data fetch` reads the folder's listing.
+Each data set has one YAML file in `datasets/`. If only the server's folder shows which files there are (how many
+shards), the manifest has a pattern of their names, and `mlip data fetch` reads the folder's listing.
 """
 
 import re
@@ -22,12 +22,12 @@ class _Strict(BaseModel):
 
 
 class RemoteFile(_Strict):
-    """A file to fetch. What is not published is None."""
+    """A file to download; facts that are not published are None."""
 
     name: str
-    """Name of the file here."""
+    """Name of the downloaded file."""
     url: str | None = None
-    """None: the manifest's folder and the name."""
+    """Address of the file; None: the manifest's folder followed by the name."""
     bytes: int | None = None
     sha256: str | None = None
     md5: str | None = None
@@ -39,7 +39,7 @@ class RemoteFile(_Strict):
 
 
 class Numbered(_Strict):
-    """Files whose names count: `pattern` with {i} or {i:04d}, i from 0 to count - 1."""
+    """Numbered files: `pattern` contains {i} or {i:04d}, with i from 0 to count - 1."""
 
     pattern: str
     count: int
@@ -53,23 +53,23 @@ class Manifest(_Strict):
     content: Literal["relaxation paths", "bulk entries", "frames", "table"]
     functional: str
     dimensionality: int | None
-    """None: of several."""
+    """1, 2 or 3; None for a set with several dimensionalities."""
     license: str = Field(validation_alias=AliasChoices("license", "licence"))
     citation: str
     homepage: str
     url: str
-    """The folder that the files are in; ends with /."""
+    """Address of the folder that holds the files; ends with /."""
     folder: str
-    """Where they go under --out: names that tell functional and dimensionality to `mlip data build`."""
+    """Folder of the files under --out; its name states functional and dimensionality for `mlip data build`."""
     files: list[RemoteFile] = []
     numbered: list[Numbered] = []
     listed: list[str] = []
-    """Regular expressions of names that are looked for in the folder's listing."""
+    """Regular expressions of the file names to look for in the folder's listing."""
     note: str = ""
     """Facts that are not known, and why."""
 
     def known_files(self) -> list[RemoteFile]:
-        """All but those of the listing."""
+        """All files except those of the listing."""
         counted = [RemoteFile(name=n.pattern.format(i=i)) for n in self.numbered for i in range(n.count)]
         return [*self.files, *counted]
 
@@ -78,17 +78,17 @@ class Manifest(_Strict):
 
 
 def plain_name(name: str) -> str:
-    """The name, if it is that of a file and of no place elsewhere."""
+    """The name itself, if it is a plain file name without a folder; a ValueError otherwise."""
     if not _PLAIN_NAME.fullmatch(name):
         raise ValueError(f"{name!r} is not a plain file name")
     return name
 
 
 def manifest_named(name: str) -> Manifest:
-    """A data set of mlip's by its name, or a manifest of the user's by its path (*.yaml).
+    """Manifest of a data set that mlip knows by name, or of the user's own file (*.yaml) by path.
 
     Raises:
-        MlipError: there is none, or it is not a manifest.
+        MlipError: there is no such manifest, or the file is not a manifest.
     """
     known = manifest_files()
     path = Path(name) if name.endswith((".yaml", ".yml")) else known.get(name)
@@ -111,5 +111,5 @@ def read_manifest(path: Path) -> Manifest:
 
 
 def manifest_files() -> dict[str, Path]:
-    """Name -> file of the data sets that mlip knows."""
+    """Manifest files of the data sets that mlip knows, by name."""
     return {name: path for name, path in packaged_files("datasets").items() if "/" not in name}

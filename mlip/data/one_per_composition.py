@@ -1,6 +1,7 @@
-"""One material of each composition, that of the lowest formation energy, say: models of compositions learn from it.
+"""Selection of one material for each composition, such as the one of lowest formation energy, for models of
+compositions.
 
-Other materials of the composition have the same input and other properties: nothing could tell them apart.
+Other materials of a composition have the same input and other properties, and such models cannot distinguish them.
 """
 
 from collections.abc import Sequence
@@ -19,11 +20,11 @@ from mlip.errors import MlipError
 
 
 def keep_lowest(files: Sequence[Path], name: str, report: BuildReport) -> list[Bool[np.ndarray, " m"]]:
-    """Which materials of store files have the least of a property among all of their reduced composition; of equals the
-    first. Those that lack it are not kept.
+    """Masks of the materials in store files that have the lowest value of a property among all of their reduced
+    composition; the first of equals. Materials without the property are not kept.
 
     Args:
-        report: the account of what the files hold, which becomes that of what is kept.
+        report: account of what the files hold, which is changed to the account of what is kept.
 
     Raises:
         MlipError: no material has the property.

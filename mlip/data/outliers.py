@@ -1,9 +1,9 @@
-"""The declared filters: frames that are no use to a potential, each rule with its count.
+"""Outlier rules: frames that are useless for a potential are removed, and counted by rule.
 
 Rules of frames are those of "Improving machine-learning models in materials science through large datasets", sec. 2.4.
-Rules of paths look at a step beside the others of its path, before any sub-sampling: ALEXANDRIA's files hold steps far
-above the end that the electronic minimization lost, and restarts with other settings, whose energies differ for the
-same geometry. A label that is missing breaks no rule.
+Rules of paths compare a step with the others of its path, before any subsampling: ALEXANDRIA's files hold steps far
+above the end, whose electronic minimization failed, and restarts with other settings, whose energies differ for the
+same geometry. A missing label breaks no rule.
 """
 
 from collections import Counter
@@ -23,7 +23,7 @@ from mlip.units import kilobar_to_ev_per_a3
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """The frames for which `is_outlier` holds are removed, each for what it is itself."""
+    """Rule that removes the frames for which `is_outlier` holds; each frame is judged by itself."""
 
     name: str
     is_outlier: Callable[[Sequence[Frame]], Bool[np.ndarray, " k"]]
@@ -31,14 +31,14 @@ class Rule:
 
 @dataclass(frozen=True, slots=True)
 class PathRule:
-    """The steps of a path for which `is_outlier` holds are removed before it is sub-sampled."""
+    """Rule that removes the steps of a path for which `is_outlier` holds, before the path is subsampled."""
 
     name: str
     is_outlier: Callable[[Trajectory], Bool[np.ndarray, " k"]]
 
 
 def step_above_end(limit: float) -> PathRule:
-    """`limit` in eV/atom over the path's last step."""
+    """Rule for steps more than `limit` eV/atom above the path's last step."""
 
     def is_above(path: Trajectory) -> Bool[np.ndarray, " k"]:
         energies = energies_per_atom(path.frames)
@@ -48,7 +48,8 @@ def step_above_end(limit: float) -> PathRule:
 
 
 def run_before_jump(limit: float) -> PathRule:
-    """`limit` in eV/atom between a run's last step and the next run's first, which starts from its geometry."""
+    """Rule for all runs before an energy jump of more than `limit` eV/atom between a run's last step and the first step
+    of the next run, which starts from its geometry."""
 
     def is_before(path: Trajectory) -> Bool[np.ndarray, " k"]:
         runs = column(path.frames, "calculation")
@@ -64,7 +65,7 @@ def more_sites_than(limit: int) -> Rule:
 
 
 def atom_without_neighbor_within(distance: float) -> Rule:
-    """`distance` in A; an atom's own periodic images count as neighbors."""
+    """Rule for atoms without a neighbor within `distance` A; an atom's own periodic images count as neighbors."""
     return Rule(
         f"atom without a neighbor within {distance:g} A",
         lambda frames: np.array([_has_lonely_atom(frame, distance) for frame in frames]),
@@ -72,22 +73,22 @@ def atom_without_neighbor_within(distance: float) -> Rule:
 
 
 def energy_above(limit: float) -> Rule:
-    """`limit` in eV/atom."""
+    """Rule for energies above `limit`, eV/atom."""
     return Rule(f"energy > {limit:g} eV/atom", lambda frames: energies_per_atom(frames) > limit)
 
 
 def energy_below(limit: float) -> Rule:
-    """`limit` in eV/atom."""
+    """Rule for energies below `limit`, eV/atom."""
     return Rule(f"energy < {limit:g} eV/atom", lambda frames: energies_per_atom(frames) < limit)
 
 
 def force_above(limit: float) -> Rule:
-    """`limit` in eV/A, on the largest component."""
+    """Rule for frames whose largest force component exceeds `limit`, eV/A."""
     return Rule(f"force component > {limit:g} eV/A", lambda frames: _exceeds(frames, "forces", limit))
 
 
 def stress_above(kilobar: float) -> Rule:
-    """`kilobar`: the limit on the largest component, kB."""
+    """Rule for frames whose largest stress component exceeds `kilobar`, kB."""
     limit = kilobar_to_ev_per_a3(kilobar)
     return Rule(f"stress component > {kilobar:g} kbar", lambda frames: _exceeds(frames, "stress", limit))
 
@@ -105,12 +106,12 @@ RULE_SETS: dict[str, tuple[Rule | PathRule, ...]] = {
     "path": (run_before_jump(0.05), step_above_end(1.0)),
     "none": (),
 }
-"""By name: the paper's filters of its 2D and its PBEsol data; the rules of paths (of real relaxations no restart jumps
-by more than 0.012 eV/atom; LeMaterial's reader, too, drops steps 1 eV/atom above the end); and no filter."""
+"""Sets of rules by name: the paper's filters for its 2D and its PBEsol data; the rules of paths (restarts of real
+relaxations jump by at most 0.012 eV/atom; LeMaterial's reader, too, drops steps 1 eV/atom above the end); no rule."""
 
 
 def rules_named(names: str) -> tuple[Rule | PathRule, ...]:
-    """The rules of the sets of those names, separated by commas.
+    """Rules of the named sets; names are separated by commas.
 
     Raises:
         MlipError: there is no set of such a name.
@@ -122,7 +123,8 @@ def rules_named(names: str) -> tuple[Rule | PathRule, ...]:
 
 
 def remove_path_outliers(trajectory: Trajectory, rules: tuple[Rule | PathRule, ...]) -> tuple[Trajectory, Counter[str]]:
-    """The path without the steps that rules of paths remove, and how many each removed; the end always stays."""
+    """Path without the steps that path rules remove, and the number that each rule removed; the last step always
+    stays."""
     removed: Counter[str] = Counter()
     for rule in rules:
         if isinstance(rule, PathRule) and (is_outlier := rule.is_outlier(trajectory)).any():
@@ -132,12 +134,12 @@ def remove_path_outliers(trajectory: Trajectory, rules: tuple[Rule | PathRule, .
 
 
 def remove_outliers(trajectory: Trajectory, rules: tuple[Rule | PathRule, ...]) -> tuple[Trajectory, Counter[str]]:
-    """The trajectory without the outliers that rules of frames find (it may have no frame left), and how many each
-    rule removed.
+    """Trajectory without the outliers that frame rules find, and the number that each rule removed. The trajectory may
+    have no frame left.
 
     A frame counts for the first rule that it breaks, so that the counts add up to the frames removed. A path that
-    lost its last frame, the relaxed one, but not all, has the property `END_REMOVED`: nothing may be compared with
-    what is its last frame now.
+    lost its last frame, the relaxed one, but not all, has the property `END_REMOVED`: its last frame is no longer the
+    relaxed structure.
     """
     frames, removed = trajectory.frames, Counter()
     keeps_end = True
@@ -155,7 +157,7 @@ def remove_outliers(trajectory: Trajectory, rules: tuple[Rule | PathRule, ...]) 
 
 
 def _exceeds(frames: Sequence[Frame], label: str, limit: float) -> Bool[np.ndarray, " k"]:
-    """Whether any component does; NaN > limit is False."""
+    """Whether any component of each frame's label exceeds the limit in magnitude; missing ones (NaN) do not."""
     if isinstance(frames, StackedFrames):
         return (np.abs(column(frames, label)) > limit).reshape(len(frames), -1).any(axis=1)
     labels = [getattr(frame, label) for frame in frames]

@@ -1,7 +1,7 @@
-"""A build in parts: consecutive source files that one process reads, and the store file that it makes of them.
+"""Parts of a build: consecutive source files that one process reads, and the store file made from them.
 
-A part depends on its files and the settings alone, so that its bytes are the same whoever builds it, and a build that
-was killed goes on with the parts that are missing. A part's store file appears when it is complete, after its lists.
+A part depends only on its files and the settings, so that its bytes are the same whoever builds it, and a killed build
+resumes with the missing parts. A part's store file appears when it is complete, after its lists.
 """
 
 import gc
@@ -39,31 +39,31 @@ from mlip.data.writer import StoreWriter
 from mlip.errors import MlipError
 
 PART_BYTES = 1 << 25
-"""Bytes of source files that are put into one part; a larger file is a part of its own."""
+"""Bytes of source files in one part; a larger file is a part of its own."""
 
 _CHUNK_BYTES = 1 << 20
-"""Text of materials that are decoded, and then refined, together: by another process, or by this one, whose
-instruction cache is warm then (a tenth of the time)."""
+"""Bytes of text of the materials that are decoded, and then refined, together, by another process or by this one; in
+this one it keeps the instruction cache warm, which saves a tenth of the time."""
 
 _WORTH_HELP = 1 << 22
-"""Bytes of a part that take longer to read than processes take to start."""
+"""Size in bytes above which reading a part takes longer than starting helper processes."""
 
 NO_USABLE = "no material that can be used"
-"""Why a source failed whose every material was skipped."""
+"""Reason why a source failed if all its materials were skipped."""
 
 PATHS, ENTRIES = "relaxation paths", "bulk entries"
-"""Kinds of content. Their energies come from different calculations: a store has one kind."""
+"""Kinds of content. Their energies come from different calculations, so a store has one kind."""
 
 
 @dataclass(frozen=True, slots=True)
 class SourceFile:
-    """A file to read. Size and time tell whether it is still what an earlier build read."""
+    """A file to read. Size and modification time show whether it is still what an earlier build read."""
 
     path: str
     name: str
     """Name of the source in the store."""
     stem: str
-    """Name of its materials that have no id."""
+    """Name of materials of this source that have no id."""
     n_bytes: int
     modified_ns: int
 
@@ -75,7 +75,7 @@ class Part:
     index: int
     sources: tuple[SourceFile, ...]
     ignored_files: dict[str, int] = field(default_factory=dict)
-    """Suffix -> files beside all sources of the build that no reader takes: the first part accounts for them."""
+    """Number of files beside the build's sources that no reader takes, by suffix; only the first part counts them."""
 
     @property
     def name(self) -> str:
@@ -89,15 +89,16 @@ class Part:
         return folder / f"{self.name}.h5"
 
     def list_file(self, folder: Path, kind: str) -> Path:
-        """`kind`: 'skipped' or 'findings'. Hidden: it is no part of the store that the folder becomes."""
+        """Path of the list `kind`, 'skipped' or 'findings'. It is hidden because it is not part of the store that the
+        folder becomes."""
         return folder / f".{self.name}.{kind}.jsonl"
 
 
 def plan_parts(sources: Sequence[Path], part_bytes: int = PART_BYTES) -> list[Part]:
-    """The parts of a build, in the order of the files; they depend on nothing but the files' sizes.
+    """Parts of a build, in the order of the files; they depend only on the files' sizes.
 
     Raises:
-        MlipError: see `mlip.data.readers.sources.source_names`.
+        MlipError: any error of `mlip.data.readers.sources.source_names`.
     """
     parts: list[list[SourceFile]] = []
     size = 0
@@ -120,11 +121,11 @@ def build_part(
     """Read the files of a part, and write its store file and its lists of skipped materials and of findings.
 
     Args:
-        n_helpers: further processes that decode and refine materials while this one reads and writes.
-        on_bytes: told how many bytes of the part's files are done.
+        n_helpers: number of further processes that decode and refine materials while this one reads and writes.
+        on_bytes: receives the number of bytes of the part's files that are done.
 
     Raises:
-        MlipError: a file holds bulk entries while another holds paths, or the disk is full.
+        MlipError: one file holds bulk entries and another holds paths, or the disk is full.
     """
     if part.n_bytes < _WORTH_HELP:
         n_helpers = 0
@@ -160,10 +161,10 @@ def build_part(
 def part_metadata(
     parts: Sequence[Part], report: BuildReport, kind: str | None, n_stored: Mapping[str, int]
 ) -> dict[str, Any]:
-    """The record that a store file keeps of its build.
+    """Metadata with which a store file records its build.
 
     Args:
-        n_stored: materials that the store has of each source, by its name.
+        n_stored: number of materials in the store from each source, by the source's name.
     """
     sources = [
         {"name": source.name, "bytes": source.n_bytes, "materials": n_stored.get(source.name, 0)}
@@ -174,17 +175,17 @@ def part_metadata(
 
 
 class BuiltPart(NamedTuple):
-    """Content of a part that is done."""
+    """Account of a part that is done."""
 
     report: BuildReport
     kind: str | None
-    """Which kind of data."""
+    """Kind of content, `PATHS` or `ENTRIES`; None without materials."""
     n_stored: dict[str, int]
-    """Materials of each source, by its name, in the order of the store file."""
+    """Number of stored materials by source name, in the order of the store file."""
 
 
 def read_part(part: Part, folder: Path) -> BuiltPart:
-    """Account that the store file of a part gives of itself."""
+    """Account that the store file of a part records."""
     with Store(part.store_file(folder)) as store:
         metadata = store.metadata
     n_stored = {source["name"]: source["materials"] for source in metadata["sources"]}
@@ -192,7 +193,7 @@ def read_part(part: Part, folder: Path) -> BuiltPart:
 
 
 def check_one_kind(kinds: dict[str, str]) -> None:
-    """Refuse bulk entries beside relaxation paths; `kinds`: kind -> a file that holds it."""
+    """Raise MlipError if there are bulk entries and relaxation paths; `kinds` maps a kind to a file that holds it."""
     if len(kinds) > 1:
         raise MlipError(
             f"holds bulk entries, {kinds[PATHS]} relaxation paths: their energies come from different calculations",
@@ -202,10 +203,10 @@ def check_one_kind(kinds: dict[str, str]) -> None:
 
 
 def build_part_elsewhere(part: Part, folder: Path, settings: BuildSettings, version: str) -> None:
-    """`build_part` on another machine.
+    """Run `build_part` on another machine.
 
     Raises:
-        MlipError: it runs other code, or sees other files than the machine that planned the build.
+        MlipError: that machine runs other code, or does not see the files of the machine that planned the build.
     """
     check_same_code(version)
     missing = [path for path in (str(folder), *(s.path for s in part.sources)) if not os.path.exists(path)]
@@ -233,7 +234,7 @@ def _all_refined(
 
 
 def _accounted(materials: Iterator[Refined], source: SourceFile) -> Iterator[Refined]:
-    """Outcomes of a source's materials, and last of all of the source."""
+    """Outcomes of a source's materials, followed by the outcome of the source itself."""
     n_items, is_any_usable, fault = 0, False, None
     for one in read_past_faults(materials, Path(source.path), source.name, refused):
         n_items += 1
@@ -272,7 +273,8 @@ def _refined(
 
 
 def chunks_of(members: Iterable[Member]) -> Iterator[list[Member]]:
-    """Consecutive materials of some `_CHUNK_BYTES` of text together, and before a fault of the file those before it."""
+    """Lists of consecutive materials with about `_CHUNK_BYTES` of text each. If the file is faulty, the materials
+    before the fault come first, and then the error."""
     chunk: list[Member] = []
     size = 0
     fault: Exception | None = None
@@ -298,8 +300,8 @@ def _refined_by_helpers(
     pool: ProcessPoolExecutor,
     n_helpers: int,
 ) -> Iterator[Refined]:
-    """In the order of the file; a few chunks a helper are under way, so that memory stays bounded. What is under way
-    when the file turns out to be faulty comes before the fault."""
+    """Outcomes in the order of the file. Each helper has only a few chunks in progress, so that memory stays bounded.
+    If the file is faulty, the chunks in progress come first, and then the error."""
     under_way: deque[Future[list[Refined]]] = deque()
     fault: Exception | None = None
     try:
@@ -318,7 +320,7 @@ def _refined_by_helpers(
 
 
 def refine_members(chunk: list[Member], path: str, settings: BuildSettings) -> list[Refined]:
-    """Refine the materials of a file of ALEXANDRIA's, whose text has been found."""
+    """Refine undecoded materials of an ALEXANDRIA file."""
     with rare_garbage_collection():
         items = [_material(member, path, settings) for member in chunk]
         return [refine(item, settings, path) for item in items]
@@ -333,7 +335,8 @@ def _material(member: Member, path: str, settings: BuildSettings) -> Trajectory 
 
 @contextmanager
 def rare_garbage_collection() -> Iterator[None]:
-    """Decoded JSON has no cycles, and to look for some in its millions of objects takes a third of the time."""
+    """Context with rare garbage collection. Decoded JSON has no cycles, and searching its millions of objects for
+    cycles takes a third of the time."""
     before = gc.get_threshold()
     gc.set_threshold(1_000_000, 50, 100)
     try:

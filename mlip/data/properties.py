@@ -1,6 +1,6 @@
-"""Scalar properties of a store's materials by name, as models learn them: of a cell's, the share of an atom.
+"""Scalar properties of a store's materials by name, in the form that models learn: those of a cell per atom.
 
-The seven of "Improving machine-learning models in materials science through large datasets" are `PAPERS`.
+`PAPERS` are the seven of "Improving machine-learning models in materials science through large datasets".
 """
 
 from collections.abc import Sequence
@@ -14,12 +14,12 @@ from mlip.data.store import Store
 
 
 class Derived(NamedTuple):
-    """A property that a store has under other names, or for the cell."""
+    """A property that a store has under other names, or for the whole cell."""
 
     sources: tuple[str, ...]
-    """Scalars of the store, of which the first that a material has counts."""
+    """Scalars of the store; the first one that a material has is used."""
     is_of_cell: bool
-    """The scalar is the cell's, and divided by its atoms."""
+    """Whether the scalar belongs to the cell and is divided by its number of atoms."""
 
 
 DERIVED = {
@@ -54,15 +54,15 @@ UNITS = {
 }
 
 _NOT_LEARNED = {CORRECTION, END_REMOVED, "spg"}
-"""Numbers that say how a material was computed, or a label."""
+"""Numbers that describe how a material was computed, or that are mere labels."""
 
 
 def property_of(store: Store, material: Material, name: str) -> float | None:
-    """A material's property as models learn it; None where it is not known.
+    """A material's property in the form that models learn; None if it is not known.
 
     Args:
-        name: a scalar of the store, or one of `DERIVED`. A composition without a structure has no cell: its scalars are
-            taken as they are.
+        name: a scalar of the store, or one of `DERIVED`. Scalars of a composition without a structure, which has no
+            cell, are not divided.
     """
     derived = DERIVED.get(name)
     if derived is None or not material.has_structure:
@@ -78,7 +78,8 @@ def property_of(store: Store, material: Material, name: str) -> float | None:
 
 
 def known_properties(store: Store) -> list[str]:
-    """Names of the numbers that some material has, without those that say how it was computed; the paper's first."""
+    """Names of numbers that some material has, without those that describe how it was computed; the paper's come
+    first."""
     stored = {key for shard in store.shards for key in shard.keys(NUMBERS)} - _NOT_LEARNED
     of_paper = [name for name in PAPERS if name in stored or _has_any(name, stored)]
     covered = {source for name in of_paper if name in DERIVED for source in DERIVED[name].sources}
@@ -90,7 +91,7 @@ def _has_any(name: str, stored: set[str]) -> bool:
 
 
 def values_of(store: Store, names: Sequence[str]) -> dict[str, np.ndarray]:
-    """Each property's values over all materials that have it."""
+    """Values of each property over all materials that have it."""
     found: dict[str, list[float]] = {name: [] for name in names}
     for material in store.materials():
         for name in names:

@@ -1,14 +1,14 @@
-"""Faults of structures and labels, found at the build and reported by id.
+"""Checks of structures and labels during a build; faults are reported by material id.
 
-Faults that make a structure useless refuse the material (`check_structures`). What is merely suspicious is kept and
-listed (`findings`): labels that are missing, forces that do not sum to zero or are absurdly large, energies that jump,
-and forces and stresses that contradict the path's own energies. The last is a finite-difference check: between
-neighboring steps of one DFT run the energy changes by the work of forces and stress,
+Faults that make a structure useless exclude the material (`check_structures`). Merely suspicious data are kept and
+listed (`findings`): missing labels, forces that do not sum to zero or are absurdly large, energy jumps, and forces and
+stresses that contradict the path's own energies. The last is a finite-difference check: between neighboring steps of
+one DFT run, the energy changes by the work of forces and stress,
 
     dE = -sum_i F_i . (ds_i h) + V sigma : eps,      h' = h (1 + eps),
 
 with F, sigma, V and h the means of the two steps (trapezoid rule) and ds the change of fractional coordinates. Where no
-path tells of the stress (single frames), its size is looked at.
+path can test the stress (single frames), its magnitude is checked.
 """
 
 import math
@@ -26,45 +26,48 @@ from mlip.data.stacked import StackedFrames, column, energies_per_atom
 from mlip.units import EV_PER_A3_IN_GPA, VOIGT
 
 _FLATTEST = 0.1
-"""A; the smallest singular value that the periodic lattice vectors of a crystal may have."""
+"""Smallest singular value, A, that the periodic lattice vectors of a crystal may have."""
 
 COINCIDENT = 0.01
-"""Two atoms closer than this, A, are one atom written twice: the shortest bond of nature has 0.74 A."""
+"""Distance in A below which two atoms are one atom written twice; the shortest bond in nature has 0.74 A."""
 
 _FEW_ATOMS = 48
-"""Up to here all pairs at once are faster than a search tree a frame."""
+"""Number of atoms up to which testing all pairs at once is faster than a search tree for each frame."""
 
 NET_FORCE = 0.002
-"""eV/A an atom. VASP removes the drift: of 6,900 frames of MPtrj and of relaxations none has more than 0.00005."""
+"""Largest net force, eV/A per atom. VASP removes the drift: none of 6,900 frames of MPtrj and of relaxations has more
+than 0.00005."""
 
 ENERGY_JUMP = 0.5
-"""eV/atom between neighboring steps of one run. Of 3,300 steps of relaxations one in a thousand has more."""
+"""Largest energy change between neighboring steps of one run, eV/atom. One in a thousand of 3,300 steps of relaxations
+exceeds it."""
 
 ABSURD_FORCE = 50.0
-"""eV/A; the largest that the paper's rules let pass. Of 4,300 frames of relaxations two have more, with 16,000 eV/A."""
+"""Largest force component, eV/A: the largest that the paper's rules allow. Of 4,300 frames of relaxations two exceed
+it, with 16,000 eV/A."""
 
 ABSURD_STRESS = 50.0
-"""GPa; the least of the paper's limits. The median over relaxations is 0.2 to 2 GPa, over MD 2 to 10 GPa, and of
-stresses in kB that are taken for eV/A^3 some 600 GPa."""
+"""Largest median stress, GPa: the lowest of the paper's limits. The median is 0.2 to 2 GPa over relaxations, 2 to 10
+GPa over MD, and some 600 GPa for stresses in kB that are taken for eV/A^3."""
 
 _LEAST_WORK = 0.002
-"""eV/atom; root mean square of a label's work along a path, below which rounding and k-points hide its sign."""
+"""Root mean square of a label's work along a path, eV/atom, below which rounding and k-points hide its sign."""
 
 _LONGEST_MOVE = 0.5
-"""A; the trapezoid rule holds for steps in which no atom moves farther."""
+"""Longest displacement of an atom in a step, A, for which the trapezoid rule holds."""
 
 _LEAST_SHARE_NEAR = 0.75
-"""Least share of a path's steps that are near each other; with fewer they are structures side by side and no path."""
+"""Smallest fraction of a path's steps that must be near each other; with fewer, the frames are not a path."""
 
 _MOST_OF_FORCES = 5.0
-"""Root mean square of the forces' work over that of the stress's, above which errors of the former hide the latter:
-3 in relaxations, 13 in sets of displaced atoms."""
+"""Ratio of the root mean squares of the forces' and the stress's work above which errors of the forces hide the stress:
+it is 3 in relaxations, 13 in sets of displaced atoms."""
 
 _SAME_CELL = 1e-6
-"""A."""
+"""Tolerance for equal cells, A."""
 
 _CORRELATED = 0.9
-"""Cosine of energy changes and a label's work; below, something else than the label moves the energy."""
+"""Cosine of energy changes and a label's work below which something other than the label changes the energy."""
 
 NO_ENERGY, NO_FORCES, NO_STRESS = "energy is missing", "forces are missing", "stress is missing"
 UNBALANCED = f"forces do not sum to zero (> {NET_FORCE:g} eV/A an atom)"
@@ -83,16 +86,16 @@ class Finding(NamedTuple):
     check: str
     frames: int
     where: str
-    """The first of the frames, or the worst."""
+    """Name of the first or the worst of these frames."""
     value: float | None = None
     """Value of the worst frame, in the check's unit."""
 
 
 def check_structures(frames: Sequence[Frame]) -> None:
-    """Refuse structures that no neighbor list can be made of.
+    """Check that neighbor lists can be built for the structures.
 
     Raises:
-        MalformedError: periodic lattice vectors that span no volume (area, length), or two atoms at one place.
+        MalformedError: the periodic lattice vectors span no volume (area, length), or two atoms are at one place.
     """
     if not frames or frames[0].amounts is not None:  # a composition has no structure
         return
@@ -103,7 +106,7 @@ def check_structures(frames: Sequence[Frame]) -> None:
 
 
 def check_structure(frame: Frame) -> None:
-    """The same of one frame."""
+    """Check of `check_structures` for one frame."""
     where = frame.name
     if frame.pbc.any() and np.linalg.svd(frame.cell[frame.pbc], compute_uv=False).min() < _FLATTEST:
         raise MalformedError("bad cell", f"{where}: the periodic lattice vectors are linearly dependent")
@@ -112,10 +115,10 @@ def check_structure(frame: Frame) -> None:
 
 
 def coincident_atoms(frame: Frame) -> tuple[int, int] | None:
-    """The first two atoms (indices) closer than COINCIDENT, one of them perhaps as a periodic image.
+    """Indices of the first two atoms closer than COINCIDENT, periodic images included; None if there are none.
 
     Candidates are found in fractional coordinates, where the periodic box is a cube and a length of COINCIDENT
-    is at most COINCIDENT / (smallest singular value of the cell); distances are then Cartesian.
+    is at most COINCIDENT / (smallest singular value of the cell). Their distances are then computed in Cartesian ones.
     """
     periods = np.where(frame.pbc[:, None], frame.cell, 0.0)
     cell = complete_cell(periods)
@@ -131,12 +134,13 @@ def coincident_atoms(frame: Frame) -> tuple[int, int] | None:
 
 
 def _are_alike(frames: Sequence[Frame]) -> bool:
-    """Whether they have the same number of atoms, and the same periodicity."""
+    """Whether the frames have the same number of atoms and the same periodicity."""
     return isinstance(frames, StackedFrames) or len({(len(frame), frame.pbc.tobytes()) for frame in frames}) == 1
 
 
 def _any_fault(frames: Sequence[Frame]) -> bool:
-    """Whether any of the frames, alike in atoms and pbc, may be faulty: all at once, and on the safe side."""
+    """Whether any of the frames, alike in atoms and pbc, may be faulty. All are tested at once; errors are false
+    alarms."""
     pbc = frames[0].pbc
     if not pbc.all():
         return True  # layers and wires go one by one: their cells need completing
@@ -153,16 +157,16 @@ def _any_fault(frames: Sequence[Frame]) -> bool:
 
 @cache
 def _pairs(n: int) -> tuple[Int[np.ndarray, " pairs"], Int[np.ndarray, " pairs"]]:
-    """Pairs of up to `_FEW_ATOMS` atoms."""
+    """Index pairs of up to `_FEW_ATOMS` atoms."""
     return np.triu_indices(n, k=1)
 
 
 def findings(read: Trajectory, kept: Trajectory) -> Iterator[Finding]:
-    """Suspicious traits of a material. Nothing is changed.
+    """Suspicious traits of a material; nothing is changed.
 
     Args:
-        read: all its steps: energies are compared between neighbors.
-        kept: those that go to the store: labels are looked for in these.
+        read: all steps of the material, of which neighboring energies are compared.
+        kept: the steps that go to the store, whose labels are checked.
     """
     yield from _missing_labels(kept)
     yield from _unbalanced_forces(kept)
@@ -172,7 +176,7 @@ def findings(read: Trajectory, kept: Trajectory) -> Iterator[Finding]:
 
 def _missing_labels(kept: Trajectory) -> Iterator[Finding]:
     if isinstance(kept.frames, StackedFrames):
-        return  # has them all
+        return  # no label is missing
     for check, is_missing in (
         (NO_ENERGY, lambda frame: frame.energy != frame.energy),
         (NO_FORCES, lambda frame: frame.forces is None or math.isnan(frame.forces.sum())),
@@ -201,7 +205,7 @@ def _absurd_forces(kept: Trajectory) -> Iterator[Finding]:
 
 
 def _largest(frames: Sequence[Frame], label: str) -> Float[np.ndarray, " k"]:
-    """Size of the largest component of each frame's label; 0 where it is NaN throughout."""
+    """Magnitude of the largest component of each frame's label; 0 if all are NaN."""
     if isinstance(frames, StackedFrames):
         return np.abs(column(frames, label)).reshape(len(frames), -1).max(axis=1)
     return np.array([np.nan_to_num(np.abs(getattr(frame, label))).max() for frame in frames])
@@ -221,8 +225,8 @@ def _above(values: Float[np.ndarray, " k"], limit: float, check: str, frames: Se
 
 
 def finite_difference_findings(read: Trajectory) -> tuple[bool, bool, list[Finding]]:
-    """Whether the path could tell of its forces, whether of its stresses, and what it tells of them. Stresses that no
-    path tells of are suspicious if they are absurdly large."""
+    """Whether the path can test its forces, whether it can test its stresses, and the findings. Stresses that no path
+    can test are suspicious if they are absurdly large."""
     of_forces = forces_against_energy(read)
     of_stress = stress_against_energy(read, 1.0 if of_forces is None else of_forces)
     found = [*_judged(of_forces, FORCES_WRONG_SIGN, FORCES_WRONG_SIZE, read)]
@@ -247,10 +251,10 @@ def _absurd_stress(read: Trajectory) -> Iterator[Finding]:
 
 
 def forces_against_energy(read: Trajectory) -> float | None:
-    """Slope of a path's energy changes against the work of its forces: 1 where they agree, -1 where the forces have the
-    wrong sign; None where atoms move too little or too far, or labels are missing, to tell.
+    """Slope of a path's energy changes against the work of its forces: 1 if they agree, -1 if the forces have the wrong
+    sign; None if atoms move too little or too far, or if labels are missing.
 
-    The part of the energy that goes with the stress's work is taken out first, whatever the sign of the stress.
+    The part of the energy changes that follows the stress's work is projected out first, whatever the stress's sign.
     """
     frames = _with_labels(read.frames, "forces")
     if len(frames) < 3 or not _are_alike(frames):
@@ -261,7 +265,7 @@ def forces_against_energy(read: Trajectory) -> float | None:
         return None
     work, moved = _work_of_forces(frames)
     if not (np.abs(work) >= _LEAST_WORK * n_atoms).any():
-        return None  # nor is the root mean square of any of the steps
+        return None  # then no choice of steps has that root mean square
     change = np.diff(column(frames, "energy"))
     is_step = _is_step(frames, change, moved) & np.isfinite(work) & np.isfinite(of_cell)
     change, work, of_cell = change[is_step], work[is_step], of_cell[is_step]
@@ -274,14 +278,14 @@ def forces_against_energy(read: Trajectory) -> float | None:
 
 
 def stress_against_energy(read: Trajectory, of_forces: float = 1.0) -> float | None:
-    """Slope of a path's energy changes against the work of its stresses: 1 where they agree, -1 where the stress
-    has the wrong sign; None where cells change too little, or labels are missing, to tell.
+    """Slope of a path's energy changes against the work of its stresses: 1 if they agree, -1 if the stress has the
+    wrong sign; None if cells change too little, or if labels are missing.
 
-    Left out are steps of more than `ENERGY_JUMP` or `_LONGEST_MOVE`, and frames that are not periodic along all three
-    vectors.
+    Steps of more than `ENERGY_JUMP` or `_LONGEST_MOVE` are left out, and so are frames that are not periodic along all
+    three vectors.
 
     Args:
-        of_forces: the same slope of the forces, whose work is taken out first.
+        of_forces: the same slope for the forces, whose work is subtracted first.
     """
     frames = _with_labels(read.frames, "forces", "stress")
     if len(frames) < 3 or not _are_alike(frames) or not frames[0].pbc.all():
@@ -289,7 +293,7 @@ def stress_against_energy(read: Trajectory, of_forces: float = 1.0) -> float | N
     n_atoms = len(frames[0])
     work = _work_of_stress(frames)
     if not (np.abs(work) >= _LEAST_WORK * n_atoms).any():
-        return None  # nor is the root mean square of any of the steps
+        return None  # then no choice of steps has that root mean square
     of_atoms, moved = _work_of_forces(frames)
     rest = np.diff(column(frames, "energy")) - of_forces * of_atoms
     is_step = _is_step(frames, rest, moved) & np.isfinite(work)
@@ -302,7 +306,7 @@ def stress_against_energy(read: Trajectory, of_forces: float = 1.0) -> float | N
 def _is_step(
     frames: Sequence[Frame], change: Float[np.ndarray, " k-1"], moved: Float[np.ndarray, "k-1 n 3"]
 ) -> Bool[np.ndarray, " k-1"]:
-    """Whether neighbors are of one run, near each other (A), and differ in energy by no jump (eV)."""
+    """Whether neighboring frames are of one run, near each other (A), and without an energy jump (eV) between them."""
     runs = column(frames, "calculation")
     is_near = np.linalg.norm(moved, axis=2).max(axis=1) < _LONGEST_MOVE
     if is_near.mean() < _LEAST_SHARE_NEAR:
@@ -311,8 +315,8 @@ def _is_step(
 
 
 def _slope(change: Float[np.ndarray, " j"], work: Float[np.ndarray, " j"], n_atoms: int) -> float | None:
-    """Slope of energy changes against work, eV; None where there is too little work, or it is not what moves the
-    energy."""
+    """Slope of energy changes against work, both in eV; None if there is too little work, or if something else changes
+    the energy."""
     if len(work) < 2 or np.sqrt(np.mean(work**2)) < _LEAST_WORK * n_atoms:
         return None
     both = float(change @ work)
@@ -322,14 +326,14 @@ def _slope(change: Float[np.ndarray, " j"], work: Float[np.ndarray, " j"], n_ato
 
 
 def _with_labels(frames: Sequence[Frame], *labels: str) -> Sequence[Frame]:
-    """Those that have the labels."""
+    """Frames that have all of the labels."""
     if isinstance(frames, StackedFrames):
         return frames
     return [frame for frame in frames if all(getattr(frame, label) is not None for label in labels)]
 
 
 def _work_of_cell(frames: Sequence[Frame]) -> Float[np.ndarray, " k-1"] | None:
-    """`_work_of_stress`, or 0 if the cell stays as it is; None if it changes, and the work is not known."""
+    """`_work_of_stress`, or 0 if the cell does not change; None if it changes and the work is not known."""
     cells = column(frames, "cell")
     if np.abs(cells - cells[0]).max() < _SAME_CELL:
         return np.zeros(len(frames) - 1)
@@ -338,7 +342,7 @@ def _work_of_cell(frames: Sequence[Frame]) -> Float[np.ndarray, " k-1"] | None:
 
 
 def _work_of_stress(frames: Sequence[Frame]) -> Float[np.ndarray, " k-1"]:
-    """Between neighbors, eV."""
+    """Work of the stress between neighboring frames, eV."""
     cells = column(frames, "cell")
     cell = _means(cells)
     strain = np.linalg.inv(cell) @ np.diff(cells, axis=0)
@@ -347,7 +351,7 @@ def _work_of_stress(frames: Sequence[Frame]) -> Float[np.ndarray, " k-1"]:
 
 
 def _work_of_forces(frames: Sequence[Frame]) -> tuple[Float[np.ndarray, " k-1"], Float[np.ndarray, "k-1 n 3"]]:
-    """Between neighbors: the work, eV, and what the atoms move by beside their cell, A."""
+    """Work of the forces between neighboring frames, eV, and displacements of the atoms relative to the cell, A."""
     cells, pbc = column(frames, "cell"), frames[0].pbc
     if not pbc.all():
         cells = np.array([complete_cell(np.where(pbc[:, None], cell, 0.0)) for cell in cells])
@@ -358,12 +362,12 @@ def _work_of_forces(frames: Sequence[Frame]) -> tuple[Float[np.ndarray, " k-1"],
 
 
 def _voigt_strains(strain: Float[np.ndarray, "k 3 3"]) -> Float[np.ndarray, "k 6"]:
-    """Strains that Voigt stresses do work on: off-diagonal ones twice."""
+    """Strains conjugate to Voigt stresses: off-diagonal components are doubled."""
     symmetric = strain + strain.transpose(0, 2, 1)
     i, j = np.array(VOIGT).T
     return symmetric[:, i, j] * np.where(i == j, 0.5, 1.0)
 
 
 def _means(values: Float[np.ndarray, "k ..."]) -> Float[np.ndarray, "j ..."]:
-    """Means of neighbors in a row: the trapezoid rule."""
+    """Means of neighboring rows, for the trapezoid rule."""
     return (values[1:] + values[:-1]) / 2

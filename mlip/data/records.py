@@ -1,6 +1,6 @@
-"""The plain records that every reader gives and the store keeps: Frame, Trajectory, Entry, Skipped.
+"""Plain records that every reader returns and the store keeps: Frame, Trajectory, Entry, Skipped.
 
-Units and signs are those of `mlip.units`. A label that is missing is NaN; nothing else is.
+Units and signs are those of `mlip.units`. A missing label is NaN or None.
 """
 
 from collections.abc import Mapping, Sequence
@@ -12,74 +12,74 @@ from jaxtyping import Bool, Float, Int
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Frame:
-    """One structure with what was computed for it."""
+    """One structure with the labels computed for it."""
 
     numbers: Int[np.ndarray, " n"]
     """Atomic numbers, int16."""
     positions: Float[np.ndarray, "n 3"]
-    """Cartesian, A, float64."""
+    """Cartesian positions, A, float64."""
     cell: Float[np.ndarray, "3 3"]
-    """Rows are the lattice vectors, A, float64; zero rows where there is none."""
+    """Lattice vectors as rows, A, float64; a missing vector is a row of zeros."""
     pbc: Bool[np.ndarray, "3"]
     energy: float = float("nan")
     """Total energy of the cell, eV."""
     forces: Float[np.ndarray, "n 3"] | None = None
-    """eV/A; None = not known."""
+    """Forces, eV/A; None if not known."""
     stress: Float[np.ndarray, "6"] | None = None
-    """eV/A^3, ASE's Voigt order and sign; None = not known."""
+    """Stress, eV/A^3, in ASE's Voigt order and sign; None if not known."""
     magmoms: Float[np.ndarray, " n"] | None = None
-    """mu_B; None = not known."""
+    """Magnetic moments, mu_B; None if not known."""
     calculation: int = 0
-    """Which of the material's consecutive DFT runs the frame is from."""
+    """Index of the frame's run among the material's consecutive DFT runs."""
     ionic_step: int = 0
-    """Its index within that run, counted in the source (before any sub-sampling)."""
+    """Index of the step within its run, counted in the source (before any subsampling)."""
     amounts: Float[np.ndarray, " n"] | None = None
-    """Atoms of the formula that each site stands for, if the composition alone is known; the positions are
-    NaN then. None = a structure."""
+    """Number of atoms of the formula at each site, if only the composition is known; the positions are then NaN.
+    None for a structure."""
 
     direction: Float[np.ndarray, "n 3"] | None = None
-    """Displacement of all atoms together, of norm 1, for which the curvature is known; None = not known."""
+    """Displacement of all atoms together, with norm 1, for which the curvature is known; None if not known."""
     curvature: Float[np.ndarray, "n 3"] | None = None
-    """Hessian of the energy times the direction, eV/A^2; None = not known."""
+    """Hessian of the energy times the direction, eV/A^2; None if not known."""
 
     def __len__(self) -> int:
         return len(self.numbers)
 
     @property
     def name(self) -> str:
-        """Which of its material's frames it is."""
+        """Name of the frame within its material, by run and step."""
         return f"run {self.calculation} step {self.ionic_step}"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Trajectory:
-    """One material's frames in chronological order, with what is known of the material."""
+    """Frames of one material in chronological order, with facts about the material."""
 
     material_id: str
     frames: Sequence[Frame]
     functional: str
-    """'PBE', 'PBEsol', 'SCAN', ...; for surrogate data a name that contains 'surrogate'."""
+    """Functional, such as 'PBE', 'PBEsol' or 'SCAN'; for surrogate data, a name that contains 'surrogate'."""
     dimensionality: int
-    """1, 2 or 3; 0 where the composition alone is known."""
+    """1, 2 or 3; 0 if only the composition is known."""
     properties: Mapping[str, float | str] = field(default_factory=dict)
     """Scalars of the material: e_form, e_above_hull, band_gap_ind, spg, prototype_id, ..."""
     dropped: Mapping[str, int] = field(default_factory=dict)
-    """Steps of the source that are not among the frames: reason -> how many."""
+    """Number of steps in the source that are not among the frames, by reason."""
     remarks: Mapping[str, Sequence[str]] = field(default_factory=dict)
-    """Remarks of the reader, such as labels that it could not use: remark -> names of the frames."""
+    """Names of the frames to which a remark of the reader applies, by remark, such as a label that it could not use."""
     split: str | None = None
-    """'train', 'val' or 'test', where the source states it."""
+    """'train', 'val' or 'test' if the source states a split."""
 
     @property
     def n_read(self) -> int:
-        """Steps that the source holds, dropped ones included."""
+        """Number of steps in the source, including dropped ones."""
         return len(self.frames) + sum(self.dropped.values())
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Entry:
-    """A bulk entry of ALEXANDRIA: final structure, scalar properties. Its energy comes from another
-    calculation than the relaxation path's (other settings): never train on both."""
+    """A bulk entry of ALEXANDRIA: final structure and scalar properties. Its energy comes from another calculation,
+    with other settings, than the relaxation path's: never train on both."""
 
     material_id: str
     frame: Frame
@@ -87,9 +87,9 @@ class Entry:
     dimensionality: int
     properties: Mapping[str, float | str] = field(default_factory=dict)
     remarks: Mapping[str, Sequence[str]] = field(default_factory=dict)
-    """As a trajectory's."""
+    """Names of the frames to which a remark applies, as in `Trajectory`."""
     split: str | None = None
-    """As a trajectory's."""
+    """'train', 'val' or 'test' if the source states a split."""
 
     def as_trajectory(self) -> Trajectory:
         return Trajectory(
@@ -105,19 +105,19 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Skipped:
-    """A material that a reader could not use. Readers give it in the material's place."""
+    """A material that a reader could not use; readers return it in the material's place."""
 
     material_id: str
     reason: str
-    """The kind of fault, the same words for every material that has it: builds count by it."""
+    """Kind of fault, in the same words for every material that has it, because builds count by it."""
     detail: str
-    """Where in the material, and what was found there."""
+    """Place of the fault in the material, and what was found there."""
     source: str
-    """The file."""
+    """Path or name of the source file."""
 
 
 class MalformedError(Exception):
-    """Raised within a reader by the code that finds the fault; the reader turns it into a `Skipped`."""
+    """Fault found inside a reader, which turns it into a `Skipped`."""
 
     def __init__(self, reason: str, detail: str):
         self.reason, self.detail = reason, detail

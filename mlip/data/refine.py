@@ -1,6 +1,6 @@
-"""One material on its way from a reader to the store: path rules, sub-sampling, outliers, checks, split.
+"""Processing of one material between reader and store: path rules, subsampling, outliers, checks, split.
 
-A pure function of the material and the settings, so that any process on any machine may do it.
+It is a pure function of the material and the settings, so that any process on any machine can do it.
 """
 
 import math
@@ -20,38 +20,39 @@ from mlip.data.subsample import kept_steps, subsample
 from mlip.errors import MlipError
 
 _LABELS = {"energy": "energy", "forces": "forces", "stress": "stress", "magnetic moments": "magmoms"}
-"""Name in the report -> field of a frame."""
+"""Field of a frame, by its name in the report."""
 
 
 @dataclass(frozen=True, slots=True)
 class BuildSettings:
-    """Settings of the way from source to store.
+    """Settings of a build.
 
     Raises:
-        MlipError: a value that cannot be.
+        MlipError: a value is not valid.
     """
 
     subsample: float = 0.0
-    """Energy cutoff of `mlip.data.subsample`; 0 keeps every step, inf three a path."""
+    """Energy cutoff of `mlip.data.subsample`; 0 keeps every step, inf three steps of a path."""
     per_atom: bool = True
-    """The cutoff is in eV/atom; False: in eV per cell."""
+    """Whether the cutoff is in eV/atom; if not, in eV per cell."""
     outliers: str = "none"
     """Names of rule sets in `mlip.data.outliers`, separated by commas."""
     fractions: tuple[float, float, float] = FRACTIONS
-    """Shares of train, val, test."""
+    """Fractions of train, val and test."""
     seed: int = 0
     """Seed of the split."""
     functional: str | None = None
-    """Functional of materials that state none; None: what each source says."""
+    """Functional of materials that state none; None: as each source states."""
     dimensionality: int | None = None
-    """Functional of the sources that do not state one; None: what each says."""
+    """Dimensionality 1, 2 or 3 of all materials; None: as each source states."""
     keys: Mapping[str, str] = field(default_factory=dict)
-    """Labels that ASE's files have under other names than ASE's: label -> key (`mlip.data.readers.labels`)."""
+    """Keys of labels that ASE's files have under other names than ASE's, by label (`mlip.data.readers.labels`)."""
     split_by: Literal["material", "composition"] = "material"
-    """Unit that a split keeps together: a material, or all of a reduced composition. A split that a source states goes
-    before either."""
+    """Unit that a split keeps together: a material, or all materials of a reduced composition. A split that a source
+    states takes precedence."""
     lowest: str | None = None
-    """Property, such as e_form: of each reduced composition the store keeps the material that has the least of it."""
+    """Property, such as e_form; the store keeps only the material with its lowest value for each reduced
+    composition."""
 
     def __post_init__(self) -> None:
         kept_steps([0.0], self.subsample)
@@ -63,7 +64,7 @@ class BuildSettings:
             raise MlipError(f"a dimensionality of {self.dimensionality}", fix="1, 2 or 3")
 
     def as_dict(self) -> dict[str, Any]:
-        """JSON-able: strict JSON has no infinity, so that the cutoff inf is a text."""
+        """Settings as strict JSON, in which the cutoff inf is a text because JSON has no infinity."""
         return asdict(self) | ({"subsample": "inf"} if math.isinf(self.subsample) else {})
 
 
@@ -72,20 +73,20 @@ class Refined(NamedTuple):
 
     material_id: str
     kept: Trajectory | None
-    """The path that the store gets; None: nothing."""
+    """Trajectory for the store; None if nothing is kept."""
     split: str
     report: BuildReport
     findings: list[Finding]
     skipped: Skipped | None = None
     is_entry: bool = False
-    """A bulk entry, not a path."""
+    """Whether the material is a bulk entry, not a path."""
 
 
 def refine(item: Trajectory | Entry | Skipped, settings: BuildSettings, source: str) -> Refined:
-    """Bring one material as far as the store, or say why not.
+    """Process one material for the store, or give the reason for skipping it.
 
     Args:
-        source: the file it is from.
+        source: file that the material comes from.
     """
     is_entry = isinstance(item, Entry)
     if isinstance(item, Skipped):
@@ -98,7 +99,7 @@ def refine(item: Trajectory | Entry | Skipped, settings: BuildSettings, source: 
 
 
 def refused(skipped: Skipped) -> Refined:
-    """Outcome of a skipped material, or source: a record and its count."""
+    """Outcome of a skipped material or source: its record and a count of it."""
     report = BuildReport()
     report.skipped_materials[skipped.reason] += 1
     return Refined(skipped.material_id, None, "", report, [], skipped)
@@ -124,7 +125,7 @@ def _refine(read: Trajectory, settings: BuildSettings) -> Refined:
     split = read.split or assign_split(_split_key(read, settings), settings.seed, settings.fractions)
     count_kept(kept, split, report)
     tells_of_forces, tells_of_stress, of_path = finite_difference_findings(read)
-    of_labels = () if read.frames[0].amounts is not None else findings(read, kept)  # of a composition there are none
+    of_labels = () if read.frames[0].amounts is not None else findings(read, kept)  # a composition has none
     found = [*of_labels, *of_path, *_remarked(read)]
     report.forces_checked_materials = int(tells_of_forces)
     report.stress_checked_materials = int(tells_of_stress)
@@ -143,7 +144,7 @@ def _remarked(read: Trajectory) -> Iterator[Finding]:
 
 
 def count_kept(kept: Trajectory, split: str, report: BuildReport) -> None:
-    """Count a material that the store gets, with its frames and labels."""
+    """Count a material for the store, with its frames and labels."""
     report.materials_kept[split] += 1
     report.frames_kept[split] += len(kept.frames)
     kind = "compositions" if kept.dimensionality == NO_STRUCTURE else f"{kept.dimensionality}D"

@@ -1,8 +1,8 @@
-"""Content of a store file: its columns, their types, and the checksum that each carries.
+"""Content of a store file: its columns, their types, and the checksum of each.
 
-Ragged data are kept as in Apache Arrow: one long column, and offsets that say where each owner's rows
-begin. Frame k has the atoms `atom_offset[k]:atom_offset[k + 1]`; material m the frames
-`frame_offset[m]:frame_offset[m + 1]`. Labels that are missing are NaN.
+Ragged data are stored as in Apache Arrow: one long column, and offsets at which each owner's rows begin. Frame k has
+the atoms `atom_offset[k]:atom_offset[k + 1]`; material m has the frames `frame_offset[m]:frame_offset[m + 1]`. Missing
+labels are NaN.
 """
 
 import hashlib
@@ -16,37 +16,37 @@ from mlip.errors import MlipError
 
 FORMAT = "mlip-store"
 FORMAT_VERSION = 2
-"""Newest version that is read: that of stores with materials of which the composition alone is known."""
+"""Newest version that is read, for stores with materials of which only the composition is known."""
 STRUCTURES_VERSION = 1
-"""Version of stores of structures alone, which mlip 0.1 reads."""
+"""Version of stores that hold structures only, which mlip 0.1 reads."""
 SPLITS = ("train", "val", "test")
-"""A split is stored as its place in this tuple."""
+"""Names of the splits; a split is stored as its index in this tuple."""
 
 NO_STRUCTURE = 0
-"""Dimensionality of a material of which the composition alone is known."""
+"""Dimensionality of a material of which only the composition is known."""
 
 END_REMOVED = "path_end_removed"
-"""Property of a material whose path has lost its end, the relaxed structure: 1."""
+"""Property, with value 1, of a material whose path has lost its end, the relaxed structure."""
 
 
 def end_mark(is_lost: bool) -> dict[str, float]:
-    """The properties that a path gets whose last step its reader could not use."""
+    """Properties that mark a path whose last step its reader could not use; empty for other paths."""
     return {END_REMOVED: 1.0} if is_lost else {}
 
 
 CORRECTION = "correction"
-"""Property of a material from a computed entry: what its source adds to the energy, eV per cell."""
+"""Property of a material from a computed entry: correction that its source adds to the energy, eV per cell."""
 
 
 def split_code(split: str) -> int:
-    """The number that stands for a split in the store."""
+    """Number that represents a split in the store; raises MlipError for an unknown split."""
     if split not in SPLITS:
         raise MlipError(f"unknown split {split!r}", fix=f"one of {', '.join(SPLITS)}")
     return SPLITS.index(split)
 
 
 class Column(NamedTuple):
-    """One dataset: `rows` x `shape`, of `dtype`; `rows` names the group that it lies in."""
+    """One dataset of shape (rows, *shape) and type `dtype`; `rows` names the group that contains it."""
 
     rows: str
     name: str
@@ -59,7 +59,7 @@ class Column(NamedTuple):
 
     @property
     def fill(self) -> Any:
-        """Value that stands for an absent one."""
+        """Value that represents a missing one."""
         return np.nan if np.dtype(self.dtype).kind == "f" else 0
 
 
@@ -80,32 +80,32 @@ ATOM_COLUMNS = (
     Column("atoms", "magmom", "f4"),
 )
 AMOUNT = Column("atoms", "amount", "f8")
-"""Amounts of materials without structure (`Frame.amounts`), NaN for atoms; only stores with such materials have the
+"""Amounts of sites without a structure (`Frame.amounts`), NaN for atoms; only stores with such materials have the
 column."""
 DIRECTION = Column("atoms", "direction", "f8", (3,))
 CURVATURE = Column("atoms", "curvature", "f4", (3,))
-"""Second derivatives of frames (`Frame.direction`, `Frame.curvature`), NaN where they are not known; only stores that
-know any have the columns."""
+"""Direction and curvature of frames (`Frame.direction`, `Frame.curvature`), NaN where not known; only stores that have
+any have the two columns."""
 OPTIONAL_COLUMNS = (AMOUNT, DIRECTION, CURVATURE)
 MATERIAL_COLUMNS = (
     Column("materials", "dimensionality", "u1"),
     Column("materials", "split", "u1"),
 )
 OFFSETS = (Column("frames", "atom_offset", "i8"), Column("materials", "frame_offset", "i8"))
-"""One row longer than what they index; the first is 0."""
+"""Columns of offsets, one row longer than what they index; the first offset is 0."""
 
 MATERIAL_TEXTS = ("id", "formula", "functional")
 NUMBERS, TEXTS = "materials/numbers", "materials/texts"
-"""Groups of the scalar properties: one dataset a property, NaN or "" where a material has none."""
+"""Groups of the scalar properties: one dataset per property, NaN or "" where a material has none."""
 
 
 FILE_CHECKSUM_BYTES = 512
-"""Size of the block before the HDF5 data proper (its "user block", 512 at least) that holds the checksum of
-all that follows."""
+"""Size of the block before the HDF5 data proper (HDF5's user block, at least 512 bytes), which holds the checksum of
+everything after it."""
 
 
 class Checksum:
-    """BLAKE2b of a column's values in their order, whatever the blocks in which they came."""
+    """BLAKE2b of a column's values in their order, independent of the blocks in which they come."""
 
     def __init__(self) -> None:
         self._hash = hashlib.blake2b(digest_size=16)
@@ -122,7 +122,7 @@ class Checksum:
 
 
 def file_checksum(path: Path) -> bytes:
-    """The first `FILE_CHECKSUM_BYTES` bytes that a store file must have: a line of text, then zeros."""
+    """First `FILE_CHECKSUM_BYTES` bytes that an intact store file must have: a line of text, then zeros."""
     with path.open("rb") as file:
         file.seek(FILE_CHECKSUM_BYTES)
         digest = hashlib.file_digest(file, "blake2b").hexdigest()

@@ -1,6 +1,6 @@
-"""One file of a store: validated on opening, its columns read in runs of rows.
+"""One file of a store: validated on opening, with columns that are read in runs of rows.
 
-What HDF5 or a checksum finds damaged is an `MlipError` that names the file.
+Damage that HDF5 or a checksum finds raises an `MlipError` that names the file.
 """
 
 import json
@@ -40,25 +40,26 @@ from mlip.data.shared_files import SharedFile
 from mlip.errors import MlipError
 
 MAX_ATOMS_PER_FRAME = 1_000_000
-"""A frame that claims more is a damaged or hostile file, not a crystal."""
+"""Largest number of atoms in a frame; a frame that claims more means a damaged or hostile file."""
 
 MAX_CHUNK_BYTES = 1 << 26
-"""To read one frame is to decompress one chunk a column; chunks this large would fill the memory."""
+"""Largest chunk, bytes. Reading one frame decompresses one chunk per column, and larger chunks could fill the
+memory."""
 
 GAP_BYTES = 1 << 13
-"""Bytes of a column that take longer to read than to begin another read."""
+"""Gap in a column, bytes, above which another read is faster than reading across it."""
 
 RUN_BYTES = 1 << 22
-"""Bytes of a column, about, that are read at once."""
+"""Approximate number of bytes of a column that are read at once."""
 
 _MAX_SLOTS = 1 << 16
-"""Slots of a column's chunks in memory; each takes 8 bytes."""
+"""Largest number of slots in a column's chunk cache; each takes 8 bytes."""
 
 _FIRST_OUT = 0.75
-"""HDF5's default preference for chunks that have been read to the end, where room is needed."""
+"""HDF5's default preference for evicting chunks that have been read to the end."""
 
 BLOCK = 1 << 16
-"""Rows of a per-frame column that are read at once when a whole column is gone through."""
+"""Rows of a per-frame column that are read at once in a pass over the whole column."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,11 +71,11 @@ class Material:
     functional: str
     dimensionality: int
     properties: Mapping[str, float | str]
-    """Scalars that are known for this material."""
+    """Scalar properties that are known for this material."""
     split: str
     """'train', 'val' or 'test'."""
     frames: range
-    """Its frames' indices in the store."""
+    """Indices of its frames in the store."""
 
     @property
     def has_structure(self) -> bool:
@@ -83,13 +84,13 @@ class Material:
 
     @property
     def relaxed(self) -> int | None:
-        """Index of the frame that is its relaxed structure (or composition), the end of its path; None if
-        `why_not_relaxed` says why there is none."""
+        """Index of the frame with the relaxed structure (or composition), the end of the path; None if there is none,
+        for the reason in `why_not_relaxed`."""
         return self.frames[-1] if self.why_not_relaxed is None else None
 
     @property
     def why_not_relaxed(self) -> str | None:
-        """Why no frame is its relaxed structure; None if one is."""
+        """Reason why no frame is the relaxed structure; None if one is."""
         if END_REMOVED in self.properties:
             return "their relaxed structure was removed (an outlier, or without labels)"
         return None if self.frames else "they have no frame"
@@ -99,12 +100,12 @@ _SUFFIXES = (".h5", ".hdf5")
 
 
 def is_store_file(path: Path) -> bool:
-    """Whether a path is called as the file of a store is, `*.h5` or `*.hdf5`."""
+    """Whether a path is named like the file of a store, `*.h5` or `*.hdf5`."""
     return path.suffix.lower() in _SUFFIXES
 
 
 def is_store(path: Path) -> bool:
-    """Whether `path` is called as what `mlip data build` writes: such a file, or a folder that holds some."""
+    """Whether `path` is named like a result of `mlip data build`: a store file, or a folder that contains some."""
     return bool(_in_folder(path)) if path.is_dir() else is_store_file(path)
 
 
@@ -113,7 +114,7 @@ def _in_folder(folder: Path) -> list[Path]:
 
 
 def shard_paths(path: Path) -> list[Path]:
-    """The files of a store: itself, or those of a folder sorted by name."""
+    """Files of a store: the file itself, or those of a folder sorted by name. Raises MlipError if there are none."""
     if path.is_dir():
         paths = _in_folder(path)
         if not paths:
@@ -125,7 +126,7 @@ def shard_paths(path: Path) -> list[Path]:
 
 
 class Shard:
-    """One store file, validated on opening; datasets by their path."""
+    """One open store file, validated on opening; its datasets are indexed by path."""
 
     def __init__(self, path: Path):
         self.path = path
@@ -168,7 +169,7 @@ class Shard:
             )
         columns = (*FRAME_COLUMNS, *ATOM_COLUMNS, *MATERIAL_COLUMNS, *OFFSETS)
         self.optional = tuple(column for column in OPTIONAL_COLUMNS if column.path in self.file)
-        """Columns that it has beside those that every store has."""
+        """Optional columns that the file has."""
         columns = (*columns, *self.optional)
         self._columns = {c.path: self._dataset(c.path, c.dtype, c.shape) for c in columns}
         for name in MATERIAL_TEXTS:
@@ -187,7 +188,7 @@ class Shard:
 
     @property
     def has_amounts(self) -> bool:
-        """Whether there are materials of which the composition alone is known."""
+        """Whether there are materials of which only the composition is known."""
         return AMOUNT in self.optional
 
     def keys(self, group: str) -> list[str]:
@@ -212,19 +213,19 @@ class Shard:
 
     @property
     def unpacked_bytes(self) -> int:
-        """Unpacked size of all columns of frames and atoms, bytes."""
+        """Uncompressed size of all columns of frames and atoms, bytes."""
         return sum(_unpacked_bytes(self._columns[column.path]) for column in (*FRAME_COLUMNS, *ATOM_COLUMNS))
 
     def keep_in_memory(self) -> None:
-        """Keep all of the columns of frames and atoms that is read: then it is unpacked once. Of other columns HDF5
-        keeps the last few chunks."""
+        """Cache all that is read from the columns of frames and atoms, so that it is decompressed once. For other
+        columns, HDF5 caches the last few chunks."""
         for column in (*FRAME_COLUMNS, *ATOM_COLUMNS):
             dataset = self._columns.pop(column.path)
             access = h5py.h5p.create(h5py.h5p.DATASET_ACCESS)
             if dataset.chunks is not None:
                 n_chunks = -(-len(dataset) // dataset.chunks[0])
                 access.set_chunk_cache(min(max(n_chunks, 1), _MAX_SLOTS), _unpacked_bytes(dataset), _FIRST_OUT)
-            del dataset  # or the one that is opened next would share its cache
+            del dataset  # otherwise the dataset opened next would share its cache
             self._columns[column.path] = h5py.Dataset(h5py.h5d.open(self.file.id, column.path.encode(), access))
 
     def damaged(self, what: str) -> MlipError:
@@ -242,14 +243,14 @@ class Shard:
 
     @property
     def checksums(self) -> str:
-        """JSON: the checksum of each column and of the metadata."""
+        """Checksums of all columns and of the metadata, as JSON."""
         try:
             return self.file["checksums"].asstr()[()]
         except (KeyError, ValueError, OSError) as error:
             raise self.damaged(f"its checksums cannot be read ({_reason(error)})") from None
 
     def read(self, path: str, rows: int | slice) -> Any:
-        """Rows of a column; what HDF5's checksums find damaged is an MlipError."""
+        """Rows of a column. Raises MlipError if HDF5's checksums find damage."""
         try:
             return self._columns[path][rows]
         except (OSError, RuntimeError, ValueError) as error:
@@ -280,7 +281,8 @@ class Shard:
         return _known(self.read(column.path, atoms)) if column in self.optional else None
 
     def gather(self, columns: Sequence[str], frames: Int[np.ndarray, " k"]) -> dict[str, np.ndarray]:
-        """Columns of the frames, which ascend, by their last name, and "size": the number of atoms of each frame."""
+        """Columns of the given frames (ascending) by the last part of their path, and "size": the atoms in each
+        frame."""
         first, stop = self._atoms_of(frames)
         gathered = {"size": stop - first}
         for path in columns:
@@ -292,12 +294,12 @@ class Shard:
         return gathered
 
     def n_atoms_of(self, frames: Int[np.ndarray, " k"]) -> Int[np.ndarray, " k"]:
-        """Number of atoms of each of the frames, which ascend."""
+        """Number of atoms in each of the given frames, which ascend."""
         first, stop = self._atoms_of(frames)
         return stop - first
 
     def _atoms_of(self, frames: Int[np.ndarray, " k"]) -> tuple[np.ndarray, np.ndarray]:
-        """The first atom of each frame and the one after its last."""
+        """Index of each frame's first atom, and of the one after its last atom."""
         first, stop = self._runs("frames/atom_offset", frames, frames + 2).reshape(-1, 2).T
         inside = (first >= 0) & (first <= stop) & (stop <= self.n_atoms)
         disjoint = (first[1:] >= stop[:-1]) | (np.diff(frames) == 0)
@@ -309,8 +311,8 @@ class Shard:
         return first, stop
 
     def _runs(self, path: str, first: Int[np.ndarray, " k"], stop: Int[np.ndarray, " k"]) -> np.ndarray:
-        """The rows first[0]..stop[0] - 1 of a column, then those from first[1] on, and so forth; `first` and `stop`
-        ascend. What lies near each other is read at once."""
+        """Rows first[0] to stop[0] - 1 of a column, then first[1] to stop[1] - 1, and so on; `first` and `stop` ascend.
+        Nearby rows are read at once."""
         dataset = self._columns[path]
         if not len(first):
             return self.read(path, slice(0, 0))
@@ -355,7 +357,7 @@ class Shard:
 
 
 class Choice:
-    """Frames of a split and of a functional; None = of any."""
+    """Selection of the frames of a split and of a functional; None selects any."""
 
     def __init__(self, split: str | None, functional: str | None):
         self.is_all = split is functional is None
@@ -364,7 +366,7 @@ class Choice:
         self._materials: dict[Path, np.ndarray] = {}
 
     def frames(self, shard: Shard, start: int, stop: int) -> Bool[np.ndarray, " k"]:
-        """Which of the shard's frames start..stop - 1 these are."""
+        """Mask of the selected frames among the shard's frames start to stop - 1."""
         inside = np.ones(stop - start, dtype=bool)
         if self._split is not None:
             inside &= shard.read("frames/split", slice(start, stop)) == self._split
@@ -376,18 +378,18 @@ class Choice:
 
 
 def _unpacked_bytes(dataset: h5py.Dataset) -> int:
-    """Unpacked size of whole chunks, bytes."""
+    """Uncompressed size of a dataset's chunks, bytes."""
     if dataset.chunks is None:
         return 0
     return -(-len(dataset) // dataset.chunks[0]) * int(np.prod(dataset.chunks)) * dataset.dtype.itemsize
 
 
 def _known(label: np.ndarray) -> np.ndarray | None:
-    """A label, or None when nothing of it is known."""
+    """The label, or None if all of it is NaN."""
     return None if np.isnan(label).all() else label
 
 
 def _reason(error: Exception) -> str:
-    """HDF5's message without its boilerplate."""
+    """HDF5's error message without its boilerplate."""
     text = str(error)
     return text[text.find("(") + 1 : text.rfind(")")] if "(" in text else text

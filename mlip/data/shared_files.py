@@ -1,7 +1,7 @@
-"""HDF5 files opened once a process, however many readers they have.
+"""HDF5 files that are opened once per process, however many readers they have.
 
 HDF5 2.0 crashes when a file is open twice and texts of variable length were read through the handle that is closed
-first: the next reader of that file meets freed memory. With a single handle a file there is nothing to meet.
+first: the next reader of the file accesses freed memory. A single handle per file avoids this.
 """
 
 import os
@@ -11,16 +11,16 @@ from pathlib import Path
 
 import h5py
 
-_lock = threading.RLock()  # the collector may end a holder while this thread opens a file
+_lock = threading.RLock()  # garbage collection may end a holder while this thread opens a file
 _open: dict[tuple[int, int, int], tuple[h5py.File, int]] = {}
-"""(process, device, inode) -> the file and how many hold it."""
+"""Open file and number of its holders, by (process, device, inode)."""
 
 
 class SharedFile:
-    """One holder's claim to a file that is open for reading; `close`, or the end of the object, gives it up.
+    """One holder's claim to a file that is open for reading, given up by `close` or when the object is deleted.
 
     Raises:
-        OSError: not a readable HDF5 file.
+        OSError: the file is not readable as HDF5.
     """
 
     def __init__(self, path: Path):
@@ -33,7 +33,7 @@ class SharedFile:
             _open[key] = file, holders + 1
         self.file = file
         self._release = weakref.finalize(self, _release, key)
-        self._release.atexit = False  # the process's end closes its files
+        self._release.atexit = False  # the end of the process closes its files
 
     def close(self) -> None:
         self._release()

@@ -1,8 +1,8 @@
-"""The file below HDF5's feet: a full disk becomes an error of ours, and HDF5 never hears of it.
+"""File object below HDF5: a full disk becomes an error of ours, of which HDF5 never learns.
 
-HDF5 cannot live with a write that fails: it keeps what it could not write, tries again when objects are freed, and ends
-the process with a segmentation fault. So it writes through this file. From the first write that fails on, bytes go to
-memory, where HDF5 may read them again and close in peace; the writer asks `check` after each block, and gives up.
+HDF5 cannot recover from a failed write: it keeps the data, tries again when objects are freed, and ends the process
+with a segmentation fault. It therefore writes through this file. From the first failed write on, bytes go to memory,
+where HDF5 can read them again and close normally. The writer calls `check` after each block, and gives up if it raises.
 """
 
 import io
@@ -14,7 +14,7 @@ class Sink(io.RawIOBase):
     """A new file for `h5py.File(sink, "w")`.
 
     Raises:
-        OSError: it cannot be made.
+        OSError: the file cannot be created.
     """
 
     def __init__(self, path: Path):
@@ -23,10 +23,11 @@ class Sink(io.RawIOBase):
         self._position = 0
         self._error: OSError | None = None
         self._in_memory: list[tuple[int, bytes]] = []
-        """Writes that failed: place and bytes, in the order of writing."""
+        """Failed writes as (position, bytes), in the order of writing."""
 
     def check(self) -> None:
-        """
+        """Check that all writes have succeeded.
+
         Raises:
             OSError: a write has failed.
         """

@@ -1,7 +1,7 @@
-"""Train, validation and test sets, by material and never by frame.
+"""Assignment of materials, never of single frames, to the training, validation and test sets.
 
-The set of a material depends on its id and the seed alone: the order of the files does not matter, and data
-that are added later leave every earlier material where it was.
+The set of a material depends only on its id and the seed: the order of the files does not matter, and data added later
+leave every earlier material where it was.
 """
 
 import math
@@ -12,17 +12,17 @@ from mlip.data.schema import SPLITS
 from mlip.errors import MlipError
 
 FRACTIONS = (0.9, 0.05, 0.05)
-"""Shares of the paper: train, val, test."""
+"""The paper's fractions of train, val and test."""
 
 
 def assign_split(material_id: str, seed: int, fractions: Sequence[float] = FRACTIONS) -> str:
-    """'train', 'val' or 'test' for a material, by hash.
+    """Split of a material, 'train', 'val' or 'test', by a hash of its id.
 
     Args:
-        fractions: the expected shares of train, val and test; they add up to 1.
+        fractions: expected fractions of train, val and test; they add up to 1.
 
     Raises:
-        MlipError: fractions are not three shares.
+        MlipError: the fractions are not three shares that add up to 1.
     """
     check_fractions(fractions)
     digest = blake2b(f"{seed}:{material_id}".encode(), digest_size=8).digest()
@@ -35,16 +35,16 @@ def assign_split(material_id: str, seed: int, fractions: Sequence[float] = FRACT
 
 
 def nested_choice(ids: Sequence[str], n: int) -> list[int]:
-    """Places of n of the ids, ascending; the same whatever their order, and all of them among those of a larger n."""
+    """Indices of `n` of the ids, ascending. The choice does not depend on their order, and a larger `n` includes it."""
     order = sorted(range(len(ids)), key=lambda k: blake2b(f"nested:{ids[k]}".encode(), digest_size=16).digest())
     return sorted(order[:n])
 
 
 def empty_splits(frames: Mapping[str, int], fractions: Sequence[float]) -> list[str]:
-    """A sentence for each split that was asked for and got no frame: few materials fall as they fall.
+    """Message for each split that has a share of the materials and got no frame, as happens with few materials.
 
     Args:
-        frames: split -> frames that it has.
+        frames: number of frames, by split.
     """
     return [
         f"{split}: no frame, though {share:g} of the materials were asked for; "
@@ -55,7 +55,7 @@ def empty_splits(frames: Mapping[str, int], fractions: Sequence[float]) -> list[
 
 
 def check_fractions(fractions: Sequence[float]) -> None:
-    """Raise MlipError unless these are three shares that add up to 1."""
+    """Raise MlipError unless the fractions are three shares that add up to 1."""
     if (
         len(fractions) != len(SPLITS)
         or not all(f >= 0 for f in fractions)

@@ -1,4 +1,5 @@
-"""Frames of the same atoms as a few large arrays: what costs microseconds a frame costs them once a path."""
+"""Frames of the same atoms as a few large arrays: operations that cost microseconds per frame are done once per
+path."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,8 +13,8 @@ from mlip.data.records import Frame
 
 @dataclass(frozen=True, slots=True, eq=False)
 class StackedFrames(Sequence[Frame]):
-    """Frames with the same atoms and the same periodicity, in which no label but perhaps the magnetic moments is
-    missing. Fields are those of `Frame`, in its units, of all frames."""
+    """Frames with the same atoms and periodicity, in which no label is missing, except possibly the magnetic moments.
+    Fields have the names and units of `Frame`, for all frames at once."""
 
     numbers: Int[np.ndarray, " n"]
     pbc: Bool[np.ndarray, "3"]
@@ -23,7 +24,7 @@ class StackedFrames(Sequence[Frame]):
     forces: Float[np.ndarray, "k n 3"]
     stress: Float[np.ndarray, "k 6"]
     magmoms: Float[np.ndarray, "k n"] | None
-    """None = not known of any frame."""
+    """Magnetic moments, mu_B; None if not known for any frame."""
     calculation: Int[np.ndarray, " k"]
     ionic_step: Int[np.ndarray, " k"]
 
@@ -37,7 +38,7 @@ class StackedFrames(Sequence[Frame]):
     def __getitem__(self, index: slice | np.ndarray) -> "StackedFrames": ...
 
     def __getitem__(self, index: int | slice | np.ndarray) -> "Frame | StackedFrames":
-        """One frame; or several, by a slice, by their indices, or by a mask."""
+        """One frame by its index, or several by a slice, an array of indices, or a mask."""
         magmoms = None if self.magmoms is None else self.magmoms[index]
         if isinstance(index, int):
             return Frame(
@@ -67,26 +68,26 @@ class StackedFrames(Sequence[Frame]):
 
 
 def column(frames: Sequence[Frame], field: str) -> np.ndarray:
-    """A field of all frames as one array; all have it, in the same shape."""
+    """A field of all frames as one array; all frames must have it, in the same shape."""
     if isinstance(frames, StackedFrames):
         return getattr(frames, field)
     return np.array([getattr(frame, field) for frame in frames])
 
 
 def energies_per_atom(frames: Sequence[Frame]) -> Float[np.ndarray, " k"]:
-    """eV/atom."""
+    """Energies of the frames, eV/atom."""
     if isinstance(frames, StackedFrames):
         return frames.energy / len(frames.numbers)
     return np.array([frame.energy / len(frame) for frame in frames])
 
 
 def chosen(frames: Sequence[Frame], indices: Int[np.ndarray, " j"]) -> Sequence[Frame]:
-    """The frames of those indices."""
+    """Frames with the given indices."""
     return frames[indices] if isinstance(frames, StackedFrames) else [frames[k] for k in indices]
 
 
 def n_labeled(frames: Sequence[Frame], field: str) -> int:
-    """How many of the frames have that label; one that is NaN throughout is none."""
+    """Number of frames that have the label; a label of NaN only does not count."""
     if isinstance(frames, StackedFrames):
         return 0 if getattr(frames, field) is None else len(frames)
     labels = (getattr(frame, field) for frame in frames)

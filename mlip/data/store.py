@@ -1,7 +1,7 @@
-"""The store: relaxation paths of any number of materials in one HDF5 file, or a folder of such files.
+"""The store: relaxation paths of any number of materials in one HDF5 file, or in a folder of such files.
 
-Columnar with ragged offsets (`mlip.data.schema`), so that opening reads no per-frame data and frame k costs
-one contiguous read a column. Written by `StoreWriter` (`mlip.data.writer`), which is atomic.
+The store is columnar with ragged offsets (`mlip.data.schema`): opening it reads no per-frame data, and frame k costs
+one contiguous read per column. `StoreWriter` (`mlip.data.writer`) writes it atomically.
 """
 
 import hashlib
@@ -20,11 +20,11 @@ from mlip.data.records import Frame, Trajectory
 from mlip.data.shard import BLOCK, Choice, Material, Shard, shard_paths
 
 BLOCK_FRAMES = 1 << 12
-"""Frames whose atoms are read at once."""
+"""Number of frames whose atoms are read at once."""
 
 KEPT_BYTES = 1 << 27
-"""A store of no more, unpacked, stays in the memory of each process that reads it, as far as it is read. Random frames
-are then read several times as fast."""
+"""Uncompressed size, bytes, up to which a store is cached, as far as it is read, by each process that reads it. Random
+frames are then read several times as fast."""
 
 
 class Store:
@@ -35,10 +35,10 @@ class Store:
 
     Args:
         path: a store file, or a folder whose `*.h5` and `*.hdf5` files (sorted by name) are read as one store.
-        more: further ones, whose frames and materials follow.
+        more: further stores, whose frames and materials follow.
 
     Raises:
-        MlipError: no such path, not a store, truncated, or written by a newer version.
+        MlipError: the path does not exist, is not a store, is truncated, or was written by a newer version.
     """
 
     def __init__(self, path: str | os.PathLike[str], *more: str | os.PathLike[str]):
@@ -88,8 +88,8 @@ class Store:
 
     @property
     def metadata(self) -> dict[str, Any]:
-        """Format version, units and signs, build settings and counts; of a folder {file name: ...}, of several stores
-        {path: ...}."""
+        """Format version, units and signs, build settings and counts; for a folder by file name, for several stores by
+        path."""
         if self._more:
             return {str(shard.path): shard.metadata for shard in self.shards}
         if self.path.is_dir():
@@ -98,7 +98,7 @@ class Store:
 
     @property
     def content_sha256(self) -> str:
-        """Checksum of what the store holds, its columns and metadata; names and places of its files are no part of it.
+        """Checksum of the store's columns and metadata; names and places of its files have no effect.
 
         Raises:
             MlipError: a file's record of checksums cannot be read.
@@ -109,7 +109,7 @@ class Store:
         return content.hexdigest()
 
     def frame(self, k: int) -> Frame:
-        """Frame k; labels that are missing altogether are None, single missing values NaN.
+        """Frame k; a label that is missing entirely is None, single missing values are NaN.
 
         Raises:
             IndexError: k is not in 0..n_frames - 1.
@@ -134,20 +134,21 @@ class Store:
             yield from shard.materials(first_frame)
 
     def relaxed_frame(self, material: Material) -> Frame | None:
-        """The relaxed structure of a material of this store; None where `material.why_not_relaxed` says why.
+        """Relaxed structure of a material of this store; None if there is none, for the reason in
+        `material.why_not_relaxed`.
 
-        A path may have lost its end: then its last frame is not relaxed. So nothing else asks for a last frame.
+        A path may have lost its end, and its last frame is then not relaxed. Use this method instead of the last frame.
         """
         return None if material.relaxed is None else self.frame(material.relaxed)
 
     def trajectories(self) -> Iterator[Trajectory]:
-        """All materials in order with their frames, as `StoreWriter.add` takes them."""
+        """All materials in order with their frames, in the form that `StoreWriter.add` takes."""
         for m in self.materials():
             frames = [self.frame(k) for k in m.frames]
             yield Trajectory(m.id, frames, m.functional, m.dimensionality, m.properties)
 
     def indices(self, split: str | None = None, functional: str | None = None) -> Int[np.ndarray, " k"]:
-        """Indices of the frames of a split ('train', 'val', 'test') and of a functional, or of all frames; int64,
+        """Indices of the frames of a split ('train', 'val', 'test') and of a functional, None for any; int64,
         ascending."""
         if split is functional is None:
             return np.arange(self.n_frames, dtype=np.int64)
@@ -160,10 +161,10 @@ class Store:
         return np.concatenate(found).astype(np.int64) if found else np.empty(0, np.int64)
 
     def n_atoms_of(self, indices: Sequence[int] | Int[np.ndarray, " k"]) -> Int[np.ndarray, " k"]:
-        """Atoms in each of the given frames, int32. Reads only the parts of the offsets that it needs.
+        """Number of atoms in each of the given frames, int32. Reads only the parts of the offsets that it needs.
 
         Raises:
-            IndexError: a frame that is not there.
+            IndexError: an index is out of range.
             MlipError: a file is damaged at these frames.
         """
         order, ascending = self._ascending(indices)
@@ -173,7 +174,7 @@ class Store:
         return sizes
 
     def gather(self, columns: Sequence[str], indices: Int[np.ndarray, " k"]) -> dict[str, np.ndarray]:
-        """Per-frame and per-atom columns of the given frames, in their order; a frame may be asked for twice.
+        """Per-frame and per-atom columns of the given frames, in the given order; frames may be repeated.
 
         Frames that lie near each other in the store are read together.
 
@@ -181,11 +182,11 @@ class Store:
             columns: paths such as "frames/energy" and "atoms/force".
 
         Returns:
-            The columns by their last name, and "size": the number of atoms of each frame. "material" counts through
-            all shards, as `Store.material` does.
+            The columns by the last part of their path, and "size": the number of atoms in each frame. "material" counts
+            through all shards, as in `Store.material`.
 
         Raises:
-            IndexError: a frame that is not there.
+            IndexError: an index is out of range.
             MlipError: a file is damaged at these frames.
         """
         order, ascending = self._ascending(indices)
@@ -204,7 +205,7 @@ class Store:
         return {name: values[atoms if is_of_atoms.get(name) else rank] for name, values in found.items()}
 
     def _ascending(self, indices: Sequence[int] | Int[np.ndarray, " k"]) -> tuple[np.ndarray, np.ndarray]:
-        """The permutation that sorts frame indices, and the sorted ones."""
+        """Permutation that sorts frame indices, and the sorted indices."""
         indices = np.asarray(indices, dtype=np.int64)
         if indices.size and (indices.min() < 0 or indices.max() >= self.n_frames):
             raise IndexError(f"frame index outside 0..{self.n_frames - 1}")
@@ -212,7 +213,7 @@ class Store:
         return order, indices[order]
 
     def _by_shard(self, ascending: Int[np.ndarray, " k"]) -> Iterator[tuple[int, slice]]:
-        """Shards, and where in ascending frame indices their frames are; without those that have none."""
+        """Index of each shard that has some of the frames, and their slice in the ascending frame indices."""
         cuts = np.searchsorted(ascending, self._frame_starts)
         for s, (begin, end) in enumerate(pairwise(cuts.tolist())):
             if begin < end:
@@ -221,14 +222,14 @@ class Store:
     def blocks(
         self, columns: Sequence[str], split: str | None = None, functional: str | None = None
     ) -> Iterator[dict[str, np.ndarray]]:
-        """Go through per-frame and per-atom columns in order, `BLOCK_FRAMES` frames at a time.
+        """Iterate over per-frame and per-atom columns in order, `BLOCK_FRAMES` frames at a time.
 
         Args:
             columns: paths such as "frames/energy" and "atoms/force".
-            split, functional: only the frames of that split and functional, and their atoms.
+            split, functional: only frames of this split and functional, and their atoms; None for any.
 
         Yields:
-            The columns by their last name, and "size": the number of atoms of each frame.
+            The columns by the last part of their path, and "size": the number of atoms in each frame.
         """
         chosen = Choice(split, functional)
         for shard in self.shards:

@@ -1,11 +1,11 @@
-"""A store back to what other trainers read: extended XYZ, an ASE database, or the Open MatSci ML Toolkit's LMDB.
+"""Export of a store for other trainers: extended XYZ, an ASE database, or the Open MatSci ML Toolkit's LMDB.
 
     OUT.extxyz(.gz)   ASE, MACE, matgl, NequIP, ...; `mlip data build` reads it back
     OUT.db, .aselmdb  ASE databases (the latter is fairchem's: extra `lmdb`)
     OUT.lmdb          matsciml's AlexandriaDataset, which takes the folder of such files (extra `lmdb`)
 
-Units are the store's and ASE's: eV, A, eV/A, eV/A^3 with tension positive. A label that is missing is not written, but
-for magnetic moments in the LMDB, whose reader asks for them: NaN. The file appears when it is complete.
+Units are the store's and ASE's: eV, A, eV/A, eV/A^3 with tension positive. A missing label is not written, except for
+magnetic moments in the LMDB, whose reader requires them: they are NaN. The file appears when it is complete.
 """
 
 import errno
@@ -31,20 +31,20 @@ from mlip.files.whole_file import partial_path, put_in_place
 from mlip.units import tensor_from_voigt
 
 OnFrame = Callable[[int], None]
-"""Told how many frames are written."""
+"""Function that receives the number of frames written."""
 
 _LARGEST_LMDB = 1 << 41
-"""Bytes of address space; the file is as large as what is in it."""
+"""Address space in bytes; the file is only as large as its content."""
 _FRAMES_PER_COMMIT = 1000
 
 
 def export(store: Store, out: Path, split: str | None = None, on_frame: OnFrame | None = None) -> int:
-    """Write the frames of a split (None: all) in the order of the store; returns how many. Compositions without a
+    """Write the frames of a split (None: all) in the order of the store; returns their number. Compositions without a
     structure are left out.
 
     Raises:
-        MlipError: the format is none of the above, its package is not installed, there is no frame to write, or the
-            file cannot be written (no such place, a full disk).
+        MlipError: the format is unknown, its package is not installed, there is no frame to write, or the file cannot
+            be written (no such place, a full disk).
     """
     write = _writer_of(out)
     partial = partial_path(out)
@@ -76,16 +76,16 @@ def export(store: Store, out: Path, split: str | None = None, on_frame: OnFrame 
 
 
 def _remove(partial: Path) -> None:
-    """Remove what a failed export has left, the data bases' own files among it."""
+    """Remove what a failed export has left, including the databases' own files."""
     for end in ("", "-lock", "-journal", ".lock"):
-        with suppress(OSError):  # a place that cannot be made holds nothing
+        with suppress(OSError):  # nothing is there if the place could not be made
             partial.with_name(f"{partial.name}{end}").unlink()
 
 
 @contextmanager
 def _errors_of(package: str) -> Iterator[None]:
-    """An error of a data base's own kind as the OSError that it stands for: the databases have no other trouble with a
-    file that they have just made than the disk."""
+    """Context that turns errors of a database package into the OSError behind them: with a file that was just created,
+    the disk is the only cause of trouble."""
     try:
         yield
     except Exception as error:
@@ -109,7 +109,7 @@ def _writer_of(out: Path) -> Callable[[_Frames, Path, str], None]:
 
 
 def as_atoms(frame: Frame, info: dict[str, Any]) -> Atoms:
-    """ASE's structure with the labels that are known."""
+    """The frame as ASE Atoms, with the labels that are known."""
     atoms = Atoms(frame.numbers, frame.positions, cell=frame.cell, pbc=frame.pbc, info=info)
     labels = {"forces": frame.forces, "stress": frame.stress, "magmoms": frame.magmoms}
     known = {name: values for name, values in labels.items() if values is not None}
@@ -139,7 +139,7 @@ def _write_database(frames: _Frames, path: Path, name: str) -> None:
 
 
 def _write_matsciml(frames: _Frames, path: Path, name: str) -> None:
-    """Keys "0", "1", ...: pickled dictionaries of plain numbers, texts and lists."""
+    """Write an LMDB with keys "0", "1", ... and pickled dictionaries of plain numbers, texts and lists."""
     try:
         import lmdb
     except ImportError as error:
@@ -172,7 +172,7 @@ def _matsciml_sample(material: Material, frame: Frame) -> dict[str, Any]:
 
 
 def _pymatgen_structure(frame: Frame) -> dict[str, Any]:
-    """pymatgen's Structure dict; where there is no lattice vector, one that is long enough stands in its place."""
+    """pymatgen's Structure dict of a frame, which must have three lattice vectors."""
     fractions = np.linalg.solve(frame.cell.T, frame.positions.T).T
     sites = [
         {
@@ -194,7 +194,7 @@ def _pymatgen_structure(frame: Frame) -> dict[str, Any]:
 
 
 def _where_from(material: Material, frame: Frame) -> dict[str, Any]:
-    """Whose frame it is, under the names that `mlip data build` reads back."""
+    """Origin of a frame, under the names that `mlip data build` reads back."""
     return {
         "material_id": material.id,
         "functional": material.functional,

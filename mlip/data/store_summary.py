@@ -1,6 +1,6 @@
-"""The summary of a store, in one streaming pass: kept beside it, with a fingerprint of what it was computed from.
+"""Summary of a store from one streaming pass, kept beside the store with a fingerprint of the store's content.
 
-For each functional: reference energies by least squares and by a robust fit, ranges of the labels; and for all frames:
+By functional: reference energies from least squares and from a robust fit, and ranges of the labels. For all frames:
 elements, sizes, neighbors. Memory holds a block of frames and a sample of them, whatever the store's size.
 """
 
@@ -25,30 +25,30 @@ SUMMARY_VERSION = 1
 _N_ELEMENTS = len(chemical_symbols)
 
 _SAMPLE = 20_000
-"""Frames, evenly spread over the store, that the robust fit is made of."""
+"""Number of frames, evenly spread over the store, in the robust fit."""
 _NEIGHBOR_SAMPLE = 200
 
 
 @dataclass(frozen=True, slots=True)
 class OfFunctional:
-    """Frames of one functional. Ranges are [least, largest]; of labels that nobody has, []."""
+    """Summary of the frames of one functional. Ranges are [smallest, largest], or [] if no frame has the label."""
 
     n_frames: int
     n_atoms: int
     reference_energies: dict[str, float]
-    """Symbol -> E0, eV: least squares."""
+    """E0 by element symbol, eV, from least squares."""
     robust_reference_energies: dict[str, float]
-    """The same by Huber's loss on a sample: outliers pull less."""
+    """E0 by element symbol, eV, from Huber's loss on a sample, which is less sensitive to outliers."""
     energy_rms_per_atom: float
     """Root mean square of (E - sum E0) / n_atoms, eV/atom."""
     force_rms: float
     """Root mean square of the force components, eV/A."""
     energy_per_atom: list[float]
-    """eV/atom."""
+    """Range of the energies, eV/atom."""
     force: list[float]
-    """Components, eV/A."""
+    """Range of the force components, eV/A."""
     stress: list[float]
-    """Components, eV/A^3."""
+    """Range of the stress components, eV/A^3."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,13 +58,13 @@ class StoreSummary:
     fingerprint: str
     version: int
     cutoff: float
-    """A, of the neighbors."""
+    """Cutoff for neighbors, A."""
     mean_neighbors: float
-    """Within the cutoff, per atom; of a sample."""
+    """Mean number of neighbors within the cutoff, per atom of a sample."""
     frames_with_element: dict[str, int]
     atoms_of_element: dict[str, int]
     frames_of_size: dict[str, int]
-    """Number of atoms -> frames."""
+    """Number of frames by number of atoms."""
     functionals: dict[str, OfFunctional]
 
     @classmethod
@@ -74,8 +74,8 @@ class StoreSummary:
 
 
 def summary_of(store: Store, cutoff: float = 5.0) -> StoreSummary:
-    """The summary kept beside the store if it is of this store and cutoff; else computed, and kept if the folder
-    allows.
+    """Summary of a store: the one kept beside it if it fits the store and the cutoff; else computed, and kept if the
+    folder is writable.
 
     Raises:
         MlipError: the store is damaged.
@@ -86,16 +86,16 @@ def summary_of(store: Store, cutoff: float = 5.0) -> StoreSummary:
         known = StoreSummary.from_dict(json.loads(kept.read_text()))
         if (known.fingerprint, known.version, known.cutoff) == (fingerprint, SUMMARY_VERSION, cutoff):
             return known
-    except (OSError, ValueError, KeyError, TypeError):  # none, or of another version of mlip
+    except (OSError, ValueError, KeyError, TypeError):  # absent, or from another version of mlip
         pass
     summary = compute_summary(store, cutoff)
-    with suppress(OSError), whole_file(kept) as partial:  # there are stores that one may only read
+    with suppress(OSError), whole_file(kept) as partial:  # the store may be read-only
         partial.write_text(json.dumps(asdict(summary)) + "\n")
     return summary
 
 
 def compute_summary(store: Store, cutoff: float = 5.0) -> StoreSummary:
-    """The summary of a store's frames, all splits together."""
+    """Compute the summary of a store's frames, all splits together."""
     n_frames: Counter[str] = Counter()
     for material in store.materials():
         n_frames[material.functional] += len(material.frames)
@@ -114,7 +114,7 @@ def compute_summary(store: Store, cutoff: float = 5.0) -> StoreSummary:
 
 
 class _Counts:
-    """Over all functionals."""
+    """Counts over the frames of all functionals."""
 
     def __init__(self) -> None:
         self.frames_with_element = np.zeros(_N_ELEMENTS, np.int64)
@@ -173,10 +173,10 @@ def _of_functional(store: Store, name: str, n_frames: int, counts: _Counts) -> O
 def robust_reference_energies(
     composition: Int[np.ndarray, "k e"], energies: Float[np.ndarray, " k"]
 ) -> dict[str, float]:
-    """E0 of the robust fit by symbol, eV; {} without energies.
+    """E0 of the robust fit by element symbol, eV; {} without energies.
 
     Args:
-        composition: atoms of each element in each frame; columns by atomic number.
+        composition: number of atoms of each element in each frame; columns by atomic number.
         energies: eV per cell.
     """
     if not len(energies):
@@ -186,7 +186,7 @@ def robust_reference_energies(
 
 
 def _mean_neighbors(store: Store, cutoff: float) -> float:
-    """Per atom, of frames that are evenly spread over the store; all periodic images count."""
+    """Mean number of neighbors per atom in frames evenly spread over the store; all periodic images count."""
     n_neighbors = n_atoms = 0
     for k in np.unique(np.linspace(0, len(store) - 1, min(_NEIGHBOR_SAMPLE, len(store))).astype(int)):
         frame = store.frame(int(k))

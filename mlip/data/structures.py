@@ -1,9 +1,10 @@
-"""Structures as users hand them in -> a list of ASE Atoms, at every door alike: `predict`, `relax`, calculators, files.
+"""Conversion of the structures that users pass to a list of ASE Atoms, alike for `predict`, `relax`, calculators,
+files.
 
-One structure or any iterable of them; ASE Atoms, pymatgen Structures and Molecules, structures of OPTIMADE answers, our
-Frames. A crystal with partly
-occupied sites is not a structure but a family of them, and is refused with the site named. Formulas are materials
-without a structure: `predict` takes them, for networks that read compositions.
+Users pass one structure or any iterable of them: ASE Atoms, pymatgen Structures and Molecules, structures of OPTIMADE
+answers, or our Frames. A crystal with partly occupied sites is a family of structures rather than one, and is refused
+with the site named. Formulas are materials without a structure; `predict` takes them for networks that read
+compositions.
 """
 
 from collections.abc import Iterable, Mapping
@@ -17,27 +18,27 @@ from mlip.data.records import Frame
 from mlip.errors import MlipError
 
 FULL = 1 - 1e-3
-"""Occupancy from which a site counts as full: files round."""
+"""Occupancy from which a site counts as full, because files round."""
 
 HEAVY_HYDROGEN = ("D", "T")
-"""Symbols of isotopes that files have in the place of H: to a potential they are hydrogen."""
+"""Symbols that files have in place of H for its isotopes; to a potential they are hydrogen."""
 
 DEUTERIUM = "deuterium or tritium is taken as hydrogen"
-"""Remark of a build on materials that have it."""
+"""Remark of a build on materials with deuterium or tritium."""
 
 _LEAST_HEAVY = 1.9
-"""Atomic mass from which a hydrogen atom is one of its isotopes."""
+"""Atomic mass, u, from which a hydrogen atom counts as deuterium or tritium."""
 
 
 def as_structures(structures: Any) -> list[Atoms]:
-    """The structures as ASE Atoms, in their order; Atoms are passed through as they are, and nothing is modified.
+    """The structures as ASE Atoms, in their order. Atoms are returned as they are, and nothing is modified.
 
     Args:
         structures: one Atoms, Frame, pymatgen Structure or Molecule, or structure of an OPTIMADE answer (a dict with
             `attributes`), or an iterable of them.
 
     Raises:
-        MlipError: something else, or a partly occupied site; names the structure by its place.
+        MlipError: an item is not a structure, or has a partly occupied site; the message gives its index.
     """
     if is_one_structure(structures):
         return [_as_atoms(structures, None)]
@@ -49,10 +50,11 @@ def as_structures(structures: Any) -> list[Atoms]:
 
 
 def as_materials(materials: Any) -> list[Atoms | Frame | MlipError]:
-    """As `as_structures`, and formulas among them as Frames without structure, or why one cannot be read.
+    """Structures as from `as_structures`, and formulas as Frames without a structure, or as the error if unreadable.
 
     Raises:
-        MlipError: something else than structures and formulas, or a partly occupied site; names it by its place.
+        MlipError: an item is neither a structure nor a formula, or has a partly occupied site; the message gives its
+            index.
     """
     if isinstance(materials, str) or (isinstance(materials, Frame) and materials.amounts is not None):
         return [_as_material(materials, None)]
@@ -73,9 +75,10 @@ def _as_material(material: Any, where: str | None) -> Atoms | Frame | MlipError:
 
 
 def check_is_structure(frame: Frame, where: str | None = None) -> None:
-    """
+    """Check that a frame has a structure.
+
     Raises:
-        MlipError: the composition alone is known.
+        MlipError: only the composition is known.
     """
     if frame.amounts is not None:
         raise MlipError(
@@ -102,17 +105,17 @@ def _as_atoms(structure: Any, where: str | None) -> Atoms:
 
 
 def is_one_structure(structures: Any) -> bool:
-    """Whether it is one structure, not an iterable of them."""
+    """Whether the argument is one structure, not an iterable of them."""
     return isinstance(structures, Atoms | Frame) or _is_of_pymatgen(structures) or is_of_optimade(structures)
 
 
 def is_of_optimade(structure: Any) -> bool:
-    """Whether it is an entry of `data` in an OPTIMADE answer, as JSON."""
+    """Whether the argument is an entry of `data` in an OPTIMADE answer, as decoded JSON."""
     return isinstance(structure, Mapping) and isinstance(structure.get("attributes"), Mapping)
 
 
 def _is_of_pymatgen(structure: Any) -> bool:
-    """Whether it is one of pymatgen's collections of sites, without importing pymatgen."""
+    """Whether the argument is one of pymatgen's collections of sites, told without importing pymatgen."""
     return any(cls.__name__ == "SiteCollection" for cls in type(structure).__mro__)
 
 
@@ -138,11 +141,11 @@ def _from_optimade(structure: Mapping[str, Any], where: str | None) -> Atoms:
 
 
 def check_occupancies(atoms: Atoms, where: str | None = None) -> None:
-    """Refuse what ASE makes of a file with partly occupied sites: it keeps the most frequent element of each, as if the
-    site were full, and says so in `atoms.info["occupancy"]` only.
+    """Refuse structures that ASE has read from a file with partly occupied sites. ASE keeps the most frequent element
+    of each site as if the site were full, and notes it only in `atoms.info["occupancy"]`.
 
     Raises:
-        MlipError: naming the first such site.
+        MlipError: a site is partly occupied; the message names the first one.
     """
     _check_occupancy_column(atoms, where)
     occupancies = atoms.info.get("occupancy")
@@ -159,7 +162,7 @@ def check_occupancies(atoms: Atoms, where: str | None = None) -> None:
 
 
 def _check_occupancy_column(atoms: Atoms, where: str | None) -> None:
-    """The same of files that give each atom an occupancy, such as PDB's."""
+    """Check of `check_occupancies` for files that give each atom an occupancy, such as PDB's."""
     column = atoms.arrays.get("occupancy")
     if column is None or column.ndim != 1 or column.dtype.kind not in "iuf":
         return
@@ -169,17 +172,17 @@ def _check_occupancy_column(atoms: Atoms, where: str | None) -> None:
 
 
 def _share(share: Any) -> float:
-    """An occupancy of a CIF; one that is not told ("?", ".") is 1 by the format's definition."""
+    """An occupancy in a CIF; one that is not given ("?", ".") is 1 by the format's definition."""
     return float(share) if isinstance(share, int | float) else 1.0
 
 
 def has_heavy_hydrogen(atoms: Atoms) -> bool:
-    """Whether ASE read deuterium or tritium as hydrogen: their mass is what is left of them."""
+    """Whether ASE has read deuterium or tritium as hydrogen, which only the atoms' masses show."""
     return "masses" in atoms.arrays and bool((atoms.arrays["masses"][atoms.numbers == 1] > _LEAST_HEAVY).any())
 
 
 def partly_occupied(site: str, where: str | None) -> MlipError:
-    """The error of a crystal that has a partly occupied site."""
+    """Error for a crystal with a partly occupied site."""
     return MlipError(
         f"{site} is partly occupied, which is no single crystal",
         where=where,

@@ -1,7 +1,7 @@
-"""How many frames each sub-sampling cutoff would keep of a source, without building it.
+"""Number of frames that each subsampling cutoff would keep of a source, without building a store.
 
-The trade-off of "Improving machine-learning models in materials science through large datasets", sec. 2.4: what a
-cutoff leaves of the paths, against what training can afford.
+The trade-off is that of "Improving machine-learning models in materials science through large datasets", sec. 2.4:
+what a cutoff leaves of the paths, against what training can afford.
 """
 
 from collections.abc import Iterable, Sequence
@@ -16,12 +16,12 @@ from mlip.data.subsample import kept_steps
 
 @dataclass(frozen=True, slots=True)
 class CutoffResult:
-    """Frames that one cutoff keeps."""
+    """Number of frames that one cutoff keeps."""
 
     cutoff: float
     n_materials: int
     n_read: int
-    """Frames that could be used."""
+    """Number of usable frames."""
     n_kept: int
 
     @property
@@ -36,7 +36,7 @@ class CutoffResult:
 def study_cutoffs(
     paths: Iterable[Trajectory | Skipped], cutoffs: Sequence[float], *, per_atom: bool
 ) -> list[CutoffResult]:
-    """Frames kept for each cutoff, in one pass.
+    """Number of frames kept by each cutoff, in one pass.
 
     Args:
         cutoffs: eV/atom if `per_atom`, else eV per cell.

@@ -1,4 +1,4 @@
-"""Ids that occur twice: of two materials with one id, results that are looked up by id find one only.
+"""Ids that occur twice: results that are looked up by id find only one of the two materials.
 
 An id belongs to a functional: one material computed with two functionals is two materials of a store, with one id.
 """
@@ -12,7 +12,7 @@ import numpy as np
 from mlip.data.shard import BLOCK, Shard
 
 NameOfSource = Callable[[int], str]
-"""Names the source of a material, by the material's place in its shard."""
+"""Function that names the source of a material, given the material's index in its shard."""
 
 
 class RepeatedId(NamedTuple):
@@ -21,13 +21,13 @@ class RepeatedId(NamedTuple):
     material_id: str
     functional: str
     first: str
-    """The source of the one."""
+    """Source of the first material."""
     second: str
-    """The source of the other."""
+    """Source of the second material."""
 
 
 def repeated_ids(shards: list[tuple[Shard, NameOfSource]]) -> list[RepeatedId]:
-    """Each material whose id an earlier one has; streaming, and in memory 8 bytes a material."""
+    """Each material whose id and functional an earlier one has. The pass streams; memory holds 8 bytes per material."""
     digests = [np.fromiter(map(_digest, _keys(shard)), np.uint64, shard.n_materials) for shard, _ in shards]
     values, counts = np.unique(np.concatenate(digests), return_counts=True)
     suspicious = set(values[counts > 1].tolist())

@@ -1,11 +1,11 @@
-"""WBM (H.-C. Wang, S. Botti, M. A. L. Marques, npj Comput. Mater. 7, 12 (2021)) as Matbench Discovery publishes it,
-into a store: of each material its initial and its DFT-relaxed structure, DFT's energy, and the summary's labels.
+"""Store of WBM (H.-C. Wang, S. Botti, M. A. L. Marques, npj Comput. Mater. 7, 12 (2021)) from Matbench Discovery's
+files: initial and DFT-relaxed structure of each material, DFT's energy, and the summary's labels.
 
     *wbm-init-structs.jsonl.gz                  {"material_id", "initial_structure": pymatgen's Structure}
     *wbm-computed-structure-entries.jsonl.gz    {"material_id", "computed_structure_entry": pymatgen's entry}
     *wbm-summary.csv.gz                         material_id, and the columns of `_COLUMNS`
 
-Energies of entries are VASP's, without corrections; formation energies and hull distances are with MP2020's.
+Energies of entries are VASP's, without corrections; formation energies and hull distances include MP2020's.
 """
 
 import csv
@@ -23,7 +23,7 @@ from mlip.data.writer import StoreWriter
 from mlip.errors import MlipError
 
 UNIQUE_PROTOTYPE = "unique_prototype"
-"""Property of a material: 1 if no other one of WBM, and none of the Materials Project, has its prototype; else 0."""
+"""Property of a material: 1 if no other material of WBM or of the Materials Project has its prototype, else 0."""
 
 _COLUMNS = {
     "e_form": "e_form_per_atom_mp2020_corrected",
@@ -31,7 +31,7 @@ _COLUMNS = {
     CORRECTION: "e_correction_per_atom_mp2020",
     UNIQUE_PROTOTYPE: "unique_prototype",
 }
-"""Property of the store -> column of the summary."""
+"""Column of the summary, by property of the store."""
 _TRUTH = {"true": 1.0, "false": 0.0}
 _FIX = "mlip data fetch wbm-initial brings them"
 
@@ -48,12 +48,12 @@ def is_wbm_folder(path: Path) -> bool:
 
 
 def build_wbm_store(folder: Path, out: Path) -> int:
-    """Write the store of the three files in a folder; returns how many materials it has.
+    """Write a store from the three files in a folder; returns its number of materials.
 
-    Structures are read side by side, and one waits in memory only where the two files differ in their order.
+    The two files of structures are read side by side; a structure waits in memory only if their orders differ.
 
     Raises:
-        MlipError: a file is missing or is none of these; a material of one file is not in another, or has no structure.
+        MlipError: a file is missing or invalid, a material of one file is not in another, or has no structure.
     """
     files = _files(folder)
     labels = _summary(files.summary)
@@ -78,7 +78,7 @@ def _files(folder: Path) -> _Files:
 
 
 def _summary(path: Path) -> dict[str, dict[str, float]]:
-    """The labels of each material, as the store has them but for the correction, which is of an atom."""
+    """Labels of each material as in the store, except for the correction, which is per atom."""
     rows = csv.DictReader(read_lines(path))
     if missing := {"material_id", *_COLUMNS.values()} - set(rows.fieldnames or ()):
         raise MlipError(f"has no column {', '.join(sorted(missing))}", where=str(path), fix=_FIX)

@@ -1,4 +1,4 @@
-"""Processes of this machine that work for one build, and end with it, however it ends."""
+"""Worker processes of a build on this machine, which end with the build, however it ends."""
 
 import multiprocessing
 import os
@@ -17,10 +17,10 @@ from mlip.errors import MlipError
 def process_pool(
     n_workers: int, initializer: Callable[..., None] | None = None, initargs: tuple[Any, ...] = ()
 ) -> Iterator[ProcessPoolExecutor]:
-    """A pool whose processes start from a clean one (no fork of a process with threads).
+    """Pool whose processes start from a clean one, because forking a process with threads is not safe.
 
     Raises:
-        MlipError: one of its processes was killed.
+        MlipError: a worker process was killed.
     """
     pool = ProcessPoolExecutor(
         n_workers,
@@ -39,7 +39,7 @@ def process_pool(
 
 
 def n_cores() -> int:
-    """Cores that this process may use."""
+    """Number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
@@ -50,6 +50,6 @@ def _start(initializer: Callable[..., None] | None, initargs: tuple[Any, ...]) -
 
 
 def _end_with_parent() -> None:
-    """A parent that is killed tells nobody, and its workers would wait for work for ever."""
+    """End this worker when its parent ends: a killed parent sends no message, and its workers would wait forever."""
     wait([multiprocessing.parent_process().sentinel])
     os._exit(1)

@@ -1,7 +1,7 @@
-"""Writing a store: append trajectories in blocks, checksum every column, and put the file in place at once.
+"""Writing of a store: append trajectories in blocks, checksum every column, and put the file in place in one step.
 
-The file grows under a hidden name in the target's folder; only when complete and on disk does it replace
-the target (POSIX rename), so that a killed build leaves the old store or none. Memory holds one block.
+The file grows under a hidden name in the target's folder. Only when it is complete and on disk does it replace the
+target (POSIX rename), so that a killed build leaves the old store or none. Memory holds one block.
 """
 
 import json
@@ -49,32 +49,32 @@ from mlip.files.whole_file import partial_path, put_in_place, remove_dead_partia
 from mlip.units import UNITS
 
 BLOCK_ATOMS = 1 << 17
-"""Atoms gathered before they are appended to the file: some 10 MB."""
+"""Number of atoms, some 10 MB, that are gathered before they are appended to the file."""
 
 CHUNK_BYTES = 1 << 13
-"""Size of an HDF5 chunk before compression. To read one frame is to decompress one chunk a column, so chunks
-are small: at 8 kB random reading is as fast as from an uncompressed file but for a quarter, at 128 kB four
-times slower, and the file 2 % smaller."""
+"""Size of an HDF5 chunk before compression, bytes. Reading one frame decompresses one chunk per column, so chunks are
+small: at 8 kB, random reading is a quarter slower than from an uncompressed file; at 128 kB it is four times slower,
+and the file 2 % smaller."""
 
 FILTERS = {"compression": "gzip", "compression_opts": 1, "shuffle": True, "fletcher32": True}
-"""gzip, for its output depends on its input alone: h5py's lzf compresses with whatever its hash table holds at the
-begin, so that the same frames made other bytes now and then. A frame of random digits takes 345 bytes so, 380 by lzf,
-469 as it is; level 4 saves 1 % more. Zstd takes 345, too, and reads in order 1.8 times as fast, which nobody would
-notice (gzip: 300,000 frames/s and core), but would ask every reader for a plug-in; Blosc2 is no better in chunks as
-small as these (`benchmarks/store.py`, `benchmarks/results/store.md`). Fletcher32 makes HDF5 refuse an altered chunk
-whenever it is read, not only when `mlip data check` runs."""
+"""Filters of the datasets. gzip is used because its output depends only on its input: h5py's lzf compresses with
+whatever its hash table holds at the start, so that the same frames sometimes gave different bytes. A frame of random
+digits takes 345 bytes with gzip, 380 with lzf, and 469 uncompressed; level 4 saves 1 % more. Zstd also takes 345, and
+reads in order 1.8 times as fast, which nobody would notice (gzip: 300,000 frames/s per core), but every reader would
+need a plug-in; Blosc2 is no better in chunks as small as these (`benchmarks/store.py`, `benchmarks/results/store.md`).
+With Fletcher32, HDF5 refuses an altered chunk whenever it is read, not only when `mlip data check` runs."""
 
 
 class StoreWriter:
-    """Writes one store file. A context manager: leaving it normally finishes the file and puts it in place,
+    """Writer of one store file, as a context manager: leaving it normally finishes the file and puts it in place;
     leaving it by an exception removes what was written.
 
     Args:
-        path: the store file; one that exists is replaced at the end.
-        settings: what the data went through (sub-sampling, outlier rules, split), recorded as metadata.
+        path: the store file; an existing one is replaced at the end.
+        settings: how the data were processed (subsampling, outlier rules, split), recorded as metadata.
 
     Raises:
-        MlipError: the folder cannot be written to, or the disk is full (then or later).
+        MlipError: the folder is not writable, or the disk is full (now or later).
     """
 
     def __init__(self, path: str | os.PathLike[str], settings: Mapping[str, Any] | None = None):
@@ -99,7 +99,7 @@ class StoreWriter:
             raise MlipError(
                 f"cannot write here ({error.strerror or error})", where=str(self.path.parent), fix="name another place"
             ) from None
-        # Format 1.10 has checksums on HDF5's own structures, and one index entry a chunk.
+        # Format 1.10 has checksums on HDF5's own structures, and one index entry per chunk.
         self._file = h5py.File(self._sink, "w", libver=("v110", "v110"), userblock_size=FILE_CHECKSUM_BYTES)
         self._checksums: dict[str, Checksum] = {}
         for column in (*FRAME_COLUMNS, *ATOM_COLUMNS, *MATERIAL_COLUMNS, *OFFSETS):
@@ -131,7 +131,7 @@ class StoreWriter:
         self._block_atoms = 0
 
     def add(self, trajectory: Trajectory, split: str) -> None:
-        """Append a material with its frames. `split`: 'train', 'val' or 'test'."""
+        """Append a material with its frames to a split: 'train', 'val' or 'test'."""
         if not trajectory.frames:
             raise MlipError("a material without frames cannot be stored", where=trajectory.material_id)
         code = split_code(split)
@@ -149,7 +149,7 @@ class StoreWriter:
             self._flush()
 
     def add_shard(self, shard: Shard) -> None:
-        """Append all that a finished store file holds, column by column."""
+        """Append the whole content of a finished store file, column by column."""
         self._flush()
         shifts = {
             "frames/material": self.n_materials,
@@ -176,7 +176,8 @@ class StoreWriter:
         self.n_materials += shard.n_materials
 
     def add_materials(self, shard: Shard, are_chosen: Bool[np.ndarray, " m"]) -> None:
-        """Append some materials of a finished store file, column by column; holds a flag for each frame and atom."""
+        """Append some materials of a finished store file, column by column. Memory holds a flag for each frame and
+        atom."""
         self._flush()
         frames_of = np.diff(shard.read("materials/frame_offset", slice(None)))
         atoms_of = np.diff(shard.read("frames/atom_offset", slice(None)))
@@ -210,7 +211,7 @@ class StoreWriter:
     def _add_properties(
         self, shard: Shard, group: str, kind: type, are_chosen: Bool[np.ndarray, " m"] | None = None
     ) -> None:
-        """Scalar properties of the chosen materials of a store file; None: of all."""
+        """Append scalar properties of the chosen materials of a store file, or of all (None)."""
         are_chosen = np.ones(shard.n_materials, bool) if are_chosen is None else are_chosen
         known, of_shard = set(self._file[group]), set(shard.file[group])
         for key in sorted(known | of_shard):
@@ -265,12 +266,13 @@ class StoreWriter:
             self._append_optional(column, np.concatenate(values), before)
 
     def _optional(self, more: Iterable[Column] = ()) -> list[Column]:
-        """The optional columns that the file has, and those that it gets now."""
+        """Optional columns that the file has or, as listed in `more`, gets now."""
         more = tuple(more)
         return [column for column in OPTIONAL_COLUMNS if column.path in self._file or column in more]
 
     def _append_optional(self, column: Column, values: np.ndarray, before: int) -> None:
-        """Values of atoms, `before` of which have been written: with the first of them comes the column."""
+        """Append values of atoms to an optional column, which the first of them create. `before`: number of atoms that
+        have been written."""
         if column.path not in self._file:
             self._create(column.path, np.dtype(column.dtype), column.shape, column.fill)
             self._append(column.path, np.full((before, *column.shape), np.nan))
@@ -302,7 +304,7 @@ class StoreWriter:
                     self._append(path, [p.get(key, np.nan) for p in of_kind])
 
     def _create_property(self, path: str, kind: type, rows: int) -> None:
-        """A column for a property first seen now: the materials before have none of it."""
+        """Create the column of a property that is new, with no value for the materials before."""
         if kind is str:
             self._create(path, h5py.string_dtype(), (), "")
             self._append_texts(path, [""] * rows)
@@ -316,7 +318,7 @@ class StoreWriter:
         self._checksums[path].update(values)
         rows = len(dataset)
         dataset.resize(rows + len(values), axis=0)
-        # A label that no frame of the block has is left to the fill value, NaN: it then takes no space.
+        # A label that no frame of the block has is left to the fill value NaN, which takes no space.
         if values.dtype.kind != "f" or not np.isnan(values).all():
             dataset[rows:] = values
 
@@ -327,7 +329,7 @@ class StoreWriter:
         dataset[len(dataset) - len(texts) :] = texts
 
     def finish(self) -> None:
-        """Write what is buffered, metadata and checksums, and replace the target by the finished file."""
+        """Write buffered data, metadata and checksums, and replace the target by the finished file."""
         self._flush()
         counts = {"frames": self.n_frames, "atoms": self.n_atoms, "materials": self.n_materials}
         version = FORMAT_VERSION if AMOUNT.path in self._file else STRUCTURES_VERSION
@@ -347,7 +349,7 @@ class StoreWriter:
         put_in_place(self._partial, self.path)
 
     def abort(self) -> None:
-        """Forget what was written; the target stays as it was."""
+        """Discard what was written; the target stays as it was."""
         self._file.close()
         self._sink.close()
         self._partial.unlink(missing_ok=True)
@@ -361,13 +363,13 @@ class StoreWriter:
             return
         try:
             self.finish()
-        except BaseException:  # the disk is full, say
+        except BaseException:  # such as a full disk
             self.abort()
             raise
 
 
 def _blocks(n_rows: int, first: int = 0) -> Iterator[slice]:
-    """Rows `first`..n_rows - 1, some at a time."""
+    """Slices of at most `BLOCK` rows that cover rows `first` to n_rows - 1."""
     for start in range(first, n_rows, BLOCK):
         yield slice(start, min(start + BLOCK, n_rows))
 
@@ -377,7 +379,7 @@ def _label(values: np.ndarray | None, shape: tuple[int, ...]) -> np.ndarray:
 
 
 def _formula(trajectory: Trajectory) -> str:
-    """The source's own formula, else the reduced one."""
+    """The source's own formula, or else the reduced formula."""
     given = trajectory.properties.get("formula")
     if isinstance(given, str):
         return given

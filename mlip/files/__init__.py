@@ -1,1 +1,1 @@
-"""Files, whatever is in them: written whole, appended to, locked, told apart; where mlip keeps its own."""
+"""File handling independent of content: atomic writes, journals, locks, checksums, and mlip's own folders."""

@@ -1,6 +1,6 @@
-"""Journals: JSON lines, each appended and flushed as soon as it is known, so that a killed run goes on where it was.
+"""Journals: JSON lines, each appended and flushed at once, so that a killed run can resume where it stopped.
 
-What a kill leaves is whole lines and at most one that is cut short, the last one, which counts as not written.
+A killed process leaves complete lines and at most one truncated line at the end, which readers ignore.
 """
 
 import json
@@ -20,15 +20,16 @@ _SYNC_EVERY = 1.0
 
 
 class Journal:
-    """A journal opened for appending; a context manager. A process that is killed loses nothing.
+    """A journal open for appending, as a context manager. A killed process loses no record that it has appended.
 
     Args:
-        path: created when absent; its folder must exist.
-        durable: lines are on the disk within a second, and all in the end. False: a machine that dies may lose some.
+        path: the journal's file, created if absent; its folder must exist.
+        durable: sync to disk on closing and, while records are appended, once a second. False: a machine that crashes
+            may lose records.
 
     Raises:
-        OSError: it cannot be opened; when records are appended: there is no room.
-        MlipError: another process appends to it.
+        OSError: the file cannot be opened or, while records are appended, the disk is full.
+        MlipError: another process appends to the journal.
     """
 
     def __init__(self, path: Path, *, durable: bool = True):
@@ -42,14 +43,14 @@ class Journal:
             raise
 
     def append(self, record: dict[str, Any]) -> None:
-        """Write a line. Numbers that are not finite are no JSON: ValueError."""
+        """Write a record as one line. Raises ValueError for numbers that are not finite, which JSON does not have."""
         self._file.write(json.dumps(record, allow_nan=False) + "\n")
         self._file.flush()
         if time.monotonic() - self._synced > _SYNC_EVERY:
             self._sync()
 
     def cut(self, n_bytes: int) -> None:
-        """Forget what stands behind the first bytes."""
+        """Truncate the journal to its first `n_bytes` bytes."""
         os.truncate(self.path, n_bytes)
 
     def close(self) -> None:
@@ -74,19 +75,19 @@ class Journal:
 
 
 def read_journal(path: Path) -> Iterator[Any]:
-    """The records of a journal, one at a time, up to one that is cut short or being written.
+    """Records of a journal, one at a time. A last line that is incomplete, as while it is being written, is left out.
 
     Raises:
-        MlipError: a line is no JSON.
+        MlipError: a line is not JSON.
     """
     return (record for record, _ in whole_lines(path))
 
 
 def whole_lines(path: Path) -> Iterator[tuple[Any, bytes]]:
-    """Each record of a journal with its line.
+    """Pairs (record, line as bytes) of a journal; an incomplete last line is left out.
 
     Raises:
-        MlipError: a line is no JSON.
+        MlipError: a line is not JSON.
     """
     with path.open("rb") as lines:
         for number, line in enumerate(lines, start=1):
@@ -99,7 +100,7 @@ def whole_lines(path: Path) -> Iterator[tuple[Any, bytes]]:
 
 
 def keep_records(path: Path, is_kept: Callable[[Any], bool]) -> None:
-    """Drop the other records of a journal, if there is one, and a line that is cut short."""
+    """Drop the records for which `is_kept` is false, and an incomplete last line; does nothing without a journal."""
     if path.exists():
         kept = [line for record, line in whole_lines(path) if is_kept(record)]
         with whole_file(path) as partial:

@@ -1,7 +1,7 @@
-"""One process at a time writes a file or into a folder, by a lock that the system takes from a process that dies.
+"""Locks that let one process at a time write a file or into a folder. The system releases the lock of a dead process.
 
-The package filelock does less: it cannot lock a file that holds something, and where a file system has no locks it puts
-a file there instead, which a killed process leaves to keep all others out.
+The package filelock does less: it cannot lock a file that has content, and on a file system without locks it falls back
+to a marker file, which a killed process leaves behind and which then keeps all others out.
 """
 
 import errno
@@ -17,21 +17,22 @@ from typing import IO
 from mlip.errors import MlipError
 
 _PAUSE = 0.1
-"""Seconds between two attempts of one that waits."""
+"""Seconds between two attempts to take a lock."""
 
 _HAS_NO_LOCKS = {errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP}
-"""Errors of file systems without locks, as Lustre may be mounted."""
+"""Error numbers of file systems without locks; Lustre can be mounted without them."""
 
 
 @contextmanager
 def one_writer(lock: Path, refusal: MlipError, patience: float = 0.0) -> Iterator[None]:
-    """Within it this process alone holds the lock, a file that is there as long; its folder must exist.
+    """Context in which this process alone holds `lock`, a file that exists while it is held; its folder must exist.
 
     Args:
-        patience: seconds to wait for another that holds it.
+        refusal: error to raise if another process holds the lock.
+        patience: seconds to wait for the other process.
 
     Raises:
-        MlipError: `refusal`, as another holds it; or nobody may write there.
+        MlipError: `refusal`, or the folder is not writable.
     """
     latest = time.monotonic() + patience
     while True:
@@ -44,7 +45,7 @@ def one_writer(lock: Path, refusal: MlipError, patience: float = 0.0) -> Iterato
                 time.sleep(_PAUSE)
                 continue
             if not _is_at(file, lock):
-                continue  # one that ended in between has removed it: it is no lock to anybody else
+                continue  # the last holder removed this file meanwhile, so a lock on it excludes nobody
             try:
                 yield
             finally:
@@ -53,14 +54,14 @@ def one_writer(lock: Path, refusal: MlipError, patience: float = 0.0) -> Iterato
 
 
 def claim(file: IO, refusal: MlipError) -> None:
-    """Lock an open file until it is closed. Where the file system has no locks, a warning says so.
+    """Lock an open file until it is closed. On a file system without locks, warn and go on.
 
     Raises:
-        MlipError: `refusal`, as it is locked.
+        MlipError: `refusal`, if another process has locked the file.
     """
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except (BlockingIOError, PermissionError):  # the latter from some network file systems
+    except (BlockingIOError, PermissionError):  # some network file systems raise the latter
         raise refusal from None
     except OSError as error:
         if error.errno not in _HAS_NO_LOCKS:
@@ -78,7 +79,7 @@ def _opened(lock: Path) -> IO:
 
 
 def _is_at(file: IO, path: Path) -> bool:
-    """Whether the open file is still the one of that name."""
+    """Whether `path` still names the open file."""
     try:
         return os.path.samestat(os.fstat(file.fileno()), path.stat())
     except FileNotFoundError:

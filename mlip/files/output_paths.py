@@ -1,4 +1,4 @@
-"""Where a command writes: folders are made, files that exist are not replaced unasked, what fails is one line."""
+"""Output paths: make folders, replace existing files only on request, and report failures in one line."""
 
 import errno
 import os
@@ -9,16 +9,16 @@ from pathlib import Path
 from mlip.errors import MlipError
 
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-"""Errors that mean: the disk is full, the user's share of it is, or the file is larger than it may be."""
+"""Error numbers that mean: the disk is full, the user's quota is used up, or the file exceeds the largest size."""
 
 _FIX = "name another place"
 
 
 def make_folder(folder: Path) -> None:
-    """Make a folder, with those above it; one that exists is fine.
+    """Make a folder and its parents; an existing folder is fine.
 
     Raises:
-        MlipError: a file lies in the way, or nobody may write there.
+        MlipError: a file is in the way, or the place is not writable.
     """
     _check_place(folder)
     try:
@@ -28,13 +28,13 @@ def make_folder(folder: Path) -> None:
 
 
 def check_new(path: Path, *, force: bool) -> None:
-    """Check that an output may be written at `path`, before any work is done for it. Nothing is made.
+    """Check that an output file may be written at `path`, before any work is done for it. Nothing is created.
 
     Args:
-        force: a file that exists may be replaced.
+        force: allow an existing file to be replaced.
 
     Raises:
-        MlipError: it exists, and `force` is false; it is a folder; its own folder cannot be made or written into.
+        MlipError: the file exists and `force` is false, or `path` or its folder cannot be written.
     """
     if path.is_dir():
         raise MlipError("is a folder", where=str(path), fix="name a file in it")
@@ -44,7 +44,7 @@ def check_new(path: Path, *, force: bool) -> None:
 
 
 def _check_place(folder: Path) -> None:
-    """Whether a folder is there, or can be made, as far as can be told without making it."""
+    """Raise MlipError if a folder cannot be made or written into, as far as can be told without making it."""
     nearest = next(path for path in (folder, *folder.absolute().parents) if os.path.lexists(path))
     if not nearest.is_dir():
         raise MlipError(f"cannot be made: {nearest} is a file, not a folder", where=str(folder), fix=_FIX)
@@ -54,10 +54,10 @@ def _check_place(folder: Path) -> None:
 
 @contextmanager
 def writing_to(path: Path) -> Iterator[None]:
-    """Where files and folders are made.
+    """Context for writing at `path`, in which an OSError becomes a one-line MlipError.
 
     Raises:
-        MlipError: there is no such place, it is the property of others, or the disk is full.
+        MlipError: the place does not exist or is not writable, or the disk is full.
     """
     try:
         yield
@@ -66,6 +66,6 @@ def writing_to(path: Path) -> Iterator[None]:
 
 
 def cannot_write(path: Path, error: OSError) -> MlipError:
-    """The one line that says why a file is not there."""
+    """MlipError that says in one line why `path` was not written."""
     fix = f"make room, or {_FIX}" if error.errno in (*NO_ROOM, errno.EIO) else _FIX
     return MlipError(f"cannot be written ({error.strerror or error})", where=str(path), fix=fix)

@@ -1,4 +1,4 @@
-"""Files that are there whole or not at all: they grow under a hidden name beside the target, and then replace it."""
+"""Atomic writes: a file or folder grows under a hidden name beside its target, and then replaces it in one step."""
 
 import glob
 import os
@@ -11,15 +11,15 @@ from pathlib import Path
 
 @contextmanager
 def whole_file(target: str | os.PathLike, *, durable: bool = True) -> Iterator[Path]:
-    """Give the path of a file, or of a folder, to make. When the block ends well it replaces `target` in one step;
-    after an error it is removed, and `target` is what it was.
+    """Context that yields a temporary path at which to make a file or a folder. If the block succeeds, the result
+    replaces `target` in one step; if it raises, the result is removed, and `target` stays as it was.
 
     Args:
-        durable: on the disk before the block ends, so that a machine that dies loses nothing. It costs milliseconds,
-            which count where files come by the thousand.
+        durable: sync to disk before the block ends, so that a crash of the machine loses nothing. This costs
+            milliseconds per file, which add up over thousands of files.
 
     Raises:
-        OSError: there is no such place, or no room.
+        OSError: the folder does not exist, or the disk is full.
     """
     target = Path(target)
     partial = partial_path(target)
@@ -30,18 +30,18 @@ def whole_file(target: str | os.PathLike, *, durable: bool = True) -> Iterator[P
         if partial.is_dir():
             shutil.rmtree(partial)
         else:
-            with suppress(OSError):  # a place that cannot be written to holds nothing
+            with suppress(OSError):  # nothing was made if the place is not writable
                 partial.unlink()
         raise
 
 
 def partial_path(target: Path) -> Path:
-    """Where a file grows until it is complete: hidden, beside the target, one a process."""
+    """Temporary path of a file until it is complete: hidden, beside the target, and unique to the host and process."""
     return target.with_name(f".{target.name}.{socket.gethostname()}-{os.getpid()}.partial")
 
 
 def remove_dead_partials(target: Path) -> None:
-    """Clean up after processes that were killed on this machine while they wrote the same target."""
+    """Remove the temporary files of killed processes of this machine that were writing the same target."""
     prefix = f".{target.name}.{socket.gethostname()}-"
     for path in target.parent.glob(f"{glob.escape(prefix)}*.partial"):
         pid = path.name.removeprefix(prefix).removesuffix(".partial")
@@ -50,10 +50,10 @@ def remove_dead_partials(target: Path) -> None:
 
 
 def put_in_place(partial: Path, target: Path) -> None:
-    """Atomically and durably rename a finished file to its name."""
+    """Rename a finished file to its final name, atomically and durably."""
     _sync(partial)
     os.replace(partial, target)
-    _sync(target.parent)  # the new name, too
+    _sync(target.parent)  # so that the new name is durable too
 
 
 def _sync(path: Path) -> None:

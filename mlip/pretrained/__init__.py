@@ -1,8 +1,8 @@
-"""Potentials by name: what is known of each, where its weights come from, and its file in mlip's format.
+"""Potentials by name: what is known about each, where its weights come from, and its file in mlip's format.
 
-Weights of our own lie in `weights/`. Nothing of others' weights is in this package: their name is fetched from its
-publisher, checked by the SHA-256 that is pinned here, and converted once, into the cache. Knows no JAX: the conversion
-runs in a process of its own.
+Weights of our own lie in `weights/`. This package contains no weights of others: they are downloaded from their
+publisher, checked against the SHA-256 that is pinned here, and converted once, into the cache. The package does not
+import JAX: the conversion runs in a separate process.
 """
 
 from mlip.pretrained.entry import PretrainedEntry

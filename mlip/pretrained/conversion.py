@@ -1,7 +1,7 @@
-"""A checkpoint is converted in a process of its own, by the command that a user would give.
+"""Conversion of a checkpoint in a separate process, by the command that a user would give.
 
-So PyTorch, and what a pickle may do, stay out of the process that asked; and this room needs neither JAX nor the
-converters, which stand above it.
+PyTorch, and any code in a pickle, thus stay out of the calling process. This package needs neither JAX nor the
+converters, which belong to a higher layer.
 """
 
 import os
@@ -14,13 +14,13 @@ from mlip.errors import MlipError
 
 
 def convert(source: Path, out: Path, options: list[str], where: str) -> None:
-    """`mlip convert SOURCE OUT OPTIONS`; OUT appears whole or not at all.
+    """Run `mlip convert SOURCE OUT OPTIONS`; OUT appears complete or not at all.
 
     Args:
-        where: what the error is of.
+        where: name of the potential or file, for the error message.
 
     Raises:
-        MlipError: the conversion failed, with its own reason.
+        MlipError: the conversion failed; the message gives its reason.
     """
     out.parent.mkdir(parents=True, exist_ok=True)
     by_hand = " ".join(["mlip convert", str(source), str(out), *options])
@@ -35,7 +35,7 @@ def convert(source: Path, out: Path, options: list[str], where: str) -> None:
 
 
 def _environment() -> dict[str, str]:
-    """This process's environment, in which the same mlip is found, and a device is left to whoever asked."""
+    """This process's environment, changed so that the child finds the same mlip and leaves the device to its parent."""
     room = str(Path(mlip.__file__).resolve().parent.parent)
     others = os.environ.get("PYTHONPATH")
     return os.environ | {"PYTHONPATH": f"{room}{os.pathsep}{others}" if others else room, "JAX_PLATFORMS": "cpu"}

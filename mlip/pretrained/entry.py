@@ -1,4 +1,4 @@
-"""Schema of a YAML file of this folder: one potential, published by others, or inside mlip itself."""
+"""Schema of the YAML files in this folder. Each describes one potential, published by others or shipped with mlip."""
 
 import re
 from pathlib import Path
@@ -13,10 +13,10 @@ _SHA256 = re.compile(r"[0-9a-f]{64}")
 _LICENSES = Path(__file__).parent / "licenses"
 
 Converter = Literal["m3gnet", "matgl", "mace", "mattersim", "nequix", "sevennet", "chgnet", "mlip"]
-"""Readers of `mlip convert`; "mlip": the file is one of mlip's own, and is not converted."""
+"""Readers of `mlip convert`; "mlip" means that the file is in mlip's own format and needs no conversion."""
 
 FEW_FRAMES = 100
-"""An element with fewer training frames is named on the model card as one that the potential hardly knows."""
+"""Number of training frames below which the model card names an element as hardly known to the potential."""
 
 
 class _Strict(BaseModel):
@@ -24,17 +24,17 @@ class _Strict(BaseModel):
 
 
 class License(_Strict):
-    """Under which terms the weights are published."""
+    """License under which the weights are published."""
 
     id: str
-    """SPDX identifier, or LicenseRef-NAME of one that SPDX does not list."""
+    """SPDX identifier, or LicenseRef-NAME for a license that SPDX does not list."""
     url: str
     redistribution: str
-    """Who may pass the weights on, and how."""
+    """Who may redistribute the weights, and under which conditions."""
 
     @property
     def text(self) -> str | None:
-        """The terms that a user must know before using the weights, of a license that is not an open one."""
+        """Terms that a user must know before using the weights; None for an open license."""
         path = _LICENSES / f"{self.id.removeprefix('LicenseRef-')}.txt"
         return path.read_text(encoding="utf-8") if path.is_file() else None
 
@@ -43,14 +43,14 @@ class WeightsFile(_Strict):
     """One file of a published checkpoint."""
 
     name: str
-    """Name that the converter expects."""
+    """File name that the converter expects."""
     urls: tuple[str, ...] = ()
-    """Where the publisher offers it, tried in this order."""
+    """Addresses of the file at its publisher, tried in this order."""
     path: str | None = None
-    """Where it lies inside the installed package of `WeightsSource.package`."""
+    """Path of the file inside the installed package `WeightsSource.package`."""
     bytes: int | None = Field(default=None, gt=0)
     sha256: str | None = None
-    """None: published nowhere, so the file is not fetched by itself."""
+    """SHA-256 of the file; None if it is not published, in which case the file is not downloaded automatically."""
 
     @field_validator("name")
     @classmethod
@@ -82,18 +82,18 @@ class WeightsFile(_Strict):
 
 
 class WeightsSource(_Strict):
-    """Where the weights come from: a publisher's files, files inside an installed package, or a file inside mlip."""
+    """Source of the weights: a publisher's files, files inside an installed package, or a file inside mlip."""
 
     homepage: str
     files: tuple[WeightsFile, ...] = Field(min_length=1)
     package: str | None = None
     """Import name of the Python package that ships the files."""
     install: str | None = None
-    """Requirement that pip installs to have that package, such as "sevenn==0.13.0"."""
+    """pip requirement that provides the package, such as "sevenn==0.13.0"."""
     is_pickle: bool = False
-    """Whether reading the files runs code that is in them; the pinned SHA-256 makes that acceptable."""
+    """Whether reading the files runs code that is in them, which the pinned SHA-256 makes acceptable."""
     bundled: bool = False
-    """Whether it is one file in `weights/` beside the entry, in mlip's own format: it comes with mlip."""
+    """Whether the weights come with mlip, as one file in mlip's own format in `weights/`, beside the entry."""
 
     @model_validator(mode="after")
     def _is_one_kind(self) -> "WeightsSource":
@@ -125,35 +125,36 @@ class ConvertOptions(_Strict):
 
     @property
     def arguments(self) -> list[str]:
-        """The options as they stand on the command line."""
+        """The options as command-line arguments."""
         return [part for key, value in self.model_dump().items() if value is not None for part in (f"--{key}", value)]
 
 
 class MeasuredErrors(_Strict):
-    """Errors on a set of structures, as mlip's own benchmarks measured them; mean absolute ones where not told."""
+    """Errors on a set of structures, measured by mlip's own benchmarks; mean absolute errors unless stated
+    otherwise."""
 
     data: str
     materials: int
     labels: str = "DFT"
-    """Whose energies, forces and stresses they are compared with: DFT's, or those of a potential, the teacher."""
+    """Origin of the reference energies, forces and stresses: DFT, or a potential (the teacher)."""
     energy: float | None = None
-    """meV/atom, of labeled structures."""
+    """Error of the energies of labeled structures, meV/atom."""
     forces: float | None = None
-    """eV/A."""
+    """Error of the forces on labeled structures, eV/A."""
     stress: float | None = None
-    """GPa."""
+    """Error of the stresses of labeled structures, GPa."""
     forces_slope: float | None = None
-    """Slope of predicted against labeled forces (`mlip evaluate`); below 1: softer than the labels."""
+    """Slope of predicted against labeled forces (`mlip evaluate`); below 1 means softer than the labels."""
     relaxed_volume: float | None = None
-    """A^3/atom, after relaxation."""
+    """Error of the volume after relaxation, A^3/atom."""
     relaxed_volume_percent: float | None = None
     """Mean absolute percentage error of volumes after relaxation, Table 3's MAPE."""
     relaxed_energy: float | None = None
-    """meV/atom, after relaxation."""
+    """Error of the energy after relaxation, meV/atom."""
     energy_outliers_percent: float | None = None
-    """Share of relaxations with an energy off by more than 1.5 eV/atom."""
+    """Percentage of relaxations with an energy off by more than 1.5 eV/atom."""
     failed_percent: float | None = None
-    """Share of relaxations that left no structure."""
+    """Percentage of relaxations that gave no structure."""
 
     def __str__(self) -> str:
         values = ((name, getattr(self, key), unit) for key, (name, unit) in MEASURES.items())
@@ -173,32 +174,32 @@ MEASURES = {
     "energy_outliers_percent": ("energies that are outliers", " %"),
     "failed_percent": ("failed relaxations", " %"),
 }
-"""Names and units of the errors, in the order in which they are told."""
+"""Names and units of the errors, in the order in which they are printed."""
 
 
 class LearnedFrom(_Strict):
-    """Something that the potential has learned from, itself or through its teacher."""
+    """A data set or potential that the potential was trained on, directly or through its teacher."""
 
     what: str
     license: str
-    """SPDX identifier."""
+    """SPDX identifier of its license."""
     citation: tuple[str, ...] = Field(min_length=1)
     frames: int | None = None
-    """How many structures of it were trained on, where it is a set of structures."""
+    """Number of its structures that were used in training, if it is a set of structures."""
 
 
 class ModelCard(_Strict):
-    """Facts about a potential that we trained ourselves: what it knows, from whom, and where not to use it."""
+    """Facts about a potential that we trained ourselves: its training data and teacher, and where not to use it."""
 
     teacher: str | None = None
     """Registered name of the potential whose energies, forces and stresses it was trained on."""
     learned_from: tuple[LearnedFrom, ...] = Field(min_length=1)
     made_by: str
-    """Command in the repository that makes it again."""
+    """Command in the repository that reproduces the potential."""
     warnings: tuple[str, ...] = Field(min_length=1)
-    """Where not to use it, a sentence each."""
+    """Cases in which the potential should not be used, one sentence each."""
     frames_by_element: dict[str, NonNegativeInt]
-    """Symbol -> number of training frames with that element."""
+    """Number of training frames that contain each element, by symbol."""
 
     @field_validator("frames_by_element")
     @classmethod
@@ -214,34 +215,34 @@ class ModelCard(_Strict):
 
 
 class PretrainedEntry(_Strict):
-    """A potential that is known by name."""
+    """A potential that is registered by name."""
 
     name: str
     title: str
-    """Name that its publisher uses."""
+    """Name that the publisher uses."""
     aliases: tuple[str, ...] = ()
     family: str
     functional: str
-    """As the potential's file names it."""
+    """Functional of the training data, named as in the potential's file."""
     hubbard_u: str = ""
-    """Which part of the training data has a +U correction; empty: none."""
+    """Part of the training data that has a +U correction; empty if none has."""
     dispersion: str = ""
-    """Dispersion correction of the training data; empty: none."""
+    """Dispersion correction of the training data; empty if there is none."""
     elements: int | None = None
-    """How many elements it knows, where that is published."""
+    """Number of elements that the potential knows; None if it is not published."""
     training_data: str
     parameters: int | None = None
     citation: tuple[str, ...] = Field(min_length=1)
     license: License
     source: WeightsSource
     converter: Converter | None
-    """The reader of `mlip convert`; None: mlip cannot read this network yet."""
+    """Reader of `mlip convert`; None if mlip cannot read this network yet."""
     options: ConvertOptions = ConvertOptions()
     ase: str | None = None
-    """How the publisher's own ASE calculator is named, ase:MODULE:CLASS?key=value."""
+    """The publisher's own ASE calculator, as ase:MODULE:CLASS?key=value."""
     errors: tuple[MeasuredErrors, ...] = ()
     card: ModelCard | None = None
-    """Model card of a potential of our own."""
+    """Model card, for a potential that we trained ourselves."""
     note: str = ""
 
     @field_validator("name", "aliases")
@@ -262,24 +263,24 @@ class PretrainedEntry(_Strict):
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Its name, and its other names."""
+        """Name and aliases of the potential."""
         return (self.name, *self.aliases)
 
     @property
     def is_fetchable(self) -> bool:
-        """Whether all files can be had and checked without the user's help."""
+        """Whether all files can be obtained and verified without the user's help."""
         return all(file.sha256 is not None and (file.urls or file.path) for file in self.source.files)
 
     @property
     def bytes(self) -> int | None:
-        """Size of all files together, if it is known."""
+        """Total size of all files; None if it is not known."""
         sizes = [file.bytes for file in self.source.files]
         return None if None in sizes else sum(sizes)
 
     @property
     def state(self) -> Literal["in mlip", "ready", "by hand", "not readable yet"]:
-        """State for `mlip fetch`, which has nothing to fetch, can fetch and convert it, convert what the user has
-        fetched, or nothing yet."""
+        """State for `mlip fetch`: "in mlip" needs no fetching, "ready" can be fetched and converted, "by hand" can be
+        converted once the user has downloaded it, and "not readable yet" cannot be converted."""
         if self.source.bundled:
             return "in mlip"
         if self.converter is None:

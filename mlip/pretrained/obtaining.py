@@ -1,9 +1,9 @@
-"""A name becomes a file: fetched from its publisher, checked by its pinned SHA-256, converted once, kept in the cache.
+"""From a name to a file: downloaded from the publisher, checked against its pinned SHA-256, converted once, and cached.
 
-In the cache's folder `pretrained/`: `sources/NAME/` has the publisher's files, `converted/KEY/NAME.safetensors` the
-potential, KEY being of the sources' checksums, the options of the conversion and mlip's version. With $MLIP_OFFLINE
-nothing is fetched; $MLIP_MIRROR is the address of a server that offers files as SHA256 or as NAME/FILE, which is asked
-first. A potential whose weights are inside mlip is checked, and used where it lies.
+In the cache's folder `pretrained/`, `sources/NAME/` holds the publisher's files and `converted/KEY/NAME.safetensors`
+the potential. KEY is a hash of the sources' checksums, the conversion's options and mlip's version. If $MLIP_OFFLINE is
+set, nothing is downloaded. $MLIP_MIRROR is the address of a server that offers files as SHA256 or as NAME/FILE; it is
+tried first. Weights that come with mlip are checked, and used where they are.
 """
 
 import hashlib
@@ -26,32 +26,32 @@ from mlip.pretrained.entry import PretrainedEntry, WeightsFile
 from mlip.pretrained.registry import find, weights_folder
 
 CONVERSION = 1
-"""Counts changes of the converters that make another potential of the same files."""
+"""Version of the converters, increased when they make a different potential from the same files."""
 
 ATTEMPTS = 3
-"""How many attempts in a row may bring no byte: who waits has a script running, not a data set to fetch."""
+"""Number of successive attempts that may bring no byte; small, because a waiting script should fail soon."""
 
 LOCK_TIMEOUT = 1800.0
 """Seconds that a process waits for another one that fetches or converts the same potential."""
 
 LARGEST = 2**30
-"""Bytes of a file whose size is not published, at most."""
+"""Largest size in bytes of a file whose size is not published."""
 
 _LOCAL_HOSTS = ("localhost", "127.0.0.1", "::1")
 
 Tell = Callable[[str], None]
-"""Told what is done, a line at a time."""
+"""Function that receives progress messages, one line at a time."""
 
 
 def obtain(name: str, on_bytes: OnBytes | None = None, tell: Tell | None = None) -> Path:
-    """The file of a potential that is known by name, in mlip's format.
+    """Path of a registered potential in mlip's format, downloaded and converted if necessary.
 
     Args:
-        on_bytes: told how many bytes of the present file are here, and of how many.
-        tell: told what is done, once a potential; by default stderr is.
+        on_bytes: receives the number of bytes of the current file that have arrived, and the total.
+        tell: receives progress messages; by default they go to stderr.
 
     Raises:
-        MlipError: no such name; the potential cannot be had, checked or converted.
+        MlipError: the name is unknown, or the potential cannot be obtained, verified or converted.
     """
     entry = find(name)
     if entry.source.bundled:
@@ -70,7 +70,7 @@ def obtain(name: str, on_bytes: OnBytes | None = None, tell: Tell | None = None)
 
 
 def converted_file(entry: PretrainedEntry) -> Path:
-    """Where the potential is, or will be, in mlip's format."""
+    """Path of the potential in mlip's format, whether or not it exists yet."""
     if entry.source.bundled:
         return weights_folder() / entry.source.files[0].name
     parts = [__version__, str(CONVERSION), str(entry.converter), *entry.options.arguments]
@@ -80,12 +80,13 @@ def converted_file(entry: PretrainedEntry) -> Path:
 
 
 def source_folder(entry: PretrainedEntry) -> Path:
-    """Where the publisher's files are, or will be."""
+    """Folder of the publisher's files, whether or not it exists yet."""
     return cache_folder() / "pretrained" / "sources" / entry.name
 
 
 def check_readable(entry: PretrainedEntry) -> None:
-    """
+    """Check that mlip can read the network.
+
     Raises:
         MlipError: mlip does not read this network.
     """
@@ -99,9 +100,10 @@ def check_readable(entry: PretrainedEntry) -> None:
 
 
 def _check_fetchable(entry: PretrainedEntry) -> None:
-    """
+    """Check that the files can be downloaded automatically.
+
     Raises:
-        MlipError: nobody has published the checksums of its files.
+        MlipError: the checksums of the files are not published.
     """
     if not entry.is_fetchable:
         urls = ", ".join(url for file in entry.source.files for url in file.urls) or entry.source.homepage
@@ -113,16 +115,16 @@ def _check_fetchable(entry: PretrainedEntry) -> None:
 
 
 def command_for(entry: PretrainedEntry, source: str) -> str:
-    """The command that converts a checkpoint by hand."""
+    """Command that converts a checkpoint by hand."""
     trust = ["--trust-pickle"] if entry.source.is_pickle else []
     return " ".join(["mlip convert", source, f"{entry.name}.safetensors", *entry.options.arguments, *trust])
 
 
 def obtain_source(entry: PretrainedEntry, on_bytes: OnBytes | None, tell: Tell) -> Path:
-    """The publisher's files: their folder if there are several, else the one file. All checksums are compared.
+    """Path of the publisher's file, or of their folder if there are several. All checksums are verified.
 
     Raises:
-        MlipError: a file cannot be had, or is not the one that was published.
+        MlipError: a file cannot be obtained, or is not the published one.
     """
     get = _packaged if entry.source.package else _fetched
     paths = [get(entry, file, on_bytes, tell) for file in entry.source.files]
@@ -130,10 +132,10 @@ def obtain_source(entry: PretrainedEntry, on_bytes: OnBytes | None, tell: Tell) 
 
 
 def convert_known(entry: PretrainedEntry, source: Path, out: Path, tell: Tell) -> None:
-    """Convert a checkpoint whose checksums are those that are pinned for `entry`.
+    """Convert a checkpoint whose checksums are the ones that are pinned for `entry`.
 
     Raises:
-        MlipError: as `mlip convert`.
+        MlipError: any error of `mlip convert`.
     """
     for line in license_lines(entry):
         tell(line)
@@ -145,7 +147,7 @@ def convert_known(entry: PretrainedEntry, source: Path, out: Path, tell: Tell) -
 
 
 def license_lines(entry: PretrainedEntry) -> list[str]:
-    """Under which terms the weights are, and what to cite; of a license that is not an open one its terms, too."""
+    """License and citations in one line, followed by the terms of a license that is not an open one."""
     line = f"{entry.title}: {entry.license.id} ({entry.license.url}); cite {', '.join(entry.citation)}"
     return [line, *(entry.license.text or "").strip().splitlines()]
 
@@ -159,7 +161,7 @@ def _fetched(entry: PretrainedEntry, file: WeightsFile, on_bytes: OnBytes | None
             check_content(target, expected)
             return target
         except MlipError:
-            target.unlink()  # the cache is ours; the publisher has the file still
+            target.unlink()  # safe: the cache is ours, and the publisher still has the file
     urls = [*_mirrored(entry, file), *file.urls]
     if os.environ.get("MLIP_OFFLINE", "0") not in ("", "0"):
         raise MlipError(
@@ -191,9 +193,10 @@ def _mirrored(entry: PretrainedEntry, file: WeightsFile) -> list[str]:
 
 
 def check_address(url: str) -> None:
-    """
+    """Check that an address may be used.
+
     Raises:
-        MlipError: an address other than https, unless it is of this machine or of the mirror that the user named.
+        MlipError: the address is not https, except for http on this machine or on the mirror that the user named.
     """
     parts, mirror = urlsplit(url), urlsplit(os.environ.get("MLIP_MIRROR", ""))
     is_ours = parts.hostname in _LOCAL_HOSTS or (parts.hostname and parts.netloc == mirror.netloc)
@@ -202,7 +205,7 @@ def check_address(url: str) -> None:
 
 
 def _limited(file: WeightsFile, on_bytes: OnBytes | None) -> OnBytes:
-    """`on_bytes`, and a limit to a file of unknown size."""
+    """Callback that calls `on_bytes`, and raises MlipError if a file of unknown size grows too large."""
 
     def told(done: int, total: int | None) -> None:
         if file.bytes is None and max(done, total or 0) > LARGEST:
@@ -214,10 +217,10 @@ def _limited(file: WeightsFile, on_bytes: OnBytes | None) -> OnBytes:
 
 
 def _bundled(entry: PretrainedEntry) -> Path:
-    """The file inside mlip.
+    """Path of the file inside mlip.
 
     Raises:
-        MlipError: it is not there, or is not the one that came with this version.
+        MlipError: the file is missing, or is not the one that came with this version.
     """
     (file,) = entry.source.files
     path = converted_file(entry)
@@ -232,7 +235,7 @@ def _bundled(entry: PretrainedEntry) -> Path:
 
 
 def _packaged(entry: PretrainedEntry, file: WeightsFile, on_bytes: OnBytes | None, tell: Tell) -> Path:
-    """A file inside an installed package, which is found without importing it."""
+    """Path of a file inside an installed package, which is found without importing the package."""
     spec = importlib.util.find_spec(entry.source.package)
     fix = f"pip install '{entry.source.install or entry.source.package}'"
     if spec is None or not spec.submodule_search_locations:
@@ -251,7 +254,7 @@ def _packaged(entry: PretrainedEntry, file: WeightsFile, on_bytes: OnBytes | Non
 
 @contextmanager
 def _one_at_a_time(entry: PretrainedEntry) -> Iterator[None]:
-    """Within it no other process fetches or converts this potential."""
+    """Context in which no other process fetches or converts this potential."""
     folder = make_folder(cache_folder() / "pretrained" / "locks")
     refusal = MlipError(f"another process has been fetching it for {LOCK_TIMEOUT / 60:.0f} minutes", where=entry.name)
     with one_writer(folder / f"{entry.name}.lock", refusal, LOCK_TIMEOUT):
@@ -259,9 +262,10 @@ def _one_at_a_time(entry: PretrainedEntry) -> Iterator[None]:
 
 
 def make_folder(folder: Path) -> Path:
-    """
+    """Make a folder in the cache.
+
     Raises:
-        MlipError: nobody may write there.
+        MlipError: the place is not writable.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -271,5 +275,5 @@ def make_folder(folder: Path) -> Path:
 
 
 def to_stderr(line: str) -> None:
-    """Print a line of a process that nobody asked for progress."""
+    """Print a progress message to stderr, for callers that gave no `tell`."""
     print(f"mlip: {line}", file=sys.stderr)

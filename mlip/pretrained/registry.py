@@ -1,4 +1,4 @@
-"""The potentials that mlip knows by name: one YAML file each, beside this file."""
+"""Registry of the potentials that mlip knows by name, one YAML file each, beside this file."""
 
 import difflib
 from collections.abc import Iterable
@@ -12,20 +12,20 @@ from mlip.errors import MlipError
 from mlip.pretrained.entry import PretrainedEntry
 
 DEFAULT = "m3gnet-mp-2021.2.8"
-"""The potential of commands and functions that were given none; everywhere it also goes by the name `default`."""
+"""Name of the potential that commands and functions use if none is given; `default` is an alias of it everywhere."""
 
 _DEFAULT_ALIAS = "default"
 _FOLDER = Path(__file__).parent
 
 
 def default_potential() -> str:
-    """Name of the potential that is used where none was given."""
+    """Name of the potential that is used if none is given."""
     return DEFAULT
 
 
 def declared_name(potential: str) -> str:
-    """The declared default's own name for `default`, anything else as it is: what is written down must not come to
-    mean another potential in a later version."""
+    """The default potential's own name for `default`, and any other text unchanged. A name that is stored must not mean
+    another potential in a later version."""
     is_meant = potential.casefold() == _DEFAULT_ALIAS and not Path(potential).exists()
     return default_potential() if is_meant else potential
 
@@ -37,10 +37,10 @@ def weights_folder() -> Path:
 
 @cache
 def known() -> dict[str, PretrainedEntry]:
-    """Name -> entry of all potentials, sorted by family and name.
+    """Entries of all potentials by name, sorted by family and name.
 
     Raises:
-        MlipError: a file is no entry, or two entries share a name.
+        MlipError: a file is not a valid entry, or two entries share a name.
     """
     entries = _entries()
     _by_any_name(entries)
@@ -48,10 +48,10 @@ def known() -> dict[str, PretrainedEntry]:
 
 
 def find(name: str) -> PretrainedEntry:
-    """The entry of a name or an alias, in any case.
+    """Entry of a name or an alias, case-insensitive.
 
     Raises:
-        MlipError: there is none; names near ones.
+        MlipError: the name is unknown; the message suggests similar names.
     """
     names = _names()
     entry = names.get(name.casefold())
@@ -63,12 +63,12 @@ def find(name: str) -> PretrainedEntry:
 
 
 def is_known(name: str) -> bool:
-    """Whether a potential has this name or alias, in any case."""
+    """Whether a potential has this name or alias, case-insensitive."""
     return name.casefold() in _names()
 
 
 def near_names(name: str) -> list[str]:
-    """At most three names or aliases, of different potentials, that were perhaps meant."""
+    """Up to three names or aliases, of different potentials, that are similar to `name`."""
     names, sought = _names(), name.casefold()
     similar = [entry for entry in names if sought in entry] if len(sought) > 2 else []
     similar = difflib.get_close_matches(sought, names, n=5, cutoff=0.6) + similar
@@ -80,15 +80,16 @@ def near_names(name: str) -> list[str]:
 
 @cache
 def entry_of_digest() -> dict[str, PretrainedEntry]:
-    """SHA-256 -> entry of the potentials whose checkpoint is one file."""
+    """Entries of the potentials whose checkpoint is one file, by the file's SHA-256."""
     single = (entry for entry in known().values() if len(entry.source.files) == 1)
     return {entry.source.files[0].sha256: entry for entry in single if entry.source.files[0].sha256 is not None}
 
 
 def read_entry(path: Path) -> PretrainedEntry:
-    """
+    """Read an entry.
+
     Raises:
-        MlipError: the file is no entry; names the key.
+        MlipError: the file is not a valid entry; the message names the key.
     """
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))

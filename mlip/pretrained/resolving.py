@@ -1,4 +1,4 @@
-"""From what a user gives as a potential to the path of a file: a path, a registered name, or a published checkpoint."""
+"""From what a user gives as a potential (a path, a registered name or a published checkpoint) to the path of a file."""
 
 import hashlib
 import os
@@ -23,30 +23,31 @@ from mlip.pretrained.obtaining import (
 from mlip.pretrained.registry import default_potential, entry_of_digest, is_known, known, near_names
 
 CALCULATOR = "ase:"
-"""First letters of a text that names a calculator of ASE (`mlip.foreign`)."""
-_URL = re.compile(r"[a-z][a-z0-9+.-]*:/+", re.IGNORECASE)  # a Path has made one slash of two
+"""Prefix of a text that names an ASE calculator (`mlip.foreign`)."""
+_URL = re.compile(r"[a-z][a-z0-9+.-]*:/+", re.IGNORECASE)  # a Path turns two slashes into one
 _OF_OTHERS = {".model", ".pth", ".pt", ".nqx", ".ckpt", ".npz", ".tar"}
 _PICKLES = {".model", ".pth", ".pt", ".ckpt", ".tar"}
 _ZIP = b"PK\x03\x04"
-"""First bytes of PyTorch's files."""
+"""First bytes of PyTorch's files, which are zip archives."""
 _CHECKPOINTS = (
     ("m3gnet", ("m3gnet.index", "m3gnet.data-00000-of-00001", "m3gnet.json")),
     ("matgl", ("model.json", "state.pt")),
 )
-"""Folders that are read without executing anything that is in them, and the files that are read."""
+"""Converter and file names of the checkpoint folders that are read without executing anything in them."""
 
 
 def resolve(potential: str | os.PathLike) -> Path:
-    """The file of a potential in mlip's format.
+    """Path of a potential's file in mlip's format.
 
     Args:
-        potential: a file of mlip's format, which is returned as it is; a name that `mlip models` lists, which is
-            fetched and converted once; a published checkpoint that is safe to read, or known by its checksum, which is
-            converted once.
+        potential: a file in mlip's format, which is returned unchanged; a name that `mlip models` lists, which is
+            downloaded and converted once; or a published checkpoint that is safe to read or known by its checksum,
+            which
+            is converted once.
 
     Raises:
-        MlipError: a name that nobody knows, which names near ones; a checkpoint to be converted by hand, or an address,
-            with the command; as `obtain`.
+        MlipError: an unknown name (similar names are suggested), an ASE calculator, a checkpoint to be converted by
+            hand (the command is given), an unknown address, or any error of `obtain`.
     """
     text, path = os.fspath(potential), Path(potential)
     if path.is_file():
@@ -64,7 +65,7 @@ def resolve(potential: str | os.PathLike) -> Path:
     if is_known(text):
         return obtain(text)
     if path.exists() or _looks_like_a_path(text):
-        return path  # whoever reads it says what is wrong with it
+        return path  # its reader says what is wrong with it
     near = near_names(text)
     hint = f"did you mean {' or '.join(near)}? " if near else ""
     raise MlipError(
@@ -75,15 +76,16 @@ def resolve(potential: str | os.PathLike) -> Path:
 
 
 def split_potential(arguments: Sequence[str | os.PathLike]) -> tuple[str, list[str]]:
-    """The potential and the files of a command that takes both, where the potential may be left out.
+    """Split the arguments of a command that takes a potential, which may be omitted, and files.
 
-    The first argument is the potential, unless it is a file of something else, or is alone.
+    The first argument is the potential if it is a potential's file or a known name, or, unless it is the only argument,
+    if it looks like a mistyped name.
 
     Returns:
-        The potential, the declared default if none was given, and the files.
+        The potential (the default one if none was given), and the files.
 
     Raises:
-        MlipError: a potential and no file.
+        MlipError: there is a potential, but no file.
     """
     first, *others = map(os.fspath, arguments)
     if not _may_be_a_potential(first, is_alone=not others):
@@ -106,7 +108,7 @@ def _may_be_a_potential(text: str, is_alone: bool) -> bool:
         return True
     if path.is_dir():
         return bool(_checkpoint_files(path))
-    return not is_alone and (not path.suffix or bool(near_names(text)))  # a name that is mistyped, rather than a file
+    return not is_alone and (not path.suffix or bool(near_names(text)))  # rather a mistyped name than a file
 
 
 def _is_safetensors(path: Path) -> bool:
@@ -114,13 +116,14 @@ def _is_safetensors(path: Path) -> bool:
 
 
 def _is_of_another_code(path: Path) -> bool:
-    """By its first bytes, as people name files as they like: a safetensors file has JSON behind eight bytes."""
+    """Whether a file is a checkpoint of another code. Its first bytes decide before its name, which may be arbitrary: a
+    safetensors file has JSON after its first eight bytes."""
     start = _start(path)
     return start[8:] not in (b"{", b"") and (path.suffix.lower() in _OF_OTHERS or start.startswith(_ZIP))
 
 
 def _start(path: Path) -> bytes:
-    """The first nine bytes; none of a file that cannot be read: whoever reads it says why."""
+    """First nine bytes of a file; empty if it cannot be read, which its reader reports."""
     try:
         with path.open("rb") as stream:
             return stream.read(9)
@@ -133,9 +136,10 @@ def _looks_like_a_path(text: str) -> bool:
 
 
 def _address(url: str) -> Path:
-    """
+    """Path of the registered potential that has a file at this address.
+
     Raises:
-        MlipError: the address is not that of a registered potential's only file.
+        MlipError: no registered potential has a file there.
     """
     for entry in known().values():
         if any(_same_address(url, known_url) for file in entry.source.files for known_url in file.urls):
@@ -148,10 +152,10 @@ def _same_address(first: str, second: str) -> bool:
 
 
 def _checkpoint_file(path: Path) -> Path:
-    """A single file of another code: converted if its checksum is one that is pinned here.
+    """Path of the potential converted from a file of another code whose checksum is pinned here.
 
     Raises:
-        MlipError: it is not; says the command.
+        MlipError: the checksum is unknown; the message gives the command that converts the file.
     """
     entry = entry_of_digest().get(_digest(path))
     if entry is not None:
@@ -182,7 +186,8 @@ def _checkpoint_files(folder: Path) -> list[Path]:
 
 
 def _checkpoint_folder(folder: Path, files: list[Path]) -> Path:
-    """A folder of another code, converted into the cache: once for each content."""
+    """Path of the potential converted from a folder of another code. The cache holds one conversion for each
+    content."""
     digests = [_digest(file) for file in files]
     key = hashlib.sha256("\n".join([__version__, str(CONVERSION), *digests]).encode()).hexdigest()[:16]
     name = folder.resolve().name

@@ -1,1 +1,1 @@
-"""Pieces of the HTML reports: one file each that needs nothing else, not even a network."""
+"""Building blocks of the HTML reports. A report is one self-contained file, which needs no network."""

@@ -1,4 +1,4 @@
-"""The axes of a chart: where a value stands, and the round numbers that are written beside it."""
+"""Axes of a chart: where a value stands along an axis, and the round numbers at its ticks."""
 
 import math
 from collections.abc import Iterable
@@ -14,17 +14,17 @@ _SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 @dataclass(frozen=True)
 class Axis:
     label: str
-    """With the unit."""
+    """Axis label, with the unit."""
     low: float
     high: float
     is_log: bool = False
     is_whole: bool = False
-    """Whether values are whole numbers, so that none between two of them is written beside the axis."""
+    """Whether the values are integers, so that ticks stand at integers only."""
 
     @classmethod
     def spanning(cls, label: str, values: Iterable[np.ndarray], *, is_log: bool = False) -> "Axis":
-        """An axis on which all finite values (a logarithmic one: all that are positive) have their place, with a
-        little room at both ends."""
+        """Axis that spans all finite values (if logarithmic, all finite positive values), with a small margin at both
+        ends."""
         known = np.concatenate([np.asarray(part, dtype=np.float64).ravel() for part in (*values, ())])
         known = known[np.isfinite(known) & ((known > 0) | (not is_log))]
         if not known.size:
@@ -37,7 +37,7 @@ class Axis:
         return cls(label, 10**low, 10**high, True) if is_log else cls(label, float(low), float(high))
 
     def fractions(self, values: Float[np.ndarray, " k"]) -> Float[np.ndarray, " k"]:
-        """0 at the low end, 1 at the high end; NaN where a value has no place."""
+        """Positions along the axis: 0 at the low end, 1 at the high end; NaN for values that cannot be placed."""
         values = np.asarray(values, dtype=np.float64)
         if not self.is_log:
             return (values - self.low) / (self.high - self.low)
@@ -46,7 +46,7 @@ class Axis:
         return (logarithms - math.log10(self.low)) / math.log10(self.high / self.low)
 
     def ticks(self) -> list[float]:
-        """Round values within."""
+        """Round values between `low` and `high`."""
         if self.is_log:
             for factors in ((1,), _FACTORS):
                 ticks = [t for t in self._decades(factors) if self.low <= t <= self.high]
@@ -64,7 +64,7 @@ class Axis:
 
 
 def tick_text(value: float) -> str:
-    """0.002, 12,000, 2·10⁻⁵."""
+    """Number as written at a tick, e.g. 0.002, 12,000 or 2·10⁻⁵."""
     if value == 0 or 1e-3 <= abs(value) < 1e6:
         return f"{value:,.6g}".replace("-", "\N{MINUS SIGN}")
     mantissa, exponent = f"{value:.1e}".split("e")

@@ -1,7 +1,7 @@
-"""Curves, clouds of points and histograms as inline SVG, drawn here and read by `chart.js`.
+"""Line charts, scatter plots and histograms as inline SVG; `chart.js` makes them interactive.
 
-The picture needs no script. With it, pointing at a chart tells the nearest point's values, and the names in the
-legend hide and show their series.
+The picture needs no script. With the script, pointing at a chart shows the values of the nearest point, and a click on
+a name in the legend hides or shows its series.
 """
 
 import html
@@ -25,38 +25,38 @@ N_COLORS = 6
 class Series:
     name: str
     x: Float[np.ndarray, " k"]
-    """Abscissas; of bars the middles of bins of equal width."""
+    """Abscissas; for bars, the centers of bins of equal width."""
     y: Float[np.ndarray, " k"]
     mark: Literal["line", "marked line", "dots", "bars"]
     color: int
-    """Its place among the six of page.css, from 0 and over again: one name has one color on all charts of a page."""
+    """Index of one of the six colors of page.css, modulo 6. A name has one color on all charts of a page."""
     notes: Sequence[str] | None = None
-    """Name of each point, shown when it is pointed at."""
+    """Name of each point, shown when the reader points at it."""
 
     @property
     def edges(self) -> Float[np.ndarray, " k+1"]:
-        """Edges of the bins, of bars."""
+        """Edges of the bins of a histogram (mark "bars")."""
         half = (self.x[1] - self.x[0]) / 2
         return np.append(self.x - half, self.x[-1] + half)
 
 
 @dataclass(frozen=True)
 class Chart:
-    """A figure, on a page (here) or in a file (`mlip.report.picture`). Points without a place on the axes (NaN, or not
-    positive on a logarithmic one) are left out."""
+    """A figure, to be shown on a page (`to_html`) or saved as an image (`mlip.report.picture`). Points that are NaN, or
+    not positive on a logarithmic axis, are left out."""
 
     series: Sequence[Series]
     x: Axis
     y: Axis
     caption: str
-    """Text; also what a screen reader says of the picture."""
+    """Caption as plain text; screen readers read it as the description of the picture."""
     is_parity: bool = False
-    """Square, with the line y = x."""
+    """Whether to draw a parity plot: square, with the line y = x."""
     guides: Mapping[str, float] = field(default_factory=dict)
-    """Vertical lines, by what is written at them."""
+    """Positions of vertical lines on the x axis, by label."""
 
     def to_html(self) -> str:
-        """The figure as inline SVG."""
+        """The figure as HTML with inline SVG."""
         width = _WIDTH - _LEFT - _RIGHT
         frame = _Frame(self.x, self.y, width, width if self.is_parity else _HEIGHT - _TOP - _BOTTOM)
         height = frame.height + _TOP + _BOTTOM
@@ -76,14 +76,14 @@ class Chart:
 
 
 def side_by_side(charts: Sequence[Chart]) -> str:
-    """HTML of three in a row where there is room, but of four as two by two."""
+    """HTML of the charts, three to a row where there is room; two or four charts stand two to a row."""
     drawn = "".join(chart.to_html() for chart in charts)
     return f"<div class='charts{' two' if len(charts) in (2, 4) else ''}'>{drawn}</div>"
 
 
 @dataclass(frozen=True)
 class _Frame:
-    """The rectangle that data are drawn in; its origin is the upper left corner, as SVG's is."""
+    """Rectangle in which the data are drawn. Its origin is the upper left corner, as in SVG."""
 
     x: Axis
     y: Axis
@@ -120,7 +120,7 @@ def _drawn(series: Series, number: int, frame: _Frame) -> str:
 
 
 def _bars(series: Series, frame: _Frame) -> str:
-    """The outline of a histogram."""
+    """SVG path of a histogram's outline."""
     if len(series.x) < 2:
         return ""
     edges = frame.width * frame.x.fractions(series.edges)
@@ -163,7 +163,7 @@ def _placed_ticks(axis: Axis) -> list[tuple[str, float]]:
 
 
 def _for_script(series: Sequence[Series], frame: _Frame) -> dict:
-    """Data for the script that finds the point below the cursor and says its values, to four digits."""
+    """Data for the script that finds the point under the cursor and shows its values, to four digits."""
 
     def axis(axis: Axis, length: int) -> dict:
         return {"label": axis.label, "low": axis.low, "high": axis.high, "log": axis.is_log, "length": length}

@@ -1,6 +1,7 @@
-"""The frame of a report: one HTML file with style and scripts within, to which the browser may add nothing.
+"""The frame of a report: one self-contained HTML file with inline style and scripts.
 
-A content policy forbids the page to fetch anything. It follows the reader's light or dark theme, and prints.
+A content security policy forbids the page to fetch anything. The page follows the reader's light or dark theme, and can
+be printed.
 """
 
 import html
@@ -18,7 +19,7 @@ _SCRIPTS = ("page.js", "chart.js", "structure_view.js")
 
 
 def write_page(path: Path, title: str, subtitle: str, sections: Mapping[str, str]) -> None:
-    """Write a page of `sections`, heading -> HTML, with links to them at its top. Title and subtitle are text."""
+    """Write a page with sections (heading -> HTML) and links to them at its top; title and subtitle are plain text."""
     names = {heading: re.sub(r"\W+", "-", heading.lower()) for heading in sections}
     links = "".join(f"<a href='#{name}'>{html.escape(heading)}</a>" for heading, name in names.items())
     body = "\n".join(
@@ -45,7 +46,7 @@ def write_page(path: Path, title: str, subtitle: str, sections: Mapping[str, str
 
 
 def json_block(data: Any) -> str:
-    """Data for a script, as an element that stands beside what it describes."""
+    """HTML element that holds data for a script as JSON, to be placed beside what the data describe."""
     text = json.dumps(data, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")
     return f"<script type='application/json'>{text}</script>"
 

@@ -1,4 +1,4 @@
-"""A number for each element, on the periodic table, as HTML that needs no script."""
+"""Periodic table with a number for each element, as HTML that needs no script."""
 
 import html
 import math
@@ -27,12 +27,13 @@ PLACES = {
 
 
 def periodic_table(values: Mapping[str, float], unit: str, form: str, notes: Mapping[str, str]) -> str:
-    """Colored by sign and, lest one bad element make all others pale, by the square root of the size.
+    """Periodic table as HTML, colored by the sign of the values and the square root of their magnitude. The square root
+    keeps one outlier from making all other elements pale.
 
     Args:
-        values: by symbol; those that are not finite are not shown.
+        values: value by element symbol; values that are not finite are not shown.
         form: format of a number, e.g. ".1f".
-        notes: by symbol, said beside the number when an element is pointed at.
+        notes: text by element symbol, shown with the value when the reader points at the element.
     """
     known = {symbol: value for symbol, value in values.items() if math.isfinite(value)}
     if not known:
@@ -55,13 +56,13 @@ def periodic_table(values: Mapping[str, float], unit: str, form: str, notes: Map
 
 
 def _levels(known: Mapping[str, float]) -> dict[str, float]:
-    """Depth of color, 0 to 1; negative for negative numbers."""
+    """Color depth by element symbol, from -1 to 1, with the sign of the value."""
     largest = max(map(abs, known.values())) or 1.0
     return {symbol: math.copysign(math.sqrt(abs(value) / largest), value) for symbol, value in known.items()}
 
 
 def _scale(known: Mapping[str, float], unit: str, form: str) -> str:
-    """Legend of the colors."""
+    """Legend of the color scale, as HTML."""
     high = max(map(abs, known.values()))
     low, colors = 0.0, ("surface", "warm")
     if min(known.values()) < 0:

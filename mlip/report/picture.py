@@ -1,4 +1,4 @@
-"""Charts as a picture file: the same that a page has as SVG, drawn by matplotlib."""
+"""Charts as image files, drawn with matplotlib; `mlip.report.chart` draws the same charts as SVG."""
 
 from collections.abc import Sequence
 from os import PathLike
@@ -11,16 +11,16 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _SIZE = 3.4
-"""Inches of a panel."""
+"""Width and height of one panel, inches."""
 
 
 def save_charts(charts: Sequence[Chart], path: str | PathLike, title: str = "") -> None:
-    """Write the charts side by side as an image, by the ending of the file's name."""
+    """Write the charts side by side as an image, in the format of the file name's suffix."""
     picture_of(charts, title).savefig(path, dpi=150)
 
 
 def picture_of(charts: Sequence[Chart], title: str = "") -> "Figure":
-    """The charts side by side, a panel each."""
+    """Matplotlib figure with the charts side by side, one panel each."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(max(_SIZE * len(charts), 4.5), _SIZE), layout="constrained")

@@ -1,11 +1,11 @@
-"""Pieces of a page as HTML: short facts, a table, several pictures in one place."""
+"""Building blocks of a page as HTML: short facts, tables, tabs."""
 
 import html
 from collections.abc import Collection, Mapping, Sequence
 
 
 def facts(known: Mapping[str, str]) -> str:
-    """Short facts side by side: name -> what is known, both text."""
+    """HTML of short facts side by side; `known` maps names to values, both plain text."""
     pairs = "".join(
         f"<div><dt>{html.escape(name)}</dt><dd>{html.escape(text)}</dd></div>" for name, text in known.items()
     )
@@ -20,12 +20,12 @@ def table(
     text_columns: Collection[str] = ("",),
     notes: Sequence[str] = (),
 ) -> str:
-    """A table.
+    """A table as HTML.
 
     Args:
-        caption: text, as `columns` and `notes`, which stand below the table.
-        rows: of HTML.
-        text_columns: those that are not numbers, and so stand on the left.
+        caption: plain text, like `columns` and `notes`; the notes stand below the table.
+        rows: cells as HTML.
+        text_columns: columns that hold text instead of numbers and are aligned left.
     """
     classes = [" class='text'" if column in text_columns else "" for column in columns]
 
@@ -42,11 +42,11 @@ def table(
 
 
 def tabs(group: str, panels: Mapping[str, str]) -> str:
-    """Several pictures in one place, one of which is shown; it needs no script.
+    """Tabs, one of which is shown at a time, as HTML that needs no script.
 
     Args:
-        group: a word that no other tabs of the page have.
-        panels: label (text) -> HTML; the first is shown until the reader chooses another.
+        group: identifier of these tabs, unique on the page.
+        panels: label (plain text) -> HTML; the first is shown until the reader chooses another.
     """
     parts = []
     for number, (label, content) in enumerate(panels.items()):

@@ -1,5 +1,5 @@
-"""Figures of a store or of a source: element coverage on a periodic table, distributions of properties, frames kept
-against the cutoff."""
+"""Figures of a store or of a source: element coverage on a periodic table, distributions of properties, and the frames
+kept as a function of the cutoff."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -16,11 +16,11 @@ _BINS = 60
 
 
 def plot_elements(counts: Mapping[str, int], path: Path, title: str, what: str = "frames") -> None:
-    """A periodic table, colored by how many frames, or others, hold the element, written as an image.
+    """Write an image of a periodic table, colored by how many frames (or other items) contain each element.
 
     Args:
-        counts: symbol -> how many.
-        what: is counted.
+        counts: number of items by element symbol.
+        what: name of the counted items, written at the color bar.
     """
     from matplotlib import colormaps
     from matplotlib.cm import ScalarMappable
@@ -48,7 +48,7 @@ def plot_elements(counts: Mapping[str, int], path: Path, title: str, what: str =
 
 
 def plot_cutoffs(results: Sequence[CutoffResult], path: Path, unit: str) -> None:
-    """Frames a material against the cutoff, written as an image; the infinite cutoff as a line."""
+    """Write an image of frames per material against the cutoff; the infinite cutoff is a horizontal line."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(6, 4), layout="constrained")
@@ -68,8 +68,8 @@ def plot_cutoffs(results: Sequence[CutoffResult], path: Path, unit: str) -> None
 
 
 def plot_distributions(values: Mapping[str, Float[np.ndarray, " k"]], path: Path, title: str) -> None:
-    """A histogram of each property, written as an image: mean and standard deviation above, counts on a logarithmic
-    axis, for most properties have long tails.
+    """Write an image with a histogram of each property, titled with its mean and standard deviation. The counts are on
+    a logarithmic axis because most properties have long tails.
 
     Args:
         values: property -> values of the materials that have it.
@@ -93,7 +93,7 @@ def plot_distributions(values: Mapping[str, Float[np.ndarray, " k"]], path: Path
 
 
 def _short(n: int) -> str:
-    """1234 -> 1.2k."""
+    """Count in short form, e.g. 1.23k for 1234."""
     for factor, letter in ((10**9, "G"), (10**6, "M"), (10**3, "k")):
         if n >= factor:
             return f"{n / factor:.3g}{letter}"

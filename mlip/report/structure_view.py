@@ -1,4 +1,4 @@
-"""Structures that the reader can turn: what `structure_view.js` draws on a canvas."""
+"""Views of structures that the reader can rotate, drawn on a canvas by `structure_view.js`."""
 
 import html
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ from jaxtyping import Float
 from mlip.report.page import json_block
 
 _ON_FACE = 0.01
-"""Fraction of the cell within which an atom is drawn on both sides of it, as in structure_view.js."""
+"""Fractional distance to a cell face within which an atom is drawn on both opposite faces, as in structure_view.js."""
 
 
 def structure_view(
@@ -24,15 +24,15 @@ def structure_view(
     pbc: Sequence[bool],
     arrows: Sequence | None = None,
 ) -> str:
-    """A structure as HTML; empty where it is not on record, not finite, or its cell has no volume.
+    """View of a structure as HTML; empty if geometry is missing or not finite, or if the cell has no volume.
 
     Args:
-        name: text that a screen reader says.
-        caption: text below it.
+        name: text read by screen readers.
+        caption: text below the view.
         numbers: (n,) atomic numbers.
-        cell: (3, 3) A; rows of zeros are completed.
-        positions: (n, 3) A.
-        arrows: (n, 3) vectors at the atoms, in any unit: they are drawn in proportion to the longest.
+        cell: (3, 3) lattice vectors as rows, A; rows of zeros are completed.
+        positions: (n, 3) Cartesian positions, A.
+        arrows: (n, 3) Cartesian vectors at the atoms, in any unit; they are drawn relative to the longest.
     """
     geometry = _geometry(cell, positions)
     if geometry is None:
@@ -55,18 +55,18 @@ def structure_view(
 
 
 def turning_together(views: Sequence[str]) -> str:
-    """Views of which all turn when one is turned."""
+    """HTML in which turning one of the views turns them all."""
     return f"<div class='turning'>{''.join(views)}</div>"
 
 
 def cell_lengths(cell: Sequence) -> str:
-    """E.g. "3.61, 3.61, 3.61 Å"."""
+    """Lengths of the lattice vectors as text, e.g. "3.61, 3.61, 3.61 Å"; zero vectors are left out."""
     lengths = np.linalg.norm(np.asarray(cell, np.float64), axis=1)
     return ", ".join(f"{length:.2f}" for length in lengths if length > 0) + " Å"
 
 
 def atom_legend(numbers: Sequence[int]) -> str:
-    """Which color is which element."""
+    """HTML legend that shows the color of each element."""
     return " ".join(
         f"<span class='atom'><i style='background: {_color(z)}'></i>{chemical_symbols[z]}</span>"
         for z in sorted({int(z) for z in numbers})
@@ -76,7 +76,7 @@ def atom_legend(numbers: Sequence[int]) -> str:
 def _geometry(
     cell: Sequence | None, positions: Sequence | None
 ) -> tuple[Float[np.ndarray, "3 3"], Float[np.ndarray, "n 3"]] | None:
-    """(complete cell, fractional coordinates), if there is something to draw."""
+    """Pair (completed cell, fractional coordinates), or None if there is nothing to draw."""
     if cell is None or positions is None:
         return None
     cell, positions = np.array(cell, dtype=np.float64), np.array(positions, dtype=np.float64)
@@ -89,15 +89,15 @@ def _geometry(
 
 
 def _on_lower_faces(fractional: Float[np.ndarray, "n 3"], pbc: Sequence[bool]) -> Float[np.ndarray, "n 3"]:
-    """Atoms on a periodic face of the cell as if on the lower one, from where the script copies them to the others;
-    all others where they are."""
+    """Fractional coordinates, with atoms on a periodic face of the cell moved to the lower of the two opposite faces,
+    from where the script copies them to the upper. Other atoms stay where they are."""
     nearest = np.round(fractional)
     is_on_face = (np.abs(fractional - nearest) < _ON_FACE) & np.asarray(pbc, dtype=bool)
     return np.where(is_on_face, fractional - nearest, fractional)
 
 
 def _relative(arrows: Sequence | None) -> list[list[float]]:
-    """In units of the longest."""
+    """Arrows in units of the longest one; empty if there are none or all are zero."""
     if arrows is None:
         return []
     arrows = np.asarray(arrows, dtype=np.float64)

@@ -1,1 +1,2 @@
-"""Files of every format -> Entry, Trajectory, Skipped, material by material. `sources` says who reads what."""
+"""Readers that turn files of every format into Entry, Trajectory or Skipped, one material at a time. `sources` chooses
+the reader of a file."""

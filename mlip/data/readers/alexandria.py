@@ -1,16 +1,16 @@
-"""ALEXANDRIA's files, material by material: bulk entries and relaxation paths, .json, .json.bz2 or .json.gz.
+"""Reader of ALEXANDRIA's files, one material at a time: entries and relaxation paths (.json, .json.bz2 or .json.gz).
 
     entries: {"entries": [ComputedStructureEntry.as_dict(), ...]}
     paths:   {id: [{"kpoints", ..., "steps": [{"structure", "energy", "forces", "stress"}, ...]}, ...]}
 
-(and MPtrj's, which has an object of frames in the place of the list of runs: `mlip.data.readers.mptrj`)
+(MPtrj's files have an object of frames in place of the list of runs: `mlip.data.readers.mptrj`.)
 
-Energies are eV per cell, forces eV/A, stress kB with VASP's sign (converted here). What real files hold of
-dirt is dealt with so: a step without an energy or with missing, ragged or NaN forces is dropped and counted;
-a stress that is missing, ragged or NaN is a missing label; the last geometry of a run that the next run
-starts from is dropped, for the restart computes it again with a basis made for that cell; a fault of the
-structure (missing key, disorder, unknown element, other composition than the first step's), or no step left,
-makes the material `Skipped`.
+Energies are eV per cell, forces eV/A, stresses kB with VASP's sign (converted here). Faults of real files are
+treated as follows. A step without an energy, or with missing, ragged or NaN forces, is dropped and counted. A
+stress that is missing, ragged or NaN is a missing label. If a run starts from the last geometry of the run before
+it, that last step is dropped, because the restart computes it again with a basis set made for its cell. A faulty
+structure (missing key, disorder, unknown element, other composition than the first step's) makes the material
+`Skipped`, and so does a path with no step left.
 """
 
 from collections import Counter
@@ -44,8 +44,8 @@ from mlip.functionals import functional_of_run_type
 
 _NAN_STRESS = b'"stress": [[NaN, NaN, NaN], [NaN, NaN, NaN], [NaN, NaN, NaN]]'
 _NULL_STRESS = b'"stress": null'.ljust(len(_NAN_STRESS))
-"""Stress as many entries have it, and the same in JSON, which the fast decoder takes. Within a string its quotes
-would have backslashes."""
+"""A stress of NaN, as many entries have it, and its replacement in valid JSON, which the fast decoder accepts. Inside a
+JSON string, the quotes would be escaped, so only stresses match."""
 
 _NOT_PROPERTIES = {"mat_id", "nsites", "energy_total"}
 
@@ -53,7 +53,7 @@ ENDINGS = (".json", ".json.bz2", ".json.gz")
 
 
 def is_alexandria(path: Path) -> bool:
-    """Whether a file may be one of ALEXANDRIA's, or MPtrj's."""
+    """Whether a file may be one of ALEXANDRIA's or MPtrj's, by its ending."""
     return path.name.lower().endswith(ENDINGS)
 
 
@@ -64,27 +64,27 @@ def read(
     dimensionality: int | None = None,
     on_bytes: OnBytes | None = None,
 ) -> Iterator[Trajectory | Entry | Skipped]:
-    """The materials of a file in its order, streaming; which of the two layouts it has is seen on the way.
+    """Materials of a file in its order, streamed; the layout (entries or paths) is detected from the content.
 
     Args:
-        functional: of all materials if neither the file's nor its folder's name tells it; None = as these say.
-        dimensionality: 1, 2 or 3 of all materials; None = as id or name say (`mlip.data.readers.naming`).
+        functional: functional of materials that state none; None: as the name of the file or of its folder states.
+        dimensionality: 1, 2 or 3 for all materials; None: by id or file name (`mlip.data.readers.naming`).
 
     Raises:
-        MlipError: unreadable or truncated file (with the last complete material), not the layout, or a
-            functional that no name tells.
+        MlipError: the file is unreadable or truncated (the last complete material is named) or has another layout, or
+            no name states the functional.
     """
-    settled_functional(None, functional, path, functional_by_name)  # before anything is read: does anything tell it?
+    settled_functional(None, functional, path, functional_by_name)  # fails before anything is read if nothing states it
     for member in material_members(path, on_bytes):
         yield from_member(member, path, functional, dimensionality)
 
 
 def material_members(path: Path, on_bytes: OnBytes | None = None) -> Iterator[Member]:
-    """The materials of a file, each still as text: finding them is a tenth of the work, and the rest
-    (`from_member`) other processes may do.
+    """Materials of a file, each as undecoded text. Finding them is a tenth of the work; other processes may do the rest
+    (`from_member`).
 
     Raises:
-        MlipError: unreadable or truncated file (with the last complete material).
+        MlipError: the file is unreadable or truncated (the last complete material is named).
     """
     return (member for member in raw_members(path, on_bytes) if not member.key.startswith("@"))  # "@module", "@class"
 
@@ -92,11 +92,11 @@ def material_members(path: Path, on_bytes: OnBytes | None = None) -> Iterator[Me
 def from_member(
     member: Member, path: Path, functional: str | None, dimensionality: int | None
 ) -> Trajectory | Entry | Skipped:
-    """The material that a member of a file is.
+    """Material from a member of a file.
 
     Raises:
-        NotJsonError: the member is not JSON; those after it may be.
-        MlipError: no name tells the functional.
+        NotJsonError: the member is not JSON; later members may be.
+        MlipError: no name states the functional.
     """
     is_entry, given = member.key == "entries", functional
     try:
@@ -125,10 +125,10 @@ def from_member(
 
 
 def trajectory_from_runs(material_id: str, runs: Any, functional: str, dimensionality: int) -> Trajectory:
-    """A relaxation path from its list of consecutive VASP runs.
+    """Relaxation path from its list of consecutive VASP runs.
 
     Raises:
-        MalformedError: see the head of this file.
+        MalformedError: the material must be skipped; the module's docstring lists the faults.
     """
     frames: list[Frame] = []
     dropped: Counter[str] = Counter()
@@ -168,10 +168,10 @@ def trajectory_from_runs(material_id: str, runs: Any, functional: str, dimension
 
 
 def entry_from_dict(entry: Any, functional: str, dimensionality: int) -> Entry:
-    """A bulk entry: final structure and scalar properties.
+    """Bulk entry: final structure and scalar properties.
 
     Raises:
-        MalformedError: the structure is at fault, or there is no energy.
+        MalformedError: the structure is faulty, or there is no energy.
     """
     data = typed(get(entry, "data", "entry"), dict, "data")
     structure = get(entry, "structure", "entry")
@@ -195,8 +195,8 @@ def entry_from_dict(entry: Any, functional: str, dimensionality: int) -> Entry:
 
 
 def _stated_functional(entry: Any) -> str | None:
-    """The functional that an entry's run type names, such as R2SCAN. GGA and GGA+U leave what its file says, as
-    ALEXANDRIA's PBE is with Hubbard corrections where these are due."""
+    """Functional that an entry's run type names, such as R2SCAN. None for GGA and GGA+U, for which the file's
+    functional holds: ALEXANDRIA's PBE includes Hubbard corrections for the compounds that need them."""
     parameters = entry.get("parameters") if isinstance(entry, dict) else None
     run_type = parameters.get("run_type") if isinstance(parameters, dict) else None
     is_silent = not isinstance(run_type, str) or run_type.strip().upper().startswith("GGA")
@@ -204,8 +204,8 @@ def _stated_functional(entry: Any) -> str | None:
 
 
 def _level_of_theory(entry: Mapping[str, Any]) -> dict[str, float | str]:
-    """The entry's run type, such as GGA+U, and the correction of its energy, eV per cell, where it states them. The
-    frame's energy is without the correction."""
+    """Run type of an entry, such as GGA+U, and the correction of its energy, eV per cell, where it states them. The
+    frame's energy does not include the correction."""
     found: dict[str, float | str] = {}
     parameters = entry.get("parameters")
     if isinstance(parameters, dict) and isinstance(run_type := parameters.get("run_type"), str) and run_type:
@@ -216,7 +216,7 @@ def _level_of_theory(entry: Mapping[str, Any]) -> dict[str, float | str]:
 
 
 def scalar_properties(data: Mapping[str, Any]) -> dict[str, float | str]:
-    """The numbers and texts of an entry's data that describe the material; null and NaN are left out."""
+    """Numbers and texts of an entry's data that describe the material; null and NaN are left out."""
     properties: dict[str, float | str] = {}
     for key, value in data.items():
         if key in _NOT_PROPERTIES:

@@ -1,16 +1,17 @@
-"""extxyz, ASE databases and whatever else `ase.io.iread` reads, as trajectories.
+"""Reader of extxyz, ASE databases and any other format of `ase.io.iread`, as trajectories.
 
-Frames with the same material id, functional and composition are one trajectory, wherever they are in the file: those
-of a shuffled file are gathered, which holds them in memory until the last of them has been read. The id is the first
-of `ID_KEYS` that `atoms.info` (a database row's key-value pairs) has; a second composition of an id has its formula
-behind the id. Consecutive frames without an id are one trajectory as long as they have the same elements in the same
-order: steps of a relaxation or of MD, which must not be torn apart between training and test data. Its id is the
-source's name, and from the second such material of the file on a number: `run1/OUTCAR`, `run1/OUTCAR-000001`.
+Frames with the same material id, functional and composition form one trajectory, wherever they are in the file. Frames
+of a shuffled file stay in memory until the last frame of their material has been read. The id is the first of `ID_KEYS`
+in `atoms.info` (for a database: in the row's key-value pairs). If an id has several compositions, those after the first
+have the formula appended to the id. Consecutive frames without an id form one trajectory as long as they have the same
+elements in the same order: they are steps of a relaxation or of MD, which must not be split between training and test
+data. Its id is the source's name, followed by a number from the second such material of the file on: `run1/OUTCAR`,
+`run1/OUTCAR-000001`.
 
-Energies: the label is ASE's `energy`, in VASP's files the energy at sigma -> 0 that ALEXANDRIA and the
-Materials Project publish. Forces and stress differentiate `free_energy`; in metals the two differ by some
-meV/atom. A frame that has a free energy only is not used, lest the two be mixed. `labels` says which labels
-are usable. A frame that cannot be used is dropped and counted, and the material is `Skipped` if no frame is left.
+The energy label is ASE's `energy`, which for VASP is the energy at sigma -> 0 that ALEXANDRIA and the Materials Project
+publish. Forces and stress are derivatives of `free_energy`; in metals the two energies differ by some meV/atom. A frame
+that has only a free energy is not used, so that the two are not mixed. `labels` decides which labels are usable. An
+unusable frame is dropped and counted, and the material is `Skipped` if no frame is left.
 """
 
 import re
@@ -36,7 +37,7 @@ from mlip.data.structures import DEUTERIUM, check_occupancies, has_heavy_hydroge
 from mlip.errors import MlipError
 
 ID_KEYS = ("material_id", "mat_id", "alexandria_id", "mptrj_traj_id", "run_id", "sid")
-"""`sid` is that of OMat24's and sAlex's databases."""
+"""Keys of `atoms.info` that hold the material id; OMat24's and sAlex's databases use `sid`."""
 
 FUNCTIONAL_KEYS = ("functional", "xc_functional", "xc")
 """Keys of `atoms.info` that state the functional."""
@@ -44,34 +45,34 @@ FUNCTIONAL_KEYS = ("functional", "xc_functional", "xc")
 _PROPERTIES = ("e_form", "e_above_hull", "band_gap_ind", "band_gap_dir", "total_mag", "dos_ef", "spg")
 
 _SUFFIXES = re.compile(r"(\.[a-z]\w*)?(\.gz|\.bz2)?$", re.IGNORECASE)
-"""Endings of a file's name: its format and how it is packed."""
+"""Suffixes of a file's name for its format and its compression."""
 
 ENDINGS = (
     *(f"{ending}{packed}" for ending in (".extxyz", ".xyz") for packed in ("", ".gz", ".bz2")),
     *(".db", ".aselmdb", ".traj", ".cif", ".vasp"),
 )
-"""Endings of the files that are taken from a folder."""
+"""Endings of the files that are read from a folder."""
 
 _MOST_STEPS = 2**31
-"""Numbers of runs and steps are kept as int32."""
+"""Exclusive upper limit of run and step numbers, which are stored as int32."""
 
 
 class _Located(NamedTuple):
-    """A structure, or why there is none, and where it is in the file."""
+    """A structure (or the fault in its place) and its position in the file."""
 
     atoms: Atoms | MalformedError
     index: int
     last: int
-    """Index of the last frame that has the same id."""
+    """Index of the last frame with the same id."""
 
 
 class _Group(NamedTuple):
-    """Traits that the frames of one material have in common."""
+    """Traits that all frames of a material share."""
 
     own_id: str | None
     functional: str
     numbers: bytes
-    """Atomic numbers: sorted if there is an id, else in their order."""
+    """Bytes of the atomic numbers; sorted if there is an id, else in their order."""
 
 
 def has_ending(path: Path) -> bool:
@@ -80,7 +81,7 @@ def has_ending(path: Path) -> bool:
 
 
 def stem_of(name: str) -> str:
-    """Name of a file's materials that have no id: the file's name without format and packing."""
+    """File name without format and compression, which names materials that have no id."""
     return _SUFFIXES.sub("", name)
 
 
@@ -94,18 +95,18 @@ def read(
     stem: str | None = None,
     keys: Keys | None = None,
 ) -> Iterator[Trajectory | Skipped]:
-    """The materials of a file, in the order of their last frames; extxyz (.gz, .bz2) and databases are streamed.
+    """Materials of a file, in the order of their last frames; extxyz (.gz, .bz2) and databases are streamed.
 
     Args:
-        functional: of materials whose frames state none; None = as the file's name says.
-        dimensionality: 1, 2 or 3 of all; None = `info["dimensionality"]`, else by the number of periodic
-            directions, else, if there are three, as the frame's id says, else 3.
-        name: what the file is called among the sources, for the ids of materials that have none; None = its name.
-        stem: the same without its format; None = what `stem_of` makes of the name.
-        keys: of labels that the file has under other names than ASE's (`mlip.data.readers.labels`).
+        functional: functional of materials whose frames state none; None: as the file's name states.
+        dimensionality: 1, 2 or 3 for all materials; None: `info["dimensionality"]`, else the number of periodic
+            directions if it is 1 or 2, else as the frame's id states, else 3.
+        name: name of the file among the sources, used in the ids of materials that have none; None: the file's name.
+        stem: `name` without its format; None: `stem_of` the name.
+        keys: keys of labels that the file has under other names than ASE's (`mlip.data.readers.labels`).
 
     Raises:
-        MlipError: unreadable file, or a functional that nothing tells.
+        MlipError: the file is unreadable, or nothing states the functional.
     """
     stem, n_nameless = stem or stem_of(name or path.name), 0
     compositions: dict[tuple[str, str], int] = {}
@@ -129,7 +130,8 @@ def read(
 
 
 def _materials(located: Iterable[_Located]) -> Iterator[list[_Located]]:
-    """Frames by material. Those with an id wait for the last of theirs; a fault is a list of its own."""
+    """Frames grouped by material. Frames with an id wait for the last frame of that id; a fault is a group of its
+    own."""
     waiting: defaultdict[str, list[_Located]] = defaultdict(list)
     nameless: list[_Located] = []
     for one in located:
@@ -153,8 +155,8 @@ def _materials(located: Iterable[_Located]) -> Iterator[list[_Located]]:
 
 
 def _gathered(members: list[_Located]) -> Iterator[list[_Located]]:
-    """The frames of an id, by functional and composition. Steps that other materials' frames lay between are put in
-    the order of their numbers, if all have one."""
+    """Frames of an id, grouped by functional and composition. If frames of other materials lie between them, steps are
+    sorted by their numbers, provided that all have one."""
     parts: defaultdict[_Group, list[_Located]] = defaultdict(list)
     for one in members:
         parts[_group(one.atoms)].append(one)
@@ -176,7 +178,7 @@ def _located(path: Path, on_bytes: OnBytes | None) -> Iterator[_Located]:
 
 
 def _last_of_ids(structures: Iterator[Atoms | MalformedError]) -> dict[str | None, int]:
-    """Where the last frame of each id is; nothing of files whose first frame has none, which need no second reading."""
+    """Index of the last frame of each id; empty if the first frame has no id, as such files need no second reading."""
     last: dict[str | None, int] = {}
     for index, atoms in enumerate(structures):
         if (own_id := _id_of(atoms)) is None and not last:
@@ -227,7 +229,7 @@ def _of_row(row: Any) -> Atoms | MalformedError:
 
 def _any_format(path: Path) -> Iterator[Atoms]:
     try:
-        # ASE takes a name's @ for its slice, and only a file of that very name comes here.
+        # ASE would read an @ in the name as a slice; `path` is always the exact name of a file.
         yield from iread(path, index=":", do_not_split_by_at_sign=True)
     except Exception as error:  # each of ASE's readers fails in its own way
         raise MlipError(
@@ -246,7 +248,7 @@ def _id_of(atoms: Atoms | MalformedError) -> str | None:
 
 
 def _is_told(value: Any) -> bool:
-    """Whether a key of `info` has a value; ASE reads a key without one as True."""
+    """Whether a key of `info` has a value. ASE reads a key without a value as True."""
     return value is not None and not isinstance(value, bool | np.bool_) and str(value).strip() not in ("", "None")
 
 
@@ -300,7 +302,7 @@ def _trajectory(
 
 
 def _sound(frames: list[Frame]) -> tuple[list[Frame], list[MalformedError]]:
-    """The frames that neighbor lists can be made of, and what is wrong with the others. One alone is the build's."""
+    """Frames from which neighbor lists can be built, and the faults of the others. The build checks single frames."""
     if len(frames) == 1:
         return frames, []
     try:
@@ -356,10 +358,10 @@ def _frame(atoms: Atoms, step: int, where: str, keys: Keys, remarks: defaultdict
 
 
 def check_sites(atoms: Atoms, where: str) -> None:
-    """Refuse what is no structure.
+    """Check that `atoms` is a valid structure.
 
     Raises:
-        MalformedError: no sites, coordinates that are not finite, an unknown element, a partly occupied site.
+        MalformedError: no sites, coordinates that are not finite, an unknown element, or a partly occupied site.
     """
     if len(atoms) == 0:
         raise MalformedError("no sites", where)
@@ -374,7 +376,8 @@ def check_sites(atoms: Atoms, where: str) -> None:
 
 
 def _count(atoms: Atoms, key: str, default: int) -> int:
-    """A number of a run or step; a value that is none, such as `calculation=PBE`, is the user's own key."""
+    """Number of a run or step from `info`. Other values, such as `calculation=PBE`, are the user's own and give the
+    default."""
     value = np.asarray(atoms.info.get(key, default))
     if value.size != 1 or value.dtype.kind not in "iuf":
         return default

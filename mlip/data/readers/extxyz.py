@@ -1,8 +1,8 @@
-"""Extended XYZ frame by frame, each on its own: one that is odd is a fault of its own, and reading goes on behind it.
+"""Extended XYZ, frame by frame: a faulty frame is a fault of its own, and reading goes on after it.
 
-ASE's reader seeks to each frame, which in a .gz means to decompress from the start (20 to 300 times slower), so it is
-given one frame's text at a time. Labels in the comment line are kept from its interpretation, which refuses the frame
-where it meets `energy=None` or a stress of six numbers: `mlip.data.readers.labels` interprets them.
+ASE's reader seeks to each frame, which for a .gz file means to decompress from the start (20 to 300 times slower), so
+it is given the text of one frame at a time. Labels in the comment line are hidden from ASE, which would refuse a frame
+with `energy=None` or a stress of six numbers; `mlip.data.readers.labels` interprets them.
 """
 
 import re
@@ -23,12 +23,12 @@ from mlip.data.records import MalformedError
 from mlip.data.structures import HEAVY_HYDROGEN
 
 EXTXYZ = (".extxyz", ".xyz", ".extxyz.gz", ".xyz.gz", ".extxyz.bz2", ".xyz.bz2")
-"""Endings of the files' names."""
+"""Endings of extended XYZ files."""
 
 _QUOTED = r""" "(?:\\.|[^"\\])*" | '(?:\\.|[^'\\])*' | \{[^}]*\} | \[[^\]]*\] """
 _HIDDEN = "mlip-label-"
 _LABEL = re.compile(rf"{_QUOTED} | (?<!\S)({'|'.join(['virial', *per_config_properties])})(?=\s*=|\s|$)", re.VERBOSE)
-"""Names of labels outside of quotes."""
+"""Pattern of a label's name outside quotes."""
 
 _ONLY_A_NUMBER = re.compile(r"\s*\d+\s*$").match
 _VALUE = r"\s*=\s*(\"[^\"]*\"|'[^']*'|\S+)"
@@ -37,14 +37,14 @@ _MASS_OF_DEUTERIUM = 2.014
 
 
 class FrameBlock(NamedTuple):
-    """The lines of one frame, or of what stands in the place of one."""
+    """Lines of one frame, or faulty lines in the place of one."""
 
     index: int
     lines: Sequence[str]
     fault: MalformedError | None = None
 
     def atoms(self) -> Atoms | MalformedError:
-        """The structure, or why there is none."""
+        """The structure, or the fault if there is none."""
         if self.fault is not None:
             return self.fault
         try:
@@ -59,7 +59,7 @@ class FrameBlock(NamedTuple):
             return MalformedError("not extended XYZ", f"frame {self.index}: {error}")
 
     def own_id(self, keys: Sequence[str]) -> str | None:
-        """The text of the first of the keys that the comment line has."""
+        """Text of the first of the keys that the comment line has; None if it has none of them."""
         comment = self.lines[1] if len(self.lines) > 1 else ""
         for key in keys:
             if key in comment and (found := re.search(rf"(?<!\S){key}{_VALUE}", comment)):
@@ -68,15 +68,15 @@ class FrameBlock(NamedTuple):
 
 
 def ids_of_blocks(path: Path, keys: Sequence[str]) -> Iterator[tuple[int, str]]:
-    """Index and id of each frame that has one; the atoms' lines are not looked at."""
+    """Index and id of each frame that has an id; the lines of atoms are not parsed."""
     for block in frame_blocks(path):
         if (own_id := block.own_id(keys)) is not None:
             yield block.index, own_id
 
 
 def frame_blocks(path: Path, on_bytes: OnBytes | None = None) -> Iterator[FrameBlock]:
-    """The frames of a file. Behind a frame whose number of atoms is not that of its lines, reading goes on at the next
-    line that a frame can begin with.
+    """Frames of a file. After a frame whose number of lines does not match its number of atoms, reading goes on at the
+    next line that can start a frame.
 
     Raises:
         MlipError: the file cannot be read.
@@ -99,7 +99,7 @@ def frame_blocks(path: Path, on_bytes: OnBytes | None = None) -> Iterator[FrameB
 
 
 class _Lines:
-    """A file's lines, some of which may be put back."""
+    """Lines of a file, which can also be put back."""
 
     def __init__(self, path: Path, on_bytes: OnBytes | None):
         self._file = read_lines(path, on_bytes)
@@ -109,7 +109,7 @@ class _Lines:
         return self._before.popleft() if self._before else next(self._file, None)
 
     def take(self, n: int) -> list[str]:
-        """The next n lines, or as many as there are."""
+        """The next `n` lines, or as many as are left."""
         found = [self._before.popleft() for _ in range(min(n, len(self._before)))]
         return found + list(islice(self._file, n - len(found)))
 
@@ -123,14 +123,14 @@ class _Lines:
         return None
 
     def skip_to_header(self) -> None:
-        """To the next line that is a number and nothing else, as no line of an atom is."""
+        """Skip to the next line that is a single integer, which no line of an atom is."""
         while (line := self._next()) is not None:
             if line.strip().isdecimal():
                 self.put_back((line,))
                 return
 
     def fault_of(self, text: Sequence[str], index: int) -> MalformedError | None:
-        """Fault that the number of lines tells of a frame: the line behind it must begin another one."""
+        """Fault of a frame whose number of lines is wrong, else None. The line after a frame must start another one."""
         n_atoms = int(text[0])
         where = f"frame {index}"
         if len(text) < 2 + n_atoms or (n_atoms and not text[-1].strip()):
@@ -145,7 +145,7 @@ class _Lines:
 
 
 def _parsed(text: str) -> Atoms:
-    """A frame; labels of the comment line are its calculator's results, as they stand there."""
+    """Parse a frame. Labels in its comment line become results of its calculator, uninterpreted."""
     atoms = next(read_xyz(StringIO(text), 0, properties_parser=_properties))
     labels = {key: atoms.info.pop(key) for key in list(atoms.info) if key.startswith(_HIDDEN)}
     if labels:
@@ -159,7 +159,7 @@ def _properties(comment: str) -> dict:
 
 
 def _parsed_again(lines: Sequence[str]) -> Atoms:
-    """A frame that ASE does not read as it is, with Fortran's exponents and symbols of isotopes replaced."""
+    """Parse a frame that ASE refuses, with Fortran's exponents and the symbols of hydrogen's isotopes replaced."""
     rows = "".join(lines[2:])
     numbered = with_fortran_exponents(rows)
     atoms = _parsed("".join([*lines[:2], _HEAVY.sub(r"\1H", numbered)]))

@@ -1,11 +1,11 @@
-"""A large JSON object, member by member: memory holds one member, not the file.
+"""Reading of a large JSON object member by member, so that memory holds one member and not the file.
 
-Several objects after one another (JSON lines, files put together by `cat`) are read as if they were one. Whatever else
-follows an object is an error: nothing of a file is left out in silence.
+Several objects in sequence (JSON lines, files joined by `cat`) are read as one. Anything else after an object is an
+error, so that no part of a file is silently left out.
 
-A scanner over bytes finds where each member ends by counting brackets outside strings, block by block; only then
-is a member decoded, which other processes may do. msgspec decodes; it refuses the bare `NaN` of ALEXANDRIA's files
-(as ijson and simdjson do), and such a member goes to Python's own decoder, which takes it and is three times slower.
+A scanner over bytes finds where each member ends by counting brackets outside strings, block by block. A member is
+decoded only then, and other processes may do it. msgspec decodes; it refuses the bare `NaN` of ALEXANDRIA's files (as
+ijson and simdjson do), and such a member goes to Python's own decoder, which accepts it and is three times slower.
 """
 
 import json
@@ -22,23 +22,23 @@ from mlip.data.readers.streams import OnBytes, read_blocks
 from mlip.errors import MlipError
 
 MAX_VALUE_BYTES = 1 << 30
-"""A member longer than this is not a material: the text is not of the expected layout."""
+"""Size in bytes above which a member is not a material, so that the file does not have the expected layout."""
 
 _OPEN, _CLOSE, _QUOTE, _BACKSLASH = 1, -1, 2, 3
 _KIND_OF = dict(zip(map(ord, '[{]}"\\'), (_OPEN, _OPEN, _CLOSE, _CLOSE, _QUOTE, _BACKSLASH), strict=True))
 _KINDS = bytes(_KIND_OF.get(byte, 0) % 256 for byte in range(256))
-"""For bytes.translate: what each character is to the scanner; 0 = nothing."""
+"""Table for bytes.translate: the kind of each character for the scanner; 0 for all others."""
 _NOT_STRUCTURE = bytes(byte for byte in range(256) if byte not in _KIND_OF)
-"""For bytes.translate to delete."""
+"""Characters for bytes.translate to delete: all that are not brackets, quotes or backslashes."""
 
 _DEEPEST = 2
-"""Largest of the depths at which members end: 1 in the object, 2 in its list of entries."""
+"""Largest depth at which members end: 1 in the object, 2 in its list of entries."""
 
 _SCALAR = re.compile(rb'"(?:[^"\\]|\\.)*"|[^\s,:\[\]{}"]+', re.DOTALL)
 
 
 class NotJsonError(MlipError):
-    """A member, which its brackets delimit, is no JSON within them."""
+    """A member with matching brackets is not valid JSON."""
 
 
 class Member(NamedTuple):
@@ -47,27 +47,27 @@ class Member(NamedTuple):
     key: str
     text: bytes
     position: int
-    """Place of the text, bytes after the (decompressed) file's begin."""
+    """Offset of the text in the (decompressed) file, bytes."""
     after: str | None
-    """The last complete member before it."""
+    """Name of the last complete member before this one."""
 
 
 def members(path: Path, on_bytes: OnBytes | None = None) -> Iterator[tuple[str, Any]]:
-    """(key, value) of the JSON objects in a file; for a member `"entries": [...]`, ("entries", item) for each
+    """Pairs (key, value) of the JSON objects in a file; a member `"entries": [...]` gives ("entries", item) for each
     item of the list.
 
     Raises:
-        MlipError: unreadable or truncated file, or no JSON object; the last complete member is named.
+        MlipError: the file is unreadable or truncated, or is not a JSON object; the last complete member is named.
     """
     for member in raw_members(path, on_bytes):
         yield member.key, decoded(member, path)
 
 
 def raw_members(path: Path, on_bytes: OnBytes | None = None) -> Iterator[Member]:
-    """The same, each still as text.
+    """Undecoded members of the JSON objects in a file, in the order of `members`.
 
     Raises:
-        MlipError: unreadable or truncated file, or no JSON object; what is wrong within a member, `decoded` finds.
+        MlipError: the file is unreadable or truncated, or is not a JSON object. `decoded` finds faults inside members.
     """
     window = _Window(path, on_bytes)
     yield from _members_of_object(window, "a JSON object")
@@ -100,10 +100,10 @@ def _items(window: "_Window") -> Iterator[Member]:
 
 
 def decoded(member: Member, path: Path) -> Any:
-    """The value of a member.
+    """Decoded value of a member.
 
     Raises:
-        NotJsonError: it is not JSON.
+        NotJsonError: the member is not JSON.
     """
     try:
         return msgspec.json.decode(member.text)
@@ -122,7 +122,7 @@ def decoded(member: Member, path: Path) -> Any:
 
 
 def _entry_id(text: bytes) -> str:
-    """For messages only: the first "entry_id" of an entry that may not be JSON at all."""
+    """First "entry_id" in the text of an entry, which need not be JSON; for messages only."""
     found = re.search(rb'"entry_id"\s*:\s*"([^"\\]*)"', text)
     return found[1].decode(errors="replace") if found else "?"
 
@@ -133,7 +133,7 @@ def _error(path: Path, what: str, at: int, last: str | None, fix: str | None = N
 
 
 class _Window:
-    """The bytes from the current position on, as far as they have been read."""
+    """Bytes from the current position on, as far as they have been read."""
 
     def __init__(self, path: Path, on_bytes: OnBytes | None):
         self._path = path
@@ -144,10 +144,10 @@ class _Window:
         self._dropped = 0
         self._ended = False
         self.last: str | None = None
-        """Key of the last complete member."""
+        """Name of the last complete member."""
 
     def _extend(self) -> None:
-        """Read a block more, if there is one, and forget the text before."""
+        """Read one more block, if there is one, and forget the text before the current position."""
         try:
             block = next(self._blocks, None)
         except MlipError as error:
@@ -163,13 +163,13 @@ class _Window:
         self._at = 0
 
     def peek(self) -> bytes:
-        """The next character that is not white space."""
+        """Next character that is not white space."""
         if self.is_at_end():
             raise self._error("the JSON text ends early", fix="a truncated file? fetch or copy it again")
         return self._text[self._at : self._at + 1]
 
     def is_at_end(self) -> bool:
-        """Whether nothing but white space is left."""
+        """Whether only white space is left."""
         while True:
             while (character := self._text[self._at : self._at + 1]) and character in b" \t\r\n":
                 self._at += 1
@@ -183,7 +183,7 @@ class _Window:
         self._at += 1
 
     def comma_before(self, end: bytes) -> None:
-        """Skip the comma between members; before the last one's `end` there is none."""
+        """Skip the comma between members; before `end`, after the last member, there is none."""
         if self.peek() != end:
             self.expect(b",", f"',' or '{end.decode()}'")
             if self.peek() == end:
@@ -195,7 +195,7 @@ class _Window:
         return str(decoded(self.member("", depth=1), self._path))
 
     def member(self, key: str, depth: int) -> Member:
-        """The value that begins here; it lies within `depth` brackets."""
+        """Read the value that begins here, inside `depth` brackets."""
         self.peek()
         begin = self._dropped + self._at
         end = self._bracketed(depth) if self.peek() in b"[{" else self._scalar()
@@ -204,8 +204,8 @@ class _Window:
         return Member(key, text, begin, self.last)
 
     def _bracketed(self, depth: int) -> int:
-        """Position after the bracket that brings the depth back. Blocks are only joined when it is found, so that
-        a value of many blocks is not copied many times."""
+        """Position after the bracket that closes the value. Blocks are joined only once it is found, so that a value of
+        many blocks is not copied many times."""
         pieces, size = [self._text[self._at :]], len(self._text) - self._at
         begin = self._dropped + self._at
         while (end := self._brackets.end_after(begin, depth)) is None:
@@ -237,7 +237,7 @@ class _Window:
 
 
 class _Brackets:
-    """Where the outer brackets of a text close, which comes in blocks."""
+    """Positions at which the outer brackets of a text close, where the text comes in blocks."""
 
     def __init__(self) -> None:
         self._position = self._depth = self._in_string = 0
@@ -245,7 +245,7 @@ class _Brackets:
         self._closings: dict[int, deque[int]] = {depth: deque() for depth in range(1, _DEEPEST + 1)}
 
     def end_after(self, begin: int, depth: int) -> int | None:
-        """Position after the first bracket behind `begin` that closes to `depth`, if it has been seen."""
+        """Position after the first bracket behind `begin` that closes to `depth`; None if it has not been seen yet."""
         for closings in self._closings.values():
             while closings and closings[0] <= begin:
                 closings.popleft()
@@ -255,7 +255,7 @@ class _Brackets:
         structure = block.translate(None, _NOT_STRUCTURE)
         if self._in_string:
             structure = b'"' + structure
-        # Strings without brackets are two quotes side by side; if quotes are left, there are other strings.
+        # A string without brackets leaves two adjacent quotes; quotes that are left belong to other strings.
         brackets = structure.replace(b'""', b"")
         ends_in_string = brackets[-1:] == b'"'
         if ends_in_string:
@@ -273,7 +273,7 @@ class _Brackets:
         self._end_block(block, depths, ends_in_string)
 
     def _scan_strings(self, block: bytes) -> None:
-        """The same of a block in which strings may hold brackets, quotes or backslashes."""
+        """Scan a block in which strings may contain brackets, quotes or backslashes."""
         kinds = np.frombuffer(bytearray(block.translate(_KINDS)), np.int8)
         if self._after_backslash or b"\\" in block:
             self._forget_escaped(kinds)
@@ -299,7 +299,7 @@ class _Brackets:
         self._position += len(block)
 
     def _forget_escaped(self, kinds: np.ndarray) -> None:
-        """Make backslashes, and the characters that they escape, characters like any other."""
+        """Turn backslashes, and the characters that they escape, into ordinary characters."""
         escaped = 0 if self._after_backslash else -1
         for place in np.flatnonzero(kinds == _BACKSLASH).tolist():
             if place != escaped:

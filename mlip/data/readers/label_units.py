@@ -1,6 +1,6 @@
-"""Units that a file states in its frames (`energy-unit=hartree`, `units="Ry, bohr"`) as factors to ours.
+"""Units that a file states in its frames (`energy-unit=hartree`, `units="Ry, bohr"`), as factors to mlip's units.
 
-A unit that nobody knows makes the frame useless: to take its numbers as eV would be a silent error.
+An unknown unit makes a frame unusable: to take its numbers as eV would be a silent error.
 """
 
 import re
@@ -12,7 +12,7 @@ from ase import units
 
 from mlip.data.records import MalformedError
 
-_QUANTITY = r"(energ(?:y|ies)|forces?|stress(?:es)?|virials?|lengths?|positions?)"  # `unit_cell` is none
+_QUANTITY = r"(energ(?:y|ies)|forces?|stress(?:es)?|virials?|lengths?|positions?)"  # `unit_cell` is not a unit
 _UNIT_KEY = re.compile(rf"{_QUANTITY}[-_ ]?units?|units?[-_ ]?(?:of[-_ ])?{_QUANTITY}", re.IGNORECASE)
 
 _ENERGIES = {
@@ -40,26 +40,27 @@ _PRESSURES = {
     "bar": 1e-4 * units.GPa,
     **dict.fromkeys(("au", "a.u."), units.Hartree / units.Bohr**3),
 }
-"""Units -> eV, A, eV/A^3; names without case. `kb` is VASP's kilobar; mega and milli are told by their case."""
+"""Energies, lengths and pressures -> eV, A, eV/A^3, by case-folded name. `kb` is VASP's kilobar; the case distinguishes
+mega from milli."""
 
 
 @dataclass(frozen=True, slots=True)
 class Units:
-    """Factors that bring a frame's numbers into our units."""
+    """Factors that convert a frame's numbers to mlip's units."""
 
     energy: float = 1.0
     force: float = 1.0
     stress: float = 1.0
     virial: float = 1.0
     length: float = 1.0
-    """Unit of positions and cell, A."""
+    """Factor of positions and cell, A."""
     is_per_atom: bool = False
-    """The energy is one of an atom."""
+    """Whether the energy is per atom."""
     stated: frozenset[str] = frozenset()
-    """Which of them the file states."""
+    """Quantities whose unit the file states."""
 
     def doubts(self, given: Mapping[str, Any]) -> Iterator[str]:
-        """Labels of the frame that have no unit while its energy has another than eV."""
+        """Remarks on labels of a frame that have no unit while its energy is in another unit than eV."""
         if self.energy == 1.0:
             return
         for label, quantity in (("forces", "force"), ("stress", "stress"), ("virial", "virial")):
@@ -71,10 +72,10 @@ _OURS = Units()
 
 
 def units_of(info: Mapping[str, Any], where: str) -> Units:
-    """The units that a frame states; what it does not state is ours.
+    """Units that a frame states; quantities without a stated unit are in mlip's units.
 
     Raises:
-        MalformedError: a unit that is not known.
+        MalformedError: a unit is unknown, or a quantity has two units.
     """
     stated = list(_stated(info, where))
     if not stated:
@@ -94,7 +95,7 @@ def units_of(info: Mapping[str, Any], where: str) -> Units:
 
 
 def _stated(info: Mapping[str, Any], where: str) -> Iterator[tuple[str, tuple[str, str]]]:
-    """Quantity -> the key that states its unit, and the unit."""
+    """Pairs (quantity, (key that states its unit, unit))."""
     for key, value in info.items():
         if not isinstance(key, str) or "unit" not in key.casefold():
             continue
@@ -110,7 +111,8 @@ def _stated(info: Mapping[str, Any], where: str) -> Iterator[tuple[str, tuple[st
 
 
 def _of_all(key: str, text: str, where: str) -> Iterator[tuple[str, tuple[str, str]]]:
-    """`units=eV`, `units="Hartree, Bohr"`: each of the units named belongs to the quantity that it can be one of."""
+    """Pairs as of `_stated`, for `units=eV` or `units="Hartree, Bohr"`: each unit belongs to the first quantity that it
+    can be a unit of."""
     for unit in filter(None, re.split(r"[,;\s]+", text)):
         for quantity in ("energy", "length", "force", "stress"):
             if unit.casefold() not in ("au", "a.u.") and _factor(quantity, unit) is not None:
@@ -133,7 +135,7 @@ def _quantity(word: str) -> str:
 
 
 def _factor(quantity: str, unit: str) -> float | None:
-    """None: not known."""
+    """Factor to mlip's unit; None if the unit is unknown."""
     if unit in ("MeV", "MPa", "mPa"):
         return 1e-3 * units.GPa if (quantity, unit) == ("stress", "MPa") else None
     name = re.sub(r"\^|\*\*|\s", "", unit.casefold()).replace("³", "3")
@@ -147,7 +149,7 @@ def _factor(quantity: str, unit: str) -> float | None:
 
 
 def _ratio(name: str, power: str) -> float | None:
-    """Value of `eV/A`, `Ha/bohr`, `kcal/mol/A`, or, with the power 3, of `eV/A3`."""
+    """Factor of `eV/A`, `Ha/bohr` or `kcal/mol/A`, or, with the power 3, of `eV/A3`; None if a unit is unknown."""
     energy, _, length = name.rpartition("/")
     if not energy or not length.endswith(power):
         return None

@@ -1,10 +1,10 @@
-"""Labels of ASE's Atoms -> energy, forces, stress and magnetic moments in our units, in whatever shape files give them.
+"""Labels of ASE's Atoms in mlip's units: energy, forces, stress and magnetic moments, in the various forms of files.
 
-An energy that is given, but is not one finite number, makes the frame useless (`BadLabelError`), and so does a unit
-that nobody knows. Any other label that cannot be used is lost alone: the frame stays, and `ReadLabels.lost` says why.
+An energy that is given but is not one finite number makes the frame unusable (`BadLabelError`), and so do infinite
+labels and unknown units. Any other unusable label is lost alone: the frame stays, and `ReadLabels.lost` says why.
 
-Stresses are taken in ASE's sign and order, as (6,), (3, 3) or either of them flat or with an axis of length 1. A virial
-is the field's `virial = -stress * volume` (QUIP, MACE, NequIP), in eV: stress = -virial / volume.
+Stresses have ASE's sign and order, as (6,), (3, 3) or either of them flattened or with an axis of length 1. A virial
+is the usual `virial = -stress * volume` (QUIP, MACE, NequIP), in eV: stress = -virial / volume.
 """
 
 import math
@@ -23,15 +23,15 @@ from mlip.errors import MlipError
 from mlip.units import voigt_from_tensor
 
 LABELS = ("energy", "forces", "stress", "virial", "magmoms")
-"""Labels that a key of the file may be mapped to."""
+"""Labels to which a key of the file may be mapped."""
 
 NO_ENERGY = "no energy"
 NON_COLLINEAR = "non-collinear magnetic moments are not stored"
 
 _ASYMMETRY = 0.01
-"""Share of the largest component that rounding and loosely converged codes show at most."""
+"""Largest asymmetry, as a fraction of the largest component, that rounding or loose convergence explains."""
 _LEAST_ASYMMETRY = 1e-5
-"""eV/A^3; below, an asymmetry is noise whatever the stress."""
+"""Asymmetry in eV/A^3 below which it is noise, whatever the stress."""
 
 _FORTRAN_EXPONENT = re.compile(r"(?<=[\d.])[dD](?=[+-]?\d)")
 _OF_ENERGY = re.compile(r"energ|^e_?(?:0|tot|dft|pot|ref)?$", re.IGNORECASE)
@@ -45,32 +45,32 @@ _LIKE = {
 }
 
 Keys = Mapping[str, str]
-"""Label -> the key under which a file has it."""
+"""Key under which a file has a label, by label."""
 
 
 class BadLabelError(MalformedError):
-    """The structure is sound, and what was computed for it is not."""
+    """The structure is valid, but a label computed for it is not."""
 
 
 class ReadLabels(NamedTuple):
-    """Labels of a structure; None: not known, or lost."""
+    """Labels of a structure; None for a label that is absent or unusable."""
 
     energy: float
-    """eV; NaN where there is none."""
+    """Energy of the cell, eV; NaN if there is none."""
     forces: Float[np.ndarray, "n 3"] | None
     stress: Float[np.ndarray, "6"] | None
     magmoms: Float[np.ndarray, " n"] | None
     length: float
-    """A, of the unit that the file gives positions and cell in."""
+    """Length in A of the unit in which the file gives positions and cell."""
     lost: tuple[str, ...]
-    """Why labels that are given are not used, and what is doubtful about those that are."""
+    """Reasons why given labels are not used, and doubts about labels that are used."""
 
 
 def parsed_keys(text: str | None) -> dict[str, str]:
-    """Mapping of `--keys energy=REF_energy,forces=dft_forces`: label -> key of the file.
+    """Mapping label -> key of the file, from a text such as `energy=REF_energy,forces=dft_forces` (option `--keys`).
 
     Raises:
-        MlipError: it is not of this form, or names a label that there is not.
+        MlipError: the text does not have this form, or names an unknown label.
     """
     keys: dict[str, str] = {}
     for pair in filter(None, (text or "").split(",")):
@@ -88,19 +88,21 @@ def parsed_keys(text: str | None) -> dict[str, str]:
 
 
 def with_fortran_exponents(text: str) -> str:
-    """Fortran's -6.1D+00 as -6.1e+00."""
+    """Text in which Fortran's -6.1D+00 is written -6.1e+00."""
     return _FORTRAN_EXPONENT.sub("e", text)
 
 
 def labels_of(atoms: Atoms, keys: Keys, where: str) -> ReadLabels:
-    """The labels of a structure.
+    """Labels of a structure.
 
     Args:
-        keys: of labels that the file has under other names than ASE's; such a label is looked for under that only.
-        where: the frame, for messages.
+        keys: keys of labels that the file has under other names than ASE's; such a label is looked up there only.
+        where: name of the frame, for messages.
 
     Raises:
-        BadLabelError: the energy is given, and is not one finite number; a free energy alone; an unknown unit.
+        BadLabelError: the energy is given but is not one finite number, there is only a free energy, or a label is
+            infinite.
+        MalformedError: a unit is unknown.
     """
     given = _given(atoms, keys)
     n = len(atoms)
@@ -134,7 +136,8 @@ def _given(atoms: Atoms, keys: Keys) -> dict[str, Any]:
 
 
 def why_without_energy(atoms: Atoms, keys: Keys) -> str | None:
-    """Why a structure's energy is not found, with the keys that it has; None if it seems to have none at all."""
+    """Reason why a structure's energy is not found, with the keys that it has; None if it seems to have no energy at
+    all."""
     is_likely = any(_OF_ENERGY.search(key) and not _OF_OTHER_ENERGIES.search(key) for key in atoms.info)
     if "energy" not in keys and not is_likely:
         return None
@@ -143,7 +146,7 @@ def why_without_energy(atoms: Atoms, keys: Keys) -> str | None:
 
 
 def unread_labels(atoms: Atoms, keys: Keys) -> list[str]:
-    """Remarks on forces and stresses that are not found under their key while others look like them."""
+    """Remarks on forces and stresses that are absent under their key while similar keys exist."""
     given = _given(atoms, keys)
     results = {} if atoms.calc is None else atoms.calc.results
     remarks = []
@@ -170,7 +173,7 @@ def _seen(atoms: Atoms) -> str:
 
 
 def numbers_of(value: Any) -> Float[np.ndarray, "..."] | None:
-    """The value as float64, texts with Fortran's exponents, too; None if it is not numbers (True is none)."""
+    """The value as float64, including texts with Fortran's exponents; None if it is not numeric. Booleans are not."""
     if isinstance(value, str):
         value = value.strip("[](){}").replace(",", " ").split()
     try:
@@ -183,10 +186,10 @@ def numbers_of(value: Any) -> Float[np.ndarray, "..."] | None:
 
 
 def _energy(value: Any, where: str) -> float:
-    """NaN where there is none."""
+    """Energy as one finite number, NaN if none is given; a BadLabelError otherwise."""
     if value is None:
         return float("nan")
-    if isinstance(value, bool | np.bool_):  # how readers take a key without a value
+    if isinstance(value, bool | np.bool_):  # how readers represent a key without a value
         raise BadLabelError("energy without a value", where)
     numbers = numbers_of(value)
     if numbers is None or not numbers.size:
@@ -202,7 +205,8 @@ def _energy(value: Any, where: str) -> float:
 def _label(
     value: Any, shape: tuple[int, ...], name: str, where: str, lost: list[str]
 ) -> Float[np.ndarray, "..."] | None:
-    """NaN where missing."""
+    """Label of the given shape, NaN where numbers are missing; None if it is absent or unusable, with a reason in
+    `lost`."""
     if value is None:
         return None
     array = numbers_of(value)
@@ -218,7 +222,7 @@ def _label(
 
 
 def _stress(value: Any, name: str, where: str, lost: list[str]) -> Float[np.ndarray, "6"] | None:
-    """ASE's Voigt components of a stress, or of a virial."""
+    """Voigt components, in ASE's order, of a stress or a virial; None if it is absent or unusable."""
     array = None if value is None else numbers_of(value)
     if array is not None and array.size in (6, 9):
         array = array.squeeze()

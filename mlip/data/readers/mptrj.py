@@ -1,10 +1,10 @@
-"""MPtrj's json: relaxation steps of the Materials Project.
+"""Reader of MPtrj's JSON: relaxation steps of the Materials Project.
 
     {mp_id: {"mp_id-calculation-step": {"structure", "uncorrected_total_energy", "force", "stress", "magmom", ...}}}
 
-Energies are eV per cell as VASP gave them: forces and stress are their derivatives. The Materials Project's
-corrections, which put PBE and PBE+U on one scale, are constants of a composition: they are kept as the property
-`mp_correction` (eV per cell). Forces are eV/A, stress is kB with VASP's sign. The set is sub-sampled: calculations and
+Energies are eV per cell, as computed by VASP; forces and stress are their derivatives. The Materials Project's
+corrections, which put PBE and PBE+U on one scale, are constant for a composition; they are kept as the property
+`mp_correction` (eV per cell). Forces are eV/A, stresses kB with VASP's sign. The set is subsampled, so calculations and
 steps have gaps.
 
 Deng et al., "CHGNet as a pretrained universal neural network potential for charge-informed atomistic modeling", 2023.
@@ -26,10 +26,10 @@ _FRAME_ID = re.compile(r"-(\d+)-(\d+)$")
 def trajectory_from_frames(
     material_id: str, frames: dict[str, Any], functional: str, dimensionality: int
 ) -> Trajectory:
-    """A material's frames, by calculation and ionic step.
+    """Trajectory of a material's frames, ordered by calculation and ionic step.
 
     Raises:
-        MalformedError: a structure is at fault, its composition changes, or no frame has energy and forces.
+        MalformedError: a structure is faulty, the composition changes, or no frame has energy and forces.
     """
     kept: list[Frame] = []
     dropped: Counter[str] = Counter()

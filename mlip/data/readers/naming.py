@@ -1,11 +1,11 @@
-"""Facts that data tell by names only: ALEXANDRIA's functional by the file's place, its dimensionality by the id.
+"""Facts that only names state: ALEXANDRIA's functional, by the file's path, and its dimensionality, by the id.
 
 Its files are `data/pbe_2d/alexandria_2d_000.json.bz2`, `data/pbesol/alexandria_ps_000.json.bz2`,
-`data/pbe/2025.07.02/alexandria_00012.json.bz2`, `geo_opt_paths/2025.07.02/pbe_1d/pbe_0000.json.bz2`, ...; its ids
+`data/pbe/2025.07.02/alexandria_00012.json.bz2`, `geo_opt_paths/2025.07.02/pbe_1d/pbe_0000.json.bz2`, ...; its ids are
 agm + 9 digits (3D), agm2 + 9 digits (2D), agm1 + 9 digits (1D).
 
-A name is believed where ALEXANDRIA's layout has one, and nowhere else: in the file's name, and in the folder of
-its set, if that is named as a whole like one of ALEXANDRIA's.
+A name counts only where ALEXANDRIA's layout has one: in the file's name, and in the folder of its set if the whole
+folder name is one of ALEXANDRIA's.
 """
 
 import re
@@ -23,41 +23,42 @@ _FUNCTIONALS = {
     "ps": "PBEsol",
     "scan": "SCAN",
     "pbe": "PBE",
-    "mptrj": "PBE",  # and PBE+U where the Materials Project has it, as everywhere that MPtrj is called PBE
+    "mptrj": "PBE",  # and PBE+U where the Materials Project uses it, as in every use of the name PBE for MPtrj
 }
-"""Word of an ALEXANDRIA file's or set's name, or of MPtrj's, -> functional."""
+"""Functional by a word in the name of a file or set of ALEXANDRIA, or of MPtrj."""
 
 _UNMISTAKABLE = {word: _FUNCTIONALS[word] for word in ("surrogate", "pbesol", "pbe")}
-"""Those that mean a functional in any file's name: `md_10_ps.xyz` is of picoseconds, `volume_scan.xyz` of volumes."""
+"""Words that mean a functional in any file's name. The others do not: `md_10_ps.xyz` means picoseconds,
+`volume_scan.xyz` a scan of volumes."""
 
 _SET_FOLDER = re.compile(r"(surrogate|pbesol|pbe|ps|scan)(?:_([123])d)?|([123])d")
 _WITHIN_SET = re.compile(r"\d{4}\.\d{2}\.\d{2}|geo_opt_paths")
-"""Folders that ALEXANDRIA has between a set's folder and its files: a release's date, paths beside entries."""
+"""Folders that ALEXANDRIA has between a set's folder and its files: a release's date, or the folder of paths."""
 
 _ALEXANDRIA_ID = re.compile(r"agm(\d)?\d{9}")
 _ID_DIMENSION = re.compile(r"(?:^|[^a-z0-9])(?:fix|sur)?([123])d(?:$|[^a-z0-9])")
 
 
 CONTRADICTION = "states another functional than --functional"
-"""How reasons begin for which a material is refused whose functional is not the one that the user gives."""
+"""First words of the reason for skipping a material that states another functional than the user gives."""
 
 _REFINEMENT = re.compile(r"\+.*|u|d[234].*|ts|mbd.*")
-"""Endings of a functional's canonical name that a file's name has no word for: PBE+U, PBE-D3."""
+"""Suffixes of a functional's canonical name that file names do not express: PBE+U, PBE-D3."""
 
 
 def settled_functional(given: str | None, stated: str | None, path: Path, by_name: Callable[[Path], str]) -> str:
-    """The functional of a material: what it states itself, else what the user gives, else what a name tells.
+    """Functional of a material: the one that its data state, else the one that the user gives, else the one in a name.
 
-    The user's word fills what is unstated, and only that: it never relabels.
+    The user's functional only completes data that state none; it never relabels any.
 
     Args:
-        given: the user's `--functional`; None: nothing.
-        stated: what the data say; None, empty or 'unknown': nothing.
-        by_name: `functional_by_name` or `functional_by_file_name`, for data that state nothing.
+        given: the user's `--functional`; None if there is none.
+        stated: functional that the data state; None, empty or 'unknown' if they state none.
+        by_name: `functional_by_name` or `functional_by_file_name`, for data that state none.
 
     Raises:
-        MalformedError: what is stated, or a name tells, is not what the user gives (`CONTRADICTION`).
-        MlipError: nothing tells it.
+        MalformedError: the data or a name state another functional than the user gives (`CONTRADICTION`).
+        MlipError: nothing states the functional.
     """
     stated = (stated or "").strip()
     if canonical_functional(stated) in ("", UNKNOWN):
@@ -89,7 +90,7 @@ def _perhaps_told_by_name(path: Path, by_name: Callable[[Path], str]) -> str | N
 
 
 def _is_refinement(given: str, told: str) -> bool:
-    """Whether what is given is what a name tells, or says more: a name has no word for PBE+U or PBE-D3."""
+    """Whether the given functional is the one in a name or refines it: names do not express PBE+U or PBE-D3."""
     rest = canonical_functional(given).removeprefix(canonical_functional(told))
     is_longer = rest != canonical_functional(given)
     return _are_surrogates(given, told) or (is_longer and (not rest or _REFINEMENT.fullmatch(rest) is not None))
@@ -104,10 +105,10 @@ def _contradiction(given: str, told: str, teller: str) -> MalformedError:
 
 
 def functional_by_name(path: Path) -> str:
-    """The functional of an ALEXANDRIA file: what its name tells, else the folder of its set.
+    """Functional of an ALEXANDRIA file, from its name, else from the folder of its set.
 
     Raises:
-        MlipError: none tells, or the name tells two.
+        MlipError: neither states it, or the name states two.
     """
     if found := _told(path, _FUNCTIONALS):
         return found
@@ -118,10 +119,10 @@ def functional_by_name(path: Path) -> str:
 
 
 def functional_by_file_name(path: Path) -> str:
-    """The functional that the name of a file of any kind tells; its folders are the user's, and tell nothing.
+    """Functional in the name of a file of any kind. Its folders are the user's own, and are not considered.
 
     Raises:
-        MlipError: it tells none or two.
+        MlipError: the name states none or two.
     """
     if found := _told(path, _UNMISTAKABLE):
         return found
@@ -129,8 +130,8 @@ def functional_by_file_name(path: Path) -> str:
 
 
 def dimensionality_by_name(material_id: str, path: Path) -> int:
-    """1, 2 or 3 of a material in an ALEXANDRIA file: by its id, else by the file's name or the folder of its set,
-    else 3: ALEXANDRIA marks all 1D and 2D sets."""
+    """Dimensionality 1, 2 or 3 of a material in an ALEXANDRIA file: from its id, else from the file's name or the
+    folder of its set, else 3, because ALEXANDRIA marks all 1D and 2D sets."""
     if by_id := dimensionality_by_id(material_id):
         return by_id
     marks = _words(path) & {"1d", "2d", "3d"}
@@ -141,7 +142,8 @@ def dimensionality_by_name(material_id: str, path: Path) -> int:
 
 
 def dimensionality_by_id(material_id: str) -> int | None:
-    """1, 2 or 3 as an id tells it: ALEXANDRIA's by its digits, others by a mark such as 'sur2d'. None: not told."""
+    """Dimensionality 1, 2 or 3 from an id: by ALEXANDRIA's digits, or by a mark such as 'sur2d'; None without
+    either."""
     if match := _ALEXANDRIA_ID.fullmatch(material_id):
         return {"1": 1, "2": 2}.get(match[1], 3)
     match = _ID_DIMENSION.search(material_id.lower())
@@ -166,11 +168,11 @@ def _not_told(path: Path, why: str) -> MlipError:
 
 
 def _words(path: Path) -> set[str]:
-    """Words of the file's name, lower case."""
+    """Words of the file's name, in lower case."""
     return set(re.split(r"[^a-z0-9]+", path.name.lower()))
 
 
 def _set_folder(path: Path) -> str:
-    """Name of the folder that an ALEXANDRIA file's set has, lower case; the path is taken as it was given."""
+    """Name of the folder of an ALEXANDRIA file's set, in lower case; the path is not resolved."""
     folders = (folder.name.lower() for folder in path.parents)
     return next((name for name in folders if not _WITHIN_SET.fullmatch(name)), "")

@@ -1,13 +1,13 @@
-"""ALEXANDRIA (or another database) over OPTIMADE: pages are fetched into a folder, and read from there.
+"""ALEXANDRIA (or another database) over OPTIMADE: pages are downloaded into a folder, and read from there.
 
     optimade://pbe?filter=elements HAS ALL "Al","Co" AND nelements=2      ALEXANDRIA's PBE database
     optimade://pbesol?filter=...                                         ... and its PBEsol database
     optimade+https://HOST/PATH?filter=...                                any other base URL
 
-`optimade`'s own client asks (extra `optimade`), one page at a time: each page is a file as soon as it is here, with the
-address of the next, so that an interrupted query goes on at the page where it broke off. Energies, forces and stresses
-are not part of the standard: they are ALEXANDRIA's fields, `_alexandria_energy` (eV), `_alexandria_forces` (eV/A) and
-`_alexandria_stress_tensor` (kB, VASP's sign), and describe relaxed structures: these are bulk entries, not paths.
+`optimade`'s own client (extra `optimade`) requests one page at a time. Each page is saved on arrival with the address
+of the next, so that an interrupted query resumes at the page where it stopped. Energies, forces and stresses are not
+part of the standard: they are ALEXANDRIA's fields `_alexandria_energy` (eV), `_alexandria_forces` (eV/A) and
+`_alexandria_stress_tensor` (kB, VASP's sign). They describe relaxed structures, which become entries, not paths.
 """
 
 import hashlib
@@ -42,7 +42,7 @@ _ALEXANDRIA = "https://alexandria.icams.rub.de/"
 _SCHEME = re.compile(r"optimade(\+https?)?://")
 _ATTEMPTS = 6
 _BACKOFF = 1.0
-"""Seconds before the second attempt; twice as many before each further one."""
+"""Seconds before the second attempt; doubled before each further one."""
 
 _PROPERTIES = {
     "energy_corrected": "energy_corrected",
@@ -58,38 +58,38 @@ _PROPERTIES = {
     "decomposition": "decomposition",
     "prototype_id": "prototype_id",
 }
-"""ALEXANDRIA's names in OPTIMADE -> in its files."""
+"""Name of a property in ALEXANDRIA's files, by its name in OPTIMADE."""
 
 OnPage = Callable[[int, int | None], None]
-"""Told how many structures are here, and of how many, if the server knows."""
+"""Function that receives the number of structures that have arrived, and the total if the server knows it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """A question to a server."""
+    """A query to a server."""
 
     base_url: str
     filter: str
     page_limit: int | None
-    """Structures a page; None = what the server likes: one that is asked for more than its most refuses."""
+    """Structures per page; None: the server's choice. A server refuses requests above its own maximum."""
 
     @property
     def slug(self) -> str:
-        """A name for a folder: different questions have different ones."""
+        """Folder name that is unique to the query."""
         digest = hashlib.sha256(repr(self).encode()).hexdigest()[:8]
         return f"{re.sub(r'[^a-z0-9]+', '-', urlsplit(self.base_url).path.lower()).strip('-') or 'optimade'}-{digest}"
 
 
 def is_query(source: str) -> bool:
-    """Whether a source is a question to a server, not a file."""
+    """Whether a source is a query to a server, not a file."""
     return _SCHEME.match(source) is not None
 
 
 def query_of(source: str) -> Query:
-    """The query that `optimade://...` stands for.
+    """Query that an `optimade://...` source describes.
 
     Raises:
-        MlipError: it asks nothing.
+        MlipError: the address is incomplete, or has an unknown parameter.
     """
     scheme, _, rest = source.partition("://")
     url = urlsplit(f"https://{rest}")
@@ -104,10 +104,10 @@ def query_of(source: str) -> Query:
 
 
 def fetch_pages(query: Query, folder: Path, on_page: OnPage | None = None) -> Path:
-    """Fetch what is missing of the answer; returns the folder of this query's pages.
+    """Download the missing pages of a query's answer; returns the folder of its pages.
 
     Raises:
-        MlipError: the client is not installed, or the server refuses or fails again and again.
+        MlipError: the client is not installed, or the server refuses or keeps failing.
     """
     pages = folder / query.slug
     with writing_to(pages):
@@ -125,7 +125,7 @@ def fetch_pages(query: Query, folder: Path, on_page: OnPage | None = None) -> Pa
 
 
 def _last_page(pages: Path) -> tuple[int, int, str | None]:
-    """How many pages are here, how many structures, and where the next page is."""
+    """Number of saved pages, number of structures in them, and address of the next page."""
     files = sorted(pages.glob(f"*{PAGE_SUFFIX}"))
     contents = [msgspec.json.decode(file.read_bytes()) for file in files[-1:]]
     n_here = sum(len(msgspec.json.decode(file.read_bytes())["data"]) for file in files)
@@ -138,9 +138,9 @@ def _write_page(path: Path, answer: dict[str, Any]) -> None:
 
 
 def _ask(query: Query, url: str | None) -> dict[str, Any]:
-    """One page: its structures, the next page's address, and how many structures the answer has in all."""
+    """One page: its structures, the address of the next page, and the number of structures in the whole answer."""
     client = _client(query)
-    with redirect_stderr(StringIO()):  # it prints what goes wrong there, however silent it is to be
+    with redirect_stderr(StringIO()):  # the client prints errors there even if it is told to be silent
         answers = client.get_one(
             "structures",
             query.filter,
@@ -179,7 +179,7 @@ def _client(query: Query) -> Any:
 
 
 def _patient_session() -> type:
-    """A session that asks again where a server has enough, is down for a moment, or hangs up."""
+    """Session class that repeats requests when a server is overloaded, briefly down, or closes the connection."""
     from requests import Session
     from requests.adapters import HTTPAdapter
     from urllib3.util import Retry
@@ -205,14 +205,14 @@ def read(
     dimensionality: int | None = None,
     on_bytes: OnBytes | None = None,
 ) -> Iterator[Entry | Skipped]:
-    """The structures of a page.
+    """Structures of a page.
 
     Args:
-        functional: of those that have no field `xc_functional`; None = as the folder's name says.
-        dimensionality: of all; None = as the id says, else the number of periodic directions.
+        functional: functional of structures without a field `xc_functional`; None: as the folder's name states.
+        dimensionality: 1, 2 or 3 for all structures; None: as the id states, else the number of periodic directions.
 
     Raises:
-        MlipError: not a page.
+        MlipError: the file is not a page.
     """
     try:
         items = json.loads(b"".join(read_blocks(path, on_bytes)))["data"]
@@ -230,14 +230,14 @@ def structure_of(attributes: Mapping[str, Any]) -> Atoms:
     """A structure without labels, as ASE Atoms.
 
     Raises:
-        MalformedError: no usable coordinates, a disordered or partly occupied site, an element that is none.
+        MalformedError: unusable coordinates, a disordered or partly occupied site, or an unknown element.
     """
     numbers, positions, cell, pbc = _sites(attributes)
     return Atoms(numbers, positions, cell=cell, pbc=pbc)
 
 
 def _sites(attributes: Mapping[str, Any]) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Atomic numbers, positions, cell and periodicity."""
+    """Atomic numbers, Cartesian positions (A), cell (A) and periodicity of a structure."""
     numbers = np.array(_atomic_numbers(attributes), dtype=np.int16)
     cell = array(attributes.get("lattice_vectors"), (3, 3))
     positions = array(attributes.get("cartesian_site_positions"), (len(numbers), 3))
@@ -276,7 +276,7 @@ def _entry(
 
 
 def _atomic_numbers(attributes: Mapping[str, Any]) -> list[int]:
-    """Atomic numbers of the sites: each is of a species, and each species must be one element."""
+    """Atomic numbers of the sites. A site names its species, and each species must be one element."""
     elements = {}
     for species in attributes.get("species") or []:
         symbols = species.get("chemical_symbols") or []
@@ -293,7 +293,7 @@ def _atomic_numbers(attributes: Mapping[str, Any]) -> list[int]:
 
 
 def _functional(told: Any) -> str | None:
-    """Functional of ALEXANDRIA's field: one of its names, or another as it stands (PBE+U)."""
+    """Functional in ALEXANDRIA's field: one of its names, or any other text unchanged (PBE+U)."""
     if not isinstance(told, str):
         return None
     words = re.split(r"[^a-z0-9+]+", told.lower())

@@ -1,10 +1,10 @@
-"""VASP runs by their OUTCAR (.gz, .bz2; OUTCAR.a, OUTCAR_relax1, mp-1.OUTCAR, ...), with the rules of `vasp`.
+"""Reader of VASP runs from their OUTCAR (.gz, .bz2; OUTCAR.a, OUTCAR_relax1, mp-1.OUTCAR, ...), by the rules of `vasp`.
 
-An ionic step is what lies between two blocks "FREE ENERGIE OF THE ION-ELECTRON SYSTEM", the latter of which gives its
-energy at sigma -> 0, the dispersion energy included; old versions of VASP left that out there, and such a step is
-dropped. Steps whose electrons did not converge within NELM are dropped and counted, what a force field has predicted
-(VASP's ML tags) is no label, and a run that was killed gives the steps that it wrote. Several runs in one file are one
-path if they are of one material.
+An ionic step lies between two blocks "FREE ENERGIE OF THE ION-ELECTRON SYSTEM". The second block gives its energy at
+sigma -> 0, with the dispersion energy; old versions of VASP left that out there, and such a step is dropped. Steps
+whose electrons did not converge within NELM are dropped and counted. Predictions of a force field (VASP's ML tags) are
+not labels. A killed run gives the steps that it wrote. Several runs in one file form one path if they are of one
+material.
 """
 
 import re
@@ -45,7 +45,7 @@ _FREE_ENERGY = re.compile(r"\s*free\s+energy\s+TOTEN\s*=\s*(\S+)")
 _SIGMA_0 = re.compile(r"\s*energy\s+without\s+entropy\s*=.*energy\(sigma->0\)\s*=\s*(\S+)")
 _DISPERSION = re.compile(r"(?:Edisp|Estimated vdW energy)\s*\(eV\)\s*:?\s*(\S+)")
 _DISPERSION_SINCE = (5, 4)
-"""Version from which the energy that an ionic step ends with surely has its dispersion term."""
+"""Version from which the energy at the end of an ionic step certainly includes the dispersion term."""
 
 
 def is_outcar(path: Path) -> bool:
@@ -61,22 +61,22 @@ def read(
     on_bytes: OnBytes | None = None,
     name: str | None = None,
 ) -> Iterator[Trajectory | Skipped]:
-    """The relaxation (or the single step) of a run, as one material.
+    """Relaxation (or single step) of a run, as one material.
 
     Args:
-        functional: None = what the tags say, else the POTCARs.
-        dimensionality: None = 3.
-        name: what the file is called among the sources: the material's id is its folder, or its own name.
+        functional: functional of a run whose tags and POTCARs do not state it.
+        dimensionality: 1, 2 or 3; None means 3.
+        name: name of the file among the sources. The material's id is its folder, or the file's own name.
 
     Raises:
-        MlipError: not an OUTCAR, or nothing tells the functional.
+        MlipError: the file is not an OUTCAR, or nothing states the functional.
     """
     own_id = material_id(name or path.name)
     runs = [_Run()]
     fault = None
     try:
         _read_lines(read_lines(path, on_bytes, "latin-1"), runs)
-    except MlipError as error:  # of the compression: what comes before is sound
+    except MlipError as error:  # damaged compression: what comes before is sound
         fault = error
     except MalformedError as malformed:
         yield malformed.as_skipped(own_id, str(path))
@@ -107,23 +107,23 @@ def _trajectory(
 
 @dataclass(slots=True)
 class _Run:
-    """State of a run when so many of its lines are read."""
+    """State of a run after the lines that have been read."""
 
     version: str | None = None
     most_electronic_steps: int = 60
     n_ions: int = 0
     counts: list[int] = field(default_factory=list)
-    """Ions of each species."""
+    """Number of ions of each species."""
     titles: list[str] = field(default_factory=list)
-    """Titles of the POTCARs, one a species, from lines "TITEL"."""
+    """Titles of the POTCARs, one per species, from lines "TITEL"."""
     potcars: list[str] = field(default_factory=list)
-    """The same from lines "POTCAR:", all of which are written twice."""
+    """Titles of the POTCARs from lines "POTCAR:", all of which VASP writes twice."""
     elements: list[str] = field(default_factory=list)
     """Elements of the species, from lines "VRHFIN =Cu: d10 p1"."""
     tags: dict[str, str] = field(default_factory=dict)
     is_outcar: bool = False
     has_begun: bool = False
-    """Whether an electronic step has been seen: the header is over."""
+    """Whether an electronic step has been read, so that the header is over."""
     n_steps: int = 0
     frames: list[Frame] = field(default_factory=list)
     dropped: Counter[str] = field(default_factory=Counter)
@@ -135,7 +135,7 @@ class _Run:
         return self.n_ions or sum(self.counts)
 
     def species(self) -> list[str]:
-        """Titles of the POTCARs in their order."""
+        """Titles of the POTCARs in their order, or the elements if there are no titles."""
         titles = self.titles[: len(self.counts)] if self.counts else self.titles
         return titles or self.potcars[: (len(self.potcars) + 1) // 2] or self.elements
 
@@ -149,7 +149,7 @@ class _Run:
         """Atomic numbers of the ions.
 
         Raises:
-            MalformedError: the header does not tell them.
+            MalformedError: the header does not state them.
         """
         elements = [_atomic_number(title) for title in self.species()]
         if not elements or len(elements) != len(self.counts):
@@ -166,20 +166,20 @@ class _Step:
 
     n_electronic: int = 0
     electronic_energy: float = np.nan
-    """Free energy of the last electronic step."""
+    """Free energy of the last electronic step, eV."""
     free_energy: float = np.nan
     dispersion: float = 0.0
     cell: list[list[float]] | None = None
     sites: list[list[float]] | None = None
-    """Position and force of each ion."""
+    """Position (A) and force (eV/A) of each ion."""
     stress: list[float] | None = None
-    """kB: XX YY ZZ XY YZ ZX."""
+    """Stress in kB, in the order XX YY ZZ XY YZ ZX, with VASP's sign."""
     magmoms: list[float] | None = None
     is_collinear: bool = True
 
 
 def _read_lines(lines: Iterator[str], runs: list[_Run]) -> None:
-    """All runs of a file, one after another."""
+    """Parse all runs of a file, one after another, into `runs`."""
     step = _Step()
     ends = False
     cell = None
@@ -244,12 +244,12 @@ def _read_header(line: str, lines: Iterator[str], run: _Run) -> None:
         run.most_electronic_steps = int(found[1])
     elif "LDA+U is selected" in line:
         run.tags["LDAU"] = "T"
-    elif "=" in line and "SYSTEM" not in line:  # which is free text
+    elif "=" in line and "SYSTEM" not in line:  # SYSTEM is free text
         run.tags |= _tags(line)
 
 
 def _tags(line: str) -> dict[str, str]:
-    """Tags of a line. Of METAGGA there is also one that is true or false, and means something else."""
+    """Tags in a line. A METAGGA of T or F is left out: it is a flag of the same name with another meaning."""
     text = re.split(r"[#!]", line, maxsplit=1)[0]
     found = {tag.upper(): value for tag, value in _TAG.findall(text)}
     return {tag: value for tag, value in found.items() if not (tag == "METAGGA" and value in ("F", "T", ""))}
@@ -268,7 +268,7 @@ def _end_step(run: _Run, step: _Step, energy: float) -> None:
 
 
 def _frame(run: _Run, step: _Step, index: int, energy: float) -> Frame | str:
-    """The step as a frame, or the reason to drop it."""
+    """Frame of a step, or the reason to drop it."""
     if step.n_electronic >= run.most_electronic_steps:
         return NOT_CONVERGED
     if not np.isfinite(energy):
@@ -298,7 +298,7 @@ def _frame(run: _Run, step: _Step, index: int, energy: float) -> Frame | str:
 
 
 def _lacks_dispersion(run: _Run, step: _Step) -> bool:
-    """Whether forces and stress have a dispersion term that the energy has not: VASP before 5.4 wrote the energy so."""
+    """Whether forces and stress include a dispersion term that the energy lacks, as VASP before 5.4 wrote it."""
     version = tuple(int(number) for number in (run.version or "99").split(".")[:2] if number.isdigit())
     if version >= _DISPERSION_SINCE or not step.dispersion:
         return False
@@ -313,7 +313,7 @@ def _stress(values: list[float] | None) -> np.ndarray | None:
 
 
 def _path_of(runs: list[_Run]) -> tuple[list[Frame], Counter[str]]:
-    """The frames of all runs, one after another, and what was dropped.
+    """Frames of all runs, one after another, and the number of dropped steps by reason.
 
     Raises:
         MalformedError: the runs are of different materials.
@@ -334,13 +334,14 @@ def _path_of(runs: list[_Run]) -> tuple[list[Frame], Counter[str]]:
 
 
 def _rows(lines: Iterator[str], n_rows: int, n_columns: int) -> list[list[float]] | None:
-    """The first columns of the next lines; None if they end before."""
+    """First columns of the next lines; None if a line is too short or missing."""
     rows = [_numbers(line, n_columns) for line in (next(lines, "") for _ in range(n_rows))]
     return None if any(row is None for row in rows) else rows
 
 
 def _numbers(line: str, n: int) -> list[float] | None:
-    """The first numbers of a line, NaN where Fortran wrote asterisks; numbers that fill their columns touch."""
+    """First `n` numbers of a line, NaN where Fortran wrote asterisks; None if there are fewer. Wide numbers may
+    touch."""
     found = re.sub(r"(?<=\d)-", " -", line).split()[:n]
     return [_number(text) for text in found] if len(found) == n else None
 
@@ -353,7 +354,7 @@ def _number(text: str) -> float:
 
 
 def _magmoms(lines: Iterator[str], n_ions: int) -> list[float] | None:
-    """The last column (all of s, p, d, f) of the table that begins here."""
+    """Last column (the sum over s, p, d and f) of the table that begins here."""
     for _ in range(4):
         if next(lines, "").startswith("---"):
             break
@@ -362,10 +363,10 @@ def _magmoms(lines: Iterator[str], n_ions: int) -> list[float] | None:
 
 
 def _atomic_number(title: str) -> int:
-    """Atomic number of "PAW_PBE Fe_pv 02Aug2007", "PAW H1.25 07Sep2000" or "H 1/r potential".
+    """Atomic number from the title of a POTCAR: "PAW_PBE Fe_pv 02Aug2007", "PAW H1.25 07Sep2000" or "H 1/r potential".
 
     Raises:
-        MalformedError: there is no element in it.
+        MalformedError: the title names no element.
     """
     for word in title.split()[:2][::-1]:
         symbol = re.match(r"[A-Z][a-z]?(?![A-Za-z])", word.partition("_")[0])

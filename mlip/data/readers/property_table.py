@@ -1,14 +1,15 @@
-"""Tables of formulas and properties, CSV, as bulk entries of which the composition alone is known.
+"""Reader of CSV tables of formulas and properties, as entries of which only the composition is known.
 
     formula,target            id,formula,band_gap,split
     Fe2O3,2.1                 m1,Ga0.5In0.5As,1.2,train
 
-The formula's column is called formula or composition; a table without a header has two columns, formula and target.
-Every other column is a property of that name, but for an id, a functional and a split ('train', 'val', 'test'), which
-is kept. A row that cannot be used is `Skipped` with the kind of its fault.
+The column of formulas is called formula or composition; a table without a header has two columns, formula and target.
+Every other column is a property of that name, except an id, a functional and a split ('train', 'val', 'test'), which
+is kept. An unusable row is `Skipped` with the kind of its fault.
 
-Without ids a material is known by its composition alone: rows of one composition (and one stated split) are one
-material, with the mean of each property, as the authors of CrabNet merge them. Rows that differ are remarked on.
+Without ids, the composition alone identifies a material: rows with one composition (and one stated split) form one
+material, with the mean of each property, as the authors of CrabNet merge them. Such a material gets a remark, which
+says whether the rows contradict one another.
 """
 
 import csv
@@ -51,13 +52,13 @@ def read(
     functional: str | None = None,
     on_bytes: OnBytes | None = None,
 ) -> Iterator[Entry | Skipped]:
-    """The materials of a table in the order of their first rows, after the rows that cannot be used.
+    """Materials of a table in the order of their first rows, after the unusable rows.
 
     Args:
-        functional: of rows that state none; by default unknown, as that of experiments.
+        functional: functional of rows that state none; unknown by default, as for experiments.
 
     Raises:
-        MlipError: the file cannot be read, or is no table with a column of formulas.
+        MlipError: the file cannot be read, or is not a table with a column of formulas.
     """
     layout, rows = _table(path, on_bytes)
     materials: dict[tuple[str, ...], list[_Row]] = {}
@@ -82,18 +83,18 @@ def read(
 
 @dataclass(frozen=True)
 class _Layout:
-    """Columns of a table by their place; None = there is none."""
+    """Indices of a table's columns; None if there is no such column."""
 
     formula: int
     own_id: int | None
     functional: int | None
     split: int | None
     numbers: Mapping[str, int]
-    """Properties that are numbers."""
+    """Index of each property that is a number, by name."""
     texts: Mapping[str, int]
 
     def cell(self, cells: Sequence[str], place: int | None) -> str:
-        """The cell without blanks; "" where it is missing."""
+        """Text of a cell without surrounding blanks; "" if it is missing."""
         text = cells[place].strip() if place is not None and place < len(cells) else ""
         return "" if text.lower() in _MISSING else text
 
@@ -101,7 +102,7 @@ class _Layout:
 @dataclass(frozen=True)
 class _Row:
     number: int
-    """Line of the file, from 1."""
+    """Line number in the file, from 1."""
     formula: str
     frame: Frame
     composition: str
@@ -163,9 +164,11 @@ def _is_number(text: str) -> bool:
 
 
 def _row(cells: list[str], layout: _Layout, number: int) -> _Row:
-    """
+    """Parsed cells of a row.
+
     Raises:
-        MalformedError: no formula of a compound, a value that is no finite number, no value at all, an unknown split.
+        MalformedError: the formula is not one of a compound, a value is not a finite number, there is no value at all,
+            or the split is unknown.
     """
     formula = layout.cell(cells, layout.formula) or cells[layout.formula].strip() if layout.formula < len(cells) else ""
     try:
@@ -197,10 +200,10 @@ def _row(cells: list[str], layout: _Layout, number: int) -> _Row:
 
 
 def _entry(rows: Sequence[_Row], n_splits: int, path: Path, functional: str | None) -> Entry:
-    """One material of its rows.
+    """Entry of one material from its rows.
 
     Raises:
-        MalformedError: it states another functional than is given; rows of one id have several compositions.
+        MalformedError: the rows state another functional than the given one, or rows with one id differ in composition.
     """
     first = rows[0]
     if len({row.composition for row in rows}) > 1:
@@ -220,7 +223,7 @@ def _entry(rows: Sequence[_Row], n_splits: int, path: Path, functional: str | No
 
 
 def _contradict(rows: Sequence[_Row]) -> bool:
-    """Whether some property has different values."""
+    """Whether a property has different values in different rows."""
     values: dict[str, set[float]] = {}
     for row in rows:
         for name, value in row.numbers.items():

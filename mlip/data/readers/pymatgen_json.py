@@ -1,7 +1,7 @@
-"""pymatgen's JSON as plain arrays, without pymatgen (100 times slower): structures, and what was computed for them.
+"""pymatgen's JSON as plain arrays, without pymatgen (100 times slower): structures, and the labels computed for them.
 
-Numbers that are missing, ragged, NaN or infinite make a label a missing one; a fault of the structure (missing key,
-disorder, unknown element) is a `MalformedError`, which readers turn into a `Skipped`.
+Numbers that are missing, ragged, NaN or infinite become a missing label. A faulty structure (missing key, disorder,
+unknown element) raises a `MalformedError`, which readers turn into a `Skipped`.
 """
 
 import math
@@ -33,21 +33,21 @@ def labeled_frame(
     where: str,
     species: "SpeciesBefore",
 ) -> Frame | str:
-    """A step as a frame, or the reason to drop it.
+    """Frame of a step, or the reason to drop it.
 
     Args:
         structure: pymatgen's Structure dict.
         energy: eV per cell.
         forces: (n, 3) eV/A.
         stress: (3, 3) kB, VASP's sign.
-        magmoms: (n,) mu_B; None = those of the structure's sites.
-        where: the step's name, for messages.
+        magmoms: (n,) mu_B; None: those in the structure's sites.
+        where: name of the step, for messages.
 
     Raises:
-        MalformedError: the structure is at fault.
+        MalformedError: the structure is faulty.
     """
     sound = _sound_arrays(structure, forces, stress, where, species)
-    if sound is None:  # something is missing, or odd: what, is told one by one
+    if sound is None:  # something is missing or odd: the parts are checked one by one
         found = geometry(structure, where, species)
         usable, tensor = array(forces, (len(found["numbers"]), 3)), array(stress, (3, 3))
     else:
@@ -72,7 +72,7 @@ def _sound_arrays(
 ) -> tuple[dict[str, np.ndarray], Float[np.ndarray, "n 3"], Float[np.ndarray, "3 3"]] | None:
     """Geometry, forces and stress (kB) of a step that has them all, as nearly all steps do; else None.
 
-    All are rows of three numbers, and to make one array of them takes a third of the time of five.
+    All are rows of three numbers; converting them as one array takes a third of the time of converting five.
     """
     try:
         lattice, sites = structure["lattice"], structure["sites"]
@@ -93,14 +93,14 @@ def _sound_arrays(
 
 
 class SpeciesBefore:
-    """The species of the structure that was read before: along a path they stay, and to see that is a tenth of the
-    work of reading them."""
+    """Cache of the species of the previous structure. They rarely change along a path, and comparing them takes a tenth
+    of the time of reading them."""
 
     def __init__(self) -> None:
         self._species: list[Any] = []
         self._numbers = np.zeros(0, np.int16)
         self.is_heavy_hydrogen = False
-        """Whether there is deuterium or tritium among the species."""
+        """Whether the species include deuterium or tritium."""
 
     def numbers(self, sites: list[Any], where: str) -> Int[np.ndarray, " n"]:
         species = [site.get("species") if isinstance(site, dict) else None for site in sites]
@@ -112,7 +112,7 @@ class SpeciesBefore:
 
 
 def geometry(structure: Any, where: str, species: SpeciesBefore) -> dict[str, np.ndarray]:
-    """numbers, positions, cell and pbc of a Structure dict."""
+    """Arguments numbers, positions (A), cell (A) and pbc of a `Frame`, from a Structure dict."""
     lattice = get(structure, "lattice", where)
     sites = typed(get(structure, "sites", where), list, f"{where}: sites")
     cell = array(get(lattice, "matrix", where), (3, 3))
@@ -132,19 +132,19 @@ def geometry(structure: Any, where: str, species: SpeciesBefore) -> dict[str, np
 
 
 def signed_volume(cell: Float[np.ndarray, "3 3"]) -> float:
-    """A^3. numpy.linalg.det takes ten times as long for a matrix of this size."""
+    """Determinant of the cell, A^3. numpy.linalg.det takes ten times as long for a matrix of this size."""
     return determinant(*cell.tolist())
 
 
 def determinant(a: Sequence[Any], b: Sequence[Any], c: Sequence[Any]) -> Any:
-    """Determinant of the matrix of three rows, whose elements are numbers, or arrays of them (many matrices at
-    once)."""
+    """Determinant of the matrix with rows `a`, `b` and `c`. The elements are numbers, or arrays for many matrices at
+    once."""
     (ax, ay, az), (bx, by, bz), (cx, cy, cz) = a, b, c
     return ax * (by * cz - bz * cy) - ay * (bx * cz - bz * cx) + az * (bx * cy - by * cx)
 
 
 def _pbc(value: Any, where: str) -> np.ndarray:
-    """Absent = periodic along all: files of before pymatgen had the key."""
+    """Periodicity of a lattice; True in all directions if absent, as in files older than pymatgen's key."""
     if value is None or value == [True, True, True]:
         return np.ones(3, dtype=bool)
     if not isinstance(value, list) or len(value) != 3 or any(one not in (False, True) for one in value):
@@ -157,10 +157,10 @@ def _number_at(site: Any, where: str) -> int:
 
 
 def atomic_number(species: Any, where: str) -> int:
-    """Atomic number of a site, from what its structure says of its species; deuterium and tritium are hydrogen.
+    """Atomic number of a site from its list of species; deuterium and tritium count as hydrogen.
 
     Raises:
-        MalformedError: it is not one known element.
+        MalformedError: the list is not one known element with full occupancy.
     """
     typed(species, list, f"{where}: species")
     if len(species) != 1 or get(species[0], "occu", where) != 1:
@@ -173,12 +173,12 @@ def atomic_number(species: Any, where: str) -> int:
 
 
 def heavy_hydrogen_remark(frames: Sequence[str]) -> dict[str, Sequence[str]]:
-    """The remark of a trajectory with deuterium or tritium in the frames of these names."""
+    """Remark for a trajectory that has deuterium or tritium in the named frames; empty without such frames."""
     return {DEUTERIUM: frames} if frames else {}
 
 
 def site_properties(structure: Any, name: str) -> list[Any] | None:
-    """One property of all sites; None unless every site has it."""
+    """Values of one property for all sites; None unless every site has it."""
     try:
         return [site["properties"][name] for site in structure["sites"]]
     except (KeyError, TypeError):
@@ -194,7 +194,7 @@ def stress_of(kilobar: Any) -> Float[np.ndarray, "6"] | None:
 
 
 def array(values: Any, shape: tuple[int, ...]) -> Float[np.ndarray, "..."] | None:
-    """The values as float64, or None when any is missing, not finite, or rows are ragged."""
+    """The values as float64; None if any is missing or not finite, or if the shape is another one."""
     if not isinstance(values, list):
         return None
     try:
@@ -208,7 +208,7 @@ def array(values: Any, shape: tuple[int, ...]) -> Float[np.ndarray, "..."] | Non
 
 
 def is_number(value: Any) -> bool:
-    """A finite one, that float64 can hold; `value` is of JSON."""
+    """Whether a value decoded from JSON is a finite number that float64 can hold."""
     return isinstance(value, float | int) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
 
 

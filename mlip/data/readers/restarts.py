@@ -1,6 +1,6 @@
-"""The geometry at which a VASP run ends and the next begins: a path holds it twice, with two energies.
+"""Geometry at which one VASP run ends and the next begins: a path has it twice, with two energies.
 
-The restart computes it again with a basis made for that cell; the earlier of the two is dropped.
+The restart computes it again with a basis set made for that cell, so the earlier of the two steps is dropped.
 """
 
 import numpy as np
@@ -8,14 +8,15 @@ import numpy as np
 from mlip.data.records import Frame
 
 RESTART = "geometry repeated at a restart"
-"""Why a step is dropped."""
+"""Reason for dropping such a step."""
 
 _SAME_GEOMETRY = 1e-5
-"""A; files give coordinates with 8 decimals."""
+"""Tolerance for equal coordinates, A; files give them with 8 decimals."""
 
 
 def is_same_geometry(a: Frame, b: Frame) -> bool:
-    """Same cell, and the same positions but for lattice vectors. Both have the same species in order."""
+    """Whether two frames have the same cell, and the same positions up to lattice vectors. They must have the same
+    species in the same order."""
     if np.abs(a.cell - b.cell).max() > _SAME_GEOMETRY:
         return False
     shifts = np.linalg.solve(b.cell.T, (a.positions - b.positions).T).T

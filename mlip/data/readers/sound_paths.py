@@ -1,8 +1,9 @@
-"""ALEXANDRIA's relaxation paths that have no fault, as nearly all have none: decoded to declared types, and stacked.
+"""Fast reader of ALEXANDRIA's relaxation paths without faults, as nearly all are: decoded to declared types, and
+stacked.
 
-Takes a third of the time of the general reader (`alexandria`), for what is not needed is skipped, and arrays
-are made a path at a time. A path in which anything is missing, ragged or odd is left to that reader, which knows each
-kind of dirt; where both can read, they give the same numbers.
+It takes a third of the time of the general reader (`alexandria`), because it skips what is not needed and makes arrays
+of a whole path at a time. A path in which anything is missing, ragged or odd is left to the general reader, which knows
+every kind of fault. Where both can read a path, they give the same numbers.
 """
 
 import math
@@ -59,8 +60,8 @@ _RUNS = msgspec.json.Decoder(list[_Run])
 
 
 def sound_path(text: bytes, material_id: str, functional: str, dimensionality: int) -> Trajectory | None:
-    """The path that a list of VASP runs is; None: there is something that the general reader has to look at."""
-    if not text.isascii():  # msgspec does not look whether what it skips is UTF-8
+    """Trajectory of a list of VASP runs; None if the path needs the general reader."""
+    if not text.isascii():  # msgspec does not check that skipped text is UTF-8
         return None
     try:
         runs = _RUNS.decode(text)
@@ -78,7 +79,7 @@ def sound_path(text: bytes, material_id: str, functional: str, dimensionality: i
 
 
 def _stacked(runs: Sequence[_Run]) -> StackedFrames | None:
-    """All steps; None: they cannot be stacked, or a structure is at fault."""
+    """All steps as one stack; None if they cannot be stacked, or a structure is faulty."""
     steps = [step for run in runs for step in run.steps]
     numbers, pbc = _common_numbers(steps), _common_pbc(steps)
     if numbers is None or pbc is None:
@@ -111,7 +112,8 @@ def _stacked(runs: Sequence[_Run]) -> StackedFrames | None:
 
 
 def _common_numbers(steps: Sequence[_Step]) -> Int[np.ndarray, " n"] | None:
-    """Atomic numbers, if all steps have the same species. To compare texts is a tenth of the work of decoding them."""
+    """Atomic numbers if all steps have the same species, else None. Comparing texts takes a tenth of the time of
+    decoding them."""
     texts = {b",".join([site.species for site in step.structure.sites]) for step in steps}
     if len(texts) != 1 or not (text := texts.pop()):
         return None
@@ -121,11 +123,11 @@ def _common_numbers(steps: Sequence[_Step]) -> Int[np.ndarray, " n"] | None:
     except MalformedError:
         return None
     is_heavy_hydrogen = any(species[0]["element"] in HEAVY_HYDROGEN for species in sites)
-    return None if is_heavy_hydrogen else numbers  # the general reader remarks it
+    return None if is_heavy_hydrogen else numbers  # the general reader adds a remark
 
 
 def _common_pbc(steps: Sequence[_Step]) -> Bool[np.ndarray, "3"] | None:
-    """Absent = periodic along all, as in `mlip.data.readers.pymatgen_json`."""
+    """Periodicity if all steps have the same, else None; absent means periodic in all directions."""
     found = {step.structure.lattice.pbc or (True, True, True) for step in steps}
     return np.array(found.pop()) if len(found) == 1 else None
 
@@ -145,7 +147,7 @@ def _vectors(steps: Sequence[_Step], n: int) -> Float[np.ndarray, "k 2*n+6 3"]:
 
 
 def _is_repeated_at_restart(frames: StackedFrames) -> Bool[np.ndarray, " k"]:
-    """Whether a frame is the last of a run, and the next run starts from its geometry."""
+    """Whether each frame is the last of a run and repeats the geometry from which the next run starts."""
     is_repeated = np.zeros(len(frames), dtype=bool)
     for last in np.flatnonzero(np.diff(frames.calculation)).tolist():
         is_repeated[last] = is_same_geometry(frames[last], frames[last + 1])

@@ -1,4 +1,4 @@
-"""Paths and folders -> source files -> materials: which reader reads what."""
+"""Choice of readers: from paths and folders to source files, and from these to materials."""
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -14,22 +14,23 @@ from mlip.errors import MlipError
 
 NOT_READ = "source cannot be read to its end"
 NO_MATERIAL = "source without a material"
-"""Why a source, not one of its materials, is skipped."""
+"""Reasons for skipping a whole source."""
 
 _T = TypeVar("_T")
 
 
 class Reader(NamedTuple):
-    """A format: which files are of it, and what reads them."""
+    """A format: which files have it, and the function that reads them."""
 
     takes: Callable[[Path], bool]
     read: Callable[..., Iterator[Trajectory | Entry | Skipped]]
     names: tuple[str, ...]
-    """Names of the files that are taken from a folder, for people."""
+    """Patterns of the file names that are taken from a folder, for messages."""
     in_folders: bool = True
-    """Whether a folder's files are taken; else a file is named itself, for many that are something else end like it."""
+    """Whether such files are taken from folders. If not, a file must be named itself, because many other files have the
+    same ending."""
     options: tuple[str, ...] = ()
-    """Options of `read` beside `functional` and `on_bytes`, by their names in `read_source`."""
+    """Options of `read` besides `functional` and `on_bytes`, named as in `read_source`."""
 
 
 READERS = (
@@ -55,20 +56,20 @@ READERS = (
         options=("dimensionality", "name", "stem", "keys"),
     ),
 )
-"""Every format. A file has the first reader that takes it; one that is named itself, and that none takes, has the last,
-for ASE knows many a name."""
+"""All formats. A file gets the first reader that takes it. A file that is named itself and that no reader takes gets
+the last one, because ASE knows many formats."""
 
 
 def reader_of(path: Path) -> Reader:
-    """The reader of a file."""
+    """Reader of a file."""
     return next((reader for reader in READERS if reader.takes(path)), READERS[-1])
 
 
 def source_files(paths: Iterable[Path]) -> list[Path]:
-    """The files to read: as given, and a folder's (with its sub-folders') in the order of their names.
+    """Files to read: those given, and the files of given folders (with subfolders), sorted by name.
 
     Raises:
-        MlipError: a path does not exist, or a folder holds nothing that can be read.
+        MlipError: a path does not exist, a folder holds no readable file, or a file is a store.
     """
     files: dict[Path, Path] = {}
     for path in paths:
@@ -83,11 +84,11 @@ def source_files(paths: Iterable[Path]) -> list[Path]:
 
 
 def source_names(paths: Iterable[Path]) -> dict[Path, str]:
-    """`source_files`, each with what to call it: its path within the given folder, or its name if it was given
-    itself; where two would be called the same, with as many more of their folders as tell them apart.
+    """The files of `source_files` with their names: the path within the given folder, or the file name if the file
+    itself was given. Equal names are extended by as many parent folders as distinguish them.
 
     Raises:
-        MlipError: as `source_files`.
+        MlipError: any error of `source_files`.
     """
     paths = list(paths)
     files = source_files(paths)
@@ -104,20 +105,21 @@ def source_names(paths: Iterable[Path]) -> dict[Path, str]:
 
 
 def source_stems(names: Iterable[str]) -> dict[str, str]:
-    """For each name of a source what its materials without an id are called: the name without the file's format, but
-    for names that only differ in it (`OUTCAR.a`, `OUTCAR.b`)."""
+    """Name for materials without an id, by the name of their source: the source's name without the file's format, which
+    is kept where names differ in it alone (`OUTCAR.a`, `OUTCAR.b`)."""
     stems = {name: ase_files.stem_of(name) for name in names}
     uses = Counter(stems.values())
     return {name: stem if uses[stem] == 1 else name for name, stem in stems.items()}
 
 
 def _n_parts_within(folders: list[Path], file: Path) -> int:
-    """How many parts of the file's path lie within the first folder that holds it; 1 if none does."""
+    """Number of parts of the file's path within the first folder that contains it; 1 if none does."""
     return next((len(file.relative_to(folder).parts) for folder in folders if file.is_relative_to(folder)), 1)
 
 
 def ignored_files(paths: Iterable[Path]) -> dict[str, int]:
-    """Files of the given folders that no reader takes, hidden ones apart: suffix, or "no suffix" -> how many."""
+    """Number of files in the given folders that no reader takes, by suffix or "no suffix"; hidden files do not
+    count."""
     folders = [path for path in paths if path.is_dir()]
     taken = {file.resolve() for folder in folders for file in _sources_of_folder(folder)}
     files = {file.resolve() for folder in folders for file in _files_of_folder(folder)}
@@ -150,8 +152,8 @@ def _sources_of_folder(folder: Path) -> list[Path]:
 
 
 def _run_of(path: Path) -> tuple[Path, str]:
-    """The run that a vasprun.xml or an OUTCAR is of. Of a run that has both, a folder gives its vasprun.xml: more
-    decimals, and nothing that had to be taken from text."""
+    """Folder and run name of a vasprun.xml or an OUTCAR. If a folder has both for a run, the vasprun.xml is read: it
+    has more decimals and does not need parsing of free text."""
     return path.parent, vasp.run_of(path.name)
 
 
@@ -165,16 +167,17 @@ def read_source(
     stem: str | None = None,
     keys: Mapping[str, str] | None = None,
 ) -> Iterator[Trajectory | Entry | Skipped]:
-    """The materials of a file, streaming.
+    """Materials of a file, streamed.
 
     Args:
-        functional: of materials that state none; one that states another is `Skipped` (`mlip.data.readers.naming`).
-        name: what `source_names` calls the file, for the ids of materials that the file gives none.
-        stem: the same as `source_stems` has it.
-        keys: of ASE's files: labels that they have under other names than ASE's (`mlip.data.readers.labels`).
+        functional: functional of materials that state none; a material that states another one is `Skipped`
+            (`mlip.data.readers.naming`).
+        name: name of the file from `source_names`, used in the ids of materials that have none.
+        stem: name of the file from `source_stems`.
+        keys: for ASE's files, keys of labels under other names than ASE's (`mlip.data.readers.labels`).
 
     Raises:
-        MlipError: see the readers.
+        MlipError: any error of the reader.
     """
     reader = reader_of(path)
     its_own = {"dimensionality": dimensionality, "name": name, "stem": stem, "keys": keys}
@@ -183,18 +186,18 @@ def read_source(
 
 
 def read_past_faults(items: Iterator[_T], path: Path, name: str, as_item: Callable[[Skipped], _T]) -> Iterator[_T]:
-    """The items of a source; if reading ends with an error, or gives none, a record of that in their place.
+    """Items of a source. If reading fails, or gives no item, a `Skipped` record of that comes last.
 
-    One file among many must not end a build, whatever its reader stumbles on: also errors of the packages that
-    readers use, which come in all kinds.
+    One file among many must not end a build, whatever its reader raises. This includes errors of the packages that
+    readers use, which are of many types.
 
     Args:
-        items: what reads the source.
-        name: what `source_names` calls it.
-        as_item: the record as an item.
+        items: iterator that reads the source.
+        name: name of the source from `source_names`.
+        as_item: converts the record to an item.
 
     Raises:
-        BrokenExecutor, MemoryError: not the source's fault.
+        BrokenExecutor, MemoryError: errors that are not the source's fault.
     """
     n_items = 0
     try:

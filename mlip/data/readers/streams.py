@@ -1,6 +1,6 @@
 """A file as a stream of decompressed blocks, so that no reader ever holds a whole file.
 
-The compression is told by the file's first bytes, not by its name.
+The compression is detected from the file's first bytes, not from its name.
 """
 
 import bz2
@@ -16,7 +16,7 @@ from mlip.errors import MlipError
 BLOCK_BYTES = 1 << 20
 
 OnBytes = Callable[[int], None]
-"""Told, as reading goes on, how many bytes of the file on disk are done."""
+"""Function that receives, as reading goes on, the number of bytes of the file on disk that have been read."""
 
 
 def read_blocks(path: Path, on_bytes: OnBytes | None = None) -> Iterator[bytes]:
@@ -40,10 +40,10 @@ def read_blocks(path: Path, on_bytes: OnBytes | None = None) -> Iterator[bytes]:
 
 
 def read_text(path: Path, on_bytes: OnBytes | None = None, encoding: str = "utf-8-sig") -> Iterator[str]:
-    """The same as text.
+    """Decoded text of a plain, gzip or bz2 file, in blocks.
 
     Raises:
-        MlipError: as `read_blocks`; or the bytes are not of the encoding, UTF-8 if no other is named.
+        MlipError: any error of `read_blocks`, or the bytes are not in the encoding (UTF-8 by default).
     """
     decoder = codecs.getincrementaldecoder(encoding)()
     try:
@@ -55,7 +55,7 @@ def read_text(path: Path, on_bytes: OnBytes | None = None, encoding: str = "utf-
 
 
 def read_lines(path: Path, on_bytes: OnBytes | None = None, encoding: str = "utf-8-sig") -> Iterator[str]:
-    """The same as lines, each with its line end."""
+    """Lines of a plain, gzip or bz2 file, each with its line end; raises the errors of `read_text`."""
     rest = ""
     for text in read_text(path, on_bytes, encoding):
         *lines, rest = (rest + text).split("\n")
@@ -72,14 +72,14 @@ def _decompressed(raw: BinaryIO) -> Iterator[bytes]:
         yield from _from_bz2(raw)
         return
     stream = gzip.GzipFile(fileobj=raw) if magic[:2] == b"\x1f\x8b" else raw
-    # read1 gives what is there already: of a truncated file, all that can be had before the error.
+    # read1 returns what is available: from a truncated file, everything that can be read before the error.
     while block := stream.read1(BLOCK_BYTES):
         yield block
 
 
 def _from_bz2(raw: BinaryIO) -> Iterator[bytes]:
-    """All bz2 streams of a file, one after another. `bz2.BZ2File` takes whatever follows the first for the file's end
-    if it is no further stream, and says nothing."""
+    """Content of all bz2 streams of a file, one after another. `bz2.BZ2File` silently ignores data after the first
+    stream that are not another stream."""
     stream = bz2.BZ2Decompressor()
     while True:
         if not stream.eof:

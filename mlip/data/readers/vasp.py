@@ -1,11 +1,11 @@
-"""VASP runs: vasprun.xml (.gz, .bz2), through pymatgen. `mlip.data.readers.outcar` reads the same runs' OUTCARs alike.
+"""Reader of VASP runs from vasprun.xml (.gz, .bz2), with pymatgen. `mlip.data.readers.outcar` applies the same rules.
 
-The label is the energy at sigma -> 0, as ALEXANDRIA's and the Materials Project's. In the last energy block of an ionic
-step VASP's tags lie (the slot `e_wo_entrp` holds that energy, `e_0_energy` the entropy's term), so it is taken from
-the ionic step's free energy and the last electronic step: e_fr + (e_0 - e_fr of the electronic step). The dispersion
-energy of IVDW is in the former alone. Forces and stress are those of VASP, kB with VASP's sign converted here. A step
-whose electrons did not converge within NELM is dropped and counted; a run that was killed gives the steps that it
-wrote.
+The label is the energy at sigma -> 0, as in ALEXANDRIA and the Materials Project. VASP mislabels the last energy block
+of an ionic step: `e_wo_entrp` holds that energy, and `e_0_energy` the entropy term. The label is therefore computed
+from the ionic step's free energy and the last electronic step, as e_fr + (e_0 - e_fr of the electronic step); only the
+former includes the dispersion energy of IVDW. Forces and stress are VASP's; the stress, in kB with VASP's sign, is
+converted here. A step whose electrons did not converge within NELM is dropped and counted. A killed run gives the steps
+that it wrote.
 """
 
 import re
@@ -34,7 +34,7 @@ NO_STEP = "no usable step"
 
 _NAME = re.compile(r"vasprun[^/]*\.xml(\.[^/.]+)?(\.gz|\.bz2)?", re.IGNORECASE)
 _ENERGY_DIGIT = 2e-6
-"""eV; energies are written with 8 decimals, or 6."""
+"""Tolerance for equal energies, eV; they are written with 8 decimals, or 6."""
 
 
 def is_vasprun(path: Path) -> bool:
@@ -50,15 +50,15 @@ def read(
     on_bytes: OnBytes | None = None,
     name: str | None = None,
 ) -> Iterator[Trajectory | Skipped]:
-    """The relaxation (or the single step) of a run, as one material.
+    """Relaxation (or single step) of a run, as one material.
 
     Args:
-        functional: of a run whose INCAR and POTCARs do not tell it.
-        dimensionality: None = 3.
-        name: what the file is called among the sources: the material's id is its folder, or its own name.
+        functional: functional of a run whose INCAR and POTCARs do not state it.
+        dimensionality: 1, 2 or 3; None means 3.
+        name: name of the file among the sources. The material's id is its folder, or the file's own name.
 
     Raises:
-        MlipError: not a vasprun.xml, or nothing tells the functional.
+        MlipError: the file is not a vasprun.xml, or nothing states the functional.
     """
     own_id = material_id(name or path.name)
     run = parse(path)
@@ -89,16 +89,16 @@ def read(
 
 
 def parse(path: Path) -> "Vasprun | None":
-    """The run as pymatgen has it; None: it ended before its first ionic step did.
+    """Run as parsed by pymatgen; None if it ended before its first ionic step was complete.
 
     Raises:
-        MlipError: not a vasprun.xml, or it cannot be read.
+        MlipError: the file is not a vasprun.xml, or cannot be read.
     """
     from pymatgen.io.vasp import Vasprun
 
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of malformed XML, and of functionals: both are dealt with here
+            warnings.simplefilter("ignore")  # about malformed XML and functionals, both handled here
             return Vasprun(
                 path, parse_dos=False, parse_eigen=False, parse_potcar_file=False, exception_on_bad_xml=False
             )
@@ -110,7 +110,7 @@ def parse(path: Path) -> "Vasprun | None":
 
 
 def _holds_a_step(path: Path) -> bool:
-    """Whether a file that cannot be parsed is something else than the begin of a vasprun.xml.
+    """Whether a file that cannot be parsed holds a complete ionic step, or is no vasprun.xml at all.
 
     Raises:
         MlipError: the file cannot be read.
@@ -126,30 +126,30 @@ def _holds_a_step(path: Path) -> bool:
 
 
 def material_id(name: str) -> str:
-    """Name of a run: its folder, and by what its vasprun.xml's or OUTCAR's name has beside that word."""
+    """Id of a run: its folder, and what the file's name has besides vasprun.xml or OUTCAR."""
     folder, _, file = name.rpartition("/")
     known = [part for part in (folder, run_of(file)) if part]
     return "/".join(known) or ("OUTCAR" if "outcar" in file.lower() else "vasprun")
 
 
 def run_of(file: str) -> str:
-    """Which of its folder's runs a vasprun.xml or an OUTCAR is of, by its name: "relax1" of OUTCAR.relax1.gz."""
+    """Name of a run within its folder, from the name of a vasprun.xml or OUTCAR: "relax1" for OUTCAR.relax1.gz."""
     return re.sub(r"vasprun|outcar|\.?xml|\.gz$|\.bz2$", "", file, flags=re.IGNORECASE).strip("._-")
 
 
 def stated_functional(run: "Vasprun") -> str | None:
-    """The functional by the INCAR's tags, and those that VASP took itself where the INCAR has none. None: nothing
-    tells."""
+    """Functional from the INCAR's tags, and from VASP's own parameters for tags that the INCAR lacks; None if nothing
+    states it."""
     tags = dict(run.parameters) | dict(run.incar)
     version = getattr(run, "vasp_version", None)
     return functional_of_run(tags, list(run.potcar_symbols), version)
 
 
 def frame_of_step(step: dict[str, Any], index: int, most_electronic_steps: int) -> Frame | str:
-    """An ionic step of pymatgen's as a frame, or the reason to drop it.
+    """Frame of an ionic step from pymatgen, or the reason to drop it.
 
     Args:
-        most_electronic_steps: NELM: a step that took as many has not converged.
+        most_electronic_steps: NELM; a step that took as many has not converged.
     """
     electronic = step["electronic_steps"]
     if len(electronic) >= most_electronic_steps:
@@ -175,9 +175,10 @@ def frame_of_step(step: dict[str, Any], index: int, most_electronic_steps: int) 
 
 
 def _energy(step: dict[str, Any], electronic: list[dict[str, float]]) -> float:
-    """At sigma -> 0. The last step of the self-consistent loop need not be the last that is written: linear response
-    (DFPT) appends its own. It is the last one that has the ionic step's free energy, or the ionic step's difference
-    between its energies: with a dispersion correction the free energies differ by that, which need not be small."""
+    """Energy at sigma -> 0, eV; NaN if it is not known. The last step of the self-consistent loop need not be the last
+    one in the file, because linear response (DFPT) appends its own. It is the last one that has the ionic step's free
+    energy, or the ionic step's difference between its energies: with a dispersion correction, which need not be small,
+    the free energies differ by that correction."""
     free = step.get("e_fr_energy", np.nan)
     known = [one for one in electronic if {"e_fr_energy", "e_0_energy"} <= one.keys()]
     if not known:

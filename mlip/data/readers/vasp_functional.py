@@ -1,8 +1,8 @@
-"""The name of a VASP run's functional, from its tags: the same from a vasprun.xml and from an OUTCAR.
+"""Name of a VASP run's functional from its tags; vasprun.xml and OUTCAR give the same name.
 
     PBE, PBEsol, SCAN, HSE06, ... [+U] [+rVV10] [+vdW-DFT-D3, ...]
 
-What the tags do not tell for certain is named unknown with the tag's value, so that it equals nothing else:
+A setting whose meaning is not certain is named unknown, with the tag's value, so that the name equals no other:
 "PBE+vdW-unknown(IVDW=15)".
 """
 
@@ -14,7 +14,7 @@ TAGS = (
     *("GGA", "METAGGA", "LIBXC1", "LIBXC2", "LHFCALC", "AEXX", "HFSCREEN"),
     *("LDAU", "LUSE_VDW", "ZAB_VDW", "IVDW", "LVDW"),
 )
-"""Tags that the name depends on."""
+"""Tags on which the name depends."""
 
 _GGA = {
     "PE": "PBE",
@@ -35,7 +35,7 @@ _GGA = {
     "B5": "B3LYP",
 }
 _META_GGA = {"RTPSS": "revTPSS", "M06L": "M06-L", "SCANL": "SCAN-L", "R2SCANL": "R2SCAN-L"}
-"""Those that are not named like their tag."""
+"""Names of meta-GGAs that differ from the value of METAGGA."""
 
 _WITH_NONLOCAL_CORRELATION = {
     "RE": "vdW-DF",
@@ -45,7 +45,7 @@ _WITH_NONLOCAL_CORRELATION = {
     "ML": "vdW-DF2",
     "BF": "BEEF-vdW",
 }
-"""GGA of runs with LUSE_VDW."""
+"""Names of the functionals of runs with LUSE_VDW, by the value of GGA."""
 
 _DISPERSION = {
     "1": "DFT-D2",
@@ -60,21 +60,21 @@ _DISPERSION = {
     "3": "DFT-ulg",
     "4": "dDsC",
 }
-"""IVDW, where one value means one method in all versions of VASP."""
+"""Dispersion methods by IVDW, for values that mean the same method in all versions of VASP."""
 _D4 = "13"
 _D4_SINCE = (6, 2)
 
 _NOT_SET = ("", "--", "NONE", "F", "FALSE")
-"""Values of tags of names that name nothing."""
+"""Values of a tag that mean that it is not set."""
 
 
 def functional_of_run(tags: Mapping[str, Any], potcars: Sequence[str], version: str | None = None) -> str | None:
-    """The functional's name; None where neither tags nor pseudopotentials tell it.
+    """Name of a run's functional; None if neither tags nor pseudopotentials state it.
 
     Args:
-        tags: those of `TAGS` that are known (others are ignored), as texts, numbers or bools; case is ignored.
-        potcars: titles of the pseudopotentials ("PAW_PBE Cu 22Jun2005"), which tell what the tags leave to them.
-        version: of VASP, "6.3.0".
+        tags: known tags as texts, numbers or bools, by case-insensitive name; those that are not in `TAGS` are ignored.
+        potcars: titles of the pseudopotentials ("PAW_PBE Cu 22Jun2005"), which decide where the tags do not.
+        version: version of VASP, such as "6.3.0".
     """
     tags = {tag.upper(): value for tag, value in tags.items()}
     name = _exchange_and_correlation(tags, potcars)
@@ -107,7 +107,7 @@ def _semilocal(tags: Mapping[str, Any], potcars: Sequence[str]) -> str | None:
 
 
 def _nonlocal_functional(tags: Mapping[str, Any]) -> str | None:
-    """vdW-DF and its kin, where LUSE_VDW belongs to the functional's name."""
+    """Name of a vdW-DF type functional, in which LUSE_VDW is part of the functional; None for others."""
     if not _is_set(tags.get("LUSE_VDW")) or _name(tags.get("METAGGA")):
         return None
     gga = _name(tags.get("GGA"))
@@ -118,7 +118,7 @@ def _nonlocal_functional(tags: Mapping[str, Any]) -> str | None:
 
 
 def _hybrid(tags: Mapping[str, Any], potcars: Sequence[str]) -> str | None:
-    """By the share of exact exchange and the screening; where they are not a named functional's, with both."""
+    """Name of a hybrid from its fraction of exact exchange and its screening; both are written out if no name fits."""
     base = _semilocal(tags, potcars) or "unknown"
     share, screening = _number(tags.get("AEXX"), 0.25), _number(tags.get("HFSCREEN"), 0.0)
     named = None
@@ -135,7 +135,7 @@ def _hybrid(tags: Mapping[str, Any], potcars: Sequence[str]) -> str | None:
 def _dispersion(tags: Mapping[str, Any], version: str | None) -> str:
     value = _name(tags.get("IVDW"))
     if value == "" and _is_set(tags.get("LVDW")):
-        value = "1"  # the tag of older versions
+        value = "1"  # LVDW is the tag of older versions
     if value in ("", "0"):
         return ""
     if value == _D4 and _version(version) >= _D4_SINCE:
@@ -149,13 +149,13 @@ def _version(text: str | None) -> tuple[int, ...]:
 
 
 def _name(value: Any) -> str:
-    """Value of a tag that holds a name or number: upper case; "" where it is not set."""
+    """Upper-case value of a tag that holds a name or a number; "" if it is not set."""
     text = str("" if value is None or value is False else value).strip().strip("\"'").upper()
     return "" if text in _NOT_SET else text.removesuffix(".0")
 
 
 def _is_set(value: Any) -> bool:
-    """Value of a tag that is true or false, as Fortran reads it: by the first letter."""
+    """Whether a logical tag is true, by its first letter, as Fortran reads it."""
     return value is True or str(value).strip().lstrip(".").upper().startswith("T")
 
 

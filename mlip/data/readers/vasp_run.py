@@ -1,6 +1,6 @@
-"""A VASP run by its own words: the settings that it ran with, how far it came, its last structure with labels.
+"""Settings, progress, and last labeled structure of a VASP run, as its vasprun.xml states them.
 
-`mlip.data.readers.vasp` reads the same files for their paths; here a run is judged by whoever asked for it.
+`mlip.data.readers.vasp` reads the same files for their paths; here the caller judges the run.
 """
 
 import re
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 _END = b"</modeling>"
 _MOST_ELECTRONIC_STEPS = 60
-"""VASP's NELM where none is given."""
+"""VASP's default of NELM."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,40 +30,41 @@ class VaspRun:
     """One vasprun.xml, finished or not."""
 
     is_complete: bool
-    """The file has its end: VASP ended by itself."""
+    """Whether the file has its end, so that VASP ended by itself."""
     is_damaged: bool
-    """It has its end, but cannot be read as far as that."""
+    """Whether the file has its end, but cannot be parsed that far."""
     numbers: Int[np.ndarray, " n"]
     """Atomic numbers, in the run's order."""
     first_cell: Float[np.ndarray, "3 3"]
-    """Cell of the first structure, A, rows are lattice vectors."""
+    """Cell of the first structure, A; rows are lattice vectors."""
     functional: str | None
-    """None: nothing tells it."""
+    """Functional of the run; None if nothing states it."""
     hubbard: Mapping[str, float]
-    """Element -> U - J in eV of a run with Hubbard corrections, elements without any left out."""
+    """U - J in eV by element, for runs with Hubbard corrections; elements without a correction are left out."""
     cutoff: float | None
-    """ENCUT, eV."""
+    """Plane-wave cutoff ENCUT, eV."""
     potcars: tuple[str, ...]
-    """Titles of the pseudopotentials in their order: "PAW_PBE Fe_pv 06Sep2000"."""
+    """Titles of the pseudopotentials in their order, such as "PAW_PBE Fe_pv 06Sep2000"."""
     kpoints: tuple[int, int, int] | None
-    """Divisions of the grid; None where the k-points are no grid."""
+    """Divisions of the k-point grid; None if the k-points are not a grid."""
     is_spin_polarized: bool
     n_steps: int
-    """Ionic steps that are written."""
+    """Number of ionic steps in the file."""
     most_steps: int
-    """NSW."""
+    """Largest number of ionic steps, NSW."""
     relaxes_cell: bool
-    """ISIF is 3."""
+    """Whether the run relaxes the cell (ISIF = 3)."""
     largest_force: float
-    """On an atom after the last step, eV/A; NaN where none is written."""
+    """Largest force on an atom after the last step, eV/A; NaN if the file has none."""
     force_criterion: float | None
-    """-EDIFFG, eV/A, where the relaxation ends by forces."""
+    """Force at which the relaxation ends, -EDIFFG, eV/A; None if another criterion ends it."""
     last: Frame | str
-    """The last step, or the reason for which it cannot be used."""
+    """Frame of the last step, or the reason why it cannot be used."""
 
 
 def find_vasprun(folder: Path) -> Path | None:
-    """The vasprun.xml of a folder, plain before compressed; of several runs (vasprun.relax1.xml.gz, ...) the last."""
+    """Path of a folder's vasprun.xml, plain rather than compressed; the last of several runs (vasprun.relax1.xml.gz,
+    ...)."""
     found = [path for path in folder.iterdir() if path.is_file() and is_vasprun(path)] if folder.is_dir() else []
 
     def rank(path: Path) -> tuple[bool, list[int], bool, str]:
@@ -74,10 +75,10 @@ def find_vasprun(folder: Path) -> Path | None:
 
 
 def read_run(path: Path) -> VaspRun | None:
-    """The run of a vasprun.xml (.gz, .bz2); None: it ended, or has come no further than, before its first ionic step.
+    """Run of a vasprun.xml (.gz, .bz2); None if no ionic step is complete.
 
     Raises:
-        MlipError: not a vasprun.xml, or it cannot be read.
+        MlipError: the file is not a vasprun.xml, or cannot be read.
     """
     if not _has_content(path):
         return None
@@ -99,7 +100,7 @@ def _told_by(run: "Vasprun", path: Path) -> VaspRun:
     first, has_end = run.ionic_steps[0]["structure"], _has_end(path)
     return VaspRun(
         is_complete=has_end,
-        is_damaged=has_end and run.final_structure is run.initial_structure,  # pymatgen's, until it meets the last
+        is_damaged=has_end and run.final_structure is run.initial_structure,  # pymatgen: equal until the last is parsed
         numbers=np.array(first.atomic_numbers, np.int16),
         first_cell=np.array(first.lattice.matrix, np.float64),
         functional=stated_functional(run),
@@ -118,9 +119,10 @@ def _told_by(run: "Vasprun", path: Path) -> VaspRun:
 
 
 def _has_content(path: Path) -> bool:
-    """
+    """Whether a file is not empty.
+
     Raises:
-        MlipError: the file is gone.
+        MlipError: the file is missing.
     """
     try:
         return path.stat().st_size > 0
@@ -144,7 +146,8 @@ def _grid(run: "Vasprun") -> tuple[int, int, int] | None:
 
 
 def _hubbard(run: "Vasprun", tags: dict) -> dict[str, float]:
-    """By the order of the pseudopotentials; J is taken off as VASP does for LDAUTYPE 2, the type that is asked for."""
+    """U - J in eV by element, from values in the order of the pseudopotentials. J is subtracted as VASP does for
+    LDAUTYPE 2, the type that mlip's inputs have."""
     if not tags.get("LDAU"):
         return {}
     symbols = [title.split()[1].partition("_")[0] for title in run.potcar_symbols]
