@@ -12,9 +12,9 @@ on every machine.
 
 - A structure that fits into no existing shape gets a new one from a coarse ladder of powers of two.
 - A structure that fits into an existing shape uses it, until the extra padding, compared with a rung or with a shape 10
-to 20 % larger than needed, has cost as much as a compilation; then that better shape is compiled. A thousand structures
-of all sizes thus need a handful of programs, and a long run of one structure soon gets its own. Whatever structures
-follow, padding costs at most about as much as compiling.
+  to 20 % larger than needed, has cost as much as a compilation; then that better shape is compiled. A thousand
+  structures of all sizes thus need a handful of programs, and a long run of one structure soon gets its own. Whatever
+  structures follow, padding costs at most about as much as compiling.
 """
 
 import threading

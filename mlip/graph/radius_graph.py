@@ -72,9 +72,10 @@ class RadiusGraph:
 def crystal_graph(structure: Frame | Atoms, cutoff: float, *, dtype: type = np.float32) -> jraph.GraphsTuple:
     """Graph of one structure, without padding.
 
-    nodes: `species` (n,) int32 atomic numbers, `positions` (n, 3) A. edges: `shifts` (e, 3) int32; `receivers` the
-    center atoms, ascending; `senders` their neighbors. The edge vector is positions[senders] + shifts @ cell -
-    positions[receivers]. globals: `cell` (1, 3, 3) A.
+    nodes: `species` (n,) int32 atomic numbers, `positions` (n, 3) A.
+    edges: `shifts` (e, 3) int32; `receivers` the center atoms, ascending; `senders` their neighbors. The
+        edge vector is positions[senders] + shifts @ cell - positions[receivers].
+    globals: `cell` (1, 3, 3) A.
 
     Args:
         cutoff: cutoff radius, A.

@@ -175,10 +175,11 @@ def shell_graph(
 ) -> jraph.GraphsTuple:
     """Graph of one structure, without padding.
 
-    nodes: `species` (n,) int32 atomic numbers; `multiplicity` (n,) float32, number of equivalent atoms that the node
-    represents. edges: `shell` (e,) int32; `multiplicity` (e,) float32; `senders` the centers, `receivers` the neighbors
-    on their lists, ascending. globals: `elements` (1, 10) int32 distinct atomic numbers in order of appearance, padded
-    with 0; `fractions` (1, 10) float32 of the atoms.
+    nodes: `species` (n,) int32 atomic numbers; `multiplicity` (n,) float32, equivalent atoms that the node represents.
+    edges: `shell` (e,) int32; `multiplicity` (e,) float32; `senders` the centers, `receivers` the neighbors on
+        their lists, ascending.
+    globals: `elements` (1, 10) int32 distinct atomic numbers in order of appearance, padded with 0;
+        `fractions` (1, 10) float32 of the atoms.
 
     Raises:
         MlipError: there are no atoms, an atomic number is invalid, or there are more than ten elements; see also

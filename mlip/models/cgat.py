@@ -4,9 +4,9 @@ Predicts a property of a crystal from its neighbor shells, without bond lengths.
 make the network far cheaper than it seems, exactly:
 
 - The edge update depends only on the edge, which starts as the embedding of its shell, so it is computed for the table
-of 25 shells.
+  of 25 shells.
 - W [x_r | e | x_s] = (W1 x)_r + (W2 e) + (W3 x)_s: the first layers of all attention networks are computed for nodes
-and shells instead of 24 edges per atom.
+  and shells instead of 24 edges per atom.
 
 The attention networks of the original's edge module, whose result its code discards, and the edge module of the last
 step are omitted: nothing depends on them.

@@ -4,10 +4,10 @@ Its layers are those of `mlip.models.m3gnet`, with four blocks, max_l = max_n = 
 authors' code (mattersim 1.2):
 
 - In the three-body sum over pairs of bonds (ij, ik) the gate is that of the center i, not of the neighbor k, and
-factors out of the sum. The sum over k of B(r_ik, angle) f_c(r_ij) f_c(r_ik) is therefore the same for all blocks. It is
-computed once from densities on atoms (see `mlip.models.m3gnet`), and every block multiplies it by its gate.
+  factors out of the sum. The sum over k of B(r_ik, angle) f_c(r_ij) f_c(r_ik) is therefore the same for all blocks. It
+  is computed once from densities on atoms (see `mlip.models.m3gnet`), and every block multiplies it by its gate.
 - The constants of both bases are rounded to float32, as in the original, so that energies agree to rounding in float64.
-(Only one detail is omitted: the original keeps cosines 1e-7 away from -1 and 1.)
+  (Only one detail is omitted: the original keeps cosines 1e-7 away from -1 and 1.)
 """
 
 from typing import Literal

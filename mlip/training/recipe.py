@@ -354,8 +354,8 @@ class InitRecipe(_Section):
     potential: Path
     """File written by `mlip train` or `mlip convert`, or a name that `mlip models` lists."""
     reference_energies: Literal["refit", "keep"] = "refit"
-    """refit: the potential's own, plus the least-squares fit of its errors on the training set to compositions; keep:
-    the potential's own."""
+    """Reference energies to start from. refit: the potential's own, plus the least-squares fit of its errors on the
+    training set to compositions; keep: the potential's own."""
     scale: Literal["refit", "keep"] | None = None
     """Unit of the model's output, and the mean of a property: keep the model's own, or refit them to the training set.
     By default they are kept, unless the model predicts another property."""

@@ -113,7 +113,7 @@ class Plan:
 
     @property
     def depends_on_epochs(self) -> bool:
-        """Whether the learning rate of earlier steps depends on `train.epochs`, so that changing it changes the
+        """Whether the learning rate before the end depends on `train.epochs`, so that changing it alters the
         remaining steps."""
         stage_two = self.recipe.stage_two
         ends = stage_two is not None and stage_two.learning_rate is not None
