@@ -44,24 +44,28 @@ class ALIGNNConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     model: Literal["alignn"] = "alignn"
-    neighbors: Literal["nearest", "radius"] = Field("nearest", description="bonds are to these")
-    n_neighbors: int = Field(12, ge=1, description="nearest neighbors that an atom proposes bonds to")
-    cutoff: float = Field(8.0, gt=0, description="of neighbors: radius, A")
-    shell_tolerance: float = Field(1e-6, ge=0, description="distances that are equal differ by less, A")
-    lattice_decimals: int | None = Field(None, ge=0, description="of lattice vectors, A; the original rounds to 5")
+    neighbors: Literal["nearest", "radius"] = Field("nearest", description="neighbors to which an atom has bonds")
+    n_neighbors: int = Field(12, ge=1, description="nearest neighbors to which an atom proposes bonds")
+    cutoff: float = Field(8.0, gt=0, description="cutoff radius for neighbors='radius', A")
+    shell_tolerance: float = Field(1e-6, ge=0, description="distances that differ by less are equal, A")
+    lattice_decimals: int | None = Field(
+        None, ge=0, description="decimals of rounded lattice vectors, A; the original has 5"
+    )
     n_pair_layers: int = Field(4, ge=0, description="convolutions of bonds and pairs of bonds")
-    n_bond_layers: int = Field(4, ge=0, description="convolutions of atoms and bonds after these")
-    features: int = Field(256, ge=1, description="of atoms, bonds and pairs")
-    embedding_features: int = Field(64, ge=1, description="between an expansion and the features")
-    length_centers: int = Field(80, ge=2, description="of the expansion of lengths")
-    cosine_centers: int = Field(40, ge=2, description="of the expansion of cosines")
-    norm: Literal["batch", "layer"] = Field("batch", description="'layer' is alignn_atomwise's")
-    link: Literal["identity", "log", "logit"] = Field("identity", description="'log': the output is a logarithm")
+    n_bond_layers: int = Field(4, ge=0, description="convolutions of atoms and bonds, after the pair layers")
+    features: int = Field(256, ge=1, description="features of atoms, bonds and pairs")
+    embedding_features: int = Field(64, ge=1, description="width of the layer between an expansion and the features")
+    length_centers: int = Field(80, ge=2, description="centers of the expansion of bond lengths")
+    cosine_centers: int = Field(40, ge=2, description="centers of the expansion of cosines")
+    norm: Literal["batch", "layer"] = Field("batch", description="'layer' as in alignn_atomwise")
+    link: Literal["identity", "log", "logit"] = Field(
+        "identity", description="output as is, its exponential ('log'), or its sigmoid ('logit')"
+    )
     predicts_uncertainty: bool = Field(False, description="a second output, which robust losses train")
     element_vectors: Literal["learned", "fixed"] = Field(
-        "learned", description="'fixed' vectors are given, such as CGCNN's, and are not trained"
+        "learned", description="'fixed' vectors are given, e.g. CGCNN's, and not trained"
     )
-    element_features: int = Field(92, ge=1, description="length of the elements' vectors")
+    element_features: int = Field(92, ge=1, description="length of the element vectors")
     max_atomic_number: int = Field(118, ge=1, le=118)
 
     @property

@@ -36,24 +36,26 @@ class CGATConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     model: Literal["cgat"] = "cgat"
-    cutoff: float = Field(18.0, gt=0, description="neighbors are searched within this distance, A")
-    n_neighbors: int = Field(24, ge=1, description="nearest neighbors of an atom that are its edges")
-    shell_tolerance: float = Field(1e-8, gt=0, description="distances in one shell differ by less, A")
-    features: int = Field(128, ge=2, description="of an atom")
-    shell_features: int = Field(512, ge=1, description="of an edge")
+    cutoff: float = Field(18.0, gt=0, description="search radius for neighbors, A")
+    n_neighbors: int = Field(24, ge=1, description="nearest neighbors of an atom that become its edges")
+    shell_tolerance: float = Field(1e-8, gt=0, description="distances within a shell differ by less than this, A")
+    features: int = Field(128, ge=2, description="features of an atom")
+    shell_features: int = Field(512, ge=1, description="features of an edge")
     heads: int = Field(6, ge=1)
-    n_steps: int = Field(5, ge=1, description="of message passing")
-    composition_steps: int = Field(3, ge=0, description="of message passing between elements")
-    vector_attention: bool = Field(True, description="a weight for each feature of a message, not one for all")
-    vector_pooling: bool = Field(True, description="a weight for each feature of an atom in its crystal")
-    edge_update: Literal["shell", "attention"] = Field("shell", description="'attention' sees atoms, and costs edges")
+    n_steps: int = Field(5, ge=1, description="steps of message passing")
+    composition_steps: int = Field(3, ge=0, description="steps of message passing between elements")
+    vector_attention: bool = Field(True, description="one weight per feature of a message instead of a single one")
+    vector_pooling: bool = Field(True, description="one weight per feature of an atom in its crystal")
+    edge_update: Literal["shell", "attention"] = Field(
+        "shell", description="'attention' depends on the atoms, at a cost per edge"
+    )
     pooled_heads: Literal["concatenated", "mean"] = "concatenated"
     output_widths: tuple[int, ...] = (1024, 1024, 512, 512, 256, 256, 128)
-    rezero: bool = Field(True, description="blocks of the output network begin with weight zero")
+    rezero: bool = Field(True, description="blocks of the output network start with weight zero")
     element_vectors: Literal["learned", "fixed"] = Field(
-        "learned", description="'fixed' vectors are given, such as matscholar's, and are not trained"
+        "learned", description="'fixed' vectors are given, e.g. matscholar's, and not trained"
     )
-    element_features: int = Field(200, ge=1, description="length of the elements' vectors")
+    element_features: int = Field(200, ge=1, description="length of the element vectors")
     max_atomic_number: int = Field(103, ge=1, le=118)
 
     @property

@@ -36,18 +36,18 @@ class CrabNetConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     model: Literal["crabnet"] = "crabnet"
-    features: int = Field(512, ge=4, multiple_of=4, description="of an element")
-    heads: int = Field(4, ge=1, description="of attention, each of features / heads channels")
-    n_layers: int = Field(3, ge=1, description="of attention")
-    hidden: int = Field(2048, ge=1, description="width of the two-layer net of a layer")
+    features: int = Field(512, ge=4, multiple_of=4, description="features of an element")
+    heads: int = Field(4, ge=1, description="attention heads, each with features / heads channels")
+    n_layers: int = Field(3, ge=1, description="attention layers")
+    hidden: int = Field(2048, ge=1, description="width of the two-layer network in each layer")
     output_widths: tuple[int, ...] = (1024, 512, 256, 128)
-    dropout: float = Field(0.1, ge=0, lt=1, description="share of activations that training drops")
+    dropout: float = Field(0.1, ge=0, lt=1, description="share of activations dropped in training")
     element_vectors: Literal["learned", "fixed"] = Field(
-        "fixed", description="'fixed' vectors are given, such as mat2vec's, and are not trained"
+        "fixed", description="'fixed' vectors are given, e.g. mat2vec's, and not trained"
     )
-    element_features: int = Field(200, ge=1, description="length of the elements' vectors")
+    element_features: int = Field(200, ge=1, description="length of the element vectors")
     max_atomic_number: int = Field(118, ge=1, le=118)
-    max_elements: int = Field(12, ge=1, description="most elements of a composition")
+    max_elements: int = Field(12, ge=1, description="largest number of elements in a composition")
 
     @model_validator(mode="after")
     def _heads_share_the_features(self):

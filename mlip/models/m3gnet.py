@@ -39,8 +39,8 @@ class Dimensions(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    cutoff: float = Field(5.0, gt=0, description="bonds up to this length are edges, A")
-    three_body_cutoff: float = Field(4.0, gt=0, description="bonds up to this length enter angles, A")
+    cutoff: float = Field(5.0, gt=0, description="longest bond that becomes an edge, A")
+    three_body_cutoff: float = Field(4.0, gt=0, description="longest bond that enters angles, A")
     n_blocks: int = Field(3, ge=1)
     max_atomic_number: int = Field(94, ge=1, le=118)
 
@@ -66,16 +66,18 @@ class M3GNetConfig(Dimensions):
 
     model: Literal["m3gnet"] = "m3gnet"
     units: int = Field(64, ge=1, description="features per atom and bond, and width of the hidden layers")
-    hidden_units: int | None = Field(None, ge=1, description="width of the hidden layers where it is not `units`")
-    hidden_layers: Literal[1, 2] = Field(1, description="of a gated MLP; the readout has one more")
+    hidden_units: int | None = Field(None, ge=1, description="width of the hidden layers if it differs from `units`")
+    hidden_layers: Literal[1, 2] = Field(1, description="hidden layers of a gated MLP; the readout has one more")
     max_n: int = Field(3, ge=1, le=8, description="radial functions per angular order, and of the bond basis")
     max_l: int = Field(3, ge=1, le=6, description="angular orders: l = 0 .. max_l - 1")
     bond_basis: Basis = Field("smooth", description="max_n smooth functions, or max_l max_n spherical Bessel functions")
-    three_body_basis: Basis = Field("bessel", description="of the second bond of an angle; max_n functions for each l")
+    three_body_basis: Basis = Field(
+        "bessel", description="basis for the second bond of an angle; max_n functions per l"
+    )
     bond_embedding_bias: bool = False
-    atom_weight_swish: bool = Field(True, description="the radial weight of atom messages has a swish")
+    atom_weight_swish: bool = Field(True, description="whether the radial weight of atom messages has a swish")
     aggregate: Literal["center", "neighbor"] = Field(
-        "center", description="the end of a bond that its atom message is added to; matgl < 3 trained with 'neighbor'"
+        "center", description="end of a bond that receives its atom message; matgl < 3 trained with 'neighbor'"
     )
     zbl: bool = Field(
         False, description="add the repulsion of bare nuclei; its output is in eV, so data.statistics.scale must be 1"

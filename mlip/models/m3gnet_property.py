@@ -23,9 +23,9 @@ class M3GNetPropertyConfig(M3GNetConfig):
     """Architecture of the network; the readout has the defaults of matgl's M3GNet-MP-2018.6.1-Eform."""
 
     model: Literal["m3gnet-property"] = "m3gnet-property"
-    readout_queries: int = Field(3, ge=1, description="how often Set2Set asks the atoms")
-    readout_layers: int = Field(3, ge=1, description="of the LSTM that makes the queries")
-    zbl: Literal[False] = Field(False, description="energies alone have the repulsion of bare nuclei")
+    readout_queries: int = Field(3, ge=1, description="number of Set2Set queries to the atoms")
+    readout_layers: int = Field(3, ge=1, description="layers of the LSTM that makes the queries")
+    zbl: Literal[False] = Field(False, description="only energies have the repulsion of bare nuclei")
 
 
 class M3GNetProperty(M3GNet):

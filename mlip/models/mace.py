@@ -48,28 +48,30 @@ class MACEConfig(BaseModel):
     measured_on_data: ClassVar[tuple[str, ...]] = ("elements", "mean_neighbors")
 
     model: Literal["mace"] = "mace"
-    cutoff: float = Field(6.0, gt=0, description="bonds up to this length are edges, A")
+    cutoff: float = Field(6.0, gt=0, description="longest bond that becomes an edge, A")
     elements: tuple[int, ...] = Field(_MATERIALS_PROJECT, min_length=1, description="atomic numbers, ascending")
     channels: int = Field(128, ge=1)
     max_l: int = Field(1, ge=0, le=2, description="highest order of the features that pass from layer to layer")
     max_ell: int = Field(3, ge=0, le=3, description="highest order of the harmonics and of the densities")
-    correlation: int = Field(3, ge=1, le=4, description="densities in a product; its body order is one more")
+    correlation: int = Field(3, ge=1, le=4, description="densities in a product; its body order is one higher")
     n_layers: int = Field(2, ge=1)
     n_bessel: int = Field(10, ge=1)
     cutoff_power: int = Field(5, ge=2)
     radial_hidden: tuple[int, ...] = (64, 64, 64)
     readout_hidden: int = Field(16, ge=1, description="width of the last readout")
     first_block: Literal["residual", "element"] = Field(
-        "residual", description="how elements enter the first layer: beside the product, or on its densities"
+        "residual", description="where elements enter the first layer: next to the product, or on its densities"
     )
     normalization: Literal["mean", "density"] = Field(
         "mean", description="densities are divided by the mean number of neighbors, or by 1 + a learned density"
     )
-    mean_neighbors: float = Field(61.96, gt=0, description="of the training set")
+    mean_neighbors: float = Field(61.96, gt=0, description="mean number of neighbors in the training set")
     distance_transform: Literal["none", "agnesi"] = "none"
     zbl: bool = Field(False, description="add the repulsion of bare nuclei")
     heads: tuple[str, ...] = Field(
-        ("default",), min_length=1, description="levels of theory, such as functionals; all but the readouts is shared"
+        ("default",),
+        min_length=1,
+        description="levels of theory, such as functionals, with separate readouts and everything else in common",
     )
 
     @field_validator("elements")

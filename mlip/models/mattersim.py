@@ -37,7 +37,7 @@ class MatterSimConfig(Dimensions):
     max_n: int = Field(4, ge=1, le=MOST_ORDERS, description="radial functions per angular order, and of the bond basis")
     max_l: int = Field(4, ge=1, le=MOST_ORDERS, description="angular orders: l = 0 .. max_l - 1")
     element_scales: tuple[float, ...] | None = Field(
-        None, description="by atomic number from 0 on: scale of the energies of each element's atoms; None: 1"
+        None, description="energy scale of each element's atoms, by atomic number from 0; None: 1"
     )
 
     @model_validator(mode="after")

@@ -102,30 +102,30 @@ class NequIPConfig(BaseModel):
     measured_on_data: ClassVar[tuple[str, ...]] = ("elements", "mean_neighbors")
 
     model: Literal["nequip"] = "nequip"
-    cutoff: float = Field(6.0, gt=0, description="bonds up to this length are edges, A")
+    cutoff: float = Field(6.0, gt=0, description="longest bond that becomes an edge, A")
     elements: tuple[int, ...] = Field(_MATERIALS_PROJECT, min_length=1, description="atomic numbers, ascending")
     hidden: str = Field("128x0e + 64x1o + 32x2e + 32x3o", description="irreps of the features between layers")
     max_ell: int = Field(3, ge=0, le=6, description="highest order of the harmonics")
-    parity: bool = Field(True, description="harmonics have the parity (-1)^l; otherwise everything is even")
+    parity: bool = Field(True, description="harmonics have parity (-1)^l; otherwise everything is even")
     n_layers: int = Field(4, ge=1)
-    embedding: int | None = Field(None, ge=1, description="scalars that elements become; None: one-hot vectors")
+    embedding: int | None = Field(None, ge=1, description="scalars in an element's embedding; None: one-hot vectors")
     n_bessel: int = Field(8, ge=1)
-    trained_frequencies: bool = Field(False, description="frequencies of the Bessel functions are parameters")
+    trained_frequencies: bool = Field(False, description="whether the frequencies of the Bessel functions are trained")
     cutoff_function: Literal["polynomial", "xplor"] = "polynomial"
-    cutoff_power: int = Field(6, ge=2, description="of the polynomial")
-    cutoff_on: float = Field(0.0, ge=0, description="xplor is 1 up to this length, A")
+    cutoff_power: int = Field(6, ge=2, description="power of the polynomial cutoff")
+    cutoff_on: float = Field(0.0, ge=0, description="length up to which the xplor cutoff is 1, A")
     radial_hidden: tuple[int, ...] = (64, 64)
     skip: Literal["common", "element"] = Field("common", description="one matrix for all elements, or one for each")
     norm: bool = Field(True, description="divide features by their root mean square")
-    mean_neighbors: float = Field(39.2, gt=0, description="of the training set")
+    mean_neighbors: float = Field(39.2, gt=0, description="mean number of neighbors in the training set")
     neighbor_norm: Literal["root", "mean"] = Field(
         "root", description="sums over neighbors are divided by the root of their mean number, or by that number"
     )
     activation_norm: Literal["e3nn", "e3nn-jax"] = Field(
-        "e3nn-jax", description="whose factors make the gate's functions of unit mean square"
+        "e3nn-jax", description="library whose factors give the gate's functions unit mean square"
     )
     heads: tuple[str, ...] = Field(("default",), min_length=1, description="levels of theory, such as functionals")
-    head_biases: bool = Field(False, description="scalars of the linear layers have a bias, each head its own")
+    head_biases: bool = Field(False, description="biases for the scalars of the linear layers, separate for each head")
 
     @field_validator("elements")
     @classmethod
