@@ -1,4 +1,4 @@
-"""`python -m mlip`: the command line where no entry point is installed."""
+"""Command line as `python -m mlip`, for installations without the `mlip` script."""
 
 from mlip.cli import main
 

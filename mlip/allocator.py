@@ -1,9 +1,9 @@
-"""How the C library treats memory that XLA frees; for processes that are ours alone, i.e. commands and workers."""
+"""Settings of glibc's allocator that keep the memory XLA frees. Only for mlip's own processes: commands and workers."""
 
 import ctypes
 import os
 
-_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8  # of mallopt(3)
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8  # parameters of mallopt(3)
 _LARGEST = 2**31 - 1
 
 KEEPING = {
@@ -11,16 +11,17 @@ KEEPING = {
     "MALLOC_MMAP_THRESHOLD_": str(_LARGEST),
     "MALLOC_TRIM_THRESHOLD_": str(_LARGEST),
 }
-"""Environment of a process that we start, which does what `keep_freed_memory` does."""
+"""Environment variables with the effect of `keep_freed_memory`, for processes that mlip starts."""
 
 
 def keep_freed_memory() -> None:
-    """Let glibc keep what XLA frees instead of giving it back to the system and asking for it again each call.
+    """Let glibc keep the memory that XLA frees, instead of returning it to the system and requesting it again every
+    call.
 
-    A program on the CPU allocates all its intermediate arrays at once, and the page faults of fresh memory
-    took a third to a half of an evaluation's time. The price is a process that stays as large as it once was, so this
-    is not done to a process of the user's that imports mlip: there it is an offer, to be taken before JAX starts. Other
-    C libraries, and a user who set MALLOC_* himself, are left alone.
+    A program on the CPU allocates all its intermediate arrays at once, and the page faults of fresh memory took a third
+    to a half of an evaluation's time. The price is that the process never shrinks from its peak size. mlip therefore
+    does not change the allocator of a process that merely imports it; users may call this function before JAX starts.
+    It does nothing with other C libraries, or if the user has set any MALLOC_* variable.
     """
     if any(name.startswith("MALLOC_") for name in os.environ):
         return

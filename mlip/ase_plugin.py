@@ -1,8 +1,8 @@
-"""The calculator as ASE's plugin system (experimental in ASE 3.29) finds it, by the name mlip."""
+"""Registers the calculator as "mlip" in ASE's plugin system, which is experimental in ASE 3.29."""
 
 try:
     from ase._4.plugins.plugin import CalculatorPlugin
-except ImportError:  # an ASE without that system, or with it elsewhere
+except ImportError:  # this ASE has no such plugin system, or keeps it elsewhere
     __ase_plugins__ = set()
 else:
     __ase_plugins__ = {

@@ -1,8 +1,8 @@
-"""The ASE calculator: any potential of ours in people's own scripts, without their meeting JAX.
+"""The ASE calculator of an mlip potential. Its users need not know JAX.
 
-Neighbor lists carry a skin and are rebuilt when the motion of atoms or cell asks for it; only pairs within the
-cutoff are evaluated. Programs and their array sizes are the process's, not the calculator's (`mlip.programs`): a
-relaxation compiles once or twice, a thousand structures with a calculator each a handful of times.
+Neighbor lists carry a skin and are rebuilt when the motion of the atoms or the cell requires it; only pairs within the
+cutoff are evaluated. All calculators of a process share the compiled programs and their array sizes (`mlip.programs`):
+a relaxation compiles once or twice, a thousand structures with a calculator each a handful of times.
 """
 
 import os
@@ -34,11 +34,11 @@ _NAMES_ELSEWHERE = {
     "model_path": "potential",
     "model_paths": "potential",
 }
-"""Names of the same things in other calculators."""
+"""Keywords of other calculators, with the keyword that has the same meaning here."""
 
 
 def _unknown(keyword: str) -> MlipError:
-    """The error of a keyword that means nothing here."""
+    """Error for an unknown keyword, with a suggested correction."""
     if keyword == "device":
         fix = "JAX takes the best device there is; JAX_PLATFORMS=cpu or CUDA_VISIBLE_DEVICES chooses another"
     elif near := _NAMES_ELSEWHERE.get(keyword) or next(iter(get_close_matches(keyword, _KEYWORDS, 1, 0.5)), None):
@@ -49,7 +49,7 @@ def _unknown(keyword: str) -> MlipError:
 
 
 def spread_names(potential: Potential) -> list[str]:
-    """Names of the standard deviations that a potential gives."""
+    """Names of the standard deviations that a potential predicts."""
     if potential.uncertainty is None:
         return []
     return (
@@ -60,19 +60,19 @@ def spread_names(potential: Potential) -> list[str]:
 class MLIPCalculator(Calculator):
     """energy, free_energy, energies, forces (eV, eV/A) and stress (eV/A^3) of a `Potential`.
 
-    Any periodicity, cell handedness and number of atoms. Where the cell has no volume there is no stress, and
-    asking for it raises ASE's PropertyNotImplementedError.
+    Any periodicity, cell handedness and number of atoms. If the cell has no volume, stress is undefined, and requesting
+    it raises ASE's PropertyNotImplementedError.
 
-    A potential that knows how sure it is also gives `energy_std` (of the total energy, eV), an ensemble `forces_std`
-    and `stress_std`, all in `results`; a calibrated one tells by `do_not_trust` whether to leave a structure to DFT.
+    A potential with an uncertainty also writes `energy_std` (of the total energy, eV) to `results`; an ensemble adds
+    `forces_std` and `stress_std`. For a calibrated potential, `do_not_trust` says whether a structure needs DFT.
 
     Args:
-        potential: a `Potential`, or the path of its file, or a name that `mlip models` lists; without one the declared
-            default, `mlip models default`.
+        potential: a `Potential`, or the path of its file, or a name that `mlip models` lists; by default the one set
+            with `mlip models default`.
         dtype: "float32", or "float64" for phonons and very tight relaxations.
-        skin: neighbors are kept up to cutoff + skin, A; 0 rebuilds the list at every step.
-        head: which head of a potential that has several; it has no default.
-        others: ASE's own: `atoms`, `label`, `directory`.
+        skin: the neighbor list reaches to cutoff + skin, A; 0 rebuilds it at every step.
+        head: name of the head; required for a potential that has several.
+        others: ASE's own arguments: `atoms`, `label`, `directory`.
 
     Raises:
         MlipError: no such file or head, an unknown keyword.
@@ -96,22 +96,22 @@ class MLIPCalculator(Calculator):
         super().__init__(**others)
         if skin < 0:
             raise ValueError(f"skin must not be negative, is {skin}")
-        precision_scope(dtype)  # an unknown dtype fails here, not at the first step
+        precision_scope(dtype)  # raises for an unknown dtype now instead of at the first step
         self.potential = open_potential(potential, head)
         self._file = os.fspath(potential) if isinstance(potential, str | os.PathLike) else None
         self.dtype = dtype
         self.skin = skin
         self.n_calls = 0
-        """Evaluations of the model so far."""
+        """Number of model evaluations so far."""
         self.n_rebuilds = 0
-        """Neighbor lists made so far."""
+        """Number of neighbor lists built so far."""
         self.do_not_trust: bool | None = None
-        """Whether half the 90 % interval of the last energy per atom is wider than the threshold in the potential's
-        file; None of a potential that was not calibrated."""
+        """Whether half the 90 % interval of the last energy per atom exceeds the threshold in the potential's file;
+        None for an uncalibrated potential."""
         if self.potential.uncertainty is not None:
             names = spread_names(self.potential)
             self.implemented_properties = [*self.implemented_properties, *names]
-            # ASE keeps in files, and lets single-point calculators have, the properties that it has names for.
+            # ASE writes to files, and accepts in single-point calculators, only the properties in `all_properties`.
             all_properties.extend(name for name in names if name not in all_properties)
         self._shapes: set[Shape] = set()
         self._forget_device_state()
@@ -120,7 +120,7 @@ class MLIPCalculator(Calculator):
         return f"{type(self).__name__}({self.potential!r}, dtype: {self.dtype}, skin: {self.skin:g} A)"
 
     def todict(self, skip_default: bool = True) -> dict[str, Any]:
-        """Facts that ASE's databases keep of a calculator: which potential this is, and how it is evaluated."""
+        """Description of the calculator for ASE's databases: which potential it uses and how it evaluates it."""
         metadata = self.potential.metadata
         described = {
             "potential": self.potential.fingerprint,
@@ -135,9 +135,10 @@ class MLIPCalculator(Calculator):
         return {key: value for key, value in described.items() if value is not None}
 
     def set(self, **changes: Any) -> dict[str, Any]:
-        """
+        """Reject every change: a calculator's settings are fixed.
+
         Raises:
-            MlipError: a calculator stays what it is.
+            MlipError: whenever a keyword is given.
         """
         for keyword in changes:
             if keyword in _KEYWORDS:
@@ -147,7 +148,8 @@ class MLIPCalculator(Calculator):
 
     @property
     def n_compiles(self) -> int:
-        """Programs that this calculator has needed: one for each array shape it met. The process may have had them."""
+        """Number of programs that this calculator has needed, one per array shape. Other users of this process may have
+        compiled some of them."""
         return len(self._shapes)
 
     def calculate(self, atoms: Atoms | None = None, properties=("energy",), system_changes=all_changes) -> None:
@@ -185,8 +187,8 @@ class MLIPCalculator(Calculator):
         self.results |= {name: value for name, value in told.items() if np.isfinite(value).all()}
 
     def _padded_graph(self) -> GraphsTuple:
-        """The padded graph of the present atoms: a new neighbor list where that is due, then the pairs of the list
-        that are within the cutoff now. Counting those out costs far less than evaluating the skin."""
+        """Padded graph of the current atoms, with the listed pairs that are within the cutoff now; rebuilds the
+        neighbor list if necessary. Discarding the pairs in the skin costs far less than evaluating them."""
         atoms = self.atoms
         if not self._is_list_usable(atoms):
             self.potential.check_elements(atoms.numbers, where=atoms.get_chemical_formula())
@@ -201,7 +203,7 @@ class MLIPCalculator(Calculator):
         vectors = positions[listed.senders] - positions[listed.receivers] + listed.edges["shifts"] @ cell
         squares = np.einsum("ij,ij->i", vectors, vectors)
         if squares.min(initial=np.inf) < COINCIDENT**2:
-            crystal_graph(atoms, self.potential.cutoff)  # says which atoms they are
+            crystal_graph(atoms, self.potential.cutoff)  # raises an error that names the atoms
         near = squares < self.potential.cutoff**2
         dtype = np.dtype(self.dtype)
         graph = listed._replace(

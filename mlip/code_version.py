@@ -1,6 +1,6 @@
-"""Which code runs here: the version with a hash of the package's sources, for whatever two processes must have alike.
+"""Version of the running code, including a hash of the sources, for processes that must run the same code.
 
-A version alone moves with releases only, and a change between two of them can change every number.
+The version number alone changes only with releases, but any change between two releases can alter every result.
 """
 
 from hashlib import blake2b
@@ -11,7 +11,7 @@ from mlip.errors import MlipError
 
 
 def source_version(package: Path = Path(__file__).parent) -> str:
-    """E.g. "0.1.0+3f9a0c52d1e7b684": the version, and a hash of the names and contents of all sources in `package`."""
+    """Version plus a hash of the names and contents of all sources in `package`, e.g. "0.1.0+3f9a0c52d1e7b684"."""
     content = blake2b(digest_size=8)
     for path in sorted(package.rglob("*.py")):
         name, text = path.relative_to(package).as_posix().encode(), path.read_bytes()
@@ -20,14 +20,14 @@ def source_version(package: Path = Path(__file__).parent) -> str:
 
 
 CODE_VERSION: str = source_version()
-"""Version of the sources as this module was imported. Later edits of the files change nothing that runs already."""
+"""Version of the sources when this module was imported. Editing the files later does not change the running code."""
 
 
 def check_same_code(version: str) -> None:
-    """On a worker, for what a client has sent.
+    """Check on a worker that the client runs the same code.
 
     Raises:
-        MlipError: the client runs other code.
+        MlipError: the client's code version differs.
     """
     if version != CODE_VERSION:
         raise MlipError(

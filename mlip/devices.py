@@ -1,6 +1,6 @@
-"""The devices of this process, taking turns: batches that need nothing of one another go to one after another.
+"""The devices of this process, for independent batches that are distributed over them in turn.
 
-Training is the other way to use several, where all work on one step (`mlip.training.parallel`).
+Training uses several devices differently: all work on the same step (`mlip.training.parallel`).
 """
 
 from collections.abc import Iterator
@@ -13,21 +13,21 @@ import jax
 
 
 class Turn:
-    """A device, with its own copy of arrays that all devices need."""
+    """One device, with its own copy of arrays that every device needs."""
 
     def __init__(self, device: jax.Device | None, arrays: Any):
         self.device = device
-        """None is the one that JAX takes by itself."""
+        """The device; None means JAX's default device."""
         self._arrays = arrays
 
     @cached_property
     def arrays(self) -> Any:
-        """The copy, made when it is asked for first."""
+        """This device's copy of the arrays, made on first access."""
         return self._arrays if self.device is None else jax.device_put(self._arrays, self.device)
 
     @contextmanager
     def taken(self) -> Iterator[Any]:
-        """Within it this thread's programs run on the device; gives its copy of the arrays."""
+        """Context manager that runs this thread's programs on the device and yields the device's copy of the arrays."""
         with nullcontext() if self.device is None else jax.default_device(self.device):
             yield self.arrays
 
@@ -37,12 +37,12 @@ class Devices:
 
     def __init__(self, arrays: Any):
         devices = jax.local_devices()
-        alone = [Turn(None, arrays)]  # the arrays stay where JAX has put them
+        alone = [Turn(None, arrays)]  # the arrays stay where JAX has placed them
         self._turns = alone if len(devices) == 1 else [Turn(device, arrays) for device in devices]
 
     def __len__(self) -> int:
         return len(self._turns)
 
     def turns(self) -> Iterator[Turn]:
-        """One device after another, from the first, without end: a single batch always finds the same."""
+        """Endless cycle over the devices, starting at the first, so that a single batch always runs on the same one."""
         return cycle(self._turns)

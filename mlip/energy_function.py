@@ -1,7 +1,7 @@
-"""The energy of one structure as a pure JAX function: for `jit`, `grad`, `vmap`, and for programs such as jax-md.
+"""The energy of one structure as a pure JAX function, for `jit`, `grad`, `vmap` and programs such as jax-md.
 
-The function closes over what does not change: elements, periodicity, and the list of pairs within cutoff + skin. Pairs
-of the skin add nothing, so energies and forces are exact for as long as the list holds every pair within the cutoff.
+The function closes over the constants: elements, periodicity, and the list of pairs within cutoff + skin. Pairs in the
+skin contribute nothing, so energies and forces are exact as long as the list holds every pair within the cutoff.
 """
 
 from dataclasses import dataclass
@@ -22,33 +22,33 @@ from mlip.graph.skin import is_list_complete
 from mlip.runtime import products_in, set_up_jax
 
 _SPARE_EDGES = 1.25
-"""Room for edges over those of the first list, so that a list made later has the same shape and nothing is compiled."""
+"""Room for edges relative to the first list, so that later lists have the same shape and need no compilation."""
 
 
 @dataclass(frozen=True, eq=False)
 class EnergyFunction:
-    """`energy(positions, strain=None, params=None, neighbor=None)`, in eV, of one structure; pure.
+    """Pure function `energy(positions, strain=None, params=None, neighbor=None)` of one structure, eV.
 
-    Its gradient with respect to positions is minus the forces, eV/A; with respect to strain, over the volume, the
-    stress, eV/A^3. It computes in the precision of the positions: float64 needs `jax.config.update("jax_enable_x64",
-    True)`. `Potential.energy_fn` makes it.
+    The forces are minus its gradient with respect to positions, eV/A; the stress is its gradient with respect to strain
+    divided by the volume, eV/A^3. It computes in the precision of the positions; float64 needs
+    `jax.config.update("jax_enable_x64", True)`. Create it with `Potential.energy_fn`.
     """
 
     model: nn.Module
     params: Any
-    """Parameters that are used where none are given; the gradient with respect to others trains."""
+    """Parameters used if a call passes none; to train, pass `params` and differentiate with respect to them."""
     scale: float
-    """eV a unit of the model's output."""
+    """Energy per unit of the model's output, eV."""
     shift: float
-    """eV an atom."""
+    """Energy added per atom, eV."""
     reference_energy: float
-    """Sum of E0, eV."""
+    """Sum of the atoms' reference energies E0, eV."""
     atoms: Atoms
-    """Elements, cell, periodicity, and where atoms were when the list was made."""
+    """Elements, cell and periodicity, and the positions for which the first list was built."""
     cutoff: float
-    """A."""
+    """Cutoff radius, A."""
     skin: float
-    """A."""
+    """Distance beyond the cutoff to which the list reaches, A."""
     list: jraph.GraphsTuple
     """Pairs within cutoff + skin, padded."""
 
@@ -64,10 +64,10 @@ class EnergyFunction:
         cutoff: float,
         skin: float,
     ) -> "EnergyFunction":
-        """The function of a structure.
+        """Energy function of a structure.
 
         Raises:
-            MlipError: a negative skin, or no graph can be made of the structure.
+            MlipError: the skin is negative, or no graph can be built from the structure.
         """
         if not skin >= 0:
             raise MlipError(f"is {skin}", where="skin", fix="a length >= 0, A")
@@ -92,16 +92,17 @@ class EnergyFunction:
         """Energy, eV, reference energies included.
 
         Args:
-            positions: A, before the strain; atoms may have left the cell.
-            strain: every vector v, of atoms and of the cell, becomes v (1 + strain); none by default.
-            params: of the network, in place of the potential's.
-            neighbor: a list of `neighbor_list`, in place of the first.
-            perturbation: jax-md's word for a strain: every vector v becomes perturbation v, a number or a matrix.
-            box: jax-md's word for the cell, its vectors the columns, A; it must be the structure's.
+            positions: positions before the strain, A; atoms may lie outside the cell.
+            strain: transforms every row vector v of the atoms and the cell to v (1 + strain); zero by default.
+            params: network parameters to use instead of the potential's.
+            neighbor: a list from `neighbor_list` to use instead of the first.
+            perturbation: jax-md's argument for a strain, a number or a matrix: every column vector v becomes
+                perturbation v.
+            box: jax-md's argument for the cell, with the cell vectors as columns, A; must equal the structure's cell.
             others: keywords that jax-md passes to every energy function (`t`, ...); not used.
 
         Raises:
-            MlipError: a box that is not the structure's cell, or changes.
+            MlipError: the box differs from the structure's cell, or is a traced value.
         """
         if box is not None:
             self._check_box(box)
@@ -132,17 +133,17 @@ class EnergyFunction:
             )
 
     def _vectors(self, graph: jraph.GraphsTuple, positions: Float[Array, "n 3"]) -> Float[Array, "e 3"]:
-        """Vectors from center to neighbor, A, before any strain; zero for padding."""
+        """Vectors from center to neighbor before any strain, A; zero for padding."""
         padded = jnp.concatenate([positions, jnp.zeros((1, 3), positions.dtype)])
         cell = jnp.asarray(self.atoms.cell.array, positions.dtype)
         shifts = jnp.asarray(graph.edges["shifts"], positions.dtype) @ cell
         return padded[graph.senders] + shifts - padded[graph.receivers]
 
     def neighbor_list(self, positions: Float[np.ndarray, "n 3"]) -> jraph.GraphsTuple:
-        """A new list for atoms that have moved; made on the host, in arrays of the first list's shapes.
+        """New neighbor list for moved atoms, built on the host in arrays of the first list's shapes.
 
         Raises:
-            MlipError: more pairs than there is room for, coincident atoms.
+            MlipError: there are more pairs than the arrays can hold, or atoms coincide.
         """
         moved = self._moved(positions)
         graph = crystal_graph(moved, self.cutoff + self.skin, dtype=np.float64)
@@ -161,11 +162,11 @@ class EnergyFunction:
         strain: Float[np.ndarray, "3 3"] | None = None,
         neighbor: jraph.GraphsTuple | None = None,
     ) -> bool:
-        """Whether a list still holds every pair within the cutoff; if not, make one by `neighbor_list`, or, of a
-        strained structure, a new function.
+        """Whether a list still holds every pair within the cutoff. If not, build a new one with `neighbor_list`, or,
+        for a strained structure, a new function.
 
         Args:
-            neighbor: a list of `neighbor_list`; the first one by default.
+            neighbor: a list from `neighbor_list`; by default the first one.
         """
         deformation = np.eye(3) + (0 if strain is None else np.asarray(strain, np.float64))
         cell = self.atoms.cell.array
@@ -185,6 +186,6 @@ class EnergyFunction:
 
 
 def _padded(graph: jraph.GraphsTuple, atoms: Atoms, room: int) -> jraph.GraphsTuple:
-    """The list with room for so many pairs, which also tells where the atoms were when it was made."""
+    """The list padded to `room` edges, with the positions for which it was built."""
     padded = pad_batch([graph], Shape(len(atoms) + 1, room, 2))
     return padded._replace(nodes=padded.nodes | {"positions": np.vstack([atoms.positions, np.zeros(3)])})

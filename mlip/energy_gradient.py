@@ -1,10 +1,10 @@
-"""Energies of a padded batch, with forces and stress from one backward pass.
+"""Energies of a padded batch, with forces and stress from a single backward pass.
 
 With v_e = x_j + S L - x_i the vector of edge e from center i to neighbor j, and g_e = dE/dv_e:
-F_i = sum_(e at i) g_e - sum_(e from i) g_e,  stress = sum_e v_e (x) g_e / V.
+F_i = sum_(e with center i) g_e - sum_(e with neighbor i) g_e,  stress = sum_e v_e (x) g_e / V.
 
-A displacement t of the atoms changes v_e by t_j - t_i; the change of g_e, by one `jvp` of the gradient, gives the
-Hessian times t as g_e gives the forces.
+A displacement t of the atoms changes v_e by t_j - t_i. One `jvp` of the gradient gives the change of g_e, from which
+the Hessian times t follows as the (negative) forces follow from g_e.
 """
 
 from collections.abc import Callable
@@ -26,36 +26,36 @@ from mlip.runtime import ProductPrecision, products_in
 from mlip.units import VOIGT
 
 _TOGETHER = 2_000
-"""Edges up to which the members of an ensemble go through the network together on a CPU."""
+"""Largest number of edges for which a CPU evaluates all members of an ensemble together."""
 
 
 class Evaluation(NamedTuple):
-    """Output of a potential for a batch. Energies lack the reference energies, which are added on the host in
-    float64: they are two orders of magnitude larger than what float32 should resolve."""
+    """Output of a potential for a batch, without the reference energies. Those are added on the host in float64,
+    because they are two orders of magnitude larger than the differences that float32 must resolve."""
 
     node_energies: Float[Array, " n"]
-    """eV; zero for padding."""
+    """Energy of each node, eV; zero for padding."""
     energy: Float[Array, " g"]
-    """eV."""
+    """Energy of each graph, eV."""
     forces: Float[Array, "n 3"]
-    """eV/A."""
+    """Force on each node, eV/A."""
     stress: Float[Array, "g 6"]
-    """eV/A^3, ASE's Voigt order and sign; zero where the cell has no volume."""
+    """Stress of each graph, eV/A^3, in ASE's Voigt order and sign; zero if the cell has no volume."""
     spread: "Spread | None" = None
-    """How sure the network is, of one that can tell."""
+    """Uncertainty data of a network that predicts them; None for other networks."""
     curvature: Float[Array, "n 3"] | None = None
-    """Hessian times the directions that were asked for, eV/A^2 times the directions' unit."""
+    """Hessian times the requested directions, eV/A^2 times the unit of the directions."""
 
 
 class Spread(NamedTuple):
-    """A network's word on its own uncertainty for a batch, before any calibration."""
+    """Uncertainty data of a network for a batch, before calibration."""
 
     energy: Float[Array, " g"] | None = None
     """Standard deviation of an ensemble's energies, reference energies included, eV."""
     forces: Float[Array, "n 3"] | None = None
-    """Standard deviation of its forces, by component, eV/A."""
+    """Standard deviation of an ensemble's forces, by component, eV/A."""
     stress: Float[Array, "g 6"] | None = None
-    """Standard deviation of its stress, eV/A^3; zero where the cell has no volume."""
+    """Standard deviation of an ensemble's stress, eV/A^3; zero if the cell has no volume."""
     features: Float[Array, "g d"] | None = None
     """Mean of the last layer's features over the atoms, eV/atom (`mlip.models.last_layer`)."""
 
@@ -73,9 +73,9 @@ def energies_forces_stress(
 
     Args:
         graph: as `mlip.graph.batching.pad_batch` makes it.
-        scale, shift: a node's energy is scale * model + shift, eV; heads may differ in scale.
-        products: precision of the network's matrix products; less than the highest is for training alone.
-        directions: displacements of the atoms that the Hessian is multiplied with.
+        scale, shift: the energy of a node is scale * model + shift, eV; a scale per node allows for different heads.
+        products: precision of the network's matrix products; only training should use less than the highest.
+        directions: displacements of the atoms by which the Hessian is multiplied.
     """
 
     if isinstance(model, Ensemble):
@@ -90,10 +90,10 @@ def energies_forces_stress(
 def of_members(
     model: Ensemble, params: Any, graph: jraph.GraphsTuple, scale: float | Float[Array, ""], shift: float
 ) -> Evaluation:
-    """The evaluation of every member of an ensemble, along a leading axis.
+    """Evaluation of every member of an ensemble, stacked along a leading axis.
 
-    Each has a backward pass of its own. Small batches of all members go through the network together. Large ones follow
-    one another on a CPU, whose caches hold the arrays of one: that took M3GNet a third less time.
+    Each member has its own backward pass. Small batches go through all members together; on a CPU large batches go
+    through one member after another, whose arrays then fit into the caches. That took M3GNet a third less time.
     """
     network = build_model(model.config.network)
 
@@ -124,11 +124,12 @@ def differentiated(
     products: ProductPrecision = "highest",
     directions: Float[Array, "n 3"] | None = None,
 ) -> tuple[Evaluation, Any]:
-    """The evaluation of a network, and what else the network tells.
+    """Evaluation of a network, and its auxiliary output.
 
     Args:
-        outputs: the network as a function of a graph whose edges have vectors: its outputs by node, and whatever else.
-        cutoff: A; edges of padding get twice that length.
+        outputs: the network as a function of a graph whose edges have vectors; returns the output of each node and an
+            auxiliary output.
+        cutoff: cutoff radius, A; padding edges get twice this length.
     """
     is_atom = graph.nodes["species"] > 0
     with products_in(products):
@@ -162,10 +163,11 @@ def differentiated(
 
 
 def forces_of_edges(gradient: Float[Array, "e 3"], graph: jraph.GraphsTuple, n_nodes: int) -> Float[Array, "n 3"]:
-    """Forces on the atoms, of the gradient on the edges' vectors."""
+    """Forces on the atoms from the energy gradient with respect to the edge vectors."""
     at_receivers = jax.ops.segment_sum(gradient, graph.receivers, n_nodes, indices_are_sorted=True)
     return at_receivers - jax.ops.segment_sum(gradient, graph.senders, n_nodes)
 
 
 evaluate_batch = Jitted(energies_forces_stress)
-"""`energies_forces_stress`, compiled once a model and shape for the whole process, which keeps a number of programs."""
+"""`energies_forces_stress`, compiled once per model and shape for the whole process; the least recently used
+programs are released."""

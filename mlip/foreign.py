@@ -1,7 +1,7 @@
-"""Any calculator of ASE as a potential: `ase:MODULE:CLASS?key=value&key=value`, evaluated one structure after another.
+"""Any ASE calculator as a potential, `ase:MODULE:CLASS?key=value&key=value`; it evaluates one structure at a time.
 
-The module is imported, and the class (or function) called with the arguments: as much code as the user who names it
-runs. A value is JSON where it can be (`3`, `1e-3`, `true`, `null`, `[1,2]`), else the text itself; %26 is &.
+The module is imported and its class (or function) called with the arguments, so naming a calculator runs its code. A
+value is parsed as JSON if possible (`3`, `1e-3`, `true`, `null`, `[1,2]`), otherwise taken as text; write & as %26.
 """
 
 import hashlib
@@ -34,18 +34,19 @@ _FORM = "ase:MODULE:CLASS?key=value, such as ase:ase.calculators.emt:EMT"
 
 @dataclass(frozen=True)
 class ForeignSpec:
-    """A calculator that the user named."""
+    """Module, class and arguments of an ASE calculator named by the user."""
 
     module: str
     factory: str
-    """Class or function in the module."""
+    """Name of the class or function in the module."""
     arguments: dict[str, Any] = field(default_factory=dict)
 
     @classmethod
     def parse(cls, text: str) -> "ForeignSpec":
-        """
+        """Parse ase:MODULE:CLASS?key=value.
+
         Raises:
-            MlipError: the text is not of the form ase:MODULE:CLASS?key=value.
+            MlipError: the text does not have this form.
         """
         if not is_foreign(text):
             raise MlipError("names no calculator of ASE", where=text, fix=_FORM)
@@ -68,9 +69,10 @@ class ForeignSpec:
         return f"{CALCULATOR}{self.module}:{self.factory}" + (f"?{query}" if query else "")
 
     def open(self) -> BaseCalculator:
-        """
+        """Import the module and create the calculator.
+
         Raises:
-            MlipError: no such module or class, arguments that it does not take, or whatever it says itself.
+            MlipError: the module or class does not exist, or creating the calculator fails.
         """
         try:
             make = getattr(import_module(self.module), self.factory)
@@ -82,7 +84,7 @@ class ForeignSpec:
             raise MlipError(f"the module {self.module} has no {self.factory}", where=str(self), fix=_FORM) from None
         try:
             calculator = make(**self.arguments)
-        except Exception as error:  # any code's
+        except Exception as error:  # third-party code may raise anything
             raise MlipError(f"cannot be made: {_one_line(error)}", where=str(self)) from None
         if not hasattr(calculator, "get_property"):
             raise MlipError(f"makes a {type(calculator).__name__}, which is no calculator of ASE", where=str(self))
@@ -90,16 +92,17 @@ class ForeignSpec:
 
 
 def is_foreign(text: str) -> bool:
-    """Whether the text is meant to name a calculator of ASE."""
+    """Whether the text has the prefix of an ASE calculator."""
     return text.startswith(CALCULATOR)
 
 
 def foreign_name(potential: Any) -> str | None:
-    """The text ase:MODULE:CLASS of what a user gave as a potential; None if it means one of mlip's own.
+    """The text ase:MODULE:CLASS for a potential that only an ASE calculator can evaluate; None for mlip's own
+    potentials.
 
     Args:
-        potential: such a text, the name of a registered potential that its publisher's calculator alone can read, or
-            anything else.
+        potential: what the user gave as a potential: such a text, the name of a registered potential that mlip cannot
+            convert, or anything else.
     """
     if not isinstance(potential, str | os.PathLike):
         return None
@@ -113,9 +116,10 @@ def foreign_name(potential: Any) -> str | None:
 
 
 def check_no_precision(dtype: str | None) -> None:
-    """
+    """Check that no precision was requested for an ASE calculator.
+
     Raises:
-        MlipError: a precision was asked of a calculator.
+        MlipError: `dtype` is not None.
     """
     if dtype is not None:
         raise MlipError(
@@ -127,44 +131,46 @@ def check_no_precision(dtype: str | None) -> None:
 
 @dataclass(frozen=True, eq=False)
 class ForeignPotential:
-    """A calculator of ASE that predicts as a `Potential` does, one structure after another."""
+    """An ASE calculator with the prediction methods of a `Potential`; evaluates one structure at a time."""
 
     spec: ForeignSpec
     calculator: BaseCalculator
 
     @classmethod
     def open(cls, text: str) -> "ForeignPotential":
-        """
+        """Create a potential from the text that names an ASE calculator.
+
         Args:
             text: ase:MODULE:CLASS?key=value.
 
         Raises:
-            MlipError: as `ForeignSpec.parse` and `ForeignSpec.open`.
+            MlipError: see `ForeignSpec.parse` and `ForeignSpec.open`.
         """
         spec = ForeignSpec.parse(text)
         return cls(spec, spec.open())
 
     @property
     def name(self) -> str:
-        """Name of its rows in tables: the registered one, or the class's."""
+        """Name in tables: that of the registered potential, otherwise that of the class."""
         return self.spec.factory if self._entry is None else self._entry.name
 
     @property
     def functional(self) -> str:
-        """The functional of a registered potential; of other calculators nothing tells it."""
+        """Functional of a registered potential; "unknown" for any other calculator."""
         return UNKNOWN if self._entry is None else self._entry.functional
 
     @cached_property
     def _entry(self) -> PretrainedEntry | None:
-        """Entry of the registered potential that names this calculator with these arguments, if there is one."""
+        """Registry entry with this calculator and these arguments, if there is one."""
         named = {entry.ase: entry for entry in known().values() if entry.ase is not None}
         return next((entry for text, entry in named.items() if ForeignSpec.parse(text) == self.spec), None)
 
     @cached_property
     def identity(self) -> dict[str, str]:
-        """Which calculator it is: its name, text, package and a hash of these and of the files that it was given.
+        """Identity of the calculator: name, text, package, and a SHA-256 hash of text, package and the files among its
+        arguments.
 
-        Weights inside a package are known by the package's version alone.
+        Weights inside a package are identified only by the package's version.
         """
         package = _package(self.spec.module)
         content = hashlib.sha256(f"{self.spec} {package}".encode())
@@ -175,26 +181,27 @@ class ForeignPotential:
 
     @property
     def reference_energies_by_z(self) -> Float[np.ndarray, "119"]:
-        """Zeros, by atomic number: a calculator gives total energies, and tells no reference energies."""
+        """Zeros by atomic number, eV: a calculator returns total energies and no reference energies."""
         return np.zeros(len(chemical_symbols))
 
     def check_elements(self, numbers: Iterable[int], where: str | None = None) -> None:
-        """A calculator says by itself what it does not know, when it is asked."""
+        """Accept all elements: the calculator itself raises an error for those that it does not know."""
 
     def predict(self, structures: Sequence[Atoms | Frame]) -> list[dict[str, Any]]:
         """Energies, forces and stresses of structures, in their order; none is modified.
 
         Returns:
-            For each a dict: `energy` eV, `forces` (n, 3) eV/A, `stress` (6,) eV/A^3 (NaN where the cell has no volume,
-            or the calculator gives none).
+            A dict for each structure: `energy` eV, `forces` (n, 3) eV/A, `stress` (6,) eV/A^3 (NaN if the cell has no
+            volume or the calculator gives no stress).
 
         Raises:
-            MlipError: the calculator failed; names the structure by its place in the list.
+            MlipError: the calculator failed; names the structure by its index.
         """
         return [self.evaluate(structure, where=f"structure {k}") for k, structure in enumerate(structures)]
 
     def try_predict(self, structures: Sequence[Atoms | Frame]) -> list[dict[str, Any] | MlipError]:
-        """As `predict`, with its error in the place of a structure that the calculator failed for."""
+        """Predictions like those of `predict`, with the error in place of a structure for which the calculator
+        failed."""
         return [self._tried(structure) for structure in structures]
 
     def _tried(self, structure: Atoms | Frame) -> dict[str, Any] | MlipError:
@@ -204,10 +211,10 @@ class ForeignPotential:
             return error
 
     def evaluate(self, structure: Atoms | Frame, where: str | None = None) -> dict[str, Any]:
-        """Energy, forces and stress of one structure, as `predict`.
+        """Energy, forces and stress of one structure, in the format of `predict`.
 
         Raises:
-            MlipError: the calculator failed, with its own reason.
+            MlipError: the calculator failed; includes its error message.
         """
         atoms = Atoms(structure.numbers, structure.positions, cell=structure.cell, pbc=structure.pbc)
         atoms.calc = self.calculator
@@ -215,7 +222,7 @@ class ForeignPotential:
             energy = float(atoms.get_potential_energy())
             forces = np.array(atoms.get_forces(), np.float64)
             stress = self._stress(atoms)
-        except Exception as error:  # any code's: an unknown element, an isolated atom
+        except Exception as error:  # third-party code may raise anything: an unknown element, an isolated atom
             raise MlipError(f"{self.name} failed: {_one_line(error)}", where=where) from None
         return {"energy": energy, "forces": forces, "stress": stress}
 
@@ -230,7 +237,7 @@ class ForeignPotential:
 
 
 def _package(module: str) -> str:
-    """Distribution and version that a module comes from; its own name where it is of none."""
+    """Name and version of the distribution that provides a module; the module's own name if no distribution does."""
     top = module.partition(".")[0]
     names = packages_distributions().get(top, [])
     try:

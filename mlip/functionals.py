@@ -1,8 +1,8 @@
-"""Names of functionals, and whether two things that meet were computed with the same one.
+"""Names of exchange-correlation functionals, and whether two data sets or models share one.
 
-Names are compared without regard to case and punctuation ("r2SCAN" is "R2SCAN"); Hubbard corrections and dispersion
-are part of a name, so PBE, PBE+U and PBE+D3 are three. A store or a potential of several levels of theory has a name
-that joins theirs by " | ".
+Names are compared without regard to case and punctuation ("r2SCAN" is "R2SCAN"). Hubbard corrections and dispersion are
+part of a name, so PBE, PBE+U and PBE+D3 differ. A store or a potential with several levels of theory has their names
+joined by " | ".
 """
 
 import re
@@ -12,37 +12,37 @@ from typing import Literal
 from mlip.errors import MlipError
 
 UNKNOWN = "unknown"
-"""Name of a functional that nothing tells."""
+"""Name of a functional that is not known."""
 _JOIN = " | "
 _IGNORED = re.compile(r"[\s_\-]")
 _WITH_U = re.compile(r"_U$")
-"""How some databases write the run type GGA+U."""
+"""Spelling of the run type GGA+U in some databases."""
 
 Relation = Literal["same", "unknown", "different"]
 
 
 def join_functionals(names: Iterable[str]) -> str:
-    """One name for several levels of theory; the name itself if there is one."""
+    """One name for several levels of theory, joined by " | "; a single name is returned unchanged."""
     return _JOIN.join(dict.fromkeys(names)) or UNKNOWN
 
 
 def split_functionals(name: str) -> list[str]:
-    """The names that `join_functionals` joined."""
+    """Names joined by `join_functionals`."""
     return name.split(_JOIN)
 
 
 def canonical_functional(name: str) -> str:
-    """The form in which names are compared: "r2-SCAN" and "R2SCAN" have the same."""
+    """Normalized form in which names are compared, the same for "r2-SCAN" and "R2SCAN"."""
     return _IGNORED.sub("", name).casefold()
 
 
 def functional_of_run_type(run_type: object, functional: str = UNKNOWN) -> str:
-    """The functional that pymatgen's run type of a calculation means: GGA is the functional itself (PBE where nothing
-    else is known), GGA+U that with Hubbard corrections, and any other run type its own name.
+    """Functional for pymatgen's run type of a calculation. GGA is the functional itself (PBE if unknown), GGA+U the
+    same with Hubbard corrections; any other run type is its own name.
 
     Args:
-        run_type: of a computed entry; anything but a text tells nothing.
-        functional: as the file or the store has it.
+        run_type: run type of a computed entry; ignored unless it is a non-empty string.
+        functional: functional given by the file or the store.
     """
     if not isinstance(run_type, str) or not run_type.strip():
         return functional
@@ -55,8 +55,8 @@ def functional_of_run_type(run_type: object, functional: str = UNKNOWN) -> str:
 
 
 def relation_of_functionals(first: str, second: str) -> Relation:
-    """Whether two names mean the same functional; "unknown" if either says that it does not know. A joined name is the
-    same as each of those that it joins."""
+    """Whether two names mean the same functional; "unknown" if either is unknown. A joined name equals each of its
+    parts."""
     firsts, seconds = ({canonical_functional(part) for part in split_functionals(name)} for name in (first, second))
     if {UNKNOWN, ""} & (firsts | seconds):
         return "unknown"
@@ -66,19 +66,19 @@ def relation_of_functionals(first: str, second: str) -> Relation:
 def check_functionals(
     ours: str, theirs: Iterable[str], *, of_ours: str, of_theirs: str, where: str | None = None, allowed: bool = False
 ) -> str | None:
-    """Compare the functional of one thing with those of another that it meets.
+    """Compare the functional of one object with those of another with which it is used.
 
     Args:
-        ours: the functional of the one, such as a potential's.
-        theirs: the functionals of the other, such as those of a store's frames.
+        ours: functional of the first object, such as a potential.
+        theirs: functionals of the second, such as the frames of a store.
         of_ours, of_theirs: nouns for the message, such as "the potential" and "the labels".
-        allowed: whether the user has said that they may differ.
+        allowed: whether the user has allowed them to differ.
 
     Returns:
         A sentence for the table if they differ (and may) or if one is unknown; None if all are the same.
 
     Raises:
-        MlipError: they differ, and nobody allowed it.
+        MlipError: they differ without the user's permission.
     """
     others = sorted(set(theirs))
     relations = {name: relation_of_functionals(ours, name) for name in others}

@@ -1,8 +1,8 @@
-"""Numbers that depend on the hardware: sizes of batches, thickness of neighbor lists, cost of a compilation.
+"""Numbers that depend on the hardware: batch sizes, skin of neighbor lists, cost of a compilation.
 
-They decide how fast a result comes, never which. Each kind of device has its entry, which says what it was measured on;
-`benchmarks/gpu.py --tune` measures those of another one. A device without an entry takes the nearest (`nearest`), and
-`mlip info` says which that is.
+They affect speed, never results. Each kind of device has an entry, which says how it was measured; `benchmarks/gpu.py
+--tune` measures the numbers of a new device. A device without an entry uses the closest one (`nearest`), and `mlip
+info` reports which.
 """
 
 from collections.abc import Iterator
@@ -14,28 +14,28 @@ import jax
 
 @dataclass(frozen=True)
 class Hardware:
-    """Numbers of one kind of device."""
+    """Tuning numbers of one kind of device."""
 
     device: str
-    """The kind, as `jax.Device.device_kind` has it, or all of a platform: cpu, gpu, tpu."""
+    """Kind of device, as in `jax.Device.device_kind`, or a whole platform: cpu, gpu, tpu."""
     source: str
-    """The measurement that the numbers come from: of what, where and when."""
+    """Origin of the numbers: what was measured, where and when."""
     prediction_edges: int
-    """Edges that `Potential.predict` evaluates at once; a power of two, as shapes are."""
+    """Edges that `Potential.predict` evaluates at once; a power of two, like the array shapes."""
     property_edges: int
-    """The same of a property model."""
+    """Edges that a property model evaluates at once."""
     screening_slots: int
-    """Edges of a property model on one prototype, their empty slots included, that are evaluated at once."""
+    """Edge slots, empty ones included, that a property model evaluates at once for one prototype."""
     compilation_operations: float
-    """Floating-point operations done in the time of a compilation."""
+    """Floating-point operations that the device performs in the time of one compilation."""
     relaxation_skin: float
-    """Neighbor lists of relaxations reach this much farther than the potential, A."""
+    """Skin of the neighbor lists of relaxations, A."""
     largest_relaxation: int
-    """Edges of the largest batch of relaxations."""
+    """Number of edges in the largest batch of relaxations."""
     smallest_relaxation: int
-    """Edges of the smallest shape of relaxations; a smaller one takes no less time."""
+    """Number of edges in the smallest array shape of relaxations; smaller shapes take no less time."""
     relaxation_compilation: int
-    """Edges that relaxations evaluate in the time of a compilation."""
+    """Number of edges that relaxations evaluate in the time of one compilation."""
 
 
 CPU = Hardware(
@@ -43,13 +43,13 @@ CPU = Hardware(
     source="measured on two cores of an Intel Xeon server with M3GNet in float32, November 2026",
     prediction_edges=2**13,
     property_edges=2**12,
-    screening_slots=4_000,  # larger batches fall out of the caches
+    screening_slots=4_000,  # larger batches do not fit into the caches
     compilation_operations=1.5e11,
-    # The skin's edges cost more than lists made more often: with 0.4 A 32 crystals took a half more time; with 0.1 A
-    # the first steps of a relaxation exhaust a list each.
+    # Edges in the skin cost more than frequent rebuilds: with 0.4 A 32 crystals took 50 % more time; with 0.1 A each of
+    # the first steps of a relaxation needs a new list.
     relaxation_skin=0.15,
-    # Larger batches fall out of the caches: 10 us an edge and core with 512 edges, 12 with 2,048, 16 with 8,192; with
-    # fewer than 2,048 the host becomes busy.
+    # Larger batches do not fit into the caches: 10 us per edge and core with 512 edges, 12 with 2,048, 16 with 8,192;
+    # with fewer than 2,048 the host becomes the bottleneck.
     largest_relaxation=2_048,
     smallest_relaxation=256,
     relaxation_compilation=300_000,
@@ -73,7 +73,7 @@ _in_place: list[Hardware] = []
 
 
 def hardware() -> Hardware:
-    """Numbers of the device that JAX computes on; asking starts JAX."""
+    """Numbers of the device on which JAX computes; starts JAX."""
     if _in_place:
         return _in_place[-1]
     device = jax.local_devices()[0]
@@ -81,13 +81,13 @@ def hardware() -> Hardware:
 
 
 def nearest(kind: str, platform: str) -> Hardware:
-    """The entry of this kind of device, else of its platform, else that of any accelerator."""
+    """Entry for this kind of device, otherwise for its platform, otherwise for any accelerator."""
     entries = {entry.device.lower(): entry for entry in KNOWN}
     return entries.get(kind.lower()) or entries.get(platform.lower()) or ACCELERATOR
 
 
 def told() -> str:
-    """Which entry is used, and whether it is this device's own."""
+    """Sentence that names the entry in use and says whether it was made for this device."""
     device, entry = jax.local_devices()[0], hardware()
     own = entry.device.lower() == device.device_kind.lower()
     told = f"those of {entry.device} ({entry.source})"
@@ -96,7 +96,7 @@ def told() -> str:
 
 @contextmanager
 def in_place(numbers: Hardware) -> Iterator[None]:
-    """Within it other numbers hold, to measure what they do. What was compiled by others stays."""
+    """Context manager that uses other numbers, for measurements. Programs compiled earlier remain."""
     _in_place.append(numbers)
     try:
         yield

@@ -1,4 +1,5 @@
-"""Paths that are given as a model and are something else: what they are, and the command to type."""
+"""Error messages for paths that were given as a model but are something else: what they are, and which command to
+use."""
 
 import re
 from pathlib import Path
@@ -7,7 +8,7 @@ from mlip.data.shard import is_store
 from mlip.errors import MlipError
 
 _URL = re.compile(r"([a-z][a-z0-9+.-]+):/{1,2}(?=\w)", re.IGNORECASE)
-"""Start of a URL; of one that has been a `Path` one slash is left."""
+"""Start of a URL; accepts a single slash, because `Path` merges two."""
 
 _CONVERTIBLE = (
     "models of M3GNet, matgl, mace-torch, MatterSim, Nequix, SevenNet and CGAT can be read: "
@@ -15,14 +16,14 @@ _CONVERTIBLE = (
 )
 _CHECKPOINTS = (".pt", ".pth", ".model", ".ckpt", ".npz", ".index", ".nqx")
 UNREADABLE = {".eqx": "equinox"}
-"""Endings of models that no converter reads, and their codes."""
+"""File suffixes of models that no converter reads, with the code that writes them."""
 _IN_CHECKPOINT_FOLDERS = ("*.index", "model.json", "m3gnet.json", "*.pt", "*.pth", "*.ckpt", "*.model")
 _EXPORTED = ("potential.safetensors", "model.safetensors")
-"""Models that runs leave in their folders."""
+"""File names of the models that training runs export."""
 
 
 def mistaken(path: Path) -> MlipError | None:
-    """Why `path` is no model's file of ours; None where neither its name nor its kind tells."""
+    """Error that says why `path` is no model file of mlip; None if neither its name nor its type shows that."""
     where = str(path)
     if _URL.match(where):
         url = _URL.sub(r"\1://", where, count=1)

@@ -1,7 +1,7 @@
-"""The file of a model: safetensors, with config and metadata as JSON in the header. Written atomically, no pickle.
+"""Model files: safetensors with config and metadata as JSON in the header. Written atomically, no pickle.
 
-Beside the JSON stands a checksum of it and of all tensors: a number that was altered on a disk or in a transfer would
-otherwise give other energies without a word.
+The header also holds a checksum of the JSON and all tensors: without it, a number altered on disk or in transfer would
+silently change energies.
 """
 
 import json
@@ -23,16 +23,21 @@ from mlip.mistaken_paths import mistaken
 from mlip.pretrained import resolve
 
 FORMAT_VERSION = 2
-"""The newest format that is read."""
+"""Newest file format that this version reads."""
 _PLAIN_FORMAT = 1
-"""Format of files that hold parameters alone, which older versions read, too."""
+"""Format of files with parameters only, which older versions can also read."""
 _HEADER_KEY, _CHECKSUM_KEY = "mlip", "mlip_checksum"
 
 
 def write_model_file(path: str | os.PathLike, header: dict[str, Any], params: Any) -> Path:
-    """Parameters, a nested dict, as tensors; `header` is JSON-able, and says the `format_version` if it is not 1."""
+    """Write a model file.
+
+    Args:
+        header: JSON-serializable; states `format_version` unless it is 1.
+        params: nested dict of arrays, stored as tensors.
+    """
     path = Path(path)
-    # safetensors writes the memory as it lies: a transposed view would come back scrambled.
+    # safetensors writes the underlying memory: a transposed view would be scrambled.
     tensors = {".".join(key): np.asarray(leaf, order="C") for key, leaf in flatten_dict(params).items()}
     text = json.dumps({"format_version": _PLAIN_FORMAT, **header})
     data = save(tensors, metadata={_HEADER_KEY: text, _CHECKSUM_KEY: checksum_of(text, tensors)})
@@ -43,14 +48,14 @@ def write_model_file(path: str | os.PathLike, header: dict[str, Any], params: An
 
 
 def read_model_file(path: str | os.PathLike) -> tuple[dict[str, Any], Any]:
-    """Header and parameters.
+    """Read the header and the parameters of a model file.
 
     Args:
-        path: a file, or what `mlip.pretrained.resolve` makes one of: a name that `mlip models` lists, ...
+        path: a file, or a name that `mlip.pretrained.resolve` turns into one, such as those that `mlip models` lists.
 
     Raises:
-        MlipError: no such file or name, not a file of ours (and what it is instead), written by a newer version,
-            damaged.
+        MlipError: the file or name does not exist, is not a model file (the message says what it is instead), was
+            written by a newer version, or is damaged.
     """
     path = resolve(path)
     if not path.is_file():
@@ -71,7 +76,7 @@ def read_model_file(path: str | os.PathLike) -> tuple[dict[str, Any], Any]:
             "has no mlip header: not a potential", where=str(path), fix="convert it: mlip convert SOURCE OUT"
         )
     header = _parsed(text, str(path))
-    # Files that were written before there were checksums have none.
+    # Files from before checksums were introduced have none.
     if _CHECKSUM_KEY in texts and texts[_CHECKSUM_KEY] != checksum_of(text, tensors):
         raise MlipError(
             "was altered since it was written: its checksum is another one",
@@ -82,7 +87,7 @@ def read_model_file(path: str | os.PathLike) -> tuple[dict[str, Any], Any]:
 
 
 def checksum_of(text: str, tensors: Mapping[str, np.ndarray]) -> str:
-    """A hash of the header's JSON, and of names, types, shapes and bytes of all tensors, sorted by name."""
+    """Hash of the header's JSON and of the names, dtypes, shapes and bytes of all tensors, sorted by name."""
     found = blake2b(text.encode(), digest_size=16)
     for name in sorted(tensors):
         tensor = np.ascontiguousarray(tensors[name])
@@ -108,7 +113,7 @@ def _parsed(text: str, where: str) -> dict[str, Any]:
 
 
 def check_shapes(expected: Any, params: Any, where: str) -> None:
-    """Compare nested dicts of arrays.
+    """Check that two nested dicts of arrays have the same keys and shapes.
 
     Raises:
         MlipError: a parameter of the model is missing, superfluous, or has another shape.

@@ -1,7 +1,7 @@
-"""A trained network, whatever it predicts: config, parameters, metadata, their file, and batches of structures.
+"""Base class of trained networks: config, parameters, metadata, model file, and prediction for batches of structures.
 
-`Potential` and `PropertyModel` say what its output means. What the network reads of a structure its config says
-(`mlip.graph.inputs`), so nothing here asks which model it is.
+The subclasses `Potential` and `PropertyModel` define the meaning of the output. The config defines the input
+(`mlip.graph.inputs`), so nothing here depends on the model.
 """
 
 import itertools
@@ -45,34 +45,34 @@ class TrainedNetwork(ABC):
     metadata: BaseModel
 
     noun: ClassVar[str]
-    """Name of the kind in messages."""
+    """Word for this kind of network in messages."""
     metadata_class: ClassVar[type[BaseModel]]
     evaluation: ClassVar[Jitted]
-    """Function of model, parameters, a padded batch and further arrays; pure."""
+    """Pure function of model, parameters, padded batch and the values of `_constants`."""
 
     def __post_init__(self):
         check_elements(self.config, self.elements)
 
     def __getstate__(self) -> dict[str, Any]:
-        """The fields alone: copies on devices stay in this process."""
+        """The dataclass fields without the cached device arrays."""
         return {field.name: getattr(self, field.name) for field in fields(self)}
 
     @property
     @abstractmethod
     def elements(self) -> list[str]:
-        """Symbols of the known elements, by atomic number."""
+        """Symbols of the known elements, sorted by atomic number."""
 
     @abstractmethod
     def _facts(self) -> dict[str, str]:
-        """Facts for `repr`, beside those that all networks have."""
+        """Facts for `repr` in addition to those common to all networks."""
 
     @abstractmethod
     def _scales(self) -> dict[str, Any]:
-        """The part of the metadata that predictions depend on."""
+        """Part of the metadata that affects predictions."""
 
     @abstractmethod
     def _batch_edges(self) -> int:
-        """Edges, about, that go through the device together."""
+        """Approximate number of edges evaluated at once."""
 
     def _constants(self) -> tuple[float, ...]:
         """Further arguments of `evaluation`, after the batch."""
@@ -80,11 +80,11 @@ class TrainedNetwork(ABC):
 
     @abstractmethod
     def _result(self, structure: Atoms, output: Any, place: int, nodes: slice) -> Any:
-        """The prediction for one structure, from the output for its batch.
+        """Prediction for one structure from the output for its batch.
 
         Args:
-            place: the structure's place in the batch.
-            nodes: its graph's nodes in the batch.
+            place: index of the structure in the batch.
+            nodes: slice of its nodes in the batch.
         """
 
     def __repr__(self) -> str:
@@ -105,12 +105,12 @@ class TrainedNetwork(ABC):
 
     @cached_property
     def fingerprint(self) -> str:
-        """16 hexadecimal digits that another model hardly has: of configuration, parameters and scales."""
+        """Hash of 16 hexadecimal digits over configuration, parameters and scales."""
         return fingerprint(self.config, self.params, self._scales())
 
     @cached_property
     def model(self) -> nn.Module:
-        """The flax module."""
+        """The network as a flax module."""
         return build_model(self.config)
 
     @property
@@ -119,15 +119,16 @@ class TrainedNetwork(ABC):
 
     @cached_property
     def _is_known(self) -> np.ndarray:
-        """(119,) whether an atomic number is of a known element."""
+        """(119,) whether the element of each atomic number is known."""
         known = np.zeros(len(chemical_symbols), bool)
         known[[atomic_numbers[symbol] for symbol in self.elements]] = True
         return known
 
     def check_elements(self, numbers: np.ndarray, where: str | None = None) -> None:
-        """
+        """Check that the network knows all elements.
+
         Raises:
-            MlipError: naming the elements that the network does not know.
+            MlipError: names the unknown elements.
         """
         numbers = np.unique(numbers)
         is_number = (numbers > 0) & (numbers < len(self._is_known))
@@ -141,7 +142,7 @@ class TrainedNetwork(ABC):
             )
 
     def cast(self, dtype: str) -> Any:
-        """The parameters in `dtype` ("float32" or "float64"), as device arrays, which are kept."""
+        """Parameters as device arrays in `dtype` ("float32" or "float64"), cached."""
         if dtype not in self._cast:
             with precision_scope(dtype):
                 self._cast[dtype] = jax.tree.map(lambda leaf: jnp.asarray(np.asarray(leaf), dtype), self.params)
@@ -152,7 +153,7 @@ class TrainedNetwork(ABC):
         return {}
 
     def on_devices(self, dtype: str) -> Devices:
-        """The devices of this process, each with the parameters in `dtype`."""
+        """Devices of this process, each with the parameters in `dtype`."""
         if dtype not in self._on_devices:
             self._on_devices[dtype] = Devices(self.cast(dtype))
         return self._on_devices[dtype]
@@ -164,14 +165,15 @@ class TrainedNetwork(ABC):
     def try_predict(
         self, structures: Atoms | Frame | Iterable[Any], dtype: str = "float32", batch_edges: int | None = None
     ) -> list[Any | MlipError]:
-        """A prediction for each structure, in their order, or why there can be none; one never spoils the others.
+        """Prediction for each structure in order, or an error that says why there is none. One failure does not affect
+        the others.
 
-        Arguments and predictions are those of `predict`.
+        The arguments and predictions are those of `predict`.
 
         Raises:
-            MlipError: something that is no structure, or another dtype.
+            MlipError: an item is not a structure, or the dtype is unknown.
         """
-        precision_scope(dtype)  # an unknown dtype fails before any work
+        precision_scope(dtype)  # raises for an unknown dtype before any work
         structures = as_materials(structures)
         if not structures:
             return []
@@ -197,9 +199,10 @@ class TrainedNetwork(ABC):
         return results
 
     def _predictions(self, structures: Any, dtype: str, batch_edges: int | None) -> list[Any]:
-        """
+        """Predictions for all structures.
+
         Raises:
-            MlipError: of the first structure that nothing can be predicted for, with its place in the list.
+            MlipError: the error of the first structure without a prediction, with its index.
         """
         results = self.try_predict(structures, dtype, batch_edges)
         for index, result in enumerate(results):
@@ -222,7 +225,8 @@ class TrainedNetwork(ABC):
         batch_edges: int | None = None,
         evaluation: Jitted | None = None,
     ) -> Iterator[tuple[list[int], Any]]:
-        """Batches: the places of the graphs that they hold, and the output for them; by default of `evaluation`."""
+        """Output for each batch, with the indices of its graphs; evaluated by `evaluation`, by default the network's
+        own."""
         if not graphs:
             return
         evaluation = evaluation or self.evaluation
@@ -238,8 +242,8 @@ class TrainedNetwork(ABC):
                 return members, jax.device_get(evaluation(self.model, params, graph, *self._constants()))
 
         first, *others = pack(graphs, shapes, max_nodes=budget, max_edges=budget, max_pairs=budget)
-        yield evaluate(first, next(turns))  # alone: it compiles
-        # While one batch is on a device, the host prepares another; on a CPU both share the cores.
+        yield evaluate(first, next(turns))  # first batch alone, because it compiles
+        # While a device computes one batch, the host prepares the next; on a CPU both share the cores.
         with ThreadPoolExecutor(2 * len(devices)) as pool:
             yield from pool.map(evaluate, others, itertools.islice(turns, len(others)))
 
@@ -250,12 +254,12 @@ class TrainedNetwork(ABC):
         return write_model_file(path, header, self.params | tensors)
 
     def _further_contents(self) -> tuple[dict[str, Any], dict[str, Any]]:
-        """Entries of header and tensors beside config, metadata and parameters."""
+        """Entries of the header and of the tensors in addition to config, metadata and parameters."""
         return {}, {}
 
     @classmethod
     def _further_fields(cls, header: dict[str, Any], params: dict[str, Any]) -> dict[str, Any]:
-        """The fields of `_further_contents`, whose tensors are taken out of `params`."""
+        """Fields read from the contents that `_further_contents` wrote; removes their tensors from `params`."""
         return {}
 
     @classmethod
@@ -275,23 +279,25 @@ class TrainedNetwork(ABC):
     @classmethod
     @abstractmethod
     def _check_kind(cls, metadata: dict[str, Any], where: str) -> None:
-        """
+        """Check that the file holds this kind of network.
+
         Raises:
-            MlipError: the file's metadata are those of another kind.
+            MlipError: the metadata belong to another kind.
         """
 
 
 def init_parameters(config: BaseModel, seed: int = 0) -> Any:
     """Random parameters of a network, float32."""
-    initialize = jax.jit(build_model(config).init)  # compiled, the unused forward pass costs nothing
-    # JAX's default generator takes three times as long to compile, for the hundred arrays of a property model; those of
-    # potentials keep it, so that a recipe's seed gives the parameters that it always gave.
+    initialize = jax.jit(build_model(config).init)  # compiled, so that the unused forward pass is skipped
+    # For the hundred arrays of a property model, JAX's default generator takes three times as long to compile.
+    # Potentials keep the default, so that a recipe's seed still gives the same parameters.
     generator = "threefry2x32" if target_of(config) == "energy" else "rbg"
     return initialize(jax.random.key(seed, impl=generator), config.inputs.example())["params"]
 
 
 def check_parameters(config: BaseModel, params: Any, where: str) -> None:
-    """
+    """Check the parameters of a network against its config.
+
     Raises:
         MlipError: a parameter of the network is missing, superfluous, or has another shape.
     """

@@ -1,6 +1,7 @@
-"""What moves while a cell of a notebook runs: one output that is written anew, and needs no widgets.
+"""Live display in a notebook: a single output of the cell that is rewritten periodically, without widgets.
 
-rich shows bars and live tables in terminals; in notebooks it asks for ipywidgets. This takes the place of its `Live`.
+rich shows progress bars and live tables in terminals, but in notebooks needs ipywidgets. This class replaces its
+`Live`.
 """
 
 from collections.abc import Callable
@@ -12,7 +13,7 @@ from rich.console import Console, RenderableType
 from rich.live import Live
 
 _WIDTH = 100
-"""Characters of a line."""
+"""Width of a line, in characters."""
 _PAGE = (
     "<pre style=\"white-space:pre;overflow-x:auto;line-height:normal;font-family:Menlo,'DejaVu Sans Mono',consolas,"
     "'Courier New',monospace\">{code}</pre>"
@@ -20,12 +21,12 @@ _PAGE = (
 
 
 class NotebookDisplay:
-    """A renderable of rich's as an output of the running cell, written anew as time passes.
+    """A rich renderable as an output of the running cell, rewritten periodically.
 
-    It has what rich's `Progress` and our training log use of a `Live`.
+    It provides the part of rich's `Live` that rich's `Progress` and mlip's training log use.
 
     Args:
-        transient: gone in the end; else the last state stays.
+        transient: remove the display at the end; otherwise its last state stays.
     """
 
     auto_refresh = True
@@ -48,7 +49,7 @@ class NotebookDisplay:
         return self._thread is not None
 
     def start(self, refresh: bool = True) -> None:
-        """Show it, and show it anew until `stop`."""
+        """Show the display and refresh it until `stop`."""
         if self.is_started:
             return
         self._ended.clear()
@@ -85,14 +86,14 @@ class NotebookDisplay:
 def live_display(
     get_renderable: Callable[[], RenderableType], console: Console, *, transient: bool
 ) -> Live | NotebookDisplay:
-    """A display that is kept fresh while it is started, as the console has it: a terminal's or a notebook's."""
+    """Live display for the console, in a terminal or a notebook."""
     if console.is_jupyter:
         return NotebookDisplay(get_renderable, console, transient=transient)
     return Live(get_renderable=get_renderable, console=console, transient=transient, refresh_per_second=2)
 
 
 def as_html(renderable: RenderableType) -> str:
-    """A renderable of rich's as lines of text with colors."""
+    """A rich renderable as HTML, with colors."""
     console = Console(
         file=StringIO(), record=True, width=_WIDTH, color_system="truecolor", force_jupyter=False, legacy_windows=False
     )

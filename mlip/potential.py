@@ -1,4 +1,5 @@
-"""A potential: a model with its parameters and metadata; energies, forces and stress from it; its file."""
+"""A potential: a model with parameters and metadata that predicts energies, forces and stress; reads and writes its
+file."""
 
 import os
 from collections.abc import Iterable, Sequence
@@ -31,20 +32,20 @@ from mlip.uncertainty.dimensionality import dimensionality_of
 from mlip.uncertainty.spread import evaluate_ensemble, evaluate_last_layer
 
 _UNCERTAINTY = "uncertainty"
-"""Its name in a potential's file, in the header and before its tensors."""
+"""Key of the uncertainty in a potential's file, in the header and as prefix of its tensors."""
 
 
 class Head(BaseModel):
-    """The scale that turns a model's output into energies of one level of theory."""
+    """Reference energies, scale and shift that turn a model's output into energies of one level of theory."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     reference_energies: dict[str, float]
-    """E0 of each element that the potential knows, eV; the total energy includes them."""
+    """Reference energy E0 of each element that the potential knows, eV; total energies include them."""
     scale: float = 1.0
-    """eV a unit of the model's output."""
+    """Energy per unit of the model's output, eV."""
     shift: float = 0.0
-    """eV an atom."""
+    """Energy added per atom, eV."""
     functional: str = "unknown"
 
     @field_validator("reference_energies")
@@ -56,20 +57,20 @@ class Head(BaseModel):
 
 
 class PotentialMetadata(Head):
-    """Metadata of a potential; JSON in the file's header."""
+    """Metadata of a potential, stored as JSON in the header of its file."""
 
     heads: dict[str, Head] = Field(default_factory=dict)
-    """Scales of a potential with several heads; its own `reference_energies` are empty then, its scale and shift
-    unused."""
+    """The heads of a potential with several. The potential's own `reference_energies` are then empty, and its scale and
+    shift unused."""
     provenance: dict[str, Any] = Field(default_factory=dict)
-    """Where parameters and data came from: recipe, store, source checkpoint, citations."""
+    """Origin of parameters and data: recipe, store, source checkpoint, citations."""
     precision: str = "float32"
-    """Precision of the matrix products it was trained with: float32, float64, tf32 or bf16, as its recipe asked for."""
+    """Precision of the matrix products in training, as set by the recipe: float32, float64, tf32 or bf16."""
     mlip_version: str = __version__
 
     @classmethod
     def of_heads(cls, heads: dict[str, Head], **rest: Any) -> "PotentialMetadata":
-        """For one head or several."""
+        """Metadata of a potential with one head or several."""
         if len(heads) == 1:
             return cls(**next(iter(heads.values())).model_dump(), **rest)
         functional = join_functionals(head.functional for head in heads.values())
@@ -78,11 +79,11 @@ class PotentialMetadata(Head):
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Potential(TrainedNetwork):
-    """A network whose outputs are energies, with its parameters and metadata. Immutable."""
+    """A network that predicts energies, with its parameters and metadata. Immutable."""
 
     metadata: PotentialMetadata
     uncertainty: Uncertainty | None = None
-    """Where its error bars come from; None of a single network that was not calibrated."""
+    """Source of the error bars; None for a single network without calibration."""
 
     noun = "potential"
     metadata_class = PotentialMetadata
@@ -97,7 +98,7 @@ class Potential(TrainedNetwork):
 
     @property
     def evaluation(self) -> Jitted:
-        """Program of predictions, which tell an uncertainty where there is one."""
+        """Compiled function that makes the predictions, including the uncertainty if there is one."""
         if self.uncertainty is None:
             return evaluate_batch
         return evaluate_last_layer if self.uncertainty.last_layer is not None else evaluate_ensemble
@@ -120,30 +121,30 @@ class Potential(TrainedNetwork):
 
     @property
     def cutoff(self) -> float:
-        """Longest edge, A."""
+        """Cutoff radius, the length of the longest edge, A."""
         return self.config.inputs.cutoff
 
     @property
     def functional(self) -> str:
-        """The level of theory of its energies."""
+        """Functional (level of theory) of the energies; several are joined by " | "."""
         return self.metadata.functional
 
     @property
     def elements(self) -> list[str]:
-        """Symbols of the known elements, by atomic number."""
+        """Symbols of the known elements, sorted by atomic number."""
         heads = (self.metadata, *self.metadata.heads.values())
         return sorted(set().union(*(head.reference_energies for head in heads)), key=atomic_numbers.__getitem__)
 
     @property
     def heads(self) -> tuple[str, ...]:
-        """Levels of theory that share the network."""
+        """Names of the heads: levels of theory that share one network."""
         return heads_of(self.config)
 
     def of_head(self, head: str | None) -> "Potential":
-        """The potential of one head, by itself; None is the only one that there is.
+        """The potential with a single head; None selects the only head.
 
         Raises:
-            MlipError: naming the heads, if there is no such head, or no choice among several.
+            MlipError: the head does not exist, or None was given and there are several; lists the heads.
         """
         if head is None and len(self.heads) > 1:
             raise MlipError("the potential has several heads", fix=_choose(self.heads))
@@ -162,31 +163,32 @@ class Potential(TrainedNetwork):
 
     @cached_property
     def reference_energies_by_z(self) -> Float[np.ndarray, "119"]:
-        """E0 by atomic number, eV; NaN for unknown elements.
+        """Reference energies E0 by atomic number, eV; NaN for unknown elements.
 
         Raises:
-            MlipError: of several heads, none was chosen.
+            MlipError: the potential has several heads; select one with `of_head`.
         """
         return energies_by_z(self.of_head(None).metadata.reference_energies)
 
     def predict(
         self, structures: Atoms | Frame | Iterable[Any], dtype: str = "float32", batch_edges: int | None = None
     ) -> list[dict[str, Any]]:
-        """Energies, forces and stresses of many structures, in their order.
+        """Energies, forces and stresses of structures, in the order given.
 
         Args:
-            structures: ASE Atoms, pymatgen Structures or Frames, any iterable of them, or one; any periodicity; not
+            structures: one or an iterable of ASE Atoms, pymatgen Structures or Frames, with any periodicity; not
                 modified.
-            batch_edges: about how many edges go through the device together; by default 8,192 on a CPU and
-                65,536 elsewhere.
+            dtype: "float32" or "float64".
+            batch_edges: approximate number of edges evaluated at once; by default 8,192 on a CPU and 65,536 elsewhere.
 
         Returns:
-            For each a dict: `energy` eV, `forces` (n, 3) eV/A, `stress` (6,) eV/A^3 (NaN where the cell has no
-            volume), `energies` (n,) eV. Of a potential with an uncertainty also what `uncertainty_of` gives.
+            A dict for each structure: `energy` eV, `forces` (n, 3) eV/A, `stress` (6,) eV/A^3 (NaN if the cell has no
+            volume), `energies` (n,) eV per atom; for a potential with an uncertainty also the items of
+            `uncertainty_of`.
 
         Raises:
-            MlipError: unknown element, coincident atoms, something that is no structure; names the structure by its
-                place in the list. Several heads, and none was chosen.
+            MlipError: an element is unknown, atoms coincide, or an item is not a structure (named by its index); or the
+                potential has several heads and none was selected.
         """
         return self._predictions(structures, dtype, batch_edges)
 
@@ -222,7 +224,7 @@ class Potential(TrainedNetwork):
         return super().try_predict(structures, dtype, batch_edges)
 
     def _result(self, structure: Atoms, output: Evaluation, place: int, nodes: slice) -> dict[str, Any]:
-        """One structure's share of a batch, reference energies added in float64."""
+        """Prediction for one structure of a batch; adds the reference energies in float64."""
         energies = output.node_energies[nodes].astype(np.float64)
         energies += self.reference_energies_by_z[structure.numbers]
         stress = output.stress[place].astype(np.float64)
@@ -237,12 +239,13 @@ class Potential(TrainedNetwork):
         }
 
     def uncertainty_of(self, structure: Atoms, output: Evaluation, place: int, nodes: slice) -> dict[str, Any]:
-        """How sure the potential is of a structure in a batch; nothing, where it does not tell.
+        """Uncertainty of the prediction for one structure of a batch; empty if the potential has no uncertainty.
 
         Returns:
-            `energy_std`, standard deviation of the total energy, eV; of an ensemble also `forces_std` (n, 3) eV/A and
-            `stress_std` (6,) eV/A^3 (NaN where the cell has no volume), the members' own spread; of a calibrated one
-            `do_not_trust`: half the 90 % interval of the energy per atom is wider than the threshold in its file.
+            `energy_std`, the standard deviation of the total energy, eV. An ensemble adds `forces_std` (n, 3) eV/A and
+            `stress_std` (6,) eV/A^3 (NaN if the cell has no volume), the uncalibrated spread of its members. A
+            calibrated potential adds `do_not_trust`, whether half the 90 % interval of the energy per atom exceeds the
+            threshold in its file.
         """
         if (uncertainty := self.uncertainty) is None:
             return {}
@@ -260,14 +263,16 @@ class Potential(TrainedNetwork):
         """The energy of one structure as a pure JAX function of positions and strain, for `jit`, `grad` and `vmap`.
 
         Args:
-            structure: ASE Atoms, a pymatgen Structure or a Frame: elements, cell and periodicity; not modified.
-            skin: the function is exact while no atom has moved by more than half of it, A.
+            structure: ASE Atoms, a pymatgen Structure or a Frame that gives elements, cell and periodicity; not
+                modified.
+            skin: the function is exact as long as no atom has moved by more than half this length, A.
 
         Returns:
             `energy(positions, strain=None, params=None, neighbor=None)`, eV; see `EnergyFunction`.
 
         Raises:
-            MlipError: unknown element, coincident atoms, no structure or several. Several heads, and none was chosen.
+            MlipError: an element is unknown, atoms coincide, or there is not exactly one structure; or the potential
+                has several heads and none was selected.
         """
         structures = as_structures(structure)
         if len(structures) != 1:
@@ -278,19 +283,20 @@ class Potential(TrainedNetwork):
         return EnergyFunction.of(self.model, self.params, *self._constants(), reference, atoms, self.cutoff, skin)
 
     def with_metadata(self, **changes: Any) -> "Potential":
-        """A copy whose metadata has these fields changed."""
+        """Copy of the potential with the given metadata fields changed."""
         return replace(self, metadata=self.metadata.model_copy(update=changes))
 
     @classmethod
     def load(cls, path: str | os.PathLike | None = None, head: str | None = None) -> "Potential":
-        """Read the file of a potential.
+        """Read a potential from its file.
 
         Args:
-            path: the file, or a name that `mlip models` lists; None is the declared default, `mlip models default`.
-            head: which head of a potential that has several; None keeps all of them, for `of_head`.
+            path: the file, or a name that `mlip models` lists; by default the potential set with `mlip models default`.
+            head: name of one head of a potential that has several; None keeps all of them, for `of_head`.
 
         Raises:
-            MlipError: no such file, not a potential of ours, written by a newer version, damaged, no such head.
+            MlipError: the file or head does not exist, or the file is not a potential of mlip, was written by a newer
+                version, or is damaged.
         """
         potential = cls._load(default_potential() if path is None else path)
         return potential if head is None else potential.of_head(head)
@@ -319,20 +325,20 @@ load = Potential.load
 
 
 def open_potential(potential: Potential | str | os.PathLike | None, head: str | None = None) -> Potential:
-    """A potential, or the file that holds one, or the declared default for None, ready to be evaluated.
+    """A potential with a single head, ready to evaluate; opens a file, a name, or for None the default potential.
 
     Raises:
-        MlipError: as `Potential.load` and `Potential.of_head`.
+        MlipError: see `Potential.load` and `Potential.of_head`.
     """
     return (potential if isinstance(potential, Potential) else Potential.load(potential)).of_head(head)
 
 
 def open_evaluator(potential: Any) -> Potential | ForeignPotential:
-    """As `open_potential`, for whoever can use a calculator of ASE, too: ase:MODULE:CLASS?key=value, or the name of a
-    registered potential that its publisher's calculator alone can read.
+    """Like `open_potential`, but also accepts ASE calculators: ase:MODULE:CLASS?key=value, or the name of a registered
+    potential that only its publisher's calculator can read.
 
     Raises:
-        MlipError: as `open_potential` and `ForeignPotential.open`.
+        MlipError: see `open_potential` and `ForeignPotential.open`.
     """
     if isinstance(potential, ForeignPotential):
         return potential
@@ -341,7 +347,7 @@ def open_evaluator(potential: Any) -> Potential | ForeignPotential:
 
 
 def energies_by_z(energies: dict[str, float]) -> Float[np.ndarray, "119"]:
-    """By atomic number; NaN for elements that are not there."""
+    """Table of energies by atomic number, eV; NaN for missing elements."""
     table = np.full(len(chemical_symbols), np.nan)
     for symbol, energy in energies.items():
         table[atomic_numbers[symbol]] = energy

@@ -1,20 +1,20 @@
-"""The compiled programs of this process: which array shape an evaluation gets, and how many programs there may be.
+"""The compiled programs of this process: the choice of array shapes for evaluations, and the limit on programs.
 
-XLA compiles a program a shape, for seconds, and keeps it: some 500 memory maps and 15 MB each. Linux allows a process
-65,530 maps, and LLVM aborts the process that asks for more. So programs and their shapes belong to the process, not to
-a calculator or a call: whoever evaluates the same model in the same precision shares them, and when there are too many,
-those that were used least recently are released.
+XLA compiles one program per shape, which takes seconds, and keeps it: some 500 memory maps and 15 MB each. Linux allows
+a process 65,530 maps, and LLVM aborts the process if it needs more. Programs and their shapes therefore belong to the
+process, not to a calculator or a call: all evaluations of the same model in the same precision share them, and the
+least recently used ones are released when there are too many.
 
-**Which shape** is the question whether to rent skis or to buy them. Compiling took M3GNet and MACE about 3 s on a core,
-in which it computes about 150 GFLOP; M3GNet needs 0.5 MFLOP an edge, so a compilation costs as much as 300,000 edges.
-What a model needs an edge is read from its compiled programs, never timed: the same calls get the same shapes, and the
-same numbers, on every machine.
+**Choice of the shape** is a ski rental problem. Compiling M3GNet or MACE took about 3 s on one core, in which the core
+computes about 150 GFLOP; M3GNet needs 0.5 MFLOP per edge, so a compilation costs as much as 300,000 edges. The cost per
+edge is read from the compiled programs, never timed, so that the same calls get the same shapes, and the same results,
+on every machine.
 
-- A structure that fits into no shape gets a new one from coarse rungs, powers of two.
-- One that fits into a shape that is there takes it, until the padding evaluated for want of a rung, or of a shape
-  within a tenth or two of what it needs, has cost as much as compiling that; then it is compiled. So a thousand
-  structures of all sizes take a handful of programs, and a long run of one structure soon has a program of its own.
-  Whatever is still to come, padding costs about as much as compiling at most.
+- A structure that fits into no existing shape gets a new one from a coarse ladder of powers of two.
+- A structure that fits into an existing shape uses it, until the extra padding, compared with a rung or with a shape 10
+  to 20 % larger than needed, has cost as much as a compilation; then that better shape is compiled. A thousand
+  structures of all sizes thus need a handful of programs, and a long run of one structure soon gets its own. Whatever
+  structures follow, padding costs at most about as much as compiling.
 """
 
 import threading
@@ -35,29 +35,29 @@ from mlip.graph.batching import Shape, ShapeLadder, fits, shape_of
 from mlip.hardware import hardware
 
 MOST_PROGRAMS = 48
-"""Programs that are kept."""
+"""Largest number of programs that are kept."""
 _SHARE_OF_MAPS = 0.5
-"""Share of the memory maps that the process may have: when more are taken, by whomever, programs are released."""
+"""Share of the memory maps allowed to the process above which programs are released."""
 
 _OPERATIONS_OF_AN_EDGE = 5e5
-"""Those of M3GNet, for a backend that does not tell how many its programs need."""
+"""Floating-point operations per edge of M3GNet, for backends that do not report those of a program."""
 _SMALLEST = 64
-"""Edges of the lowest rung: with fewer, the overhead of a call is what counts."""
+"""Number of edges of the lowest rung; below it, the overhead of a call dominates."""
 _FINE = ShapeLadder(growth=1.1)
 _LITTLE = 0.1
-"""Share of a compilation's cost: padding that costs more is not made for the sake of other structures to come. Those
-with so many edges are few, and would feel it in memory."""
+"""Share of a compilation's cost. A new structure whose rung would add more padding than this gets a closely fitting
+shape instead: large structures are rare, and padding would cost them memory."""
 _HEADROOM = 1.05
-"""Edges of a shape of one's own, over those needed when it is made: atoms move."""
+"""Number of edges in a closely fitting shape relative to those needed when it is made, because atoms move."""
 
 
 class Shapes:
-    """The shapes that there are programs for, of one function and model in one precision, and which one to take."""
+    """Array shapes with compiled programs, for one function and model in one precision, and the choice among them."""
 
     def __init__(self):
         self._there: set[Shape] = set()
         self._wasted: Counter[Shape] = Counter()
-        """Edges evaluated in vain because this shape was not there."""
+        """Cost of the padding evaluated because this shape was not compiled, in edges."""
         self._operations_of_an_edge = _OPERATIONS_OF_AN_EDGE
         self._lock = threading.Lock()
 
@@ -65,10 +65,10 @@ class Shapes:
         return len(self._there)
 
     def choose(self, needed: Shape, n_evaluations: int = 1) -> Shape:
-        """The shape to evaluate arrays in that need this size, padding node and graph included.
+        """Shape for evaluating arrays that need this size, padding node and padding graph included.
 
         Args:
-            n_evaluations: how many batches of about this size are to come together.
+            n_evaluations: number of batches of about this size that will follow.
         """
         rung, fine = _rung(needed), _fine(needed)
         with self._lock:
@@ -86,24 +86,29 @@ class Shapes:
             return found
 
     def _compilation(self) -> float:
-        """Cost of a compilation, in edges."""
+        """Cost of one compilation, in edges."""
         return hardware().compilation_operations / self._operations_of_an_edge
 
     def add(self, shape: Shape, operations: float | None) -> None:
-        """There is a program for this shape, which needs so many floating-point operations."""
+        """Register a compiled program for this shape.
+
+        Args:
+            operations: floating-point operations of the program, if known.
+        """
         with self._lock:
             self._there.add(shape)
             if operations:
                 self._operations_of_an_edge = operations / _cost(shape)
 
     def discard(self, shape: Shape) -> None:
-        """There is none any more."""
+        """Remove a shape whose program was released."""
         with self._lock:
             self._there.discard(shape)
 
 
 def _rung(needed: Shape) -> Shape:
-    """The lowest power of two with room for the edges, with nodes for dense matter or for fewer edges an atom."""
+    """Shape with the lowest power of two edges that is large enough, and the fewest nodes that suffice: 1/16, 1/4 or 1
+    per edge."""
     powers = count((max(needed.n_edge, _SMALLEST) - 1).bit_length())
     sizes = ((2**power, 2**power // edges_per_node) for power in powers for edges_per_node in (16, 4, 1))
     n_pair = needed.n_pair and 1 << (needed.n_pair - 1).bit_length()
@@ -118,20 +123,20 @@ def _fine(needed: Shape) -> Shape:
 
 
 def _cost(shape: Shape) -> int:
-    """An evaluation's, in edges: an atom, or a bond pair, costs about as much as one."""
+    """Cost of one evaluation, in edges: an atom or a bond pair costs about as much as an edge."""
     return shape.n_edge + shape.n_node + shape.n_pair
 
 
 class _Program(NamedTuple):
     call: Callable
     jitted: Callable
-    """Function that `call` was compiled from. JAX keeps a program for as long as its function is known, hence one for
-    each."""
+    """Function from which `call` was compiled. JAX keeps a program as long as its function exists, so each program has
+    its own."""
     on_release: Callable[[], None]
 
 
 class Registry:
-    """All programs of this process by what they are of; the least recently used leave when there are too many."""
+    """All programs of this process by key; releases the least recently used when there are too many."""
 
     def __init__(self):
         self._programs: OrderedDict[Hashable, _Program] = OrderedDict()
@@ -144,10 +149,10 @@ class Registry:
         return key in self._programs
 
     def find(self, key: Hashable) -> Callable | None:
-        """The program of that name, which counts as used now."""
+        """Program with this key, if it exists; marks it as used."""
         if (program := self._programs.get(key)) is None:
             return None
-        with suppress(KeyError):  # released by another thread meanwhile: it can still be called
+        with suppress(KeyError):  # released meanwhile by another thread: it can still be called
             self._programs.move_to_end(key)
         return program.call
 
@@ -159,12 +164,12 @@ class Registry:
         on_release: Callable[[], None] = lambda: None,
         check: Callable[[Any], None] = lambda compiled: None,
     ) -> tuple[Callable, float]:
-        """The program of that name, made of a pure function unless there is one, and the seconds that compiling took.
+        """Program with this key, compiled from a pure function if it does not exist, and the compilation time, s.
 
         Args:
-            arguments: arrays of the shapes that the program is for.
-            on_release: called when the program leaves.
-            check: raises what is wrong with the compiled program, which is not kept then.
+            arguments: arrays with the shapes for which the program is compiled.
+            on_release: called when the program is released.
+            check: raises an error if the compiled program is unusable; the program is then not kept.
         """
         with self._compiling:
             if (call := self.find(key)) is not None:
@@ -202,11 +207,11 @@ _shapes: dict[Hashable, Shapes] = {}
 
 
 class Jitted:
-    """A pure function of a model and arrays as `jax.jit(function, static_argnums=0)` makes it, whose programs are the
-    registry's. Arrays that are being traced are passed through: it can be differentiated, and be part of a program.
+    """A pure function of a model and arrays like `jax.jit(function, static_argnums=0)`, with programs kept in the
+    registry. Traced arrays are passed through, so it can be differentiated and be part of a larger program.
 
     Args:
-        function: of a model, which is constant in a program, then arrays; keywords are constant, too.
+        function: takes a model, which is constant in a program, then arrays; keyword arguments are also constant.
     """
 
     def __init__(self, function: Callable):
@@ -215,13 +220,13 @@ class Jitted:
         self.lower, self.trace = jitted.lower, jitted.trace
 
     def shapes(self, model: Hashable, dtype: str) -> Shapes:
-        """Those that this process evaluates the model in, with parameters of this type."""
+        """Shapes in which this process evaluates the model with parameters of this dtype."""
         return _shapes.setdefault((self, model, dtype), Shapes())
 
     def __call__(self, model: Hashable, *arrays: Any, **constants: Any) -> Any:
         leaves, structure = jax.tree.flatten(arrays)
         if any(isinstance(leaf, jax.core.Tracer) for leaf in leaves):
-            return jax.jit(partial(self._function, model, **constants))(*arrays)  # jit: NumPy's arrays are traced, too
+            return jax.jit(partial(self._function, model, **constants))(*arrays)  # jit also traces NumPy arrays
         key = (self, model, tuple(constants.items()), structure, _signature(leaves), _device_and_precision())
         program = registry.find(key) or self._compile(key, model, arrays, constants)
         return program(*arrays)
@@ -252,7 +257,7 @@ def _device_and_precision() -> tuple:
 
 
 def _operations(program: Any) -> float | None:
-    """Floating-point operations of a compiled program, where the backend tells."""
+    """Floating-point operations of a compiled program, if the backend reports them."""
     analysis = program.cost_analysis()
     return analysis.get("flops") if isinstance(analysis, dict) else None
 

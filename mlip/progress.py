@@ -1,4 +1,4 @@
-"""Progress bars, on stderr, so that a command's answer on stdout can be read by a script; in notebooks an output of the
+"""Progress bars on stderr, so that scripts can read a command's answer on stdout; in notebooks an output of the
 cell."""
 
 from collections.abc import Sequence
@@ -21,16 +21,16 @@ _NAME = "{task.description}"
 
 
 def count_bar(shown: bool = True, *more: ProgressColumn) -> Progress:
-    """A bar of things that are counted: "relaxing ---- 12/100 0:01:05"; it stays when it is full."""
+    """Progress bar that counts items: "relaxing ---- 12/100 0:01:05". It stays visible at the end."""
     columns = TextColumn(_NAME), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), *more
     return _bar(columns, shown=shown)
 
 
 def bytes_bar(shown: bool = True, *, speed: bool = True) -> Progress:
-    """A bar of bytes, gone when it is full; lines can be printed above it (`bar.console`).
+    """Progress bar in bytes that disappears at the end; print lines above it with `bar.console`.
 
     Args:
-        speed: bytes a second are shown, too.
+        speed: whether to show bytes per second.
     """
     columns = (
         TextColumn(_NAME),

@@ -1,4 +1,5 @@
-"""A property model: a network with its parameters and metadata; a property of each crystal from it; its file."""
+"""A property model: a network with parameters and metadata that predicts a property of crystals; reads and writes its
+file."""
 
 import os
 from collections.abc import Iterable
@@ -26,24 +27,24 @@ from mlip.runtime import ProductPrecision, precision_scope, products_in, set_up_
 
 
 class PropertyMetadata(BaseModel):
-    """Metadata of a property model; JSON in the file's header."""
+    """Metadata of a property model, stored as JSON in the header of its file."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     property: str
-    """The property that is predicted, by its name in a store: e_above_hull, e_form, volume, ..."""
+    """Predicted property, by its name in a store: e_above_hull, e_form, volume, ..."""
     mean: float = 0.0
-    """Mean of the property on the training data, in its unit: an output of 0 stands for it."""
+    """Mean of the property over the training data, in its unit; the network's output 0 stands for it."""
     std: float = 1.0
-    """The property's unit times 1 of the network's output."""
+    """Change of the property per unit of the network's output, in the property's unit."""
     elements: list[str]
-    """Symbols of the elements that were trained, or have a vector."""
+    """Symbols of the elements that occur in the training data, or have an element vector."""
     functional: str = "unknown"
     knows_uncertainty: bool = False
-    """Its loss was one that trains the second output, the logarithm of an uncertainty."""
+    """Whether the loss trained the second output, the logarithm of the uncertainty."""
     provenance: dict[str, Any] = Field(default_factory=dict)
     precision: str = "unknown"
-    """Precision of the matrix products it was trained with: float32, float64, tf32 or bf16."""
+    """Precision of the matrix products in training: float32, float64, tf32 or bf16."""
     mlip_version: str = __version__
 
     @field_validator("elements")
@@ -58,18 +59,18 @@ class PropertyMetadata(BaseModel):
 def property_outputs(
     model: nn.Module, params: Any, batch: Any, products: ProductPrecision = "highest"
 ) -> Float[Array, "c 2"]:
-    """The network's two outputs for each crystal, compiled once a model and shape for the whole process, which keeps
-    some of these programs."""
+    """The network's two outputs for each crystal; compiled once per model and shape for the whole process, which keeps
+    a limited number of programs."""
     with products_in(products):
         return model.apply({"params": params}, batch)
 
 
 class PropertyPrediction(NamedTuple):
-    """Prediction of a property, in its unit."""
+    """Prediction of a property and its uncertainty, in the property's unit."""
 
     value: float
     uncertainty: float
-    """Standard deviation that the network expects of the error; NaN where it has not learned one."""
+    """Standard deviation of the error as predicted by the network; NaN if the network was not trained to predict it."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -93,31 +94,30 @@ class PropertyModel(TrainedNetwork):
 
     @property
     def elements(self) -> list[str]:
-        """Symbols of the known elements, by atomic number."""
+        """Symbols of the known elements, sorted by atomic number."""
         return sorted(self.metadata.elements, key=atomic_numbers.__getitem__)
 
     def predict(
         self, structures: Atoms | Frame | Iterable[Any], dtype: str = "float32", batch_edges: int | None = None
     ) -> Float[np.ndarray, " k"]:
-        """The property of each structure, in its unit.
+        """Property of each structure, in its unit.
 
         Args:
-            structures: ASE Atoms, pymatgen Structures or Frames, any iterable of them, or one; any periodicity, relaxed
-                or not; not modified. Of networks that read compositions also formulas, such as "Fe2O3".
-            batch_edges: about how many edges go through the device together.
+            structures: one or an iterable of ASE Atoms, pymatgen Structures or Frames, with any periodicity, relaxed or
+                not; not modified. Networks that read compositions also accept formulas, such as "Fe2O3".
+            batch_edges: approximate number of edges evaluated at once.
 
         Raises:
-            MlipError: unknown element, coincident atoms, too few neighbors, no formula, a formula and a network that
-                reads structures; names the structure by its place.
+            MlipError: an element is unknown, atoms coincide, there are too few neighbors, a formula cannot be read, or
+                the network needs structures and got a formula; names the structure by its index.
         """
         return self.predict_with_uncertainty(structures, dtype, batch_edges)[0]
 
     def predict_with_uncertainty(
         self, structures: Atoms | Frame | Iterable[Any], dtype: str = "float32", batch_edges: int | None = None
     ) -> tuple[Float[np.ndarray, " k"], Float[np.ndarray, " k"]]:
-        """The property of each structure and the standard deviation that the network expects of its error, in the
-        property's unit; NaN where it has not learned one. Arguments and errors are those of `predict`.
-        """
+        """Property of each structure and the predicted standard deviation of its error, in the property's unit; NaN if
+        the network was not trained to predict the latter. For arguments and errors see `predict`."""
         predictions = self._predictions(structures, dtype, batch_edges)
         values, uncertainties = np.array(predictions, np.float64).reshape(-1, 2).T
         return values, uncertainties
@@ -130,7 +130,7 @@ class PropertyModel(TrainedNetwork):
         return PropertyPrediction(float(self._in_units(value)), float(sigma))
 
     def predict_graphs(self, graphs: list[GraphsTuple], dtype: str = "float32") -> Float[np.ndarray, " k"]:
-        """The property of graphs that `config.inputs` has built, in its unit; their elements are not checked."""
+        """Property of graphs built by `config.inputs`, in its unit; the elements are not checked."""
         set_up_jax()
         values = np.empty(len(graphs))
         for members, outputs in self.outputs(graphs, dtype):
@@ -144,14 +144,14 @@ class PropertyModel(TrainedNetwork):
         dtype: str = "float32",
         batch_size: int = 256,
     ) -> Float[np.ndarray, " k"]:
-        """The property of one prototype with many assignments of elements to its sites, in its unit.
+        """Property of one prototype for many assignments of elements to its sites, in the property's unit.
 
         Args:
-            prototype: of the kind that the network reads; found once, it is shared by all crystals.
+            prototype: of the kind that the network reads; all crystals share it.
             assignments: (k, sites) atomic numbers.
 
         Raises:
-            MlipError: unknown element.
+            MlipError: an element is unknown.
         """
         set_up_jax()
         self.check_elements(np.unique(assignments))
@@ -167,10 +167,11 @@ class PropertyModel(TrainedNetwork):
 
     @classmethod
     def load(cls, path: str | os.PathLike) -> "PropertyModel":
-        """Read the file of a property model.
+        """Read a property model from its file.
 
         Raises:
-            MlipError: no such file, not a property model of ours, written by a newer version, damaged.
+            MlipError: the file does not exist, is not a property model of mlip, was written by a newer version, or is
+                damaged.
         """
         return cls._load(path)
 
@@ -181,10 +182,10 @@ class PropertyModel(TrainedNetwork):
 
 
 def is_property_model(path: str | os.PathLike) -> bool:
-    """Whether a model's file is of a property model, not of a potential.
+    """Whether a model file holds a property model rather than a potential.
 
     Raises:
-        MlipError: no such file, not a file of ours, written by a newer version, damaged.
+        MlipError: the file does not exist, is not a model file of mlip, was written by a newer version, or is damaged.
     """
     header, _ = read_model_file(path)
     return "property" in header.get("metadata", {})

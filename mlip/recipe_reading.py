@@ -1,6 +1,6 @@
 """Recipes: a YAML file and values from the command line, checked against a pydantic section before anything runs.
 
-An unknown key or a value of the wrong type is one line that names the key, the nearest known one and the file.
+An unknown key or a value of the wrong type gives a one-line error with the key, the closest known key and the file.
 """
 
 import difflib
@@ -21,20 +21,21 @@ Schema = TypeVar("Schema", bound=BaseModel)
 
 
 def read_recipe(path: str | Path, schema: type[Schema], overrides: Sequence[str] = ()) -> Schema:
-    """The recipe in the YAML file `path`, or mlip's of that name; `overrides` are `key.key=value`, applied last.
+    """Read the recipe in the YAML file `path`, or the recipe of mlip with that name; `overrides` are `key.key=value`
+    and applied last.
 
     Raises:
-        MlipError: no such file, no YAML, an unknown key, a value that the schema refuses.
+        MlipError: the file does not exist or is not YAML, a key is unknown, or the schema rejects a value.
     """
     values, given = read_values(path, schema, overrides)
     return checked(schema, values, where=str(path), given=given)
 
 
 def find_recipe(name: str | Path) -> Path:
-    """The file of a recipe: a path of the user's, or one of mlip's recipes by its name, such as "mace-2d".
+    """File of a recipe: a path, or the name of one of mlip's recipes, such as "mace-2d".
 
     Raises:
-        MlipError: there is neither; names near ones.
+        MlipError: there is neither; suggests similar names.
     """
     path = Path(name)
     if path.is_file():
@@ -50,10 +51,10 @@ def find_recipe(name: str | Path) -> Path:
 def read_values(
     path: str | Path, schema: type[BaseModel], overrides: Sequence[str] = ()
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Values of a YAML file and the command line together, not checked yet, and those of the command line alone.
+    """Unchecked values of a YAML file merged with the command line, and the values of the command line alone.
 
     Raises:
-        MlipError: no such file, no YAML, no mapping.
+        MlipError: the file does not exist, is not YAML, or holds no mapping.
     """
     path = find_recipe(path)
     try:
@@ -71,7 +72,7 @@ def read_values(
 
 
 def dotted(values: Mapping[str, Any]) -> list[str]:
-    """Nested values as a command line has them: {"train": {"epochs": 5}} is ["train.epochs=5"]."""
+    """Nested values in the form of command-line overrides: {"train": {"epochs": 5}} is ["train.epochs=5"]."""
     lines = []
     for key, value in values.items():
         if isinstance(value, Mapping):
@@ -92,18 +93,20 @@ def _parse_overrides(overrides: Sequence[str]) -> DictConfig:
 
 
 def checked(schema: type[Schema], values: Any, *, where: str, given: Any, section: tuple[str, ...] = ()) -> Schema:
-    """
+    """Validate values against a schema.
+
     Args:
-        given: values that came from the command line: errors in these name it, others `where`.
-        section: of the recipe, if `values` are one's.
+        where: name of the recipe in errors.
+        given: values from the command line; errors in these name the command line instead of `where`.
+        section: keys of the recipe's section that holds `values`, for errors; empty for the whole recipe.
 
     Raises:
-        MlipError: the schema refuses a value.
+        MlipError: the schema rejects a value.
     """
     try:
         return schema.model_validate(values)
     except ValidationError as error:
-        # A misspelt key is also a missing one: the unknown name is what helps.
+        # A misspelled key also makes the correct one missing; report the unknown name.
         first = min(error.errors(include_url=False), key=lambda e: e["type"] != "extra_forbidden")
     names, kind = _place(schema, first["loc"])
     loc = (*section, *names)
@@ -116,15 +119,15 @@ def checked(schema: type[Schema], values: Any, *, where: str, given: Any, sectio
     if first["type"].startswith("union_tag"):
         raise _unknown_kind(key, first["ctx"], where)
     message = first["msg"].removeprefix("Value error, ")
-    if isinstance(first["input"], dict):  # a rule between keys: the message names them
+    if isinstance(first["input"], dict):  # a rule about several keys: the message names them
         raise MlipError(": ".join(filter(None, (key, message))), where=where)
     raise MlipError(f"{key}: {message[0].lower()}{message[1:]}, not {first['input']!r}", where=where)
 
 
 def _place(schema: type[BaseModel], loc: tuple) -> tuple[tuple, type[BaseModel]]:
-    """Keys of a place in a recipe, and the section whose keys the last of them should have been among.
+    """Keys that lead to a place in a recipe, and the section whose keys should include the last of them.
 
-    Where a section is of one kind or another, pydantic's place has the kind as if it were a key.
+    For a section of several kinds, pydantic's location contains the kind as if it were a key.
     """
     names: list[Any] = []
     sections = [schema]
@@ -134,19 +137,19 @@ def _place(schema: type[BaseModel], loc: tuple) -> tuple[tuple, type[BaseModel]]
             continue
         names.append(name)
         field = sections[0].model_fields.get(name)
-        if len(names) < len(loc) and field is not None:  # otherwise it is a key of a mapping from names to sections
+        if len(names) < len(loc) and field is not None:  # otherwise a key of a mapping from names to sections
             sections = _classes_in(field.annotation) or sections
     return tuple(names), sections[0]
 
 
 def _classes_in(annotation: Any) -> list[type[BaseModel]]:
-    """The schema of a section, also of X | None and of dict[str, X]; several of X | Y."""
+    """Schemas in an annotation, including those of X | None and dict[str, X]; X | Y has several."""
     parts = (annotation, *get_args(annotation))
     return [part for part in parts if isinstance(part, type) and issubclass(part, BaseModel)]
 
 
 def _kinds(section: type[BaseModel]) -> tuple:
-    """Values of the key by which a section of several kinds is told from the others."""
+    """Values of the key that distinguishes a section of several kinds."""
     return tuple(value for field in section.model_fields.values() for value in get_args(field.annotation))
 
 

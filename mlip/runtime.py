@@ -1,8 +1,8 @@
-"""How mlip sets up JAX: compilation cache, float64 on demand, precision of products, time spent compiling; and what is
-known to be wrong with it.
+"""Configuration of JAX: compilation cache, float64 on demand, precision of matrix products, compilation time, and
+workarounds for bugs in JAX.
 
-`set_up_jax` is called by whatever is about to compile. At import a flag of XLA is set where JAX miscompiles: XLA reads
-its flags once, when the first device is asked for.
+Call `set_up_jax` before anything compiles. If this version of JAX miscompiles, importing this module sets a flag of
+XLA, because XLA reads its flags only once, when a device is first requested.
 """
 
 import os
@@ -22,30 +22,31 @@ from mlip.errors import MlipError
 from mlip.files.known_folders import cache_folder as folder_of_caches
 
 ProductPrecision = Literal["highest", "tf32", "bf16"]
-"""Precision of matrix products of float32 numbers: in full, or of factors rounded to TF32 (10 bits of mantissa) or
-bfloat16 (7 bits) and summed in float32, for which recent GPUs have units of their own. CPUs make all of them in
-full."""
+"""Precision of matrix products of float32 numbers: full, or with factors rounded to TF32 (10 bits of mantissa) or
+bfloat16 (7 bits) and summed in float32, for which recent GPUs have special units. CPUs always compute in full
+precision."""
 _JAX_PRECISION = {"highest": "highest", "tf32": "tensorfloat32", "bf16": "BF16_BF16_F32"}
 
 _BROKEN_FUSION = ("0.10.2", "0.11.0")
-"""Versions of jaxlib whose fusions by YNNPACK on the CPU give wrong sums (jax issue 39103: 0.10.2) or crash (39257:
-both). 0.10.1 does not fuse so by default."""
+"""Versions of jaxlib whose YNNPACK fusions on the CPU give wrong sums (jax issue 39103: 0.10.2) or crash (39257: both).
+0.10.1 does not use these fusions by default."""
 _FUSION_FLAG = "--xla_cpu_experimental_ynn_fusion_type"
 
 _compile_seconds: list[float] = []
 
 
 def cache_folder() -> Path:
-    """Where compiled programs are kept between runs: 'jax' in the folder of all that is kept."""
+    """Folder that keeps compiled programs between runs: 'jax' in mlip's cache folder."""
     return folder_of_caches() / "jax"
 
 
 def set_up_jax() -> None:
-    """Configure this process's JAX, once: persistent compilation cache, an ear for compilations; and start it.
+    """Configure JAX in this process, once: persistent compilation cache and recording of compilation times; then start
+    JAX.
 
     Raises:
-        MlipError: there is no such device as JAX_PLATFORMS asks for; or the process was forked from one whose JAX ran
-            already, where calls of JAX would wait for ever.
+        MlipError: JAX_PLATFORMS names a device that does not exist; or this process was forked from one in which JAX
+            had started, so that calls of JAX would hang.
     """
     if _Forked.from_running_jax:
         raise MlipError(
@@ -58,7 +59,7 @@ def set_up_jax() -> None:
 
 @cache
 def _set_up_once() -> None:
-    if jax.config.jax_compilation_cache_dir is None:  # leave a user's own cache alone
+    if jax.config.jax_compilation_cache_dir is None:  # keep a cache that the user configured
         jax.config.update("jax_compilation_cache_dir", str(cache_folder()))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
     jax.monitoring.register_event_duration_secs_listener(_record_compilation)
@@ -66,15 +67,15 @@ def _set_up_once() -> None:
 
 
 def _start() -> None:
-    """Ask for the devices, upon which XLA reads its flags.
+    """Request the devices, upon which XLA reads its flags.
 
     Raises:
-        MlipError: there are none as JAX_PLATFORMS asks for.
+        MlipError: the devices in JAX_PLATFORMS do not exist.
     """
     was_running = _is_running()
     try:
         devices = jax.devices()
-    except (RuntimeError, AssertionError) as error:  # an assertion where JAX has no plugin of that name
+    except (RuntimeError, AssertionError) as error:  # AssertionError if JAX has no plugin of that name
         told = str(error).splitlines()[0] if str(error) else "JAX has no plugin for it"
         raise MlipError(
             f"JAX cannot start: {told}",
@@ -91,13 +92,13 @@ def _start() -> None:
 
 
 def _is_running() -> bool:
-    """Whether JAX has started a backend: threads that no fork takes along, and flags that were read."""
-    bridge = sys.modules.get("jax._src.xla_bridge")  # no public door tells this without starting one
+    """Whether JAX has started a backend; it then has threads, which do not survive a fork, and has read its flags."""
+    bridge = sys.modules.get("jax._src.xla_bridge")  # no public function tells this without starting a backend
     return bool(getattr(bridge, "_backends", None))
 
 
 class _Forked:
-    """Whether this process is a fork of one whose JAX ran."""
+    """Records whether this process was forked from one in which JAX had started."""
 
     from_running_jax = False
 
@@ -111,12 +112,12 @@ if hasattr(os, "register_at_fork"):
 
 
 class _FusionGuard:
-    """Switches the broken fusion off by an environment variable, for as long as it takes XLA to read it: processes that
-    are started from this one may have another JAX, which would stop at a flag that it does not know."""
+    """Disables the broken fusion with an environment variable, which is restored once XLA has read it: child processes
+    may use another version of JAX, which would stop at an unknown flag."""
 
     is_needed = jaxlib.__version__ in _BROKEN_FUSION
     users_flags: str | None = None
-    """XLA_FLAGS as the user has it, while ours stands there."""
+    """The user's value of XLA_FLAGS, saved while the variable holds ours."""
     is_set = False
 
     @classmethod
@@ -139,8 +140,8 @@ _FusionGuard.set()
 
 
 def jax_facts() -> dict[str, str]:
-    """JSON for the record of whatever JAX computes: versions, and the flags that XLA reads or has read. Starts no JAX,
-    which would take a GPU's memory from the workers that do compute."""
+    """Versions of JAX and the flags that XLA reads or has read, for records of computations. Does not start JAX, which
+    would take GPU memory from the workers that compute."""
     flags = os.environ.get("XLA_FLAGS", "")
     if _FusionGuard.is_set and _FUSION_FLAG not in flags:
         flags = f"{flags} {_FUSION_FLAG}=".strip()
@@ -148,8 +149,8 @@ def jax_facts() -> dict[str, str]:
 
 
 def sums_are_right() -> bool:
-    """Whether a compiled sum of squares of many products (matrix . row) is right on this device: that of jax issue
-    39103, which was 0.2 % wrong from 16,385 rows of float64 and 32,769 of float32."""
+    """Whether a compiled sum of squares of many products (matrix times row) is correct on this device. Tests jax issue
+    39103, with errors of 0.2 % from 16,385 rows of float64 and 32,769 of float32."""
     for dtype, n_rows in (("float64", 16_385), ("float32", 32_769)):
         rows, unit = np.zeros((n_rows, 3), dtype), np.eye(3, dtype=dtype)
         rows[:, 0] = np.arange(n_rows)
@@ -171,12 +172,12 @@ def compilation_seconds() -> float:
 
 
 def precision_scope(dtype: str) -> AbstractContextManager:
-    """Within it JAX computes in `dtype` ("float32" or "float64"), whatever the global flag says.
+    """Context manager in which JAX computes in `dtype` ("float32" or "float64"), whatever the global flag says.
 
-    Everything that touches a float64 program (arguments made, calls, results read) belongs inside.
+    Everything that involves a float64 program (creating arguments, calls, reading results) belongs inside.
 
     Raises:
-        MlipError: another dtype.
+        MlipError: the dtype is unknown.
     """
     if dtype not in ("float32", "float64"):
         raise MlipError(f"unknown precision {dtype!r}", where="dtype", fix="float32 or float64")
@@ -184,10 +185,9 @@ def precision_scope(dtype: str) -> AbstractContextManager:
 
 
 def products_in(precision: ProductPrecision) -> AbstractContextManager:
-    """Within it JAX traces matrix products of this precision, and their gradients', unless one says its own: those of
-    positions and of basis functions of bonds are always made in full.
+    """Context manager in which JAX traces matrix products and their gradients in this precision, unless a product
+    specifies its own: those of positions and of basis functions of bonds always use full precision.
 
-    Without it a GPU takes TF32 for float32 products, which costs three digits: precision is a decision here, not an
-    accident.
+    By default a GPU computes float32 products in TF32, which costs three digits; the precision is set explicitly here.
     """
     return jax.default_matmul_precision(_JAX_PRECISION[precision])

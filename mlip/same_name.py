@@ -1,15 +1,17 @@
-"""Another project on PyPI is called mlip, too: two packages of one name in one folder overwrite each other's files."""
+"""Check for another project on PyPI that is also called mlip: two packages of one name in one folder overwrite each
+other."""
 
 import os
 
 _ITS_RECORD, _ENDING = "mlip-", ".dist-info"
-"""Folder in which pip keeps the record of that distribution; ours is called alexandria_mlip-VERSION.dist-info."""
+"""Name of the folder with pip's record of that distribution; ours is alexandria_mlip-VERSION.dist-info."""
 
 
 def refuse_another_mlip(folder: str) -> None:
-    """
+    """Check that the other project is not installed beside this one.
+
     Args:
-        folder: where the package `mlip` lies.
+        folder: the folder that contains the package `mlip`.
 
     Raises:
         ImportError: the other project is installed into the same folder.

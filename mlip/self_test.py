@@ -1,8 +1,8 @@
-"""Does this installation compute what it should? Small enough to be asked by `mlip info`.
+"""Self-test of the installation's numerical results, fast enough for `mlip info`.
 
-A tiny M3GNet with weights from a formula evaluates a crystal of 19,000 edges, more than it takes for the sums that JAX
-0.10.2 gets wrong. Energy, a force and a stress stand here as JAX 0.10.2 computes them on a CPU; with and without the
-fusion that is wrong elsewhere they agree to 13 digits.
+A tiny M3GNet with weights from a formula evaluates a crystal with 19,000 edges, enough to reveal the sums that JAX
+0.10.2 computes wrong. The reference energy, force and stress are from JAX 0.10.2 on a CPU; with and without the fusion
+that is wrong elsewhere they agree to 13 digits.
 """
 
 import jax
@@ -16,13 +16,13 @@ from mlip.potential import Potential, PotentialMetadata
 from mlip.runtime import sums_are_right
 
 _EXPECTED = {"energy": -119606.82670474646, "force": -0.009883272566754711, "stress": -0.03382961887507654}
-"""eV, eV/A (of the first atom, along x) and eV/A^3 (xx)."""
+"""Reference values: energy, eV; force on the first atom along x, eV/A; stress xx, eV/A^3."""
 _TOLERANCE = 1e-8
-"""Relative, of float64; the order of summation differs between machines."""
+"""Relative tolerance in float64; the order of summation differs between machines."""
 
 
 def faults() -> list[str]:
-    """Faults of this installation, a line each; mostly there are none. Takes seconds, the first time."""
+    """Faults of this installation, one line each; normally empty. Takes seconds on the first call."""
     found = []
     if not sums_are_right():
         found.append(f"JAX {jax.__version__} computes sums of squares wrong on this device (jax issue 39103)")
@@ -45,13 +45,13 @@ def _potential() -> Potential:
 
 
 def _weights(k: int, shape: tuple[int, ...]) -> np.ndarray:
-    """Numbers between -0.5 and 0.5 that no generator of random numbers can change."""
+    """Deterministic weights between -0.5 and 0.5, independent of any random number generator."""
     index = np.arange(np.prod(shape, dtype=int)) + 31 * k
     return (0.5 * np.sin(12.9898 * index + 1.0)).astype(np.float32).reshape(shape)
 
 
 def _crystal() -> Atoms:
-    """NaCl, every atom of it off its site."""
+    """NaCl with every atom displaced from its site."""
     atoms = bulk("NaCl", "rocksalt", a=5.6, cubic=True) * (5, 5, 4)
     atoms.positions += 0.2 * np.sin(np.arange(3 * len(atoms)).reshape(-1, 3) ** 1.5)
     return atoms

@@ -1,4 +1,4 @@
-"""Tables on the terminal, made in one place: the console lays them out, whoever prints says what is in them."""
+"""Layout of tables on the terminal, shared by all commands."""
 
 from collections.abc import Container, Iterable, Sequence
 from typing import Any
@@ -14,12 +14,13 @@ def terminal_table(
     whole: Container[str] = (),
     **style: Any,
 ) -> Table:
-    """A table of rich's, for a console to print.
+    """A rich table to print on a console.
 
     Args:
-        rows: cells of each, text or rich's own.
-        text_columns: names of those that are set to the left; numbers are set to the right.
-        whole: names of those whose cells are not broken while others can be.
+        columns: headings.
+        rows: cells of each row, as text or rich renderables.
+        text_columns: names of the left-aligned columns; the others are right-aligned.
+        whole: names of the columns whose cells are not wrapped.
         style: arguments of rich's Table, such as `title` and `caption`.
     """
     table = Table(**style)

@@ -1,1 +1,1 @@
-"""Potentials beside labeled frames: predictions, errors, and the trivial predictors that put them in proportion."""
+"""Evaluation of potentials on labeled frames: predictions, errors, and trivial predictors for comparison."""

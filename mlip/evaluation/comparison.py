@@ -1,4 +1,4 @@
-"""Labels beside predictions, many frames in flat arrays: what every error is computed from."""
+"""Labels and predictions of many frames in flat arrays, from which all errors are computed."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
@@ -20,24 +20,24 @@ class LabeledFrame(NamedTuple):
 
 
 class Pair(NamedTuple):
-    """Labels and predictions, in one shape."""
+    """Labels and predictions of the same shape."""
 
     labels: np.ndarray
-    """NaN where there is none."""
+    """Labels; NaN if missing."""
     predicted: np.ndarray
 
     @property
     def errors(self) -> np.ndarray:
-        """Potential minus label; NaN without a label."""
+        """Prediction minus label; NaN without a label."""
         return self.predicted - self.labels
 
     @property
     def faults(self) -> np.ndarray:
-        """Where a label is known and the prediction is not finite."""
+        """Mask of the known labels whose prediction is not finite."""
         return ~np.isnan(self.labels) & ~np.isfinite(self.predicted)
 
     def known(self) -> "Pair":
-        """Flat, without what has no label."""
+        """Labels and predictions as flat arrays, without missing labels."""
         return self.at(~np.isnan(self.labels))
 
     def at(self, mask: np.ndarray) -> "Pair":
@@ -46,21 +46,21 @@ class Pair(NamedTuple):
 
 @dataclass(frozen=True)
 class Comparison:
-    """`k` frames of `n` atoms in all."""
+    """Labels and predictions of k frames with n atoms in total."""
 
     material_id: np.ndarray
-    """(k,) ids of the frames' materials."""
+    """(k,) material ids of the frames."""
     functional: np.ndarray
-    """(k,) names."""
+    """(k,) names of the functionals."""
     dimensionality: Int[np.ndarray, " k"]
     n_atoms: Int[np.ndarray, " k"]
     numbers: Int[np.ndarray, " n"]
     energy: Pair
-    """(k,) eV/atom, reference energies subtracted."""
+    """(k,) energies, eV/atom, with reference energies subtracted."""
     forces: Pair
-    """(n, 3) eV/A."""
+    """(n, 3) forces, eV/A."""
     stress: Pair
-    """(k, 6) GPa."""
+    """(k, 6) stresses, GPa."""
 
     @property
     def n_frames(self) -> int:
@@ -72,7 +72,7 @@ class Comparison:
 
     @property
     def is_finite(self) -> Bool[np.ndarray, " k"]:
-        """Whether all predictions of a frame that can be compared are numbers."""
+        """Whether all predictions of a frame that have a label are finite."""
         faulty_atoms = np.bincount(self.frame_of_atom, self.forces.faults.any(axis=1), minlength=self.n_frames)
         return ~(self.energy.faults | (faulty_atoms > 0) | self.stress.faults.any(axis=1))
 
@@ -94,7 +94,7 @@ class Comparison:
 def compare(
     items: Sequence[LabeledFrame], predictions: Sequence[dict[str, Any]], reference_energies: Float[np.ndarray, "119"]
 ) -> Comparison:
-    """Labels of `items` beside what `Potential.predict` gave for them; `reference_energies` by atomic number, eV."""
+    """Labels of `items` and the results of `Potential.predict` for them; `reference_energies` by atomic number, eV."""
     frames = [item.frame for item in items]
     n_atoms = np.array([len(frame) for frame in frames])
     references = np.array([reference_energies[frame.numbers].sum() for frame in frames])
@@ -124,7 +124,7 @@ def compare(
 
 
 def concatenate(comparisons: Sequence[Comparison]) -> Comparison:
-    """All their frames, in order; there is at least one comparison."""
+    """All frames of one or more comparisons, in order."""
 
     def joined(values: Sequence[np.ndarray | Pair]) -> np.ndarray | Pair:
         if isinstance(values[0], Pair):

@@ -1,7 +1,7 @@
-"""Errors by chemical element: of the atoms' forces, of the frames' energies, and what a constant an element explains.
+"""Errors by chemical element: of atoms' forces, of frames' energies, and the part explained by a constant per element.
 
-Two potentials (or a potential and a DFT setting) often differ by a constant an element: another pseudopotential,
-another correction. The fit of such offsets tells that apart from errors that depend on the structure.
+Two potentials (or a potential and a DFT setting) often differ by a constant per element: another pseudopotential,
+another correction. The fit of such offsets separates these from errors that depend on the structure.
 """
 
 from dataclasses import dataclass, field
@@ -13,13 +13,14 @@ from scipy.sparse import csr_array, vstack
 
 from mlip.evaluation.comparison import Comparison
 
-_N_ELEMENTS = len(chemical_symbols)  # of tables by atomic number
+_N_ELEMENTS = len(chemical_symbols)  # length of tables by atomic number
 _RIDGE = 1e-3
-"""Added to the diagonal of the normal equations, in frames: elements that only occur together stay determined."""
+"""Added to the diagonal of the normal equations, in frames, so that elements that only occur together remain
+determined."""
 
 
 def fit_offsets(compositions: csr_array, errors: Float[np.ndarray, " k"]) -> Float[np.ndarray, "119"]:
-    """The offset an atom of each element, eV, that explains most of the energy errors (least squares); 0 if absent.
+    """Offset per atom of each element, eV, that explains most of the energy errors (least squares); 0 if absent.
 
     Args:
         compositions: (k, 119), the fraction of each element in a frame, by atomic number.
@@ -31,15 +32,15 @@ def fit_offsets(compositions: csr_array, errors: Float[np.ndarray, " k"]) -> Flo
 
 @dataclass
 class EnergyErrors:
-    """The energy error of each frame with its composition, about 40 bytes a frame."""
+    """Energy error and composition of each frame, about 40 bytes per frame."""
 
     errors: list[Float[np.ndarray, " k"]] = field(default_factory=list)
-    """eV/atom; a part for each set of frames that was added."""
+    """Errors, eV/atom; one array for each added set of frames."""
     compositions: list[csr_array] = field(default_factory=list)
-    """(k, 119) fractions of the elements, likewise."""
+    """(k, 119) fractions of the elements; one array for each added set of frames."""
 
     def add(self, frames: Comparison) -> None:
-        """Frames without a label are left out."""
+        """Add the frames with an energy label."""
         frames = frames.at(~np.isnan(frames.energy.labels))
         self.errors.append(frames.energy.errors)
         fractions = np.repeat(1 / frames.n_atoms, frames.n_atoms).astype(np.float32)
@@ -61,30 +62,30 @@ class EnergyErrors:
 
     @property
     def offsets(self) -> Float[np.ndarray, "119"]:
-        """eV an atom, by atomic number; see `fit_offsets`."""
+        """Offset per atom by atomic number, eV; see `fit_offsets`."""
         return fit_offsets(vstack(self.compositions), np.concatenate(self.errors))
 
     @property
     def mae_without_offsets(self) -> float:
-        """MAE of what the offsets do not explain, eV/atom."""
+        """MAE after subtracting the offsets, eV/atom."""
         unexplained = np.concatenate(self.errors) - vstack(self.compositions) @ self.offsets
         return float(np.abs(unexplained).mean()) if unexplained.size else float("nan")
 
 
 @dataclass(frozen=True)
 class ElementRow:
-    """Errors of one element; NaN where there are no labels."""
+    """Errors of one element; NaN without labels."""
 
     element: str
     n_frames: int
     """Number of frames that contain the element."""
     n_atoms: int
     energy_mae: float
-    """meV/atom, over the frames that contain it."""
+    """MAE of the energy over the frames that contain the element, meV/atom."""
     energy_offset: float
-    """Its share of the energy errors, meV an atom of it: see `fit_offsets`. Potential minus label."""
+    """Fitted energy offset per atom of the element, potential minus label, meV; see `fit_offsets`."""
     forces_mae: float
-    """eV/A, over the components of its atoms."""
+    """MAE of the force components of the element's atoms, eV/A."""
     forces_mae_zero: float
     """Mean absolute error of F = 0, eV/A."""
 
@@ -95,22 +96,22 @@ def _zeros() -> np.ndarray:
 
 @dataclass
 class ElementErrors:
-    """Sums by atomic number, constant in memory."""
+    """Sums by atomic number; memory use is constant."""
 
     n_frames: np.ndarray = field(default_factory=_zeros)
     n_atoms: np.ndarray = field(default_factory=_zeros)
     n_energies: np.ndarray = field(default_factory=_zeros)
     energy: np.ndarray = field(default_factory=_zeros)
-    """Sums of the absolute errors an atom, over frames."""
+    """Sums of the absolute errors per atom, over frames."""
     n_forces: np.ndarray = field(default_factory=_zeros)
-    """Components with a label."""
+    """Number of force components with a label."""
     forces: np.ndarray = field(default_factory=_zeros)
-    """Sums of the absolute errors."""
+    """Sums of the absolute errors of force components."""
     forces_zero: np.ndarray = field(default_factory=_zeros)
 
     def add(self, frames: Comparison) -> None:
         numbers, forces = frames.numbers, frames.forces
-        # Each element of a frame once.
+        # each element of a frame once
         frame, element = np.divmod(np.unique(frames.frame_of_atom * _N_ELEMENTS + numbers), _N_ELEMENTS)
         self.n_frames += _by_element(element)
         self.n_atoms += _by_element(numbers)
@@ -122,8 +123,8 @@ class ElementErrors:
         self.forces_zero += _by_element(numbers, np.nansum(np.abs(forces.labels), axis=1))
 
     def rows(self, offsets: Float[np.ndarray, "119"]) -> list[ElementRow]:
-        """By atomic number; `offsets` in eV an atom."""
-        with np.errstate(invalid="ignore"):  # 0 / 0 = NaN: no label
+        """Rows by atomic number; `offsets` in eV per atom."""
+        with np.errstate(invalid="ignore"):  # 0 / 0 = NaN means no label
             energy = 1000 * self.energy / self.n_energies
             forces, forces_zero = self.forces / self.n_forces, self.forces_zero / self.n_forces
         offsets = np.where(self.n_energies > 0, 1000 * offsets, np.nan)
@@ -142,5 +143,5 @@ class ElementErrors:
 
 
 def _by_element(numbers: Int[np.ndarray, " n"], values: Float[np.ndarray, " n"] | None = None) -> np.ndarray:
-    """Sums of `values` (how many without) by atomic number, (119,)."""
+    """Sums of `values` (or counts without them) by atomic number, (119,)."""
     return np.bincount(numbers, weights=values, minlength=_N_ELEMENTS)

@@ -1,4 +1,4 @@
-"""Errors as they are printed: beside trivial predictors, in other measures, in MatterSim's norms, by element."""
+"""Tables of errors for printing: with trivial predictors, other measures, MatterSim's norms, and by element."""
 
 from collections.abc import Iterable, Sequence
 
@@ -9,14 +9,14 @@ from mlip.evaluation.frame_errors import ErrorRow, Errors
 from mlip.terminal import terminal_table
 
 WORST_ELEMENTS = 10
-"""Printed unless all are asked for."""
+"""Number of elements printed unless all are requested."""
 
 
 def error_tables(errors: Errors, title: str, *, all_elements: bool = False) -> list[Table]:
-    """The first is beside trivial predictors; what was left out stands below it. Each says how many frames had each
-    label, unless all had all."""
+    """Tables of errors. The first one includes trivial predictors, and reasons for frames left out in its caption. The
+    captions state the number of frames with each label, unless all frames have all labels."""
     rows = errors.rows
-    if len(rows) == 2:  # one dimensionality, and "all" says it again
+    if len(rows) == 2:  # with a single dimensionality, the row "all" is the same
         rows = rows[:1]
     main = _trivial_predictors(rows)
     main.title = title + (" (surrogate labels)" if errors.is_surrogate else "")
@@ -30,7 +30,7 @@ def error_tables(errors: Errors, title: str, *, all_elements: bool = False) -> l
 
 
 def _labels(rows: Sequence[ErrorRow]) -> str | None:
-    """How many frames had each label; None if all had all."""
+    """Number of frames with each label, as text; None if all frames have all labels."""
     if all(row.n_frames == row.n_energies == row.n_forces == row.n_stresses for row in rows):
         return None
     told = (
@@ -89,7 +89,7 @@ def _other_measures(rows: Sequence[ErrorRow]) -> Table:
 
 
 def _softness(rows: Iterable[ErrorRow]) -> str:
-    """The slopes of predicted against labeled forces, in words; nothing where there are none."""
+    """Slopes of predicted against labeled forces, as text; empty without forces."""
     told = []
     for row in rows:
         if row.forces_slope == row.forces_slope:
@@ -123,7 +123,7 @@ def _mattersim_norms(rows: Iterable[ErrorRow]) -> Table:
 
 
 def _element_table(rows: Sequence[ElementRow], all_elements: bool) -> Table:
-    """By atomic number, or those with the largest errors of forces (of energies where there are no forces) first."""
+    """Table by atomic number, or of the elements with the largest force errors (energy errors without forces)."""
     title = "By element"
     if len(rows) > WORST_ELEMENTS and not all_elements:
         title = f"By element: the {WORST_ELEMENTS} of {len(rows)} with the largest force errors (all: --elements)"
@@ -152,12 +152,12 @@ def _element_table(rows: Sequence[ElementRow], all_elements: bool) -> Table:
 
 
 def _badness(row: ElementRow) -> tuple[float, float]:
-    """Errors of forces, then of energies; NaN, no label, comes last."""
+    """Sort key: force error, then energy error; NaN (no label) comes last."""
     return tuple(-1.0 if value != value else value for value in (row.forces_mae, row.energy_mae))
 
 
 def _table(*headings: str, title: str = "", caption: str = "") -> Table:
-    return terminal_table(headings, title=title, caption=caption, pad_edge=False)  # eighty columns are enough
+    return terminal_table(headings, title=title, caption=caption, pad_edge=False)  # fits into eighty columns
 
 
 def _texts(digits: int, *values: float) -> list[str]:

@@ -1,7 +1,7 @@
-"""How well a potential reproduces labeled frames, by dimensionality, beside predictors that know nothing.
+"""Errors of a potential on labeled frames by dimensionality, compared with trivial predictors.
 
-Public sets are often relaxed structures, where F = 0 beats good models: a mean error says little without its
-trivial baseline. These are the sum of reference energies (E0), no forces, no stress.
+Public data sets often consist of relaxed structures, for which F = 0 beats good models, so that a mean error says
+little without its trivial baseline. The baselines are the sum of reference energies (E0), zero forces and zero stress.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -26,11 +26,11 @@ from mlip.potential import Potential
 from mlip.runtime import precision_scope
 
 UNLABELED = "neither energy nor forces nor stress is known"
-"""Why a frame is not compared: it has no label."""
+"""Reason for leaving out a frame without any label."""
 Evaluator = Potential | ForeignPotential
-"""A potential, or any calculator of ASE, which predicts one structure after another."""
+"""A potential, or any ASE calculator, which predicts one structure at a time."""
 _CHUNK = 1024  # frames held in memory at once
-_REASONS = 3  # for leaving frames out, in an error
+_REASONS = 3  # largest number of reasons in an error
 
 
 def evaluate(
@@ -41,21 +41,21 @@ def evaluate(
     errors: Errors | None = None,
     where: str | None = None,
 ) -> Errors:
-    """Errors of `potential` on `frames`, which are gone through once and never held together.
+    """Errors of `potential` on `frames`, in a single pass without holding all frames in memory.
 
     Args:
-        dtype: "float32" (by default) or "float64"; a calculator of ASE has a precision of its own.
-        errors: to be added to; otherwise new ones.
-        where: the frames come from, for an error to name.
+        dtype: "float32" (default) or "float64"; an ASE calculator has its own precision.
+        errors: errors to extend; by default new ones.
+        where: origin of the frames, for error messages.
 
     Raises:
-        MlipError: no frame is left to compare; another dtype than float32 or float64.
+        MlipError: no frame is left to compare, or the dtype is unknown.
     """
     errors = Errors() if errors is None else errors
     if isinstance(potential, ForeignPotential):
         errors.knows_reference_energies = False
         check_no_precision(dtype)
-    with precision_scope(dtype or "float32"):  # refuses another dtype before anything is read
+    with precision_scope(dtype or "float32"):  # rejects an unknown dtype before anything is read
         for _, comparison in compared(potential, frames, errors=errors, dtype=dtype):
             errors.add(comparison)
     if not errors.n_frames:
@@ -66,7 +66,7 @@ def evaluate(
 
 
 def _why_left_out(errors: Errors) -> str:
-    """The most frequent reasons: each frame may have its own."""
+    """The most frequent reasons, as text; each frame may have its own."""
     reasons = sorted(errors.left_out.items(), key=lambda reason: -reason[1])
     rest = sum(count for _, count in reasons[_REASONS:])
     told = [f"; {count} left out: {why}" for why, count in reasons[:_REASONS]]
@@ -76,12 +76,12 @@ def _why_left_out(errors: Errors) -> str:
 def compared(
     potential: Evaluator, frames: Iterable[LabeledFrame], *, errors: Errors, dtype: str | None = None
 ) -> Iterator[tuple[list[LabeledFrame], Comparison]]:
-    """Frames with their labels and predictions, a chunk at a time; those that no prediction can be made for are left
-    out and counted in `errors`, as are those without a label. Within a chunk they are sorted by size."""
+    """Frames with their labels and predictions, in chunks sorted by size. Frames without a prediction or a label are
+    left out and counted in `errors`."""
     frames = iter(frames)
     while chunk := list(islice(frames, _CHUNK)):
         known = [item for item in chunk if _is_labeled(item, errors) and _is_known(potential, item, errors)]
-        # Neighbors in size share a batch: less padding.
+        # Sorted by size, so that batches need less padding.
         known.sort(key=lambda item: len(item.frame))
         items, predictions = _predictions(potential, known, dtype, errors)
         if items:
@@ -91,7 +91,7 @@ def compared(
 def _predictions(
     potential: Evaluator, items: list[LabeledFrame], dtype: str, errors: Errors
 ) -> tuple[list[LabeledFrame], list[dict[str, Any]]]:
-    """Frames and their predictions; frames that no graph can be made of are left out by material id."""
+    """Frames and their predictions; frames without a graph are left out, with their material id as reason."""
     sound, predictions = [], []
     for item, result in zip(items, _tried(potential, items, dtype), strict=True):
         if isinstance(result, MlipError):
@@ -127,14 +127,14 @@ def _is_known(potential: Evaluator, item: LabeledFrame, errors: Errors) -> bool:
 
 
 def store_frames(store: Store, split: str | None, functional: str | None = None) -> Iterator[LabeledFrame]:
-    """The frames of a split and of a functional (None: of all), in order."""
+    """Frames of a split and a functional (None for all), in order."""
     for material in chosen_materials(store, split, functional):
         for k in material.frames:
             yield LabeledFrame(store.frame(k), material.id, material.dimensionality, material.functional)
 
 
 def chosen_materials(store: Store, split: str | None, functional: str | None = None) -> Iterator[Material]:
-    """The materials of a split and of a functional (None: of all), in order."""
+    """Materials of a split and a functional (None for all), in order."""
     for material in store.materials():
         if split in (None, material.split) and functional in (None, material.functional):
             yield material
@@ -150,16 +150,16 @@ def evaluate_path(
     dtype: str | None = None,
     allow_functional_mismatch: bool = False,
 ) -> Errors:
-    """Errors on a store (or one split of it), or on any file or folder that the readers take.
+    """Errors on a store (or one of its splits), or on any file or folder that the readers support.
 
     Args:
-        functional: of a file that does not tell it; of a store only the frames of this one.
-        keys: of a file: labels that it has under other names than ASE's (`mlip.data.readers.labels`).
-        allow_functional_mismatch: the labels may be of another functional than the potential.
+        functional: functional of a file that does not state it; for a store, selects the frames of this functional.
+        keys: for a file, names of labels that differ from ASE's (`mlip.data.readers.labels`).
+        allow_functional_mismatch: allow labels from another functional than the potential's.
 
     Raises:
-        MlipError: nothing there, not readable, no frame left, labels of another functional, or a split of what is not
-            a store.
+        MlipError: the path does not exist or is not readable, no frame is left, the labels are from another functional,
+            or a split is given for something other than a store.
     """
     options = {"where": str(data), "allowed": allow_functional_mismatch}
     errors = Errors()
@@ -178,7 +178,7 @@ def evaluate_path(
 def _of_known_functional(
     potential: Evaluator, frames: Iterable[LabeledFrame], errors: Errors, **options: Any
 ) -> Iterator[LabeledFrame]:
-    """The frames, each functional compared with the potential's when it comes up."""
+    """The frames; compares each new functional with the potential's."""
     seen: set[str] = set()
     for item in frames:
         if item.functional not in seen:
@@ -201,7 +201,7 @@ def _functional_note(potential: Evaluator, functionals: set[str], *, where: str,
 def source_frames(
     path: Path, functional: str | None, errors: Errors, keys: Mapping[str, str] | None = None
 ) -> Iterator[LabeledFrame]:
-    """The frames of a file or folder, streaming; materials, and files of a folder, that cannot be used are counted in
+    """Frames of a file or folder, streamed; unusable materials, and unusable files of a folder, are counted in
     `errors`.
 
     Raises:

@@ -1,10 +1,11 @@
-"""Slope of predicted against labeled forces: below 1 the potential is softer than what it learned from.
+"""Slope of predicted against labeled forces: below 1 the potential is softer than its training data.
 
-Universal potentials trained near minima underestimate the curvature of the energy, and with it all forces of displaced
-atoms, by a common factor (B. Deng et al., npj Comput. Mater. 11, 9 (2025)): the slope of the least-squares line through
-zero tells it, on rattled cells above all. With x the labels and y the predictions of all components it is
-s = sum x y / sum x^2. Its 95 % interval is over the choice of materials, whose frames belong together: with
-r_m = sum (x y - s x^2) over the frames of one of M materials, its variance is M / (M - 1) sum_m r_m^2 / (sum x^2)^2.
+Universal potentials trained near minima underestimate the curvature of the energy, and thus all forces on displaced
+atoms, by a common factor (B. Deng et al., npj Comput. Mater. 11, 9 (2025)). The slope of the least-squares line through
+zero measures it, especially on rattled cells. With x the labels and y the predictions of all components it is s = sum x
+y / sum x^2. Its 95 % interval is with respect to the choice of materials, because frames of one material are
+correlated: with r_m = sum (x y - s x^2) over the frames of one of M materials, its variance is M / (M - 1) sum_m r_m^2
+/ (sum x^2)^2.
 """
 
 from dataclasses import dataclass, field
@@ -15,11 +16,11 @@ from jaxtyping import Float, Int
 
 from mlip.evaluation.comparison import Comparison
 
-_Z = 1.959964  # of the normal distribution, 97.5 %
+_Z = 1.959964  # 97.5 % quantile of the normal distribution
 
 
 class Slope(NamedTuple):
-    """A slope and its 95 % interval; NaN where nothing tells them."""
+    """A slope and its 95 % interval; NaN if unknown."""
 
     value: float
     low: float
@@ -28,17 +29,17 @@ class Slope(NamedTuple):
 
 @dataclass
 class ForceSlope:
-    """Sums of each frame, 24 bytes each."""
+    """Sums for each frame, 24 bytes per frame."""
 
     materials: list[Int[np.ndarray, " k"]] = field(default_factory=list)
-    """Hashes of the ids of the frames' materials; a part for each set of frames that was added."""
+    """Hashes of the frames' material ids; one array for each added set of frames."""
     products: list[Float[np.ndarray, " k"]] = field(default_factory=list)
-    """Sum over components of label times prediction, (eV/A)^2, likewise."""
+    """Sum over components of label times prediction, (eV/A)^2; one array for each added set of frames."""
     squares: list[Float[np.ndarray, " k"]] = field(default_factory=list)
-    """Sum over components of the squared label, (eV/A)^2, likewise."""
+    """Sum over components of the squared label, (eV/A)^2; one array for each added set of frames."""
 
     def add(self, frames: Comparison) -> None:
-        """Components without a label are left out."""
+        """Add frames; components without a label are ignored."""
         labels, predicted = frames.forces
         self.materials.append(np.array([hash(one) for one in frames.material_id.tolist()], np.int64))
         self.products.append(_sums(labels * predicted, frames))

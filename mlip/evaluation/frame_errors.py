@@ -1,13 +1,13 @@
-"""How far predictions are from labels, added up frame by frame: means, medians, norms, and trivial predictors beside.
+"""Errors of predictions, accumulated frame by frame: means, medians, norms, and those of trivial predictors.
 
 The norms are those of MatterSim's model card (github.com/microsoft/mattersim, MODEL_CARD.md, "Metrics"), whose three
 benchmark files are in common use:
     MAE_E = mean over frames of |E - E'| / n,
     MAE_F = mean over frames of the mean over atoms of ||F_j - F'_j||_2,
     MAE_S = mean over frames of ||S - S'||_2.
-The card does not say which norm of a matrix the last one is; here it is Frobenius's, of all nine components.
+The card does not say which matrix norm the last one is; here it is the Frobenius norm of all nine components.
 
-Sums are constant in memory. Medians, the fit of offsets and the slope of the forces keep about 80 bytes a frame.
+Sums use constant memory. Medians, the fit of offsets and the slope of the forces keep about 80 bytes per frame.
 """
 
 from dataclasses import asdict, dataclass, field, replace
@@ -20,12 +20,12 @@ from mlip.evaluation.comparison import Comparison, Pair
 from mlip.evaluation.element_errors import ElementErrors, ElementRow, EnergyErrors
 from mlip.evaluation.force_slope import ForceSlope
 
-_MAX_POINTS = 20_000  # of a parity plot: when there are as many, no more are taken
+_MAX_POINTS = 20_000  # for a parity plot; further frames are ignored beyond this number
 
 
 @dataclass
 class Mean:
-    """Running means of values, of their magnitudes and of their squares."""
+    """Running means of values, their magnitudes and their squares."""
 
     count: int = 0
     total: float = 0.0
@@ -33,7 +33,7 @@ class Mean:
     squared: float = 0.0
 
     def add(self, values: np.ndarray) -> None:
-        """NaN = not known, and not counted."""
+        """Add values; NaN (unknown) is not counted."""
         values = values[~np.isnan(values)]
         self.count += values.size
         self.total += float(values.sum())
@@ -61,59 +61,59 @@ class Mean:
 
 @dataclass(frozen=True)
 class ErrorRow:
-    """Errors over the frames of one dimensionality; NaN where there are no labels."""
+    """Errors over the frames of one dimensionality; NaN without labels."""
 
     dimensionality: str
     n_frames: int
     n_energies: int
-    """Frames whose energy is known; of forces and stresses likewise, if of any atom or component."""
+    """Number of frames with a known energy; `n_forces` and `n_stresses` count frames with any known component."""
     n_forces: int
     n_stresses: int
     energy_mae: float
-    """meV/atom, as all energies."""
+    """MAE of the energy, meV/atom, the unit of all energies here."""
     energy_rmse: float
     energy_median: float
     """Median of the absolute energy errors."""
     energy_mean: float
-    """Signed, potential minus label."""
+    """Mean signed error, potential minus label."""
     energy_mae_offset: float
-    """After a constant for each element was fitted to the errors (`element_errors.fit_offsets`)."""
+    """MAE after fitting a constant for each element to the errors (`element_errors.fit_offsets`)."""
     energy_mae_e0: float
-    """Mean absolute error of the reference energies alone."""
+    """MAE of the reference energies alone."""
     forces_mae: float
-    """eV/A, over the components of all atoms."""
+    """MAE over the force components of all atoms, eV/A."""
     forces_rmse: float
     forces_mae_by_frame: float
-    """Mean over frames of a frame's MAE: large cells weigh no more than small ones."""
+    """Mean over frames of the MAE of each frame, in which large cells have the same weight as small ones."""
     forces_norm: float
     """MatterSim's MAE_F, eV/A."""
     forces_mae_zero: float
-    """Mean absolute error of F = 0; the next likewise."""
+    """MAE of F = 0; `forces_norm_zero` is its MatterSim norm."""
     forces_norm_zero: float
     forces_slope: float
-    """Slope of predicted against labeled forces through zero (`force_slope`): below 1 the potential is too soft."""
+    """Slope of predicted against labeled forces through zero (`force_slope`); below 1 the potential is too soft."""
     forces_slope_low: float
-    """Ends of its 95 % interval over the choice of materials."""
+    """Lower end of the slope's 95 % interval over the choice of materials; `forces_slope_high` is the upper end."""
     forces_slope_high: float
     stress_mae: float
-    """GPa, over the six Voigt components."""
+    """MAE over the six Voigt components, GPa."""
     stress_rmse: float
     stress_median: float
-    """Median of the absolute errors of components."""
+    """Median of the absolute errors of the components."""
     stress_norm: float
     """MatterSim's MAE_S, GPa."""
     stress_mae_zero: float
-    """Mean absolute error of S = 0; the next likewise."""
+    """MAE of S = 0; `stress_norm_zero` is its MatterSim norm."""
     stress_norm_zero: float
 
 
 @dataclass
 class Group:
-    """Sums over the frames of one dimensionality, or of all."""
+    """Sums over the frames of one dimensionality, or over all."""
 
     n_frames: int = 0
     n_stresses: int = 0
-    """Frames with any component."""
+    """Number of frames with any known stress component."""
     energy: Mean = field(default_factory=Mean)
     energy_e0: Mean = field(default_factory=Mean)
     forces: Mean = field(default_factory=Mean)
@@ -128,7 +128,7 @@ class Group:
     stress_norm_zero: Mean = field(default_factory=Mean)
     energies: EnergyErrors = field(default_factory=EnergyErrors)
     stresses: list[np.ndarray] = field(default_factory=list)
-    """Absolute errors of the known components."""
+    """Absolute errors of the known stress components."""
 
     def add(self, frames: Comparison) -> None:
         self.n_frames += frames.n_frames
@@ -192,23 +192,23 @@ class Group:
 
 @dataclass
 class Errors:
-    """The errors of a potential on a set of frames, and points for parity plots."""
+    """Errors of a potential on a set of frames, and points for parity plots."""
 
     functionals: set[str] = field(default_factory=set)
     left_out: dict[str, int] = field(default_factory=dict)
-    """Why frames or materials were not compared -> how many."""
+    """Number of frames or materials left out, by reason."""
     functional_note: str | None = None
-    """A sentence if potential and labels are not known to be of one functional."""
+    """Sentence for the table unless potential and labels are known to have the same functional."""
     knows_reference_energies: bool = True
-    """False for a calculator of ASE, beside which "E0 only" is not known."""
+    """False for an ASE calculator, for which "E0 only" is unknown."""
     points: dict[str, list[Pair]] = field(default_factory=lambda: {"energy": [], "forces": [], "stress": []})
-    """(labels, predictions) of the first frames; energies a atom without E0, eV, eV/A, GPa."""
+    """Labels and predictions of the first frames: energies without E0, eV/atom; forces, eV/A; stresses, GPa."""
     _groups: dict[str, Group] = field(default_factory=dict)
     _elements: ElementErrors = field(default_factory=ElementErrors)
 
     @property
     def n_frames(self) -> int:
-        """How many were compared."""
+        """Number of frames compared."""
         return sum(group.n_frames for group in self._groups.values())
 
     @property
@@ -217,7 +217,7 @@ class Errors:
 
     @property
     def rows(self) -> list[ErrorRow]:
-        """A row a dimensionality, and "all"; none without frames."""
+        """A row for each dimensionality, and "all"; empty without frames."""
         if not self._groups:
             return []
         rows = [*(self._groups[name].row(name) for name in sorted(self._groups)), self._together().row("all")]
@@ -227,7 +227,7 @@ class Errors:
 
     @property
     def elements(self) -> list[ElementRow]:
-        """A row an element, by atomic number."""
+        """A row for each element, by atomic number."""
         return self._elements.rows(self._together().energies.offsets) if self._groups else []
 
     def as_json(self) -> dict[str, Any]:
@@ -240,7 +240,7 @@ class Errors:
         }
 
     def add(self, frames: Comparison) -> None:
-        """A frame whose prediction is not finite where a label is known enters no column, and is counted."""
+        """Add frames; one with a non-finite prediction for a known label is excluded from all errors, and counted."""
         is_finite = frames.is_finite
         if not is_finite.all():
             self.leave_out("prediction is not finite", int((~is_finite).sum()))
@@ -266,7 +266,7 @@ class Errors:
 
 
 def _means_by_frame(values: Float[np.ndarray, "n m"], frames: Comparison) -> Float[np.ndarray, " k"]:
-    """Mean over a frame's atoms of what is not NaN; NaN if nothing is."""
+    """Mean over the known values of each frame's atoms; NaN if none is known."""
     is_known = ~np.isnan(values)
     counts = np.bincount(frames.frame_of_atom, is_known.sum(axis=1), minlength=frames.n_frames)
     totals = np.bincount(frames.frame_of_atom, np.nansum(values, axis=1), minlength=frames.n_frames)
@@ -276,7 +276,7 @@ def _means_by_frame(values: Float[np.ndarray, "n m"], frames: Comparison) -> Flo
 
 def _frobenius_norms(voigt: Float[np.ndarray, "k 6"]) -> Float[np.ndarray, " k"]:
     """Norms of symmetric tensors; NaN if a component is unknown."""
-    return np.sqrt(np.square(voigt) @ [1, 1, 1, 2, 2, 2])  # a shear component stands twice in the tensor
+    return np.sqrt(np.square(voigt) @ [1, 1, 1, 2, 2, 2])  # a shear component occurs twice in the tensor
 
 
 def _median(values: np.ndarray) -> float:
@@ -284,5 +284,5 @@ def _median(values: np.ndarray) -> float:
 
 
 def _without_nan(record: dict[str, Any]) -> dict[str, Any]:
-    """NaN is no JSON."""
+    """The record with None for NaN, which JSON does not have."""
     return {key: None if value != value else value for key, value in record.items()}

@@ -1,4 +1,4 @@
-"""How well a property model knows the materials of a store, beside the best that a constant can do."""
+"""Errors of a property model on the materials of a store, compared with the best constant."""
 
 import csv
 from collections import Counter
@@ -22,24 +22,24 @@ from mlip.property_model import PropertyModel
 
 @dataclass(frozen=True)
 class PropertyErrors:
-    """Materials of a split with label and prediction, in the property's unit."""
+    """Labels and predictions for the materials of a split, in the property's unit."""
 
     n_materials: int
-    """Number of materials of the split that have the property; those compared may be fewer."""
+    """Number of materials of the split that have the property; fewer may be compared."""
     ids: list[str]
     formulas: list[str]
     labels: Float[np.ndarray, " k"]
     predicted: Float[np.ndarray, " k"]
     uncertainties: Float[np.ndarray, " k"]
-    """Standard deviations that the model expects of its errors; NaN where it has not learned them."""
+    """Standard deviations of the errors as predicted by the model; NaN if it was not trained to predict them."""
     left_out: Counter[str]
-    """Why no prediction can be made -> of how many materials."""
+    """Number of materials without a prediction, by reason."""
     functional_note: str | None = None
-    """A sentence if model and labels are not known to be of one functional."""
+    """Sentence for the table unless model and labels are known to have the same functional."""
 
     @property
     def errors(self) -> Float[np.ndarray, " k"]:
-        """Predicted minus label."""
+        """Prediction minus label."""
         return self.predicted - self.labels
 
     @property
@@ -57,7 +57,7 @@ class PropertyErrors:
 
     @property
     def mae_of_median(self) -> float:
-        """Mean absolute error of the labels' median as the prediction for all: no constant has a smaller one."""
+        """MAE of predicting the median of the labels for all materials; no constant has a smaller one."""
         return float(np.abs(self.labels - np.median(self.labels)).mean())
 
     @property
@@ -66,17 +66,17 @@ class PropertyErrors:
 
     @property
     def within_uncertainty(self) -> float:
-        """Share of the materials whose error is at most their uncertainty; NaN without one."""
+        """Fraction of the materials whose error is at most their uncertainty; NaN without one."""
         return float((np.abs(self.errors) <= self.uncertainties).mean()) if self.knows_uncertainty else np.nan
 
     @property
     def mean_label(self) -> float:
-        """Mean of the labels' absolute values."""
+        """Mean absolute value of the labels."""
         return float(np.abs(self.labels).mean())
 
     @property
     def of_elements(self) -> dict[str, tuple[int, float]]:
-        """Symbol -> materials that contain it, and their MAE."""
+        """Number of materials that contain each element, and their MAE, by symbol."""
         errors: dict[str, list[float]] = {}
         for formula, error in zip(self.formulas, np.abs(self.errors), strict=True):
             for symbol in symbols_in(formula):
@@ -84,7 +84,7 @@ class PropertyErrors:
         return {symbol: (len(values), float(np.mean(values))) for symbol, values in errors.items()}
 
     def as_json(self) -> dict[str, Any]:
-        """The numbers, for a program."""
+        """JSON-serializable dict of the errors."""
         return {
             "n_materials": len(self.ids),
             "mae": self.mae,
@@ -102,7 +102,7 @@ class PropertyErrors:
 
 
 def write_predictions(errors: PropertyErrors, path: Path) -> None:
-    """A CSV with a row for each material: id, formula, label, prediction, uncertainty (empty where not learned)."""
+    """Write a CSV with a row for each material: id, formula, label, prediction, uncertainty (empty if unknown)."""
     with writing_to(path), path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(("id", "formula", "label", "predicted", "uncertainty"))
@@ -121,15 +121,15 @@ def evaluate_property(
     dtype: str = "float32",
     allow_functional_mismatch: bool = False,
 ) -> PropertyErrors:
-    """Predictions for the relaxed structures of a split's materials (None: of all).
+    """Predictions for the relaxed structures of a split's materials (None for all).
 
     Args:
-        largest: materials with more are left out, as in training.
-        at_most: so many of them, evenly chosen.
-        allow_functional_mismatch: the labels may be of another functional than the model.
+        largest: materials with a larger value are left out, as in training.
+        at_most: largest number of materials, evenly selected.
+        allow_functional_mismatch: allow labels from another functional than the model's.
 
     Raises:
-        MlipError: labels of another functional; another dtype than float32 or float64.
+        MlipError: the labels are from another functional, or the dtype is unknown.
     """
     name = model.metadata.property
     labeled = [

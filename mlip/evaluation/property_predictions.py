@@ -1,4 +1,4 @@
-"""Predictions of a property model for formulas, tables of formulas, and the materials of stores."""
+"""Predictions of a property model for formulas, tables of formulas, and materials of stores."""
 
 import csv
 from collections.abc import Iterable, Iterator
@@ -17,7 +17,7 @@ from mlip.property_model import PropertyModel
 
 
 class NamedPrediction(NamedTuple):
-    """Prediction for one material, in the property's unit; NaN, with the reason, where there is none."""
+    """Prediction for one material, in the property's unit; NaN with a reason if there is none."""
 
     name: str
     value: float
@@ -26,10 +26,10 @@ class NamedPrediction(NamedTuple):
 
 
 def materials_named(sources: Iterable[str]) -> Iterator[tuple[str, str | Frame | MlipError]]:
-    """Name and content of each material: of stores and tables by their ids, and formulas.
+    """Name and content of each material: materials of stores and tables by id, and formulas.
 
     Raises:
-        MlipError: a file that is neither a store nor a table of formulas, or cannot be read.
+        MlipError: a file is neither a store nor a table of formulas, or cannot be read.
     """
     for source in sources:
         path = Path(source)
@@ -49,10 +49,10 @@ def materials_named(sources: Iterable[str]) -> Iterator[tuple[str, str | Frame |
 
 
 def predictions(model: PropertyModel, sources: Iterable[str], dtype: str = "float32") -> list[NamedPrediction]:
-    """A prediction for each material in its order; one that has none never spoils the others.
+    """Prediction for each material in order; a failure does not affect the others.
 
     Raises:
-        MlipError: as `materials_named`.
+        MlipError: see `materials_named`.
     """
     named = list(materials_named(sources))
     sound = [content for _, content in named if not isinstance(content, MlipError)]
@@ -68,7 +68,7 @@ def predictions(model: PropertyModel, sources: Iterable[str], dtype: str = "floa
 
 
 def write_predictions(found: Iterable[NamedPrediction], path: Path) -> None:
-    """A CSV with a row for each material; numbers that are not known are empty."""
+    """Write a CSV with a row for each material; unknown numbers are empty."""
     with writing_to(path), path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(("material", "predicted", "uncertainty", "reason"))

@@ -1,4 +1,5 @@
-"""A store's frames with a potential's predictions for labels: what it knew, to be replayed while it learns else."""
+"""Replaces the labels of a store's frames by a potential's predictions, for replay of its knowledge in later
+training."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -17,7 +18,7 @@ from mlip.functionals import relation_of_functionals
 from mlip.potential import Potential
 
 _CHUNK = 1024
-"""Frames that are predicted together, about."""
+"""Approximate number of frames predicted at once."""
 
 
 def relabel(
@@ -29,19 +30,20 @@ def relabel(
     dtype: str = "float32",
     hessian: bool = False,
 ) -> dict[str, int]:
-    """Write a store of the same frames and splits, with predicted energies, forces and stresses.
+    """Write a store with the same frames and splits, and with predicted energies, forces and stresses.
 
-    Labels are of the potential's functional, where it is known, whatever those were that they replace.
+    The new labels get the potential's functional if it is known to differ from the old one; otherwise the old name is
+    kept.
 
-    Scalar properties are kept, magnetic moments are not: they belong to the labels that were there. Materials with
-    elements that the potential does not know are left out.
+    Scalar properties are kept; magnetic moments are not, because they belong to the old labels. Materials with elements
+    unknown to the potential are left out.
 
     Args:
         provenance: recorded in the new store's metadata.
-        hessian: add the Hessian's product with a random direction, another one for each frame.
+        hessian: add the product of the Hessian with a random direction, which differs between frames.
 
     Returns:
-        counts: materials, frames, left_out (materials).
+        Counts: materials, frames, left_out (materials).
 
     Raises:
         MlipError: `out` is part of `store`, or no material is left.
@@ -79,7 +81,7 @@ def _functional_of_labels(potential: Potential, material: Material) -> str:
 
 
 def _chunks(store: Store, known: set[str], counts: dict[str, int]) -> Iterator[list[Material]]:
-    """Whole materials of known elements, so many that their frames fill a chunk."""
+    """Materials with known elements only, in groups whose frames fill a chunk."""
     chunk, n_frames = [], 0
     for material in store.materials():
         if not set(Formula(material.formula).count()) <= known:

@@ -1,4 +1,4 @@
-"""Predictions of a potential for a split of its store, frame by frame, on a sample where the split is large."""
+"""Predictions of a potential for a split of its store, frame by frame, on a sample if the split is large."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -17,43 +17,43 @@ from mlip.runtime import precision_scope
 
 @dataclass(frozen=True)
 class SplitErrors:
-    """Frames of one split with their labels and predictions, all of them finite where there is a label."""
+    """Frames of one split with their labels and predictions, which are finite wherever there is a label."""
 
     split: str
-    """'val' or 'test'."""
+    """Name of the split, 'val' or 'test'."""
     n_frames: int
-    """Number of frames of the split; those compared may be fewer."""
+    """Number of frames of the split; fewer may be compared."""
     errors: Errors
     items: list[LabeledFrame]
     comparison: Comparison
-    """Labels and predictions of `items`, in their order."""
+    """Labels and predictions of `items`, in the same order."""
 
     @property
     def name(self) -> str:
-        """In words."""
+        """Name of the split for display."""
         return {"val": "validation"}.get(self.split, self.split)
 
     @property
     def energy_errors(self) -> Float[np.ndarray, " k"]:
-        """Absolute energy error of each frame, eV/atom; NaN without a label, as the next."""
+        """Absolute energy error of each frame, eV/atom; NaN without a label."""
         return np.abs(self.comparison.energy.errors)
 
     @property
     def force_errors(self) -> Float[np.ndarray, " k"]:
-        """Largest force error of an atom of each frame: |F - F'|, eV/A."""
+        """Largest force error |F - F'| of an atom in each frame, eV/A; NaN without labels."""
         of_atoms = np.linalg.norm(self.comparison.forces.errors, axis=1)
         starts = np.cumsum(self.comparison.n_atoms) - self.comparison.n_atoms
         return np.fmax.reduceat(of_atoms, starts)
 
     @property
     def stress_errors(self) -> Float[np.ndarray, " k"]:
-        """Largest stress error of a component of each frame, GPa."""
+        """Largest stress error of a component in each frame, GPa; NaN without labels."""
         errors = np.abs(self.comparison.stress.errors)
         return np.fmax.reduce(errors, axis=1)
 
 
 def evaluate_split(potential: Potential, store: Store, split: str, at_most: int) -> SplitErrors | None:
-    """Predictions for at most so many frames of a split, evenly chosen; None where nothing can be compared."""
+    """Predictions for at most `at_most` frames of a split, evenly selected; None if nothing can be compared."""
     errors = Errors()
     parts: list[tuple[list[LabeledFrame], Comparison]] = []
     share = max(at_most // len(potential.heads), 1)
@@ -74,15 +74,15 @@ def evaluate_split(potential: Potential, store: Store, split: str, at_most: int)
 
 
 def evenly_chosen(indices: Int[np.ndarray, " k"], at_most: int) -> Int[np.ndarray, " m"]:
-    """At most so many of them, over their whole range."""
+    """At most `at_most` of the indices, evenly spread over the whole range."""
     if len(indices) <= at_most:
         return indices
     return indices[np.linspace(0, len(indices) - 1, at_most).round().astype(int)]
 
 
 def labeled_frames(store: Store, indices: Int[np.ndarray, " k"]) -> Iterator[LabeledFrame]:
-    """The frames of these indices, in order."""
-    material_at = cache(store.material)  # frames of a path follow each other
+    """Labeled frames with these indices, in order."""
+    material_at = cache(store.material)  # consecutive frames belong to one material
     for k in map(int, indices):
         material = material_at(store.material_of(k))
         yield LabeledFrame(store.frame(k), material.id, material.dimensionality, material.functional)

@@ -1,9 +1,10 @@
-"""Atoms, bonds and pairs of bonds that a network of messages cannot tell apart, as one row each.
+"""Merges atoms, bonds and pairs of bonds that a message-passing network cannot distinguish into one row each.
 
 Colors are refined until nothing splits any more: bonds of one color have ends of equal colors, equal lengths, and the
-same bonds arriving at equal angles; atoms of one color are of one element, and have the same bonds arriving. Whatever a
-network computes from elements, lengths and cosines by sums over what arrives is then the same for all of a color.
-Symmetry makes colors, and so does whatever else angles cannot see, such as handedness.
+same bonds arriving at equal angles; atoms of one color are of the same element and have the same bonds arriving.
+Anything that a network computes from elements, lengths and cosines by sums over incoming bonds is then equal for all
+members of a color. Symmetry-equivalent members share a color, and so do those that differ only in what angles cannot
+show, such as handedness.
 """
 
 from collections.abc import Iterator
@@ -20,44 +21,46 @@ _FACTORS = tuple(
 )
 _HALF = np.uint64(32)
 Colors = Int[np.ndarray, "n"]
-"""64 bits each; sums of their mixtures stand for multisets."""
+"""64-bit colors; sums of their hashes represent multisets."""
 
 
 class BondGraphs(NamedTuple):
-    """Graphs of several structures one after another. Multiplicities count the rows of all that a row stands for."""
+    """Graphs of several structures, concatenated. A multiplicity is the number of atoms, bonds or pairs that a row
+    represents."""
 
     atoms: Int[np.ndarray, " n"]
-    """The first atom that each node stands for."""
+    """Index of the first atom that each node represents."""
     species: Int[np.ndarray, " n"]
     node_multiplicity: Int[np.ndarray, " n"]
     senders: Int[np.ndarray, " e"]
     receivers: Int[np.ndarray, " e"]
-    """Ascending."""
+    """Receiving node of each edge, ascending."""
     lengths: Float[np.ndarray, " e"]
     vectors: Float[np.ndarray, "e 3"]
     edge_multiplicity: Int[np.ndarray, " e"]
     pair_senders: Int[np.ndarray, " p"]
-    """Edges."""
+    """First bond of each pair, as an index of edges."""
     pair_receivers: Int[np.ndarray, " p"]
-    """Edges, ascending."""
+    """Second bond of each pair, as an index of edges, ascending."""
     cosines: Float[np.ndarray, " p"]
     pair_multiplicity: Int[np.ndarray, " p"]
 
 
 class _Meetings(NamedTuple):
-    """Atoms at which equally many bonds g arrive: all pairs of those, and of these with those that leave."""
+    """All pairs of an arriving and a leaving bond at atoms where the same number g of bonds arrive."""
 
     arriving: Int[np.ndarray, "a g"]
     leaving: Int[np.ndarray, "a g"]
-    """The same bonds in the other direction."""
+    """The arriving bonds in the opposite direction."""
     cosines: Float[np.ndarray, "a g g"]
-    """The angle's, between an arriving bond (axis 1) and a leaving one (axis 2)."""
+    """Cosine of the angle between an arriving bond (axis 1) and a leaving one (axis 2)."""
     are_same: tuple[Int[np.ndarray, " s"], ...]
-    """Places in `cosines` where arriving and leaving bond are one: bonds between an atom and its image."""
+    """Indices into `cosines` where the arriving and the leaving bond are the same, between an atom and its own
+    image."""
 
 
 def every_bond(bonds: Bonds, numbers: Int[np.ndarray, " a"]) -> BondGraphs:
-    """A row for each atom, bond and pair."""
+    """Graphs with one row for each atom, bond and pair."""
     meetings = list(_meetings(bonds, len(numbers)))
     senders, receivers, cosines = _pairs(meetings, np.ones(len(bonds.receivers), bool))
     order = np.lexsort((senders, receivers))
@@ -81,11 +84,11 @@ def every_bond(bonds: Bonds, numbers: Int[np.ndarray, " a"]) -> BondGraphs:
 def alike_bonds(
     bonds: Bonds, numbers: Int[np.ndarray, " a"], owner: Int[np.ndarray, " a"], tolerance: float
 ) -> BondGraphs:
-    """A row for each color.
+    """Graphs with one row for each color of atoms, bonds and pairs.
 
     Args:
-        owner: structure of each atom, ascending; those of different structures are never one.
-        tolerance: lengths (A) and cosines that differ by less are equal.
+        owner: structure of each atom, ascending; atoms of different structures are never merged.
+        tolerance: lengths (A) and cosines that differ by less than this are equal.
     """
     lengths = _lengths(bonds)
     meetings = list(_meetings(bonds, len(numbers)))
@@ -131,7 +134,7 @@ def _meetings(bonds: Bonds, n_atoms: int) -> Iterator[_Meetings]:
     for degree in np.unique(degrees[degrees > 0]).tolist():
         arriving = first[degrees == degree][:, None] + np.arange(degree)
         leaving = bonds.reverse[arriving]
-        # Vectors point from the atom to its neighbors, of arriving bonds as of the same bonds when they leave.
+        # Vectors point from the atom to its neighbors, for arriving bonds and for the same bonds leaving.
         u = units[arriving]
         cosines = np.clip(u @ u.transpose(0, 2, 1), -1.0, 1.0)
         own = np.nonzero(bonds.senders[arriving] == bonds.receivers[arriving])
@@ -140,7 +143,7 @@ def _meetings(bonds: Bonds, n_atoms: int) -> Iterator[_Meetings]:
 
 
 def _pairs(meetings: list[_Meetings], chosen: Bool[np.ndarray, " e"]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Bonds a, b and the cosine between them, of all pairs whose second bond is chosen."""
+    """First bond, second bond and cosine of all pairs whose second bond is chosen."""
     senders, receivers, cosines = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)], [np.zeros(0)]
     for one in meetings:
         is_pair = np.repeat(chosen[one.leaving][:, None, :], one.cosines.shape[1], axis=1)
@@ -153,7 +156,7 @@ def _pairs(meetings: list[_Meetings], chosen: Bool[np.ndarray, " e"]) -> tuple[n
 
 
 def _refined(bonds: Bonds, numbers, owner, lengths, meetings: list[_Meetings], tolerance) -> tuple[Colors, Colors]:
-    """Colors of atoms and bonds that refinement does not split."""
+    """Stable colors of atoms and bonds."""
     angles = [_mixed(_whole(one.cosines, tolerance)) for one in meetings]
     of_atoms = _mixed(numbers.astype(np.uint64) * _FACTORS[3] + owner.astype(np.uint64) * _FACTORS[4])
     of_bonds = _mixed(_whole(lengths, tolerance))
@@ -188,7 +191,7 @@ def _whole(values: Float[np.ndarray, "..."], tolerance: float) -> Int[np.ndarray
 
 
 def _mixed(bits: Int[np.ndarray, "..."]) -> Int[np.ndarray, "..."]:
-    """A permutation of the 64-bit numbers without pattern (a finalizer of the SplitMix kind)."""
+    """Hash that permutes the 64-bit integers (a SplitMix finalizer)."""
     bits = bits * _FACTORS[1]
     bits ^= bits >> _HALF
     bits *= _FACTORS[2]
@@ -197,7 +200,7 @@ def _mixed(bits: Int[np.ndarray, "..."]) -> Int[np.ndarray, "..."]:
 
 
 def _numbered(colors: Colors) -> tuple[Int[np.ndarray, " n"], Int[np.ndarray, " c"], Int[np.ndarray, " c"]]:
-    """Number of each one's color in order of first appearance; where each appears first; how many have it."""
+    """Index of each item's color by first appearance, and the first item and number of items of each color."""
     _, first, number, counts = np.unique(colors, return_index=True, return_inverse=True, return_counts=True)
     order = np.argsort(first)
     place = np.empty_like(order)

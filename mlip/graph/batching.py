@@ -1,8 +1,8 @@
-"""Many graphs in one array of a fixed shape, with little padding.
+"""Batches of many graphs in arrays of a fixed shape, with little padding.
 
-XLA compiles a program a shape, so batches take their shapes from a short ladder. Two ways to fill them, both
-making batches of nearly the same size: `pack` under a budget of atoms or edges (inference), `deal` with the
-same number of structures in each batch (training).
+XLA compiles one program per shape, so batches take their shapes from a short ladder. Two functions make batches of
+nearly equal size: `pack` under a budget of atoms or edges (inference), `deal` with the same number of structures per
+batch (training).
 """
 
 import itertools
@@ -17,46 +17,46 @@ import numpy as np
 from jaxtyping import Bool, Int
 
 _MIXED = 0.2
-"""Standard deviation of the logarithm of the sizes that `deal` mixes: batches are as random as can be, and hardly less
-equal, as each still gets one structure of about every size."""
+"""Standard deviation of the noise on the logarithm of sizes with which `deal` mixes structures. Batches become random
+but remain nearly equal, because each still gets one structure of about every size."""
 
 
 class Shape(NamedTuple):
-    """The array sizes of a padded batch, the padding included."""
+    """Array sizes of a padded batch, including the padding."""
 
     n_node: int
     n_edge: int
     n_graph: int
     n_pair: int = 0
-    """Room for bond pairs; 0 for graphs that have none."""
+    """Number of bond pairs; 0 for graphs without pairs."""
 
 
 class BondPairs(NamedTuple):
-    """Pairs of edges, the third size of a graph that has some: its `globals["pairs"]`.
+    """Pairs of edges, stored in `globals["pairs"]` of graphs that have them.
 
-    An edge is to a pair what a node is to an edge: pairs are sorted by the edge they arrive at.
+    Pairs relate to edges as edges relate to nodes: they are sorted by the edge at which they arrive.
     """
 
     columns: dict[str, np.ndarray]
-    """A row for each pair."""
+    """Properties of the pairs, one row per pair."""
     senders: Int[np.ndarray, " p"]
-    """Edges, by their place."""
+    """Index of the sending edge."""
     receivers: Int[np.ndarray, " p"]
-    """Edges, ascending."""
+    """Index of the receiving edge, ascending."""
     n_pair: Int[np.ndarray, " g"]
-    """Pairs of each graph."""
+    """Number of pairs in each graph."""
 
 
 class ChoosesShapes(Protocol):
-    """Chooses among the shapes that there are programs for, or may be."""
+    """Chooses the array shape of a batch among shapes with a compiled program and new ones."""
 
     def choose(self, needed: Shape, n_evaluations: int = 1) -> Shape:
-        """A shape with room for what is needed, padding node and graph included, by that many batches."""
+        """Shape with room for the needed sizes, including padding node and padding graph, for this many evaluations."""
         ...
 
 
 class Padding(NamedTuple):
-    """The share of a batch's slots that hold nothing."""
+    """Fractions of a batch's slots that are padding."""
 
     nodes: float
     edges: float
@@ -64,9 +64,9 @@ class Padding(NamedTuple):
 
 @dataclass(frozen=True)
 class ShapeLadder:
-    """The few shapes that batches may have: the rungs, ascending, then the last one times growth^k.
+    """Shapes allowed for batches: the rungs in ascending order, then the last one times growth^k.
 
-    Without rungs each size is rounded up to a power of `growth` for itself: for batches of any make.
+    Without rungs, each size is rounded up to a power of `growth` independently, for batches of any kind.
     """
 
     rungs: tuple[Shape, ...] = ()
@@ -74,13 +74,13 @@ class ShapeLadder:
 
     @classmethod
     def from_sizes(cls, sizes: Int[np.ndarray, "k s"], n_graphs: int, n_batches: int) -> "ShapeLadder":
-        """The ladder for structures like these, `n_graphs` at a time dealt to `n_batches`: found by dealing.
+        """Ladder for batches of such structures, when `n_graphs` at a time are dealt to `n_batches`; found by trial.
 
-        Rungs stand at the 50, 80 and 98 % quantiles of the batches' sizes; those less than 8 % below the
-        next are left out, so that large, well balanced batches have a single shape.
+        The rungs are the 50, 80 and 98 % quantiles of the batch sizes; those less than 8 % below the next are omitted,
+        so that large, well-balanced batches have a single shape.
 
         Args:
-            sizes: atoms, edges and, where there are some, bond pairs of a sample of structures.
+            sizes: atoms, edges and, if present, bond pairs of a sample of structures.
         """
         rng = np.random.default_rng(0)
         loads = []
@@ -99,7 +99,7 @@ class ShapeLadder:
         return cls(tuple(kept))
 
     def smallest(self, n_node: int, n_edge: int, n_graph: int, n_pair: int = 0) -> Shape:
-        """The first shape with room for these sizes, which include the padding node and the padding graph."""
+        """First shape with room for these sizes, which include the padding node and the padding graph."""
         needed = Shape(n_node, n_edge, n_graph, n_pair)
         if not self.rungs:
             room = Shape(*map(self._on_grid, needed))
@@ -110,11 +110,11 @@ class ShapeLadder:
         return next(rung for rung in itertools.chain(self.rungs, higher) if fits(needed, rung))
 
     def choose(self, needed: Shape, n_evaluations: int = 1) -> Shape:
-        """As `smallest`, however many batches of about that size there are."""
+        """Same as `smallest`; the number of evaluations has no effect."""
         return self.smallest(*needed)
 
     def _on_grid(self, size: int) -> int:
-        """The smallest of the sizes ceil(growth^k) with room for `size`."""
+        """Smallest of the sizes ceil(growth^k) that is at least `size`."""
         power = math.floor(math.log(max(size, 1), self.growth))
         rooms = (math.ceil(self.growth**k) for k in itertools.count(power))
         return next(room for room in rooms if room >= size)
@@ -126,12 +126,12 @@ def fits(needed: Shape, shape: Shape) -> bool:
 
 
 def pairs_of(graph: jraph.GraphsTuple) -> BondPairs | None:
-    """The bond pairs of a graph, or of a batch; None: it has none."""
+    """Bond pairs of a graph or batch; None if it has none."""
     return graph.globals.get("pairs") if isinstance(graph.globals, dict) else None
 
 
 def graph_sizes(graphs: Sequence[jraph.GraphsTuple]) -> Int[np.ndarray, "k s"]:
-    """Atoms and edges of each graph, and bond pairs where graphs have some."""
+    """Atoms and edges of each graph, and bond pairs if the graphs have them."""
     if not graphs or pairs_of(graphs[0]) is None:
         return np.array([(len(g.nodes["species"]), len(g.senders)) for g in graphs], dtype=np.int64).reshape(-1, 2)
     sizes = [(len(g.nodes["species"]), len(g.senders), len(pairs_of(g).senders)) for g in graphs]
@@ -151,20 +151,20 @@ _FILLING = {
 
 
 def _filling(key: str, dtype: np.dtype):
-    """Value that a slot of padding holds: NaN is the missing label, 0 is no element and no shift."""
+    """Value of a padding slot: NaN for a missing label, 0 for no element and no shift."""
     return _FILLING.get(key, np.nan if dtype.kind == "f" else 0)
 
 
 def pad_batch(graphs: Sequence[jraph.GraphsTuple], shape: Shape) -> jraph.GraphsTuple:
-    """The graphs, one after another, in arrays of exactly `shape`.
+    """The graphs concatenated in arrays of exactly `shape`.
 
-    The last graph is padding and owns all spare nodes (species 0), edges (from the last node to itself, so
-    receivers stay sorted) and bond pairs (from the last edge to itself, of multiplicity 0). Spare graphs before
-    it have no nodes. Labels of padding are NaN, its `frame` is -1, its cell the unit matrix.
+    The last graph is padding and owns all spare nodes (species 0), edges (from the last node to itself, so receivers
+    stay sorted) and bond pairs (from the last edge to itself, of multiplicity 0). Spare graphs before it have no nodes.
+    Labels of padding are NaN, its `frame` is -1, its cell the unit matrix.
 
     Args:
-        graphs: one or more unpadded graphs with the same keys, e.g. of `crystal_graph`; may be fewer than
-            shape.n_graph - 1.
+        graphs: one or more unpadded graphs with the same keys, e.g. of `crystal_graph`; may be fewer than shape.n_graph
+            - 1.
     """
     sizes = graph_sizes(graphs)
     n_node, n_edge, *n_pair = sizes.sum(0).tolist()
@@ -207,7 +207,7 @@ def _gathered(key: str, arrays: list[np.ndarray], length: int) -> np.ndarray:
 
 
 def _indices(arrays, first, n_owned: int, n_owners: int) -> Int[np.ndarray, " e"]:
-    """Indices of the arrays' owners, with `first` of each array added, then those of padding: the last owner."""
+    """Indices of owners, offset by `first`; padding gets the last owner."""
     indices = np.empty(n_owned, np.int32)
     n_real = len(first)
     np.concatenate(arrays, out=indices[:n_real])
@@ -224,19 +224,19 @@ def _counts(real: Int[np.ndarray, "... r"], total: int, n_graph: int) -> Int[np.
 
 
 def nothing_like(graph: jraph.GraphsTuple) -> jraph.GraphsTuple:
-    """A graph with the arrays of `graph` but without atoms: a batch without structures is padded from it."""
+    """Graph without atoms that has the arrays of `graph`; used to pad a batch without structures."""
     return jax.tree.map(lambda array: array[:0], graph)
 
 
 def shape_of(batch: jraph.GraphsTuple) -> Shape:
-    """Shape of a padded batch, or of each batch of a stack."""
+    """Shape of a padded batch, or of each batch in a stack."""
     pairs = pairs_of(batch)
     n_pair = 0 if pairs is None else pairs.senders.shape[-1]
     return Shape(batch.nodes["species"].shape[-1], batch.senders.shape[-1], batch.n_node.shape[-1], n_pair)
 
 
 def enlarge(batch: jraph.GraphsTuple, shape: Shape) -> jraph.GraphsTuple:
-    """A padded batch, or a stack of them, with more padding."""
+    """A padded batch, or a stack of them, with further padding up to `shape`."""
     stacked = batch.n_node.shape[:-1]
     axis = len(stacked)
     now = shape_of(batch)
@@ -256,7 +256,7 @@ def enlarge(batch: jraph.GraphsTuple, shape: Shape) -> jraph.GraphsTuple:
     columns = dict(batch.globals)
     pairs = columns.pop("pairs", None)
     of_graphs = extended(columns, shape.n_graph)
-    if pairs is not None:  # spare pairs may begin at a real edge: their multiplicity is 0
+    if pairs is not None:  # pairs of padding may start at a real edge, because their multiplicity is 0
         of_graphs["pairs"] = BondPairs(
             extended(pairs.columns, shape.n_pair),
             extend(pairs.senders, shape.n_pair, shape.n_edge - 1),
@@ -275,13 +275,13 @@ def enlarge(batch: jraph.GraphsTuple, shape: Shape) -> jraph.GraphsTuple:
 
 
 def graph_mask(batch: jraph.GraphsTuple) -> Bool[np.ndarray, "... g"]:
-    """Which graphs of a padded batch are structures; works on stacked batches and on JAX arrays."""
+    """Mask of the graphs in a padded batch that are structures; works on stacked batches and on JAX arrays."""
     n_node = batch.n_node
     return (n_node > 0) & (np.arange(n_node.shape[-1]) < n_node.shape[-1] - 1)
 
 
 def padded_fraction(batch: jraph.GraphsTuple) -> Padding:
-    """The padded share of a batch's nodes and edges; of all together when batches are stacked."""
+    """Padding as a fraction of a batch's nodes and edges; for stacked batches, of all together."""
     return Padding(
         nodes=float(batch.n_node[..., -1].sum() / batch.n_node.sum()),
         edges=float(batch.n_edge[..., -1].sum() / max(1, batch.n_edge.sum())),
@@ -296,12 +296,12 @@ def pack(
     max_edges: float = math.inf,
     max_pairs: float = math.inf,
 ) -> list[tuple[list[int], Shape]]:
-    """Structures in as few batches as the budget allows, all of nearly the same size and of one shape.
+    """Distribute structures over as few batches as the budget allows, all of nearly the same size and one shape.
 
-    A structure above the budget is alone in its batch, whose shape is its own.
+    A structure that exceeds the budget gets its own batch and shape.
 
     Returns:
-        For every batch the indices of its structures, ascending, and the shape to pad it to.
+        For each batch the indices of its structures, ascending, and the shape to which it is padded.
     """
     sizes = graph_sizes(graphs)
     budget = np.array([max_nodes, max_edges, max_pairs])[: sizes.shape[1]]
@@ -319,7 +319,7 @@ def pack(
 
 
 def _groups_within(members: np.ndarray, sizes: np.ndarray, budget: np.ndarray) -> list[np.ndarray]:
-    """The members in groups of about equal atoms and edges, the fewest that are found to fit the budget."""
+    """Smallest number of groups found that fit the budget, with about equal numbers of atoms and edges."""
     if len(members) == 0:
         return []
     n_groups = math.ceil(max((sizes[members].sum(0) / budget).max(), 1))
@@ -333,14 +333,14 @@ def _groups_within(members: np.ndarray, sizes: np.ndarray, budget: np.ndarray) -
 def deal(
     sizes: Int[np.ndarray, "k s"], n_batches: int, rng: np.random.Generator | None = None
 ) -> list[Int[np.ndarray, " b"]]:
-    """Structures dealt out to `n_batches` of equal count (to one) and nearly equal atoms and edges.
+    """Deal structures to `n_batches` with equal counts (within one) and nearly equal numbers of atoms and edges.
 
     Args:
-        rng: decides who goes with whom among structures of about the same size. Without it the same structures give
-            the same batches in whatever order they come.
+        rng: mixes structures of about the same size. Without it, the same structures give the same batches in any
+            order.
 
     Returns:
-        For every batch the indices of its structures, ascending.
+        For each batch the indices of its structures, ascending.
     """
     places, n_larger = divmod(len(sizes), n_batches)
     return _spread(sizes, n_batches, places, n_larger, rng)
@@ -353,13 +353,13 @@ def _spread(
     n_larger: int,
     rng: np.random.Generator | None = None,
 ) -> list[np.ndarray]:
-    """Structures largest first, each to the batch with the least of what the structure has most of.
+    """Assign structures, largest first, to the batch with the smallest load of whatever the structure contributes most.
 
-    That is the batch whose atoms and edges have the smallest scalar product with the structure's, each as a
-    share of all: the choice which adds least to the sum of squares of the batches' sizes.
+    This is the batch whose atoms and edges have the smallest scalar product with the structure's, each as a fraction of
+    the total; it adds least to the sum of squares of the batch sizes.
 
     Args:
-        places: structures that a batch may have; `n_larger` of the batches one more.
+        places: largest number of structures in a batch; `n_larger` of the batches may have one more.
     """
     shares = sizes / np.maximum(sizes.sum(0), 1)
     largeness = shares.sum(1) if rng is None else shares.sum(1) * np.exp(_MIXED * rng.normal(size=len(sizes)))

@@ -1,5 +1,5 @@
-"""One prototype with many assignments of elements, for networks that read bonds and pairs of bonds: all crystals share
-bonds, lengths and angles, and are built by repeating one graph, which is found once."""
+"""One prototype with many assignments of elements, for networks that read bonds and pairs of bonds. All crystals share
+bonds, lengths and angles, so their graphs are copies of one graph."""
 
 from dataclasses import dataclass
 from functools import lru_cache
@@ -18,24 +18,24 @@ from mlip.graph.stacked_structures import Structures
 
 @dataclass(frozen=True, eq=False)
 class BondPairPrototype:
-    """The graph that all crystals of a prototype share. Sites are numbered as their labels first appear in the
-    structure; atoms that the graph and the sites cannot tell apart are one node."""
+    """Graph that all crystals of a prototype share. Sites are numbered in order of appearance in the structure; atoms
+    of the same site that the graph cannot distinguish form one node."""
 
     site_of_node: Int[np.ndarray, " n"]
     n_sites: int
     graph: jraph.GraphsTuple
-    """Its `species` are sites, counted from 1."""
+    """The graph; its `species` are site numbers starting at 1."""
 
     @classmethod
     def of(cls, structure: Atoms | Frame, inputs: BondPairGraph, dtype: type = np.float32) -> "BondPairPrototype":
-        """Atoms of the structure that are of one element are one site: they will be of one element again.
+        """Prototype of a structure. All atoms of one element form one site and will again be of one element.
 
         Args:
-            inputs: what the model reads: `model.config.inputs`.
+            inputs: the model's `config.inputs`.
             dtype: of lengths and cosines.
 
         Raises:
-            MlipError: what makes the structure unreadable.
+            MlipError: no graph can be built from the structure.
         """
         _, first, labels = np.unique(np.asarray(structure.numbers), return_index=True, return_inverse=True)
         labels = np.argsort(np.argsort(first))[labels]
@@ -47,11 +47,11 @@ class BondPairPrototype:
 
     @property
     def n_slots(self) -> int:
-        """Pairs of bonds."""
+        """Number of pairs of bonds."""
         return len(pairs_of(self.graph).senders)
 
     def batch(self, assignments: Int[np.ndarray, "c sites"]) -> jraph.GraphsTuple:
-        """Crystals with these atomic numbers on their sites; two sites may have the same. Nothing in it is padding."""
+        """Batch of crystals with these atomic numbers on their sites, without padding; sites may share an element."""
         repeated = _repeated(self, len(assignments))
         species = assignments[:, self.site_of_node].ravel().astype(np.int32)
         return repeated._replace(nodes=repeated.nodes | {"species": species})

@@ -1,11 +1,12 @@
-"""The crystal graph of ALIGNN and its line graph: bonds to the nearest neighbors, and pairs of bonds with their angles.
+"""Crystal graph of ALIGNN and its line graph: bonds to the nearest neighbors, and pairs of bonds with their angles.
 
-K. Choudhary and B. DeCost, npj Comput. Mater. 7, 185 (2021). A pair is a bond a that arrives at the atom which bond b
-leaves; all pairs of different bonds are there, b = a backwards included. Pairs dominate the cost, some thirty a bond.
+K. Choudhary and B. DeCost, npj Comput. Mater. 7, 185 (2021). A pair consists of a bond a that arrives at the atom from
+which bond b leaves; all pairs of different bonds exist, including b = a reversed. Pairs dominate the cost, with some
+thirty per bond.
 
-Atoms, bonds and pairs that the graph cannot tell apart have equal features in every layer, and equal parts in every sum
-and mean. One of them stands for all, with its multiplicity (`mlip.graph.alike_bonds`): exact, and for most crystals a
-fraction of the pairs.
+Atoms, bonds and pairs that the graph cannot distinguish have equal features in every layer and contribute equally to
+every sum and mean. One of them represents all, with a multiplicity (`mlip.graph.alike_bonds`). This is exact, and
+leaves a fraction of the pairs for most crystals.
 """
 
 from dataclasses import dataclass
@@ -22,48 +23,48 @@ from mlip.graph.nearest_bonds import BondRule, Bonds, nearest_bonds
 from mlip.graph.stacked_structures import Structures
 
 _AT_ONCE = 1 << 19
-"""Pairs of bonds that are compared in one array: it stays in the cache."""
+"""Pairs of bonds compared in one array, which thus stays in the cache."""
 _SAME = {4: 1e-6, 8: 1e-10}
-"""Lengths (A) and cosines that differ by less are equal, by the bytes of a number: rounding makes more of a
-difference."""
+"""Differences below which lengths (A) and cosines are equal, by bytes per number; they exceed rounding errors."""
 
 
 @dataclass(frozen=True)
 class BondPairGraph:
-    """Bonds to nearest neighbors, and pairs of bonds.
+    """Bonds to nearest neighbors, and pairs of bonds, as graphs.
 
-    nodes: `species` (n,) int32; `multiplicity` (n,), how many equal atoms the node stands for.
-    edges: `lengths` (e,) A; `multiplicity` (e,), of all atoms together; `receivers` ascend.
+    nodes: `species` (n,) int32; `multiplicity` (n,), number of equivalent atoms that the node represents.
+    edges: `lengths` (e,) A; `multiplicity` (e,), over all atoms; `receivers` ascend.
     globals: `pairs`, a `BondPairs` with columns `cosines` (p,) of the angle at the atom where the bonds meet and
         `multiplicity` (p,).
 
-    With `vectors`, edges have `vectors` (e, 3) A from receiver to sender besides, for networks that take derivatives;
+    With `vectors`, edges also have `vectors` (e, 3) A from receiver to sender, for networks that are differentiated;
     nothing is merged then.
     """
 
     n_neighbors: int = 12
-    """Nearest neighbors that each atom proposes; as many as are as near as the last come along."""
+    """Number of nearest neighbors to which each atom proposes bonds; includes all neighbors as close as the last
+    one."""
     cutoff: float = 8.0
-    """A, of `neighbors: radius`."""
+    """Cutoff radius if `neighbors` is "radius", A."""
     neighbors: Literal["nearest", "radius"] = "nearest"
-    """Either the nearest ones or all within the cutoff."""
+    """Bonds to the nearest neighbors, or to all neighbors within the cutoff."""
     tolerance: float = 1e-6
-    """A; neighbors whose distances differ by less are equally near."""
+    """Neighbors whose distances differ by less are equally close, A."""
     lattice_decimals: int | None = None
-    """Decimals that lattice vectors are rounded to, A; the original's five move atoms by 1e-5 A, and take the symmetry
-    from hexagonal cells. None: as they are."""
+    """Decimals to which lattice vectors (A) are rounded; None does not round. The original rounds to five, which moves
+    atoms by 1e-5 A and breaks the symmetry of hexagonal cells."""
     merges: bool = True
-    """Equal atoms, bonds and pairs are one row with its multiplicity."""
+    """Whether equivalent atoms, bonds and pairs are merged into one row with a multiplicity."""
     vectors: bool = False
 
     def describe(self) -> str:
-        """E.g. "bonds to the 12 nearest neighbors, and pairs of bonds"."""
+        """Short description, e.g. "bonds to the 12 nearest neighbors, and pairs of bonds"."""
         if self.neighbors == "radius":
             return f"bonds shorter than {self.cutoff:g} Å, and pairs of bonds"
         return f"bonds to the {self.n_neighbors} nearest neighbors, and pairs of bonds"
 
     def graphs(self, structures: Structures, dtype: type = np.float32) -> list[jraph.GraphsTuple | MlipError]:
-        """A graph of each structure, or why there can be none."""
+        """Graph of each structure, or an error that says why there is none."""
         frames = structures.frames()
         results: list[jraph.GraphsTuple | MlipError | None] = [_why_not(frame) for frame in frames]
         sound = [k for k, fault in enumerate(results) if fault is None]
@@ -84,7 +85,7 @@ class BondPairGraph:
         return results
 
     def _rounded(self, structures: Structures) -> Structures:
-        """Crystals with the lattice vectors rounded, their atoms at the same fractions of these."""
+        """Structures with the lattice vectors of crystals rounded; fractional coordinates are unchanged."""
         if self.lattice_decimals is None:
             return structures
         cells, owner = structures.cells, np.repeat(np.arange(len(structures.sizes)), structures.sizes)
@@ -154,7 +155,7 @@ class BondPairGraph:
         return graphs
 
     def example(self) -> jraph.GraphsTuple:
-        """A bond and a pair, as a padded batch."""
+        """Padded batch with one bond and one pair."""
         one, index = np.ones(1, np.float32), np.zeros(1, np.int32)
         counts = np.array([1, 0], np.int32)
         edges = {"lengths": one, "multiplicity": one} | (
@@ -180,7 +181,7 @@ def _why_not(frame) -> MlipError | None:
 
 
 def _chunks(places: list[int], found: list[Bonds]) -> list[list[int]]:
-    """The structures, so many together that all their pairs of bonds are about `_AT_ONCE`."""
+    """Groups of structures with about `_AT_ONCE` pairs of bonds each."""
     chunks: list[list[int]] = []
     room = 0
     for k in places:
@@ -194,7 +195,7 @@ def _chunks(places: list[int], found: list[Bonds]) -> list[list[int]]:
 
 
 def _joined(found: list[Bonds], sizes) -> Bonds:
-    """One after another, with atoms and rows counted through."""
+    """Bonds of several structures concatenated, with atom and row indices offset."""
     n_bonds = np.array([len(bonds.receivers) for bonds in found])
     first_atom, first_bond = np.cumsum(sizes) - sizes, np.cumsum(n_bonds) - n_bonds
     return Bonds(

@@ -1,9 +1,9 @@
 """Inputs of composition models: the elements of a material and their fractions, without structure.
 
-Order and rounding are those of CrabNet (A. Y.-T. Wang et al., npj Comput. Mater. 7, 77, 2021): the most abundant
-element comes first, equally abundant ones in order of appearance, and fractions are quotients of single-precision
-numbers. Formulas are read more strictly (`mlip.data.formula`) than by the released code, which takes CuSO4.5H2O for
-O4.5 and drops amounts that are zero.
+Order and rounding follow CrabNet (A. Y.-T. Wang et al., npj Comput. Mater. 7, 77, 2021): the most abundant element
+comes first, equally abundant ones follow in order of appearance, and fractions are quotients of single-precision
+numbers. Formulas are parsed more strictly (`mlip.data.formula`) than by the released code, which reads CuSO4.5H2O as
+O4.5 and drops zero amounts.
 """
 
 from collections.abc import Sequence
@@ -27,21 +27,21 @@ _CHUNK = 4096
 
 
 class Composition(NamedTuple):
-    """Distinct elements of a material, the most abundant first."""
+    """Distinct elements of a material, with the most abundant first."""
 
     species: Int[np.ndarray, " e"]
     """Atomic numbers."""
     fractions: Float[np.ndarray, " e"]
-    """Share of each element, float32; their sum is 1."""
+    """Fraction of each element, float32, with sum 1."""
 
 
 class Compositions(NamedTuple):
-    """Many compositions, one a row; spare slots hold element 0 and fraction 0."""
+    """Many compositions, one per row; empty slots hold element 0 and fraction 0."""
 
     species: Int[np.ndarray, "k w"]
     fractions: Float[np.ndarray, "k w"]
 
-    def __getitem__(self, rows) -> "Compositions":  # a selection of compositions, not of fields
+    def __getitem__(self, rows) -> "Compositions":  # selects compositions, not fields of the tuple
         return Compositions(self.species[rows], self.fractions[rows])
 
     @property
@@ -51,20 +51,20 @@ class Compositions(NamedTuple):
 
 
 class CompositionBatch(NamedTuple):
-    """Batch of the network: compositions in the first rows, then empty ones."""
+    """Batch of compositions for the network; the last rows may be empty."""
 
     species: Int[np.ndarray, "k w"]
     fractions: Float[np.ndarray, "k w"]
     slots: Int[np.ndarray, " r"] | None = None
-    """Where the elements lie in the flattened arrays; spare entries point past the end. A network that knows the slots
-    spends nothing on empty ones. Without them every slot counts as an element and is masked."""
+    """Indices of the elements in the flattened arrays; spare entries point past the end. With these, a network skips
+    empty slots; without them it processes and masks every slot."""
 
 
 def composition_of(material: str | object) -> Composition:
-    """The composition of a formula, or of a structure (anything with atomic `numbers`).
+    """Composition of a formula, or of a structure (anything with atomic `numbers`).
 
     Raises:
-        MlipError: what `parse_formula` raises; a structure without atoms or with unknown ones.
+        MlipError: the formula cannot be parsed (see `parse_formula`), or the structure has no atoms or unknown ones.
     """
     if isinstance(material, str):
         many = compositions_of_formulas([material])
@@ -76,9 +76,10 @@ def composition_of(material: str | object) -> Composition:
 
 
 def compositions_of_formulas(formulas: Sequence[str]) -> Compositions:
-    """
+    """Compositions of chemical formulas.
+
     Raises:
-        MlipError: naming the first formula that cannot be read.
+        MlipError: names the first formula that cannot be read.
     """
     parsed = [parse_formula(formula) for formula in formulas]
     width = max(map(len, parsed), default=0)
@@ -92,7 +93,7 @@ def compositions_of_formulas(formulas: Sequence[str]) -> Compositions:
 def compositions_of_amounts(
     numbers: Int[np.ndarray, " n"], amounts: Float[np.ndarray, " n"], n_elements: Int[np.ndarray, " k"]
 ) -> Compositions:
-    """Compositions of many materials, whose distinct elements and their amounts stand one after another."""
+    """Compositions of many materials from concatenated distinct elements and their amounts."""
     shape = len(n_elements), int(np.max(n_elements, initial=0))
     padded = np.zeros(shape, np.int32), np.zeros(shape)
     is_filled = np.arange(shape[1]) < np.asarray(n_elements)[:, None]
@@ -109,7 +110,7 @@ def _most_abundant_first(species: Int[np.ndarray, "k w"], amounts: Float[np.ndar
 
 
 def _sums(amounts: Float[np.ndarray, "k w"]) -> Float[np.ndarray, " k"]:
-    """Sums of rows, rounded as NumPy rounds the sum of one row of sixteen numbers."""
+    """Sums of rows, with the rounding of NumPy's sum over one row of sixteen numbers."""
     if amounts.shape[1] > _SUMMED_TOGETHER:
         return amounts.sum(1)
     slots = np.zeros((len(amounts), _SUMMED_TOGETHER), np.float32)
@@ -122,10 +123,10 @@ def _sums(amounts: Float[np.ndarray, "k w"]) -> Float[np.ndarray, " k"]:
 
 
 def compositions_of_numbers(numbers: Int[np.ndarray, " n"], n_atoms: Int[np.ndarray, " k"]) -> Compositions:
-    """Compositions of many structures, whose atomic numbers stand one after another.
+    """Compositions of many structures from concatenated atomic numbers.
 
     Raises:
-        MlipError: naming the place of a structure without atoms, or with an atomic number that is no element's.
+        MlipError: a structure has no atoms or an invalid atomic number; names its index.
     """
     numbers, n_atoms = np.asarray(numbers), np.asarray(n_atoms)
     ends = np.cumsum(n_atoms)
@@ -153,12 +154,13 @@ def _check_numbers(numbers, n_atoms, ends) -> None:
 
 
 def _counted(numbers, n_atoms) -> Compositions:
-    """Compositions of so few structures that a table of structures and elements stays in the cache."""
+    """Compositions of a chunk of structures, small enough that a table of structures and elements fits into the
+    cache."""
     k, n_kinds = len(n_atoms), _HEAVIEST + 1
     keys = np.repeat(np.arange(k) * n_kinds, n_atoms) + numbers
     counts = np.bincount(keys, minlength=k * n_kinds)
     first = np.empty(k * n_kinds, np.int64)
-    first[keys[::-1]] = np.arange(len(keys) - 1, -1, -1)  # of equal keys the last assignment stays: the first atom
+    first[keys[::-1]] = np.arange(len(keys) - 1, -1, -1)  # the last assignment to equal keys wins: the first atom
     found = np.flatnonzero(counts)
     owner, species = np.divmod(found, n_kinds)
     order = np.lexsort((first[found], -counts[found], owner))
@@ -173,10 +175,10 @@ def _counted(numbers, n_atoms) -> Compositions:
 
 
 def pad_compositions(compositions: Compositions, n_compositions: int | None = None) -> CompositionBatch:
-    """A batch of one of few shapes: its width is 4, 8, 16, 32, ..., and its number of slots a round one.
+    """Pad compositions to one of few shapes: the width is 4, 8, 16, 32, ..., and the number of slots is rounded up.
 
     Args:
-        n_compositions: rows of the batch; those beyond the compositions are empty.
+        n_compositions: number of rows of the batch, of which the last may be empty; by default no row is empty.
     """
     k = len(compositions.species) if n_compositions is None else n_compositions
     widest = int(compositions.n_elements.max(initial=1))
@@ -195,20 +197,20 @@ def pad_compositions(compositions: Compositions, n_compositions: int | None = No
 
 @dataclass(frozen=True)
 class ElementList:
-    """The composition of a material, as a graph without edges: a node for each element, the most abundant first.
+    """Composition of a material as a graph without edges, with a node for each element and the most abundant first.
 
-    nodes: `species` (n,) int32; `fractions` (n,) float32, their shares of the atoms.
+    nodes: `species` (n,) int32; `fractions` (n,) float32 of the atoms.
     """
 
     max_elements: int = 12
-    """Most elements that a composition may have."""
+    """Largest number of elements in a composition."""
 
     def describe(self) -> str:
-        """E.g. "the composition, of up to 12 elements"."""
+        """Short description, e.g. "the composition, of up to 12 elements"."""
         return f"the composition, of up to {self.max_elements} elements"
 
     def graphs(self, structures: Structures, dtype: type = np.float32) -> list[jraph.GraphsTuple | MlipError]:
-        """A graph of each structure, or why there can be none."""
+        """Graph of each structure, or an error that says why there is none."""
         results: list[jraph.GraphsTuple | MlipError | None] = [
             self._why_not(frame.numbers) for frame in structures.frames()
         ]
@@ -240,7 +242,7 @@ class ElementList:
         return None
 
     def example(self) -> jraph.GraphsTuple:
-        """A compound of two elements, and a graph of padding."""
+        """Padded batch with a compound of two elements and a padding graph."""
         graph = element_graph(np.array([1, 2, 0], np.int32), np.array([0.5, 0.5, 0.0], np.float32))
         return graph._replace(n_node=np.array([2, 1], np.int32), n_edge=np.zeros(2, np.int32))
 
@@ -258,7 +260,7 @@ def _of_amounts(structures: Structures, are_chosen: Bool[np.ndarray, " k"]) -> C
 
 
 def element_graph(species: Int[np.ndarray, " n"], fractions: Float[np.ndarray, " n"]) -> jraph.GraphsTuple:
-    """The graph of one composition, without padding."""
+    """Graph of one composition, without padding."""
     nothing = np.zeros(0, np.int32)
     return jraph.GraphsTuple(
         nodes={"species": species.astype(np.int32), "fractions": fractions},
@@ -272,25 +274,25 @@ def element_graph(species: Int[np.ndarray, " n"], fractions: Float[np.ndarray, "
 
 
 class MergedRows(NamedTuple):
-    """Rows of a table of formulas and targets, each formula once, in alphabetical order."""
+    """Rows of a table of formulas and targets, with each formula once, in alphabetical order."""
 
     formulas: list[str]
     targets: Float[np.ndarray, " k"]
-    """Mean of each formula's targets."""
+    """Mean of the targets of each formula."""
     n_merged: int
-    """Rows that were merged into another one."""
+    """Number of rows merged into another one."""
     n_contradicting: int
-    """Formulas whose rows had different targets."""
+    """Number of formulas whose rows had different targets."""
     n_pure: int
-    """Rows of pure elements that were dropped."""
+    """Number of dropped rows of pure elements."""
 
 
 def merge_formulas(formulas: Sequence[str], targets: Float[np.ndarray, " n"], drop_pure: bool = True) -> MergedRows:
-    """Rows for training as CrabNet takes them: those with the same formula, letter by letter, become one with their
-    mean target, and pure elements are dropped.
+    """Merge rows for training as in CrabNet: rows with identical formula strings become one with their mean target, and
+    pure elements are dropped.
 
     Raises:
-        MlipError: a formula that cannot be read.
+        MlipError: a formula cannot be read.
     """
     targets = np.asarray(targets, np.float64)
     names, owner, counts = np.unique(np.asarray(formulas, str), return_inverse=True, return_counts=True)

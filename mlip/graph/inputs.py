@@ -1,9 +1,9 @@
-"""Inputs of networks: a model's config says in `inputs` what it reads of a structure; nothing else asks which model it
-is.
+"""Inputs of networks. The `inputs` of a model's config define what the network reads; no other code depends on the
+model.
 
-`RadiusGraph`: every bond shorter than a cutoff (M3GNet, MACE). `ShellGraph`: the nearest neighbors of each atom by
-shells (CGAT). `BondPairGraph`: bonds to the nearest neighbors, and
-pairs of bonds (ALIGNN). `ElementList`: the composition (CrabNet). Another kind is one class in a file of this room.
+`RadiusGraph` has every bond shorter than a cutoff (M3GNet, MACE), `ShellGraph` the nearest neighbors of each atom by
+shells (CGAT), `BondPairGraph` bonds to the nearest neighbors and pairs of bonds (ALIGNN), `ElementList` the composition
+(CrabNet). A further kind needs only one class in this folder.
 """
 
 from typing import Protocol
@@ -19,26 +19,28 @@ from mlip.graph.stacked_structures import Structures
 
 
 class ModelInputs(Protocol):
-    """Structures -> graphs, as one kind of network reads them. Frozen, hashable and picklable."""
+    """Converts structures to graphs for one kind of network. Frozen, hashable and picklable."""
 
     def graphs(self, structures: Structures, dtype: type = np.float32) -> list[jraph.GraphsTuple | MlipError]:
-        """A graph of each structure, without padding, or why there can be none; one never spoils the others.
+        """Graph of each structure, without padding, or an error that says why there is none; one failure does not
+        affect others.
 
         Args:
             dtype: of real numbers.
         """
 
     def describe(self) -> str:
-        """Say in a few words what the network sees."""
+        """Short description of what the network reads."""
 
     def example(self) -> jraph.GraphsTuple:
-        """A small padded batch: what parameters are initialized with."""
+        """Small padded batch for initializing parameters."""
 
 
 def check_structure(structure: Frame | Atoms) -> None:
-    """
+    """Check that a graph can be built from a structure.
+
     Raises:
-        MlipError: the composition alone is known, no atoms, or numbers that are no elements.
+        MlipError: only the composition is known, there are no atoms, or an atomic number is invalid.
     """
     if isinstance(structure, Frame):
         check_is_structure(structure)
@@ -46,9 +48,10 @@ def check_structure(structure: Frame | Atoms) -> None:
 
 
 def check_numbers(numbers: np.ndarray) -> None:
-    """
+    """Check atomic numbers.
+
     Raises:
-        MlipError: no atoms, or numbers that are no elements.
+        MlipError: there are no atoms, or an atomic number is invalid.
     """
     if len(numbers) == 0:
         raise MlipError("the structure has no atoms")

@@ -1,4 +1,4 @@
-"""Frames of a store as graphs with the labels that a network learns, many at a time."""
+"""Frames of a store as graphs with training labels, many at a time."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -19,25 +19,26 @@ class LabelArrays(NamedTuple):
     """Labels of many frames."""
 
     of_atoms: dict[str, np.ndarray]
-    """For `graph.nodes`: a row for each atom."""
+    """Labels for `graph.nodes`, one row per atom."""
     of_frames: dict[str, np.ndarray]
-    """For `graph.globals`: a row for each frame."""
+    """Labels for `graph.globals`, one row per frame."""
     faults: dict[int, MlipError] = {}  # noqa: RUF012 (never written to)
-    """Why a frame cannot be learned, by its place."""
+    """Reasons why frames cannot be used for training, by index."""
 
 
 class Labels(Protocol):
-    """Labels that a network learns of frames. Picklable."""
+    """Computes the labels of frames for training. Picklable."""
 
     columns: tuple[str, ...]
-    """Columns of the store that the labels are made of."""
+    """Columns of the store from which the labels are computed."""
 
     def __call__(self, columns: Mapping[str, np.ndarray], indices: Int[np.ndarray, " k"]) -> LabelArrays: ...
 
 
 @dataclass(frozen=True)
 class LabeledGraphs:
-    """Store indices -> labeled graphs, each with `globals["frame"]` its index. Worker processes have one each."""
+    """Converts store indices to labeled graphs with their index in `globals["frame"]`. Each worker process has a
+    copy."""
 
     store: Store
     inputs: ModelInputs
@@ -45,10 +46,10 @@ class LabeledGraphs:
     dtype: type = np.float32
 
     def __call__(self, indices: Int[np.ndarray, " k"]) -> list[jraph.GraphsTuple]:
-        """The frames' graphs, in their order.
+        """Graphs of the frames, in order.
 
         Raises:
-            MlipError: a frame has no graph, or cannot be learned; with the material's id.
+            MlipError: a frame has no graph or cannot be used for training; names the material.
         """
         columns = self.store.gather((*STRUCTURE_COLUMNS, *self.labels.columns), indices)
         return _labeled(columns, np.asarray(indices), self.inputs, self.labels, self.dtype, self._name)
@@ -61,16 +62,16 @@ class LabeledGraphs:
 def labeled_graphs(
     frames: Sequence[Frame], inputs: ModelInputs, labels: Labels, dtype: type = np.float32
 ) -> list[jraph.GraphsTuple]:
-    """Graphs of frames that are in no store, as `LabeledGraphs` makes them of frames that are.
+    """Labeled graphs of frames that are not in a store.
 
     Raises:
-        MlipError: a frame has no graph, or cannot be learned; with its place in the list.
+        MlipError: a frame has no graph or cannot be used for training; names its index.
     """
     return _labeled(_columns_of(frames), np.arange(len(frames)), inputs, labels, dtype, "frame {}".format)
 
 
 def _columns_of(frames: Sequence[Frame]) -> dict[str, np.ndarray]:
-    """The columns that `Store.gather` would give for the frames, each a material of its own."""
+    """Columns of the frames in the format of `Store.gather`, with one material per frame."""
     structures = Structures.of(frames)
 
     def of_atoms(name: str) -> Float[np.ndarray, "a 3"]:
@@ -122,14 +123,15 @@ def _labeled(
 
 @dataclass(frozen=True)
 class EnergyLabels:
-    """Energies less the reference energies, forces and stresses; NaN where a label is missing.
+    """Energies minus reference energies, forces and stresses; NaN for missing labels.
 
-    Graphs get globals `energy` (1,) eV and `stress` (1, 6) eV/A^3, nodes `forces` (n, 3) eV/A; `head` (1,) and
-    `factors` (1, 3) (on the weights of energy, forces and stress) where materials have them.
+    Graphs get the globals `energy` (1,) eV and `stress` (1, 6) eV/A^3 and the node labels `forces` (n, 3) eV/A. If
+    materials have them, `head` (1,) and `factors` (1, 3) on the weights of energy, forces and stress are added to the
+    globals.
     """
 
     reference_energies: Float[np.ndarray, "*h 119"]
-    """eV by atomic number, float64; with a row a head, if materials have heads."""
+    """Reference energies by atomic number, eV, float64; with one row per head if materials have heads."""
     head_of_material: Int[np.ndarray, " m"] | None = None
     factors_of_material: Float[np.ndarray, "m 3"] | None = None
     columns: tuple[str, ...] = field(
@@ -155,7 +157,7 @@ class EnergyLabels:
         )
 
     def _reference_energies(self, columns: Mapping[str, np.ndarray], heads) -> Float[np.ndarray, " k"]:
-        """The sum over each frame's atoms, eV."""
+        """Sum of the reference energies over the atoms of each frame, eV."""
         numbers, sizes = np.minimum(columns["number"], 118), columns["size"]
         of_atoms = self.reference_energies[numbers if heads is None else (np.repeat(heads, sizes), numbers)]
         sums = np.zeros(len(sizes))
@@ -177,9 +179,9 @@ class EnergyLabels:
 
 @dataclass(frozen=True)
 class CurvatureLabels(EnergyLabels):
-    """Energies, forces, stresses, and the Hessian's products with directions.
+    """Energies, forces and stresses, and products of the Hessian with directions.
 
-    Graphs get nodes `direction` (n, 3), zero where none is known, and `curvature` (n, 3) eV/A^2 beside the others.
+    Graphs also get the node labels `direction` (n, 3), zero if unknown, and `curvature` (n, 3) eV/A^2.
     """
 
     columns: tuple[str, ...] = field(

@@ -1,8 +1,8 @@
-"""The loader: frames of a store -> shuffled -> graphs -> packed batches, while the device works.
+"""Data loader: reads and shuffles frames of a store, builds graphs and packs them into batches while the device works.
 
-The unit of work is a window of some thousand frames: read, made into graphs and dealt out to batches of nearly
-equal size (`graph.window`) by one thread or worker process (`graph.prefetch`). All is a pure function of the seed and
-the step (`graph.order`), so that a run resumes at the very next batch whatever the number of workers.
+The unit of work is a window of several thousand frames, which one thread or worker process reads, converts to graphs
+and deals to batches of nearly equal size (`graph.window`, `graph.prefetch`). The result depends only on the seed and
+the step (`graph.order`), so that a run resumes at exactly the next batch for any number of workers.
 """
 
 import itertools
@@ -25,23 +25,23 @@ from mlip.graph.prefetch import Gather, alone, batches_of, prefetched
 from mlip.graph.window import BatchMaker, EvaluationWindow, TrainingWindow, measure_sizes, to_be_counted
 
 _ENDLESS = 1 << 40
-"""Windows of a run."""
+"""Number of windows in the stream, larger than in any run."""
 
 
 class BatchStatistics(NamedTuple):
-    """Content of a step's batch, all its devices together."""
+    """Content of one step's batch, over all devices."""
 
     n_graphs: int
     n_atoms: int
     n_edges: int
     shape: Shape
-    """Shape of each device's part."""
+    """Shape of the part for each device."""
     padding: Padding
 
 
 @dataclass
 class _Tally:
-    """Running totals of what a loader gave."""
+    """Running totals over the batches of a loader."""
 
     shapes: set[Shape] = field(default_factory=set)
     padded: np.ndarray = field(default_factory=lambda: np.zeros(2))
@@ -64,31 +64,32 @@ class _Tally:
 
 
 class TrainingLoader:
-    """Endless iterator over (batch, BatchStatistics): epochs, each with every frame exactly once unless told otherwise,
-    reshuffled.
+    """Endless iterator over (batch, BatchStatistics). Each epoch is reshuffled and, by default, has every frame exactly
+    once.
 
-    Of several sources each has its share of an epoch by its weight: see `EpochOrder`.
+    Several sources share an epoch by weight; see `EpochOrder`.
 
-    A batch's arrays have a leading axis of this process's devices, all of one shape. Where frames don't fill
-    the last steps of an epoch, its last window's structures are spread evenly over them, so no step is tiny.
+    The arrays of a batch have a leading axis over the devices of this process, which all have the same shape. If frames
+    do not fill the last steps of an epoch, the structures of its last window are spread evenly over them, so that no
+    step is tiny.
 
-    With several processes each takes its share of every window of the common order, so that all make equally many
-    steps. They run one program a step: once a window they tell one another the shapes of its batches, and each step
-    takes the largest.
+    With several processes, each takes its share of every window of the common order, so that all make equally many
+    steps. They run the same program in each step: once per window they exchange the shapes of its batches, and each
+    step uses the largest.
 
     Args:
-        build_graphs: the graphs of frames of the store; what it raises is raised while iterating.
-        frames: the frames to learn from, by their index in the store; or several sources of them.
-        batch_size: structures a step, over all devices of all processes.
-        n_frames: of an epoch; by default as many as the sources have together.
-        n_devices: of this process.
-        seed: of the shuffle; 32 bits.
-        block: frames, neighbors in the store, that are read together and then mixed with other such blocks.
-        n_workers: processes that build graphs; 0: two threads of this process do.
-        gather: with several processes, how they tell one another of shapes and errors.
+        build_graphs: builds the graphs of frames of the store; its errors are raised during iteration.
+        frames: indices of the training frames in the store, or several sources of them.
+        batch_size: structures per step, over all devices of all processes.
+        n_frames: number of frames per epoch; by default the total of the sources.
+        n_devices: number of devices of this process.
+        seed: 32-bit seed of the shuffle.
+        block: number of neighboring frames in the store that are read together and then mixed with other such blocks.
+        n_workers: number of processes that build graphs; with 0, two threads of this process build them.
+        gather: with several processes, exchanges shapes and errors among them.
 
     Raises:
-        MlipError: no frames, or a batch size that the devices cannot share equally.
+        MlipError: there are no frames, or the batch size is not a multiple of the number of devices.
     """
 
     def __init__(
@@ -122,7 +123,7 @@ class TrainingLoader:
 
         sample = order.frames(0, to_be_counted(order.n_frames))
         self.sizes = measure_sizes(build_graphs, sample)
-        """Atoms and edges, and bond pairs if there are some, of a sample of the frames, (k, 2) or (k, 3)."""
+        """Atoms and edges, and bond pairs if present, for a sample of the frames, (k, 2) or (k, 3)."""
         self.ladder = _ladder(self.sizes, self._windows, n_devices)
         make_batches = BatchMaker(build_graphs, nothing_like(build_graphs(sample[:1])[0]), self.ladder, n_devices)
         self._make_window = TrainingWindow(make_batches, order, self._windows, seed)
@@ -151,40 +152,40 @@ class TrainingLoader:
         number, step_of_window = divmod(step_of_epoch, self._windows.steps)
         numbers = grain.MapDataset.range(epoch * self._windows.n_windows + number, _ENDLESS)
         self._stream = prefetched(numbers.map(self._make_window), self._n_workers)
-        weakref.finalize(self, self._stream.close)  # also at exit, while Grain's modules are still there
+        weakref.finalize(self, self._stream.close)  # also at exit, while Grain's modules still exist
         return itertools.islice(batches_of(self._stream, self._gather), step_of_window, None)
 
     def close(self) -> None:
-        """End the threads or worker processes; iterating further starts new ones."""
+        """Stop the threads or worker processes; further iteration starts new ones."""
         if self._batches is not None:
             self._stream.close()
             self._batches = None
 
     @property
     def epoch(self) -> int:
-        """The epoch that the next batch belongs to, from 0."""
+        """Epoch of the next batch, starting at 0."""
         return self._step // self.steps_per_epoch
 
     @property
     def padded_fraction(self) -> Padding:
-        """The padded share of all nodes and edges so far."""
+        """Padding as a fraction of all nodes and edges so far."""
         return self._tally.padded_fraction
 
     @property
     def shapes(self) -> set[Shape]:
-        """The shapes of the batches so far: as many programs were compiled."""
+        """Shapes of the batches so far; each needed a compiled program."""
         return set(self._tally.shapes)
 
     def get_state(self) -> dict[str, Any]:
-        """Where the next batch is: JSON can hold it. Small, whatever the number of frames."""
+        """State that identifies the next batch; JSON-serializable and small for any number of frames."""
         epoch, step = divmod(self._step, self.steps_per_epoch)
         return {"epoch": epoch, "step": step, "plan": self._plan}
 
     def set_state(self, state: dict[str, Any]) -> None:
-        """Continue where `get_state` was called: the next batch is the very one that would have come.
+        """Continue where `get_state` was called, with exactly the batch that would have followed.
 
         Raises:
-            MlipError: the state is from the midst of an epoch over other frames or in other batches.
+            MlipError: the state is from within an epoch with other frames or other batch settings.
         """
         differing = [key for key, value in self._plan.items() if state["plan"].get(key) != value]
         if differing and state["step"] != 0:
@@ -197,11 +198,11 @@ class TrainingLoader:
 
 
 class EvaluationLoader:
-    """Iterable over (batch, BatchStatistics): every frame once, in an order that is always the same.
+    """Iterable over (batch, BatchStatistics) with every frame once, in a fixed order.
 
-    Frames are dealt out within windows so that batches are equally full; `batch.globals["frame"]` tells which
-    is which. Spare slots of the last batches are padding. Several processes share the frames and make equally many
-    steps. Arguments as of `TrainingLoader`; `batch_size` is the largest number of structures a step.
+    Frames are dealt within windows so that batches are equally full; `batch.globals["frame"]` identifies them. Unused
+    slots of the last batches are padding. Several processes share the frames and make equally many steps. For arguments
+    see `TrainingLoader`; `batch_size` is the largest number of structures per step.
     """
 
     def __init__(
@@ -229,7 +230,7 @@ class EvaluationLoader:
             self._windows = self._windows.map(EvaluationWindow(make_batches, indices, windows))
 
     def __len__(self) -> int:
-        """Steps."""
+        """Number of steps."""
         return self._n_steps
 
     def __iter__(self) -> Iterator[tuple[jraph.GraphsTuple, BatchStatistics]]:
@@ -238,13 +239,13 @@ class EvaluationLoader:
 
 
 def _windows(n_frames: int, batch_size: int, process_index: int, process_count: int) -> Windows:
-    """An epoch in windows of about `WINDOW` frames a process."""
+    """Windows of an epoch with about `WINDOW` frames per process."""
     most = max(1, -(-n_frames // batch_size))
     steps = min(max(1, window.WINDOW * process_count // batch_size), most)
     return Windows(n_frames, batch_size, steps, process_index, process_count)
 
 
 def _ladder(sizes: Int[np.ndarray, "s c"], windows: Windows, n_devices: int) -> ShapeLadder:
-    """The shapes for the batches of a whole window."""
+    """Ladder of shapes for the batches of a whole window."""
     n_graphs = min(windows.steps * windows.batch_size, windows.n_frames)
     return ShapeLadder.from_sizes(sizes, -(-n_graphs // windows.process_count), windows.steps * n_devices)

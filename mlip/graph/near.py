@@ -1,7 +1,7 @@
-"""Atoms near the origin, where float32 is fine: up to 32 A it tells 2e-6 A apart, at 7,000 A half a thousandth.
+"""Moves atoms to the origin, where float32 is accurate enough: it resolves 2e-6 A up to 32 A, but 5e-4 A at 7,000 A.
 
-Moving an atom by whole lattice vectors, or all atoms together, changes nothing but the numbers. Far atoms come from
-molecular dynamics that is not wrapped, and from molecules anywhere in space.
+Translating an atom by lattice vectors, or all atoms together, changes only coordinates. Distant atoms occur in
+unwrapped molecular dynamics and in molecules placed anywhere.
 """
 
 from dataclasses import replace
@@ -14,11 +14,12 @@ from mlip.data.records import Frame
 from mlip.graph.neighbors import complete_cell
 
 FARTHEST = 32.0
-"""A; atoms within it stay where they are, so that crystals of ordinary size cost a comparison."""
+"""Distance from the origin up to which atoms are not moved, A, so that ordinary crystals cost only a comparison."""
 
 
 def near_origin(structure: Atoms | Frame) -> Atoms | Frame:
-    """The same structure, with images of its atoms near the origin; itself, if they are there. Never modified."""
+    """Equivalent structure with its atoms near the origin; the structure itself if they already are. Never modifies
+    it."""
     positions = np.asarray(structure.positions, np.float64)
     if _are_near(positions):
         return structure
@@ -34,12 +35,12 @@ def near_origin(structure: Atoms | Frame) -> Atoms | Frame:
 def whole_cells(
     positions: Float[np.ndarray, "n 3"], cell: Float[np.ndarray, "3 3"], pbc: Bool[np.ndarray, " 3"]
 ) -> Int[np.ndarray, "n 3"]:
-    """How many lattice vectors each atom is away from its image in the cell; 0 for all that are near the origin, and
-    along open directions."""
+    """Number of lattice vectors between each atom and its image in the cell; 0 along open directions, and for all atoms
+    if they are near the origin."""
     if _are_near(positions) or not pbc.any() or not np.isfinite(positions.sum()):
         return np.zeros((len(positions), 3), np.int64)
     periodic = complete_cell(np.where(pbc[:, None], cell, 0.0), pbc)
-    if not abs(np.linalg.det(periodic)) > 0:  # the neighbor list says what is wrong
+    if not abs(np.linalg.det(periodic)) > 0:  # the neighbor list reports what is wrong
         return np.zeros((len(positions), 3), np.int64)
     return np.where(pbc, np.floor(positions @ np.linalg.inv(periodic)), 0).astype(np.int64)
 
@@ -47,7 +48,8 @@ def whole_cells(
 def moved_near(
     positions: Float[np.ndarray, "n 3"], cell: Float[np.ndarray, "3 3"], cells: Int[np.ndarray, "n 3"]
 ) -> Float[np.ndarray, "n 3"]:
-    """The positions without these lattice vectors and, if that is not near, without a vector common to all atoms."""
+    """Positions minus these lattice vectors and, if they are still far from the origin, minus a vector common to all
+    atoms."""
     if cells.any():
         positions = positions - cells @ cell
     if _are_near(positions):

@@ -1,9 +1,9 @@
-"""Bonds to the nearest neighbors of each atom, of thousands of structures at once.
+"""Bonds to the nearest neighbors of each atom, for thousands of structures at once.
 
 The rule is ALIGNN's (K. Choudhary and B. DeCost, npj Comput. Mater. 7, 185, 2021): each atom proposes bonds to its k
-nearest neighbors and to all that are as near as the k-th; whoever proposes, a bond is there in both directions. So a
-bond of length d is there if d is at most the larger one of its ends' k-th distances, and nothing need be merged. Bonds
-between an atom and its own images are there twice, as in the original.
+nearest neighbors and to all that are as close as the k-th; every proposed bond exists in both directions. Equivalently,
+a bond of length d exists if d is at most the larger of the k-th distances of its two atoms, so that proposals need not
+be merged. Bonds between an atom and its own images occur twice, as in the original.
 """
 
 import math
@@ -22,45 +22,46 @@ from mlip.graph.small_crystals import ROUNDING, Wrapped, alike, are_sound, image
 from mlip.graph.stacked_structures import Structures
 
 _ENOUGH = 1.7
-"""Times the neighbors asked for, the mean number that the first search is wide enough for."""
+"""Mean number of neighbors in the first search radius, relative to the number requested."""
 _WIDER = 1.35
 _TOO_NEAR = 0.15
-"""A; the original's list has no nearer neighbors."""
+"""Shortest bond length, A; the original's list has no closer neighbors."""
 _FARTHEST = 100.0
-"""A; as far as neighbors are searched. A cell of one atom has 12 neighbors this near unless it is all vacuum."""
+"""Largest search radius, A. A one-atom cell has 12 neighbors within it unless it is nearly all vacuum."""
 
 
 @dataclass(frozen=True)
 class BondRule:
-    """Which pairs of atoms are bonds."""
+    """Rule that decides which pairs of atoms are bonds."""
 
     n_neighbors: int | None = 12
-    """Nearest neighbors that each atom proposes; None: every pair within `cutoff` is a bond, once."""
+    """Number of nearest neighbors to which each atom proposes bonds; None makes every pair within `cutoff` one bond."""
     cutoff: float = 8.0
-    """A; without `n_neighbors`. It grows by `CUTOFF_STEP` until the last atom of a structure has a bond."""
+    """Cutoff radius without `n_neighbors`, A. It grows by `CUTOFF_STEP` until the last atom of a structure has a
+    bond."""
     tolerance: float = 1e-6
-    """A; a neighbor that is farther than the k-th by less is as near."""
+    """Excess over the distance of the k-th neighbor up to which neighbors count as equally close, A."""
 
 
 CUTOFF_STEP = 3.0
 
 
 class Bonds(NamedTuple):
-    """Bonds in both directions, of one structure or of several, those that arrive at the same atom side by side."""
+    """Bonds in both directions, of one or several structures, grouped by receiver."""
 
     receivers: Int[np.ndarray, " e"]
-    """Ascending."""
+    """Receiving atom of each bond, ascending."""
     senders: Int[np.ndarray, " e"]
     vectors: Float[np.ndarray, "e 3"]
-    """From the receiver to the sender, A."""
+    """Vector from receiver to sender, A."""
     reverse: Int[np.ndarray, " e"]
-    """The row of the same bond in the other direction."""
+    """Row of the same bond in the opposite direction."""
 
 
 def nearest_bonds(structures: Structures, rule: BondRule) -> list[Bonds | MlipError]:
-    """The bonds of each structure, in an order that the structure decides, or why there can be none.
+    """Bonds of each structure in an order that depends only on the structure, or an error that says why there are none.
 
-    A structure without periodicity and of too few atoms has all bonds that there can be; an atom alone has none.
+    A non-periodic structure with too few atoms has all possible bonds; a single atom has none.
     """
     found: list[Bonds | MlipError | None] = [None] * len(structures.sizes)
     places = np.flatnonzero(are_sound(structures))
@@ -90,7 +91,7 @@ def nearest_bonds(structures: Structures, rule: BondRule) -> list[Bonds | MlipEr
 
 
 def _first_radii(crystals: Wrapped, rule: BondRule) -> Float[np.ndarray, " k"]:
-    """Radii of spheres with rather more neighbors than are asked for, were the atoms evenly spread."""
+    """Radii of spheres with somewhat more neighbors than requested if the atoms were evenly distributed, A."""
     if rule.n_neighbors is None:
         return np.full(len(crystals.sizes), rule.cutoff)
     volumes = np.abs(np.linalg.det(crystals.cells)) / crystals.sizes
@@ -102,7 +103,7 @@ def _wider(radii, rule: BondRule):
 
 
 def _chosen(crystals: Wrapped, chosen: Int[np.ndarray, " c"]) -> Wrapped:
-    """Some of the crystals; their atoms stay where they are in the arrays of all."""
+    """Selected crystals; the arrays of atoms are kept whole."""
     of_crystals = {name: getattr(crystals, name)[chosen] for name in ("sizes", "first", "cells", "heights", "extents")}
     return crystals._replace(**of_crystals)
 
@@ -114,7 +115,7 @@ def _search(
     radii: Float[np.ndarray, " g"],
     rule: BondRule,
 ) -> list[Bonds | MlipError | None]:
-    """The bonds of crystals with equally many atoms and images; None: some may be longer than its radius."""
+    """Bonds of crystals with equal numbers of atoms and images; None if some bonds may exceed the search radius."""
     n_crystals, n = len(members), int(crystals.sizes[members[0]])
     x = crystals.positions[crystals.first[members][:, None] + np.arange(n)]
     shifts, translations = images_within(reach, crystals.cells[members])
@@ -155,7 +156,7 @@ def _search(
 
 
 def _farthest(squares: Float[np.ndarray, "g n m"], radii, rule: BondRule) -> Float[np.ndarray, "g n"]:
-    """How far the bonds reach that an atom proposes, A."""
+    """Length of the longest bond that each atom proposes, A."""
     if rule.n_neighbors is None:
         return np.repeat(radii[:, None] - rule.tolerance, squares.shape[1], axis=1)
     return np.sqrt(np.partition(squares, rule.n_neighbors - 1, axis=-1)[..., rule.n_neighbors - 1])
@@ -166,7 +167,7 @@ def _coincident(one: int, other: int) -> MlipError:
 
 
 def _doubled(bonds: Bonds, rule: BondRule) -> Bonds:
-    """With each bond between an atom and its own image twice, if the rule is that of nearest neighbors."""
+    """The bonds, with those between an atom and its own image duplicated under the nearest-neighbor rule."""
     is_own = bonds.receivers == bonds.senders
     if rule.n_neighbors is None or not is_own.any():
         return bonds
@@ -178,7 +179,7 @@ def _doubled(bonds: Bonds, rule: BondRule) -> Bonds:
 
 
 def _by_itself(frame: Frame, rule: BondRule) -> Bonds | MlipError:
-    """The bonds of a structure of any size and periodicity."""
+    """Bonds of a single structure of any size and periodicity."""
     frame = near_origin(frame)
     positions, cell, pbc = np.asarray(frame.positions, float), np.asarray(frame.cell, float), np.asarray(frame.pbc)
     try:
@@ -216,7 +217,7 @@ def _of_any(positions, cell, pbc, rule: BondRule) -> Bonds:
 
 
 def _limits(found: Neighbors, lengths, n: int, wanted: int | None, radius: float, rule: BondRule):
-    """How far each atom's bonds reach, A; None: farther than was searched."""
+    """Length of the longest bond that each atom proposes, A; None if it exceeds the search radius."""
     if wanted is None:
         return np.full(n, radius - rule.tolerance) if (found.receivers == n - 1).any() or n == 0 else None
     if wanted == 0:
@@ -232,7 +233,7 @@ def _limits(found: Neighbors, lengths, n: int, wanted: int | None, radius: float
 
 
 def _reverse(bonds: Neighbors) -> Int[np.ndarray, " e"]:
-    """Row of each bond's reverse; the bonds are sorted by receiver, sender and shift."""
+    """Row of each bond's reverse, for bonds sorted by receiver, sender and shift."""
     back = np.lexsort((*(-bonds.shifts[:, ::-1].T), bonds.receivers, bonds.senders))
     reverse = np.empty(len(back), np.int64)
     reverse[back] = np.arange(len(back))

@@ -1,7 +1,7 @@
-"""All pairs of atoms closer than a cutoff, periodic images included: the one neighbor list of the project.
+"""The project's neighbor list: all pairs of atoms closer than a cutoff, including periodic images.
 
-vesin does the search. Where its grid of cutoff-sized boxes would be far larger than the number of atoms (a
-molecule flown apart, a slab in kilometers of vacuum; vesin 0.6 dies of SIGFPE there), a k-d tree does.
+vesin does the search, except when its grid of cutoff-sized boxes would far exceed the number of atoms (a dissociated
+molecule, a slab in kilometers of vacuum; vesin 0.6 dies of SIGFPE there). A k-d tree handles these cases.
 """
 
 import math
@@ -15,9 +15,9 @@ from vesin import NeighborList
 
 from mlip.errors import MlipError
 
-# An estimate above this is a collapsed cell or a mistaken unit; the list would not fit into memory.
+# A larger estimate means a collapsed cell or wrong units; the list would not fit into memory.
 _MAX_PAIRS = 1e8
-# vesin allocates its boxes, filled or not, and cannot have more than 1e5 of them.
+# vesin allocates all boxes, even empty ones, and supports at most 1e5 of them.
 _MAX_EMPTY_BOXES = 1_000
 _MAX_BOXES = 50_000
 
@@ -31,15 +31,16 @@ class Neighbors(NamedTuple):
     """
 
     receivers: Int[np.ndarray, " e"]
-    """The atom that has the neighbor, int32, ascending."""
+    """Center atom, int32, ascending."""
     senders: Int[np.ndarray, " e"]
-    """The neighbor, int32."""
+    """Neighbor of the center, int32."""
     shifts: Int[np.ndarray, "e 3"]
-    """Whole cell vectors to the neighbor's image, int32; zero along open directions."""
+    """Lattice vectors to the image of the neighbor, int32; zero along open directions."""
 
 
 FAR = 1e4
-"""A from the origin: vesin divides by zero, which ends the process, on atoms a million A along a periodic direction."""
+"""Distance from the origin above which vesin is not used, A: with atoms at 1e6 A along a periodic direction it divides
+by zero, which ends the process."""
 
 
 def neighbor_list(
@@ -48,18 +49,18 @@ def neighbor_list(
     pbc: Bool[np.ndarray, " 3"],
     cutoff: float,
 ) -> Neighbors:
-    """Every pair (i, j, image of j) with distance < `cutoff` in A, both directions, self-images kept.
+    """Every pair (i, j, image of j) closer than `cutoff` (A), in both directions, including pairs with own images.
 
-    An atom is not its own neighbor at zero distance; two atoms at one place are a pair of distance 0.
+    An atom is not its own neighbor at zero distance; two atoms at the same position are a pair with distance 0.
     Positions may lie anywhere: shifts refer to the positions as given, not to wrapped ones.
 
     Args:
-        cell: rows are lattice vectors, A, of either handedness; rows of open directions are not read.
+        cell: rows are lattice vectors, A, of either handedness; rows of open directions are ignored.
         pbc: which lattice vectors are periodic; any combination.
 
     Raises:
-        MlipError: positions or periodic lattice vectors that are not finite, periodic lattice vectors that
-            are linearly dependent, more pairs than memory can hold.
+        MlipError: positions or periodic lattice vectors are not finite, periodic lattice vectors are linearly
+            dependent, or there are more pairs than memory can hold.
     """
     positions = np.ascontiguousarray(positions, dtype=np.float64)
     pbc = np.asarray(pbc, dtype=bool)
@@ -76,7 +77,7 @@ def neighbor_list(
 
 
 def complete_cell(cell: Float[np.ndarray, "3 3"], pbc: Bool[np.ndarray, " 3"]) -> Float[np.ndarray, "3 3"]:
-    """The cell with each open direction's row replaced by a unit vector normal to all other rows."""
+    """The cell with the row of each open direction replaced by a unit vector normal to all other rows."""
     if pbc.all():
         return np.asarray(cell, dtype=np.float64)
     complete = np.array(cell, dtype=np.float64)
@@ -86,7 +87,7 @@ def complete_cell(cell: Float[np.ndarray, "3 3"], pbc: Bool[np.ndarray, " 3"]) -
 
 
 def _search_boxes(positions, cell, pbc, cutoff) -> float:
-    """How many boxes of the size of the cutoff the structure spans, after checking that it makes sense."""
+    """Number of cutoff-sized boxes that the structure spans; raises errors for invalid structures."""
     complete = complete_cell(cell, pbc)
     heights, is_singular = _heights(complete)
     if not (math.isfinite(positions.sum()) and math.isfinite(complete.sum())):
@@ -95,7 +96,7 @@ def _search_boxes(positions, cell, pbc, cutoff) -> float:
         raise MlipError(
             "the periodic lattice vectors are linearly dependent", fix="mend the cell or set pbc False there"
         )
-    if not pbc.all():  # the open rows of a complete cell are unit vectors: fractional is A
+    if not pbc.all():  # the open rows of a complete cell are unit vectors, so fractional coordinates are in A
         extents = np.ptp(positions @ np.linalg.inv(complete), axis=0)
         heights = np.where(pbc, heights, np.maximum(extents, 2 * cutoff)).tolist()
     n_pairs = len(positions) ** 2 * math.prod(2 * cutoff / height for height in heights)
@@ -105,8 +106,8 @@ def _search_boxes(positions, cell, pbc, cutoff) -> float:
 
 
 def _heights(cell: Float[np.ndarray, "3 3"]) -> tuple[list[float], bool]:
-    """Distances between opposite faces, and whether there is none for want of a volume. Python's floats: a
-    tenth of the time that numpy takes for nine numbers."""
+    """Distances between opposite faces, and whether the cell is singular. Python floats take a tenth of NumPy's time
+    for nine numbers."""
     rows = cell.tolist()
     faces = [math.hypot(*_cross(rows[(k + 1) % 3], rows[(k + 2) % 3])) for k in range(3)]
     volume = abs(sum(x * y for x, y in zip(rows[0], _cross(rows[1], rows[2]), strict=True)))
@@ -120,7 +121,7 @@ def _cross(a: list[float], b: list[float]) -> tuple[float, float, float]:
 
 
 def _pairs_by_vesin(positions, cell, pbc, cutoff):
-    """Pairs (p, 2) and shifts (p, 3), views into vesin's buffers: valid until this thread's next call."""
+    """Pairs (p, 2) and shifts (p, 3) as views of vesin's buffers, valid until this thread's next call."""
     search = getattr(_thread, "search", None)
     if search is None or search.cutoff != cutoff:
         search = _thread.search = NeighborList(cutoff=cutoff, full_list=True, sorted=False, n_threads=1)
@@ -128,11 +129,11 @@ def _pairs_by_vesin(positions, cell, pbc, cutoff):
 
 
 def _pairs_by_tree(positions, cell, pbc, cutoff):
-    """The same by a k-d tree over the wrapped atoms and over their images near the cell."""
+    """Pairs (p, 2) and shifts (p, 3) from a k-d tree over the wrapped atoms and their images near the cell."""
     to_fractional = np.linalg.inv(complete_cell(cell, pbc))
     origin = np.where(pbc, np.floor(positions @ to_fractional), 0).astype(np.int64)
     wrapped = positions - origin @ cell
-    margins = np.where(pbc, cutoff * np.sqrt((to_fractional**2).sum(0)), 0.0)  # the cutoff, fractional
+    margins = np.where(pbc, cutoff * np.sqrt((to_fractional**2).sum(0)), 0.0)  # the cutoff in fractional coordinates
     reach = np.ceil(margins).astype(int)
     steps = np.stack(np.meshgrid(*(np.arange(-r, r + 1) for r in reach), indexing="ij"), -1).reshape(-1, 3)
     fractional = (wrapped @ to_fractional)[None] + steps[:, None]
@@ -149,7 +150,7 @@ def _pairs_by_tree(positions, cell, pbc, cutoff):
 
 
 def _in_canonical_order(pairs, shifts, n_atoms: int) -> Neighbors:
-    """Sorted by (receiver, sender, shift): one integer key sorts three times faster than lexsort."""
+    """Neighbors sorted by (receiver, sender, shift); a single integer key sorts three times faster than lexsort."""
     if len(pairs) == 0:
         return Neighbors(np.zeros(0, np.int32), np.zeros(0, np.int32), np.zeros((0, 3), np.int32))
     base = 2 * int(np.abs(shifts).max()) + 1

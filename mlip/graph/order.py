@@ -1,7 +1,7 @@
-"""In which order a run sees its frames: a pure function of the seed and the place in the run, in O(1) memory.
+"""Order of the frames in a run: a pure function of the seed and the position in the run, in O(1) memory.
 
-Frames may be shuffled in blocks of neighbors, which a store reads at once; the loader mixes the blocks of a window.
-Sources may have shares: then each is gone through without repetition, again and again, at a pace of its own.
+Frames may be shuffled in blocks of neighbors, which are read from the store at once; the loader mixes the blocks of a
+window. With several weighted sources, each is traversed repeatedly at its own rate, without repetition within a pass.
 """
 
 import zlib
@@ -15,9 +15,9 @@ from mlip.graph.shuffle import shuffled_blocks
 
 
 class FrameRuns:
-    """Ascending frame indices as runs of consecutive ones: of 10^8 frames split by material, some MB.
+    """Frame indices stored as runs of consecutive integers: a few MB for 10^8 ascending indices split by material.
 
-    Indices in another order are kept as they are, only in more space.
+    Indices in another order are supported, but take more space.
     """
 
     def __init__(self, indices: Int[np.ndarray, " k"]):
@@ -27,47 +27,47 @@ class FrameRuns:
         self._offsets = indices[first] - first
         self._n = len(indices)
         self.crc32 = zlib.crc32(indices.tobytes())
-        """Tells lists of frames apart."""
+        """Checksum that distinguishes lists of frames."""
 
     def __len__(self) -> int:
         return self._n
 
     def __getitem__(self, places: Int[np.ndarray, " p"]) -> Int[np.ndarray, " p"]:
-        """The indices at these places of the list."""
+        """Indices at these positions of the list."""
         return places + self._offsets[np.searchsorted(self._starts, places, side="right") - 1]
 
 
 class Source(NamedTuple):
-    """Frames with a share of an epoch."""
+    """Frames with a weight that determines their share of an epoch."""
 
     indices: Int[np.ndarray, " k"]
     weight: float
-    """Its share is this among the weights of all sources."""
+    """Weight relative to the sum over all sources."""
 
 
 class EpochOrder:
-    """The frames of each epoch in their order.
+    """Order of the frames in each epoch.
 
-    By default an epoch of a single source has every frame exactly once. Of several each has its share, the same number
-    in every epoch: it goes on through the source where the last epoch ended, and no frame comes again before all of
-    its source have come.
+    By default an epoch of a single source has every frame exactly once. With several sources, each has a fixed number
+    of frames per epoch. A source continues where the previous epoch ended, and no frame recurs before all frames of its
+    source have been used.
 
     Args:
-        n_frames: of an epoch; by default as many as there are.
-        block: frames that stay together, neighbors in the source; 1 = each goes its own way.
+        n_frames: number of frames per epoch; by default the total of the sources.
+        block: number of neighboring frames of a source that stay together; 1 shuffles single frames.
     """
 
     def __init__(self, sources: Sequence[Source], *, seed: int, n_frames: int | None = None, block: int = 1):
         self._runs = [FrameRuns(source.indices) for source in sources]
         self.n_frames = sum(map(len, self._runs)) if n_frames is None else n_frames
-        """Number of frames of an epoch."""
+        """Number of frames per epoch."""
         self.counts = _apportioned(self.n_frames, np.array([source.weight for source in sources], np.float64))
-        """How many of them are from each source."""
+        """Number of frames per epoch from each source."""
         self._seed, self._block = seed, block
 
     @property
     def plan(self) -> dict[str, list[int] | int]:
-        """Everything that the order depends on; JSON can hold it."""
+        """All parameters that determine the order; JSON-serializable."""
         return {
             "n_frames": self.n_frames,
             "frames_crc32": [runs.crc32 for runs in self._runs],
@@ -77,7 +77,7 @@ class EpochOrder:
         }
 
     def frames(self, epoch: int, places: Int[np.ndarray, " k"]) -> Int[np.ndarray, " k"]:
-        """Store indices of the frames at these places of an epoch."""
+        """Store indices of the frames at these positions of an epoch."""
         ends = np.cumsum(self.counts)
         drawn = shuffled_blocks(places, self.n_frames, self._block, (self._seed, epoch))
         source_of = np.searchsorted(ends, drawn, side="right")
@@ -89,7 +89,7 @@ class EpochOrder:
         return found
 
     def _of_source(self, s: int, runs: FrameRuns, draws: Int[np.ndarray, " d"]) -> Int[np.ndarray, " d"]:
-        """Frames that the source gives at these of its draws, counted from the begin of the run."""
+        """Frames at these draws from a source, counted from the beginning of the run."""
         found = np.empty_like(draws)
         passes, places = np.divmod(draws, max(1, len(runs)))
         for number in np.unique(passes).tolist():
@@ -99,7 +99,7 @@ class EpochOrder:
 
 
 def _apportioned(total: int, weights: Float[np.ndarray, " s"]) -> Int[np.ndarray, " s"]:
-    """The total in whole numbers in the ratio of the weights: largest remainders."""
+    """Integers with the given total in the ratio of the weights, by the method of largest remainders."""
     exact = total * weights / weights.sum()
     counts = np.floor(exact).astype(np.int64)
     counts[np.argsort(counts - exact, kind="stable")[: total - counts.sum()]] += 1
@@ -107,23 +107,23 @@ def _apportioned(total: int, weights: Float[np.ndarray, " s"]) -> Int[np.ndarray
 
 
 class Windows(NamedTuple):
-    """An epoch cut into windows, a window into the shares of processes, a share into steps.
+    """An epoch divided into windows, each window into shares of the processes, and each share into steps.
 
-    In all processes a window has equally many steps; shares differ by one frame at most.
+    A window has the same number of steps in all processes; shares differ by at most one frame.
     """
 
     n_frames: int
-    """Number of frames of an epoch."""
+    """Number of frames per epoch."""
     batch_size: int
-    """Structures a step, all processes together."""
+    """Structures per step, over all processes."""
     steps: int
-    """Steps of a window; the last one may have fewer."""
+    """Number of steps per window; the last window may have fewer."""
     process_index: int = 0
     process_count: int = 1
 
     @property
     def n_windows(self) -> int:
-        """Number of windows of an epoch."""
+        """Number of windows per epoch."""
         return -(-self.n_frames // (self.steps * self.batch_size))
 
     @property
@@ -133,7 +133,7 @@ class Windows(NamedTuple):
         return (self.n_windows - 1) * self.steps + self.share(self.n_windows - 1)[2]
 
     def share(self, window: int) -> tuple[int, int, int]:
-        """This process's places in the epoch, from the first to the one after the last, and the number of steps."""
+        """Share of this process: first position in the epoch, the one after the last, and the number of steps."""
         first = window * self.steps * self.batch_size
         length = min(self.n_frames - first, self.steps * self.batch_size)
         cuts = [first + length * process // self.process_count for process in range(self.process_count + 1)]

@@ -1,5 +1,5 @@
-"""Windows of batches built ahead of time by Grain, in threads or in worker processes, and in the processes of a run
-agreed upon."""
+"""Windows of batches that Grain builds ahead of time in threads or worker processes, with shapes agreed among the
+processes of a run."""
 
 import itertools
 import pickle
@@ -13,23 +13,24 @@ from absl import flags
 from mlip.graph.batching import Shape, enlarge, shape_of
 
 Gather = Callable[[Callable[[], Any]], list[Any]]
-"""Collects what a function gives in each process of a run, which JSON can hold. An error in one is raised in all."""
+"""Type of functions that collect the JSON-serializable result of a function from all processes of a run. An error in
+one process is raised in all."""
 
 
 def alone(compute: Callable[[], Any]) -> list[Any]:
-    """`Gather` for one process."""
+    """Implementation of `Gather` for a single process."""
     return [compute()]
 
 
 class ReadyWindow(NamedTuple):
-    """The batches of some steps, and their shapes, which are there before the batches are."""
+    """Batches of several steps, with their shapes, which are available before the batches are."""
 
     shapes: list[Shape]
     batches: Iterable[jraph.GraphsTuple]
 
 
 def prefetched(windows: grain.MapDataset, n_workers: int) -> Generator[ReadyWindow]:
-    """The windows in order, built ahead of time by worker processes; without any, by two threads."""
+    """Windows in order, built ahead of time by worker processes, or by two threads if there are no workers."""
     if n_workers == 0:
         dataset = windows.to_iter_dataset(grain.ReadOptions(num_threads=2, prefetch_buffer_size=2))
         restore = _as_window
@@ -48,7 +49,7 @@ def prefetched(windows: grain.MapDataset, n_workers: int) -> Generator[ReadyWind
 
 
 def batches_of(windows: Iterator[ReadyWindow], gather: Gather) -> Iterator[jraph.GraphsTuple]:
-    """The windows' batches, each as large as the largest that any process has at this step."""
+    """Batches of the windows, each enlarged to the largest shape in any process at this step."""
     arrived: list[ReadyWindow] = []
 
     def shapes_of_next() -> list[Shape]:
@@ -69,11 +70,12 @@ def _as_window(batches: list[jraph.GraphsTuple]) -> ReadyWindow:
 
 
 def _pickled(batches: list[jraph.GraphsTuple]) -> tuple[list[Shape], list[bytes]]:
-    """For the way out of a worker: Grain would open a shared memory file for each of a thousand arrays."""
+    """Shapes and pickled batches, for sending from a worker: Grain would open a shared memory file for each of a
+    thousand arrays."""
     shapes, batches = _as_window(batches)
     return shapes, [pickle.dumps(batch, protocol=pickle.HIGHEST_PROTOCOL) for batch in batches]
 
 
 def _unpickled(window: tuple[list[Shape], list[bytes]]) -> ReadyWindow:
-    """One batch at a time: a window of them is large."""
+    """Window whose batches are unpickled one at a time, because a whole window is large."""
     return ReadyWindow(window[0], map(pickle.loads, window[1]))

@@ -1,7 +1,7 @@
-"""One prototype with many assignments of elements: the crystals share their edges, only the species differ.
+"""One prototype with many assignments of elements: the crystals share their edges and differ only in species.
 
-Screening asks for millions of such crystals. There is one neighbor list and one compiled program for all of them,
-and nothing is scattered: each node has as many slots for arriving edges as the busiest one.
+Screening needs millions of such crystals. All of them use one neighbor list and one compiled program, without any
+scatter: each node has as many slots for incoming edges as the node with most edges.
 """
 
 from collections.abc import Iterator
@@ -19,26 +19,25 @@ from mlip.graph.shells import merged_graph, neighbor_shells
 
 
 class PrototypeBatch(NamedTuple):
-    """c crystals of one prototype. Multiplicity 0 is padding, element 0 is none."""
+    """Batch of c crystals of one prototype. Multiplicity 0 and element 0 are padding."""
 
     species: Int[np.ndarray, "n c"]
     senders: Int[np.ndarray, "n slots"]
-    """Senders of the edges that arrive at a node, in its slots; their shells and multiplicities likewise."""
+    """Sender of the edge in each slot of the receiving node; shells and multiplicities have the same layout."""
     shells: Int[np.ndarray, "n slots"]
     edge_multiplicity: Float[np.ndarray, "n slots"]
     node_multiplicity: Float[np.ndarray, " n"]
     elements: Int[np.ndarray, "c sites"]
-    """Distinct ones of each crystal."""
+    """Distinct elements of each crystal; 0 fills the rest."""
     fractions: Float[np.ndarray, "c sites"]
 
 
 @dataclass(frozen=True, eq=False)
 class Prototype:
-    """The structure that all crystals of a prototype share. Sites are numbered as their labels first appear in the
-    structure."""
+    """Structure that all crystals of a prototype share. Sites are numbered in order of appearance in the structure."""
 
     site_of_node: Int[np.ndarray, " n"]
-    """-1 for padding."""
+    """Site of each node; -1 for padding."""
     atoms_of_site: Int[np.ndarray, " sites"]
     senders: Int[np.ndarray, "n slots"]
     shells: Int[np.ndarray, "n slots"]
@@ -49,10 +48,10 @@ class Prototype:
     def of(
         cls, structure: Atoms | Frame, n_neighbors: int = 24, *, cutoff: float = 18.0, tolerance: float = 1e-8
     ) -> "Prototype":
-        """Atoms of the structure that are of one element are one site: they will be of one element again.
+        """Prototype of a structure. All atoms of one element form one site and will again be of one element.
 
         Raises:
-            MlipError: what `neighbor_shells` raises.
+            MlipError: see `neighbor_shells`.
         """
         _, first, labels = np.unique(np.asarray(structure.numbers), return_index=True, return_inverse=True)
         labels = np.argsort(np.argsort(first))[labels]
@@ -85,11 +84,11 @@ class Prototype:
 
     @property
     def n_slots(self) -> int:
-        """Slots of edges, those that are empty included."""
+        """Number of edge slots, including empty ones."""
         return self.senders.size
 
     def batch(self, assignments: Int[np.ndarray, "c sites"]) -> PrototypeBatch:
-        """Crystals with these atomic numbers on their sites; two sites may have the same."""
+        """Batch of crystals with these atomic numbers on their sites; sites may share an element."""
         species = np.where(self.site_of_node[:, None] >= 0, assignments.T[self.site_of_node], 0)
         elements, fractions = self._compositions(assignments)
         return PrototypeBatch(
@@ -103,7 +102,8 @@ class Prototype:
         )
 
     def _compositions(self, assignments):
-        """An element on several sites is one, in the place of the first."""
+        """Distinct elements and fractions of each crystal; an element on several sites is counted at the first of
+        them."""
         counts = np.broadcast_to(self.atoms_of_site, assignments.shape).copy()
         elements = assignments.copy()
         for site in range(1, self.n_sites):
@@ -116,23 +116,23 @@ class Prototype:
 
 
 class SharedGraph(Protocol):
-    """Prototype of any kind: a graph that is found once."""
+    """Prototype of any kind, whose graph is built once."""
 
     n_sites: int
     n_slots: int
-    """Rows of the largest arrays of a crystal: edges, or pairs of bonds."""
+    """Rows of the largest arrays per crystal: edges or pairs of bonds."""
 
     def batch(self, assignments: Int[np.ndarray, "c sites"]) -> Any:
-        """Crystals with these atomic numbers on their sites."""
+        """Batch of crystals with these atomic numbers on their sites."""
 
 
 def prototype_batches(
     prototype: SharedGraph, assignments: Int[np.ndarray, "k sites"], batch_size: int
 ) -> Iterator[Any]:
-    """All crystals in order, so many at a time; the last batch is filled up with its last crystal.
+    """Batches of `batch_size` crystals in order; the last batch is filled with copies of its last crystal.
 
     Raises:
-        MlipError: assignments of another number of sites.
+        MlipError: the assignments do not match the number of sites.
     """
     if assignments.ndim != 2 or assignments.shape[1] != prototype.n_sites:
         raise MlipError(f"the prototype has {prototype.n_sites} sites, the assignments are {assignments.shape}")

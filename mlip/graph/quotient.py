@@ -1,7 +1,7 @@
-"""Nodes that a graph network cannot tell apart, by color refinement (Weisfeiler and Leman, 1968).
+"""Nodes that a graph network cannot distinguish, by color refinement (Weisfeiler and Leman, 1968).
 
-Two nodes are equal if their labels are, and if equal neighbors reach them by equal edges, equally often, to any depth.
-Whatever the weights of a message-passing network, its features on them are the same.
+Two nodes are equivalent if they have equal labels and receive equally many equal edges from equivalent neighbors, to
+any depth. For any weights, a message-passing network gives them the same features.
 """
 
 import numpy as np
@@ -16,12 +16,12 @@ def equal_nodes(
     receivers: Int[np.ndarray, " e"],
     kinds: Int[np.ndarray, " e"],
 ) -> tuple[Int[np.ndarray, " n"], Int[np.ndarray, " c"]]:
-    """The class of each node, numbered in order of appearance, and the sizes of the classes.
+    """Class of each node, numbered in order of appearance, and the sizes of the classes.
 
     Multisets of messages are compared by sums of 64-bit hashes.
 
     Args:
-        kinds: of the edges, from sender to receiver.
+        kinds: type of each edge, from sender to receiver.
     """
     colors = _numbered(labels)
     while True:
@@ -35,13 +35,13 @@ def equal_nodes(
 
 
 def _numbered(values: np.ndarray) -> Int[np.ndarray, " n"]:
-    """Equal values by equal numbers, in order of appearance."""
+    """Integers that number the distinct values in order of appearance."""
     _, first, inverse = np.unique(values, return_index=True, return_inverse=True)
     return np.argsort(np.argsort(first))[inverse]
 
 
 def _mixed(keys: np.ndarray) -> np.ndarray:
-    """splitmix64."""
+    """The splitmix64 hash."""
     with np.errstate(over="ignore"):
         x = keys + _SEED
         x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)

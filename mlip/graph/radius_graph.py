@@ -1,7 +1,7 @@
-"""Bonds shorter than a cutoff, as graphs: what M3GNet, MACE and every other potential read.
+"""Graphs of the bonds shorter than a cutoff, the input of M3GNet, MACE and all other potentials.
 
-Small crystals are searched thousands at a time, everything else one by one; both give the same edges in the same
-order. Arrays are numpy's, on the host; `graph.batching` packs them into the fixed shapes that a device wants.
+Small crystals are searched thousands at a time, all other structures individually; both give the same edges in the same
+order. Arrays are NumPy arrays on the host; `graph.batching` packs them into arrays of fixed shapes for the device.
 """
 
 from dataclasses import dataclass
@@ -22,17 +22,17 @@ from mlip.graph.stacked_structures import Structures
 
 @dataclass(frozen=True)
 class RadiusGraph:
-    """Every bond shorter than `cutoff`, images included; graphs are those of `crystal_graph`."""
+    """All bonds shorter than `cutoff`, including periodic images; graphs have the format of `crystal_graph`."""
 
     cutoff: float
-    """A."""
+    """Cutoff radius, A."""
 
     def describe(self) -> str:
-        """E.g. "bonds shorter than 5 Å"."""
+        """Short description, e.g. "bonds shorter than 5 Å"."""
         return f"bonds shorter than {self.cutoff:g} Å"
 
     def graphs(self, structures: Structures, dtype: type = np.float32) -> list[jraph.GraphsTuple | MlipError]:
-        """A graph of each structure, or why there can be none."""
+        """Graph of each structure, or an error that says why there is none."""
         species = structures.numbers.astype(np.int32)
         positions = structures.positions.astype(dtype)
         cells = structures.cells.astype(dtype)
@@ -56,7 +56,8 @@ class RadiusGraph:
             return error
 
     def example(self) -> jraph.GraphsTuple:
-        """One atom with one bond of length sqrt(3), as a network sees it: with vectors in place of positions."""
+        """Batch of one atom with one bond of length sqrt(3) A, with edge vectors instead of positions, as networks read
+        it."""
         return jraph.GraphsTuple(
             nodes={"species": np.ones(2, np.int32)},
             edges={"vectors": np.ones((1, 3), np.float32)},
@@ -69,7 +70,7 @@ class RadiusGraph:
 
 
 def crystal_graph(structure: Frame | Atoms, cutoff: float, *, dtype: type = np.float32) -> jraph.GraphsTuple:
-    """The graph of one structure, without padding.
+    """Graph of one structure, without padding.
 
     nodes: `species` (n,) int32 atomic numbers, `positions` (n, 3) A.
     edges: `shifts` (e, 3) int32; `receivers` the center atoms, ascending; `senders` their neighbors. The
@@ -77,17 +78,17 @@ def crystal_graph(structure: Frame | Atoms, cutoff: float, *, dtype: type = np.f
     globals: `cell` (1, 3, 3) A.
 
     Args:
-        cutoff: A.
+        cutoff: cutoff radius, A.
         dtype: of positions and cell.
 
     Raises:
-        MlipError: no atoms, coincident atoms, numbers that are no elements, and what `neighbor_list` raises.
+        MlipError: there are no atoms, atoms coincide, or an atomic number is invalid; see also `neighbor_list`.
     """
     check_structure(structure)
     numbers = np.asarray(structure.numbers, dtype=np.int32)
     positions = np.asarray(structure.positions, dtype=np.float64)
     pbc = np.asarray(structure.pbc, dtype=bool)
-    cell = np.array(structure.cell, dtype=np.float64)  # rows of open directions too: they give the stress its volume
+    cell = np.array(structure.cell, dtype=np.float64)  # open directions included: they define the volume for stress
     if not np.isfinite(cell.sum()):
         raise MlipError("lattice vectors are not finite")
     neighbors = neighbor_list(positions, cell, pbc, cutoff)
@@ -108,7 +109,7 @@ def _graph(species: np.ndarray, positions: np.ndarray, cell: np.ndarray, neighbo
 
 
 def _are_ordinary(structures: Structures) -> np.ndarray:
-    """(k,) whether each structure has atoms, all of them elements near the origin."""
+    """(k,) whether each structure has atoms, with valid atomic numbers and positions near the origin."""
     is_odd = (structures.numbers < 1) | (structures.numbers > 118)
     is_odd |= np.abs(structures.positions).max(axis=1, initial=0) > FARTHEST
     have = structures.sizes > 0

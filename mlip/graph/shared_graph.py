@@ -12,12 +12,13 @@ from mlip.graph.shells import ShellGraph
 
 
 def check_shares_graphs(inputs: ModelInputs, where: str | None = None) -> None:
-    """
+    """Check that the crystals of a prototype share a graph of this kind.
+
     Args:
-        where: how messages call the model.
+        where: name of the model in error messages.
 
     Raises:
-        MlipError: crystals of one prototype do not share what such a model reads.
+        MlipError: they do not.
     """
     if not isinstance(inputs, ShellGraph | BondPairGraph):
         raise MlipError(
@@ -28,13 +29,13 @@ def check_shares_graphs(inputs: ModelInputs, where: str | None = None) -> None:
 
 
 def shared_graph(structure: Atoms | Frame, inputs: ModelInputs) -> SharedGraph:
-    """The structure as a prototype: atoms of one element are one site.
+    """The structure as a prototype; all atoms of one element form one site.
 
     Args:
-        inputs: what the model reads: `model.config.inputs`.
+        inputs: the model's `config.inputs`.
 
     Raises:
-        MlipError: a model that reads something else, or what makes the structure unreadable.
+        MlipError: the model reads another kind of input, or no graph can be built from the structure.
     """
     check_shares_graphs(inputs)
     if isinstance(inputs, ShellGraph):

@@ -1,10 +1,11 @@
-"""The crystal graph of CGAT: each atom's 24 nearest neighbors, with the index of their shell in place of a length.
+"""Crystal graph of CGAT: the 24 nearest neighbors of each atom, with the index of their shell instead of a length.
 
-J. Schmidt et al., Sci. Adv. 7, eabi7948 (2021). A strain that keeps the order of the neighbors changes nothing, so
-prototypes need not be relaxed. Messages arrive at the *neighbor*: it hears of all centers that have it on their list.
+J. Schmidt et al., Sci. Adv. 7, eabi7948 (2021). A strain that preserves the order of the neighbors changes nothing, so
+prototypes need not be relaxed. Messages arrive at the *neighbor*, from all centers that have it on their list.
 
-Two things make the graph smaller, exactly. Edges with equal ends and shell carry equal messages: one is kept, with its
-multiplicity. Atoms that the graph cannot tell apart have equal features: they are one node, with its multiplicity.
+Two exact reductions make the graph smaller. Edges with equal ends and shell carry equal messages, so one is kept with
+its multiplicity. Atoms that the graph cannot distinguish have equal features, so they form one node with its
+multiplicity.
 """
 
 from dataclasses import dataclass
@@ -24,25 +25,27 @@ from mlip.graph.quotient import equal_nodes
 from mlip.graph.stacked_structures import Structures
 
 MAX_ELEMENTS = 10
-"""Distinct elements of a crystal: nine is the most in Materials Project and ALEXANDRIA."""
+"""Largest number of distinct elements in a crystal; Materials Project and ALEXANDRIA have at most nine."""
 _ENOUGH = 1.7
-"""Times the neighbors asked for, the mean number that the first search is wide enough for."""
+"""Mean number of neighbors in the first search radius, relative to the number requested."""
 _WIDER = 1.35
 
 
 class NeighborShells(NamedTuple):
-    """The k nearest neighbors of each atom by shell, then by the neighbor's index, then by its image.
+    """The k nearest neighbors of each atom, sorted by shell, then by the neighbor's index, then by its image.
 
-    Where the k-th falls inside a shell, the rule decides which members stay: the same input gives the same list.
+    If the k-th neighbor is inside a shell, this order decides which members are kept, so that the same input gives the
+    same list.
     """
 
     neighbors: Int[np.ndarray, "n k"]
     shifts: Int[np.ndarray, "n k 3"]
-    """Whole cell vectors to the neighbor's image."""
+    """Lattice vectors to the image of the neighbor."""
     shells: Int[np.ndarray, "n k"]
-    """From 1; a distance more than the tolerance beyond the first of a shell begins the next."""
+    """Index of the shell, starting at 1; a new shell starts at a distance more than the tolerance beyond its first
+    one."""
     distances: Float[np.ndarray, "n k"]
-    """A."""
+    """Distance from the center, A."""
 
 
 def neighbor_shells(
@@ -54,21 +57,21 @@ def neighbor_shells(
     cutoff: float = 18.0,
     tolerance: float = 1e-8,
 ) -> NeighborShells:
-    """The nearest neighbors of each atom and their shells, periodic images and self-images included.
+    """Nearest neighbors of each atom and their shells, including periodic images and self-images.
 
     Args:
-        cutoff: A; as far as is searched.
-        tolerance: A; distances that differ by less from the first of their shell belong to it.
+        cutoff: largest search radius, A.
+        tolerance: distances that exceed the first of a shell by at most this belong to it, A.
 
     Raises:
-        MlipError: an atom has fewer neighbors within `cutoff`, two atoms coincide, and what `neighbor_list` raises.
+        MlipError: an atom has too few neighbors within `cutoff`, or two atoms coincide; see also `neighbor_list`.
     """
     radius = min(_first_radius(positions, cell, pbc, n_neighbors), cutoff)
     while True:
         found = neighbor_list(positions, cell, pbc, radius + 2 * tolerance)
         counts = np.bincount(found.receivers, minlength=len(positions))
         distances = _distances(positions, cell, found)
-        # The last shell must be complete for the rule to choose from: nothing of it may lie beyond the radius.
+        # The last shell must be complete, i.e. within the search radius, before members are selected from it.
         if counts.min(initial=n_neighbors) >= n_neighbors:
             order = np.lexsort((distances, found.receivers))
             first = np.cumsum(counts) - counts
@@ -86,9 +89,9 @@ def neighbor_shells(
 
 
 def _first_radius(positions, cell, pbc, n_neighbors: int) -> float:
-    """Radius of a sphere with rather more neighbors than are asked for, were the atoms evenly spread."""
+    """Radius of a sphere with somewhat more neighbors than requested if the atoms were evenly distributed, A."""
     extents = np.ptp(positions @ np.linalg.inv(complete_cell(np.asarray(cell, float), np.asarray(pbc, bool))), axis=0)
-    lengths = np.where(pbc, 1.0, np.maximum(extents, 1.0))  # open directions: as far as there are atoms, A
+    lengths = np.where(pbc, 1.0, np.maximum(extents, 1.0))  # extent of the atoms along open directions, A
     volume = abs(np.linalg.det(complete_cell(np.asarray(cell, float), np.asarray(pbc, bool)))) * np.prod(lengths)
     return float((_ENOUGH * n_neighbors * volume / len(positions) * 3 / (4 * np.pi)) ** (1 / 3))
 
@@ -101,7 +104,7 @@ def _distances(positions, cell, found) -> Float[np.ndarray, " e"]:
 def _walk(
     nearest: Float[np.ndarray, "n k"], tolerance: float
 ) -> tuple[Int[np.ndarray, "n k"], Float[np.ndarray, "n k"]]:
-    """Shell of each of the ascending distances, and the distance that begins this shell."""
+    """Shell of each of the ascending distances, and the distance at which this shell starts."""
     shells, begins = np.ones(nearest.shape, np.int32), nearest.copy()
     for j in range(1, nearest.shape[1]):
         is_next = nearest[:, j] > begins[:, j - 1] + tolerance
@@ -111,15 +114,15 @@ def _walk(
 
 
 def _by_shell(found, distances, counts, shells, begins, tolerance: float) -> NeighborShells:
-    """Everything up to the end of each atom's last shell, in order of the rule, cut after n_neighbors."""
+    """Neighbors up to the end of each atom's last shell, sorted, and truncated to n_neighbors."""
     n_neighbors = shells.shape[1]
     ends = begins[:, -1] + tolerance
     near = distances <= ends[found.receivers]
     receivers = found.receivers[near]
     rank = np.zeros(len(receivers), np.int64)
-    for j in range(n_neighbors):  # the last begin at or below the distance is its shell's
+    for j in range(n_neighbors):  # the last start not above the distance belongs to its shell
         rank = np.where(distances[near] >= begins[receivers, j], shells[receivers, j], rank)
-    order = np.lexsort((rank, receivers))  # stable: neighbor and image are in ascending order already
+    order = np.lexsort((rank, receivers))  # stable: already sorted by neighbor and image
     counts = np.bincount(receivers, minlength=len(counts))
     kept = order[(np.cumsum(counts) - counts)[:, None] + np.arange(n_neighbors)]
     original = np.flatnonzero(near)[kept]
@@ -130,20 +133,21 @@ def _by_shell(found, distances, counts, shells, begins, tolerance: float) -> Nei
 
 @dataclass(frozen=True)
 class ShellGraph:
-    """The nearest neighbors of each atom by shells; graphs are those of `shell_graph`."""
+    """The nearest neighbors of each atom by shells; graphs have the format of `shell_graph`."""
 
     n_neighbors: int = 24
     cutoff: float = 18.0
-    """A; as far as neighbors are searched."""
+    """Largest search radius, A."""
     tolerance: float = 1e-8
-    """A; distances that differ by less from the first of their shell belong to it."""
+    """Distances that exceed the first of a shell by at most this belong to it, A."""
 
     def describe(self) -> str:
-        """E.g. "shells of the 24 nearest neighbors within 18 Å"."""
+        """Short description, e.g. "shells of the 24 nearest neighbors within 18 Å"."""
         return f"shells of the {self.n_neighbors} nearest neighbors within {self.cutoff:g} Å"
 
     def graphs(self, structures: Structures, dtype: type = np.float32) -> list[jraph.GraphsTuple | MlipError]:
-        """A graph of each structure, or why there can be none; shells are whole numbers, so `dtype` changes nothing."""
+        """Graph of each structure, or an error that says why there is none; `dtype` has no effect, because shells are
+        integers."""
         return [self._graph(frame) for frame in structures.frames()]
 
     def _graph(self, frame: Frame) -> jraph.GraphsTuple | MlipError:
@@ -153,7 +157,7 @@ class ShellGraph:
             return error
 
     def example(self) -> jraph.GraphsTuple:
-        """A node and an edge."""
+        """Graph with one node and one edge."""
         one, index = np.ones(1, np.float32), np.zeros(1, np.int32)
         return jraph.GraphsTuple(
             nodes={"species": index, "multiplicity": one},
@@ -169,16 +173,17 @@ class ShellGraph:
 def shell_graph(
     structure: Frame | Atoms, n_neighbors: int = 24, *, cutoff: float = 18.0, tolerance: float = 1e-8
 ) -> jraph.GraphsTuple:
-    """The graph of one structure, without padding.
+    """Graph of one structure, without padding.
 
-    nodes: `species` (n,) int32 atomic numbers; `multiplicity` (n,) float32, how many equal atoms the node stands for.
+    nodes: `species` (n,) int32 atomic numbers; `multiplicity` (n,) float32, equivalent atoms that the node represents.
     edges: `shell` (e,) int32; `multiplicity` (e,) float32; `senders` the centers, `receivers` the neighbors on
         their lists, ascending.
-    globals: `elements` (1, 10) int32 distinct atomic numbers in order of appearance, 0 where there are fewer;
+    globals: `elements` (1, 10) int32 distinct atomic numbers in order of appearance, padded with 0;
         `fractions` (1, 10) float32 of the atoms.
 
     Raises:
-        MlipError: no atoms, numbers that are no elements, more than ten elements, and what `neighbor_shells` raises.
+        MlipError: there are no atoms, an atomic number is invalid, or there are more than ten elements; see also
+            `neighbor_shells`.
     """
     check_structure(structure)
     numbers = np.asarray(structure.numbers, np.int32)
@@ -202,10 +207,11 @@ def merged_graph(
     receivers: Int[np.ndarray, " e"],
     shells: Int[np.ndarray, " e"],
 ) -> jraph.GraphsTuple:
-    """Equal atoms as one node, equal edges as one edge; `species` are the labels. Without globals.
+    """Graph with equivalent atoms merged into one node and equal edges into one edge; `species` are the labels. No
+    globals.
 
     Args:
-        labels: what tells atoms apart to begin with: atomic numbers, or the sites of a prototype.
+        labels: initial classes of the atoms: atomic numbers, or the sites of a prototype.
         senders, receivers, shells: of all edges, in any order.
     """
     node_of_atom, sizes = equal_nodes(labels, senders, receivers, shells)
@@ -213,7 +219,7 @@ def merged_graph(
     first_atom[node_of_atom[::-1]] = np.arange(len(labels))[::-1]
     represents = np.zeros(len(labels), bool)
     represents[first_atom] = True
-    arriving = represents[receivers]  # at one atom of each node; the others hear the same
+    arriving = represents[receivers]  # edges to one atom of each node; the others receive the same
     edges = np.stack([node_of_atom[receivers], node_of_atom[senders], shells], axis=1)[arriving]
     edges, multiplicity = np.unique(edges, axis=0, return_counts=True)
     return jraph.GraphsTuple(
@@ -228,10 +234,10 @@ def merged_graph(
 
 
 def composition(numbers: Int[np.ndarray, " n"]) -> tuple[Int[np.ndarray, " k"], Float[np.ndarray, " k"]]:
-    """Distinct elements in order of appearance and their fractions of the atoms, filled up with zeros.
+    """Distinct elements in order of appearance and their fractions of the atoms, padded with zeros.
 
     Raises:
-        MlipError: more than `MAX_ELEMENTS`.
+        MlipError: there are more than `MAX_ELEMENTS`.
     """
     distinct, first, counts = np.unique(numbers, return_index=True, return_counts=True)
     if len(distinct) > MAX_ELEMENTS:

@@ -1,7 +1,7 @@
-"""Shuffles that need no table: the place of any element of a permutation of 10^8, computed when it is asked for.
+"""Shuffling without a table: computes the position of any element in a permutation of 10^8 elements on demand.
 
-A Feistel network permutes the numbers below a power of four; those that land outside the range are sent through it
-again until they don't ("cycle walking", Black and Rogaway, CT-RSA 2002).
+A Feistel network permutes the integers below a power of four; results outside the range are permuted again until they
+are inside ("cycle walking", Black and Rogaway, CT-RSA 2002).
 """
 
 import numpy as np
@@ -10,13 +10,13 @@ from jaxtyping import Int
 _ROUNDS = 6
 
 _MIX = np.uint64(0xBF58476D1CE4E5B9)
-"""The first multiplier of splitmix64."""
+"""First multiplier of splitmix64."""
 
 _SHIFT = np.uint64(29)
 
 
 def permuted(places: Int[np.ndarray, " k"], n: int, key: tuple[int, ...]) -> Int[np.ndarray, " k"]:
-    """Where a pseudo-random permutation of 0..n-1, chosen by the key, takes these places; int64."""
+    """Images of these positions under a pseudo-random permutation of 0..n-1 chosen by the key; int64."""
     half = np.uint64(max(1, ((n - 1).bit_length() + 1) // 2))
     round_keys = np.random.SeedSequence(key).generate_state(_ROUNDS, np.uint64)
     out = _feistel(np.asarray(places).astype(np.uint64), half, round_keys)
@@ -36,9 +36,9 @@ def _feistel(values: np.ndarray, half: np.uint64, round_keys: np.ndarray) -> np.
 
 
 def shuffled_blocks(places: Int[np.ndarray, " k"], n: int, block: int, key: tuple[int, ...]) -> Int[np.ndarray, " k"]:
-    """The same for blocks of neighbors, whose members stay together in their order.
+    """Images of these positions under a permutation of blocks whose members stay together in order.
 
-    What is left behind the last whole block stays at the end.
+    The remainder after the last whole block stays at the end.
     """
     blocks, within = np.divmod(np.asarray(places, np.int64), block)
     is_whole = blocks < n // block

@@ -1,7 +1,7 @@
 """Neighbor lists of thousands of small crystals at once.
 
-A search tree does not pay in a crystal of ten atoms, and calling one costs more than the search. Here all pairs of
-atoms and images near the cell are tried, in one array for all crystals of equal shape: a third of the time.
+For a crystal of ten atoms, a search tree does not pay off, and calling it costs more than the search. All pairs of
+atoms and images near the cell are therefore tested, in one array for all crystals of equal shape: a third of the time.
 """
 
 import math
@@ -18,21 +18,22 @@ from mlip.graph.neighbors import FAR, Neighbors
 from mlip.graph.stacked_structures import Structures
 
 MOST_PAIRS = 1 << 17
-"""Pairs of an atom and an image to try for one crystal; with more of them, vesin's boxes are faster."""
+"""Largest number of pairs of atoms and images tested for one crystal; beyond it, vesin's boxes are faster."""
 
 AT_ONCE = 1 << 17
-"""Pairs that are tried in one array: it stays in the cache."""
+"""Number of pairs tested in one array, which thus stays in the cache."""
 
 ROUNDING = 1e-9
-"""By which squared distances (A^2) from a matrix product may be off, generously; those found are computed again."""
+"""Generous bound on the rounding error of squared distances (A^2) from a matrix product; pairs near the cutoff are
+recomputed."""
 
 
 def small_crystal_neighbors(structures: Structures, cutoff: float) -> list[Neighbors | None]:
-    """The list that `neighbor_list` gives for each structure; None for those that are not small crystals in good order,
-    atoms that coincide among them.
+    """Result of `neighbor_list` for each structure; None for structures that are not small, valid crystals, including
+    those with coincident atoms.
 
-    Pairs whose distance is the cutoff but for rounding may be in one list and not in the other; an edge and its
-    reverse are always both there or both not.
+    Pairs whose distance equals the cutoff to rounding may be in only one of the two lists; an edge and its reverse are
+    always either both present or both absent.
     """
     found: list[Neighbors | None] = [None] * len(structures.sizes)
     places = np.flatnonzero(are_sound(structures))
@@ -46,29 +47,30 @@ def small_crystal_neighbors(structures: Structures, cutoff: float) -> list[Neigh
 
 
 def are_sound(structures: Structures) -> Bool[np.ndarray, " k"]:
-    """Periodic in all directions, with a volume, all numbers finite and not far out."""
+    """Whether each structure is periodic in all directions, with a nonzero volume and finite positions not far from the
+    origin."""
     sizes, _, positions, cells, pbc, _ = structures
     lengths = np.sqrt((cells**2).sum(-1))
     volumes = np.abs((np.cross(cells[:, 0], cells[:, 1]) * cells[:, 2]).sum(-1))
     are_sound = pbc.all(1) & (sizes > 0) & (volumes > 1e-9 * lengths.prod(1)) & (volumes < np.inf)
-    is_near = np.abs(positions).max(1, initial=0) <= FAR  # False of NaN
+    is_near = np.abs(positions).max(1, initial=0) <= FAR  # False for NaN
     are_sound[np.repeat(np.arange(len(sizes)), sizes)[~is_near]] = False
     return are_sound
 
 
 class Wrapped(NamedTuple):
-    """Crystals with all atoms in the cell."""
+    """Crystals with all atoms wrapped into the cell."""
 
     sizes: Int[np.ndarray, " k"]
     first: Int[np.ndarray, " k"]
     positions: Float[np.ndarray, "a 3"]
     origins: Int[np.ndarray, "a 3"]
-    """Cells between where an atom is and where it was."""
+    """Lattice vectors subtracted from each atom by wrapping."""
     cells: Float[np.ndarray, "k 3 3"]
     heights: Float[np.ndarray, "k 3"]
-    """Distances between opposite faces, A."""
+    """Distances between opposite faces of the cells, A."""
     extents: Float[np.ndarray, "k 3"]
-    """Extents of the atoms, fractional."""
+    """Extents of the atoms, in fractional coordinates."""
 
     @classmethod
     def of(cls, structures: Structures, places: Int[np.ndarray, " k"]) -> "Wrapped":
@@ -89,10 +91,10 @@ class Wrapped(NamedTuple):
 def alike(
     crystals: Wrapped, cutoffs: Float[np.ndarray, " k"]
 ) -> Iterator[tuple[Int[np.ndarray, " g"], tuple[int, int, int]]]:
-    """Groups of small crystals with equally many atoms and images, of a size to be searched at once.
+    """Groups of small crystals with equal numbers of atoms and images, of a size to search at once.
 
     Args:
-        cutoffs: of each crystal, A.
+        cutoffs: cutoff of each crystal, A.
     """
     reaches = np.floor(cutoffs[:, None] / crystals.heights + crystals.extents + ROUNDING)
     n_pairs = crystals.sizes**2 * (2 * reaches + 1).prod(1)
@@ -109,7 +111,7 @@ def alike(
 def _search(
     crystals: Wrapped, members: Int[np.ndarray, " g"], reach: tuple[int, int, int], cutoff: float
 ) -> Iterator[Neighbors | None]:
-    """All pairs of atoms i and images (j, t) in the order that edges have, the near ones picked out."""
+    """Neighbors of crystals of equal shape, by testing all pairs of atoms i and images (j, t) in the order of edges."""
     n_crystals, n_atoms = len(members), int(crystals.sizes[members[0]])
     atoms = crystals.first[members][:, None] + np.arange(n_atoms)
     x, cells = crystals.positions[atoms], crystals.cells[members]
@@ -118,7 +120,7 @@ def _search(
     squares = squared_distances(x, translations)
     near = np.flatnonzero(squares < cutoff**2 + ROUNDING)
     squares = squares.ravel()[near]
-    center, image = np.divmod(near, n_atoms * n_shifts)  # centers are counted through all crystals, as neighbors are
+    center, image = np.divmod(near, n_atoms * n_shifts)  # centers and neighbors are indexed over all crystals
     j, t = np.divmod(image, n_shifts)
     crystal, i = np.divmod(center, n_atoms)
     neighbor = center - i + j
@@ -145,11 +147,12 @@ def _search(
 def images_within(
     reach: tuple[int, int, int], cells: Float[np.ndarray, "g 3 3"]
 ) -> tuple[Int[np.ndarray, "t 3"], Float[np.ndarray, "g t 3"]]:
-    """Shifts by up to `reach` whole cells, and what they are in each crystal, A. The opposite of the t-th is the t-th
-    from the end."""
+    """Shifts by up to `reach` cells, and their translations in each crystal, A. The t-th shift and the t-th from the
+    end are opposite."""
     shifts = np.stack(np.meshgrid(*(np.arange(-r, r + 1, dtype=np.int32) for r in reach), indexing="ij"), -1)
     shifts = shifts.reshape(-1, 3)
-    # Term by term: the translation by -t is then exactly the negative of that by t, as matrix products don't promise.
+    # Summed term by term, so that the translation by -t is exactly the negative of that by t, which matrix products do
+    # not guarantee.
     a, b, c = (shifts[None, :, k, None] * cells[:, None, k] for k in range(3))
     return shifts, a + b + c
 
@@ -157,7 +160,7 @@ def images_within(
 def squared_distances(
     x: Float[np.ndarray, "g n 3"], translations: Float[np.ndarray, "g t 3"]
 ) -> Float[np.ndarray, "g n nt"]:
-    """|x_i|^2 - 2 x_i y_jt + |y_jt|^2 with y_jt = x_j + t, all as one matrix product; infinite between an atom and
+    """x_i|^2 - 2 x_i y_jt + |y_jt|^2 with y_jt = x_j + t, A^2, as one matrix product; infinite between an atom and
     itself."""
     n_crystals, n_atoms, _ = x.shape
     images = np.empty((n_crystals, 5, n_atoms, translations.shape[1]))

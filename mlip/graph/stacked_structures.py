@@ -1,4 +1,4 @@
-"""Many structures in few arrays, their atoms one after another: what graphs of every kind are built from."""
+"""Many structures in a few arrays with concatenated atoms, from which graphs of every kind are built."""
 
 from collections.abc import Iterable
 from typing import NamedTuple
@@ -10,27 +10,27 @@ from jaxtyping import Bool, Float, Int
 from mlip.data.records import Frame
 
 STRUCTURE_COLUMNS = ("frames/cell", "frames/pbc", "atoms/number", "atoms/position", "atoms/amount")
-"""Columns of a store that make `Structures`."""
+"""Columns of a store that define `Structures`."""
 
 
 class Structures(NamedTuple):
-    """Many structures, their atoms one after another."""
+    """Many structures, with their atoms concatenated."""
 
     sizes: Int[np.ndarray, " k"]
     """Number of atoms of each structure."""
     numbers: Int[np.ndarray, " a"]
-    """Atomic numbers as they were given, sound or not."""
+    """Atomic numbers as given, valid or not."""
     positions: Float[np.ndarray, "a 3"]
-    """Cartesian, A, float64."""
+    """Cartesian positions, A, float64."""
     cells: Float[np.ndarray, "k 3 3"]
-    """Rows are the lattice vectors, A, float64."""
+    """Lattice vectors as rows, A, float64."""
     pbc: Bool[np.ndarray, "k 3"]
     amounts: Float[np.ndarray, " a"] | None = None
-    """As of `Frame`; NaN for the atoms of structures. None = all are structures."""
+    """Amounts of elements as in `Frame`; NaN for atoms of structures. None if all are structures."""
 
     @classmethod
     def of(cls, structures: Iterable[Atoms | Frame]) -> "Structures":
-        """The structures, copied into arrays."""
+        """Copy the structures into arrays."""
         structures = list(structures)
         sizes = np.array([len(one) for one in structures], np.int64)
         numbers = [np.asarray(one.numbers, np.int32) for one in structures]
@@ -46,19 +46,19 @@ class Structures(NamedTuple):
 
     @classmethod
     def of_columns(cls, columns: dict[str, np.ndarray]) -> "Structures":
-        """The structures of `Store.gather(STRUCTURE_COLUMNS, ...)`."""
+        """Structures from the result of `Store.gather(STRUCTURE_COLUMNS, ...)`."""
         pbc = columns["pbc"].astype(bool)
         amounts = None if np.isnan(columns["amount"]).all() else columns["amount"]
         return cls(columns["size"], columns["number"], columns["position"], columns["cell"], pbc, amounts)
 
     @property
     def first_atoms(self) -> Int[np.ndarray, " k"]:
-        """The row of each structure's first atom."""
+        """Row of each structure's first atom."""
         return np.cumsum(self.sizes) - self.sizes
 
     @property
     def are_structures(self) -> Bool[np.ndarray, " k"]:
-        """Whether each is a structure; of the others the composition alone is known."""
+        """Whether each is a structure; for the others only the composition is known."""
         are_structures = np.ones(len(self.sizes), bool)
         if self.amounts is not None:
             owners = np.repeat(np.arange(len(self.sizes)), self.sizes)
@@ -66,7 +66,7 @@ class Structures(NamedTuple):
         return are_structures
 
     def frames(self) -> list[Frame]:
-        """The structures one by one, without labels; views of the arrays."""
+        """The individual structures, without labels; views of the arrays."""
         are_structures = self.are_structures.tolist()
         frames = []
         for k, (start, size) in enumerate(zip(self.first_atoms.tolist(), self.sizes.tolist(), strict=True)):
@@ -79,7 +79,7 @@ class Structures(NamedTuple):
 
 
 def _amounts_of(structures: list[Atoms | Frame]) -> Float[np.ndarray, " a"] | None:
-    found = [getattr(one, "amounts", None) for one in structures]  # Atoms have none
+    found = [getattr(one, "amounts", None) for one in structures]  # ASE Atoms have no amounts
     if all(amounts is None for amounts in found):
         return None
     return np.concatenate(

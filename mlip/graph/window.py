@@ -1,4 +1,4 @@
-"""Windows: some thousand frames that one thread or worker makes into graphs and deals out to equal batches."""
+"""Windows: several thousand frames that one thread or worker converts to graphs and deals to equal batches."""
 
 from dataclasses import dataclass
 
@@ -12,29 +12,29 @@ from mlip.graph.labeled_graphs import LabeledGraphs
 from mlip.graph.order import EpochOrder, Windows
 
 WINDOW = 4096
-"""Frames of a process that are dealt out at once: enough for batches of 32 to differ by a few per cent."""
+"""Number of frames per process that are dealt at once: enough for batches of 32 to differ by a few percent."""
 
 _SAMPLE = 1024
-"""Frames whose sizes decide on the shapes of batches."""
+"""Number of frames whose sizes determine the shapes of batches."""
 
 _COUNTED = 32768
-"""Frames whose atoms are counted to find a sample with the right share of large ones."""
+"""Number of frames whose atoms are counted to find a sample with a representative share of large ones."""
 
 
 @dataclass(frozen=True)
 class BatchMaker:
-    """Frames -> batches of steps, each with a leading axis of devices."""
+    """Converts frames to the batches of several steps, each with a leading axis of devices."""
 
     build_graphs: LabeledGraphs
     nothing: jraph.GraphsTuple
-    """A graph without atoms: for a device, or a process, that the last window leaves without structures."""
+    """Graph without atoms, for a device or process that gets no structures in the last window."""
     ladder: ShapeLadder
     n_devices: int
 
     def __call__(
         self, indices: Int[np.ndarray, " w"], n_steps: int, rng: np.random.Generator | None = None
     ) -> list[jraph.GraphsTuple]:
-        """`rng` as of `deal`."""
+        """Batches of `n_steps` steps from these frames; for `rng` see `deal`."""
         graphs = self.build_graphs(indices)
         sizes = graph_sizes(graphs)
         return [
@@ -52,7 +52,7 @@ class BatchMaker:
 
 
 def _steps(batches: list[np.ndarray], sizes: np.ndarray, n_devices: int) -> list[list[np.ndarray]]:
-    """Batches grouped into steps: one a device, equally full; steps in the order of their first frames."""
+    """Batches grouped into steps, one per device and equally full; steps are sorted by their first frame."""
     by_load = sorted(batches, key=lambda batch: tuple(sizes[batch].sum(0)[::-1]))
     steps = [by_load[start : start + n_devices] for start in range(0, len(by_load), n_devices)]
     return sorted(steps, key=lambda step: min((int(batch[0]) for batch in step if len(batch)), default=len(sizes)))
@@ -60,7 +60,7 @@ def _steps(batches: list[np.ndarray], sizes: np.ndarray, n_devices: int) -> list
 
 @dataclass(frozen=True)
 class TrainingWindow:
-    """The number of a window, counted from the begin of the run -> its batches."""
+    """Maps the number of a window, counted from the beginning of the run, to its batches."""
 
     make_batches: BatchMaker
     order: EpochOrder
@@ -77,7 +77,7 @@ class TrainingWindow:
 
 @dataclass(frozen=True)
 class EvaluationWindow:
-    """The number of a window -> its batches."""
+    """Maps the number of a window to its batches."""
 
     make_batches: BatchMaker
     indices: Int[np.ndarray, " k"]
@@ -89,21 +89,21 @@ class EvaluationWindow:
 
 
 def measure_sizes(build_graphs: LabeledGraphs, indices: Int[np.ndarray, " k"]) -> Int[np.ndarray, "s c"]:
-    """Atoms and edges (and bond pairs) of at most 1024 of the frames: what shapes and mean neighbors come from.
+    """Atoms and edges (and bond pairs) of at most 1024 of the frames, from which shapes and mean neighbors are derived.
 
-    They are evenly spread over the frames sorted by their atoms, so that their mean is off by one per cent where that
-    of a random sample is by four.
+    The sample is evenly spread over the frames sorted by number of atoms, so that its mean is off by one percent,
+    compared with four for a random sample.
     """
     by_size = indices[np.argsort(build_graphs.store.n_atoms_of(indices), kind="stable")]
     return graph_sizes(build_graphs(by_size[_evenly_spread(len(indices), _SAMPLE)]))
 
 
 def to_be_counted(n: int) -> Int[np.ndarray, " s"]:
-    """Places of frames for `measure_sizes` to choose from, if there are n."""
+    """Positions of the candidates for `measure_sizes` among n frames."""
     return _evenly_spread(n, _COUNTED)
 
 
 def _evenly_spread(n: int, most: int) -> Int[np.ndarray, " s"]:
-    """The middles of equal parts, so that the largest of all counts no more than its share."""
+    """Midpoints of equal parts of 0..n-1, so that the largest frame is not over-represented."""
     n_parts = min(most, n)
     return (2 * np.arange(n_parts) + 1) * n // (2 * n_parts)

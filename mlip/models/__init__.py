@@ -1,10 +1,11 @@
-"""The registry of models: a name in a config leads to its config class and its flax module.
+"""Registry of models: the name in a config determines its config class and its flax module.
 
-A model is a file here and a line in `_MODELS`. Its module has the attribute `config`: frozen pydantic, JSON
-round-trip, with `model` = its registry name, the atomic `known_numbers`, and `inputs`, what it reads of a structure
-(`mlip.graph.inputs`). A network of a potential maps a graph whose edges carry "vectors" to an energy per node; one of a
-property maps what its inputs give to (value, uncertainty) per structure. A config may name the fields that training
-measures where a recipe leaves them out, `measured_on_data`, of those that `mlip.training.measured` knows.
+Each model is a file in this folder and a line in `_MODELS`. Its flax module has the attribute `config`, a frozen
+pydantic model that survives a JSON round trip, with `model` (its registry name), the atomic `known_numbers`, and
+`inputs`, the graph or composition that it reads (`mlip.graph.inputs`). The network of a potential maps a graph whose
+edges carry "vectors" to an energy per node; that of a property maps its inputs to (value, uncertainty) per structure.
+`measured_on_data` of a config lists the fields that training measures if a recipe omits them; `mlip.training.measured`
+implements them.
 """
 
 from collections.abc import Iterable
@@ -26,7 +27,7 @@ class _Entry(NamedTuple):
     network: str
     target: Target
     is_trained: bool = True
-    """Whether a recipe may name it; others are made of trained ones."""
+    """Whether a recipe may name this model; others are assembled from trained ones."""
 
 
 _MODELS = {
@@ -43,12 +44,12 @@ _MODELS = {
 
 
 def model_names(target: Target | None = None) -> list[str]:
-    """The names that `model` may have in a recipe, of networks of potentials ("energy"), of properties, or of both."""
+    """Values that `model` may have in a recipe, for potentials ("energy"), for properties, or for both."""
     return sorted(name for name, entry in _MODELS.items() if entry.is_trained and target in (None, entry.target))
 
 
 def target_of(config: BaseModel) -> Target:
-    """Whether a network is one of a potential ("energy") or of a property."""
+    """Whether a network belongs to a potential ("energy") or predicts a property ("property")."""
     return _entry(config.model).target
 
 
@@ -59,7 +60,7 @@ def _entry(name: str) -> _Entry:
 
 
 def config_class(name: str) -> type[BaseModel]:
-    """The pydantic class of the model `name`."""
+    """Pydantic config class of the model `name`."""
     entry = _entry(name)
     return getattr(import_module(entry.module), entry.config)
 
@@ -75,7 +76,7 @@ _VALUES_OF_0_1 = {"centre": "center", "neighbour": "neighbor"}
 
 
 def as_spelled_now(values: dict[str, Any]) -> dict[str, Any]:
-    """A config's values in today's spelling; recipes and files that mlip 0.1 wrote have British names."""
+    """Values of a config in the current spelling; recipes and files from mlip 0.1 have British names."""
     names = {_NAMES_OF_0_1.get(name, name): value for name, value in values.items()}
     if names.get("aggregate") in _VALUES_OF_0_1:
         names["aggregate"] = _VALUES_OF_0_1[names["aggregate"]]
@@ -83,10 +84,10 @@ def as_spelled_now(values: dict[str, Any]) -> dict[str, Any]:
 
 
 def parse_config(values: dict[str, Any]) -> BaseModel:
-    """A model's config from plain values; `values["model"]` is its name.
+    """Config of a model from plain values, of which `values["model"]` is the name.
 
     Raises:
-        MlipError: unknown model, unknown key or a value of the wrong type.
+        MlipError: the model or a key is unknown, or a value has the wrong type.
     """
     if "model" not in values:
         raise MlipError("no model is named", where="model", fix=f"model: {' | '.join(model_names())}")
@@ -99,9 +100,10 @@ def parse_config(values: dict[str, Any]) -> BaseModel:
 
 
 def check_elements(config: BaseModel, symbols: Iterable[str]) -> None:
-    """
+    """Check that a network of this config has parameters for all elements.
+
     Raises:
-        MlipError: naming the elements that a network of this config has no parameters for.
+        MlipError: names the elements without parameters.
     """
     if strangers := [symbol for symbol in symbols if atomic_numbers[symbol] not in config.known_numbers]:
         raise MlipError(
@@ -112,15 +114,16 @@ def check_elements(config: BaseModel, symbols: Iterable[str]) -> None:
 
 
 def has_batch_statistics(config: BaseModel) -> bool:
-    """Whether training normalizes by the mean and variance of the batch; running ones are among the parameters."""
+    """Whether training normalizes by the mean and variance of the batch and keeps running averages among the
+    parameters."""
     return getattr(config, "has_batch_statistics", False)
 
 
 def heads_of(config: BaseModel) -> tuple[str, ...]:
-    """The levels of theory that share a network; models that know of no heads have one."""
+    """Names of the levels of theory that share a network; one for models without heads."""
     return getattr(config, "heads", ("default",))
 
 
 def select_head(config: BaseModel, params: dict, head: str) -> tuple[BaseModel, dict]:
-    """Config and parameters of one of the `config.heads`, by itself; a model that has several knows how."""
+    """Config and parameters of a network reduced to one of `config.heads`; implemented by each model with heads."""
     return import_module(_entry(config.model).module).select_head(config, params, head)

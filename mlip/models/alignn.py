@@ -1,12 +1,12 @@
 """ALIGNN, the atomistic line graph network (K. Choudhary and B. DeCost, npj Comput. Mater. 7, 185, 2021), as released.
 
-A property of a crystal from its bonds and from the angles between them: edge-gated convolutions on the crystal graph,
-and on its line graph, whose nodes are bonds and whose edges are pairs of bonds. With batch normalization it is the
-paper's, with layer normalization the later `alignn_atomwise`.
+Predicts a property of a crystal from its bonds and the angles between them, with edge-gated convolutions on the crystal
+graph and on its line graph, whose nodes are bonds and whose edges are pairs of bonds. Batch normalization gives the
+paper's network, layer normalization the later `alignn_atomwise`.
 
-Pairs are where the time goes. What a pair hears of its two bonds is computed on the bonds and gathered; of a pair's own
-there is one product a layer, and none but the gate's in the last one. Equal atoms, bonds and pairs come as one row with
-its multiplicity (`mlip.graph.bond_pairs`), by which sums and the means of batch normalization count them: exact.
+Pairs dominate the cost. Terms that depend on one bond of a pair are computed per bond and gathered; per pair, each
+layer has a single product, and the last layer only that of the gate. Equivalent atoms, bonds and pairs share one row
+with a multiplicity (`mlip.graph.bond_pairs`), which weights sums and the means of batch normalization; this is exact.
 """
 
 import math
@@ -26,66 +26,70 @@ from mlip.graph.bond_pairs import BondPairGraph
 from mlip.models.torch_linear import linear, uniform_by_inputs
 
 Total = Callable[[Array], Array]
-"""Sum of what each device has."""
+"""Function that sums a value over all devices."""
 
 _EPSILON = 1e-5
 _MOMENTUM = 0.1
 _TINY = 1e-6
-"""Added to the sum of gates."""
+"""Added to the sum of the gates to avoid division by zero."""
 _LOG_LINK = 0.7
-"""The value that a network of `link: log` begins with."""
+"""Initial output of a network with `link: log`."""
 _LONGEST = 8.0
-"""A, the last center of the expansion of lengths."""
+"""Last center of the expansion of bond lengths, A."""
 
 
 class ALIGNNConfig(BaseModel):
-    """Dimensions of an ALIGNN; the defaults are the paper's."""
+    """Architecture of an ALIGNN; the defaults are the paper's."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     model: Literal["alignn"] = "alignn"
-    neighbors: Literal["nearest", "radius"] = Field("nearest", description="bonds are to these")
-    n_neighbors: int = Field(12, ge=1, description="nearest neighbors that an atom proposes bonds to")
-    cutoff: float = Field(8.0, gt=0, description="of neighbors: radius, A")
-    shell_tolerance: float = Field(1e-6, ge=0, description="distances that are equal differ by less, A")
-    lattice_decimals: int | None = Field(None, ge=0, description="of lattice vectors, A; the original rounds to 5")
+    neighbors: Literal["nearest", "radius"] = Field("nearest", description="neighbors to which an atom has bonds")
+    n_neighbors: int = Field(12, ge=1, description="nearest neighbors to which an atom proposes bonds")
+    cutoff: float = Field(8.0, gt=0, description="cutoff radius for neighbors='radius', A")
+    shell_tolerance: float = Field(1e-6, ge=0, description="distances that differ by less are equal, A")
+    lattice_decimals: int | None = Field(
+        None, ge=0, description="decimals of rounded lattice vectors, A; the original has 5"
+    )
     n_pair_layers: int = Field(4, ge=0, description="convolutions of bonds and pairs of bonds")
-    n_bond_layers: int = Field(4, ge=0, description="convolutions of atoms and bonds after these")
-    features: int = Field(256, ge=1, description="of atoms, bonds and pairs")
-    embedding_features: int = Field(64, ge=1, description="between an expansion and the features")
-    length_centers: int = Field(80, ge=2, description="of the expansion of lengths")
-    cosine_centers: int = Field(40, ge=2, description="of the expansion of cosines")
-    norm: Literal["batch", "layer"] = Field("batch", description="'layer' is alignn_atomwise's")
-    link: Literal["identity", "log", "logit"] = Field("identity", description="'log': the output is a logarithm")
+    n_bond_layers: int = Field(4, ge=0, description="convolutions of atoms and bonds, after the pair layers")
+    features: int = Field(256, ge=1, description="features of atoms, bonds and pairs")
+    embedding_features: int = Field(64, ge=1, description="width of the layer between an expansion and the features")
+    length_centers: int = Field(80, ge=2, description="centers of the expansion of bond lengths")
+    cosine_centers: int = Field(40, ge=2, description="centers of the expansion of cosines")
+    norm: Literal["batch", "layer"] = Field("batch", description="'layer' as in alignn_atomwise")
+    link: Literal["identity", "log", "logit"] = Field(
+        "identity", description="output as is, its exponential ('log'), or its sigmoid ('logit')"
+    )
     predicts_uncertainty: bool = Field(False, description="a second output, which robust losses train")
     element_vectors: Literal["learned", "fixed"] = Field(
-        "learned", description="'fixed' vectors are given, such as CGCNN's, and are not trained"
+        "learned", description="'fixed' vectors are given, e.g. CGCNN's, and not trained"
     )
-    element_features: int = Field(92, ge=1, description="length of the elements' vectors")
+    element_features: int = Field(92, ge=1, description="length of the element vectors")
     max_atomic_number: int = Field(118, ge=1, le=118)
 
     @property
     def inputs(self) -> BondPairGraph:
-        """Graph that the network reads of a structure."""
+        """Kind of graph that the network reads."""
         return BondPairGraph(self.n_neighbors, self.cutoff, self.neighbors, self.shell_tolerance, self.lattice_decimals)
 
     @property
     def has_batch_statistics(self) -> bool:
-        """Whether training normalizes by the mean and variance of the batch, and keeps running ones."""
+        """Whether training normalizes by the mean and variance of the batch and keeps running averages."""
         return self.norm == "batch"
 
     @property
     def known_numbers(self) -> range:
-        """Atomic numbers that have a vector."""
+        """Atomic numbers with an element vector."""
         return range(1, self.max_atomic_number + 1)
 
 
 class ALIGNN(nn.Module):
-    """Batch -> (c, 2): a property, and log of its uncertainty (0 where it is not predicted).
+    """Batch -> (c, 2): a property, and the logarithm of its uncertainty (0 if it is not predicted).
 
-    Reads padded graphs of `BondPairGraph`. In training a network with batch statistics gets `total`, the sum over
-    devices, and puts new running statistics into the collection "statistics", by the names of the parameters that
-    they are to replace.
+    Reads padded graphs of `BondPairGraph`. To train a network with batch statistics, pass `total`, the sum over
+    devices; the new running averages are put into the collection "statistics", under the names of the parameters that
+    they replace.
     """
 
     config: ALIGNNConfig
@@ -93,7 +97,7 @@ class ALIGNN(nn.Module):
     @nn.compact
     def __call__(self, graph: jraph.GraphsTuple, total: Total | None = None) -> Float[Array, "c 2"]:
         config = self.config
-        shape = (config.max_atomic_number + 1, config.element_features)  # row 0 is padding's
+        shape = (config.max_atomic_number + 1, config.element_features)  # row 0 is for padding
         vectors = self.param("element_vectors", nn.initializers.normal(shape[1] ** -0.5), shape)
         if config.element_vectors == "fixed":
             vectors = jax.lax.stop_gradient(vectors)
@@ -111,7 +115,7 @@ class ALIGNN(nn.Module):
             convolve = Convolution(normalize, updates_edges=layer < last, name=f"atoms_{layer}")
             x, m = convolve(x, y, layout.bonds, layout.atoms)
             is_last = layer == config.n_pair_layers - 1
-            if layer < last:  # nothing reads the last bonds, nor the last pairs
+            if layer < last:  # the last bonds and pairs are not used
                 convolve = Convolution(normalize, updates_edges=not is_last, name=f"bonds_{layer}")
                 y, z = convolve(m, z, layout.pairs, layout.bonds)
         for layer in range(config.n_bond_layers):
@@ -132,7 +136,7 @@ class ALIGNN(nn.Module):
         return nn.Dense(n, kernel_init=initialize, bias_init=bias, name="out")
 
     def _embedded(self, of: str, values, expansion: tuple[float, float, int], rows: "Rows", normalize):
-        """Features of lengths or cosines: their expansion, and two layers."""
+        """Features of lengths or cosines: an expansion in Gaussians and two layers."""
         config = self.config
         values = expanded(values, *expansion)
         for step, width in enumerate((config.embedding_features, config.features)):
@@ -142,7 +146,7 @@ class ALIGNN(nn.Module):
 
 
 class Readout(nn.Module):
-    """The mean over the atoms as it is; it has a name, by which it can be captured."""
+    """Identity on the mean over the atoms; gives it a name by which it can be captured."""
 
     @nn.compact
     def __call__(self, pooled: Float[Array, "c f"]) -> Float[Array, "c f"]:
@@ -150,14 +154,15 @@ class Readout(nn.Module):
 
 
 def expanded(values: Float[Array, " r"], low: float, high: float, n: int) -> Float[Array, "r n"]:
-    """Gaussians of the values; as in the original their exponent is a square over the distance of the centers."""
+    """Gaussians of the values; as in the original, the exponent is -(x - center)^2 divided by the spacing of the
+    centers."""
     centers = _centers(low, high, n)
     per_spacing = float(1 / np.diff(centers).mean())
     return jnp.exp(-per_spacing * (values[:, None] - jnp.asarray(centers, values.dtype)) ** 2)
 
 
 def _centers(low: float, high: float, n: int) -> Float[np.ndarray, " n"]:
-    """Equally spaced ones in single precision, as PyTorch rounds them: from both ends towards the middle."""
+    """Equally spaced centers in single precision, rounded as in PyTorch: from both ends towards the middle."""
     step = np.float64(np.float32(high - low) / np.float32(n - 1))
     place = np.arange(n)
     return np.where(place < n // 2, low + step * place, high - step * (n - 1 - place)).astype(np.float32)
@@ -167,16 +172,16 @@ class Rows(NamedTuple):
     """Atoms, bonds or pairs of a padded batch."""
 
     weights: Float[Array, " r"]
-    """How many each row stands for; 0: padding."""
+    """Number of atoms, bonds or pairs that each row represents; 0 for padding."""
     senders: Int[Array, " r"] | None = None
     receivers: Int[Array, " r"] | None = None
-    """Ascending."""
+    """Receiver of each row, ascending."""
     arriving: Float[Array, " r"] | None = None
-    """How many of them arrive at one receiver."""
+    """Number of these bonds or pairs that arrive at one of the receivers."""
 
 
 class Layout(NamedTuple):
-    """How atoms, bonds and pairs of a padded batch lie in arrays."""
+    """Arrangement of the atoms, bonds and pairs of a padded batch in arrays."""
 
     atoms: Rows
     bonds: Rows
@@ -216,19 +221,19 @@ def _quotient(counts: Float[Array, " r"], of: Float[Array, " r"]) -> Float[Array
 
 
 def _measured(vectors: Float[Array, "e 3"], senders, receivers) -> tuple[Float[Array, " e"], Float[Array, " p"]]:
-    """Lengths of bonds and cosines of pairs from the bonds' vectors, to be differentiated."""
+    """Lengths of bonds and cosines of pairs from the bond vectors, differentiable."""
     lengths = jnp.sqrt((vectors**2).sum(-1))
     units = vectors / lengths[:, None]
-    # The first bond points away from the atom where they meet, the second one towards it.
+    # The first bond points away from the atom that both share, the second towards it.
     return lengths, jnp.clip(-(units[senders] * units[receivers]).sum(-1), -1.0, 1.0)
 
 
 class Normalization(NamedTuple):
-    """Makes the layers that normalize."""
+    """Factory of normalization layers."""
 
     kind: Literal["batch", "layer"]
     total: Total | None
-    """Sum over devices, in training with batch statistics."""
+    """Sum over devices, when training with batch statistics; otherwise None."""
 
     def __call__(self, x: Float[Array, "r f"], rows: Rows, name: str) -> Float[Array, "r f"]:
         if self.kind == "layer":
@@ -237,9 +242,10 @@ class Normalization(NamedTuple):
 
 
 class BatchNorm(nn.Module):
-    """Normalizes by the mean and variance of each channel: running ones, in training those of the batch.
+    """Normalizes each channel by its mean and variance: those of the batch in training, otherwise running averages.
 
-    Running statistics are parameters that training replaces and does not move; their variance is the unbiased one.
+    The running averages are parameters that training replaces but does not optimize; their variance is the unbiased
+    one.
     """
 
     @nn.compact
@@ -265,8 +271,8 @@ class BatchNorm(nn.Module):
 
 
 class Convolution(nn.Module):
-    """Edge-gated convolution: nodes hear their neighbors through gates that edges and both ends decide on; the gates'
-    arguments are the change of the edges."""
+    """Edge-gated convolution: nodes receive messages from their neighbors through gates that depend on the edge and
+    both nodes. The arguments of the gates also update the edges."""
 
     normalize: Normalization
     updates_edges: bool = True
@@ -276,7 +282,7 @@ class Convolution(nn.Module):
         self, nodes: Float[Array, "n f"], edges: Float[Array, "e f"], of_edges: Rows, of_nodes: Rows
     ) -> tuple[Float[Array, "n f"], Float[Array, "e f"] | None]:
         width = nodes.shape[-1]
-        # One product on the nodes for all that edges and nodes take of them.
+        # One product computes everything that edges and nodes need from the nodes.
         of_sender, of_receiver, kept = jnp.split(
             linear(4 * width, width, "nodes")(nodes), (2 * width, 3 * width), axis=1
         )

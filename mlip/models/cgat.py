@@ -1,14 +1,15 @@
 """CGAT, the crystal graph attention network (J. Schmidt et al., Sci. Adv. 7, eabi7948, 2021), as released.
 
-A property of a crystal from its neighbor shells, without bond lengths. Two things follow from the released code and
-make it far cheaper than it looks, exactly:
+Predicts a property of a crystal from its neighbor shells, without bond lengths. Two properties of the released code
+make the network far cheaper than it seems, exactly:
 
-- The edge update reads the edge alone, which begins as its shell's embedding: it is taken on the table of 25 shells.
-- W [x_r | e | x_s] = (W1 x)_r + (W2 e) + (W3 x)_s: the first layers of all attention networks are taken on nodes and
-  shells, not on 24 edges an atom.
+- The edge update depends only on the edge, which starts as the embedding of its shell, so it is computed for the table
+  of 25 shells.
+- W [x_r | e | x_s] = (W1 x)_r + (W2 e) + (W3 x)_s: the first layers of all attention networks are computed for nodes
+  and shells instead of 24 edges per atom.
 
-The attention networks of the original's edge module, whose result the code throws away, and the edge module of the
-last step are not there: nothing depends on them.
+The attention networks of the original's edge module, whose result its code discards, and the edge module of the last
+step are omitted: nothing depends on them.
 """
 
 from collections.abc import Callable
@@ -30,51 +31,53 @@ from mlip.models.torch_linear import TwoLayers, leaky_relu, linear, uniform_by_i
 
 
 class CGATConfig(BaseModel):
-    """Dimensions of a CGAT; the defaults are the paper's."""
+    """Architecture of a CGAT; the defaults are the paper's."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     model: Literal["cgat"] = "cgat"
-    cutoff: float = Field(18.0, gt=0, description="neighbors are searched within this distance, A")
-    n_neighbors: int = Field(24, ge=1, description="nearest neighbors of an atom that are its edges")
-    shell_tolerance: float = Field(1e-8, gt=0, description="distances in one shell differ by less, A")
-    features: int = Field(128, ge=2, description="of an atom")
-    shell_features: int = Field(512, ge=1, description="of an edge")
+    cutoff: float = Field(18.0, gt=0, description="search radius for neighbors, A")
+    n_neighbors: int = Field(24, ge=1, description="nearest neighbors of an atom that become its edges")
+    shell_tolerance: float = Field(1e-8, gt=0, description="distances within a shell differ by less than this, A")
+    features: int = Field(128, ge=2, description="features of an atom")
+    shell_features: int = Field(512, ge=1, description="features of an edge")
     heads: int = Field(6, ge=1)
-    n_steps: int = Field(5, ge=1, description="of message passing")
-    composition_steps: int = Field(3, ge=0, description="of message passing between elements")
-    vector_attention: bool = Field(True, description="a weight for each feature of a message, not one for all")
-    vector_pooling: bool = Field(True, description="a weight for each feature of an atom in its crystal")
-    edge_update: Literal["shell", "attention"] = Field("shell", description="'attention' sees atoms, and costs edges")
+    n_steps: int = Field(5, ge=1, description="steps of message passing")
+    composition_steps: int = Field(3, ge=0, description="steps of message passing between elements")
+    vector_attention: bool = Field(True, description="one weight per feature of a message instead of a single one")
+    vector_pooling: bool = Field(True, description="one weight per feature of an atom in its crystal")
+    edge_update: Literal["shell", "attention"] = Field(
+        "shell", description="'attention' depends on the atoms, at a cost per edge"
+    )
     pooled_heads: Literal["concatenated", "mean"] = "concatenated"
     output_widths: tuple[int, ...] = (1024, 1024, 512, 512, 256, 256, 128)
-    rezero: bool = Field(True, description="blocks of the output network begin with weight zero")
+    rezero: bool = Field(True, description="blocks of the output network start with weight zero")
     element_vectors: Literal["learned", "fixed"] = Field(
-        "learned", description="'fixed' vectors are given, such as matscholar's, and are not trained"
+        "learned", description="'fixed' vectors are given, e.g. matscholar's, and not trained"
     )
-    element_features: int = Field(200, ge=1, description="length of the elements' vectors")
+    element_features: int = Field(200, ge=1, description="length of the element vectors")
     max_atomic_number: int = Field(103, ge=1, le=118)
 
     @property
     def inputs(self) -> ShellGraph:
-        """Graph that the network reads of a structure."""
+        """Kind of graph that the network reads."""
         return ShellGraph(self.n_neighbors, self.cutoff, self.shell_tolerance)
 
     @property
     def known_numbers(self) -> range:
-        """Atomic numbers that have a vector."""
+        """Atomic numbers with an element vector."""
         return range(1, self.max_atomic_number + 1)
 
     @property
     def hidden(self) -> int:
-        """Width of the attention networks' hidden layer."""
+        """Width of the hidden layer of the attention networks."""
         return int((2 * self.features + self.shell_features) / 1.5)
 
 
 class CGAT(nn.Module):
-    """Batch -> (c, 2): a property in units of its standard deviation about its mean, and log of its uncertainty.
+    """Batch -> (c, 2): a property, standardized by mean and standard deviation, and the logarithm of its uncertainty.
 
-    Reads graphs of `mlip.graph.shells.shell_graph`, padded, or a prototype with many assignments of elements.
+    Reads padded graphs of `mlip.graph.shells.shell_graph`, or one prototype with many assignments of elements.
     """
 
     config: CGATConfig
@@ -82,7 +85,7 @@ class CGAT(nn.Module):
     @nn.compact
     def __call__(self, batch: jraph.GraphsTuple | PrototypeBatch) -> Float[Array, "c 2"]:
         config = self.config
-        shape = (config.max_atomic_number + 1, config.element_features)  # row 0 is padding's
+        shape = (config.max_atomic_number + 1, config.element_features)  # row 0 is for padding
         vectors = self.param("element_vectors", nn.initializers.normal(shape[1] ** -0.5), shape)
         if config.element_vectors == "fixed":
             vectors = jax.lax.stop_gradient(vectors)
@@ -93,12 +96,12 @@ class CGAT(nn.Module):
             species, layout = batch.nodes["species"], PackedCrystals.of(batch, vectors.dtype)
             elements, fractions = batch.globals["elements"], batch.globals["fractions"]
 
-        # Embedded before they are gathered: there are fewer elements than atoms.
+        # Embedded before gathering, because there are fewer elements than atoms.
         atoms = initial = linear(config.features, shape[1], "embedding", use_bias=False)(vectors)[species]
         edges = initial_edges = self._initial_edges(layout)
         for step in range(config.n_steps):
             change = nn.remat(AtomUpdate)(config, step, name=f"atoms_{step}")(atoms, edges, initial, layout)
-            if step < config.n_steps - 1:  # nothing reads the last edges
+            if step < config.n_steps - 1:  # the last edges are not used
                 edges += self._edge_change(step, atoms, edges, initial_edges, layout)
             atoms += change
         composition = Roost(config.features, config.composition_steps, name="composition")(
@@ -108,9 +111,9 @@ class CGAT(nn.Module):
         return ResidualNetwork(config.output_widths, config.rezero, name="output")(pooled)
 
     def _initial_edges(self, layout: Layout) -> Float[Array, "... f"]:
-        """A row for each shell, or for each edge if atoms will change them."""
+        """Initial features: a row for each shell, or for each edge if the atoms will change the edges."""
         config = self.config
-        shape = (config.n_neighbors + 1, config.shell_features)  # shells count from 1
+        shape = (config.n_neighbors + 1, config.shell_features)  # shells are numbered from 1
         table = self.param("shell_embedding", nn.initializers.normal(1.0), shape)
         return table if config.edge_update == "shell" else layout.of_shells(table)
 
@@ -122,7 +125,7 @@ class CGAT(nn.Module):
 
 
 class HeadNets(NamedTuple):
-    """For each attention head a net of two layers, in a stack: `jax.lax.map` over it gives the nets one by one."""
+    """A two-layer network for each attention head, stacked; `jax.lax.map` over it yields one network at a time."""
 
     hidden_kernel: Float[Array, "heads i h"]
     hidden_bias: Float[Array, "heads h"]
@@ -130,9 +133,9 @@ class HeadNets(NamedTuple):
     bias: Float[Array, "heads o"]
 
     def __call__(self, *parts: tuple[Float[Array, "... i"], Callable]) -> Float[Array, "... o"]:
-        """One net of the concatenated parts, each with the function that takes its rows to where they meet.
+        """Output of one network for concatenated parts; each part comes with the function that gathers its rows.
 
-        The first layer is taken before, on rows that are fewer.
+        The first layer is applied before gathering, to fewer rows.
         """
         hidden, first = self.hidden_bias, 0
         for rows, place in parts:
@@ -143,7 +146,7 @@ class HeadNets(NamedTuple):
 
 
 class HeadParameters(nn.Module):
-    """Makes `HeadNets`."""
+    """Parameters of the attention networks, returned as `HeadNets`."""
 
     heads: int
     n_inputs: int
@@ -167,9 +170,11 @@ def _same(rows: Float[Array, "... f"]) -> Float[Array, "... f"]:
 
 
 class AtomUpdate(nn.Module):
-    """The change of the atoms' features: attention over the edges that arrive, then a hypernetwork of the mean.
+    """Change of the atom features: attention over the incoming edges, then a hypernetwork applied to the mean of the
+    heads.
 
-    The first step's weights depend on the element, later ones on a mixture of it and of what has arrived.
+    The weights of the first step depend on the element, those of later steps on a mixture of the element and the
+    messages.
     """
 
     config: CGATConfig
@@ -203,7 +208,7 @@ class AtomUpdate(nn.Module):
 
 
 class EdgeUpdate(nn.Module):
-    """The change of the edges' features from their atoms. Heads compete for each edge; weights are exp(score)."""
+    """Change of the edge features from the atoms at both ends; the softmax runs over the heads of each edge."""
 
     config: CGATConfig
     step: int
@@ -231,13 +236,14 @@ class EdgeUpdate(nn.Module):
 
 
 def mixture(module: nn.Module, initial: Float[Array, "... f"], arrived: Float[Array, "... f"]) -> Float[Array, "... f"]:
-    """Mixture of the initial features and those that have arrived; the share of the former is learned, from 0 to 1."""
+    """Mixture of initial features and messages; the weight of the former is learned, between 0 and 1."""
     damping = jnp.clip(module.param("damping", nn.initializers.uniform(1.0), ()), 0.0, 1.0)
     return damping * initial + (1 - damping) * arrived
 
 
 class Pooling(nn.Module):
-    """Atoms -> crystals: attention of the atoms, asked by the composition; heads concatenated, or their mean."""
+    """Atoms -> crystals: attention over the atoms, with scores that depend on the composition; heads are concatenated
+    or averaged."""
 
     config: CGATConfig
 
@@ -261,7 +267,8 @@ class Pooling(nn.Module):
 
 
 class ResidualNetwork(nn.Module):
-    """Blocks x -> weight * relu(W x + b) + R x, then a linear layer to two numbers; R where widths change."""
+    """Blocks x -> weight * relu(W x + b) + R x, then a linear layer to two outputs; R is the identity if the width is
+    unchanged."""
 
     widths: tuple[int, ...]
     rezero: bool

@@ -1,10 +1,10 @@
 """CrabNet (A. Y.-T. Wang, S. K. Kauwe, R. J. Murdock and T. D. Sparks, npj Comput. Mater. 7, 77, 2021), as released.
 
-A property of a material from its composition alone. Each element is a vector, to which encodings of its fraction are
-added; elements attend to each other; what each element contributes is averaged.
+Predicts a property of a material from its composition alone. Encodings of an element's fraction are added to its
+vector, the elements attend to each other, and the contributions of the elements are averaged.
 
-Empty slots of a batch are left out of all layers but attention, the one place where elements meet: a batch that knows
-its slots costs what its elements cost, whatever its width.
+Only attention, where elements interact, includes the empty slots of a batch. The cost of a batch with known slots thus
+depends on its number of elements, not on its width.
 """
 
 import zlib
@@ -23,31 +23,31 @@ from mlip.graph.composition import CompositionBatch, ElementList
 from mlip.models.torch_linear import Initializer, leaky_relu, linear, uniform_by_inputs
 
 RESOLUTION = 5000
-"""Rows of the table of encodings: fractions are told apart in steps of 1 / 5000."""
+"""Number of rows in the table of encodings: fractions are resolved in steps of 1 / 5000."""
 JITTER = 0.02
-"""Standard deviation of the noise of fractions in training, relative to each."""
+"""Standard deviation of the noise added to fractions in training, relative to each fraction."""
 _LOG_SCALE = 0.0025
 _LONGEST_WAVE = 50.0
 
 
 class CrabNetConfig(BaseModel):
-    """Dimensions of a CrabNet; the defaults are the original's."""
+    """Architecture of a CrabNet; the defaults are the original's."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     model: Literal["crabnet"] = "crabnet"
-    features: int = Field(512, ge=4, multiple_of=4, description="of an element")
-    heads: int = Field(4, ge=1, description="of attention, each of features / heads channels")
-    n_layers: int = Field(3, ge=1, description="of attention")
-    hidden: int = Field(2048, ge=1, description="width of the two-layer net of a layer")
+    features: int = Field(512, ge=4, multiple_of=4, description="features of an element")
+    heads: int = Field(4, ge=1, description="attention heads, each with features / heads channels")
+    n_layers: int = Field(3, ge=1, description="attention layers")
+    hidden: int = Field(2048, ge=1, description="width of the two-layer network in each layer")
     output_widths: tuple[int, ...] = (1024, 512, 256, 128)
-    dropout: float = Field(0.1, ge=0, lt=1, description="share of activations that training drops")
+    dropout: float = Field(0.1, ge=0, lt=1, description="share of activations dropped in training")
     element_vectors: Literal["learned", "fixed"] = Field(
-        "fixed", description="'fixed' vectors are given, such as mat2vec's, and are not trained"
+        "fixed", description="'fixed' vectors are given, e.g. mat2vec's, and not trained"
     )
-    element_features: int = Field(200, ge=1, description="length of the elements' vectors")
+    element_features: int = Field(200, ge=1, description="length of the element vectors")
     max_atomic_number: int = Field(118, ge=1, le=118)
-    max_elements: int = Field(12, ge=1, description="most elements of a composition")
+    max_elements: int = Field(12, ge=1, description="largest number of elements in a composition")
 
     @model_validator(mode="after")
     def _heads_share_the_features(self):
@@ -57,24 +57,24 @@ class CrabNetConfig(BaseModel):
 
     @property
     def inputs(self) -> ElementList:
-        """Composition that the network reads of a structure."""
+        """Kind of composition that the network reads."""
         return ElementList(self.max_elements)
 
     @property
     def is_random_in_training(self) -> bool:
-        """Whether steps of training need random numbers: noise of the fractions is for nothing else."""
+        """Whether training steps need random numbers; always, for the noise of the fractions."""
         return True
 
     @property
     def known_numbers(self) -> range:
-        """Atomic numbers that have a vector."""
+        """Atomic numbers with an element vector."""
         return range(1, self.max_atomic_number + 1)
 
 
 class CrabNet(nn.Module):
-    """Batch -> (k, 2): a property in units of its standard deviation about its mean, and log of its uncertainty.
+    """Batch -> (k, 2): a property, standardized by mean and standard deviation, and the logarithm of its uncertainty.
 
-    In training, `deterministic=False`, it needs a generator of random numbers called "dropout".
+    Training (`deterministic=False`) needs a random number generator named "dropout".
     """
 
     config: CrabNetConfig
@@ -96,13 +96,13 @@ class CrabNet(nn.Module):
         contributions = slots.unpack(OutputNetwork(config.output_widths, name="output")(x))
 
         is_element = (batch.species > 0)[..., None]
-        count = jnp.maximum(is_element.sum(1), 1)  # of an empty row of the batch, too
+        count = jnp.maximum(is_element.sum(1), 1)  # at least 1, for empty rows of the batch
         value, log_sigma, gate = jnp.split(jnp.where(is_element, contributions, 0.0).sum(1) / count, 3, axis=1)
         return jnp.concatenate([value * nn.sigmoid(gate), log_sigma], axis=1)
 
 
 def batch_of_graph(graph: jraph.GraphsTuple, width: int) -> CompositionBatch:
-    """The compositions of a padded batch of element graphs, in `width` slots each."""
+    """Compositions of a padded batch of element graphs, with `width` slots each."""
     n_graphs, species = len(graph.n_node), graph.nodes["species"]
     graph_of_node = jnp.repeat(jnp.arange(n_graphs), graph.n_node, total_repeat_length=len(species))
     place = jnp.arange(len(species)) - (jnp.cumsum(graph.n_node) - graph.n_node)[graph_of_node]
@@ -115,7 +115,7 @@ def batch_of_graph(graph: jraph.GraphsTuple, width: int) -> CompositionBatch:
 
 
 class Slots:
-    """Two layouts of a batch: a row for each element that is there, or (k, w) slots, of which some are empty."""
+    """Conversion between two layouts of a batch: one row per existing element, or (k, w) slots, some of them empty."""
 
     def __init__(self, rows: Int[Array, " r"], row_of_slot: Int[Array, " s"], is_there: Bool[Array, "k w"]):
         self.rows, self.row_of_slot, self.is_there = rows, row_of_slot, is_there
@@ -139,9 +139,10 @@ class Slots:
 
 @jax.custom_vjp
 def exchange(values: Array, source: Int[Array, " m"], target: Int[Array, " n"]) -> Float[Array, "m ..."]:
-    """values[source], zeros where a source is out of range; no source occurs twice, and `target` is the way back.
+    """values[source], with zeros where a source is out of range; no source occurs twice, and `target` is the inverse
+    index.
 
-    The gradient is gathered by `target`: the sum over many writers, which there cannot be, is slow.
+    The gradient is gathered with `target`, which is faster than a scatter-add and equivalent because no source repeats.
     """
     del target
     return jnp.take(values, source, axis=0, mode="fill", fill_value=0)
@@ -159,14 +160,14 @@ exchange.defvjp(_exchange_forward, _exchange_backward)
 
 
 class Embedding(nn.Module):
-    """Element and fraction -> features: the element's vector, and encodings of the fraction and of its logarithm."""
+    """Element and fraction -> features: the element's vector plus encodings of the fraction and of its logarithm."""
 
     config: CrabNetConfig
 
     @nn.compact
     def __call__(self, species: Int[Array, " r"], fractions: Float[Array, " r"]) -> Float[Array, "r f"]:
         config = self.config
-        shape = (config.max_atomic_number + 1, config.element_features)  # row 0 is padding's
+        shape = (config.max_atomic_number + 1, config.element_features)  # row 0 is for padding
         vectors = self.param("element_vectors", nn.initializers.normal(shape[1] ** -0.5), shape)
         if config.element_vectors == "fixed":
             vectors = jax.lax.stop_gradient(vectors)
@@ -185,32 +186,32 @@ def _encodings(key, shape: tuple[int, int], dtype=jnp.float32) -> Float[Array, "
 
 
 def encodings(n: int, width: int) -> Float[np.ndarray, "n h"]:
-    """The table of encodings, in double precision: sines in even columns, cosines in odd ones.
+    """Table of encodings in double precision: sines in even columns, cosines in odd ones.
 
-    The original evaluates it in single precision, and is off by up to 4e-4; its checkpoints hold their own table.
+    The original computes it in single precision, with errors up to 4e-4; its checkpoints contain their own table.
     """
     angles = np.arange(n)[:, None] / _LONGEST_WAVE ** (2 * np.arange(width) / width)
     return np.where(np.arange(width) % 2 == 0, np.sin(angles), np.cos(angles))
 
 
 def log_fraction(fractions: Float[Array, "*s"]) -> Float[Array, "*s"]:
-    """Square of the binary logarithm, scaled; 1 for what is rarer than 1e-6."""
+    """Square of the binary logarithm, scaled; 1 for fractions below 1e-6."""
     logarithm = jnp.log2(jnp.where(fractions > 0, fractions, 1.0))
     return jnp.where(fractions > 0, jnp.minimum(_LOG_SCALE * logarithm**2, 1.0), 1.0)
 
 
 def encoding_row(fractions: Float[Array, "*s"]) -> Int[Array, "*s"]:
-    """The row of the table that stands for a fraction: 0 to 4999."""
+    """Row of the table that encodes a fraction: 0 to 4999."""
     return jnp.round(jnp.maximum(fractions, 1 / RESOLUTION) * RESOLUTION).astype(jnp.int32) - 1
 
 
 class EncoderLayer(nn.Module):
-    """Elements attend to those of their composition, then a net of two layers changes each by itself."""
+    """Attention among the elements of each composition, then a two-layer network applied to each element."""
 
     config: CrabNetConfig
     first_key: Array | None
-    """Key of the parameters that are made now. All layers have the same: the original copies one, and they begin
-    equal."""
+    """Random key for initializing the parameters. All layers share it and start equal, because the original copies one
+    layer."""
     deterministic: bool
 
     @nn.compact
@@ -247,10 +248,10 @@ def _with_key(initialize: Initializer, key: Array) -> Initializer:
 
 
 def dropped(x: Float[Array, "*s"], rate: float, key: Array) -> Float[Array, "*s"]:
-    """Zeros in place of a random share of the numbers, the others enlarged to keep the mean.
+    """Dropout: sets a random share of the numbers to zero and scales the others to preserve the mean.
 
-    The random bits are a hash of each number's place (the finalizer of MurmurHash3) with two random words. Those of
-    jax.random cost a quarter of a step of training on a CPU.
+    The random bits are a hash of each number's index (the finalizer of MurmurHash3) with two random words. Bits from
+    jax.random would take a quarter of a training step on a CPU.
     """
     first, second = jax.random.bits(key, (2,), jnp.uint32)
     bits = jax.lax.iota(jnp.uint32, x.size).reshape(x.shape) * jnp.uint32(0x9E3779B9) + first
@@ -266,22 +267,23 @@ def attention(
     heads: int,
     dropout: Callable[[Array], Array],
 ) -> Float[Array, "k w f"]:
-    """Each slot's mean of the values of its composition's elements, weighted by the softmax of query * key.
+    """Mean of the values of each composition's elements for each slot, weighted by the softmax of query * key.
 
     Args:
-        projected: queries, keys and values, one after another; heads are blocks of channels in each.
+        projected: queries, keys and values concatenated; each consists of one block of channels per head.
         dropout: applied to the weights.
     """
     k, w, _ = projected.shape
     queries, keys, values = jnp.moveaxis(projected.reshape(k, w, 3, heads, -1), 2, 0)
     scores = jnp.einsum("kihc,kjhc->khij", queries, keys) / queries.shape[-1] ** 0.5
-    scores = jnp.where(is_there[:, None, None, :], scores, jnp.finfo(scores.dtype).min)  # an empty row is no NaN
+    scores = jnp.where(is_there[:, None, None, :], scores, jnp.finfo(scores.dtype).min)  # not -inf: avoids NaN
     weights = dropout(nn.softmax(scores, axis=-1))
     return jnp.einsum("khij,kjhc->kihc", weights, values).reshape(k, w, -1)
 
 
 class OutputNetwork(nn.Module):
-    """Blocks x -> leaky ReLU(W x + b) + R x, then a linear layer to three numbers; R where widths change."""
+    """Blocks x -> leaky ReLU(W x + b) + R x, then a linear layer to three outputs; R is the identity if the width is
+    unchanged."""
 
     widths: tuple[int, ...]
 
@@ -296,7 +298,7 @@ class OutputNetwork(nn.Module):
 
 
 def jittered(batch: CompositionBatch, key: Array) -> CompositionBatch:
-    """The batch for a step of training: its fractions with a noise of 2 % of each, and of sum 1 again."""
+    """Batch for a training step, with 2 % relative noise on its fractions, which are then normalized to 1."""
     fractions = jnp.asarray(batch.fractions)
     noise = jax.random.normal(key, fractions.shape, fractions.dtype)
     fractions = jnp.where(batch.species > 0, jnp.clip(fractions * (1 + JITTER * noise), 0.0, 1.0), 0.0)

@@ -1,10 +1,10 @@
-"""How the nodes and edges of many crystals lie in arrays, and the attention that runs over them.
+"""Arrangement of the nodes and edges of many crystals in arrays, and attention over them.
 
-`PackedCrystals`: any crystals, one after another; edges meet at their nodes in sums by segment. `AlikeCrystals`: one
-prototype with many assignments of elements; all share the edges, which have a slot each at the node where they arrive,
-so that sums run over an axis and nothing is scattered. A network sees the same few methods.
+`PackedCrystals` holds any crystals one after another; edges are summed at their nodes by segment. `AlikeCrystals` holds
+one prototype with many assignments of elements. These share the edges, each of which has a slot at its receiving node,
+so that sums run over an axis and need no scatter. Both have the same methods for networks.
 
-Rows of nodes are (n, ..., f), of edges (e, ..., f) or (n, slots, ..., f), of crystals (c, f).
+Arrays have the shape (n, ..., f) for nodes, (e, ..., f) or (n, slots, ..., f) for edges, and (c, f) for crystals.
 """
 
 from typing import NamedTuple
@@ -18,11 +18,11 @@ from mlip.graph.ends import any_rows, ascending_rows
 from mlip.graph.prototype import PrototypeBatch
 
 _TINY = 1e-16
-"""Added to the sum of a softmax: where nothing arrives, the mean is zero."""
+"""Added to the denominator of a softmax, so that the mean is zero where nothing arrives."""
 
 
 class PackedCrystals(NamedTuple):
-    """Layout of a padded batch of `mlip.graph.shells.shell_graph`; rows of multiplicity 0 are padding."""
+    """Layout of a padded batch of `mlip.graph.shells.shell_graph`; rows with multiplicity 0 are padding."""
 
     senders: Int[Array, " e"]
     receivers: Int[Array, " e"]
@@ -58,11 +58,11 @@ class PackedCrystals(NamedTuple):
         return ascending_rows(rows, self.crystal_of_node)
 
     def attend_to_edges(self, scores: Float[Array, "e s"], values: Float[Array, "e f"]) -> Float[Array, "n f"]:
-        """Mean of the values that arrive at each node, weighted by a softmax of their scores, s = 1 or f."""
+        """Mean of the values that arrive at each node, weighted by the softmax of their scores; s = 1 or f."""
         return _segment_attention(scores, values, self.edge_multiplicity, self.receivers, len(self.node_multiplicity))
 
     def attend_to_nodes(self, scores: Float[Array, "n s"], values: Float[Array, "n f"]) -> Float[Array, "c f"]:
-        """The same over the nodes of each crystal."""
+        """Mean of the values of each crystal's nodes, weighted by the softmax of their scores; s = 1 or f."""
         return _segment_attention(scores, values, self.node_multiplicity, self.crystal_of_node, len(self.n_node))
 
 
@@ -74,7 +74,8 @@ def _segment_attention(scores, values, multiplicity, segments, n_segments: int) 
 
 
 class AlikeCrystals(NamedTuple):
-    """c crystals with the edges of one prototype, in slots of the nodes where they arrive. Multiplicity 0: padding."""
+    """Layout of c crystals that share the edges of one prototype, in slots of the receiving nodes. Multiplicity 0 is
+    padding."""
 
     senders: Int[Array, "n slots"]
     shells: Int[Array, "n slots"]

@@ -1,7 +1,7 @@
-"""Edges dealt into blocks of equal size, each of one center's edges only.
+"""Edges arranged in blocks of equal size, each with edges of a single center.
 
-A sum over the edges of each atom becomes a product of small dense matrices in each block, and a sum over few blocks: on
-a CPU ten times faster than scattering every edge's message, which also never has to be stored.
+The sum over the edges of each atom becomes a product of small dense matrices per block and a sum over few blocks. On a
+CPU this is ten times faster than scattering the message of every edge, and messages need not be stored.
 """
 
 from typing import NamedTuple
@@ -15,13 +15,13 @@ from mlip.graph.ends import ascending_rows
 
 
 class EdgeBlocks(NamedTuple):
-    """s = b * size slots, one block after the other. Slots without an edge have a vector of the padding's length."""
+    """s = b * size slots, block by block. Slots without an edge have a vector longer than the cutoff."""
 
     size: int
     vectors: Float[Array, "s 3"]
     senders: Int[Array, " s"]
     receivers: Int[Array, " b"]
-    """Receiver of all edges of a block; ascending."""
+    """Receiver of all edges of each block, ascending."""
 
     @property
     def slot_receivers(self) -> Int[Array, " s"]:
@@ -32,10 +32,13 @@ class EdgeBlocks(NamedTuple):
 
 
 def edge_blocks(graph: jraph.GraphsTuple, n_nodes: int, size: int, padding_length: float) -> EdgeBlocks:
-    """
+    """Arrange the edges of a graph in blocks.
+
     Args:
-        graph: receivers ascend.
-        padding_length: A, beyond the cutoff.
+        graph: padded graph with ascending receivers and edges["vectors"], A.
+        n_nodes: number of nodes, padding included.
+        size: edges per block.
+        padding_length: length of the vector in empty slots, A; beyond the cutoff.
     """
     receivers, n_edges = graph.receivers, len(graph.receivers)
     counts = jax.ops.segment_sum(jnp.ones_like(receivers), receivers, n_nodes, indices_are_sorted=True)
@@ -43,7 +46,7 @@ def edge_blocks(graph: jraph.GraphsTuple, n_nodes: int, size: int, padding_lengt
     first_slot = (jnp.cumsum(blocks) - blocks) * size
     first_edge = jnp.cumsum(counts) - counts
     slots = jnp.arange(n_edges, dtype=receivers.dtype) + ascending_rows(first_slot - first_edge, receivers)
-    n_blocks = n_edges // size + n_nodes  # the sum of ceil(count / size) is never larger
+    n_blocks = n_edges // size + n_nodes  # the sum of ceil(count / size) never exceeds this
     vectors = graph.edges["vectors"]
     padding = jnp.zeros((n_blocks * size, 3), vectors.dtype).at[:, 0].set(padding_length)
     return EdgeBlocks(

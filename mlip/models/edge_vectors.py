@@ -1,4 +1,4 @@
-"""Vectors of the bonds of a padded batch, which networks of a radius graph read."""
+"""Bond vectors of a padded batch, from positions, lattice shifts and cells."""
 
 import jax.numpy as jnp
 import jraph

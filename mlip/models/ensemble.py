@@ -1,8 +1,8 @@
-"""Several networks of one kind as one: the mean of their energies, and the energies of each.
+"""An ensemble of networks of one kind as a single network: the mean of their energies, and each member's energies.
 
-Members have the same config and other parameters, which are stacked along a leading axis; one program evaluates all of
-them on one graph. Members whose energy scales or reference energies differ keep them: the ensemble's own scale is 1 eV,
-and its reference energies are their mean.
+The members share a config; their parameters are stacked along a leading axis, and one program evaluates all of them on
+one graph. Each member keeps its own energy scale and reference energies: the ensemble's own scale is 1 eV, and its
+reference energies are the mean of the members'.
 """
 
 from typing import Any, Literal
@@ -17,11 +17,11 @@ from mlip.graph.radius_graph import RadiusGraph
 from mlip.models import build_model, heads_of, parse_config, target_of
 
 N_ELEMENTS = 119
-"""Rows of a table by atomic number; row 0 is padding's."""
+"""Number of rows in a table by atomic number; row 0 is for padding."""
 
 
 class EnsembleConfig(BaseModel):
-    """How many networks there are, and the config that they share."""
+    """Number of networks, and their common config."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -39,17 +39,17 @@ class EnsembleConfig(BaseModel):
 
     @property
     def inputs(self) -> RadiusGraph:
-        """Graph that every member reads of a structure."""
+        """Kind of graph that every member reads."""
         return self.network.inputs
 
     @property
     def known_numbers(self) -> Any:
-        """Atomic numbers that the members have parameters for."""
+        """Atomic numbers for which the members have parameters."""
         return self.network.known_numbers
 
 
 class Ensemble(nn.Module):
-    """Graph -> (n,) energy per node, eV: the mean of the members', each with its own scale and offsets."""
+    """Graph -> (n,) energy per node, eV: the mean over the members, each with its own scale and offsets."""
 
     config: EnsembleConfig
 
@@ -58,7 +58,7 @@ class Ensemble(nn.Module):
 
     @nn.compact
     def energies(self, graph: jraph.GraphsTuple) -> Float[Array, "k n"]:
-        """Energy of each node by each member, eV."""
+        """Energy of each node according to each member, eV."""
         config = self.config
         members = nn.vmap(
             type(build_model(config.network)),

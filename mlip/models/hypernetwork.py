@@ -1,6 +1,6 @@
-"""A network whose weights another network predicts, for each row anew: G(u; x).
+"""A network G(u; x) whose weights another network predicts for each row.
 
-As CGAT has it (after V. Sitzmann et al., Scene Representation Networks, NeurIPS 2019).
+Implemented as in CGAT, after V. Sitzmann et al., Scene Representation Networks, NeurIPS 2019.
 """
 
 import jax
@@ -11,17 +11,19 @@ from jaxtyping import Array, Float
 from mlip.models.torch_linear import uniform_by_inputs
 
 N_LAYERS = 4
-"""Layers of the network whose weights are predicted, and hidden layers of each of the four that predict them."""
+"""Number of layers of the network with predicted weights, and of hidden layers in each of the four networks that
+predict them."""
 _EPSILON = 1e-5
 _ROWS = 128
-"""Predicted weights of so many rows, 64 kB each at width 128, are in memory at once."""
+"""Number of rows whose predicted weights are in memory at once; each takes 64 kB at width 128."""
 
 
 class Hypernetwork(nn.Module):
-    """(u, x) -> four layers of x with weights predicted from u; layers but the last are tanh(LayerNorm(W x + b)).
+    """(u, x) -> four layers of x with weights predicted from u; all but the last are tanh(LayerNorm(W x + b)).
 
-    Four predictors, one a layer: four layers of tanh, then a linear one to W and b. The latter's parameters are kept
-    by what they multiply: `kernel` [h, x, out] both, `from_input` [x, out], `from_hidden` [h, out] and `bias`.
+    Each layer has its own predictor: four tanh layers, then a linear layer to W and b. The parameters of the latter are
+    stored by the factors that they multiply: `kernel` [h, x, out] both, `from_input` [x, out], `from_hidden` [h, out],
+    and `bias` neither.
     """
 
     @nn.compact
@@ -44,7 +46,7 @@ class Hypernetwork(nn.Module):
         return x.reshape(shape)
 
     def _hidden(self, u: Float[Array, "n f"], width: int) -> Float[Array, "l n f"]:
-        """Features that each predictor makes of u before its last layer."""
+        """Hidden features of each predictor before its last layer."""
         kernels = self.param(
             "hidden_kernel", nn.initializers.normal((2 / width) ** 0.5), (N_LAYERS, N_LAYERS, width, width)
         )
@@ -56,7 +58,7 @@ class Hypernetwork(nn.Module):
 
 
 def bilinear(h: Float[Array, "n k"], x: Float[Array, "n i"], kernel: Float[Array, "k i o"]) -> Float[Array, "n o"]:
-    """sum over k and i of h_k x_i kernel_kio."""
+    """Sum over k and i of h_k x_i kernel_kio."""
 
     def of_row(row):
         h, x = row

@@ -1,12 +1,12 @@
-"""Features of a network's last layer, for the uncertainty that follows from them (`mlip.uncertainty`).
+"""Features of a network's last layer, from which its uncertainty is estimated (`mlip.uncertainty`).
 
-A network whose output is linear in the parameters w of its last layer, E_i = w . phi_i, tells the features phi_i of
-each node, in the units of its output, by one line where it reads them out:
+A network whose output E_i = w . phi_i is linear in the parameters w of its last layer reports the features phi_i of
+each node, in the units of its output, by one line at its readout:
 
     tell_features(self, lambda: phi)
 
-Nothing is computed for it unless someone asks by `outputs_and_features`: programs that evaluate a network alone have no
-trace of it. A network with several readouts whose sum is its output tells the features of each.
+The features are computed only if `outputs_and_features` requests them; other programs contain no trace of them. A
+network whose output is the sum of several readouts reports the features of each.
 """
 
 from collections.abc import Callable
@@ -24,7 +24,7 @@ _COLLECTION = "last_layer"
 
 
 def tell_features(module: nn.Module, features: Callable[[], Float[Array, "n d"]]) -> None:
-    """Keep the features for whoever asks for them in this evaluation; mostly nobody does."""
+    """Record the features if this evaluation requests them."""
     if module.is_mutable_collection(_COLLECTION) and not module.is_initializing():
         module.sow(_COLLECTION, "features", features())
 
@@ -32,10 +32,10 @@ def tell_features(module: nn.Module, features: Callable[[], Float[Array, "n d"]]
 def outputs_and_features(
     model: nn.Module, params: Any, graph: jraph.GraphsTuple
 ) -> tuple[Float[Array, " n"], Float[Array, "n d"]]:
-    """Output of the network for each node, and the features that it is linear in.
+    """Output of the network for each node, and the last-layer features in which it is linear.
 
     Raises:
-        MlipError: the network tells none.
+        MlipError: the network does not report features.
     """
     outputs, told = model.apply({"params": params}, graph, mutable=[_COLLECTION])
     features = jax.tree.leaves(told)

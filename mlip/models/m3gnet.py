@@ -1,14 +1,14 @@
-"""M3GNet (Chen and Ong, Nat. Comput. Sci. 2, 718, 2022) without triplets.
+"""M3GNet (Chen and Ong, Nat. Comput. Sci. 2, 718, 2022) without explicit triplets.
 
-The many-body sum over pairs of bonds (ij, ik) is taken as a density on atom i, exactly: its basis is a radial
-function of r_ik times a Legendre polynomial of the angle, and by the addition theorem
-P_l(r_ij . r_ik) = sum_m C_lm(r_ij) C_lm(r_ik). The cost is O(bonds), not O(triplets). The dense layers on
-[v_i | v_j | e_ij] are split by input, so that two thirds of their work is done on atoms instead of bonds.
+The many-body sum over pairs of bonds (ij, ik) is computed exactly from a density on atom i. Its basis is a radial
+function of r_ik times a Legendre polynomial of the angle, and by the addition theorem P_l(r_ij . r_ik) = sum_m
+C_lm(r_ij) C_lm(r_ik). The cost is O(bonds), not O(triplets). The dense layers on [v_i | v_j | e_ij] are split by input,
+so that two thirds of their work is done on atoms instead of bonds.
 
 Equations in brackets are the paper's. The center i of a bond is its receiver, the neighbor j its sender.
 
-The config's defaults are the original code (m3gnet 0.2.4). matgl's M3GNet is the same network with another choice of
-basis, deeper gated MLPs, a bias and no swish here and there: `matgl_config` names them all.
+The config's defaults reproduce the original code (m3gnet 0.2.4). matgl's M3GNet is the same network with another basis,
+deeper gated MLPs, an additional bias and one swish fewer; see `matgl_config`.
 """
 
 from typing import Literal, NamedTuple
@@ -30,17 +30,17 @@ from mlip.models.zbl import zbl_energies
 
 Basis = Literal["smooth", "bessel"]
 
-_ZBL_POWER = 6  # of the polynomial that ends the repulsion at the sum of the covalent radii, as MACE's
+_ZBL_POWER = 6  # of the polynomial that cuts off the repulsion at the sum of the covalent radii, as in MACE
 _KERNEL_INIT = nn.initializers.glorot_uniform()  # as in the original
 
 
 class Dimensions(BaseModel):
-    """Dimensions that every network of these layers has."""
+    """Fields common to all networks that use these layers."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    cutoff: float = Field(5.0, gt=0, description="bonds up to this length are edges, A")
-    three_body_cutoff: float = Field(4.0, gt=0, description="bonds up to this length enter angles, A")
+    cutoff: float = Field(5.0, gt=0, description="longest bond that becomes an edge, A")
+    three_body_cutoff: float = Field(4.0, gt=0, description="longest bond that enters angles, A")
     n_blocks: int = Field(3, ge=1)
     max_atomic_number: int = Field(94, ge=1, le=118)
 
@@ -52,30 +52,32 @@ class Dimensions(BaseModel):
 
     @property
     def inputs(self) -> RadiusGraph:
-        """Graph that the network reads of a structure."""
+        """Kind of graph that the network reads."""
         return RadiusGraph(self.cutoff)
 
     @property
     def known_numbers(self) -> range:
-        """Atomic numbers that have an embedding."""
+        """Atomic numbers with an embedding."""
         return range(1, self.max_atomic_number + 1)
 
 
 class M3GNetConfig(Dimensions):
-    """Dimensions of an M3GNet; the defaults are those of the published MP-2021.2.8-EFS (227,549 parameters)."""
+    """Architecture of an M3GNet; the defaults are those of the published MP-2021.2.8-EFS (227,549 parameters)."""
 
     model: Literal["m3gnet"] = "m3gnet"
     units: int = Field(64, ge=1, description="features per atom and bond, and width of the hidden layers")
-    hidden_units: int | None = Field(None, ge=1, description="width of the hidden layers where it is not `units`")
-    hidden_layers: Literal[1, 2] = Field(1, description="of a gated MLP; the readout has one more")
+    hidden_units: int | None = Field(None, ge=1, description="width of the hidden layers if it differs from `units`")
+    hidden_layers: Literal[1, 2] = Field(1, description="hidden layers of a gated MLP; the readout has one more")
     max_n: int = Field(3, ge=1, le=8, description="radial functions per angular order, and of the bond basis")
     max_l: int = Field(3, ge=1, le=6, description="angular orders: l = 0 .. max_l - 1")
     bond_basis: Basis = Field("smooth", description="max_n smooth functions, or max_l max_n spherical Bessel functions")
-    three_body_basis: Basis = Field("bessel", description="of the second bond of an angle; max_n functions for each l")
+    three_body_basis: Basis = Field(
+        "bessel", description="basis for the second bond of an angle; max_n functions per l"
+    )
     bond_embedding_bias: bool = False
-    atom_weight_swish: bool = Field(True, description="the radial weight of atom messages has a swish")
+    atom_weight_swish: bool = Field(True, description="whether the radial weight of atom messages has a swish")
     aggregate: Literal["center", "neighbor"] = Field(
-        "center", description="the end of a bond that its atom message is added to; matgl < 3 trained with 'neighbor'"
+        "center", description="end of a bond that receives its atom message; matgl < 3 trained with 'neighbor'"
     )
     zbl: bool = Field(
         False, description="add the repulsion of bare nuclei; its output is in eV, so data.statistics.scale must be 1"
@@ -83,7 +85,7 @@ class M3GNetConfig(Dimensions):
 
     @property
     def is_in_ev(self) -> bool:
-        """Whether the output is in eV, so that its scale can be none but 1."""
+        """Whether the output is in eV, so that its scale must be 1."""
         return self.zbl
 
     @property
@@ -93,11 +95,11 @@ class M3GNetConfig(Dimensions):
 
 
 def matgl_config(smooth: bool = True, **changes) -> M3GNetConfig:
-    """The network of matgl's M3GNet; `hidden_units` is what matgl calls units.
+    """Config of matgl's M3GNet; `hidden_units` corresponds to matgl's `units`.
 
     Args:
         smooth: matgl's `use_smooth`; otherwise both bases are spherical Bessel functions.
-        changes: any fields of the config.
+        changes: values for any fields of the config.
     """
     basis = "smooth" if smooth else "bessel"
     values = {
@@ -113,20 +115,20 @@ def matgl_config(smooth: bool = True, **changes) -> M3GNetConfig:
 class M3GNet(nn.Module):
     """Graph -> (n,) energy per node, in units of the potential's scale.
 
-    Reads nodes["species"] (n,) atomic numbers and edges["vectors"] (e, 3) from center to neighbor in A, none of
-    length zero; edges beyond the cutoff contribute nothing.
+    Reads nodes["species"] (n,) atomic numbers and edges["vectors"] (e, 3) from center to neighbor, A, none of length
+    zero; edges beyond the cutoff contribute nothing.
     """
 
     config: M3GNetConfig
 
     @property
     def embedding_init(self) -> nn.initializers.Initializer:
-        """Initializer of the elements' vectors."""
+        """Initializer of the element embeddings."""
         return nn.initializers.normal(1.0)
 
     @property
     def three_body(self) -> type[nn.Module]:
-        """Module that updates bonds by their angles."""
+        """Class of the modules that update bonds from angles."""
         return ThreeBody
 
     @nn.compact
@@ -140,7 +142,7 @@ class M3GNet(nn.Module):
         angular = self.angular_basis(vectors, distances, receivers, len(species))
 
         atoms = nn.Embed(
-            config.max_atomic_number + 1,  # row 0 is padding's
+            config.max_atomic_number + 1,  # row 0 is for padding
             config.units,
             embedding_init=self.embedding_init,
             dtype=vectors.dtype,
@@ -153,7 +155,7 @@ class M3GNet(nn.Module):
         return self.read_out(atoms, graph)
 
     def read_out(self, atoms: Float[Array, "n u"], graph: jraph.GraphsTuple) -> Float[Array, " n"]:
-        """Output of the network, from what it has made of the atoms."""
+        """Output of the network from the final atom features."""
         energies = Readout(self.config, name="readout")(atoms)
         if self.config.zbl:
             vectors = graph.edges["vectors"]
@@ -162,7 +164,7 @@ class M3GNet(nn.Module):
         return energies
 
     def bond_basis(self, distances: Float[Array, " e"]) -> Float[Array, "e k"]:
-        """Functions h(r_ij) that bonds start from, and that weigh messages; zero from the cutoff on."""
+        """Basis functions h(r_ij) that initialize the bonds and weight the messages; zero beyond the cutoff."""
         return bond_basis(self.config, distances)
 
     def angular_basis(
@@ -173,7 +175,7 @@ class M3GNet(nn.Module):
 
 
 def bond_basis(config: M3GNetConfig, distances: Float[Array, " e"]) -> Float[Array, "e k"]:
-    """h(r_ij), zero from the cutoff on."""
+    """Basis functions h(r_ij), zero beyond the cutoff."""
     if config.bond_basis == "smooth":
         return smooth_bessel_basis(distances, config.max_n, config.cutoff)
     basis = spherical_bessel_basis(distances, config.max_l, config.max_n, config.cutoff)
@@ -181,7 +183,7 @@ def bond_basis(config: M3GNetConfig, distances: Float[Array, " e"]) -> Float[Arr
 
 
 def three_body_basis(config: M3GNetConfig, distances: Float[Array, " e"]) -> Float[Array, "e l n"]:
-    """The radial functions of the angular terms; what is beyond the three-body cutoff is the caller's to cut."""
+    """Radial functions of the angular terms; the caller applies the three-body cutoff."""
     if config.three_body_basis == "bessel":
         return spherical_bessel_basis(distances, config.max_l, config.max_n, config.cutoff)
     basis = smooth_bessel_basis(distances, config.max_l * config.max_n, config.cutoff)
@@ -189,20 +191,19 @@ def three_body_basis(config: M3GNetConfig, distances: Float[Array, " e"]) -> Flo
 
 
 class AngularBasis(NamedTuple):
-    """Basis functions that the three-body terms of all blocks share. Columns are (l, m, n), n fastest:
+    """Basis functions that the three-body terms of all blocks share. Columns are (l, m, n), with n fastest; see
     `angular_columns`."""
 
     weights: Float[Array, "e lmn"]
-    """Factors of a bond as the second of an angle, ik: its radial function, C_lm and the norm of Y_l0, cut off by
-    f_c."""
+    """Factors of a bond ik, the second of an angle: its radial function, C_lm and the norm of Y_l0, cut off by f_c."""
     harmonics: Float[Array, "e lmn"]
-    """Harmonics of a bond as the first of an angle, ij: C_lm, cut off by f_c."""
+    """Harmonics C_lm of a bond ij, the first of an angle, cut off by f_c."""
 
     @classmethod
     def of_bonds(
         cls, config: M3GNetConfig, vectors: Float[Array, "e 3"], distances: Float[Array, " e"]
     ) -> "AngularBasis":
-        """The densities' basis (eqs. 4 and 5); both bonds of an angle carry the cutoff f_c (eq. 6)."""
+        """Basis of the densities (eqs. 4 and 5); both bonds of an angle carry the cutoff f_c (eq. 6)."""
         radial = three_body_basis(config, distances)
         # Y_l0 of the angle = sqrt((2l + 1) / 4 pi) P_l.
         y_l0 = np.sqrt((2 * np.arange(config.max_l) + 1) / (4 * np.pi))[:, None]
@@ -215,22 +216,22 @@ class AngularBasis(NamedTuple):
 
 
 def angular_columns(config: M3GNetConfig) -> tuple[Int[np.ndarray, " lmn"], Int[np.ndarray, " lmn"]]:
-    """For every (l, m, n) the column (l, n) of the radial functions and (l, m) of the harmonics."""
-    order = np.repeat(np.arange(config.max_l), 2 * np.arange(config.max_l) + 1)  # of each (l, m)
+    """Column (l, n) of the radial functions and column (l, m) of the harmonics for every (l, m, n)."""
+    order = np.repeat(np.arange(config.max_l), 2 * np.arange(config.max_l) + 1)  # order l of each (l, m)
     n = np.arange(config.max_n)
     return (order[:, None] * config.max_n + n).ravel(), np.repeat(np.arange(len(order)), config.max_n)
 
 
 def _repeat_columns(array: Float[Array, "e a"], columns: Int[np.ndarray, " b"]) -> Float[Array, "e b"]:
-    """array[:, columns] as a product with zeros and ones: as exact, and its transpose is a product too."""
+    """array[:, columns] as an exact product with a matrix of zeros and ones, whose transpose is also a product."""
     return jnp.matmul(array, jnp.asarray(np.eye(array.shape[1])[:, columns], array.dtype), precision="highest")
 
 
 class ThreeBody(nn.Module):
     """Bond update from angles: e_ij + swish(m P) * sigmoid(m Q) (eqs. 4 and 7).
 
-    m_ij = sum over k != j of B_ijk a_k f_c(r_ij) f_c(r_ik) is the density on atom i less the bond's own share,
-    k = j, whose P_l(1) = sum_m C_lm^2 = 1. The sum over m is left to the product with P and Q.
+    m_ij = sum over k != j of B_ijk a_k f_c(r_ij) f_c(r_ik) is the density on atom i minus the bond's own contribution,
+    k = j, whose P_l(1) = sum_m C_lm^2 = 1. The product with P and Q carries out the sum over m.
     """
 
     config: M3GNetConfig
@@ -257,9 +258,9 @@ class ThreeBody(nn.Module):
 
 
 class Convolution(nn.Module):
-    """Update of bonds, then of atoms (eqs. 8 and 9), each a gated MLP of [v_i | v_j | e_ij] times a radial weight.
+    """Update of bonds, then of atoms (eqs. 8 and 9), each by a gated MLP of [v_i | v_j | e_ij] times a radial weight.
 
-    As in the original code, the radial weight of the bonds is linear even where that of the atoms has a swish.
+    As in the original code, the radial weight of the bonds is linear even if that of the atoms has a swish.
     """
 
     config: M3GNetConfig
@@ -288,7 +289,7 @@ class Convolution(nn.Module):
 class GatedMessage(nn.Module):
     """phi(x) = swish-MLP(x) * sigmoid-gated MLP(x) of x = [v_i | v_j | e_ij] (eq. 10), times a weight.
 
-    W [v_i | v_j | e_ij] = (W1 v)_i + (W2 v)_j + W3 e_ij: the first two products are taken on atoms.
+    W [v_i | v_j | e_ij] = (W1 v)_i + (W2 v)_j + W3 e_ij: the first two products are computed on atoms.
     """
 
     config: M3GNetConfig
@@ -317,24 +318,24 @@ class GatedMessage(nn.Module):
                 hidden = swish(_dense(width, f"{name}_{layer}")(hidden))
             return _dense(units, name)(hidden)
 
-        # Two narrow branches without slices between them are faster on a CPU than one wide one.
+        # Two narrow branches without slicing are faster on a CPU than one wide one.
         return swish(branch("core", slice(width))) * sigmoid(branch("gate", slice(width, None))) * weight
 
 
 class Readout(nn.Module):
-    """Energy of each atom: a gated MLP, the core's last layer linear (eq. 13).
+    """Energy of each atom: a gated MLP whose core has a linear last layer (eq. 13).
 
-    E_i = (w . c_i + b) sigma(g_i) is linear in the last layer of the core, w and b, whose features are the hidden layer
-    c_i and 1, times the gate. In the gate's own last layer it is not linear; that is taken as part of the features.
+    E_i = (w . c_i + b) sigma(g_i) is linear in the last layer of the core, w and b; its features are the hidden layer
+    c_i and 1, times the gate. It is not linear in the last layer of the gate, which is treated as part of the features.
     """
 
     config: M3GNetConfig
 
     @nn.compact
     def __call__(self, atoms: Float[Array, "n u"], scales: Float[Array, " n"] | None = None) -> Float[Array, " n"]:
-        """`scales`: factors of the atoms' energies; 1 where there are none."""
+        """Energies of the atoms, multiplied by `scales` if these are given."""
         config = self.config
-        # With two hidden layers, matgl's first one is as wide as the features.
+        # With two hidden layers, matgl's first one has the width of the features.
         widths = [config.units] * (config.hidden_layers - 1) + [config.width] * 2
         core, gate = atoms, atoms
         for layer, width in enumerate(widths):
@@ -354,7 +355,7 @@ def _dense(features: int, name: str, use_bias: bool = True) -> nn.Dense:
 
 
 class FusedKernel(nn.Module):
-    """Core and gate layers of one input, side by side, without biases."""
+    """Kernels of the core and gate layers for one input, side by side, without biases."""
 
     shape: tuple[int, int]
 
@@ -364,7 +365,7 @@ class FusedKernel(nn.Module):
 
 
 def sigmoid(x: Float[Array, "..."]) -> Float[Array, "..."]:
-    """By way of tanh: on a CPU, XLA takes less than half as long for it as for an exponential and a division."""
+    """Sigmoid computed with tanh: on a CPU, XLA takes less than half the time of an exponential and a division."""
     return 0.5 * jnp.tanh(0.5 * x) + 0.5
 
 
@@ -373,7 +374,7 @@ def swish(x: Float[Array, "..."]) -> Float[Array, "..."]:
 
 
 def _init_fused_kernel(key, shape: tuple[int, int], dtype=jnp.float32) -> Float[Array, "i o"]:
-    """Core and gate side by side, each initialized as the layer of its own that it is in the paper."""
+    """Kernels of core and gate side by side, each initialized like the separate layer of the paper."""
     core, gate = jax.random.split(key)
     half = (shape[0], shape[1] // 2)
     return jnp.concatenate([_KERNEL_INIT(core, half, dtype), _KERNEL_INIT(gate, half, dtype)], axis=1)

@@ -1,7 +1,7 @@
-"""M3GNet for a property of a whole crystal, as matgl has it: M3GNet's blocks, then a readout by Set2Set.
+"""M3GNet for a property of a whole crystal, as in matgl: M3GNet's blocks, then a Set2Set readout.
 
-Set2Set (Vinyals, Bengio and Kudlur, ICLR 2016) asks the atoms a few times: an LSTM makes a query of what it has heard
-so far, and hears the mean of the atoms' features weighted by the softmax of their product with the query.
+Set2Set (Vinyals, Bengio and Kudlur, ICLR 2016) queries the atoms several times: an LSTM makes a query from the answers
+so far, and the answer is the mean of the atom features weighted by the softmax of their product with the query.
 """
 
 from typing import Literal
@@ -20,18 +20,19 @@ from mlip.models.torch_linear import linear
 
 
 class M3GNetPropertyConfig(M3GNetConfig):
-    """Dimensions of the network; those of the readout have the defaults of matgl's M3GNet-MP-2018.6.1-Eform."""
+    """Architecture of the network; the readout has the defaults of matgl's M3GNet-MP-2018.6.1-Eform."""
 
     model: Literal["m3gnet-property"] = "m3gnet-property"
-    readout_queries: int = Field(3, ge=1, description="how often Set2Set asks the atoms")
-    readout_layers: int = Field(3, ge=1, description="of the LSTM that makes the queries")
-    zbl: Literal[False] = Field(False, description="energies alone have the repulsion of bare nuclei")
+    readout_queries: int = Field(3, ge=1, description="number of Set2Set queries to the atoms")
+    readout_layers: int = Field(3, ge=1, description="layers of the LSTM that makes the queries")
+    zbl: Literal[False] = Field(False, description="only energies have the repulsion of bare nuclei")
 
 
 class M3GNetProperty(M3GNet):
-    """Batch -> (g, 2): a property in units of its standard deviation about its mean, and 0: there is no uncertainty.
+    """Batch -> (g, 2): a property, standardized by mean and standard deviation, and 0, because no uncertainty is
+    predicted.
 
-    Reads nodes["species"] and the vectors of bonds: edges["vectors"], or positions, shifts and cells.
+    Reads nodes["species"] and the bond vectors: edges["vectors"], or positions, shifts and cells.
     """
 
     config: M3GNetPropertyConfig
@@ -52,7 +53,7 @@ class M3GNetProperty(M3GNet):
 
 
 class Set2Set(nn.Module):
-    """Features of atoms -> last query and answer of each graph."""
+    """Atom features -> last query and answer for each graph."""
 
     config: M3GNetPropertyConfig
 
@@ -72,7 +73,7 @@ class Set2Set(nn.Module):
             query = heard
             for k, (of_input, of_hidden) in enumerate(layers):
                 gates = of_input(query) + of_hidden(hidden[k])
-                write, keep, new, show = jnp.split(gates, 4, axis=1)  # PyTorch's order
+                write, keep, new, show = jnp.split(gates, 4, axis=1)  # order of PyTorch's LSTM gates
                 memory[k] = nn.sigmoid(keep) * memory[k] + nn.sigmoid(write) * jnp.tanh(new)
                 query = hidden[k] = nn.sigmoid(show) * jnp.tanh(memory[k])
             heard = jnp.concatenate([query, _answer(atoms, query, graph_of_node)], axis=1)
@@ -82,7 +83,7 @@ class Set2Set(nn.Module):
 def _answer(
     atoms: Float[Array, "n u"], query: Float[Array, "g u"], graph_of_node: Int[Array, " n"]
 ) -> Float[Array, "g u"]:
-    """Mean of each graph's atoms, weighted by the softmax of their products with its query."""
+    """Mean of the atom features of each graph, weighted by the softmax of their products with its query."""
     n_graphs = len(query)
     scores = jnp.sum(atoms * ascending_rows(query, graph_of_node), axis=1)
     largest = jax.ops.segment_max(scores, graph_of_node, n_graphs, indices_are_sorted=True)

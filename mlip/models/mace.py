@@ -1,14 +1,14 @@
 """MACE (Batatia et al., NeurIPS 2022, arXiv:2206.07697): equivariant messages of high body order.
 
-One layer: the densities of a neighborhood (eqs. 8 and 9, `Interaction`), their products with themselves (eqs. 10
-and 11, `SymmetricContraction`), the update (eq. 12) and the readout (eq. 13). Equations in brackets are the paper's.
+One layer: the densities of a neighborhood (eqs. 8 and 9, `Interaction`), their products with themselves (eqs. 10 and
+11, `SymmetricContraction`), the update (eq. 12) and the readout (eq. 13). Equations in brackets are the paper's.
 
 The network, the meaning of its parameters and their scale are those of mace-torch (ScaleShiftMACE), so that published
-weights and published recipes carry over: weights are of order one, and every product is divided by the root of its
-number of inputs. What differs is where the work is done: element-dependent weights are gathered, not multiplied with
-one-hot vectors; components come before channels, which are contiguous; the last layer keeps scalars only.
+weights and recipes can be used: weights are of order one, and every product is divided by the square root of its number
+of inputs. The implementation differs: element-dependent weights are gathered instead of multiplied by one-hot vectors;
+components come before channels, which are contiguous; the last layer keeps only scalars.
 
-The center i of a bond is its receiver, the neighbor j its sender. mace-torch's vectors point to the center.
+The center i of a bond is its receiver, the neighbor j its sender. In mace-torch, vectors point to the center.
 """
 
 from collections.abc import Sequence
@@ -32,44 +32,46 @@ from mlip.models.symmetric_contraction import SymmetricContraction, wigner_3j
 from mlip.models.zbl import zbl_energies
 from mlip.runtime import products_in
 
-SILU_NORM = 1.6791767923989418  # makes E[silu(x)^2] = 1 for normal x; e3nn's, from its seeded samples
-_BLOCK = 8  # edges; larger blocks leave more slots empty
+SILU_NORM = 1.6791767923989418  # makes E[silu(x)^2] = 1 for normal x; the value of e3nn, from seeded samples
+_BLOCK = 8  # edges per block; larger blocks leave more slots empty
 _MATERIALS_PROJECT = (*range(1, 84), *range(89, 95))
 
 Features = list[Float[Array, "n m c"]]
-"""Features of atoms, one array an order l = 0, 1, ... of parity (-1)^l; m = 2l + 1 components (e3nn's order), c
-channels."""
+"""Features of atoms: one array for each order l = 0, 1, ... of parity (-1)^l, with m = 2l + 1 components (e3nn's order)
+and c channels."""
 
 
 class MACEConfig(BaseModel):
-    """Dimensions and variants of a MACE; the defaults are those of the published medium MACE-MP-0."""
+    """Architecture of a MACE; the defaults are those of the published medium MACE-MP-0."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     measured_on_data: ClassVar[tuple[str, ...]] = ("elements", "mean_neighbors")
 
     model: Literal["mace"] = "mace"
-    cutoff: float = Field(6.0, gt=0, description="bonds up to this length are edges, A")
+    cutoff: float = Field(6.0, gt=0, description="longest bond that becomes an edge, A")
     elements: tuple[int, ...] = Field(_MATERIALS_PROJECT, min_length=1, description="atomic numbers, ascending")
     channels: int = Field(128, ge=1)
     max_l: int = Field(1, ge=0, le=2, description="highest order of the features that pass from layer to layer")
     max_ell: int = Field(3, ge=0, le=3, description="highest order of the harmonics and of the densities")
-    correlation: int = Field(3, ge=1, le=4, description="densities in a product; its body order is one more")
+    correlation: int = Field(3, ge=1, le=4, description="densities in a product; its body order is one higher")
     n_layers: int = Field(2, ge=1)
     n_bessel: int = Field(10, ge=1)
     cutoff_power: int = Field(5, ge=2)
     radial_hidden: tuple[int, ...] = (64, 64, 64)
     readout_hidden: int = Field(16, ge=1, description="width of the last readout")
     first_block: Literal["residual", "element"] = Field(
-        "residual", description="how elements enter the first layer: beside the product, or on its densities"
+        "residual", description="where elements enter the first layer: next to the product, or on its densities"
     )
     normalization: Literal["mean", "density"] = Field(
         "mean", description="densities are divided by the mean number of neighbors, or by 1 + a learned density"
     )
-    mean_neighbors: float = Field(61.96, gt=0, description="of the training set")
+    mean_neighbors: float = Field(61.96, gt=0, description="mean number of neighbors in the training set")
     distance_transform: Literal["none", "agnesi"] = "none"
     zbl: bool = Field(False, description="add the repulsion of bare nuclei")
     heads: tuple[str, ...] = Field(
-        ("default",), min_length=1, description="levels of theory, such as functionals; all but the readouts is shared"
+        ("default",),
+        min_length=1,
+        description="levels of theory, such as functionals, with separate readouts and everything else in common",
     )
 
     @field_validator("elements")
@@ -94,37 +96,37 @@ class MACEConfig(BaseModel):
 
     @property
     def inputs(self) -> RadiusGraph:
-        """Graph that the network reads of a structure."""
+        """Kind of graph that the network reads."""
         return RadiusGraph(self.cutoff)
 
     @property
     def known_numbers(self) -> tuple[int, ...]:
-        """Atomic numbers that have parameters."""
+        """Atomic numbers with parameters."""
         return self.elements
 
     def orders_out(self, layer: int) -> tuple[int, ...]:
-        """Orders of a layer's features: the readout of the last needs scalars only."""
+        """Orders of a layer's output features; only scalars for the last layer."""
         return (0,) if layer == self.n_layers - 1 else tuple(range(self.max_l + 1))
 
 
 class Edges(NamedTuple):
-    """Edges, as all layers share them."""
+    """Edges with the functions that all layers share."""
 
     blocks: EdgeBlocks
     lengths: Float[Array, " s"]
-    """A."""
+    """Bond lengths, A."""
     radial: Float[Array, "s k"]
-    """Zero from the cutoff on."""
+    """Radial functions, zero beyond the cutoff."""
     harmonics: Float[Array, "s lm"]
-    """Y_lm of the direction to the center, |Y_l|^2 = 2l + 1."""
+    """Spherical harmonics Y_lm of the direction to the center, |Y_l|^2 = 2l + 1."""
 
 
 class MACE(nn.Module):
     """Graph -> (n,) energy per node, in units of the potential's scale; without reference energies.
 
-    Reads nodes["species"] (n,) atomic numbers and edges["vectors"] (e, 3) from center to neighbor in A, none of
-    length zero; edges beyond the cutoff contribute nothing. Receivers ascend. With several heads globals["head"] (g,)
-    says which one each graph gets.
+    Reads nodes["species"] (n,) atomic numbers and edges["vectors"] (e, 3) from center to neighbor, A, none of length
+    zero; edges beyond the cutoff contribute nothing. Receivers ascend. With several heads, globals["head"] (g,) is the
+    index of each graph's head.
     """
 
     config: MACEConfig
@@ -162,7 +164,7 @@ class MACE(nn.Module):
 
 
 def edges_of(config: MACEConfig, graph: jraph.GraphsTuple) -> Edges:
-    """The edges in blocks, with their radial functions and harmonics."""
+    """Edges in blocks, with their radial functions and harmonics."""
     species = graph.nodes["species"]
     blocks = edge_blocks(graph, len(species), _BLOCK, padding_length=2 * config.cutoff)
     vectors = blocks.vectors
@@ -185,7 +187,7 @@ def edges_of(config: MACEConfig, graph: jraph.GraphsTuple) -> Edges:
 
 
 class Path(NamedTuple):
-    """A neighbor's features of order `node`, coupled with harmonics of order `edge` to a density of order `out`."""
+    """Coupling of a neighbor's features of order `node` with harmonics of order `edge` to a density of order `out`."""
 
     node: int
     edge: int
@@ -193,7 +195,8 @@ class Path(NamedTuple):
 
 
 def coupling_paths(max_node: int, max_ell: int) -> list[Path]:
-    """In e3nn's order: by order of the density, then of the neighbor's features, then of the harmonics."""
+    """Coupling paths in e3nn's order: sorted by the order of the density, then of the neighbor's features, then of the
+    harmonics."""
     paths = [
         Path(node, edge, out)
         for node in range(max_node + 1)
@@ -207,7 +210,8 @@ def coupling_paths(max_node: int, max_ell: int) -> list[Path]:
 class Interaction(nn.Module):
     """Features -> densities A of order 0 .. max_ell (eqs. 8 and 9).
 
-    A_i = sum over paths p of W_p (sum over j of R_p(r_ij) [Y(r_ij) x h_j]_p) / number of neighbors.
+    A_i = sum over paths p of W_p (sum over j of R_p(r_ij) [Y(r_ij) x h_j]_p) / mean number of neighbors (or 1 + a
+    learned density).
     """
 
     config: MACEConfig
@@ -242,7 +246,7 @@ class Interaction(nn.Module):
 
 
 def _sum_in_blocks(features: Float[Array, "s m c"], edges: Edges, path: Path) -> Float[Array, "b m_out c"]:
-    """Sum over each block's edges of [Y x h] of one path, normalized so that components keep unit variance."""
+    """Sum over the edges of each block of [Y x h] for one path, normalized so that components keep unit variance."""
     symbol = np.sqrt(2 * path.out + 1) * wigner_3j(*path)
     harmonics = edges.harmonics[:, path.edge**2 : (path.edge + 1) ** 2]
     rotations = jnp.einsum("abo,sb->sao", jnp.asarray(symbol, harmonics.dtype), harmonics)
@@ -255,7 +259,7 @@ def _sum_in_blocks(features: Float[Array, "s m c"], edges: Edges, path: Path) ->
 
 
 class RadialMLP(nn.Module):
-    """Radial functions -> R_p for every path and channel; without biases, so that zero stays zero."""
+    """Radial functions -> R_p for every path and channel; without biases, so that zero remains zero."""
 
     widths: Sequence[int]
 
@@ -269,7 +273,7 @@ class RadialMLP(nn.Module):
 
 
 class Linear(nn.Module):
-    """Mixes channels, order by order: kernel l is (inputs, channels)."""
+    """Mixes channels separately for each order; the kernel of order l is (inputs, channels)."""
 
     channels: int
 
@@ -282,7 +286,7 @@ class Linear(nn.Module):
 
 
 class ElementLinear(nn.Module):
-    """Mixes channels, order by order, with a kernel (channels, channels) for each element."""
+    """Mixes channels separately for each order, with a kernel (channels, channels) for each element."""
 
     n_elements: int
     channels: int
@@ -298,7 +302,7 @@ class ElementLinear(nn.Module):
 
 
 class Readout(nn.Module):
-    """Scalars -> energy (eq. 13): linear, in the last of several layers with one hidden layer for each head."""
+    """Scalars -> energy (eq. 13): linear, except in the last of several layers, which has one hidden layer per head."""
 
     config: MACEConfig
     is_last: bool
@@ -317,11 +321,11 @@ class Readout(nn.Module):
         if self.is_last:
             x = jnp.take_along_axis(x.reshape(-1, n_heads, width), heads[:, None, None], axis=1)[:, 0]
         weights = _weight(self, "energy", (n_heads, x.shape[-1]))
-        return jnp.sum(x * weights[heads], axis=-1) / np.sqrt(n_inputs)  # of all heads, as in mace-torch
+        return jnp.sum(x * weights[heads], axis=-1) / np.sqrt(n_inputs)  # inputs of all heads, as in mace-torch
 
 
 def select_head(config: MACEConfig, params: dict, head: str) -> tuple[MACEConfig, dict]:
-    """The network of one of the heads, by itself."""
+    """Config and parameters of the network with only the given head."""
     place, n_heads = config.heads.index(head), len(config.heads)
     params = dict(params)
     for layer in range(config.n_layers):
@@ -329,7 +333,7 @@ def select_head(config: MACEConfig, params: dict, head: str) -> tuple[MACEConfig
         energy = readout["energy"][place]
         if "hidden" in readout:
             hidden = readout["hidden"].reshape(config.channels, n_heads, -1)[:, place]
-            # In double precision: the norm of one head is another, and its root need not be a float32.
+            # In double precision: the norm of a single head differs, and its square root need not be a float32.
             readout = {"hidden": hidden, "energy": energy.astype(np.float64) / np.sqrt(n_heads)}
         else:
             readout = {"energy": energy}

@@ -1,7 +1,8 @@
-"""MACE's functions of a bond's length: Bessel functions under a polynomial cutoff, on the length as it is or after an
-Agnesi transform, which spreads short bonds apart by the elements' covalent radii (Batatia et al., arXiv:2401.00096).
+"""MACE's functions of the bond length: Bessel functions with a polynomial cutoff. Their argument is the length, or its
+Agnesi transform, which uses the elements' covalent radii to resolve short bonds (Batatia et al., arXiv:2401.00096).
 
-Lengths are in A; everything here is exactly zero from its cutoff on, and finite for any positive length.
+Lengths are in A. All functions are finite for any positive length, and the cutoff function is exactly zero from the
+cutoff on.
 """
 
 import jax.numpy as jnp
@@ -9,13 +10,14 @@ import numpy as np
 from ase.data import covalent_radii
 from jaxtyping import Array, Float, Int
 
-_AGNESI = {"a": 1.0805, "q": 0.9183, "p": 4.5791}  # ACEpotentials.jl's, as all published models have them
+_AGNESI = {"a": 1.0805, "q": 0.9183, "p": 4.5791}  # from ACEpotentials.jl, used by all published models
 
 
 def polynomial_cutoff(
     distances: Float[Array, " e"], cutoff: float | Float[Array, " e"], power: int
 ) -> Float[Array, " e"]:
-    """One at zero, zero with two derivatives at the cutoff (Gasteiger et al., arXiv:2003.03123, eq. 8)."""
+    """Cutoff function: one at zero, zero with two derivatives at the cutoff (Gasteiger et al., arXiv:2003.03123, eq.
+    8)."""
     x = distances / cutoff
     p = power
     inside = x < 1.0
@@ -25,7 +27,7 @@ def polynomial_cutoff(
 
 
 def bessel_functions(distances: Float[Array, " e"], n_functions: int, cutoff: float) -> Float[Array, "e n"]:
-    """sqrt(2/rc) sin(n pi r/rc) / r, n = 1 .. n_functions; not cut off."""
+    """Bessel functions sqrt(2/rc) sin(n pi r/rc) / r, n = 1 .. n_functions, without a cutoff function."""
     frequencies = jnp.asarray(np.pi / cutoff * np.arange(1, n_functions + 1), distances.dtype)
     return np.sqrt(2 / cutoff) * jnp.sin(distances[:, None] * frequencies) / distances[:, None]
 
@@ -33,7 +35,8 @@ def bessel_functions(distances: Float[Array, " e"], n_functions: int, cutoff: fl
 def agnesi_transform(
     distances: Float[Array, " e"], numbers_a: Int[Array, " e"], numbers_b: Int[Array, " e"]
 ) -> Float[Array, " e"]:
-    """1 / (1 + a s^q / (1 + s^(q - p))), s = r over the mean covalent radius of the two elements (atomic numbers)."""
+    """Agnesi transform 1 / (1 + a s^q / (1 + s^(q - p))); s is the length over the mean covalent radius of the two
+    elements."""
     a, q, p = _AGNESI["a"], _AGNESI["q"], _AGNESI["p"]
     radii = covalent_radius(distances.dtype)
     s = distances / (0.5 * (radii[numbers_a] + radii[numbers_b]))

@@ -1,13 +1,13 @@
-"""MatterSim's network (Yang et al., arXiv:2405.04967), an M3GNet whose angles cost almost nothing.
+"""MatterSim's network (Yang et al., arXiv:2405.04967), an M3GNet in which angles cost almost nothing.
 
-Its layers are those of `mlip.models.m3gnet`, with four blocks, max_l = max_n = 4 and two differences, both as in its
+Its layers are those of `mlip.models.m3gnet`, with four blocks, max_l = max_n = 4 and two differences, which follow the
 authors' code (mattersim 1.2):
 
-- In the three-body sum over pairs of bonds (ij, ik) the gate is that of the center i, not of the neighbor k. It leaves
-  the sum, which is then the same for all blocks: sum over k of B(r_ik, angle) f_c(r_ij) f_c(r_ik) is found once, by
-  densities on atoms (see `mlip.models.m3gnet`), and every block multiplies it by its gate.
-- The constants of both bases are kept in float32. They are rounded here, too, so that energies agree to rounding in
-  float64. (The one thing left out is that its code keeps cosines 1e-7 away from -1 and 1.)
+- In the three-body sum over pairs of bonds (ij, ik) the gate is that of the center i, not of the neighbor k, and
+  factors out of the sum. The sum over k of B(r_ik, angle) f_c(r_ij) f_c(r_ik) is therefore the same for all blocks. It
+  is computed once from densities on atoms (see `mlip.models.m3gnet`), and every block multiplies it by its gate.
+- The constants of both bases are rounded to float32, as in the original, so that energies agree to rounding in float64.
+  (Only one detail is omitted: the original keeps cosines 1e-7 away from -1 and 1.)
 """
 
 from typing import Literal
@@ -26,18 +26,18 @@ from mlip.models.m3gnet import Dimensions, FusedKernel, M3GNet, Readout, sigmoid
 from mlip.models.radial import smoothstep_cutoff, spherical_bessel_roots
 
 MOST_ORDERS = 4
-"""Angular orders, and radial functions of each, that its code has."""
+"""Largest number of angular orders, and of radial functions per order, in the original code."""
 
 
 class MatterSimConfig(Dimensions):
-    """Dimensions of a MatterSim; the defaults are those of the published 1M model."""
+    """Architecture of a MatterSim; the defaults are those of the published 1M model."""
 
     model: Literal["mattersim"] = "mattersim"
     units: int = Field(128, ge=1, description="features per atom and bond, and width of the hidden layers")
     max_n: int = Field(4, ge=1, le=MOST_ORDERS, description="radial functions per angular order, and of the bond basis")
     max_l: int = Field(4, ge=1, le=MOST_ORDERS, description="angular orders: l = 0 .. max_l - 1")
     element_scales: tuple[float, ...] | None = Field(
-        None, description="by atomic number from 0 on: scale of the energies of each element's atoms; None: 1"
+        None, description="energy scale of each element's atoms, by atomic number from 0; None: 1"
     )
 
     @model_validator(mode="after")
@@ -46,7 +46,7 @@ class MatterSimConfig(Dimensions):
             raise ValueError(f"{len(self.element_scales)} element_scales for {self.max_atomic_number + 1} numbers")
         return self
 
-    # What the layers of `mlip.models.m3gnet` ask a config for.
+    # Settings that the layers of `mlip.models.m3gnet` read from a config.
     width = property(lambda self: self.units)
     hidden_layers = property(lambda self: 1)
     bond_embedding_bias = property(lambda self: False)
@@ -56,9 +56,9 @@ class MatterSimConfig(Dimensions):
 
 
 class MatterSim(M3GNet):
-    """M3GNet's network with bases and three-body terms of its own, and a scale for each element.
+    """M3GNet's network with its own bases and three-body terms, and a scale for each element.
 
-    Reads and gives what `M3GNet` does.
+    Inputs and outputs are those of `M3GNet`.
     """
 
     config: MatterSimConfig
@@ -117,12 +117,12 @@ def three_body_sums(
     receivers: Int[Array, " e"],
     n_atoms: int,
 ) -> Float[Array, "e ln"]:
-    """For each bond ij the sum over k != j of j_ln(r_ik) Y_l0(angle) f_c(r_ij) f_c(r_ik); columns (l, n), n fastest.
+    """Sum over k != j, for each bond ij, of j_ln(r_ik) Y_l0(angle) f_c(r_ij) f_c(r_ik); columns (l, n), n fastest.
 
-    The sum over all k is a density on atom i, contracted with C_lm(r_ij); the bond's own share, k = j, is
-    j_ln Y_l0(0) f_c^2, because sum_m C_lm^2 = 1.
+    The sum over all k is a density on atom i, contracted with C_lm(r_ij); the bond's own contribution, k = j, is j_ln
+    Y_l0(0) f_c^2, because sum_m C_lm^2 = 1.
     """
-    order = np.repeat(np.arange(config.max_l), 2 * np.arange(config.max_l) + 1)  # of each (l, m)
+    order = np.repeat(np.arange(config.max_l), 2 * np.arange(config.max_l) + 1)  # order l of each (l, m)
     cutoff = smoothstep_cutoff(distances, config.three_body_cutoff)[:, None]
     y_l0 = np.sqrt((2 * np.arange(config.max_l) + 1) / (4 * np.pi))[:, None]
     radial = spherical_basis(config, distances) * jnp.asarray(y_l0, distances.dtype) * cutoff[:, :, None]
@@ -135,7 +135,7 @@ def three_body_sums(
 
 
 def bond_basis(config: MatterSimConfig, distances: Float[Array, " e"]) -> Float[Array, "e n"]:
-    """M3GNet's smooth functions h(r_ij) with constants in float32, zero from the cutoff on."""
+    """M3GNet's smooth functions h(r_ij) with constants in float32, zero beyond the cutoff."""
     norms, lower, upper, steps = _smooth_constants(config.max_n, config.cutoff)
 
     def sinc(frequencies: Float[np.ndarray, " n"]) -> Float[Array, "e n"]:
@@ -150,8 +150,8 @@ def bond_basis(config: MatterSimConfig, distances: Float[Array, " e"]) -> Float[
 
 
 def _smooth_constants(n_radial: int, cutoff: float):
-    """Norms and both frequencies of the functions, float32, and for each after the first the share of the one before
-    and its scale."""
+    """Norms and both frequencies of the functions, in float32, and for each function after the first the coefficient of
+    the previous one and the scale."""
     n = np.arange(n_radial, dtype=np.float32)
     signs = (np.float32(-1) ** n) * np.float32(1.41421356237) * np.float32(np.pi)
     norms = signs / np.float32(cutoff**1.5) * (n + 1) * (n + 2) / np.sqrt(2 * n**2 + 6 * n + 5)
@@ -167,7 +167,7 @@ def _smooth_constants(n_radial: int, cutoff: float):
 
 
 def spherical_basis(config: MatterSimConfig, distances: Float[Array, " e"]) -> Float[Array, "e l n"]:
-    """sqrt(2/rc^3) / |j_(l+1)(z_ln)| * j_l(z_ln d/rc), written out in sines and cosines with constants in float32."""
+    """sqrt(2/rc^3) / |j_(l+1)(z_ln)| * j_l(z_ln d/rc), expanded in sines and cosines with constants in float32."""
     x = (distances / config.cutoff)[:, None]
     orders = []
     for order, roots in enumerate(spherical_bessel_roots(config.max_l, config.max_n)):
@@ -199,6 +199,6 @@ BESSEL_TERMS = (
         (1, 0, (0.04701072, 0.013657009, 0.0059323725, 0.0031277505)),
     ),
 )
-"""By order l, for the powers 1, 2, ... of 1/x: sign, whether the cosine of z x stands there or the sine, and the
-weights of j_l(z x)/|j_(l+1)(z)| for its first four roots z, as the published models have them: up to two units of
-float32's last place from the exact ones."""
+"""Terms of j_l(z x)/|j_(l+1)(z)| for each order l, in the powers 1, 2, ... of 1/x: sign, whether the term is the cosine
+of z x rather than the sine, and the weights for the first four roots z. The weights are those of the published models,
+up to two units in the last place of float32 from the exact values."""

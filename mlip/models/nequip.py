@@ -1,20 +1,20 @@
-"""NequIP (Batzner et al., Nature Communications 13, 2453, 2022) with the variants of two published families.
+"""NequIP (Batzner et al., Nature Communications 13, 2453, 2022) with the variants of two published model families.
 
 Nequix (Koker et al., arXiv:2508.16067): one-hot atoms enter the first layer, features are divided by their root mean
-square, parity is kept. SevenNet (Park et al., J. Chem. Theory Comput. 20, 4857, 2024): atoms are embedded, there is no
-norm, all features are even, so that products of odd l1 + l2 + l3 occur as well.
+square, and parity is tracked. SevenNet (Park et al., J. Chem. Theory Comput. 20, 4857, 2024): atoms are embedded, there
+is no norm, and all features are even, so that products with odd l1 + l2 + l3 also occur.
 
 One layer, for atom i with neighbors j:
 
     m   = Linear1(h)
-    a_i = sum over j of R(r_ij) [m_j x Y(r_ij)] / N      every coupling of m_j's orders with the harmonics' by itself
+    a_i = sum over j of R(r_ij) [m_j x Y(r_ij)] / N      one term for each coupling of m_j with the harmonics
     f_i = Linear2(a_i) + Skip(h_i)                       Skip may have a matrix for each element
     h_i = Gate(Norm(f_i))                                scalars by silu, the others times silu of further scalars
 
-Energies are a linear function of the last layer's scalars. Where the work is done: features are (n, 2l + 1, c), the
-channels contiguous; the sum over neighbors is a product of small dense matrices for each block of edges
-(`mlip.models.edge_blocks`), made before Linear2, and no message is stored; the first layer's features are rows of a
-table, one for each element; the last layer makes scalars only.
+Energies are a linear function of the last layer's scalars. Features are (n, 2l + 1, c) with contiguous channels. The
+sum over neighbors is a product of small dense matrices for each block of edges (`mlip.models.edge_blocks`), computed
+before Linear2 without storing messages. The first layer's features are rows of a table with one row per element; the
+last layer computes only scalars.
 
 The center i of a bond is its receiver, the neighbor j its sender; vectors point from i to j.
 """
@@ -39,16 +39,16 @@ from mlip.models.mace_radial import polynomial_cutoff
 from mlip.models.node_places import element_indices, heads_of_nodes
 from mlip.runtime import products_in
 
-_BLOCK = 8  # edges; larger blocks leave more slots empty
+_BLOCK = 8  # edges per block; larger blocks leave more slots empty
 _MATERIALS_PROJECT = (*range(1, 84), *range(89, 95))
 _EPSILON = 1e-12
-"""Added to the mean square of features before its root is taken."""
+"""Added to the mean square of features before taking its root."""
 _IRREPS = re.compile(r"(?P<channels>[1-9]\d*)x(?P<order>\d+)(?P<parity>[eo])")
 ACTIVATION_NORMS = {
     "e3nn": {"silu": 1.6791767923989418, "tanh": 1.5937334472592695},
     "e3nn-jax": {"silu": 1.6765620560798837, "tanh": 1.5925386426301724},
 }
-"""Factors that make E[f(x)^2] = 1 for normal x: e3nn's, from its seeded samples, and e3nn-jax's, from quantiles."""
+"""Factors that make E[f(x)^2] = 1 for normal x: those of e3nn, from seeded samples, and of e3nn-jax, from quantiles."""
 
 
 class Irrep(NamedTuple):
@@ -62,24 +62,24 @@ class Irrep(NamedTuple):
 
     @property
     def rank(self) -> tuple[int, bool]:
-        """Place among others: by order, the parity (-1)^l first. e3nn's."""
+        """Sort key in e3nn's order: by order, with parity (-1)^l first."""
         return self.order, self.parity != (-1) ** self.order
 
 
 SCALAR = Irrep(0, 1)
 Channels = dict[Irrep, int]
-"""Number of channels of each irrep, in the order of their ranks."""
+"""Number of channels of each irrep, sorted by rank."""
 Features = Mapping[Irrep, Float[Array, "n m c"]]
-"""Features of atoms by irrep: m = 2l + 1 components in e3nn's order, c channels."""
+"""Features of atoms by irrep, with m = 2l + 1 components in e3nn's order and c channels."""
 ONE_HOT = None
-"""Features of the elements, each by itself, that are not embedded: a unit matrix, with which nothing is multiplied."""
+"""Stands for one-hot features of the elements: a unit matrix, which need not be multiplied."""
 
 
 def parse_irreps(text: str) -> Channels:
-    """E.g. "128x0e + 64x1o" -> channels of each irrep.
+    """Number of channels of each irrep in a text such as "128x0e + 64x1o".
 
     Raises:
-        ValueError: something else; an irrep twice, or not in order; no even scalars.
+        ValueError: the text has another form, repeats irreps, has them out of order, or has no even scalars.
     """
     found: Channels = {}
     for part in text.split("+"):
@@ -96,36 +96,36 @@ def parse_irreps(text: str) -> Channels:
 
 
 class NequIPConfig(BaseModel):
-    """Dimensions and variants of a NequIP; the defaults are those of the published Nequix."""
+    """Architecture and variants of a NequIP; the defaults are those of the published Nequix."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     measured_on_data: ClassVar[tuple[str, ...]] = ("elements", "mean_neighbors")
 
     model: Literal["nequip"] = "nequip"
-    cutoff: float = Field(6.0, gt=0, description="bonds up to this length are edges, A")
+    cutoff: float = Field(6.0, gt=0, description="longest bond that becomes an edge, A")
     elements: tuple[int, ...] = Field(_MATERIALS_PROJECT, min_length=1, description="atomic numbers, ascending")
     hidden: str = Field("128x0e + 64x1o + 32x2e + 32x3o", description="irreps of the features between layers")
     max_ell: int = Field(3, ge=0, le=6, description="highest order of the harmonics")
-    parity: bool = Field(True, description="harmonics have the parity (-1)^l; otherwise everything is even")
+    parity: bool = Field(True, description="harmonics have parity (-1)^l; otherwise everything is even")
     n_layers: int = Field(4, ge=1)
-    embedding: int | None = Field(None, ge=1, description="scalars that elements become; None: one-hot vectors")
+    embedding: int | None = Field(None, ge=1, description="scalars in an element's embedding; None: one-hot vectors")
     n_bessel: int = Field(8, ge=1)
-    trained_frequencies: bool = Field(False, description="frequencies of the Bessel functions are parameters")
+    trained_frequencies: bool = Field(False, description="whether the frequencies of the Bessel functions are trained")
     cutoff_function: Literal["polynomial", "xplor"] = "polynomial"
-    cutoff_power: int = Field(6, ge=2, description="of the polynomial")
-    cutoff_on: float = Field(0.0, ge=0, description="xplor is 1 up to this length, A")
+    cutoff_power: int = Field(6, ge=2, description="power of the polynomial cutoff")
+    cutoff_on: float = Field(0.0, ge=0, description="length up to which the xplor cutoff is 1, A")
     radial_hidden: tuple[int, ...] = (64, 64)
     skip: Literal["common", "element"] = Field("common", description="one matrix for all elements, or one for each")
     norm: bool = Field(True, description="divide features by their root mean square")
-    mean_neighbors: float = Field(39.2, gt=0, description="of the training set")
+    mean_neighbors: float = Field(39.2, gt=0, description="mean number of neighbors in the training set")
     neighbor_norm: Literal["root", "mean"] = Field(
         "root", description="sums over neighbors are divided by the root of their mean number, or by that number"
     )
     activation_norm: Literal["e3nn", "e3nn-jax"] = Field(
-        "e3nn-jax", description="whose factors make the gate's functions of unit mean square"
+        "e3nn-jax", description="library whose factors give the gate's functions unit mean square"
     )
     heads: tuple[str, ...] = Field(("default",), min_length=1, description="levels of theory, such as functionals")
-    head_biases: bool = Field(False, description="scalars of the linear layers have a bias, each head its own")
+    head_biases: bool = Field(False, description="biases for the scalars of the linear layers, separate for each head")
 
     @field_validator("elements")
     @classmethod
@@ -160,12 +160,12 @@ class NequIPConfig(BaseModel):
 
     @property
     def inputs(self) -> RadiusGraph:
-        """Graph that the network reads of a structure."""
+        """Kind of graph that the network reads."""
         return RadiusGraph(self.cutoff)
 
     @property
     def known_numbers(self) -> tuple[int, ...]:
-        """Atomic numbers that have parameters."""
+        """Atomic numbers with parameters."""
         return self.elements
 
     @property
@@ -174,13 +174,14 @@ class NequIPConfig(BaseModel):
         return [Irrep(order, (-1) ** order if self.parity else 1) for order in range(self.max_ell + 1)]
 
     def channels_in(self, layer: int) -> Channels:
-        """Features that a layer reads."""
+        """Channels of a layer's input features."""
         return self.channels_out(layer - 1) if layer else {SCALAR: self.embedding or len(self.elements)}
 
     def channels_out(self, layer: int) -> Channels:
-        """Features that a layer gives: those of `hidden` that it can make; the last one gives scalars only.
+        """Channels of a layer's output features: those of `hidden` that it can produce; only scalars for the last
+        layer.
 
-        (A `layer` beyond the last: those that one could make there.)
+        A `layer` after the last one gives what a further layer could produce.
         """
         hidden, inputs = parse_irreps(self.hidden), self.channels_in(min(layer, self.n_layers - 1))
         made = set(inputs) | {path.out for path in couplings(inputs, self.harmonics, hidden)}
@@ -189,21 +190,21 @@ class NequIPConfig(BaseModel):
 
 
 class Edges(NamedTuple):
-    """Edges, as all layers share them."""
+    """Edges with the functions that all layers share."""
 
     blocks: EdgeBlocks
     radial: Float[Array, "s k"]
-    """Zero from the cutoff on."""
+    """Radial functions, zero beyond the cutoff."""
     harmonics: Float[Array, "s lm"]
-    """Y_lm of the direction to the neighbor, |Y_l|^2 = 2l + 1."""
+    """Spherical harmonics Y_lm of the direction to the neighbor, |Y_l|^2 = 2l + 1."""
 
 
 class NequIP(nn.Module):
     """Graph -> (n,) energy per node, in units of the potential's scale; without reference energies.
 
-    Reads nodes["species"] (n,) atomic numbers and edges["vectors"] (e, 3) from center to neighbor in A, none of
-    length zero; edges beyond the cutoff contribute nothing. Receivers ascend. With several heads globals["head"] (g,)
-    says which one each graph gets.
+    Reads nodes["species"] (n,) atomic numbers and edges["vectors"] (e, 3) from center to neighbor, A, none of length
+    zero; edges beyond the cutoff contribute nothing. Receivers ascend. With several heads, globals["head"] (g,) is the
+    index of each graph's head.
     """
 
     config: NequIPConfig
@@ -225,7 +226,7 @@ class NequIP(nn.Module):
         return (scalars @ _weight(self, "readout", (scalars.shape[-1], 1)) / np.sqrt(scalars.shape[-1]))[:, 0]
 
     def _features_of_elements(self) -> Float[Array, "z 1 c"] | None:
-        """Features of each element's atoms before the first layer."""
+        """Features of each element's atoms before the first layer; `ONE_HOT` without an embedding."""
         n_elements = len(self.config.elements)
         if self.config.embedding is None:
             return ONE_HOT
@@ -233,10 +234,10 @@ class NequIP(nn.Module):
 
 
 def edges_of(config: NequIPConfig, graph: jraph.GraphsTuple, frequencies: Float[Array, " k"] | None = None) -> Edges:
-    """The edges in blocks, with their radial functions and harmonics.
+    """Edges in blocks, with their radial functions and harmonics.
 
     Args:
-        frequencies: of the Bessel functions, 1/A; None: n pi / rc.
+        frequencies: frequencies of the Bessel functions, 1/A; by default n pi / rc.
     """
     blocks = edge_blocks(graph, len(graph.nodes["species"]), _BLOCK, padding_length=2 * config.cutoff)
     vectors = blocks.vectors
@@ -259,19 +260,20 @@ def edges_of(config: NequIPConfig, graph: jraph.GraphsTuple, frequencies: Float[
 
 
 def bessel_frequencies(config: NequIPConfig) -> Float[np.ndarray, " k"]:
-    """n pi / rc, 1/A."""
+    """Frequencies n pi / rc of the Bessel functions, 1/A."""
     return np.pi / config.cutoff * np.arange(1, config.n_bessel + 1)
 
 
 def xplor_cutoff(distances: Float[Array, " e"], cutoff: float, on: float) -> Float[Array, " e"]:
-    """One up to `on`, then (c^2 - r^2)^2 (c^2 + 2 r^2 - 3 on^2) / (c^2 - on^2)^3, zero from the cutoff c on."""
+    """Cutoff function: one up to `on`, then (c^2 - r^2)^2 (c^2 + 2 r^2 - 3 on^2) / (c^2 - on^2)^3, zero beyond the
+    cutoff c."""
     squared = jnp.minimum(distances, cutoff) ** 2
     falling = (cutoff**2 - squared) ** 2 * (cutoff**2 + 2 * squared - 3 * on**2) / (cutoff**2 - on**2) ** 3
     return jnp.where(distances < on, 1.0, falling)
 
 
 class Path(NamedTuple):
-    """A neighbor's features of the irrep `node`, coupled with the harmonics of `edge` to `out`."""
+    """Coupling of a neighbor's features of irrep `node` with harmonics of irrep `edge` to irrep `out`."""
 
     node: Irrep
     edge: Irrep
@@ -279,13 +281,14 @@ class Path(NamedTuple):
 
     @property
     def symbol(self) -> Float[np.ndarray, "m_node m_edge m_out"]:
-        """Real 3j symbols with e3nn-jax's signs, of norm 2 l_out + 1: components keep unit variance."""
+        """Real 3j symbols with e3nn-jax's signs, scaled by sqrt(2 l_out + 1) so that components keep unit variance."""
         orders = self.node.order, self.edge.order, self.out.order
         return np.sqrt(2 * self.out.order + 1) * e3nn.clebsch_gordan(*orders)
 
 
 def couplings(inputs: Channels, harmonics: list[Irrep], outputs: Channels) -> list[Path]:
-    """In e3nn's order: by the irrep that is made, then by that of the neighbor's features, then of the harmonics."""
+    """Coupling paths in e3nn's order: sorted by the output irrep, then by that of the neighbor's features, then of the
+    harmonics."""
     paths = [
         Path(node, edge, Irrep(order, node.parity * edge.parity))
         for node in inputs
@@ -296,7 +299,7 @@ def couplings(inputs: Channels, harmonics: list[Irrep], outputs: Channels) -> li
 
 
 class Layer(nn.Module):
-    """Features of atoms -> features of atoms; in the first layer they are those of elements on the way in."""
+    """One layer, atom features -> atom features; the input of the first layer is features of the elements."""
 
     config: NequIPConfig
     layer: int
@@ -308,7 +311,7 @@ class Layer(nn.Module):
         config = self.config
         outputs = config.channels_out(self.layer)
         gated = {irrep: n for irrep, n in outputs.items() if irrep.order > 0}
-        wanted = outputs | {SCALAR: outputs[SCALAR] + sum(gated.values())}  # gates stand behind the scalars
+        wanted = outputs | {SCALAR: outputs[SCALAR] + sum(gated.values())}  # the scalars are followed by the gates
         inputs = config.channels_in(self.layer)
         of_rows = elements if self.layer else jnp.arange(len(config.elements))
         messages = Linear(inputs, inputs, name="linear_1")(features)
@@ -364,11 +367,12 @@ def _sum_of(irrep: Irrep, *parts: Features) -> Float[Array, "n m c"]:
 
 
 class NeighborSum(nn.Module):
-    """sum over j of R(r_ij) [m_j x Y(r_ij)] / N; every coupling has channels of its own, one after the other.
+    """Sum over j of R(r_ij) [m_j x Y(r_ij)] / N; each coupling has its own channels, concatenated.
 
-    The sum comes before the coupling: sum over j of Y_b(r_ij) (R m_j)_ac for the components a of the neighbor's
-    features and b of the harmonics, then, on atoms, the 3j symbols. Scalars are coupled first: one number is summed,
-    not (2l + 1)^2. No array holds all couplings of an edge: taking parts out of one is slow on the way back.
+    The sum is computed before the coupling: sum over j of Y_b(r_ij) (R m_j)_ac for the components a of the neighbor's
+    features and b of the harmonics, then the 3j symbols on atoms. Couplings to scalars are contracted first, so that
+    one number is summed instead of (2l + 1)^2. No single array holds all couplings of an edge, because the gradient of
+    slicing it is slow.
     """
 
     config: NequIPConfig
@@ -397,11 +401,11 @@ class NeighborSum(nn.Module):
 def _sum_in_blocks(
     radial: Float[Array, "s 1 c"], features: Float[Array, "s a c"], edges: Edges, path: Path
 ) -> Float[Array, "e ..."]:
-    """Sum over each block's edges of Y_b (R m)_ac, or of scalars [R m x Y]: (e, b, a, c), or (e, 1, c)."""
+    """Sum over the edges of each block of Y_b (R m)_ac, (e, b, a, c), or for scalars of [R m x Y], (e, 1, c)."""
     order, size = path.edge.order, edges.blocks.size
     harmonics = edges.harmonics[:, order**2 : (order + 1) ** 2]
     if path.out.order == 0:
-        harmonics = harmonics * jnp.asarray(np.diag(path.symbol[:, :, 0]), harmonics.dtype)  # all that is not zero
+        harmonics = harmonics * jnp.asarray(np.diag(path.symbol[:, :, 0]), harmonics.dtype)  # the only nonzero elements
         weighted = radial * sum(harmonics[:, a, None] * features[:, a] for a in range(2 * order + 1))[:, None, :]
     else:
         weighted = radial * features
@@ -416,7 +420,7 @@ def _sum_in_blocks(
 
 
 class RadialMLP(nn.Module):
-    """Radial functions -> R of each coupling, by channel; without biases, so that zero stays zero."""
+    """Radial functions -> R of each coupling by channel; without biases, so that zero remains zero."""
 
     hidden: tuple[int, ...]
     widths: tuple[int, ...]
@@ -429,12 +433,12 @@ class RadialMLP(nn.Module):
         return [x @ part for part in jnp.split(kernel, np.cumsum(self.widths)[:-1], axis=1)]
 
     def _kernel(self, layer: int, shape: tuple[int, int], variance: float) -> Float[Array, "i o"]:
-        """Times the number of inputs, the variance is as in Nequix."""
+        """Kernel initialized with the given variance divided by the number of inputs, as in Nequix."""
         return self.param(f"layer_{layer}", nn.initializers.normal(np.sqrt(variance / shape[0])), shape)
 
 
 class Linear(nn.Module):
-    """Mixes channels, irrep by irrep: (inputs, outputs) kernels, for irreps that are on both sides."""
+    """Mixes channels separately for each irrep that is in both inputs and outputs, with (inputs, outputs) kernels."""
 
     inputs: Channels
     outputs: Channels
@@ -451,7 +455,7 @@ class Linear(nn.Module):
 
 
 class ElementLinear(nn.Module):
-    """Mixes channels, irrep by irrep, with a kernel (inputs, outputs) for each element."""
+    """Mixes channels separately for each irrep, with a kernel (inputs, outputs) for each element."""
 
     inputs: Channels
     outputs: Channels
@@ -472,9 +476,9 @@ class ElementLinear(nn.Module):
 
 
 class RMSNorm(nn.Module):
-    """f / sqrt(s) x a weight per channel, s = mean over irreps of |f|^2 / (2l + 1)^2, summed over channels.
+    """f / sqrt(s) times a weight per channel; s is the mean over irreps of |f|^2 / (2l + 1)^2, summed over channels.
 
-    So it is written in Nequix's code: the mean that its name speaks of runs over components, not over channels.
+    This follows Nequix's code: its mean runs over components, not over channels.
     """
 
     @nn.compact
@@ -488,7 +492,7 @@ class RMSNorm(nn.Module):
 
 
 def select_head(config: NequIPConfig, params: dict, head: str) -> tuple[NequIPConfig, dict]:
-    """The network of one of the heads, by itself."""
+    """Config and parameters of the network with only the given head."""
     place = config.heads.index(head)
     chosen = {}
     for name, group in params.items():

@@ -1,6 +1,6 @@
 """Radial functions: spherical Bessel functions, M3GNet's smooth basis and polynomial cutoffs.
 
-Distances are in A; every basis here is exactly zero beyond its cutoff.
+Distances are in A; the smooth basis and the cutoff functions are exactly zero beyond the cutoff.
 """
 
 from functools import cache
@@ -14,7 +14,7 @@ from scipy import optimize, special
 
 @cache
 def spherical_bessel_roots(n_orders: int, n_roots: int) -> Float[np.ndarray, "l n"]:
-    """The first `n_roots` positive zeros z_ln of the spherical Bessel functions j_0 .. j_(n_orders - 1).
+    """First `n_roots` positive zeros z_ln of the spherical Bessel functions j_0 .. j_(n_orders - 1).
 
     The zeros of j_l interlace those of j_(l-1), which brackets each for the root finder.
     """
@@ -31,7 +31,8 @@ def _bessel_zero(order: int, low: float, high: float) -> float:
 
 
 def spherical_bessel(order: int, x: Float[Array, "..."]) -> Float[Array, "..."]:
-    """j_order(x) for x > 0, accurate to rounding also where the recurrence cancels (small x)."""
+    """Spherical Bessel function j_order(x) for x > 0, accurate to rounding even where the recurrence cancels (small
+    x)."""
     small = x < order + 0.5
     return jnp.where(
         small,
@@ -41,7 +42,8 @@ def spherical_bessel(order: int, x: Float[Array, "..."]) -> Float[Array, "..."]:
 
 
 def _bessel_series(order: int, x: Float[Array, "..."]) -> Float[Array, "..."]:
-    """The ascending series; 12 terms leave less than 1e-16 of j_l below x = l + 1/2 for l <= 4."""
+    """Ascending series of j_order; for l <= 4 and x < l + 1/2, truncation after 12 terms leaves an error below 1e-16 of
+    j_l."""
     half_square = 0.5 * x * x
     total = jnp.ones_like(x)
     for k in range(12, 0, -1):
@@ -50,7 +52,7 @@ def _bessel_series(order: int, x: Float[Array, "..."]) -> Float[Array, "..."]:
 
 
 def _bessel_recurrence(order: int, x: Float[Array, "..."]) -> Float[Array, "..."]:
-    """Upward: j_(l+1) = (2l + 1)/x j_l - j_(l-1); stable for x > l."""
+    """Upward recurrence j_(l+1) = (2l + 1)/x j_l - j_(l-1); stable for x > l."""
     current = jnp.sin(x) / x
     if order == 0:
         return current
@@ -63,7 +65,7 @@ def _bessel_recurrence(order: int, x: Float[Array, "..."]) -> Float[Array, "..."
 def spherical_bessel_basis(
     distances: Float[Array, " e"], n_orders: int, n_radial: int, cutoff: float
 ) -> Float[Array, "e l n"]:
-    """Orthonormal on [0, cutoff]: sqrt(2/rc^3) / |j_(l+1)(z_ln)| * j_l(z_ln d/rc)."""
+    """Basis orthonormal on [0, cutoff]: sqrt(2/rc^3) / |j_(l+1)(z_ln)| * j_l(z_ln d/rc)."""
     roots = spherical_bessel_roots(n_orders, n_radial)
     return jnp.stack(
         [
@@ -79,9 +81,9 @@ def spherical_bessel_basis(
 
 
 def smooth_bessel_basis(distances: Float[Array, " e"], n_radial: int, cutoff: float) -> Float[Array, "e n"]:
-    """The smooth basis of Kocer, Mason and Erturk (AIP Adv. 10, 015021, 2020): M3GNet's h_ij.
+    """Smooth basis of Kocer, Mason and Erturk (AIP Adv. 10, 015021, 2020), M3GNet's h_ij.
 
-    Value and first two derivatives vanish at the cutoff; zero beyond it.
+    The value and the first two derivatives vanish at the cutoff; zero beyond it.
     """
     n = np.arange(n_radial)
     norms = (-1.0) ** n * np.sqrt(2) * np.pi / cutoff**1.5 * (n + 1) * (n + 2) / np.hypot(n + 1, n + 2)
@@ -96,7 +98,7 @@ def smooth_bessel_basis(distances: Float[Array, " e"], n_radial: int, cutoff: fl
 
 @cache
 def _smooth_basis_mixing(n_radial: int) -> Float[np.ndarray, "n n"]:
-    """The Gram-Schmidt recursion g_n = (f_n + sqrt(e_n / D_(n-1)) g_(n-1)) / sqrt(D_n) as one matrix: g = f M."""
+    """Matrix M of the Gram-Schmidt recursion g_n = (f_n + sqrt(e_n / D_(n-1)) g_(n-1)) / sqrt(D_n), so that g = f M."""
     mixing = np.zeros((n_radial, n_radial))
     mixing[0, 0] = 1.0
     previous_d = 1.0
@@ -110,6 +112,6 @@ def _smooth_basis_mixing(n_radial: int) -> Float[np.ndarray, "n n"]:
 
 
 def smoothstep_cutoff(distances: Float[Array, " e"], cutoff: float) -> Float[Array, " e"]:
-    """1 - 10 x^3 + 15 x^4 - 6 x^5, x = d/cutoff: one at 0, zero with two derivatives at the cutoff."""
+    """Cutoff function 1 - 10 x^3 + 15 x^4 - 6 x^5, x = d/cutoff: one at 0, zero with two derivatives at the cutoff."""
     x = distances / cutoff
     return jnp.where(x < 1.0, 1.0 - x**3 * (10.0 - x * (15.0 - 6.0 * x)), 0.0)

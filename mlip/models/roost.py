@@ -1,7 +1,7 @@
-"""A vector for a composition: Roost (R. E. A. Goodall and A. A. Lee, Nat. Commun. 11, 6280, 2020), as CGAT uses it.
+"""Roost, a vector for a composition (R. E. A. Goodall and A. A. Lee, Nat. Commun. 11, 6280, 2020), as used in CGAT.
 
-The distinct elements of a crystal pass messages to each other, weighted by their fractions. Elements are few: they lie
-in as many slots for each crystal, empty ones with fraction 0, and all pairs of slots are one small dense array.
+The distinct elements of a crystal exchange messages weighted by their fractions. Since there are few, every crystal has
+the same number of element slots, empty ones with fraction 0, and all pairs of slots form one small dense array.
 """
 
 import jax
@@ -16,7 +16,7 @@ _TINY = 1e-13
 
 
 class Roost(nn.Module):
-    """Element vectors (c, k, v) and fractions (c, k) -> (c, features)."""
+    """Element vectors (c, k, v) and fractions (c, k) -> a vector (c, features) for each composition."""
 
     features: int
     n_steps: int
@@ -37,10 +37,10 @@ class Roost(nn.Module):
 
 
 class Messages(nn.Module):
-    """Messages that each element gets from the others; none, if it is alone.
+    """Messages to each element from the others; zero for a single element.
 
-    Both nets take [self | other]: their first layers are taken on elements, their last one, for the message, after the
-    weighted sum, with which it commutes.
+    Both networks read [self | other]. Their first layers are applied to elements before pairing; the last layer of the
+    message network is applied after the weighted sum, with which it commutes.
     """
 
     @nn.compact
@@ -70,7 +70,7 @@ def fraction_softmax(
     counts: Bool[Array, "... k"],
     power: Float[Array, ""],
 ) -> Float[Array, "... k"]:
-    """w^power exp(score), normalized over those that count; zero where none do."""
+    """Softmax weights w^power exp(score), normalized over the entries in `counts`; zero if there are none."""
     largest = jax.lax.stop_gradient(jnp.where(counts, scores, -jnp.inf).max(-1, keepdims=True))
     largest = jnp.where(jnp.isfinite(largest), largest, 0.0)
     exponents = jnp.where(counts, scores - largest, 0.0)

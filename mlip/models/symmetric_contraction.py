@@ -1,12 +1,12 @@
-"""MACE's products of one atom's density with itself (eqs. 10 and 11 of arXiv:2206.07697), as polynomials.
+"""MACE's products of an atom's density with itself (eqs. 10 and 11 of arXiv:2206.07697), as polynomials.
 
-Generalized Clebsch-Gordan coefficients couple `degree` copies of the density A, whose components i = (l, m) run over
-l = 0 .. max_ell, to the order L. All copies are the same A, so a coupling is a homogeneous polynomial in A_i, and no
-more than its coefficients are needed: 816 monomials of degree three instead of 16^3 entries. Most couplings of the
-published models depend linearly on each other as polynomials (23, 51, 65 of them, 8, 12, 14 independent for L = 0, 1,
-2): the weights are theirs, one to one, the sums run over the independent ones.
+Generalized Clebsch-Gordan coefficients couple `degree` copies of the density A, whose components i = (l, m) run over l
+= 0 .. max_ell, to the order L. Because all copies are the same A, a coupling is a homogeneous polynomial in A_i and
+fully given by its coefficients: 816 monomials of degree three instead of 16^3 entries. Most couplings of the published
+models are linearly dependent as polynomials: of 23, 51 and 65 for L = 0, 1, 2 only 8, 12 and 14 are independent. The
+weights correspond one to one to theirs; the sums run over the independent couplings.
 
-Only the monomials that occur are made, each from one of a degree less: they are few, by the selection rules.
+Only the monomials that occur are computed, each from one of a lower degree; selection rules leave few.
 """
 
 from functools import cache
@@ -19,7 +19,7 @@ from flax import linen as nn
 from jaxtyping import Array, Float, Int
 from scipy.special import comb
 
-_FLIPPED = {(1, 2, 2), (1, 3, 3)}  # where e3nn-jax chose another sign than e3nn 0.4, with which weights are trained
+_FLIPPED = {(1, 2, 2), (1, 3, 3)}  # signs differ between e3nn-jax and e3nn 0.4, with which weights are trained
 
 
 def wigner_3j(l1: int, l2: int, l3: int) -> Float[np.ndarray, "m1 m2 m3"]:
@@ -30,7 +30,7 @@ def wigner_3j(l1: int, l2: int, l3: int) -> Float[np.ndarray, "m1 m2 m3"]:
 
 @cache
 def monomials(n_variables: int, degree: int) -> Int[np.ndarray, "q degree"]:
-    """The factors of every monomial, ascending: ordered by the largest, then by the next, and so on."""
+    """Factors of every monomial, ascending; sorted by the largest factor, then by the next, and so on."""
     if degree == 1:
         return np.arange(n_variables)[:, None]
     lower = monomials(n_variables, degree - 1)
@@ -47,13 +47,13 @@ def _n_monomials(n_variables: int, degree: int) -> int:
 
 
 def _place(factors: Int[np.ndarray, "q degree"]) -> Int[np.ndarray, " q"]:
-    """Where monomials stand in that order."""
+    """Indices of monomials in the order of `monomials`."""
     k = np.arange(factors.shape[1])
     return np.rint(comb(np.sort(factors, axis=1) + k, k + 1)).astype(int).sum(axis=1)
 
 
 class _Coupling(NamedTuple):
-    """Copies of A coupled to the irrep (order, parity)."""
+    """Copies of A coupled to one irrep (order, parity), as polynomials."""
 
     order: int
     parity: int
@@ -64,11 +64,11 @@ class _Coupling(NamedTuple):
 def _couplings(
     max_ell: int, degree: int, orders: tuple[int, ...] | None = None, is_natural: bool = False
 ) -> list[_Coupling]:
-    """All couplings of `degree` copies, one copy after the other, in the order in which e3nn lists them.
+    """All couplings of `degree` copies, coupled one after another, in e3nn's order.
 
     Args:
-        orders: leave out all but these orders with the parity (-1)^order.
-        is_natural: on the way, too, only parities (-1)^order.
+        orders: keep only these orders, with parity (-1)^order; None keeps all.
+        is_natural: allow only intermediate couplings with parity (-1)^order.
     """
     n_variables = (max_ell + 1) ** 2
     if degree == 1:
@@ -78,7 +78,7 @@ def _couplings(
     lower = monomials(n_variables, degree - 1)
     times = np.stack(
         [_place(np.pad(lower, ((0, 0), (0, 1)), constant_values=i)) for i in range(n_variables)]
-    )  # (i, q): where A_i times a monomial stands
+    )  # (i, q): index of A_i times each monomial
     found = []
     for left in _couplings(max_ell, degree - 1, tuple(range(degree * max_ell)) if is_natural else None, is_natural):
         for right in range(max_ell + 1):
@@ -90,18 +90,19 @@ def _couplings(
                     for m in range(2 * right + 1):
                         polynomials[:, times[right**2 + m]] += symbol[:, :, m] @ left.polynomials
                     found.append(_Coupling(order, parity, polynomials))
-    return sorted(found, key=lambda coupling: (coupling.order, coupling.parity))  # stable
+    return sorted(found, key=lambda coupling: (coupling.order, coupling.parity))  # sorted() is stable
 
 
 @cache
 def coupling_polynomials(max_ell: int, degree: int, order: int) -> Float[np.ndarray, "k m q"]:
-    """The couplings of `degree` copies of A to `order` of parity (-1)^order that mace-torch has: all, but for degree
-    four. There the intermediate ones of the other parity are left out; the span is the same."""
+    """Couplings of `degree` copies of A to `order` with parity (-1)^order, as in mace-torch: all of them, except that
+    degree four omits intermediate couplings of the other parity; the span is the same."""
     return np.stack([coupling.polynomials for coupling in _couplings(max_ell, degree, (order,), degree == 4)])
 
 
 def polynomials_of_tensor(tensor: Float[np.ndarray, "*m_and_factors k"], degree: int) -> Float[np.ndarray, "k m q"]:
-    """Generalized Clebsch-Gordan coefficients, `degree` axes of (l, m) before that of the couplings, as polynomials."""
+    """Polynomials of generalized Clebsch-Gordan coefficients, which have `degree` axes of (l, m) before the axis of
+    couplings."""
     n_variables, n_couplings = tensor.shape[-2], tensor.shape[-1]
     dense = tensor.reshape(-1, n_variables**degree, n_couplings)
     factors = np.stack(np.unravel_index(np.arange(n_variables**degree), (n_variables,) * degree), axis=1)
@@ -114,14 +115,14 @@ def polynomials_of_tensor(tensor: Float[np.ndarray, "*m_and_factors k"], degree:
 def independent_polynomials(
     max_ell: int, degree: int, order: int
 ) -> tuple[Float[np.ndarray, "r m q"], Float[np.ndarray, "k r"]]:
-    """The first linearly independent couplings, and every coupling as a combination of them."""
+    """The first linearly independent couplings, and every coupling as a linear combination of them."""
     polynomials = coupling_polynomials(max_ell, degree, order)
     flat = polynomials.reshape(len(polynomials), -1)
     norms = np.linalg.norm(flat, axis=1)
     kept, basis = [], np.zeros((0, flat.shape[1]))
     for k, row in enumerate(flat):
         residual = row - basis.T @ (basis @ row)
-        residual -= basis.T @ (basis @ residual)  # once more, against rounding
+        residual -= basis.T @ (basis @ residual)  # repeated to reduce rounding errors
         if np.linalg.norm(residual) > 1e-8 * max(norms[k], 1.0):
             kept.append(k)
             basis = np.vstack([basis, residual / np.linalg.norm(residual)])
@@ -131,21 +132,21 @@ def independent_polynomials(
 
 
 class _Products(NamedTuple):
-    """How the monomials of one degree are made, and what they are good for."""
+    """Construction of the monomials of one degree, and the polynomials made from them."""
 
     lower: Int[np.ndarray, " q"]
-    """Place of each monomial's factors but the last among the monomials of one degree less."""
+    """Index of the product of all but the last factor among the monomials of the next lower degree."""
     last: Int[np.ndarray, " q"]
-    """The last factor."""
+    """Index of the last factor."""
     rows: Float[np.ndarray, "r q"]
-    """The independent polynomials of all orders, one below the other: (order, coupling, m)."""
+    """Independent polynomials of all orders, stacked: (order, coupling, m)."""
 
 
 @cache
 def _needed_products(max_ell: int, correlation: int, orders: tuple[int, ...]) -> list[_Products]:
-    """For each degree the monomials that occur in a polynomial or in a needed monomial of higher degree.
+    """Monomials of each degree that occur in a polynomial or in a needed monomial of higher degree.
 
-    Selection rules leave 355 of the 816 of degree three for orders 0 and 1, and 77 for order 0.
+    Selection rules leave 355 of the 816 monomials of degree three for orders 0 and 1, and 77 for order 0 alone.
     """
     plan: list[_Products] = []
     parents = np.zeros(0, int)
@@ -162,9 +163,9 @@ def _needed_products(max_ell: int, correlation: int, orders: tuple[int, ...]) ->
 
 
 class SymmetricContraction(nn.Module):
-    """A -> B: for each order L, B_LM = sum over couplings k of weight[element, k] polynomial_kM(A), channel by channel.
+    """A -> B: for each order L, B_LM = sum over couplings k of weight[element, k] polynomial_kM(A), for each channel.
 
-    Parameters `order{L}_degree{d}`: (elements, couplings, channels), as in mace-torch.
+    The parameters `order{L}_degree{d}` are (elements, couplings, channels), as in mace-torch.
     """
 
     max_ell: int

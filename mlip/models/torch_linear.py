@@ -1,6 +1,6 @@
-"""Linear layers that begin as PyTorch's do: weights and biases uniform within 1 / sqrt(inputs) of zero.
+"""Linear layers initialized as in PyTorch: weights and biases are uniform within 1 / sqrt(inputs) of zero.
 
-flax begins with other numbers; networks that were developed in PyTorch train best from their own.
+flax initializes differently; networks developed in PyTorch train best with PyTorch's initialization.
 """
 
 from collections.abc import Callable
@@ -16,7 +16,7 @@ LEAKY_SLOPE = 0.01
 
 
 def uniform_by_inputs(n_inputs: int) -> Initializer:
-    """For a kernel or a bias of a layer with so many inputs."""
+    """Initializer for the kernel or bias of a layer with this number of inputs."""
     bound = n_inputs**-0.5
 
     def initialize(key, shape, dtype=jnp.float32) -> Float[Array, "..."]:
@@ -26,7 +26,7 @@ def uniform_by_inputs(n_inputs: int) -> Initializer:
 
 
 def linear(features: int, n_inputs: int, name: str, use_bias: bool = True) -> nn.Dense:
-    """nn.Linear."""
+    """Dense layer with the initialization of PyTorch's nn.Linear."""
     initialize = uniform_by_inputs(n_inputs)
     return nn.Dense(features, use_bias=use_bias, kernel_init=initialize, bias_init=initialize, name=name)
 
@@ -36,7 +36,7 @@ def leaky_relu(x: Float[Array, "..."]) -> Float[Array, "..."]:
 
 
 class TwoLayers(nn.Module):
-    """Linear, leaky ReLU, linear."""
+    """Linear layer, leaky ReLU, linear layer."""
 
     hidden: int
     features: int

@@ -1,6 +1,6 @@
-"""The universal repulsion of bare nuclei at short range (Ziegler, Biersack and Littmark, 1985), as MACE adds it.
+"""Universal repulsion of bare nuclei at short range (Ziegler, Biersack and Littmark, 1985), as in MACE.
 
-Faded out at the sum of the two elements' covalent radii, so that it leaves bonded atoms alone.
+It vanishes beyond the sum of the two elements' covalent radii, so that it does not affect bonded atoms.
 """
 
 import jax
@@ -12,7 +12,7 @@ from mlip.models.mace_radial import covalent_radius, polynomial_cutoff
 
 COULOMB = 14.3996  # e^2 / (4 pi eps0), eV A
 _SCREENING = ((0.1818, 3.2), (0.5099, 0.9423), (0.2802, 0.4028), (0.02817, 0.2016))
-_LENGTH, _EXPONENT = 0.4543 * 0.529, 0.3  # of the screening, A; the published fit has 0.8854 and 0.23
+_LENGTH, _EXPONENT = 0.4543 * 0.529, 0.3  # screening length, A, and exponent; the published fit has 0.8854 and 0.23
 
 
 def zbl_energies(
@@ -22,12 +22,12 @@ def zbl_energies(
     receivers: Int[Array, " e"],
     power: int,
 ) -> Float[Array, " n"]:
-    """Energy per atom, eV: half of each pair's, whose two edges end at its two atoms.
+    """Repulsion energy per atom, eV; each of the two edges of a pair adds half the pair's energy to its receiver.
 
     Args:
-        species: atomic numbers; 0, padding, has no charge.
+        species: atomic numbers; 0 for padding, which has no charge.
         receivers: ascending.
-        power: of the polynomial cutoff.
+        power: power of the polynomial cutoff.
     """
     charges, radii = species.astype(distances.dtype), covalent_radius(distances.dtype)[species]
     scales = charges**_EXPONENT / _LENGTH

@@ -1,8 +1,8 @@
-"""A padded batch of structures that relax on the device, many steps a call, each as if it were alone.
+"""Relaxation of a padded batch of structures on the device, many steps per call, each as if it were alone.
 
-A structure stops stepping within the call when it has ended, or when its neighbor list can no longer be trusted:
-then it waits, unevaluated at its new place, until the host has made a new list. The call returns when too few
-structures are left moving to be worth the batch.
+A structure stops moving within the call when it has ended, or when its neighbor list may be incomplete; it then waits
+at its new positions, not yet evaluated, until the host has built a new list. The call returns when too few structures
+are moving to make the batch worthwhile.
 """
 
 import math
@@ -30,52 +30,52 @@ from mlip.units import EV_PER_A3_IN_GPA
 
 
 class State(NamedTuple):
-    """All that changes while structures relax. Rows of padding are zero."""
+    """Everything that changes during relaxations. Rows of padding are zero."""
 
     displacements: Float[Array, "n 3"]
-    """x of `mlip.relaxation.cell` less the positions at the start, A. Positions themselves would lose two digits
-    of every step to rounding, which is enough to tip a crystal off a saddle point that its symmetry keeps it on."""
+    """Change of x (`mlip.relaxation.cell`) since the start, A. Storing positions instead would lose two digits of every
+    step to rounding, enough to push a crystal off a saddle point on which its symmetry keeps it."""
     log_deformation: Float[Array, "g 3 3"]
     deformation: Float[Array, "g 3 3"]
-    """Its exponential."""
+    """Exponential of `log_deformation`."""
     fire: FireState
     reason: Int[Array, " g"]
     """Codes of `Reason`."""
     needs_list: Bool[Array, " g"]
-    """The next evaluation needs a new neighbor list."""
+    """Whether the next evaluation needs a new neighbor list."""
     energy: Float[Array, " g"]
-    """At the last evaluation, eV, without reference energies."""
+    """Energy at the last evaluation, eV, without reference energies."""
     initial_energy: Float[Array, " g"]
     fmax: Float[Array, " g"]
-    """Longest force row at the last evaluation, eV/A."""
+    """Largest norm of a force row at the last evaluation, eV/A."""
     forces: Float[Array, "n 3"]
-    """At the last evaluation, eV/A; as the potential gives them, constraints not applied."""
+    """Forces at the last evaluation, eV/A, as predicted, without constraints."""
     stress: Float[Array, "g 6"]
 
 
 class Fixed(NamedTuple):
-    """Arrays that stay as they are during a call."""
+    """Arrays that are constant during a call."""
 
     start: Float[Array, "n 3"]
     """Positions at the start, A."""
     initial_cell: Float[Array, "g 3 3"]
     strain_freedom: Float[Array, "g 9 9"]
-    """Projection onto the strains that may occur."""
+    """Projection onto the allowed strains."""
     is_free: Bool[Array, " n"]
-    """False for atoms held by a constraint."""
+    """False for atoms held fixed by a constraint."""
     had_neighbors: Bool[Array, " n"]
-    """At the start of the relaxation."""
+    """Whether each atom had neighbors at the start of the relaxation."""
     radii: Float[Array, " n"]
     """Covalent radii, A."""
     collapsed_volume: Float[Array, " g"]
-    """A cell with less has collapsed, A^3."""
+    """Volume below which a cell counts as collapsed, A^3."""
     list_displacements: Float[Array, "n 3"]
     """`State.displacements` when the neighbor list was made."""
     list_inverse_deformation: Float[Array, "g 3 3"]
-    """Inverse of `State.deformation` then."""
+    """Inverse of `State.deformation` when the neighbor list was made."""
     symmetry: OrbitMaps | None = None
-    """Where a structure of the job has a symmetry or directions to keep, as has `allowed`. Without them another program
-    is compiled, which has no trace of either."""
+    """Set, like `allowed`, if any structure of the job has a symmetry or directions to keep. Otherwise a program is
+    compiled that contains neither."""
     allowed: AllowedMotions | None = None
 
 
@@ -87,32 +87,33 @@ FIXED_AXES_WITH_MAPS = FIXED_AXES._replace(symmetry=OrbitMaps(NODE, NODE), allow
 
 
 class Limits(NamedTuple):
-    """When to stop; traced, so that changing them compiles nothing."""
+    """Termination criteria; traced, so that changing them does not recompile."""
 
     fmax: float
     steps: int
     cutoff: float
     skin: float
     max_iterations: int
-    """Evaluations in one call."""
+    """Largest number of evaluations in one call."""
     min_moving: int
-    """Return to the host when fewer structures move."""
+    """Number of moving structures below which the call returns to the host."""
     min_distance: float
-    """Between atoms, A; closer is a collapse."""
+    """Distance between atoms below which a structure counts as collapsed, A."""
     max_strain: float
-    """Largest component of the logarithmic strain; more is an explosion."""
+    """Largest allowed component of the logarithmic strain; beyond it a structure counts as exploded."""
     pressure: float
-    """eV/A^3."""
+    """External pressure, eV/A^3; positive compresses."""
     min_approach: float = 0.0
-    """Between atoms, as a share of the sum of their covalent radii; closer is a collapse."""
+    """Distance between atoms, relative to the sum of their covalent radii, below which a structure counts as
+    collapsed."""
     smax: float = float("inf")
-    """Converged if no component of the residual stress is larger, of the strains that may occur; eV/A^3."""
+    """Largest component of the residual stress, for allowed strains, at which a structure is converged, eV/A^3."""
     stress_factor: float = 1.0
-    """The cell feels the stress times this."""
+    """Factor on the stress that acts on the cell."""
 
     @classmethod
     def of(cls, options: Options, cutoff: float, skin: float, max_iterations: int) -> "Limits":
-        """The limits that the options mean."""
+        """Limits for the given options."""
         return cls(
             fmax=float(options.fmax),
             steps=int(options.steps),
@@ -130,7 +131,7 @@ class Limits(NamedTuple):
 
 
 def stack(axes: NamedTuple, members: list[NamedTuple], n_node: int, n_graph: int) -> NamedTuple:
-    """Structures' states (numpy, leading axis: atoms or 1) one after the other, padded with zeros."""
+    """Concatenate the states of structures (NumPy, leading axis: atoms or 1), padded with zeros."""
 
     def join(axis, *leaves):
         out = np.zeros((n_node if axis == NODE else n_graph, *leaves[0].shape[1:]), leaves[0].dtype)
@@ -166,7 +167,7 @@ def advance(
     """Evaluate and step until fewer than `limits.min_moving` structures move or the iterations are used up.
 
     Returns:
-        the new state and the number of evaluations of the batch.
+        The new state, and the number of evaluations of the batch.
     """
     graph_of_node = _graph_of_node(graph)
 
@@ -180,13 +181,13 @@ def advance(
         evaluation = energies_forces_stress(model, params, placed, scale, shift)
         return _judge_and_step(placed, fixed, state, limits, evaluation, graph_of_node), iteration + 1
 
-    # Less, a GPU's default, would cost positions and cells three digits.
+    # A GPU's default precision would cost positions and cells three digits.
     with products_in("highest"):
         return jax.lax.while_loop(is_worthwhile, evaluate_and_step, (state, jnp.int32(0)))
 
 
 def step_after(graph: jraph.GraphsTuple, fixed: Fixed, state: State, limits: Limits, evaluation: Evaluation) -> State:
-    """One step of `advance`, after an evaluation that someone else has made at the places of `state`."""
+    """One step of `advance` after an evaluation made elsewhere for the positions in `state`."""
     graph_of_node = _graph_of_node(graph)
     with products_in("highest"):
         placed = _place(graph, state, fixed, graph_of_node)
@@ -201,7 +202,7 @@ def _judge_and_step(
     evaluation: Evaluation,
     graph_of_node: Int[Array, " n"],
 ) -> State:
-    """Note down an evaluation, judge by it which structures have ended, and move the others."""
+    """Record an evaluation, determine which structures have ended, and move the others."""
     was_moving = is_moving(state)
     n_atoms = jnp.maximum(placed.n_node, 1).astype(state.displacements.dtype)
     forces = evaluation.forces
@@ -250,7 +251,7 @@ def _graph_of_node(graph: jraph.GraphsTuple) -> Int[Array, " n"]:
 
 
 def is_moving(state: State) -> Bool[Array, " g"]:
-    """Running, with a neighbor list that can be trusted."""
+    """Whether each structure is running and has a usable neighbor list."""
     return (state.reason == Reason.RUNNING) & ~state.needs_list
 
 
@@ -264,8 +265,8 @@ def _place(graph, state: State, fixed: Fixed, graph_of_node) -> jraph.GraphsTupl
 
 
 def _symmetric(forces, symmetry: OrbitMaps, first_atom: Int[Array, " n"]) -> Float[Array, "n 3"]:
-    """The part of the forces that obeys each structure's symmetry. With a deformation that commutes with the
-    rotations it may be taken of the forces on undeformed positions."""
+    """Part of the forces that obeys each structure's symmetry. Since the deformation commutes with the rotations, the
+    forces on undeformed positions may be used."""
     orbit = first_atom + symmetry.orbit
     on_orbit = jax.ops.segment_sum(jnp.einsum("nji,nj->ni", symmetry.matrices, forces), orbit, len(forces))
     return jnp.einsum("nij,nj->ni", symmetry.matrices, on_orbit[orbit])
@@ -276,8 +277,8 @@ def _along(projections: Float[Array, "n 3 3"], vectors: Float[Array, "n 3"]) -> 
 
 
 def _allowed_moves(moves, deformation, allowed: AllowedMotions, graph_of_node) -> Float[Array, "n 3"]:
-    """Allowed part of moves of undeformed positions, in ASE's order: first the cell takes the atoms along, then each
-    is moved as far as its constraints let it."""
+    """Allowed part of moves of undeformed positions, in ASE's order: the cell first carries the atoms along, then each
+    atom moves as far as its constraints allow."""
     forward, back = (ascending_rows(a, graph_of_node) for a in (deformation, inverse_transpose(deformation).mT))
     stepped = _along(forward, _along(allowed.scaled, moves))
     return _along(back, _along(allowed.cartesian, stepped))
@@ -288,7 +289,7 @@ def _volume(cell: Float[Array, "g 3 3"]) -> Float[Array, " g"]:
 
 
 def _longest_row(forces, on_cell, graph_of_node) -> Float[Array, " g"]:
-    """ASE's measure of convergence: atoms' rows and cell rows alike."""
+    """ASE's measure of convergence: largest norm among the force rows of atoms and cell."""
     atom_rows = jax.ops.segment_max(
         jnp.sum(forces * forces, axis=-1), graph_of_node, len(on_cell), indices_are_sorted=True
     )
@@ -296,7 +297,7 @@ def _longest_row(forces, on_cell, graph_of_node) -> Float[Array, " g"]:
 
 
 def _record(state: State, was_moving, graph_of_node, evaluation, fmax) -> State:
-    """Keep an evaluation of the structures that were at a place of their own to be evaluated."""
+    """State with the evaluation of the structures that were moving."""
     is_first = was_moving & (state.fire.n_steps == 0)
     return state._replace(
         energy=jnp.where(was_moving, evaluation.energy, state.energy),
@@ -308,8 +309,8 @@ def _record(state: State, was_moving, graph_of_node, evaluation, fmax) -> State:
 
 
 def _judge(state, placed, fixed, limits, forces, on_cell, graph_of_node) -> Int[Array, " g"]:
-    """The reason of each structure after an evaluation; guards come before convergence, because an atom that has
-    left the crystal has no forces either."""
+    """Reason of each structure after an evaluation. Guards precede convergence, because an atom that has left the
+    crystal also has no forces."""
     n_graphs = len(on_cell)
     per_graph = partial(jax.ops.segment_sum, segment_ids=graph_of_node, num_segments=n_graphs, indices_are_sorted=True)
     size = per_graph(jnp.sum(forces * forces, axis=-1)) + jnp.sum(on_cell * on_cell, axis=(-2, -1))
@@ -328,7 +329,7 @@ def _judge(state, placed, fixed, limits, forces, on_cell, graph_of_node) -> Int[
         (strain > limits.max_strain, Reason.EXPLODED),
         (is_collapsed, Reason.COLLAPSED),
         ((n_lost > 0) | (n_bonded == 0), Reason.ISOLATED),
-        # Atoms so close that the potential saturates feel nothing, nor do atoms at the very edge of its reach.
+        # Atoms so close that the potential saturates feel no force, and neither do atoms at the edge of the cutoff.
         (is_inert & (closest_approach < 1), Reason.COLLAPSED),
         (is_inert, Reason.ISOLATED),
         (is_relaxed, Reason.CONVERGED),
@@ -340,14 +341,14 @@ def _judge(state, placed, fixed, limits, forces, on_cell, graph_of_node) -> Int[
 
 
 def _residual_stress(state: State, fixed: Fixed, limits: Limits) -> Float[Array, " g"]:
-    """Largest component of stress plus pressure, of the strains that may occur; eV/A^3."""
+    """Largest component of stress plus pressure for the allowed strains, eV/A^3."""
     residual = tensor_from_voigt(state.stress) + limits.pressure * jnp.eye(3, dtype=state.stress.dtype)
     return jnp.max(jnp.abs(project(fixed.strain_freedom, residual)), axis=(-2, -1))
 
 
 def _nearest_neighbor(placed: jraph.GraphsTuple, radii, graph_of_node) -> tuple[Float[Array, " n"], Float[Array, " n"]]:
-    """The least distance to a neighbor, A, and the least as a share of the sum of both radii, of each atom; infinite
-    where it has none in the list."""
+    """Smallest distance to a neighbor (A), and smallest ratio of distance to the sum of both radii, for each atom;
+    infinite for atoms without neighbors in the list."""
     positions, senders, receivers = placed.nodes["positions"], placed.senders, placed.receivers
     cells = ascending_rows(placed.globals["cell"], ascending_rows(graph_of_node, receivers))
     shifts = jnp.einsum("ei,eij->ej", placed.edges["shifts"].astype(positions.dtype), cells)
@@ -358,10 +359,10 @@ def _nearest_neighbor(placed: jraph.GraphsTuple, radii, graph_of_node) -> tuple[
 
 
 def _list_is_exhausted(state: State, fixed: Fixed, limits: Limits, graph_of_node) -> Bool[Array, " g"]:
-    """Whether a pair that was beyond cutoff + skin when the list was made may have come within the cutoff.
+    """Whether a pair that was beyond cutoff + skin when the list was made may now be within the cutoff.
 
-    With D the deformation since then and u the atoms' displacements besides it, a pair's distance is at least
-    (1 - |D - 1|) times the old one, less 2 max |u|: the motion of the cell counts as that of the atoms does.
+    With D the deformation since then and u the additional displacements of the atoms, a pair's distance is at least (1
+    - |D - 1|) times the old one minus 2 max |u|. This covers the motion of the cell as well as that of the atoms.
     """
     deformation = state.deformation
     since_list = deformation @ fixed.list_inverse_deformation - jnp.eye(3, dtype=deformation.dtype)

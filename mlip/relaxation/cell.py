@@ -4,8 +4,8 @@ With x the positions and cell_0 the cell in the undeformed frame, and F = exp(L)
 
     positions = x F^T      cell = cell_0 F^T
 
-The optimizer moves x and n L (n atoms: ASE's default `exp_cell_factor`). The gradient with respect to L comes from
-that with respect to F by the adjoint of exp's Frechet derivative (Higham, Functions of Matrices, eq. 3.16).
+The optimizer moves x and n L (n atoms: ASE's default `exp_cell_factor`). The gradient with respect to L follows from
+that with respect to F by the adjoint of the Frechet derivative of exp (Higham, Functions of Matrices, eq. 3.16).
 """
 
 import math
@@ -24,32 +24,33 @@ from mlip.units import VOIGT
 
 @dataclass(frozen=True)
 class Along:
-    """The cell choice "within the span of these cell vectors": (True, True, False) is in the plane of a and b."""
+    """Cell choice that relaxes only within the span of some cell vectors; (True, True, False) is the plane of a and
+    b."""
 
     directions: tuple[bool, bool, bool]
 
 
 HYDROSTATIC = "hydrostatic"
 CellChoice = Literal["auto", "hydrostatic"] | bool | Along | Bool[np.ndarray, "6"] | Bool[np.ndarray, "3 3"]
-"""Which strain components may relax: the periodic directions; of these only the volume (a layer's area, a chain's
-length); all; none; some directions; or a mask as ASE has it."""
+"""Strain components that relax: "auto", the periodic directions; "hydrostatic", only the volume (a layer's area, a
+chain's length); True, all; False, none; the span of some cell vectors; or a mask as in ASE."""
 
 _SQUARINGS = 4
 
 
 def expm(matrix: Float[Array, "*b k k"]) -> Float[Array, "*b k k"]:
-    """Matrix exponential of small matrices with norms up to 3 (beyond the strain guard), to float64 rounding; up to
-    7, beyond the widest that the guard may be set, to 1e-12.
+    """Matrix exponential of small matrices, accurate to float64 rounding for norms up to 3 (beyond the default strain
+    guard) and to 1e-12 up to 7 (beyond its widest setting).
 
-    Taylor's series to order 11 of the matrix over 16 (truncation < 1e-16), squared four times. Nine products and
-    no branches: `jax.scipy.linalg.expm` takes seconds to compile, and this runs at every step.
+    Taylor series to order 11 of the matrix over 16 (truncation < 1e-16), squared four times. It takes nine products and
+    no branches; `jax.scipy.linalg.expm` takes seconds to compile, and this runs at every step.
     """
     return _expm(matrix, jnp.eye(matrix.shape[-1], dtype=matrix.dtype))
 
 
 def expm_host(matrix: Float[np.ndarray, "3 3"]) -> Float[np.ndarray, "3 3"]:
-    """The same in float64 on the host. scipy's wakes the threads of BLAS, wherever there are some, for 3 ms a call."""
-    if not matrix.any():  # at the start of every relaxation
+    """Matrix exponential in float64 on the host. scipy's version wakes the BLAS threads, which takes 3 ms per call."""
+    if not matrix.any():  # the start of every relaxation
         return np.eye(3)
     return _expm(np.asarray(matrix, dtype=np.float64), np.eye(3))
 
@@ -78,13 +79,13 @@ def cell_forces(
     pressure: Float[Array, ""] | float,
     n_atoms: Float[Array, " g"],
 ) -> Float[Array, "g 3 3"]:
-    """The force rows of the cell: -d(E + p V)/dL over the number of atoms, of the strains that may occur.
+    """Force rows of the cell: -d(E + p V)/dL divided by the number of atoms, for the allowed strains.
 
     Args:
         stress: eV/A^3, ASE's Voigt order and sign.
         deformation: F, the exponential of `log_deformation`.
-        freedom: of `strain_freedom`.
-        pressure: eV/A^3.
+        freedom: projection from `strain_freedom`.
+        pressure: external pressure, eV/A^3.
     """
     identity = jnp.eye(3, dtype=stress.dtype)
     virial = -volume[:, None, None] * project(freedom, tensor_from_voigt(stress) + pressure * identity)
@@ -93,45 +94,45 @@ def cell_forces(
 
 
 def project(freedom: Float[Array, "g 9 9"], tensors: Float[Array, "g 3 3"]) -> Float[Array, "g 3 3"]:
-    """The part of tensors that `strain_freedom` leaves."""
+    """Project tensors onto the strains allowed by `strain_freedom`."""
     return jnp.einsum("gab,gb->ga", freedom, tensors.reshape(-1, 9)).reshape(-1, 3, 3)
 
 
 def _adjoint_frechet(matrix: Float[Array, "g 3 3"], cotangent: Float[Array, "g 3 3"]) -> Float[Array, "g 3 3"]:
-    """The adjoint of exp's Frechet derivative: exp of [[M^T, C], [0, M^T]] has it in its upper right block."""
+    """Adjoint of the Frechet derivative of exp: the upper right block of exp([[M^T, C], [0, M^T]])."""
     upper = jnp.concatenate([matrix.mT, cotangent], axis=-1)
     lower = jnp.concatenate([jnp.zeros_like(matrix), matrix.mT], axis=-1)
     return expm(jnp.concatenate([upper, lower], axis=-2))[..., :3, 3:]
 
 
 def inverse_transpose(matrix: Float[Array, "g 3 3"]) -> Float[Array, "g 3 3"]:
-    """By cofactors."""
+    """Inverse transpose of 3 x 3 matrices, computed with cofactors."""
     a, b, c = matrix[:, 0], matrix[:, 1], matrix[:, 2]
     cofactors = jnp.stack([jnp.cross(b, c), jnp.cross(c, a), jnp.cross(a, b)], axis=1)
     return cofactors / jnp.sum(a * cofactors[:, 0], axis=-1)[:, None, None]
 
 
 def tensor_from_voigt(voigt: Float[Array, "g 6"]) -> Float[Array, "g 3 3"]:
-    """Batched, traceable counterpart of `mlip.units.tensor_from_voigt`."""
+    """Batched, traceable version of `mlip.units.tensor_from_voigt`."""
     xx, yy, zz, yz, xz, xy = jnp.moveaxis(voigt, -1, 0)
     rows = [jnp.stack(row, axis=-1) for row in ((xx, xy, xz), (xy, yy, yz), (xz, yz, zz))]
     return jnp.stack(rows, axis=-2)
 
 
 def deform(rows: Float[np.ndarray, "n 3"], deformation: Float[np.ndarray, "3 3"]) -> Float[np.ndarray, "n 3"]:
-    """Row vectors (positions or lattice vectors) under a deformation gradient: r F^T."""
+    """Apply a deformation gradient to row vectors (positions or lattice vectors): r F^T."""
     return rows @ deformation.T
 
 
 def cell_of_each(cell: CellChoice | Sequence[CellChoice], n_structures: int) -> list[CellChoice]:
-    """One checked choice for each structure.
+    """Validated cell choice for each structure.
 
-    Masks are numpy arrays, three rows of three, tuples of six, and lists of six numbers that are no bools. Any other
-    list or tuple has one choice for each structure.
+    Masks are NumPy arrays, three rows of three, tuples of six, and lists of six numbers that are not bools. Any other
+    list or tuple has one choice per structure.
 
     Raises:
-        MlipError: a choice that `checked_choice` refuses, another number of choices than of structures, six values that
-            may be a mask as well as choices for six structures.
+        MlipError: `checked_choice` rejects a choice, their number differs from that of the structures, or six values
+            could be a mask as well as choices for six structures.
     """
     if not isinstance(cell, list | tuple) or _is_mask(cell):
         if isinstance(cell, list | tuple) and len(cell) == 6 == n_structures:
@@ -149,7 +150,7 @@ def cell_of_each(cell: CellChoice | Sequence[CellChoice], n_structures: int) -> 
 
 
 def _is_mask(values: Sequence) -> bool:
-    """Whether a list or tuple is to be taken as a mask of six or 3 x 3 components."""
+    """Whether a list or tuple is a mask of six or 3 x 3 components."""
     if len(values) == 3 and all(isinstance(row, list | tuple | np.ndarray) and len(row) == 3 for row in values):
         return True
     if len(values) != 6 or not all(isinstance(value, Number | np.bool_) for value in values):
@@ -158,10 +159,10 @@ def _is_mask(values: Sequence) -> bool:
 
 
 def checked_choice(choice: CellChoice, where: str) -> CellChoice:
-    """The choice, masks as 3 x 3 arrays of bools.
+    """The choice, with masks as 3 x 3 arrays of bools.
 
     Raises:
-        MlipError: an unknown word, or what `closed_mask` raises.
+        MlipError: the word is unknown, or `closed_mask` rejects the mask.
     """
     if isinstance(choice, str) and choice not in ("auto", HYDROSTATIC):
         raise MlipError(f"unknown choice {choice!r}", where=where, fix="'auto', 'hydrostatic', True, False or a mask")
@@ -171,12 +172,12 @@ def checked_choice(choice: CellChoice, where: str) -> CellChoice:
 
 
 def closed_mask(mask: Float[np.ndarray, "..."], where: str | None = None) -> Bool[np.ndarray, "3 3"]:
-    """A mask as ASE takes it, Voigt (6,) or (3, 3), as a symmetric 3 x 3 array of bools.
+    """Convert a mask in ASE's format, Voigt (6,) or (3, 3), to a symmetric 3 x 3 array of bools.
 
     Raises:
-        MlipError: another shape, or a mask that is not closed. Deformations with the free components must
-            compose to deformations with the free components (xy needs xx and yy; xy and yz need xz), else
-            the logarithm of the cell leaves the mask after the first step.
+        MlipError: the mask has another shape or is not closed. Deformations within the free components must compose to
+            deformations within the free components (xy needs xx and yy; xy and yz need xz), otherwise the logarithm of
+            the cell leaves the mask after the first step.
     """
     mask = np.asarray(mask)
     if mask.shape == (6,):
@@ -207,13 +208,14 @@ def strain_freedom(
     constant_volume: bool = False,
     hydrostatic: bool = False,
 ) -> Float[np.ndarray, "9 9"]:
-    """The projection of a tensor, rows first, onto the strains that may occur.
+    """Projection of a flattened tensor (row by row) onto the allowed strains.
 
     Args:
         mask: closed in the sense of `closed_mask`.
-        symmetric: the projection onto the strains that a symmetry leaves.
-        constant_volume: only those without a trace; of the area or length where the mask has only these.
-        hydrostatic: only the expansion that is the same along all directions of the mask.
+        symmetric: projection onto the strains that preserve a symmetry.
+        constant_volume: allow only strains without a trace; for a mask of a plane or a line this fixes the area or
+            length.
+        hydrostatic: allow only the uniform expansion along all directions of the mask.
     """
     freedom = np.diag(mask.ravel().astype(np.float64))
     if symmetric is not None:
@@ -226,17 +228,17 @@ def strain_freedom(
 
 
 def _common_part(one: Float[np.ndarray, "9 9"], other: Float[np.ndarray, "9 9"]) -> Float[np.ndarray, "9 9"]:
-    """The projection onto what two projections both leave as it is."""
+    """Projection onto the intersection of the ranges of two projections."""
     values, vectors = np.linalg.eigh(one @ other @ one)
     kept = vectors[:, values > 1 - 1e-6]
     return kept @ kept.T
 
 
 def aligned_frame(cell: Float[np.ndarray, "3 3"], directions: Bool[np.ndarray, " 3"]) -> Float[np.ndarray, "3 3"]:
-    """The rotation Q (rows turn as r Q) after which some cell vectors span Cartesian axes.
+    """Rotation Q (rows rotate as r Q) after which the given cell vectors span Cartesian axes.
 
-    Identity where they already do, so that a cell in the usual setting keeps its axes; else the first of them goes
-    along x, the second into the xy plane.
+    It is the identity if they already do, so that a cell in the usual setting keeps its axes; otherwise the first
+    vector is along x, the second in the xy plane.
     """
     vectors = np.asarray(cell, dtype=np.float64)[directions]
     if len(vectors) in (0, 3) or _axes_touched(vectors).sum() == len(vectors):
@@ -246,7 +248,7 @@ def aligned_frame(cell: Float[np.ndarray, "3 3"], directions: Bool[np.ndarray, "
 
 
 def span_mask(cell: Float[np.ndarray, "3 3"], directions: Bool[np.ndarray, " 3"]) -> Bool[np.ndarray, "3 3"]:
-    """The strain components within the span of some cell vectors, in their `aligned_frame`."""
+    """Strain components within the span of the given cell vectors, in their `aligned_frame`."""
     if np.all(directions):
         return np.ones((3, 3), dtype=bool)
     touched = _axes_touched(np.asarray(cell, dtype=np.float64)[directions])
@@ -254,6 +256,6 @@ def span_mask(cell: Float[np.ndarray, "3 3"], directions: Bool[np.ndarray, " 3"]
 
 
 def _axes_touched(vectors: Float[np.ndarray, "k 3"]) -> Bool[np.ndarray, " 3"]:
-    """Which Cartesian axes the vectors have components along, rounding apart."""
+    """Which Cartesian axes the vectors have components along, apart from rounding."""
     lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
     return (np.abs(vectors) > 1e-4 * lengths).any(axis=0)

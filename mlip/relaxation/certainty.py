@@ -1,4 +1,4 @@
-"""Results of relaxations with how sure the potential is of them."""
+"""Adds the potential's uncertainty to results of relaxations."""
 
 import math
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ from mlip.uncertainty.relaxed import certainties
 def with_certainty(
     ended: Sequence[Relaxing], results: Sequence[RelaxResult], potential: Potential, dtype: str
 ) -> list[RelaxResult]:
-    """The results; those that have not failed with the standard deviations of their energy and volume."""
+    """Results with standard deviations of energy and volume, except for relaxations that failed."""
     results = list(results)
     sound = [k for k, result in enumerate(results) if not result.failed]
     strains = [_dilation(ended[k]) for k in sound]
@@ -33,6 +33,6 @@ def with_certainty(
 
 
 def _dilation(relaxing: Relaxing) -> np.ndarray:
-    """(3, 3) part of the unit strain in which the cell relaxes, in the axes of the input."""
+    """(3, 3) part of the unit strain within which the cell relaxes, in the axes of the input."""
     strain = (relaxing.strain_freedom @ np.eye(3).ravel()).reshape(3, 3)
     return relaxing.frame @ strain @ relaxing.frame.T

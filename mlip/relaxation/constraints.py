@@ -1,10 +1,10 @@
-"""ASE's constraints that a projection keeps: which atoms are held, and along which directions the others may move.
+"""ASE constraints enforced by projection: atoms that are fixed, and directions along which the others may move.
 
-FixCartesian, FixedPlane and FixedLine speak of Cartesian directions: as in ASE the cell takes an atom along first, then
-it moves within them. FixScaled speaks of lattice vectors, along which an atom moves by fractions: in undeformed
-positions these are always the vectors at the start. Forces are projected at right angles, so that what is left is the
-gradient of the energy along the motions that are allowed. (ASE's FixScaled transforms forces as if they were positions
-in fractions of the cell, which is the same only where the free vectors are at right angles to the held ones.)
+FixCartesian, FixedPlane and FixedLine refer to Cartesian directions: as in ASE, the cell first carries an atom along,
+which then moves within the allowed directions. FixScaled refers to lattice vectors, along which an atom moves by
+fractions; for undeformed positions these are always the initial vectors. Forces are projected orthogonally, so that the
+result is the energy gradient along the allowed motions. (ASE's FixScaled transforms forces like positions in fractions
+of the cell, which is the same only if the free vectors are orthogonal to the fixed ones.)
 """
 
 from typing import Any, NamedTuple
@@ -22,18 +22,19 @@ _NAMES = "FixAtoms, FixScaled, FixCartesian, FixedPlane, FixedLine and FixSymmet
 
 
 class AllowedMotions(NamedTuple):
-    """Projections onto the directions along which each atom may move; the identity where it may along all."""
+    """Projections onto the directions along which each atom may move; the identity for unconstrained atoms."""
 
     cartesian: Float[np.ndarray, "n 3 3"]
-    """Projections for atoms where they are."""
+    """Projections for actual positions."""
     scaled: Float[np.ndarray, "n 3 3"]
     """Projections for undeformed positions."""
 
 
 def check_constraints(atoms: Atoms, where: str | None = None) -> None:
-    """
+    """Check that the constraints are supported.
+
     Raises:
-        MlipError: a constraint that would be broken in silence; names it.
+        MlipError: names a constraint that cannot be enforced.
     """
     names = [type(constraint).__name__ for constraint in atoms.constraints]
     for name, constraint in zip(names, atoms.constraints, strict=True):
@@ -48,12 +49,12 @@ def check_constraints(atoms: Atoms, where: str | None = None) -> None:
 
 
 def has_directions(atoms: Atoms) -> bool:
-    """Whether some atoms may move along some directions only."""
+    """Whether a constraint restricts the directions of motion of some atoms."""
     return any(isinstance(constraint, FixScaled | _CARTESIAN) for constraint in atoms.constraints)
 
 
 def free_atoms(atoms: Atoms) -> Bool[np.ndarray, " n"]:
-    """False for atoms that FixAtoms holds."""
+    """Mask of free atoms: False for those held by FixAtoms."""
     is_free = np.ones(len(atoms), bool)
     for constraint in atoms.constraints:
         if isinstance(constraint, FixAtoms):
@@ -62,13 +63,14 @@ def free_atoms(atoms: Atoms) -> Bool[np.ndarray, " n"]:
 
 
 def allowed_motions(atoms: Atoms, cell: Float[np.ndarray, "3 3"], where: str | None = None) -> AllowedMotions:
-    """Motions that the constraints of a structure leave, in its own axes.
+    """Allowed motions under the constraints of a structure, in its own axes.
 
     Args:
-        cell: its lattice vectors, completed where it has none.
+        cell: lattice vectors of the structure, completed for directions without one.
 
     Raises:
-        MlipError: an atom with both kinds of directions, whose common part changes with the cell.
+        MlipError: an atom is constrained along Cartesian directions and along lattice vectors, whose intersection
+            changes with the cell.
     """
     held = {kind: [np.zeros((0, 3)) for _ in atoms] for kind in AllowedMotions._fields}
     for constraint in atoms.constraints:
@@ -88,12 +90,12 @@ def allowed_motions(atoms: Atoms, cell: Float[np.ndarray, "3 3"], where: str | N
 
 
 def no_motions_excluded(n_atoms: int) -> AllowedMotions:
-    """Motions of a structure without such constraints."""
+    """Allowed motions of a structure without such constraints."""
     return AllowedMotions(*np.tile(np.eye(3), (2, n_atoms, 1, 1)))
 
 
 def _held_directions(constraint: Any, cell: Float[np.ndarray, "3 3"]) -> Float[np.ndarray, "k 3"]:
-    """Directions to whose components a constraint's atoms must not move."""
+    """Directions along which a constraint fixes its atoms."""
     if isinstance(constraint, FixedPlane):
         return constraint.dir[None]
     if isinstance(constraint, FixedLine):
@@ -104,7 +106,7 @@ def _held_directions(constraint: Any, cell: Float[np.ndarray, "3 3"]) -> Float[n
 
 
 def _normal_to(rows: Float[np.ndarray, "k 3"]) -> Float[np.ndarray, "3 3"]:
-    """The projection onto what is at right angles to all rows."""
+    """Projection onto the orthogonal complement of all rows."""
     _, sizes, directions = np.linalg.svd(rows, full_matrices=False) if len(rows) else (None, np.zeros(0), rows)
     spanned = directions[sizes > 1e-9 * sizes.max(initial=0.0)]
     return np.eye(3) - spanned.T @ spanned

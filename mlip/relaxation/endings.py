@@ -1,4 +1,5 @@
-"""Records of a structure in relaxation: as it is now, as it ended and why, or why it could not go on."""
+"""Results of structures in relaxation: the current structure, the final result, or the reason why it could not
+continue."""
 
 import hashlib
 from dataclasses import replace
@@ -18,7 +19,7 @@ from mlip.units import tensor_from_voigt, voigt_from_tensor
 
 
 def identity(potential: Evaluator) -> dict[str, str]:
-    """Which potential it is: its model, functional, and a hash of its parameters, or which calculator."""
+    """Identification of a potential: model, functional and hash of the parameters, or of a calculator."""
     if isinstance(potential, ForeignPotential):
         return potential.identity | {"functional": potential.functional}
     content = hashlib.sha256()
@@ -29,7 +30,7 @@ def identity(potential: Evaluator) -> dict[str, str]:
 
 
 def finish(relaxing: Relaxing, potential: Evaluator, told: dict[str, str]) -> RelaxResult:
-    """The result of a relaxation that has ended.
+    """Result of a relaxation that has ended.
 
     Args:
         told: `identity` of the potential.
@@ -51,14 +52,14 @@ def finish(relaxing: Relaxing, potential: Evaluator, told: dict[str, str]) -> Re
 
 
 def record_step(relaxing: Relaxing, evaluated: State, potential: Evaluator, told: dict[str, str]) -> None:
-    """Add to the trajectory the structure that the device has just evaluated, one step a call.
+    """Append the structure that the device has just evaluated to the trajectory; used with one step per call.
 
     Args:
-        evaluated: the state before that call, which has the positions; the state after it has energy and forces.
+        evaluated: state before that call, which has the positions; the state after it has energy and forces.
     """
     before, after = evaluated.fire.n_steps[0], relaxing.state.fire.n_steps[0]
     if after == before and relaxing.reason is Reason.RUNNING:
-        return  # it waits for a neighbor list
+        return  # waiting for a neighbor list
     here = relaxing.state._replace(
         displacements=evaluated.displacements,
         log_deformation=evaluated.log_deformation,
@@ -72,8 +73,8 @@ def _reference_energy(relaxing: Relaxing, potential: Evaluator) -> float:
 
 
 def structure_now(relaxing: Relaxing, potential: Evaluator, told: dict[str, str] | None) -> Atoms:
-    """The structure as it is now, in the axes of the input, with energy, forces and stress attached, and what ASE's
-    databases record of the potential; `told` None: without these."""
+    """Current structure in the axes of the input, with energy, forces, stress and the potential's identity for ASE's
+    databases; without these if `told` is None."""
     state = relaxing.state
     positions, cell = relaxing.placed()
     to_input = relaxing.frame.T
@@ -87,7 +88,7 @@ def structure_now(relaxing: Relaxing, potential: Evaluator, told: dict[str, str]
         "energy": float(state.energy[0]) + _reference_energy(relaxing, potential),
         "forces": state.forces.astype(np.float64) @ to_input,
     }
-    if atoms.cell.rank == 3 and not np.isnan(state.stress).any():  # NaN: the calculator gives none
+    if atoms.cell.rank == 3 and not np.isnan(state.stress).any():  # NaN: the calculator gives no stress
         results["stress"] = voigt_from_tensor(relaxing.frame @ tensor_from_voigt(state.stress[0]) @ to_input)
     atoms.calc = SinglePointCalculator(atoms, **results)
     atoms.calc.name = "mlip"
@@ -106,8 +107,8 @@ def _how_collapsed(relaxing: Relaxing) -> str:
 
 
 def _residual_stress(relaxing: Relaxing) -> float:
-    """Largest component of the stress, pressure added, of the strains that relax, or of all where none does; eV/A^3.
-    NaN without a volume or a known stress."""
+    """Largest component of stress plus pressure, for the strains that relax, or for all if none does, eV/A^3; NaN
+    without a volume or a known stress."""
     if relaxing.atoms.cell.rank < 3 or relaxing.reason is Reason.NON_FINITE:
         return float("nan")
     residual = (tensor_from_voigt(relaxing.state.stress[0]) + relaxing.pressure * np.eye(3)).ravel()
@@ -116,7 +117,7 @@ def _residual_stress(relaxing: Relaxing) -> float:
 
 
 def _explanation(relaxing: Relaxing) -> str | None:
-    """Explanation of a guard that has ended the relaxation; None if none has."""
+    """Message about the guard that ended the relaxation; None otherwise."""
     at_start = relaxing.state.fire.n_steps[0] == 0
     if relaxing.reason is Reason.COLLAPSED:
         return ("starts collapsed: " if at_start else "") + _how_collapsed(relaxing)
@@ -128,7 +129,7 @@ def _explanation(relaxing: Relaxing) -> str | None:
 
 
 def give_up(atoms: Atoms, error: MlipError, relaxing: Relaxing | None = None) -> RelaxResult:
-    """The record of a structure that could not be started, or not be continued."""
+    """Result of a structure whose relaxation could not start or continue."""
     nan = float("nan")
     n_steps = 0 if relaxing is None else int(relaxing.state.fire.n_steps[0])
     trajectory = None if relaxing is None else relaxing.trajectory

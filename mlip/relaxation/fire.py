@@ -1,9 +1,9 @@
 """FIRE with ASE's constants and ASE's update, for every structure of a padded batch at once.
 
-Bitzek et al., PRL 97, 170201 (2006), in the variant of `ase.optimize.FIRE` (3.29), which is not the paper's:
-the velocity takes its kick after the mixing, the step's length is capped over all degrees of freedom together,
-and the first step neither mixes nor halves the time step. Degrees of freedom are the atoms' rows and, as in
-ASE's cell filters, three rows of the cell; each structure has its own time step, mixing and counter.
+Bitzek et al., PRL 97, 170201 (2006), in the variant of `ase.optimize.FIRE` (3.29), which is not the paper's: forces act
+on the velocity after the mixing, the step length is limited over all degrees of freedom together, and the first step
+neither mixes nor halves the time step. The degrees of freedom are the rows of the atoms and, as in ASE's cell filters,
+three rows of the cell. Each structure has its own time step, mixing and counter.
 """
 
 from typing import NamedTuple
@@ -23,17 +23,17 @@ MIXING_DECAY = 0.99
 
 
 class FireState(NamedTuple):
-    """State of FIRE between two steps."""
+    """State of FIRE between steps."""
 
     velocities: Float[Array, "n 3"]
     cell_velocities: Float[Array, "g 3 3"]
     time_step: Float[Array, " g"]
     mixing: Float[Array, " g"]
-    """ASE's `a`, the paper's alpha."""
+    """Mixing parameter, ASE's `a`, the paper's alpha."""
     n_downhill: Int[Array, " g"]
-    """Steps since the power was last negative (ASE's `Nsteps`)."""
+    """Number of steps since the power was last negative (ASE's `Nsteps`)."""
     n_steps: Int[Array, " g"]
-    """Steps taken."""
+    """Number of steps taken."""
 
 
 def initial_fire_state(n_nodes: int, n_graphs: int, dtype) -> FireState:
@@ -54,15 +54,15 @@ def fire_step(
     graph_of_node: Int[Array, " n"],
     is_moving: Bool[Array, " g"],
 ) -> tuple[FireState, Float[Array, "n 3"], Float[Array, "g 3 3"]]:
-    """One step of the structures that are moving; the others keep their state and get zero displacements.
+    """One step of the moving structures; the others keep their state and get zero displacements.
 
     Args:
-        forces, cell_forces: the negative gradient on the two kinds of rows; eV/A, zero on fixed rows.
+        forces, cell_forces: negative gradient with respect to the rows of atoms and cell; eV/A, zero on fixed rows.
         graph_of_node: ascending index of each atom's structure.
         is_moving: False for structures that have finished, wait for a neighbor list, or are padding.
 
     Returns:
-        the new state, the displacements of the atoms' rows (A) and of the cell rows.
+        The new state, and the displacements of the atom rows (A) and of the cell rows.
     """
     dot = _Dot(graph_of_node, n_graphs=is_moving.shape[0])
     v, cell_v = state.velocities, state.cell_velocities
@@ -97,7 +97,7 @@ def fire_step(
 
 
 class _Dot(NamedTuple):
-    """The scalar product over one structure's atoms and cell rows."""
+    """Scalar product over the atom and cell rows of each structure."""
 
     graph_of_node: Int[Array, " n"]
     n_graphs: int
@@ -108,7 +108,7 @@ class _Dot(NamedTuple):
 
 
 def _select(is_moving, graph_of_node, moved: FireState, still: FireState) -> FireState:
-    """The state of `moved` where a structure is moving, else of `still` (whose forces may be NaN)."""
+    """State of `moved` for moving structures, otherwise of `still` (with possibly NaN forces)."""
     selected = {
         name: jnp.where(
             is_moving.reshape(-1, *[1] * (getattr(moved, name).ndim - 1)),

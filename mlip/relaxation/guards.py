@@ -1,10 +1,11 @@
-"""When a structure has collapsed, relative to its elements, and how that is told.
+"""Criteria for a collapsed structure, relative to its elements, and their description.
 
-Two rules, both in covalent radii (Cordero et al., Dalton Trans. 2008, 2832), each set by what DFT has been asked to
-compute. Of 10,800 frames of Materials Project, ALEXANDRIA, other relaxations, molecular dynamics and distorted or
-compressed crystals, hydrides included, the closest pair has 0.319 of the sum of its radii (K-K at 1.30 A, in one of
-MPtrj's frames of highest stress), the next frame's 0.41; the densest crystal (Pu, likewise) fills its cell 2.1 times
-with spheres of these radii. Without the second rule an fcc metal at 0.4 of its bond length would pass.
+Both criteria use covalent radii (Cordero et al., Dalton Trans. 2008, 2832) and are set by structures for which DFT
+calculations exist. In 10,800 frames of Materials Project, ALEXANDRIA, other relaxations, molecular dynamics and
+distorted or compressed crystals, including hydrides, the closest pair is at 0.319 of the sum of its radii (K-K at 1.30
+A, in one of MPtrj's frames of highest stress), and that of the next frame at 0.41; in the densest crystal (Pu,
+likewise) spheres with these radii fill the cell 2.1 times. Without the second criterion an fcc metal at 0.4 of its bond
+length would pass.
 """
 
 import numpy as np
@@ -14,28 +15,28 @@ from jaxtyping import Float, Int
 from jraph import GraphsTuple
 
 MIN_APPROACH = 0.3
-"""Two atoms closer than this share of the sum of their radii have collapsed."""
+"""Distance relative to the sum of the covalent radii below which two atoms have collapsed."""
 MAX_FILLING = 4.0
-"""A periodic cell filled more often with spheres of its atoms' radii has collapsed."""
+"""Ratio of the total volume of the atoms' spheres to that of a periodic cell above which it has collapsed."""
 
 
 def radii_of(numbers: np.ndarray) -> Float[np.ndarray, " n"]:
-    """Covalent radii, A."""
+    """Covalent radii by atom, A."""
     return covalent_radii[numbers]
 
 
 def collapsed_volume(atoms: Atoms) -> float:
-    """The volume below which a cell is filled too often, A^3; 0 where open directions leave it undefined."""
+    """Volume below which a cell counts as collapsed, A^3; 0 if there are open directions, for which it is undefined."""
     return _spheres(atoms.numbers) / MAX_FILLING if atoms.pbc.all() else 0.0
 
 
 def filling(numbers: Int[np.ndarray, " n"], cell: Float[np.ndarray, "3 3"]) -> float:
-    """How often spheres of the atoms' radii fill a cell."""
+    """Ratio of the total volume of spheres with the atoms' radii to the volume of the cell."""
     return _spheres(numbers) / abs(np.linalg.det(cell))
 
 
 def _spheres(numbers: Int[np.ndarray, " n"]) -> float:
-    """Their volume, A^3."""
+    """Total volume of the spheres, A^3."""
     return float(4 / 3 * np.pi * (radii_of(numbers) ** 3).sum())
 
 
@@ -45,10 +46,10 @@ def closest_pair(
     cell: Float[np.ndarray, "3 3"],
     graph: GraphsTuple,
 ) -> str:
-    """Which two atoms are closest in their radii, and how close, in words.
+    """Sentence about the closest two atoms relative to their radii.
 
     Args:
-        positions, cell: where atoms are now, in the images that the neighbor list `graph` means.
+        positions, cell: current positions and cell, in the images to which the neighbor list `graph` refers.
     """
     senders, receivers = np.asarray(graph.senders), np.asarray(graph.receivers)
     distances = np.linalg.norm(positions[senders] + graph.edges["shifts"] @ cell - positions[receivers], axis=1)

@@ -1,7 +1,8 @@
-"""How much memory a program may take on the host.
+"""Host memory available to programs.
 
-A GPU refuses what does not fit; an operating system promises memory that it does not have and then kills whoever
-uses it, so that on a CPU one has to ask first, and to ask for all that run at once.
+A GPU rejects allocations that do not fit. An operating system promises memory that it does not have and then kills a
+process that uses it. On a CPU the available memory must therefore be checked in advance, for all programs that run at
+once.
 """
 
 import threading
@@ -15,12 +16,12 @@ _CGROUP = Path("/sys/fs/cgroup")
 
 
 def available_memory() -> float:
-    """Bytes that can be used without swapping, within a container's limit."""
+    """Number of bytes that can be used without swapping, within the limit of a container."""
     return min(virtual_memory().available, _of_container())
 
 
 def _of_container() -> float:
-    """By cgroup 2; what its page cache holds counts as free."""
+    """Bytes available within the limit of cgroup 2, counting the page cache as free; infinite without a limit."""
     try:
         limit = (_CGROUP / "memory.max").read_text().strip()
         used = int((_CGROUP / "memory.current").read_text())
@@ -31,18 +32,19 @@ def _of_container() -> float:
 
 
 class Room:
-    """The memory that programs of several threads share: one waits until there is room for it beside the others."""
+    """Memory shared by programs in several threads; a program waits until there is room for it next to the others."""
 
     def __init__(self):
         self._changed = threading.Condition()
         self._capacity = 0.0
         self._taken = 0.0
         self.most_taken = 0.0
-        """So much the process may still hold without using it; what it holds does not show as available."""
+        """Largest number of bytes used at once. The process may still hold them although they are unused, so that they
+        do not count as available."""
 
     @contextmanager
     def taken(self, n_bytes: float) -> Iterator[None]:
-        """Within it so many bytes are used. A program may always run by itself: whether it fits then was asked when it
+        """Context manager that reserves `n_bytes`. A single program may always run: whether it fits was checked when it
         was compiled."""
         with self._changed:
             self._changed.wait_for(lambda: not self._taken or self._taken + n_bytes <= self._capacity)

@@ -1,4 +1,4 @@
-"""A potential as commands take it, by file, name or ase:MODULE:CLASS, and how records name it."""
+"""A potential given to a command by file, name or ase:MODULE:CLASS, and its identification in records."""
 
 import hashlib
 from dataclasses import dataclass
@@ -16,15 +16,15 @@ _ITS_OWN = "the calculator's"
 
 @dataclass(frozen=True)
 class NamedPotential:
-    """A potential that was opened, and where it came from."""
+    """An opened potential and its origin."""
 
     potential: Potential | ForeignPotential
     source: str | Path
-    """Its file, or the text of a calculator: either opens it again."""
+    """File of the potential, or text of a calculator; either can be used to open it again."""
     record: dict[str, str]
-    """Its entry in the header of a results file: name, sha256, and of a calculator more."""
+    """Entry in the header of a results file: name and sha256, and more for a calculator."""
     license: str | None = None
-    """Entry of the registry, if it was asked for by a registered name."""
+    """License from the registry, if the potential was given by a registered name."""
 
     @property
     def name(self) -> str:
@@ -32,14 +32,14 @@ class NamedPotential:
 
     @property
     def facts(self) -> dict[str, str | None]:
-        """Facts that a user is to know of it."""
+        """Name, functional and license, for display."""
         return {"name": self.name, "functional": self.potential.functional, "license": self.license}
 
     def precision(self, dtype: str | None) -> dict[str, str]:
-        """The option `dtype` of its relaxations: float32 where none is asked for, and none of a calculator.
+        """Option `dtype` for relaxations, by default float32; empty for a calculator.
 
         Raises:
-            MlipError: one is asked of a calculator.
+            MlipError: `dtype` is given for a calculator.
         """
         if isinstance(self.potential, Potential):
             return {"dtype": dtype or "float32"}
@@ -48,8 +48,7 @@ class NamedPotential:
 
 
 def facts_of(potential: Potential | ForeignPotential) -> dict[str, str | None]:
-    """Name, functional and license, as far as the potential itself tells them; a network without a name has that of
-    its model."""
+    """Name, functional and license as stated by the potential itself; the name defaults to that of its model."""
     if isinstance(potential, ForeignPotential):
         return {"name": potential.name, "functional": potential.functional, "license": None}
     provenance = potential.metadata.provenance
@@ -58,10 +57,10 @@ def facts_of(potential: Potential | ForeignPotential) -> dict[str, str | None]:
 
 
 def open_named(potential: str | PathLike) -> NamedPotential:
-    """The potential of a file, a name, or ase:MODULE:CLASS.
+    """Open a potential from a file, a name, or ase:MODULE:CLASS.
 
     Raises:
-        MlipError: as `mlip.pretrained.resolve`, `open_potential` and `ForeignPotential.open`.
+        MlipError: see `mlip.pretrained.resolve`, `open_potential` and `ForeignPotential.open`.
     """
     asked = str(potential)
     license_id = find(asked).license.id if is_known(asked) and not Path(asked).exists() else None
@@ -69,11 +68,11 @@ def open_named(potential: str | PathLike) -> NamedPotential:
     if text is not None:
         opened = ForeignPotential.open(text)
         return NamedPotential(opened, text, opened.identity, license_id)
-    path = resolve(potential)  # records name the file, whatever name it was asked by
+    path = resolve(potential)  # records name the file, however the potential was given
     digest = hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else ""
     return NamedPotential(open_potential(path), path, {"name": path.name, "sha256": digest}, license_id)
 
 
 def precision_recorded(options: dict[str, Any]) -> str:
-    """The precision as headers have it, also where it is a calculator's."""
+    """Precision as stored in headers, including that of a calculator."""
     return options.get("dtype", _ITS_OWN)

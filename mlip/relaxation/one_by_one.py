@@ -1,7 +1,8 @@
-"""Relaxations with any calculator of ASE, one structure after another.
+"""Relaxations with any ASE calculator, one structure at a time.
 
-The calculator is asked for energy, forces and stress where `mlip.relaxation.queue` would ask the network. All else is
-that road's own code, in float64: which structures are taken, FIRE and the cell, constraints, symmetry and verdicts.
+The calculator provides energy, forces and stress in place of the network. All other code is shared with
+`mlip.relaxation.queue` and runs in float64: checks of the structures, FIRE and the cell, constraints, symmetry and
+termination.
 """
 
 import math
@@ -30,12 +31,12 @@ from mlip.runtime import precision_scope
 from mlip.units import tensor_from_voigt, voigt_from_tensor
 
 RADIUS = 6.0
-"""An atom that has no other within this distance, A, has lost its neighbors: the paper's rule for isolated atoms. How
-far a calculator sees is not known."""
+"""An atom with no other atom within this distance, A, has lost its neighbors: the paper's rule for isolated atoms, used
+because the cutoff of a calculator is unknown."""
 _SKIN = 0.5
 _SMALLEST = 1024
 _GROWTH = 4
-"""Shapes are few: a step costs less than a millisecond in any of them, and a compilation a second."""
+"""Growth of the few array shapes: a step takes less than a millisecond in any of them, a compilation a second."""
 
 
 def relax_one_by_one(
@@ -46,10 +47,10 @@ def relax_one_by_one(
     with_maps: bool,
     statistics: Statistics,
 ) -> Iterator[tuple[int, RelaxResult]]:
-    """Index and result of each structure, in order; one that the calculator fails for ends as an error.
+    """Index and result of each structure, in order; a structure for which the calculator fails ends as an error.
 
     Args:
-        with_maps: some structure has a symmetry or directions to keep.
+        with_maps: whether any structure has a symmetry or directions to keep.
     """
     options = replace(options, dtype="float64")
     limits = Limits.of(options, RADIUS, _SKIN, max_iterations=1)
@@ -62,7 +63,7 @@ def relax_one_by_one(
 
 
 class _OneStructure:
-    """The relaxation of one structure."""
+    """Relaxation of one structure."""
 
     def __init__(self, potential: ForeignPotential, limits: Limits, statistics: Statistics):
         self.potential, self.limits, self.statistics = potential, limits, statistics
@@ -84,7 +85,7 @@ class _OneStructure:
         return finish(relaxing, self.potential, self.told)
 
     def _step(self, relaxing: Relaxing) -> None:
-        """Ask the calculator and move the structure."""
+        """Call the calculator and move the structure."""
         energy, forces, stress = self._ask(relaxing)
         shape = _shape(len(relaxing), len(relaxing.graph.senders))
         axes = FIXED_AXES if relaxing.symmetry is None else FIXED_AXES_WITH_MAPS
@@ -114,11 +115,11 @@ class _OneStructure:
             record_step(relaxing, before, self.potential, self.told)
 
     def _ask(self, relaxing: Relaxing) -> tuple[float, np.ndarray, np.ndarray]:
-        """Energy, forces and stress at the present place, in the axes of the relaxation. Stress is NaN if the
+        """Energy, forces and stress of the current structure, in the axes of the relaxation. The stress is NaN if the
         calculator gives none, and zero without a volume.
 
         Raises:
-            MlipError: the calculator failed, or gives no stress, and the cell relaxes.
+            MlipError: the calculator failed, or gives no stress although the cell relaxes.
         """
         atoms, where = structure_now(relaxing, self.potential, None), f"structure {relaxing.index}"
         started = time.perf_counter()
@@ -137,7 +138,7 @@ class _OneStructure:
 
 
 def _shape(n_node: int, n_edge: int) -> Shape:
-    """A shape with room for one structure and the padding's atom."""
+    """Array shape with room for one structure and the padding atom."""
     edges = _SMALLEST
     while edges < n_edge:
         edges *= _GROWTH

@@ -1,4 +1,4 @@
-"""Options of relaxations, checked before anything is read or written."""
+"""Options of relaxations, validated before anything is read or written."""
 
 import difflib
 import math
@@ -14,48 +14,48 @@ from mlip.runtime import precision_scope
 
 @dataclass(frozen=True)
 class Options:
-    """How structures are relaxed, and when to give one up.
+    """How structures are relaxed, and when a relaxation stops.
 
     Raises:
-        MlipError: a value out of range; names the option.
+        MlipError: a value is out of range; names the option.
     """
 
     fmax: float = 0.05
-    """A structure has converged when the force on every atom, and on the cell, is below this, eV/A."""
+    """Convergence threshold for the force on every atom and on the cell, eV/A."""
     steps: int = 500
-    """The most steps that a structure takes."""
+    """Largest number of steps per structure."""
     smax_gpa: float | None = None
-    """Where it is given, the residual stress must be below this, too, GPa: every component whose strain relaxes. ASE
-    has no such limit, and lets small cells end under stress."""
+    """Additional convergence threshold for the residual stress, GPa, for every component whose strain relaxes; None
+    sets none. ASE has no such threshold, and small cells can end under stress."""
     cell: CellChoice | Sequence[CellChoice] = "auto"
-    """Which strain components relax, of all structures or a list with one choice for each."""
+    """Strain components that relax, for all structures, or a list with one choice per structure."""
     symmetry: bool = False
-    """Keep the space group, found within 0.01 A; the structure is made exactly symmetric first."""
+    """Keep the space group, found with a tolerance of 0.01 A; the structure is first made exactly symmetric."""
     pressure_gpa: float = 0.0
-    """Relax at this pressure, GPa, to the least enthalpy E + p V; positive compresses. Energies that are told are E. It
-    is ASE's `scalar_pressure` times 160.2."""
+    """External pressure, GPa, at which the enthalpy E + p V is minimized; positive compresses. Reported energies are E.
+    Equals ASE's `scalar_pressure` times 160.2."""
     stress_factor: float = 1.0
-    """The cell feels the stress times this. 1 is physics; another factor repeats relaxations that were run with a
-    wrong unit of stress. Stresses reported are without it."""
+    """Factor on the stress that acts on the cell. The physical value is 1; others reproduce relaxations that were run
+    with a wrong unit of stress. Reported stresses exclude it."""
     constant_volume: bool = False
-    """Relax the shape of the cell alone, at the volume that it has (a layer's area, a chain's length)."""
+    """Relax only the shape of the cell at constant volume (a layer's area, a chain's length)."""
     min_distance: float | None = None
-    """Two atoms closer than this have collapsed, A. By default the covalent radii of the elements decide, by the rules
-    of `mlip.relaxation.guards`."""
+    """Distance between two atoms below which a structure has collapsed, A. By default the covalent radii decide, by the
+    criteria of `mlip.relaxation.guards`."""
     max_strain: float = 1.0
-    """A larger component of the logarithmic strain since the start is an explosion (or an implosion): by default
-    lengths may change by a factor e, volumes by e^3 = 20. The largest component in 328 DFT relaxations is 0.20
-    (a volume grown by 84 %)."""
+    """Component of the logarithmic strain since the start above which a structure has exploded (or imploded). By
+    default lengths may change by a factor e, volumes by e^3 = 20. The largest component in 328 DFT relaxations is 0.20
+    (a volume increase of 84 %)."""
     dtype: str = "float32"
     trajectory: bool = False
-    """Keep every step in `RelaxResult.trajectory`. It takes longer."""
+    """Keep every step in `RelaxResult.trajectory`; this takes longer."""
 
     @classmethod
     def of(cls, options: Mapping[str, Any]) -> "Options":
-        """The options of these names.
+        """Options with the given names and values.
 
         Raises:
-            MlipError: an unknown name, with the nearest known one, or a value out of range.
+            MlipError: a name is unknown (suggests a similar one), or a value is out of range.
         """
         known = [field.name for field in fields(cls)]
         for name in options:
@@ -81,15 +81,15 @@ class Options:
             raise MlipError(f"is {self.smax_gpa}", where="smax_gpa", fix="a stress > 0, GPa")
         if self.min_distance is not None and not 0 <= self.min_distance < math.inf:
             raise MlipError(f"is {self.min_distance}", where="min_distance", fix="a distance >= 0, A")
-        if not 0 < self.max_strain <= 2:  # as far as `cell.expm` is good for
+        if not 0 < self.max_strain <= 2:  # validity limit of `cell.expm`
             raise MlipError(f"is {self.max_strain}", where="max_strain", fix="a logarithmic strain > 0, at most 2")
 
 
 def check_options(fmax: float, steps: int, dtype: str) -> None:
-    """Refuse what no relaxation can be run with.
+    """Check options that every relaxation needs.
 
     Raises:
-        MlipError: names the option.
+        MlipError: names the invalid option.
     """
     if not 0 < fmax < math.inf:
         raise MlipError(f"is {fmax}", where="fmax", fix="a force > 0, eV/A")

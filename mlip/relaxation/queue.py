@@ -1,9 +1,9 @@
-"""`relax`: many structures, a few at a time on the device; those that end leave, waiting ones take their place.
+"""`relax`: relaxes many structures, a few at a time on the device; waiting ones replace those that end.
 
-Structures enter by falling size, so that those together in a batch are alike and the last ones are small. Calls of
-the device overlap: while batches step, others are packed, and the host takes out what has ended, renews exhausted
-neighbor lists and composes the next batch of whatever is not on the device. Calls are taken up again in the order
-in which they were sent, not in which they come back, so that nothing depends on who was faster.
+Structures enter in order of decreasing size, so that those in a batch are similar and the last ones are small. Calls of
+the device overlap: while batches step, others are packed, and the host removes structures that have ended, renews
+exhausted neighbor lists and composes the next batch from whatever is not on the device. Results of calls are processed
+in the order of submission, not of completion, so that nothing depends on timing.
 """
 
 import math
@@ -45,9 +45,9 @@ from mlip.relaxation.structures_to_relax import Refused, take_in
 from mlip.runtime import set_up_jax
 
 _MAX_ITERATIONS = 16
-"""Steps in one call of the device: calls that last equally long don't wait for one another."""
+"""Steps in one call of the device. Calls of equal length do not wait for one another."""
 _MOVING_FRACTION = 0.8
-"""The device returns when a smaller share of the batch moves."""
+"""Fraction of moving structures in a batch below which the device returns."""
 
 
 def relax(
@@ -64,38 +64,36 @@ def relax(
     """Relax structures to the nearest minimum, with FIRE and the Frechet cell of ASE.
 
     Args:
-        structures: ASE Atoms, pymatgen Structures or structures of an OPTIMADE answer, one or any iterable of them, of
-            any periodicity and sizes; not modified. Constraints are kept: FixAtoms, FixScaled, FixCartesian,
-            FixedPlane, FixedLine and FixSymmetry.
-        potential: a `Potential` or the path or name of one, by default the declared one, `mlip models default`; or
-            ase:MODULE:CLASS?key=value, any calculator of ASE, with which structures relax one by one, and which has a
-            precision of its own.
-        fmax: a structure has converged when the force on every atom, and on the cell, is below this, eV/A.
-        steps: the most steps that a structure takes.
+        structures: one or an iterable of ASE Atoms, pymatgen Structures or structures of an OPTIMADE response, with any
+            periodicity and size; not modified. Supported constraints: FixAtoms, FixScaled, FixCartesian, FixedPlane,
+            FixedLine and FixSymmetry.
+        potential: a `Potential`, or the path or name of one, by default that set with `mlip models default`; or any ASE
+            calculator, ase:MODULE:CLASS?key=value, with which structures relax one at a time, in its own precision.
+        fmax: convergence threshold for the force on every atom and on the cell, eV/A.
+        steps: largest number of steps per structure.
         cell: "auto" relaxes the periodic directions, "hydrostatic" only the volume (a layer's area, a chain's length),
-            True all strain components, False none; or a mask as ASE takes it, Voigt (xx yy zz yz xz xy) or 3 x 3, True
-            = relaxes, as a numpy array; or `Along((True, True, False))` for the span of some cell vectors, e.g. of a
-            layer whose vacuum is periodic. A list gives each structure its own choice, also a list of bools.
-        symmetry: keep the space group, which is found within 0.01 A; the structure is made exactly symmetric first.
+            True all strain components, False none; or a mask as in ASE, Voigt (xx yy zz yz xz xy) or 3 x 3, as a NumPy
+            array in which True relaxes; or `Along((True, True, False))` for the span of some cell vectors, e.g. of a
+            layer whose vacuum is periodic. A list, including one of bools, gives each structure its own choice.
+        symmetry: keep the space group, found with a tolerance of 0.01 A; the structure is first made exactly symmetric.
         dtype: "float32" or "float64".
         progress: show a progress bar on stderr.
-        others: further `Options`: `smax_gpa`, a stress below which alone a relaxation has converged; `pressure_gpa`,
-            `constant_volume`; `stress_factor`, to repeat relaxations that were run with a wrong unit of stress;
-            `min_distance` and `max_strain`, by which a structure has collapsed or exploded; `trajectory`, to keep every
-            step.
+        others: further `Options`: `smax_gpa`, an additional convergence threshold for the stress; `pressure_gpa`,
+            `constant_volume`; `stress_factor`, to reproduce relaxations with a wrong unit of stress; `min_distance` and
+            `max_strain`, the limits for collapsed and exploded structures; `trajectory`, to keep every step.
 
     Returns:
-        A list with a result for every structure, in their order; `to_dataframe()` makes a table of it, and `potential`
-        tells name, functional and license of the potential. A structure that fails (a constraint that cannot be kept, a
-        partly occupied site, an unknown element) has its reason and leaves the others alone.
+        A list with a result for every structure, in the order given; `to_dataframe()` converts it to a table, and
+        `potential` has the potential's name, functional and license. A structure that fails (an unsupported constraint,
+        a partly occupied site, an unknown element) has its reason and does not affect the others.
 
     Raises:
-        MlipError: options that make no sense, something that is no structure.
+        MlipError: the options are invalid, or an item is not a structure.
     """
     inputs = take_in(structures)
     results: list[RelaxResult | None] = [None] * len(inputs)
     options = {"fmax": fmax, "steps": steps, "cell": cell, "symmetry": symmetry, "dtype": dtype, **others}
-    Options.of(options)  # refused before a potential is opened, which may have to be fetched
+    Options.of(options)  # checked before opening a potential, which may have to be downloaded
     opened = open_evaluator(potential)
     finished = relaxations(inputs, opened, **options)
     with count_bar(progress) as bar:
@@ -113,10 +111,10 @@ def relaxations(
     statistics: Statistics | None = None,
     **options: Any,
 ) -> Iterator[tuple[int, RelaxResult]]:
-    """As `relax`, giving (index, result) of each structure when it ends, in no particular order.
+    """Yield (index, result) of each structure when its relaxation ends, in no particular order; otherwise like `relax`.
 
     Args:
-        options: the fields of `Options`.
+        options: fields of `Options`.
     """
     checked = Options.of(options)
     potential = open_evaluator(potential)
@@ -133,7 +131,7 @@ def relaxations(
 
 
 class _Sent(NamedTuple):
-    """A batch on its way through the device."""
+    """A batch submitted to the device."""
 
     batch: list[Relaxing]
     needed: Shape
@@ -142,13 +140,13 @@ class _Sent(NamedTuple):
 
 
 class _Filling:
-    """A batch that is being composed."""
+    """A batch being composed."""
 
     def __init__(self, programs: Programs, n_edge: float):
         self.programs, self.room = programs, programs.room(n_edge)
         self.members: list[Relaxing] = []
         self.size = Shape(n_node=1, n_edge=0, n_graph=1)
-        """Size that the batch needs, padding included."""
+        """Array shape that the batch needs, including padding."""
 
     def __bool__(self) -> bool:
         return bool(self.members)
@@ -158,7 +156,7 @@ class _Filling:
         return self.size.n_edge >= self.room.n_edge
 
     def take(self, relaxing: Relaxing) -> bool:
-        """Whether there was room for it; there is for the first, however large."""
+        """Add a structure if there is room, and return whether there was; the first one always fits."""
         before = self.size
         size = Shape(before.n_node + len(relaxing), before.n_edge + _n_edges(relaxing), before.n_graph + 1)
         if not fits(size, self.room):
@@ -171,7 +169,7 @@ class _Filling:
 
 
 class _Queue:
-    """Continuous batching: who waits, who is on the device, and what that has cost so far."""
+    """Continuous batching: the waiting structures, those on the device, and the cost so far."""
 
     def __init__(self, structures, cells, potential, options, with_maps, statistics):
         self.structures, self.cells, self.potential = structures, cells, potential
@@ -184,7 +182,7 @@ class _Queue:
         sizes = [estimate_edges(atoms, potential.cutoff + self.limits.skin) for atoms in structures]
         self.waiting: deque[int | Relaxing] = deque(np.argsort(-np.array(sizes), kind="stable").tolist())
         self.ready: list[Relaxing] = []
-        """Under way, with a good neighbor list, not on the device."""
+        """Structures in progress with a valid neighbor list, not on the device."""
         self.sent: deque[_Sent] = deque()
         self.n_workers = _n_workers()
         self.statistics = statistics
@@ -207,7 +205,7 @@ class _Queue:
             pool.shutdown(cancel_futures=True)
 
     def _send(self, pool: ThreadPoolExecutor) -> list[tuple[int, RelaxResult]]:
-        """Batches for all workers and one in store. Returns the structures that could not be started."""
+        """Submit batches for all workers and one in reserve. Returns the structures that could not be started."""
         failed = []
         while len(self.sent) <= self.n_workers and (self.ready or self.waiting):
             batch, not_started = self._next_batch()
@@ -225,8 +223,8 @@ class _Queue:
         return failed
 
     def _next_batch(self) -> tuple["_Filling", list[tuple[int, RelaxResult]]]:
-        """Structures that fill a shape: those under way, then those that wait, the largest and, when these no longer
-        fit, the smallest. And those that could not be started."""
+        """Next batch: structures in progress, then waiting ones, the largest first and, when those no longer fit, the
+        smallest. Also returns the structures that could not be started."""
         batch, failed = _Filling(self.programs, self._share()), []
         self.ready = [relaxing for relaxing in self.ready if not batch.take(relaxing)]
         take, put_back = self.waiting.popleft, self.waiting.appendleft
@@ -246,7 +244,7 @@ class _Queue:
         return batch, failed
 
     def _share(self) -> float:
-        """Edges of a worker, when all that are left are shared out."""
+        """Number of edges per worker when the remaining ones are divided equally."""
         if self.waiting:
             return math.inf
         return (sum(map(_n_edges, self.ready)) + sum(sent.needed.n_edge for sent in self.sent)) / self.n_workers
@@ -263,7 +261,7 @@ class _Queue:
         self.statistics.n_lists += 1
 
     def _advance(self, batch: list[Relaxing], shape: Shape, turn: Turn) -> Call:
-        """Pack a batch and let a device step. Called by workers; changes nothing."""
+        """Pack a batch and let a device step it. Runs in worker threads; changes no state."""
         graph = pad_batch([r.graph for r in batch], shape)
         fixed_axes = FIXED_AXES_WITH_MAPS if self.with_maps else FIXED_AXES
         return self.programs.run(
@@ -278,7 +276,7 @@ class _Queue:
         )
 
     def _receive(self) -> list[tuple[int, RelaxResult]]:
-        """Wait for the batch that was sent first. Returns the structures that ended."""
+        """Wait for the batch that was submitted first. Returns the structures that ended."""
         sent = self.sent.popleft()
         try:
             call = sent.future.result()
@@ -296,14 +294,14 @@ class _Queue:
         return self._finished(ended) + self._make_ready(running)
 
     def _finished(self, ended: list[Relaxing]) -> list[tuple[int, RelaxResult]]:
-        """The results of those that ended, with how sure the potential is, if it knows."""
+        """Results of structures that ended, with the potential's uncertainty if it has one."""
         results = [finish(relaxing, self.potential, self.told) for relaxing in ended]
         if self.potential.uncertainty is not None:
             results = with_certainty(ended, results, self.potential, self.options.dtype)
         return [(relaxing.index, result) for relaxing, result in zip(ended, results, strict=True)]
 
     def _make_ready(self, running: list[Relaxing]) -> list[tuple[int, RelaxResult]]:
-        """New lists for those that wait for one; returns those that cannot have one."""
+        """Build new lists for the structures that need one; returns those for which this failed."""
         failed = []
         for relaxing in running:
             try:
@@ -315,7 +313,7 @@ class _Queue:
         return failed
 
     def _shrink(self, sent: _Sent, error: OutOfMemoryError) -> list[tuple[int, RelaxResult]]:
-        """Smaller batches from now on, this one again; a structure that is too large by itself has failed."""
+        """Use smaller batches from now on and requeue this one; a structure that is too large on its own fails."""
         before = self.programs.budget
         self.programs.stay_below(sent.shape)
         if len(sent.batch) == 1 and sent.shape == self.programs.tight(sent.needed):
@@ -323,7 +321,7 @@ class _Queue:
             message = f"its {sent.needed.n_edge:,} edges do not fit into memory: {error}"
             failure = MlipError(message, where=f"structure {relaxing.index}", fix="a device with more memory")
             return [(relaxing.index, give_up(relaxing.atoms, failure, relaxing))]
-        if self.programs.budget < before:  # else a call that was on its way already
+        if self.programs.budget < before:  # otherwise the batch was already submitted
             warnings.warn(
                 f"out of memory with {sent.shape.n_edge:,} edges a batch: {self.programs.budget:,} from now on",
                 stacklevel=1,
@@ -345,13 +343,13 @@ class _Queue:
 
 
 def _n_workers() -> int:
-    """Batches on the devices at once: on a CPU one a core, each of which computes by itself better than all share a
-    batch; elsewhere each device computes one while another is packed."""
+    """Number of batches on the devices at once. On a CPU one per core, which is faster than sharing a batch among
+    cores; elsewhere each device computes one while another is packed."""
     return n_cores() if jax.default_backend() == "cpu" else 2 * jax.local_device_count()
 
 
 def _has_maps(atoms: Atoms) -> bool:
-    """Whether it has constraints that need maps of forces and moves."""
+    """Whether a structure has constraints that need maps of forces and moves."""
     return has_directions(atoms) or any(isinstance(constraint, FixSymmetry) for constraint in atoms.constraints)
 
 

@@ -1,4 +1,5 @@
-"""Structures from files of any format that ASE reads, one by one: what cannot be read is told, and the rest is kept."""
+"""Reads structures from files in any format that ASE supports, one at a time; unreadable ones are reported, the others
+kept."""
 
 import hashlib
 import warnings
@@ -17,24 +18,24 @@ from mlip.data.structures import check_occupancies
 from mlip.errors import MlipError
 
 _DEUTERIUM = 1.5
-"""A hydrogen atom heavier than this is one of its heavy isotopes, amu."""
+"""Mass above which a hydrogen atom is one of its heavy isotopes, amu."""
 
 
 class StructureSource(NamedTuple):
-    """A structure, and where it stands; or why there is none."""
+    """A structure and its origin, or the reason why it cannot be read."""
 
     file: str
     frame: int | None
-    """None: of the file as a whole."""
+    """Index of the frame; None for the file as a whole."""
     atoms: Atoms | None
     message: str | None = None
 
 
 def read_sources(files: Sequence[str | PathLike]) -> list[StructureSource]:
-    """All frames of all files, in their order, with a place of its own for each file or frame that is unreadable.
+    """All frames of all files in order, with an entry for each unreadable file or frame.
 
     Raises:
-        MlipError: nothing can be read at all.
+        MlipError: nothing at all can be read.
     """
     sources = [source for file in files for source in _read(Path(file))]
     unreadable = [source for source in sources if source.atoms is None]
@@ -49,7 +50,8 @@ def read_sources(files: Sequence[str | PathLike]) -> list[StructureSource]:
 
 
 def identity_of_inputs(files: Sequence[str | PathLike], n_structures: int) -> dict[str, Any]:
-    """How the header of a results file tells its inputs: by number and content."""
+    """Identification of the inputs in the header of a results file: number of files and structures, and a hash of the
+    content."""
     content = hashlib.sha256()
     for path in map(Path, files):
         content.update(hashlib.sha256(path.read_bytes() if path.is_file() else b"absent").digest())
@@ -64,7 +66,7 @@ def _read(path: Path) -> Iterator[StructureSource]:
             yield StructureSource(file, frame, None if fault else atoms, fault)
     except MlipError as error:
         yield StructureSource(file, frame + 1 if frame >= 0 else None, None, error.what)
-    except Exception as error:  # every format of ASE fails in its own way
+    except Exception as error:  # each of ASE's formats fails in its own way
         why = " ".join(": ".join(filter(None, (type(error).__name__, str(error)))).split())
         yield StructureSource(file, frame + 1 if frame >= 0 else None, None, f"ASE cannot read it ({why})")
     else:
@@ -73,7 +75,7 @@ def _read(path: Path) -> Iterator[StructureSource]:
 
 
 def _occupancy_fault(atoms: Atoms) -> str | None:
-    """Why a structure that ASE has read is none."""
+    """Reason why a structure read by ASE is unusable; None if it is usable."""
     try:
         check_occupancies(atoms)
     except MlipError as error:
@@ -82,11 +84,11 @@ def _occupancy_fault(atoms: Atoms) -> str | None:
 
 
 def _frames(path: Path) -> Iterator[Atoms | str]:
-    """Structures, or why one of them cannot be read.
+    """Structures, or the reason why one cannot be read.
 
     Raises:
-        MlipError: absent, a folder, empty.
-        Exception: whatever ASE raises on what it cannot read.
+        MlipError: the file does not exist, is a folder, or is empty.
+        Exception: any error of ASE while reading.
     """
     if path.is_dir():
         raise MlipError("is a folder")
@@ -101,7 +103,8 @@ def _frames(path: Path) -> Iterator[Atoms | str]:
 
 
 def _extxyz(path: Path) -> Iterator[Atoms | str]:
-    """Frame by frame: one that is odd ends nothing, as long as its number of atoms leads to the next."""
+    """Structures of an extended XYZ file, frame by frame. A malformed frame does not stop reading as long as its number
+    of atoms leads to the next one."""
     with path.open() as lines:
         for header in lines:
             if not header.strip():
@@ -113,7 +116,7 @@ def _extxyz(path: Path) -> Iterator[Atoms | str]:
                 raise MlipError("the file ends within this frame")
             try:
                 yield next(read_xyz(StringIO("".join(text)), 0))
-            except Exception as error:  # ASE's parser lets through whatever numpy and it stumble on
+            except Exception as error:  # ASE's parser raises errors of many types
                 yield " ".join(f"is not extended XYZ ({type(error).__name__}: {error})".split())
 
 

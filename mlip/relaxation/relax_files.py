@@ -1,6 +1,7 @@
-"""Structures from files, relaxed, into files: the library side of `mlip relax`.
+"""Relaxation of structures from files into files, the implementation of `mlip relax`.
 
-Each relaxation that ends is appended to results.jsonl at once, so that a run that was killed goes on where it stopped.
+The result of each relaxation is appended to results.jsonl immediately, so that a killed run can continue where it
+stopped.
 """
 
 import re
@@ -30,7 +31,7 @@ from mlip.units import EV_PER_A3_IN_GPA
 
 Format = Literal["extxyz", "cif", "vasp"]
 USABLE = ("converged", "max_steps")
-"""Reasons that leave a structure."""
+"""Reasons with which a result has a usable structure."""
 _RESULTS, _RELAXED, _TRAJECTORIES = "results.jsonl", "relaxed.extxyz", "trajectories"
 
 
@@ -44,28 +45,28 @@ def relax_files(
     progress: bool = True,
     **options: Any,
 ) -> dict[str, Any]:
-    """Relax every frame of every file: records to OUT/results.jsonl as they end, then all to OUT/relaxed.extxyz.
+    """Relax every frame of every file: append records to OUT/results.jsonl as relaxations end, then write
+    OUT/relaxed.extxyz.
 
-    Structures that OUT/results.jsonl has already are not relaxed again. The records are in the order in which the
-    relaxations ended (`structure` counts the inputs), relaxed.extxyz is in that of the inputs. A structure that
-    failed stands there as it was when it failed, with its reason in `info` (`mlip_reason`; all that we add begins with
-    `mlip_`). A file that cannot be read, and a frame, has its record, too, with the reason error.
+    Structures already in OUT/results.jsonl are not relaxed again. Records are in the order in which relaxations ended
+    (`structure` is the index of the input), relaxed.extxyz in that of the inputs. A structure that failed is written as
+    it was at the failure, with its reason in `info` (`mlip_reason`; all our keys begin with `mlip_`). A file or frame
+    that cannot be read also has a record, with the reason error.
 
     Args:
-        formats: "cif" and "vasp" write a file for each structure that has not failed, into a folder of that name.
-        force: begin anew in an OUT that has results, or files of these names, already.
-        options: the fields of `Options`; with `trajectory`, each structure's steps go to OUT/trajectories.
+        formats: "cif" and "vasp" write a file for each structure that has not failed into a folder of that name.
+        force: start over if OUT already has results or files with these names.
+        options: fields of `Options`; with `trajectory`, the steps of each structure are written to OUT/trajectories.
 
     Returns:
-        `potential`: its name, functional and, where it was asked for by name, its license; counts: structures, how many
-        of them were relaxed now, how many ended for which reason; and a row for each
-        (`rows`): file, frame, formula, reason, steps, energy_change (eV/atom), volume_change (%), fmax (eV/A), stress
-        (GPa), message. Of a potential with an uncertainty also energy_std (eV/atom), volume_std (%) and do_not_trust,
-        and a count of the last.
+        `potential`: name, functional and, if it was given by name, license; counts: number of structures, how many were
+        relaxed now, and how many ended for each reason; and a row for each structure (`rows`): file, frame, formula,
+        reason, steps, energy_change (eV/atom), volume_change (%), fmax (eV/A), stress (GPa), message. A potential with
+        an uncertainty adds energy_std (eV/atom), volume_std (%) and do_not_trust, and a count of the last.
 
     Raises:
-        MlipError: no such potential; no structure in any file; an option out of range; OUT has results of another
-            potential, of other inputs or options, or files that are not of such a run.
+        MlipError: the potential does not exist, no file has a structure, an option is out of range, or OUT has results
+            of another potential, other inputs or options, or files from elsewhere.
     """
     dtype = options.pop("dtype", None)
     checked = Options.of(options if dtype is None else options | {"dtype": dtype})
@@ -109,7 +110,7 @@ def relax_files(
 
 
 def _doubtful(named: NamedPotential, records: Sequence[dict[str, Any]]) -> dict[str, int]:
-    """How many structures are not to be trusted, if the potential was calibrated to tell."""
+    """Number of structures with `do_not_trust`, if the potential is calibrated."""
     uncertainty = getattr(named.potential, "uncertainty", None)
     if uncertainty is None or uncertainty.calibration is None:
         return {}
@@ -117,9 +118,10 @@ def _doubtful(named: NamedPotential, records: Sequence[dict[str, Any]]) -> dict[
 
 
 def _make_way(out: Path, formats: Sequence[Format], options: Options, force: bool) -> None:
-    """
+    """Prepare the output folder.
+
     Raises:
-        MlipError: files are there that would be overwritten, and no results tell that they are of such a run.
+        MlipError: existing files would be overwritten, and no results file shows that they are from such a run.
     """
     results = out / _RESULTS
     if force:
@@ -132,13 +134,13 @@ def _make_way(out: Path, formats: Sequence[Format], options: Options, force: boo
 
 
 def _remove_results(out: Path) -> None:
-    """Remove what an earlier run wrote, and nothing else: its records tell the names of its files."""
+    """Remove only the files of an earlier run, whose names follow from its records."""
     results = out / _RESULTS
     try:
         _, records = read_results(results)
         records = sorted(records, key=lambda record: record["structure"])
         names = file_names([(record["file"], record["frame"]) for record in records])
-    except (MlipError, KeyError):  # none, or of something else
+    except (MlipError, KeyError):  # no results, or not a results file
         names = []
     for kind, suffix in (("cif", "cif"), ("vasp", "vasp"), (_TRAJECTORIES, "extxyz")):
         for name in names:
@@ -148,8 +150,8 @@ def _remove_results(out: Path) -> None:
 
 
 def file_names(places: Sequence[tuple[str, int]]) -> list[str]:
-    """A file name for each structure, of whose place file and frame are told: its file's, with the frame's number where
-    there are several, and after the structure's number where two would be the same."""
+    """File name for each structure, given its file and frame: the stem of its file, the frame number if the file has
+    several frames, and the structure's number as prefix if two names would coincide."""
     n_frames = Counter(file for file, _ in places)
     stems = [Path(file).stem + (f"-{frame:06d}" if n_frames[file] > 1 else "") for file, frame in places]
     counts = Counter(stem.lower() for stem in stems)
@@ -157,7 +159,7 @@ def file_names(places: Sequence[tuple[str, int]]) -> list[str]:
 
 
 def _protocol(named: NamedPotential, files, n_structures: int, options: dict[str, Any]) -> dict[str, Any]:
-    """Settings that two runs must share for their records to stand in one file."""
+    """Settings that must be equal for records of two runs to share a file."""
     checked = Options.of(options)
     return {
         "relaxation": {**asdict(checked), "cell": _cell_as_json(checked.cell), "dtype": precision_recorded(options)},
@@ -177,25 +179,26 @@ def _place(index: int, source: StructureSource) -> dict[str, Any]:
 
 
 def record_of(result: RelaxResult) -> dict[str, Any]:
-    """The record of a result with its forces and stress, JSON-able; its message without the structure's place."""
+    """JSON-serializable record of a result with its forces and stress; the structure's index is removed from its
+    message."""
     known = {} if result.atoms.calc is None else result.atoms.calc.results
     forces, stress = known.get("forces"), known.get("stress")
     return {
         **result.as_record(),
-        "message": result.message and re.sub(r"^structure \d+: ", "", result.message),  # its place among those missing
+        "message": result.message and re.sub(r"^structure \d+: ", "", result.message),  # index in this run
         "forces": None if forces is None else rows_or_none(forces),
         "stress": None if stress is None else rows_or_none(stress[None])[0],
     }
 
 
 def _unreadable(source: StructureSource) -> dict[str, Any]:
-    """The record of what is no structure: as of one without atoms."""
+    """Record of an unreadable structure, as of one without atoms."""
     nan, reason = float("nan"), Reason.ERROR.name.lower()
     return record_of(RelaxResult(Atoms(), nan, False, reason, 0, nan, nan, source.message))
 
 
 def _relaxed(atoms: Atoms, record: dict[str, Any]) -> Atoms:
-    """An input as its record says that it ended."""
+    """The input in the final state given by its record."""
     atoms = atoms.copy()
     atoms.set_cell(np.array(record["cell"], dtype=float), apply_constraint=False)
     atoms.set_positions(np.array(record["positions"], dtype=float).reshape(-1, 3), apply_constraint=False)
@@ -230,7 +233,7 @@ def _row(source: StructureSource, record: dict[str, Any]) -> dict[str, Any]:
 
 
 def _certainty(record: dict[str, Any], atoms: Atoms | None) -> dict[str, Any]:
-    """Standard deviations of energy, eV/atom, and volume, %, and the flag, where the record has them."""
+    """Standard deviations of energy (eV/atom) and volume (%), and the flag, if the record has them."""
     if "energy_std" not in record:
         return {}
     volume_std = record.get("relative_volume_std")
@@ -244,7 +247,7 @@ def _certainty(record: dict[str, Any], atoms: Atoms | None) -> dict[str, Any]:
 def _formula(atoms: Atoms) -> str:
     try:
         return atoms.symbols.get_chemical_formula(mode="metal", empirical=True)
-    except (IndexError, KeyError):  # numbers that are no elements
+    except (IndexError, KeyError):  # invalid atomic numbers
         return "?"
 
 
@@ -255,7 +258,7 @@ def _write(path: Path, structures: Atoms | list[Atoms], kind: Format) -> None:
 
 
 def _write_each(out: Path, kind: Format, structures: dict[int, Atoms], names: Sequence[str]) -> list[str]:
-    """A file for each structure. Returns which could not be written, and why."""
+    """Write a file for each structure. Returns messages for those that could not be written."""
     faults = []
     for k, atoms in structures.items():
         path = out / kind / f"{names[k]}.{kind}"
@@ -263,13 +266,13 @@ def _write_each(out: Path, kind: Format, structures: dict[int, Atoms], names: Se
             _write(path, atoms, kind)
         except OSError:
             raise
-        except Exception as error:  # what the format has no place for, e.g. a molecule's missing cell
+        except Exception as error:  # not representable in the format, e.g. a molecule without a cell
             faults.append(f"{path}: {' '.join(str(error).split())}")
     return faults
 
 
 def formats_like(files: Sequence[str | PathLike]) -> list[Format]:
-    """The formats that structures of these files are given back in, beside extxyz: those that they came in."""
+    """Output formats for structures of these files: extxyz, and the formats of the files themselves."""
     names = [Path(file).name.lower() for file in files]
     is_vasp = any(name.startswith(("poscar", "contcar")) or name.endswith((".vasp", ".poscar")) for name in names)
     is_cif = any(name.endswith(".cif") for name in names)
@@ -278,10 +281,10 @@ def formats_like(files: Sequence[str | PathLike]) -> list[Format]:
 
 
 def parse_cell_choice(text: str) -> CellChoice:
-    """auto, hydrostatic, all, none, or six digits 0 and 1: xx yy zz yz xz xy.
+    """Parse a cell choice: auto, hydrostatic, all, none, or six digits 0 and 1 for xx yy zz yz xz xy.
 
     Raises:
-        MlipError: anything else.
+        MlipError: the text is none of these.
     """
     words: dict[str, CellChoice] = {"auto": "auto", HYDROSTATIC: HYDROSTATIC, "all": True, "none": False}
     if text in words:

@@ -1,8 +1,8 @@
-"""Relaxations on a Dask cluster: chunks of structures go to workers, a device each, and results come back to the one
-process that writes them down.
+"""Relaxations on a Dask cluster: workers with one device each relax chunks of structures and return the results to the
+process that writes them.
 
-A chunk whose worker dies is done again by another worker, and counts when it comes back, once. A chunk that kills
-every worker it meets is taken apart: the structure at fault ends as an error, the others as they would have.
+A chunk whose worker dies is repeated by another worker and counts only once. A chunk that kills every worker is split
+up: the structure at fault ends as an error, the others as usual.
 """
 
 from collections.abc import Iterator, Sequence
@@ -29,12 +29,12 @@ if TYPE_CHECKING:
     from mlip.cluster.plugin import ModelOnWorker
 
 Ended = list[tuple[int, RelaxResult, float]]
-"""Index, result and seconds of each structure of a chunk."""
+"""Index, result and seconds of each structure in a chunk."""
 
 _MAX_CHUNK = 256
-"""Structures: enough to fill a device."""
+"""Largest number of structures per chunk; enough to fill a device."""
 _CHUNKS_PER_WORKER = 8
-"""So that workers end together, and little is lost with one."""
+"""Number of chunks per worker, so that workers finish together and little is lost when one dies."""
 
 
 def relax_on_cluster(
@@ -45,16 +45,16 @@ def relax_on_cluster(
     cluster: str,
     statistics: Statistics,
 ) -> Iterator[tuple[int, RelaxResult, float]]:
-    """Index, result and seconds of a device of each structure as its chunk ends.
+    """Yield index, result and device seconds of each structure when its chunk ends.
 
     Args:
-        potential: its file, or ase:MODULE:CLASS, which every worker makes for itself.
+        potential: file of the potential, or ase:MODULE:CLASS, which every worker creates itself.
         settings: further options of `mlip.relaxation.relaxations`.
-        cluster: as `mlip.cluster.client` names them.
-        statistics: the workers' are added to it.
+        cluster: name of a cluster as in `mlip.cluster.client`.
+        statistics: statistics to which those of the workers are added.
 
     Raises:
-        MlipError: Dask is not installed, no scheduler at that address, workers with other code.
+        MlipError: Dask is not installed, there is no scheduler at that address, or workers run other code.
     """
     with cluster_client(cluster) as client:
         from distributed import KilledWorker, as_completed
@@ -81,7 +81,7 @@ def relax_on_cluster(
 
 
 def _on_worker(potential: str | PathLike) -> "ModelOnWorker":
-    """The plugin that holds a potential's file, or a calculator, by ase:MODULE:CLASS."""
+    """Dask plugin that holds a potential's file, or the ase:MODULE:CLASS text of a calculator."""
     from mlip.cluster.plugin import ModelOnWorker
 
     text = foreign_name(potential)
@@ -95,7 +95,7 @@ def _calculator_of(path: Path) -> ForeignPotential:
 
 
 def _chunks(structures: Sequence[Atoms], n_workers: int) -> Iterator[list[int]]:
-    """Indices in chunks of like size, the largest structures first: the last chunks are short work."""
+    """Indices in chunks of similar size, largest structures first, so that the last chunks are quick."""
     order = sorted(range(len(structures)), key=lambda k: -len(structures[k]))
     size = min(-(-len(order) // (_CHUNKS_PER_WORKER * max(n_workers, 1))), _MAX_CHUNK)
     for first in range(0, len(order), size):
@@ -118,11 +118,11 @@ def relax_chunk(
     version: str,
     potential: str,
 ) -> tuple[Ended, Statistics]:
-    """On a worker, relax a chunk.
+    """Relax a chunk on a worker.
 
     Args:
-        version: of the client's code.
-        potential: name of the plugin that holds it.
+        version: code version of the client.
+        potential: name of the plugin that holds the potential.
 
     Raises:
         MlipError: this worker runs other code, or lacks the potential.

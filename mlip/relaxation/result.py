@@ -1,4 +1,4 @@
-"""Result of a relaxation: the structure, its energy, and the reason it stopped."""
+"""Result of a relaxation: the structure, its energy, and the reason why it stopped."""
 
 import math
 from dataclasses import dataclass
@@ -14,68 +14,70 @@ if TYPE_CHECKING:
 
 
 class Reason(IntEnum):
-    """Why a structure's relaxation ended; the codes are the device's."""
+    """Reason why a relaxation ended; the integer codes are used on the device."""
 
     PADDING = 0
     """Not a structure."""
     RUNNING = 1
     """Not ended yet."""
     CONVERGED = 2
-    """Every row of forces, atoms and cell, is shorter than fmax, and the residual stress below smax if one is set."""
+    """Every force row of atoms and cell is shorter than fmax, and the residual stress is below smax if that is set."""
     MAX_STEPS = 3
-    """It used up its steps; the structure is the last one."""
+    """The maximum number of steps was reached; the structure is that of the last step."""
     NON_FINITE = 4
-    """NaN or infinity in energy, forces or stress."""
+    """Energy, forces or stress are NaN or infinite."""
     EXPLODED = 5
-    """A component of the logarithmic strain is larger than `Options.max_strain`."""
+    """A component of the logarithmic strain exceeds `Options.max_strain`."""
     COLLAPSED = 6
-    """Two atoms, or an atom and its image, are closer than atoms can be (`mlip.relaxation.guards`), or the potential
-    saturates: bonded atoms without any force or stress."""
+    """Two atoms, or an atom and its image, are too close (`mlip.relaxation.guards`), or the potential saturates: bonded
+    atoms without any force or stress."""
     ISOLATED = 7
-    """An atom that had neighbors lost all of them, or no atom has any, or none feels a force."""
+    """An atom that had neighbors lost all of them, no atom has neighbors, or none feels a force."""
     ERROR = 8
-    """It could not be started or continued: unknown element, coincident atoms, unusable cell, a constraint that cannot
-    be kept; see `message`."""
+    """The relaxation could not start or continue: unknown element, coincident atoms, unusable cell, or unsupported
+    constraint; see `message`."""
 
 
 CERTAINTY = ("energy_std", "relative_volume_std", "do_not_trust")
-"""Further entries of records of a potential with an uncertainty."""
+"""Additional entries of records for potentials with an uncertainty."""
 
 
 @dataclass(frozen=True)
 class RelaxResult:
-    """One relaxation. Energies in eV (total, reference energies included), fmax in eV/A."""
+    """Result of one relaxation. Energies in eV (total, including reference energies), fmax in eV/A."""
 
     atoms: Atoms
-    """A copy of the input with the final positions and cell, and with energy, forces and stress attached as a
-    single-point calculator where they are known."""
+    """Copy of the input with the final positions and cell, and with known energy, forces and stress attached as a
+    single-point calculator."""
     energy: float
-    """NaN where it is not known."""
+    """Final total energy, eV; NaN if unknown."""
     converged: bool
     reason: str
-    """converged, max_steps, non_finite, exploded, collapsed, isolated or error."""
+    """One of converged, max_steps, non_finite, exploded, collapsed, isolated and error."""
     n_steps: int
     fmax: float
-    """The longest row of forces at the end, cell rows included."""
+    """Largest norm of a force row at the end, including cell rows, eV/A."""
     initial_energy: float
     message: str | None = None
-    """The fault, where `reason` is error, or what a guard has seen."""
+    """Error message if `reason` is error, or what triggered a guard."""
     max_stress: float = float("nan")
-    """Largest component of the residual stress, any pressure added, eV/A^3: of the strains that relax, or of all where
-    the cell is fixed. NaN without a volume."""
+    """Largest component of the residual stress, including external pressure, eV/A^3: for the strains that relax, or for
+    all if the cell is fixed. NaN without a volume."""
     trajectory: list[Atoms] | None = None
-    """Every structure on the way, first and last included, with energy, forces and stress; where it was asked for."""
+    """Every structure of the relaxation, including first and last, with energy, forces and stress; None unless
+    requested."""
     energy_std: float | None = None
-    """Standard deviation of the energy, eV, where the potential knows one and the relaxation has not failed."""
+    """Standard deviation of the energy, eV; None without an uncertainty or if the relaxation failed."""
     relative_volume_std: float | None = None
-    """Standard deviation of the volume, as a share of it (`mlip.uncertainty.relaxed`); None of a cell that is fixed."""
+    """Standard deviation of the volume relative to the volume (`mlip.uncertainty.relaxed`); None for a fixed cell."""
     do_not_trust: bool | None = None
-    """Half the 90 % interval of the energy per atom is wider than the threshold in the potential's file; None of one
-    that was not calibrated."""
+    """Whether half the 90 % interval of the energy per atom exceeds the threshold in the potential's file; None for an
+    uncalibrated potential."""
 
     @property
     def failed(self) -> bool:
-        """Ended by a guard or an error: there is no relaxed structure. (max_steps is a structure, not converged.)"""
+        """Whether a guard or an error ended the relaxation, so that there is no relaxed structure. (max_steps has a
+        structure, which is not converged.)"""
         return self.reason not in ("converged", "max_steps")
 
     @property
@@ -86,7 +88,7 @@ class RelaxResult:
         return AseAtomsAdaptor.get_structure(self.atoms)
 
     def as_record(self) -> dict[str, Any]:
-        """A JSON-able dict; what is not a number is None."""
+        """JSON-serializable dict; non-finite numbers are None."""
         atoms = self.atoms
         return {
             "reason": self.reason,
@@ -105,15 +107,15 @@ class RelaxResult:
         }
 
     def _certainty(self) -> dict[str, Any]:
-        """The potential's knowledge of its own error; mostly nothing."""
+        """Entries about the uncertainty; usually empty."""
         return {key: value for key in CERTAINTY if (value := getattr(self, key)) is not None}
 
 
 def finite_or_none(value: float) -> float | None:
-    """JSON has no NaN."""
+    """The value, or None if it is not finite, because JSON has no NaN."""
     return float(value) if np.isfinite(value) else None
 
 
 def rows_or_none(array: Float[np.ndarray, "n k"]) -> list[list[float | None]]:
-    """Nested lists to 1e-10; what is not finite is None."""
+    """Nested lists rounded to 1e-10; non-finite numbers are None."""
     return [[round(value, 10) if math.isfinite(value) else None for value in row] for row in array.tolist()]

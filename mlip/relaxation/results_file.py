@@ -1,8 +1,8 @@
-"""results.jsonl: a header that says what was run, then a line for every structure, appended and flushed.
+"""results.jsonl: a header that identifies the run, then a line for every structure, appended and flushed.
 
-A run that was killed goes on where it stopped: ids in the file are done, a line cut short is dropped. A file with
-results of another potential, store or protocol is refused, never mixed with; one that has only a header is replaced.
-The header says which JAX computed the results; a record that another one added says so itself.
+A killed run continues where it stopped: structures in the file are done, and an incomplete line is dropped. A file with
+results of another potential, store or protocol is rejected, never extended; one with only a header is replaced. The
+header states the version of JAX; records added by another version state theirs.
 """
 
 import json
@@ -19,10 +19,10 @@ FORMAT_VERSION = 1
 
 
 def read_results(path: str | os.PathLike) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """Header and records of a results file; a last line cut short is left out.
+    """Header and records of a results file; an incomplete last line is ignored.
 
     Raises:
-        MlipError: no such file, not a results file, a damaged line.
+        MlipError: the file does not exist, is not a results file, or has a damaged line.
     """
     header, records, _ = _read(Path(path))
     return header, records
@@ -32,8 +32,8 @@ class ResultsFile:
     """A results file opened for appending; a context manager.
 
     Args:
-        path: created with its folder when absent.
-        protocol: what makes results comparable: potential, store, settings. JSON-able.
+        path: the file; it and its folder are created if missing.
+        protocol: what makes results comparable: potential, store, settings. JSON-serializable.
 
     Raises:
         MlipError: the file holds results of another protocol, or another process appends to it.
@@ -53,7 +53,7 @@ class ResultsFile:
             raise
 
     def _go_on(self, header: dict[str, Any]) -> None:
-        """Where an earlier process stopped; from the beginning, if it left no record."""
+        """Continue where an earlier process stopped, or write the header if there are no records."""
         if self.path.stat().st_size:
             found, self.records, complete = _read(self.path)
             if self.records:
@@ -80,7 +80,7 @@ class ResultsFile:
 
 
 def _read(path: Path) -> tuple[dict[str, Any], list[dict[str, Any]], int]:
-    """Header, records and the length in bytes of the complete lines."""
+    """Header, records, and the length of the complete lines in bytes."""
     if not path.is_file():
         raise MlipError("no such results file", where=str(path))
     parsed, complete = [], 0
@@ -105,7 +105,7 @@ def _check_same(wanted: dict[str, Any], found: dict[str, Any], path: Path) -> No
 
 
 def _differences(wanted: Any, found: Any, name: str = "") -> list[str]:
-    """Differences, option by option where both are mappings."""
+    """Descriptions of the differences, key by key if both values are mappings."""
     if isinstance(wanted, dict) and isinstance(found, dict):
         keys = [key for key in wanted.keys() | found.keys() if wanted.get(key) != found.get(key)]
         parts = (

@@ -1,4 +1,4 @@
-"""Results of relaxations as a table: of pandas, and as notebooks show it, with a picture of each structure."""
+"""Results of relaxations as a pandas table, and as an HTML table with a picture of each structure for notebooks."""
 
 from collections import Counter
 from collections.abc import Iterable
@@ -17,9 +17,9 @@ if TYPE_CHECKING:
     from pandas import DataFrame
 
 _MOST_ROWS = 50
-"""Rows that a notebook shows; failed ones come first."""
+"""Largest number of rows shown in a notebook; failed structures take precedence."""
 _MOST_ATOMS = 200
-"""Atoms that a picture shows."""
+"""Largest number of atoms in a picture."""
 _PIXELS = 56
 
 
@@ -29,7 +29,7 @@ class RelaxResults(list[RelaxResult]):
     def __init__(self, results: Iterable[RelaxResult] = (), potential: dict[str, str | None] | None = None):
         super().__init__(results)
         self.potential = potential or {}
-        """Name, functional and license of the potential that relaxed them; None where it does not tell."""
+        """Name, functional and license of the potential; None for unknown ones."""
 
     @overload
     def __getitem__(self, place: SupportsIndex) -> RelaxResult: ...
@@ -42,12 +42,12 @@ class RelaxResults(list[RelaxResult]):
         return RelaxResults(found, self.potential) if isinstance(place, slice) else found
 
     def to_dataframe(self) -> "DataFrame":
-        """A row for each structure, its index the place in the input.
+        """Table with a row for each structure, indexed by the order of the input.
 
-        Columns: `formula`, `n_atoms`, `reason`, `converged`, `failed`, `n_steps`; `energy_per_atom` and
-        `energy_change` (since the start), eV/atom; `fmax`, eV/A; `max_stress`, GPa; `volume_per_atom`, A^3; `message`.
-        What is not known is NaN: a structure that failed has no relaxed volume. Of a potential with an uncertainty also
-        `energy_std_per_atom`, eV/atom, `relative_volume_std` and `do_not_trust`.
+        Columns: `formula`, `n_atoms`, `reason`, `converged`, `failed`, `n_steps`; `energy_per_atom` and `energy_change`
+        (since the start), eV/atom; `fmax`, eV/A; `max_stress`, GPa; `volume_per_atom`, A^3; `message`. Unknown values
+        are NaN; structures that failed have no volume. A potential with an uncertainty adds `energy_std_per_atom`,
+        eV/atom, `relative_volume_std` and `do_not_trust`.
         """
         from pandas import DataFrame
 
@@ -80,13 +80,13 @@ _SHOWN = {
     "volume_per_atom": "volume, \u00c5\u00b3/atom",
     "message": "message",
 }
-"""Columns of notebooks' tables, and their titles."""
+"""Columns of tables in notebooks, and their headings."""
 _CERTAINTY = {
     "energy_std_per_atom": "std of energy, eV/atom",
     "relative_volume_std": "std of volume / volume",
     "do_not_trust": "do not trust",
 }
-"""Further columns, of a potential with an uncertainty."""
+"""Additional columns for a potential with an uncertainty."""
 _COLUMNS = (*list(_SHOWN)[:1], "n_atoms", "reason", "converged", "failed", *list(_SHOWN)[2:])
 _STYLES = {"message": " style='text-align:left;min-width:20em'"}
 _DIGITS = {"energy_per_atom": 4, "energy_change": 4, "fmax": 3, "max_stress": 2, "volume_per_atom": 2}
@@ -129,7 +129,7 @@ def _told(name: str, value: object) -> str:
 
 
 def picture(atoms: Atoms) -> str:
-    """A small SVG: the atoms along z, far ones first, circles of half their covalent radii."""
+    """Small SVG of the atoms viewed along z, far ones first, as circles with half their covalent radii."""
     positions = atoms.positions[:_MOST_ATOMS]
     if not len(positions) or not np.isfinite(positions).all():
         return ""

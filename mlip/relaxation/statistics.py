@@ -1,4 +1,4 @@
-"""Costs of relaxations: evaluations, neighbor lists, padding, compilations, and the time the device stood idle."""
+"""Costs of relaxations: evaluations, neighbor lists, padding, compilations, and idle time of the device."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -13,29 +13,29 @@ class Statistics:
     """Costs of one job, or summed over several."""
 
     n_evaluations: int = 0
-    """Evaluations of batches on the device."""
+    """Number of batch evaluations on the device."""
     n_force_calls: int = 0
-    """Evaluations of single structures, as ASE would count them."""
+    """Number of evaluations of single structures, as counted by ASE."""
     n_calls: int = 0
-    """Calls of the device."""
+    """Number of calls of the device."""
     n_lists: int = 0
     n_real_edges: int = 0
     n_padded_edges: int = 0
-    """Edges evaluated in the sum over calls, real and with padding."""
+    """Number of edges evaluated over all calls, with padding; `n_real_edges` excludes it."""
     shapes: set[Shape] = field(default_factory=set)
     seconds: float = 0.0
     compile_seconds: float = 0.0
     device_seconds: float = 0.0
-    """In which at least one batch was on the device."""
+    """Time during which at least one batch was on the device, s."""
 
     @property
     def padded_fraction(self) -> float:
-        """Padded share of the edges evaluated."""
+        """Padding as a fraction of the edges evaluated."""
         return 1 - self.n_real_edges / self.n_padded_edges if self.n_padded_edges else 0.0
 
     @property
     def idle_fraction(self) -> float:
-        """Share of the time, compilation apart, in which nothing was on the device."""
+        """Fraction of the time, excluding compilation, during which nothing was on the device."""
         seconds = self.seconds - self.compile_seconds
         return max(0.0, 1 - self.device_seconds / seconds) if seconds > 0 else 0.0
 
@@ -54,10 +54,10 @@ class Statistics:
 
 
 def timed(ended: Iterator[tuple[int, RelaxResult]], statistics: Statistics) -> Iterator[tuple[int, RelaxResult, float]]:
-    """Each result with the seconds that the device spent since the result before it, compilation apart.
+    """Each result with the device seconds since the previous result, excluding compilation.
 
-    Structures relax together and none has a time of its own, but the sum over results is what all have cost, and it
-    survives a run that is killed and goes on.
+    Structures relax together, so that none has its own time, but the sum over results is the total cost, even if a run
+    is killed and continued.
     """
     before = statistics.seconds - statistics.compile_seconds
     for index, result in ended:

@@ -1,8 +1,8 @@
-"""The programs that step batches, one an array shape: which shape a batch gets, and whether that fits into memory.
+"""Programs that step batches, one per array shape: the choice of shapes, and whether they fit into memory.
 
-XLA compiles for seconds what runs for milliseconds. So a batch takes a larger shape that is there already, until the
-padding evaluated for want of the tight one has cost as much as compiling it; then it is compiled. Whatever is still
-to come, that takes at most twice as long as the best that could have been chosen (whether to rent skis or buy them).
+XLA compiles for seconds what runs for milliseconds. A batch therefore uses a larger existing shape until the extra
+padding, compared with the tight shape, has cost as much as compiling the latter; then it is compiled. Whatever follows,
+this takes at most twice the time of the best choice (the ski rental problem).
 """
 
 import math
@@ -27,45 +27,46 @@ from mlip.relaxation.memory import Room, available_memory
 from mlip.runtime import precision_scope
 
 _ROOM = Room()
-"""The host's memory, for the batches of all threads: on a CPU one a core is evaluated at once."""
+"""Host memory shared by the batches of all threads; on a CPU each core evaluates one at a time."""
 
 
 class OutOfMemoryError(Exception):
-    """The device has no room for a batch."""
+    """A batch does not fit into the device's memory."""
 
 
 class Call(NamedTuple):
-    """Result of a call of the device."""
+    """Result of one call of the device."""
 
     state: State
-    """On the host."""
+    """Final state, on the host."""
     n_evaluations: int
     started: float
     ended: float
-    """By `time.perf_counter`; compilation and packing excluded."""
+    """Times from `time.perf_counter`, excluding compilation and packing."""
     compile_seconds: float
 
 
 class Programs:
-    """The programs of one model in one precision. `run` may be called by several threads, the rest by one."""
+    """Programs of one model in one precision. Several threads may call `run`; the other methods are for a single
+    thread."""
 
     def __init__(self, model: nn.Module, dtype: str):
         self._model, self._dtype = model, dtype
         self._hardware = hardware()
         self._too_large = math.inf
-        """Edges of a shape that did not fit into memory."""
+        """Edges of the smallest shape that did not fit into memory."""
         self._shapes: list[Shape] = []
         self._n_bytes: dict[Shape, int] = {}
-        """Bytes of the host's memory that a program takes while it runs."""
+        """Host memory that a program uses while running, bytes."""
         self._wasted: Counter[Shape] = Counter()
 
     @property
     def budget(self) -> int:
-        """Edges of the largest batch, unless a structure has more."""
+        """Number of edges in the largest batch, unless a single structure has more."""
         return self._hardware.largest_relaxation
 
     def stay_below(self, shape: Shape) -> None:
-        """From now on batches are at most half as large as this one, which did not fit into memory."""
+        """Limit batches to half the size of this shape, which did not fit into memory."""
         self._too_large = min(self._too_large, shape.n_edge)
         largest = max(min(self._hardware.largest_relaxation, shape.n_edge // 2), 1)
         smallest = min(self._hardware.smallest_relaxation, largest)
@@ -73,20 +74,20 @@ class Programs:
         self._shapes = [other for other in self._shapes if other.n_edge < shape.n_edge]
 
     def room(self, n_edge: float = math.inf) -> Shape:
-        """Size up to which a batch of about so many edges is filled: one that is compiled, if possible."""
+        """Size up to which a batch of about `n_edge` edges is filled; that of a compiled program if possible."""
         largest, smallest = self._hardware.largest_relaxation, self._hardware.smallest_relaxation
         size = 2 ** round(math.log2(min(max(n_edge, smallest), largest)))
         size = min((shape.n_edge for shape in self._shapes if size <= shape.n_edge <= largest), default=size)
         return Shape(size // 4, size, size // 8)
 
     def room_beside(self, needed: Shape) -> Shape:
-        """Size up to which a batch may be filled whose first structure needs more than it should have; not at all,
-        where so much did not fit into memory."""
+        """Size up to which a batch is filled whose first structure exceeds the normal size; no further structures are
+        added if that size did not fit into memory."""
         tight = self.tight(needed)
         return tight if tight.n_edge < self._too_large else needed
 
     def choose(self, needed: Shape) -> Shape:
-        """The shape for a batch of this size: the tight one, or for the time being a larger one that is there."""
+        """Shape for a batch of this size: the tight one, or for now a larger existing one."""
         tight = self.tight(needed)
         rented = min((shape for shape in self._shapes if fits(needed, shape)), key=_cost, default=None)
         if rented is not None and self._wasted[tight] < self._hardware.relaxation_compilation:
@@ -96,22 +97,24 @@ class Programs:
         return tight
 
     def count_waste(self, needed: Shape, shape: Shape, n_evaluations: int) -> None:
-        """After a batch of size `needed` was evaluated in `shape`."""
+        """Record the padding of a batch of size `needed` that was evaluated in `shape`."""
         tight = self.tight(needed)
         self._wasted[tight] += n_evaluations * (_cost(shape) - _cost(tight))
 
     def tight(self, needed: Shape) -> Shape:
-        """The smallest shape for a batch of this size, compiled or not."""
+        """Smallest shape for a batch of this size, compiled or not."""
         return next(
             shape for shape in _family(max(self._hardware.smallest_relaxation, needed.n_edge)) if fits(needed, shape)
         )
 
     def run(self, shape: Shape, turn: Turn, *arguments: Any) -> Call:
-        """`advance` on a device that has the parameters, with these arguments (without model and parameters), numpy's
-        arrays of this shape.
+        """Run `advance` on a device that has the parameters.
+
+        Args:
+            arguments: those of `advance` after model and parameters; NumPy arrays of this shape.
 
         Raises:
-            OutOfMemoryError: it does not fit into the device's memory.
+            OutOfMemoryError: the batch does not fit into the device's memory.
         """
         with precision_scope(self._dtype), turn.taken() as params:
             arguments = (params, *arguments)
@@ -128,7 +131,7 @@ class Programs:
         return Call(state, int(n_evaluations), started, ended, compile_seconds)
 
     def _program(self, shape: Shape, device: Any, arguments: tuple) -> tuple[Callable, float]:
-        """The compiled program, and the seconds that it took to compile: now, or none."""
+        """Compiled program, and the seconds spent compiling it now."""
         key = (self, shape, device)
         if (program := registry.find(key)) is not None:
             return program, 0.0
@@ -139,15 +142,15 @@ class Programs:
         self._n_bytes[shape] = _check_memory(program)
 
     def _forget(self, shape: Shape) -> None:
-        """Its program was released: batches no longer go there for want of another."""
+        """Remove a shape whose program was released, so that it is no longer used for smaller batches."""
         self._shapes = [other for other in self._shapes if other != shape]
 
 
 def _check_memory(program) -> int:
-    """Bytes of the host's memory that a program takes while it runs.
+    """Host memory that a program uses while running, bytes; 0 on other devices than a CPU.
 
     Raises:
-        OutOfMemoryError: on the CPU, where the process would not be refused more than there is, but killed.
+        OutOfMemoryError: the memory of a CPU's host does not suffice; the process would be killed.
     """
     if jax.default_backend() != "cpu":
         return 0
@@ -158,7 +161,7 @@ def _check_memory(program) -> int:
 
 
 def _family(n_edge: int) -> Iterator[Shape]:
-    """Shapes with room for so many edges: for dense matter first, then for ever fewer edges an atom, then larger."""
+    """Shapes with room for `n_edge` edges: first for dense matter, then for ever fewer edges per atom, then larger."""
     for power in count((n_edge - 1).bit_length()):
         for size in (3 * 2**power // 4, 2**power):
             for edges_per_atom in (16, 4, 1):
@@ -167,11 +170,12 @@ def _family(n_edge: int) -> Iterator[Shape]:
 
 
 def _cost(shape: Shape) -> int:
-    """Cost of an evaluation, in edges: an atom costs about as much as one."""
+    """Cost of an evaluation, in edges: an atom costs about as much as an edge."""
     return shape.n_edge + shape.n_node
 
 
 @lru_cache(maxsize=16)
 def programs_of(model: nn.Module, dtype: str, with_symmetry: bool) -> Programs:
-    """Those of this process for a model; with symmetries to keep they are others. The registry bounds their number."""
+    """Programs of this process for a model; those with symmetries to keep are separate. The registry limits their
+    number."""
     return Programs(model, dtype)

@@ -1,4 +1,4 @@
-"""One structure on its way through a relaxation, on the host: admitted, and given neighbor lists."""
+"""One structure during its relaxation, on the host: checks at admission, and neighbor lists."""
 
 from dataclasses import dataclass
 
@@ -50,46 +50,46 @@ from mlip.relaxation.symmetry import (
 from mlip.units import EV_PER_A3_IN_GPA
 
 Evaluator = Potential | ForeignPotential
-"""A potential or a calculator: it gives energies, forces and stresses."""
+"""A potential or an ASE calculator, which gives energies, forces and stresses."""
 OPEN_DIRECTIONS = "open directions have no pressure"
 _FARTHEST = 1e10
-"""A; a meter."""
+"""Largest coordinate, A (one meter)."""
 _RESOLUTION = 1e-3
-"""The coarsest grid of coordinates that forces can be had on, A."""
+"""Coarsest resolution of coordinates with which forces are meaningful, A."""
 _MAX_NEIGHBORS = 20_000
-"""Most neighbors of an atom: a denser cell is no crystal, and its list would fill the memory."""
+"""Largest number of neighbors per atom: a denser cell is not a crystal, and its list would fill the memory."""
 
 
 @dataclass(eq=False)
 class Relaxing:
-    """An input and how far its relaxation has come."""
+    """An input and the progress of its relaxation."""
 
     index: int
     atoms: Atoms
-    """The input; never modified."""
+    """The input structure; never modified."""
     frame: Float[np.ndarray, "3 3"]
-    """Rotation from the input's axes (rows turn as r Q) to those in which the cell mask stands."""
+    """Rotation from the input's axes (rows rotate as r Q) to those of the cell mask."""
     start: Float[np.ndarray, "n 3"]
     """Positions at the start in that frame, float64, A."""
     offset: Float[np.ndarray, "n 3"]
-    """Vectors that are taken off the positions for the device, whose float32 is finest near the origin: lattice vectors
-    and one vector that is the same for all atoms."""
+    """Vectors subtracted from the positions on the device, because float32 is most accurate near the origin: lattice
+    vectors, and one vector common to all atoms."""
     initial_cell: Float[np.ndarray, "3 3"]
-    """Its cell, float64, A, with vectors made up for directions that have none."""
+    """Cell at the start in that frame, float64, A, completed with vectors for directions without one."""
     strain_freedom: Float[np.ndarray, "9 9"]
     is_free: Bool[np.ndarray, " n"]
     collapsed_volume: float
-    """Below this the cell has collapsed, A^3."""
+    """Volume below which the cell has collapsed, A^3."""
     pressure: float
-    """eV/A^3."""
+    """External pressure, eV/A^3."""
     symmetry: OrbitMaps | None
     allowed: AllowedMotions | None
     state: State
-    """Leading axis: atoms or 1; numpy in the precision of the run."""
+    """State with leading axis atoms or 1; NumPy arrays in the precision of the run."""
     fixed: Fixed | None = None
     graph: jraph.GraphsTuple | None = None
     trajectory: list[Atoms] | None = None
-    """The structures evaluated so far, where these are to be kept."""
+    """Structures evaluated so far; None unless requested."""
 
     def __len__(self) -> int:
         return len(self.atoms)
@@ -99,7 +99,7 @@ class Relaxing:
         return Reason(int(self.state.reason[0]))
 
     def placed(self) -> tuple[Float[np.ndarray, "n 3"], Float[np.ndarray, "3 3"]]:
-        """Positions and cell now, float64, in `frame`."""
+        """Current positions and cell, float64, in `frame`."""
         return self.deformed(self.start)
 
     def deformed(self, start: Float[np.ndarray, "n 3"]) -> tuple[np.ndarray, np.ndarray]:
@@ -107,10 +107,10 @@ class Relaxing:
         return deform(start + self.state.displacements, deformation), deform(self.initial_cell, deformation)
 
     def make_list(self, cutoff: float, skin: float) -> None:
-        """A new neighbor list at the present positions and cell.
+        """Build a new neighbor list for the current positions and cell.
 
         Raises:
-            MlipError: coincident atoms, or a cell too dense to have a list.
+            MlipError: atoms coincide, or the cell is too dense for a list.
         """
         start = self.start - self.offset
         positions, cell = self.deformed(start)
@@ -142,12 +142,12 @@ def admit(
     """Check an input and set up its relaxation.
 
     Args:
-        cell: a checked choice of the strain components that relax; `options.cell` is not read.
-        with_maps: give it the maps of symmetry and constraints even where it has none to keep.
+        cell: validated choice of the strain components that relax; `options.cell` is ignored.
+        with_maps: include the maps of symmetry and constraints even if the structure has none.
 
     Raises:
-        MlipError: unknown element, partly occupied site, unusable positions or cell, a symmetry that cannot be told, a
-            constraint that cannot be kept, a pressure on open directions.
+        MlipError: unknown element, partly occupied site, unusable positions or cell, undetermined symmetry, unsupported
+            constraint, or pressure with open directions.
     """
     where = f"structure {index}"
     if len(atoms) == 0:
@@ -172,7 +172,7 @@ def admit(
         rotations = frame.T @ start.rotations @ frame
         maps = orbit_maps(rotations, start.images, start.primitive)
         symmetric_strain = strain_projection(rotations)
-        is_free = ~np.isin(maps.orbit, maps.orbit[~is_free])  # an atom that is held holds its images
+        is_free = ~np.isin(maps.orbit, maps.orbit[~is_free])  # an atom that is fixed fixes its images
     return Relaxing(
         index=index,
         atoms=atoms,
@@ -194,7 +194,7 @@ def admit(
 
 
 def _allowed_motions(atoms: Atoms, cell, frame: Float[np.ndarray, "3 3"], where: str) -> AllowedMotions:
-    """Motions that the constraints leave, in the axes of `frame`."""
+    """Allowed motions under the constraints, in the axes of `frame`."""
     if not has_directions(atoms):
         return no_motions_excluded(len(atoms))
     return AllowedMotions(*(frame.T @ maps @ frame for maps in allowed_motions(atoms, cell, where)))
@@ -210,7 +210,7 @@ def _check_directions(atoms: Atoms, where: str) -> None:
 
 
 def _symmetric_start(atoms: Atoms, cell, is_wanted: bool, where: str) -> SymmetricStart | None:
-    """Start of a structure whose symmetry is to be kept, by the constraint that it has or by the caller's wish."""
+    """Symmetric start of a structure with a FixSymmetry constraint, or if the caller requests it; otherwise None."""
     constraint = next((c for c in atoms.constraints if isinstance(c, FixSymmetry)), None)
     if constraint is not None:
         return constrained_start(constraint, atoms, where)
@@ -218,8 +218,8 @@ def _symmetric_start(atoms: Atoms, cell, is_wanted: bool, where: str) -> Symmetr
 
 
 def estimate_edges(atoms: Atoms, cutoff: float) -> float:
-    """About how many edges a structure has, from its density; for ordering only."""
-    with np.errstate(all="ignore"):  # a cell that is not finite is refused when its turn comes
+    """Approximate number of edges of a structure, from its density; only for sorting."""
+    with np.errstate(all="ignore"):  # non-finite cells are rejected at admission
         volume = abs(np.linalg.det(atoms.cell.array))
     n = len(atoms)
     return n * min(n / volume, 1.0) * 4 / 3 * np.pi * cutoff**3 if volume > 0 else float(n)
@@ -259,14 +259,14 @@ def _check_size(atoms: Atoms, where: str) -> None:
 
 
 def _offset(positions, cell, pbc) -> Float[np.ndarray, "n 3"]:
-    """Vectors that bring the first atom to the origin and every other to its image nearest to that."""
+    """Vectors that move the first atom to the origin and every other to its image nearest to it."""
     from_first = positions - positions[0]
     images = np.where(pbc, np.round(np.linalg.solve(cell.T, from_first.T).T), 0.0)
     return positions[0] + images @ cell
 
 
 def _check_resolution(positions: Float[np.ndarray, "n 3"], dtype: np.dtype, where: str) -> None:
-    """Refuse a structure so extended that differences of its coordinates are no distances."""
+    """Reject a structure so extended that differences of coordinates do not resolve bonds."""
     extent = np.abs(positions).max()
     if extent * np.finfo(dtype).eps > _RESOLUTION:
         raise MlipError(
@@ -277,7 +277,7 @@ def _check_resolution(positions: Float[np.ndarray, "n 3"], dtype: np.dtype, wher
 
 
 def _completed_cell(atoms: Atoms, where: str) -> Float[np.ndarray, "3 3"]:
-    """The cell with unit vectors put in for directions without any: nothing depends on them."""
+    """The cell with unit vectors for missing ones; nothing depends on them."""
     is_missing = ~atoms.cell.array.any(axis=1)
     if (is_missing & atoms.pbc).any():
         raise MlipError("is periodic along a cell vector of length zero", where=where)
@@ -288,7 +288,7 @@ def _completed_cell(atoms: Atoms, where: str) -> Float[np.ndarray, "3 3"]:
 
 
 def _frame_and_mask(cell: CellChoice, initial_cell, pbc) -> tuple[np.ndarray, np.ndarray]:
-    """The axes to work in and the strain components that relax."""
+    """Rotation to the working axes, and the mask of strain components that relax."""
     if isinstance(cell, str):  # "auto" or "hydrostatic"
         cell = Along(tuple(pbc))
     if isinstance(cell, Along):
@@ -307,7 +307,7 @@ def _has_neighbors(graph: jraph.GraphsTuple, cutoff: float) -> Bool[np.ndarray, 
 
 
 def _check_density(cell, pbc, n_atoms, radius, where) -> None:
-    """Refuse a cell whose neighbor list would not fit in memory."""
+    """Reject a cell whose neighbor list would not fit into memory."""
     vectors = cell[np.asarray(pbc)]
     extent = np.sqrt(np.linalg.det(vectors @ vectors.T)) if len(vectors) else 1.0
     ball = (0.0, 2 * radius, np.pi * radius**2, 4 / 3 * np.pi * radius**3)[len(vectors)]

@@ -1,5 +1,4 @@
-"""Structures as users hand them in to be relaxed -> a list of ASE Atoms, in which what is no single crystal keeps its
-place."""
+"""Converts structures given by users to ASE Atoms; those that cannot be relaxed keep their place in the list."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -12,22 +11,22 @@ from mlip.errors import MlipError
 
 
 class Refused(Atoms):
-    """The place of a crystal with partly occupied sites: they have their positions, and X for an element."""
+    """Placeholder for a crystal with partly occupied sites, which keeps their positions with X as element."""
 
     error: MlipError
 
 
 def take_in(structures: Any) -> list[Atoms]:
-    """One structure or an iterable of them, as `mlip.data.structures.as_structures` takes them; but one that is partly
-    occupied does not keep the others out: Atoms are passed through unchecked, crystals of pymatgen's and OPTIMADE's
-    become `Refused`.
+    """Convert one structure or an iterable of them as `mlip.data.structures.as_structures` does, except that a partly
+    occupied structure does not stop the others: Atoms are passed through unchecked, and crystals from pymatgen and
+    OPTIMADE become `Refused`.
 
     Raises:
-        MlipError: something that is no structure; names it by its place.
+        MlipError: an item is not a structure; names its index.
     """
     is_one = is_one_structure(structures) or hasattr(structures, "is_ordered")
     if isinstance(structures, str | bytes) or not (is_one or isinstance(structures, Iterable)):
-        return as_structures(structures)  # which says what is wrong
+        return as_structures(structures)  # raises an error that says what is wrong
     return [_taken_in(k, structure) for k, structure in enumerate([structures] if is_one else structures)]
 
 

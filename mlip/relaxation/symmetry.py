@@ -1,13 +1,13 @@
-"""The symmetry operations of a structure, found once by spglib, and the linear maps that keep a relaxation to them.
+"""Symmetry operations of a structure, found once by spglib, and linear maps that preserve them in a relaxation.
 
-An operation takes the point r to R r + t and atom i to (an image of) atom p(i). Forces that obey the group G are
-f_p(i) = R f_i: on each orbit of atoms they follow from the force on one representative. The projection of any forces
-onto such forces is therefore, with one matrix an atom and no loop over operations,
+An operation takes the point r to R r + t and atom i to (an image of) atom p(i). Forces that obey the group G satisfy
+f_p(i) = R f_i, so that those on an orbit of atoms follow from the force on one representative. The projection of
+arbitrary forces onto these therefore needs one matrix per atom and no loop over operations:
 
     f_i  ->  A_i sum_j A_j^T f_j,    A_i = sqrt(m) / |G|  sum_(g: rep -> i) R_g,    j in the orbit of i, of size m.
 
-Strains that obey the group commute with all R; they are closed under products, so that a cell which starts with
-the symmetry keeps it (`mlip.relaxation.cell`).
+Strains that obey the group commute with all R. They are closed under products, so that a cell that starts with the
+symmetry keeps it (`mlip.relaxation.cell`).
 """
 
 import warnings
@@ -22,40 +22,40 @@ from jaxtyping import Bool, Float, Int
 from mlip.errors import MlipError
 
 SYMPREC = 0.01
-"""How far from its symmetric place an atom may be, A: the default of ASE's FixSymmetry."""
+"""Tolerance for atoms off their symmetric positions, A; the default of ASE's FixSymmetry."""
 
 
 class OrbitMaps(NamedTuple):
-    """The projection of forces above, for one structure."""
+    """Projection of forces (see the module) for one structure."""
 
     matrices: Float[np.ndarray, "n 3 3"]
-    """A."""
+    """Matrices A_i."""
     orbit: Int[np.ndarray, " n"]
-    """The representative of each atom, the first atom of its orbit."""
+    """Representative of each atom: the first atom of its orbit."""
 
 
 class SymmetricStart(NamedTuple):
-    """A structure and the group that it is to keep: that of its primitive cell, for the operations of a supercell are
-    fewer, those which keep the supercell's shape."""
+    """A structure and the group to preserve: that of its primitive cell, because a supercell has fewer operations,
+    namely those that preserve its shape."""
 
     positions: Float[np.ndarray, "n 3"]
     cell: Float[np.ndarray, "3 3"]
     rotations: Float[np.ndarray, "k 3 3"]
-    """Cartesian, orthogonal to rounding."""
+    """Cartesian rotations, orthogonal to rounding."""
     images: Int[np.ndarray, "k p"]
-    """The primitive atom that each operation takes each primitive atom to."""
+    """Primitive atom to which each operation maps each primitive atom."""
     primitive: Int[np.ndarray, " n"]
-    """The primitive atom that each atom is a copy of."""
+    """Primitive atom of which each atom is a copy."""
 
 
 def symmetric_start(atoms: Atoms, cell: Float[np.ndarray, "3 3"], where: str | None = None) -> SymmetricStart:
-    """The structure made exactly symmetric, with the space group that it has within `SYMPREC`.
+    """The structure made exactly symmetric, with the space group found within `SYMPREC`.
 
     Args:
-        cell: that of the atoms, completed by vectors for the directions that have none.
+        cell: cell of the atoms, completed with vectors for directions without one.
 
     Raises:
-        MlipError: spglib cannot tell the symmetry: atoms too close to each other, a degenerate cell.
+        MlipError: spglib cannot determine the symmetry: atoms are too close, or the cell is degenerate.
     """
     box = _periodic_box(atoms.positions, cell, atoms.pbc)
     dataset = _dataset(atoms.positions, box, atoms.numbers, where)
@@ -78,10 +78,10 @@ def symmetric_start(atoms: Atoms, cell: Float[np.ndarray, "3 3"], where: str | N
 
 
 def constrained_start(constraint: FixSymmetry, atoms: Atoms, where: str | None = None) -> SymmetricStart:
-    """The structure as it is, with the operations that ASE's FixSymmetry found.
+    """The structure unchanged, with the operations of ASE's FixSymmetry constraint.
 
     Raises:
-        MlipError: the structure has been changed since, and obeys them no longer.
+        MlipError: the structure was changed since and no longer has this symmetry.
     """
     rotations, images = np.asarray(constraint.rotations), np.asarray(constraint.symm_map)
     cell = atoms.cell.array
@@ -99,7 +99,7 @@ def constrained_start(constraint: FixSymmetry, atoms: Atoms, where: str | None =
 def _dataset(positions, cell, numbers, where: str | None) -> spglib.SpglibDataset:
     fractions = positions @ np.linalg.inv(cell)
     try:
-        with warnings.catch_warnings():  # 2.8 warns that it will raise instead of returning None
+        with warnings.catch_warnings():  # spglib 2.8 warns that it will raise instead of returning None
             warnings.simplefilter("ignore", DeprecationWarning)
             dataset = spglib.get_symmetry_dataset((cell, fractions, numbers), symprec=SYMPREC)
     except spglib.SpglibError:
@@ -114,7 +114,7 @@ def _numbered_from_zero(labels: Int[np.ndarray, " n"]) -> Int[np.ndarray, " n"]:
 
 
 def _operations(positions, cell, numbers, where: str | None) -> tuple[Int[np.ndarray, "k 3 3"], Int[np.ndarray, "k n"]]:
-    """Rotations in fractional coordinates, and the atom of the same element nearest to where each operation takes each
+    """Rotations in fractional coordinates, and the atom of the same element nearest to each operation's image of each
     atom."""
     dataset = _dataset(positions, cell, numbers, where)
     fractions = positions @ np.linalg.inv(cell)
@@ -138,10 +138,10 @@ def _made_exact(
     rotations: Int[np.ndarray, "k 3 3"],
     images: Int[np.ndarray, "k n"],
 ) -> tuple[Float[np.ndarray, "n 3"], Float[np.ndarray, "3 3"]]:
-    """Fractional coordinates and cell that obey the operations to rounding, nearest to those given.
+    """Fractional coordinates and cell that obey the operations to rounding, closest to those given.
 
-    With c the centroid, the translations are t = (1 - R) c + m / n with whole m: rounding the differences between
-    atoms gives them exactly, whatever the noise of the atoms.
+    With c the centroid, the translations are t = (1 - R) c + m / n with integer m; rounding the differences between
+    atoms gives them exactly, regardless of noise in the positions.
     """
     metric = np.mean(rotations.transpose(0, 2, 1) @ (cell @ cell.T) @ rotations, axis=0)
     inverse = np.linalg.inv(cell)
@@ -161,7 +161,7 @@ def _square_root(matrix: Float[np.ndarray, "3 3"]) -> Float[np.ndarray, "3 3"]:
 
 
 def _cartesian(rotations: Int[np.ndarray, "k 3 3"], cell: Float[np.ndarray, "3 3"]) -> Float[np.ndarray, "k 3 3"]:
-    """Rotations of fractional coordinates as the nearest orthogonal matrices."""
+    """Rotations of fractional coordinates as the nearest orthogonal Cartesian matrices."""
     left, _, right = np.linalg.svd(cell.T @ rotations @ np.linalg.inv(cell.T))
     return left @ right
 
@@ -169,11 +169,11 @@ def _cartesian(rotations: Int[np.ndarray, "k 3 3"], cell: Float[np.ndarray, "3 3
 def orbit_maps(
     rotations: Float[np.ndarray, "k 3 3"], images: Int[np.ndarray, "k p"], primitive: Int[np.ndarray, " n"]
 ) -> OrbitMaps:
-    """The projection of forces onto those that obey the group and are the same on all copies of a primitive atom.
+    """Projection of forces onto those that obey the group and are equal on all copies of a primitive atom.
 
     Args:
-        rotations: Cartesian, in the axes that the forces have.
-        images, primitive: of `SymmetricStart`.
+        rotations: Cartesian, in the axes of the forces.
+        images, primitive: from `SymmetricStart`.
     """
     representatives = images.min(axis=0)
     matrices = np.zeros((images.shape[1], 3, 3))
@@ -187,23 +187,23 @@ def orbit_maps(
 
 
 def no_maps(n_atoms: int) -> OrbitMaps:
-    """Those of a structure whose symmetry is not kept: forces stay as they are."""
+    """Identity maps, for a structure whose symmetry is not kept."""
     return OrbitMaps(np.tile(np.eye(3), (n_atoms, 1, 1)), np.arange(n_atoms, dtype=np.int32))
 
 
 def strain_projection(rotations: Float[np.ndarray, "k 3 3"]) -> Float[np.ndarray, "9 9"]:
-    """The projection of a strain tensor, rows first, onto those that commute with the rotations."""
+    """Projection of a flattened strain tensor (row by row) onto those that commute with the rotations."""
     return np.einsum("kia,kjb->ijab", rotations, rotations).reshape(9, 9) / len(rotations)
 
 
 def _periodic_box(
     positions: Float[np.ndarray, "n 3"], cell: Float[np.ndarray, "3 3"], pbc: Bool[np.ndarray, " 3"]
 ) -> Float[np.ndarray, "3 3"]:
-    """The cell with open directions made so long, and normal to the periodic ones, that spglib's periodic images
-    along them neither mix with the lattice nor meet the structure.
+    """Cell whose open directions are normal to the periodic ones and so long that spglib's periodic images along them
+    neither mix with the lattice nor overlap the structure.
 
     Args:
-        cell: three independent vectors; the open ones tell which way they go at most.
+        cell: three independent vectors; those of open directions are replaced.
     """
     if pbc.all():
         return cell

@@ -1,5 +1,5 @@
-"""Responses of crystals to a change of volume, to strain and to displacements: equations of state, elastic tensors and
-phonons, of many structures at once."""
+"""Responses of crystals to changes of volume, strains and displacements: equations of state, elastic tensors and
+phonons, for many structures at once."""
 
 from mlip.response.elasticity import ElasticResult, elastic_tensor, elastic_tensors
 from mlip.response.eos import EosResult, equation_of_state, equations_of_state

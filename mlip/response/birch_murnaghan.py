@@ -1,7 +1,7 @@
-"""The equation of state of Birch and Murnaghan, third order, as what it is: a cubic polynomial in x = V^(-2/3).
+"""Third-order Birch-Murnaghan equation of state, fitted as a cubic polynomial in x = V^(-2/3).
 
-F. Birch, Phys. Rev. 71, 809 (1947); the fit is that of K. Lejaeghere et al., Crit. Rev. Solid State 39, 1 (2014). Being
-linear it has one answer, whatever the start.
+F. Birch, Phys. Rev. 71, 809 (1947); the fit follows K. Lejaeghere et al., Crit. Rev. Solid State 39, 1 (2014). Since
+the fit is linear, it has a unique solution without a starting guess.
 """
 
 from dataclasses import dataclass
@@ -15,20 +15,20 @@ from mlip.units import EV_PER_A3_IN_GPA
 
 @dataclass(frozen=True)
 class BirchMurnaghan:
-    """A fitted curve; energies and volumes are of whatever the points are of."""
+    """Fitted equation of state, for the same amount of matter as the points (e.g. per cell)."""
 
     polynomial: Polynomial
-    """Energy, eV, of x, A^-2."""
+    """Energy (eV) as a function of x (A^-2)."""
     volume: float
-    """V0, A^3, of the minimum; NaN if the curve has none."""
+    """Volume V0 at the minimum, A^3; NaN if the curve has no minimum."""
     energy: float
-    """E0 there, eV."""
+    """Energy E0 at the minimum, eV."""
     bulk_modulus: float
-    """B0 = V d2E/dV2 there, GPa."""
+    """Bulk modulus B0 = V d2E/dV2 at the minimum, GPa."""
     derivative: float
-    """B0' = dB/dp there."""
+    """Pressure derivative B0' = dB/dp at the minimum."""
     residual: float
-    """Root of the mean squared deviation of the points, eV."""
+    """Root mean square deviation of the points, eV."""
 
     def energies(self, volumes: Float[np.ndarray, " k"]) -> Float[np.ndarray, " k"]:
         """Energies on the curve, eV."""
@@ -36,7 +36,7 @@ class BirchMurnaghan:
 
 
 def fit_birch_murnaghan(volumes: Float[np.ndarray, " k"], energies: Float[np.ndarray, " k"]) -> BirchMurnaghan:
-    """The curve through four points or more, by least squares.
+    """Least-squares fit to four or more points.
 
     Args:
         volumes: A^3.
@@ -44,7 +44,7 @@ def fit_birch_murnaghan(volumes: Float[np.ndarray, " k"], energies: Float[np.nda
     """
     x = np.asarray(volumes, dtype=float) ** (-2 / 3)
     energies = np.asarray(energies, dtype=float)
-    curve = Polynomial.fit(x, energies, 3)  # on -1 to 1, where it is well conditioned
+    curve = Polynomial.fit(x, energies, 3)  # rescales x to -1..1, which is well conditioned
     residual = float(np.sqrt(np.mean((curve(x) - energies) ** 2)))
     slope, bend, third = (curve.deriv(order) for order in (1, 2, 3))
     middle = np.median(x)

@@ -1,7 +1,7 @@
-"""An elastic tensor from stresses at strains, its symmetry, its moduli and its stability.
+"""Elastic tensor from stresses at strains: fit, symmetrization, moduli and stability.
 
-6 x 6 matrices are in Voigt's notation and ASE's order xx yy zz yz xz xy: stress_i = C_ij strain_j with engineering
-shear strains, C_44 = C_yzyz.
+6 x 6 matrices use Voigt notation in ASE's order xx yy zz yz xz xy: stress_i = C_ij strain_j with engineering shear
+strains, C_44 = C_yzyz.
 """
 
 import numpy as np
@@ -11,23 +11,23 @@ from mlip.units import VOIGT, voigt_from_tensor
 
 _PAIRS = np.array(VOIGT)
 _PLACE = np.array([[0, 5, 4], [5, 1, 3], [4, 3, 2]])
-"""Place in Voigt's order of each component of a symmetric tensor."""
+"""Voigt index of each component of a symmetric tensor."""
 _MANDEL = np.sqrt(np.array([1, 1, 1, 2, 2, 2.0]))
 
 
 def fit_tensor(
     patterns: np.ndarray, strains: Float[np.ndarray, " k"], stresses: Float[np.ndarray, "k 3 3"], at_rest: np.ndarray
 ) -> tuple[Float[np.ndarray, "6 6"], float]:
-    """The slopes of stresses over strains, and how far from straight lines the stresses are.
+    """Slopes of stresses over strains, and the deviation of the stresses from straight lines.
 
     Args:
-        patterns: which of the six strains each is of.
-        strains: values, engineering.
-        stresses: one for each.
-        at_rest: (3, 3), the stress without a strain, a point of every line.
+        patterns: Voigt index of the strain component of each point.
+        strains: engineering strains.
+        stresses: stress at each strain.
+        at_rest: (3, 3), stress without strain, a point of every line.
 
     Returns:
-        C as it was measured, not symmetric yet, in the unit of the stresses; the root of the mean squared deviation.
+        The fitted C, not yet symmetrized, in the unit of the stresses; the root mean square deviation.
     """
     tensor, squares = np.zeros((6, 6)), []
     for pattern in range(6):
@@ -42,7 +42,7 @@ def fit_tensor(
 
 
 def symmetrized(tensor: Float[np.ndarray, "6 6"], group: Float[np.ndarray, "g 3 3"]) -> Float[np.ndarray, "6 6"]:
-    """The part of a tensor that has C_ij = C_ji and the symmetry of a point group."""
+    """Part of a tensor with C_ij = C_ji and the symmetry of a point group."""
     full = (0.5 * (tensor + tensor.T))[_PLACE[:, :, None, None], _PLACE]
     turned = np.einsum("gai,gbj,gck,gdl,ijkl->abcd", group, group, group, group, full, optimize=True) / len(group)
     rows, columns = _PAIRS.T
@@ -50,18 +50,19 @@ def symmetrized(tensor: Float[np.ndarray, "6 6"], group: Float[np.ndarray, "g 3 
 
 
 def rotated(tensor: Float[np.ndarray, "6 6"], rotation: Float[np.ndarray, "3 3"]) -> Float[np.ndarray, "6 6"]:
-    """The tensor of the crystal turned by x -> Q x."""
+    """Elastic tensor of the crystal rotated by x -> Q x."""
     return symmetrized(tensor, rotation[None])
 
 
 def stiffnesses(tensor: Float[np.ndarray, "6 6"]) -> Float[np.ndarray, " 6"]:
-    """Eigenvalues of the tensor as a map of strains, ascending: the crystal is stable where all are positive (Born)."""
+    """Eigenvalues of the tensor as a map of strains, ascending; the crystal is stable if all are positive (Born)."""
     return np.linalg.eigvalsh(_MANDEL[:, None] * tensor * _MANDEL)
 
 
 def moduli(tensor: Float[np.ndarray, "6 6"]) -> dict[str, float]:
-    """Averages over directions, in the unit of the tensor: bulk and shear modulus by Voigt, Reuss and Hill, from those
-    of Hill Young's modulus and Poisson's ratio; and the universal anisotropy of Ranganathan and Ostoja-Starzewski."""
+    """Polycrystalline averages in the unit of the tensor: bulk and shear moduli of Voigt, Reuss and Hill; Young's
+    modulus and Poisson's ratio from those of Hill; and the universal anisotropy index of Ranganathan and
+    Ostoja-Starzewski."""
     k_voigt = tensor[:3, :3].sum() / 9
     normal, mixed = np.trace(tensor[:3, :3]), tensor[0, 1] + tensor[0, 2] + tensor[1, 2]
     g_voigt = (normal - mixed + 3 * np.trace(tensor[3:, 3:])) / 15

@@ -1,4 +1,4 @@
-"""Elastic tensors of many crystals: stresses at small strains, ions relaxed, and the tensor through them."""
+"""Elastic tensors of many crystals from stresses at small strains with relaxed ions."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -34,31 +34,32 @@ from mlip.response.strains import Strains, in_frame_of_upper, point_group, repre
 from mlip.units import EV_PER_A3_IN_GPA, tensor_from_voigt
 
 UNSTABLE = "unstable"
-"""Reason of a tensor that has a strain by which the energy falls."""
+"""Reason for a tensor with an eigenvalue that is not positive: some strain does not raise the energy."""
 
 
 @dataclass(frozen=True)
 class ElasticResult:
-    """The elastic tensor of one structure."""
+    """Elastic tensor of one structure."""
 
     atoms: Atoms
-    """The structure that was strained: relaxed, or a copy of the input; the tensor is in its axes, which are the
-    input's."""
+    """The structure that was strained: relaxed, or a copy of the input. The tensor is in its axes, which are those of
+    the input."""
     reason: str
-    """ok; unstable: the tensor has an eigenvalue that is not positive; not_converged: a relaxation was not, the tensor
-    is of what it reached; collapsed, exploded, isolated, non_finite or error: no tensor."""
+    """Outcome. ok; unstable: the tensor has a nonpositive eigenvalue; not_converged: a relaxation did not converge, and
+    the tensor is that of its last structure; collapsed, exploded, isolated, non_finite or error: no tensor."""
     tensor: Float[np.ndarray, "6 6"]
-    """GPa, Voigt's notation in ASE's order xx yy zz yz xz xy, engineering shear strains: tensor[3, 3] = C_44 = C_yzyz.
-    NaN where it is not known."""
+    """Elastic tensor, GPa, Voigt notation in ASE's order xx yy zz yz xz xy, engineering shear strains: tensor[3, 3] =
+    C_44 = C_yzyz. NaN if unknown."""
     residual: float = float("nan")
-    """Root of the mean squared deviation of the stresses from straight lines, GPa."""
+    """Root mean square deviation of the stresses from straight lines, GPa."""
     asymmetry: float = float("nan")
-    """Largest difference of the tensor as it was measured from its symmetric part, GPa."""
+    """Largest difference between the fitted tensor and its symmetrized form, GPa."""
     n_strains: int = 0
-    """Strained structures that were computed."""
+    """Number of strained structures that were computed."""
     message: str | None = None
     moduli: dict[str, float] = field(default_factory=dict)
-    """bulk_voigt, bulk_reuss, bulk_hill, shear_voigt, shear_reuss, shear_hill, young: GPa; poisson, anisotropy."""
+    """bulk_voigt, bulk_reuss, bulk_hill, shear_voigt, shear_reuss, shear_hill and young, GPa; poisson and
+    anisotropy."""
 
     @property
     def failed(self) -> bool:
@@ -67,21 +68,21 @@ class ElasticResult:
 
     @property
     def bulk_modulus(self) -> float:
-        """K by Voigt, Reuss and Hill, GPa."""
+        """Bulk modulus K (Voigt-Reuss-Hill average), GPa."""
         return self.moduli.get("bulk_hill", float("nan"))
 
     @property
     def shear_modulus(self) -> float:
-        """G by Voigt, Reuss and Hill, GPa."""
+        """Shear modulus G (Voigt-Reuss-Hill average), GPa."""
         return self.moduli.get("shear_hill", float("nan"))
 
     @property
     def stiffnesses(self) -> Float[np.ndarray, " 6"]:
-        """Eigenvalues of the tensor as a map of strains, GPa, ascending; a crystal is stable where all are positive."""
+        """Eigenvalues of the tensor as a map of strains, GPa, ascending; a crystal is stable if all are positive."""
         return np.full(6, np.nan) if self.failed else stiffnesses(self.tensor)
 
     def as_row(self) -> dict[str, Any]:
-        """Figures of the table, GPa."""
+        """Values for a table; moduli in GPa."""
         return {
             "reason": self.reason,
             "bulk_modulus": self.bulk_modulus,
@@ -94,7 +95,7 @@ class ElasticResult:
         }
 
     def as_record(self) -> dict[str, Any]:
-        """A JSON-able dict; what is not a number is None."""
+        """JSON-serializable dict; non-finite numbers are None."""
         known = {
             "reason": self.reason,
             "message": self.message,
@@ -111,24 +112,24 @@ class ElasticResult:
 def elastic_tensor(
     structures: Any, potential: Evaluator | str | PathLike | None = None, *, progress: bool = True, **options: Any
 ) -> Responses[ElasticResult]:
-    """Elastic tensors of crystals, all structures and strains in the same batches.
+    """Elastic tensors of crystals, with all structures and strains in common batches.
 
-    Each structure is relaxed, strained by each component of the strain at a time, and its ions are relaxed in the
-    strained cells; the tensor is the slopes of the stresses.
+    Each structure is relaxed and strained along one component at a time; the ions are relaxed in the strained cells.
+    The tensor consists of the slopes of the stresses.
 
     Args:
-        structures: ASE Atoms, pymatgen Structures or structures of an OPTIMADE answer, one or any iterable of them,
-            periodic along all three directions; not modified.
-        potential: as `mlip.relax` takes it; None is the declared default.
+        structures: one or an iterable of ASE Atoms, pymatgen Structures or structures of an OPTIMADE response, periodic
+            in all three directions; not modified.
+        potential: see `mlip.relax`; None is the default potential.
         progress: show a progress bar on stderr.
-        options: the fields of `ElasticOptions`: `normal_strains`, `shear_strains`, `relax_ions`, `symmetry`; `relax`,
+        options: fields of `ElasticOptions`: `normal_strains`, `shear_strains`, `relax_ions`, `symmetry`; `relax`,
             `fmax`, `steps`, `dtype`.
 
     Returns:
-        A list with an `ElasticResult` for every structure, in their order; `to_dataframe()` makes a table of it.
+        A list with an `ElasticResult` for every structure, in the order given; `to_dataframe()` converts it to a table.
 
     Raises:
-        MlipError: options that make no sense, something that is no structure, no such potential.
+        MlipError: the options are invalid, an item is not a structure, or the potential does not exist.
     """
     checked, inputs = ElasticOptions.of(options), take_in(structures)
     with count_bar(progress) as bar:
@@ -139,7 +140,7 @@ def elastic_tensor(
 def elastic_tensors(
     structures: Any, potential: Evaluator | str | PathLike | None, options: ElasticOptions
 ) -> Iterator[tuple[int, ElasticResult]]:
-    """As `elastic_tensor`, giving (index, result) in order, as they are there."""
+    """Yield (index, result) in order as results become available; otherwise like `elastic_tensor`."""
     opened = open_any(potential)
     return in_parts(structures, lambda part: _tensors(part, opened, options))
 
@@ -152,9 +153,9 @@ class _Plan:
     strains: Strains
     group: Float[np.ndarray, "g 3 3"]
     chosen: np.ndarray
-    """Place of the strain that is computed for each one."""
+    """Index of the strain that is computed for each one."""
     operations: np.ndarray
-    """(k, 3, 3): it becomes this by the operation."""
+    """(k, 3, 3) operation that maps the computed strain to each one."""
 
     @classmethod
     def of(cls, start: Minimum, options: ElasticOptions) -> "_Plan":
@@ -164,11 +165,11 @@ class _Plan:
 
     @property
     def computed(self) -> np.ndarray:
-        """Places of the strains that are computed."""
+        """Indices of the strains that are computed."""
         return np.unique(self.chosen)
 
     def structures(self) -> list[Atoms]:
-        """The structure at rest, and strained."""
+        """The unstrained structure, then the strained ones."""
         tensors = self.strains.tensors
         return [bare(self.start.atoms), *(strained(self.start.atoms, stretch(tensors[k])) for k in self.computed)]
 

@@ -1,4 +1,4 @@
-"""Equations of state of many crystals: energies at volumes around the start, and the curve through them."""
+"""Equations of state of many crystals: energies at volumes around the start, and a fitted curve."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -30,63 +30,63 @@ from mlip.response.options import EosOptions
 from mlip.response.results import Responses, for_json, structure_record
 
 NO_MINIMUM = "no_minimum"
-"""Reason of a curve that has no minimum between its volumes, V0 of which would be a guess."""
+"""Reason for a curve without a minimum between its volumes, for which V0 would be an extrapolation."""
 _LEAST_POINTS = 5
 
 
 @dataclass(frozen=True)
 class EosResult:
-    """The equation of state of one structure. Volumes and energies are of its cell."""
+    """Equation of state of one structure. Volumes and energies are per cell."""
 
     atoms: Atoms
     """The structure at the start of the curve: relaxed, or a copy of the input."""
     reason: str
-    """ok; no_minimum: not between the volumes; not_converged: a relaxation was not, the curve is through what it
-    reached; collapsed, exploded, isolated, non_finite or error: of the structure, or of a point, which the curve leaves
-    out."""
+    """Outcome. ok; no_minimum: there is none between the volumes; not_converged: a relaxation did not converge, and the
+    curve uses its last structure; collapsed, exploded, isolated, non_finite or error: for the structure, or for a
+    point, which is left out of the curve."""
     volumes: Float[np.ndarray, " k"]
-    """A^3, rising; empty where there is no structure."""
+    """Volumes, A^3, ascending; empty if there is no structure."""
     energies: Float[np.ndarray, " k"]
-    """eV; NaN of a point that failed."""
+    """Energies, eV; NaN for a point that failed."""
     fit: BirchMurnaghan | None
-    """None where fewer than five points are known."""
+    """Fitted curve; None with fewer than five known points."""
     message: str | None = None
 
     @property
     def failed(self) -> bool:
-        """Whether nothing can be told of its minimum."""
+        """Whether the minimum is unknown."""
         return self.fit is None or not np.isfinite(self.fit.volume) or self.reason == NO_MINIMUM
 
     @property
     def volume(self) -> float:
-        """V0, A^3; NaN where it is not known."""
+        """Equilibrium volume V0, A^3; NaN if unknown."""
         return self._of_fit("volume")
 
     @property
     def energy(self) -> float:
-        """E0, eV."""
+        """Energy E0 at the minimum, eV; NaN if unknown."""
         return self._of_fit("energy")
 
     @property
     def bulk_modulus(self) -> float:
-        """B0, GPa."""
+        """Bulk modulus B0, GPa; NaN if unknown."""
         return self._of_fit("bulk_modulus")
 
     @property
     def bulk_modulus_derivative(self) -> float:
-        """B0'."""
+        """Pressure derivative B0' of the bulk modulus; NaN if unknown."""
         return self._of_fit("derivative")
 
     @property
     def residual(self) -> float:
-        """Root of the mean squared deviation of the points from the curve, eV."""
+        """Root mean square deviation of the points from the curve, eV."""
         return float("nan") if self.fit is None else self.fit.residual
 
     def _of_fit(self, name: str) -> float:
         return float("nan") if self.failed else getattr(self.fit, name)
 
     def as_row(self) -> dict[str, Any]:
-        """Figures of the table: per atom, GPa."""
+        """Values for a table: volume (A^3) and energies (eV) per atom; bulk modulus in GPa."""
         n = max(len(self.atoms), 1)
         return {
             "reason": self.reason,
@@ -99,7 +99,7 @@ class EosResult:
         }
 
     def as_record(self) -> dict[str, Any]:
-        """A JSON-able dict; what is not a number is None."""
+        """JSON-serializable dict; non-finite numbers are None."""
         known = {
             "reason": self.reason,
             "message": self.message,
@@ -117,21 +117,21 @@ class EosResult:
 def equation_of_state(
     structures: Any, potential: Evaluator | str | PathLike | None = None, *, progress: bool = True, **options: Any
 ) -> Responses[EosResult]:
-    """Equations of state of crystals, all structures and volumes in the same batches.
+    """Equations of state of crystals, with all structures and volumes in common batches.
 
     Args:
-        structures: ASE Atoms, pymatgen Structures or structures of an OPTIMADE answer, one or any iterable of them,
-            periodic along all three directions; not modified.
-        potential: as `mlip.relax` takes it; None is the declared default.
+        structures: one or an iterable of ASE Atoms, pymatgen Structures or structures of an OPTIMADE response, periodic
+            in all three directions; not modified.
+        potential: see `mlip.relax`; None is the default potential.
         progress: show a progress bar on stderr.
-        options: the fields of `EosOptions`: `volumes`, relative to the start; `relax_ions`, `relax_shape`; `relax`,
-            `fmax`, `steps`, `dtype`.
+        options: fields of `EosOptions`: `volumes`, relative to the start; `relax_ions`, `relax_shape`; `relax`, `fmax`,
+            `steps`, `dtype`.
 
     Returns:
-        A list with an `EosResult` for every structure, in their order; `to_dataframe()` makes a table of it.
+        A list with an `EosResult` for every structure, in the order given; `to_dataframe()` converts it to a table.
 
     Raises:
-        MlipError: options that make no sense, something that is no structure, no such potential.
+        MlipError: the options are invalid, an item is not a structure, or the potential does not exist.
     """
     checked, inputs = EosOptions.of(options), take_in(structures)
     with count_bar(progress) as bar:
@@ -142,7 +142,7 @@ def equation_of_state(
 def equations_of_state(
     structures: Any, potential: Evaluator | str | PathLike | None, options: EosOptions
 ) -> Iterator[tuple[int, EosResult]]:
-    """As `equation_of_state`, giving (index, result) in order, as they are there."""
+    """Yield (index, result) in order as results become available; otherwise like `equation_of_state`."""
     opened = open_any(potential)
     return in_parts(structures, lambda part: _curves(part, opened, options))
 

@@ -1,4 +1,4 @@
-"""The begin of all responses: the crystal whose response is wanted, relaxed, or why there is none."""
+"""The first step of all responses: relaxes the crystal, or gives the reason why it has no response."""
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -20,19 +20,19 @@ from mlip.relaxation.structures_to_relax import Refused, take_in
 from mlip.response.options import ResponseOptions
 
 OK, NOT_CONVERGED, ERROR = "ok", "not_converged", "error"
-"""Reasons of all responses; those by which a relaxation ends without a structure (collapsed, ...) come beside them."""
+"""Reasons common to all responses, in addition to those of relaxations without a structure (collapsed, ...)."""
 Evaluator = Potential | ForeignPotential
 _TOGETHER = 64
-"""Structures whose relaxations share batches: enough to fill them, few enough that results come in time."""
+"""Number of structures whose relaxations share batches: enough to fill them, few enough to get results early."""
 Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
 class Minimum:
-    """A structure whose response is wanted."""
+    """A structure for which a response is computed."""
 
     atoms: Atoms
-    """In the axes of the input; without constraints and calculator."""
+    """The structure in the axes of the input, without constraints and calculator."""
     reason: str = OK
     message: str | None = None
 
@@ -42,10 +42,10 @@ class Minimum:
 
 
 def open_any(potential: Evaluator | str | PathLike | None) -> Evaluator:
-    """A potential, by whatever names it; None is the declared default.
+    """Open a potential or calculator; None is the default potential.
 
     Raises:
-        MlipError: as `open_evaluator`.
+        MlipError: see `open_evaluator`.
     """
     return open_evaluator(default_potential() if potential is None else potential)
 
@@ -53,7 +53,7 @@ def open_any(potential: Evaluator | str | PathLike | None) -> Evaluator:
 def in_parts(
     structures: Any, responses: Callable[[list[Atoms]], Sequence[Result]], together: int = _TOGETHER
 ) -> Iterator[tuple[int, Result]]:
-    """Index and response of each structure, in order, computed for a number of them together."""
+    """Index and response of each structure, in order, computed for `together` structures at a time."""
     inputs = take_in(structures)
     for first in range(0, len(inputs), together):
         part = inputs[first : first + together]
@@ -62,7 +62,7 @@ def in_parts(
 
 
 def minima(structures: Sequence[Atoms], potential: Evaluator, options: ResponseOptions) -> list[Minimum]:
-    """Relaxed copies of structures, or copies as they are where `options.relax` is False."""
+    """Relaxed copies of structures, or unrelaxed copies if `options.relax` is False."""
     found = [_checked(atoms) for atoms in structures]
     usable = [k for k, one in enumerate(found) if one.is_usable]
     if options.relax and usable:
@@ -76,7 +76,7 @@ def minima(structures: Sequence[Atoms], potential: Evaluator, options: ResponseO
 def at_fixed_cells(
     structures: Iterable[Atoms], potential: Evaluator, options: ResponseOptions, relax_ions: bool
 ) -> list[RelaxResult]:
-    """Structures with their ions relaxed, cells held; or evaluated as they are."""
+    """Structures with relaxed ions in fixed cells, or evaluated without relaxation."""
     steps = options.steps if relax_ions else 0
     structures = list(structures)
     if not structures:
@@ -85,20 +85,20 @@ def at_fixed_cells(
 
 
 def bare(atoms: Atoms) -> Atoms:
-    """A copy of numbers, positions, cell and periodicity, and of masses that are not the elements'."""
+    """Copy with numbers, positions, cell and periodicity, and with masses that were set explicitly."""
     masses = atoms.get_masses() if atoms.has("masses") else None
     return Atoms(atoms.numbers, atoms.positions, masses=masses, cell=atoms.cell, pbc=atoms.pbc)
 
 
 def strained(atoms: Atoms, deformation: np.ndarray) -> Atoms:
-    """A copy whose cell vectors a became F a, the atoms at the same fractions of the cell."""
+    """Copy with cell vectors a replaced by F a and unchanged fractional coordinates."""
     moved = bare(atoms)
     moved.set_cell(atoms.cell.array @ deformation.T, scale_atoms=True)
     return moved
 
 
 def fault_of(result: RelaxResult, relax_ions: bool) -> tuple[str, str | None]:
-    """Reason and message of a relaxation at a fixed cell, as a response has them."""
+    """Reason and message of a relaxation at a fixed cell, in the form used by responses."""
     if result.failed:
         return result.reason, _without_place(result.message)
     if relax_ions and not result.converged:
@@ -107,13 +107,13 @@ def fault_of(result: RelaxResult, relax_ions: bool) -> tuple[str, str | None]:
 
 
 def told_at(place: str, fault: tuple[str, str | None]) -> tuple[str, str | None]:
-    """A fault whose message names the place that it was found at."""
+    """The fault with `place` added to its message."""
     reason, message = fault
     return (reason, None) if reason == OK else (reason, f"{place}: {message or reason}")
 
 
 def worst(faults: Iterable[tuple[str, str | None]]) -> tuple[str, str | None]:
-    """The gravest of several: a failure, then a lack of convergence, then none."""
+    """The most serious of several faults: a failure, then lack of convergence, then none."""
     faults = list(faults)
     gravest = [fault for fault in faults if fault[0] not in (OK, NOT_CONVERGED)]
     unfinished = [fault for fault in faults if fault[0] == NOT_CONVERGED]
@@ -121,7 +121,7 @@ def worst(faults: Iterable[tuple[str, str | None]]) -> tuple[str, str | None]:
 
 
 def _checked(atoms: Atoms) -> Minimum:
-    """The structure, or why it has no response."""
+    """The structure, or the reason why it has no response."""
     if isinstance(atoms, Refused):
         return Minimum(bare(atoms), ERROR, str(atoms.error))
     try:
@@ -149,5 +149,5 @@ def _minimum(result: RelaxResult) -> Minimum:
 
 
 def _without_place(message: str | None) -> str | None:
-    """The message without the structure's place among those that were relaxed together."""
+    """The message without the structure's index in its batch."""
     return message and re.sub(r"^structure \d+: ", "", message)

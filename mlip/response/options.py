@@ -1,4 +1,4 @@
-"""Options of equations of state, elastic tensors and phonons, checked before anything is read or computed."""
+"""Options of equations of state, elastic tensors and phonons, validated before anything is read or computed."""
 
 import difflib
 import math
@@ -13,34 +13,34 @@ from mlip.relaxation.options import check_options
 
 _LARGEST_STRAIN = 0.2
 _PARAMETERS = 4
-"""Parameters of the equation of state."""
+"""Number of parameters of the equation of state."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ResponseOptions:
-    """How structures are brought to a minimum, of which the response is.
+    """Options for the relaxation to the minimum at which a response is computed.
 
     Raises:
-        MlipError: a value out of range; names the option.
+        MlipError: a value is out of range; names the option.
     """
 
     relax: bool = True
-    """Relax positions and cell first. Without, the response is of the structures as they are."""
+    """Relax positions and cell first. Otherwise the response is that of the structures as given."""
     fmax: float = 1e-3
-    """Converged when every row of forces is shorter, at first and of ions in a cell that is held; eV/A."""
+    """Convergence threshold for every force row, in the first relaxation and for ions in fixed cells, eV/A."""
     steps: int = 1000
-    """At most, in each relaxation."""
+    """Largest number of steps in each relaxation."""
     dtype: str = "float64"
-    """float64, since differences of energies and stresses are taken, of ions that are relaxed tightly. float32 takes
-    half the time: with the published M3GNet and fmax = 1e-3 it changes elastic constants of five crystals by 0.006 GPa
-    at most."""
+    """Precision; float64 because differences of energies and stresses are taken and ions are tightly relaxed. float32
+    takes half the time: with the published M3GNet and fmax = 1e-3 it changes elastic constants of five crystals by at
+    most 0.006 GPa."""
 
     @classmethod
     def of(cls, options: Mapping[str, Any]) -> Self:
-        """The options of these names.
+        """Options with the given names and values.
 
         Raises:
-            MlipError: an unknown name, with the nearest known one, or a value out of range.
+            MlipError: a name is unknown (suggests a similar one), or a value is out of range.
         """
         known = [field.name for field in fields(cls)]
         for name in options:
@@ -59,16 +59,16 @@ class ResponseOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class EosOptions(ResponseOptions):
-    """How energies are taken at other volumes."""
+    """Options of equations of state."""
 
     volumes: Sequence[float] = (0.94, 0.96, 0.98, 1.00, 1.02, 1.04, 1.06)
-    """Volumes, relative to that at the start, at which the cell keeps its shape; by default those of the Delta test.
-    Over a wider range the form of the equation matters as much as the crystal: with the published M3GNet 0.9 to 1.1
-    gives silicon a modulus 13 % above that of its elastic tensor."""
+    """Volumes relative to the start, at which the cell keeps its shape; by default those of the Delta test. Over a
+    wider range the form of the equation matters as much as the crystal: with the published M3GNet, 0.9 to 1.1 gives
+    silicon a bulk modulus 13 % above that of its elastic tensor."""
     relax_ions: bool = True
     """Relax the positions at each volume."""
     relax_shape: bool = False
-    """Relax the shape of the cell at each volume, too."""
+    """Also relax the shape of the cell at each volume."""
 
     def __post_init__(self):
         super().__post_init__()
@@ -82,20 +82,20 @@ class EosOptions(ResponseOptions):
 
 @dataclass(frozen=True, kw_only=True)
 class ElasticOptions(ResponseOptions):
-    """Which strains are applied."""
+    """Options of elastic tensors."""
 
     fmax: float = 1e-4
-    """eV/A. At 1e-3 ions stop so early that C_44 of silicon is off by 2 %."""
+    """Convergence threshold for forces, eV/A. With 1e-3 ions stop so early that C_44 of silicon is off by 2 %."""
     normal_strains: Sequence[float] = (-0.01, -0.005, 0.005, 0.01)
-    """Values of the strains xx, yy and zz; those of the Materials Project."""
+    """Values of the strains xx, yy and zz; by default those of the Materials Project."""
     shear_strains: Sequence[float] = (-0.01, -0.005, 0.005, 0.01)
-    """Values of the tensor's components yz, xz and xy, half of the engineering strain. Those of the Materials Project,
-    up to 0.06, leave the straight line: with the published M3GNet they make C_44 of copper 17 % larger."""
+    """Values of the tensor components yz, xz and xy, half the engineering strains. Those of the Materials Project, up
+    to 0.06, leave the linear regime: with the published M3GNet they increase C_44 of copper by 17 %."""
     relax_ions: bool = True
-    """Relax the positions in each strained cell. Without, the tensor is that of clamped ions."""
+    """Relax the positions in each strained cell. Otherwise the tensor is that of clamped ions."""
     symmetry: bool = True
-    """Apply one strain of those that the point group (found within 0.001 A) makes equal, and give the tensor exactly
-    that symmetry."""
+    """Apply only one of the strains that are equivalent under the point group (tolerance 0.001 A), and give the tensor
+    exactly that symmetry."""
 
     def __post_init__(self):
         super().__post_init__()
@@ -110,24 +110,25 @@ class ElasticOptions(ResponseOptions):
 
 @dataclass(frozen=True, kw_only=True)
 class PhononOptions(ResponseOptions):
-    """Which supercells, and where phonons are evaluated."""
+    """Options of phonons: supercells, and evaluation of frequencies."""
 
     fmax: float = 1e-4
     supercell: Sequence[int] | None = None
-    """Multiples of the three cell vectors; None: as many of each as reach `min_length`."""
+    """Multiples of the three cell vectors; None chooses the smallest multiples that reach `min_length`."""
     min_length: float = 12.0
-    """The least length of the supercell's vectors, A."""
+    """Minimum length of the supercell's vectors, A."""
     method: str = "displacements"
-    """displacements: forces of supercells with an atom displaced, as few as symmetry allows. hessian: exact second
-    derivatives of the supercell's energy; a potential of mlip's."""
+    """Source of the force constants. displacements: forces of supercells with one displaced atom, as few as symmetry
+    allows. hessian: exact second derivatives of the supercell's energy; only for mlip's own potentials."""
     displacement: float = 0.01
-    """How far an atom is displaced, A."""
+    """Displacement of an atom, A."""
     temperatures: Sequence[float] = tuple(float(t) for t in range(0, 1001, 50))
-    """K, of the thermal properties."""
+    """Temperatures of the thermal properties, K."""
     mesh: float = 100.0
-    """The mesh of wave vectors has as many points along a reciprocal vector as this length, A, times the vector's."""
+    """Density of the mesh of wave vectors: number of points along a reciprocal vector divided by its length, A."""
     imaginary_below: float = -0.1
-    """A lower frequency on the mesh is an imaginary mode, THz; phonopy writes imaginary ones negative."""
+    """Frequency below which a mode on the mesh counts as imaginary, THz; phonopy writes imaginary frequencies as
+    negative."""
 
     def __post_init__(self):
         super().__post_init__()

@@ -1,4 +1,4 @@
-"""The phonons of one structure, as phonopy computed them from its force constants."""
+"""Phonons of one structure, computed by phonopy from its force constants."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -14,58 +14,58 @@ from mlip.errors import MlipError
 from mlip.response.results import for_json, structure_record
 
 _BAND_POINTS = 31
-"""Wave vectors of each part of a path."""
+"""Number of wave vectors in each segment of a path."""
 
 
 @dataclass(frozen=True)
 class Thermal:
-    """Thermal properties in the harmonic approximation, of real modes alone, of the cell."""
+    """Thermal properties of the cell in the harmonic approximation, from real modes only."""
 
     temperatures: Float[np.ndarray, " t"]
-    """K."""
+    """Temperatures, K."""
     free_energy: Float[np.ndarray, " t"]
-    """eV, zero-point energy included, the static energy not."""
+    """Helmholtz free energy, eV, with the zero-point energy but without the static energy."""
     entropy: Float[np.ndarray, " t"]
-    """J/K/mol."""
+    """Entropy, J/K/mol."""
     heat_capacity: Float[np.ndarray, " t"]
-    """At constant volume, J/K/mol."""
+    """Heat capacity at constant volume, J/K/mol."""
 
 
 @dataclass(frozen=True)
 class Bands:
-    """Frequencies along a path between special points (of ASE's, of the lattice)."""
+    """Frequencies along a path between ASE's special points of the lattice."""
 
     labels: list[tuple[str, str]]
-    """Names of the ends of each part."""
+    """Labels of the two ends of each segment."""
     distances: list[Float[np.ndarray, " q"]]
-    """1/A, of each part, on one axis."""
+    """Distances along the path for each segment, 1/A, on a common axis."""
     frequencies: list[Float[np.ndarray, "q m"]]
-    """THz; imaginary ones negative."""
+    """Frequencies, THz; imaginary ones are negative."""
 
 
 @dataclass(frozen=True, eq=False)
 class PhononResult:
-    """The phonons of one structure."""
+    """Phonons of one structure."""
 
     atoms: Atoms
-    """The structure whose phonons these are: relaxed, or a copy of the input."""
+    """The structure to which the phonons belong: relaxed, or a copy of the input."""
     reason: str
-    """ok; imaginary: a mode is lower than `PhononOptions.imaginary_below`; not_converged: the relaxation was not;
-    collapsed, exploded, isolated, non_finite or error: no phonons."""
+    """Outcome. ok; imaginary: a mode is below `PhononOptions.imaginary_below`; not_converged: the relaxation did not
+    converge; collapsed, exploded, isolated, non_finite or error: no phonons."""
     supercell: tuple[int, int, int] | None = None
     n_supercells: int = 0
-    """Displaced supercells that were evaluated; 1 of a Hessian."""
+    """Number of displaced supercells that were evaluated; 1 for a Hessian."""
     lowest: float = float("nan")
-    """Lowest frequency on the mesh, THz; imaginary ones are negative."""
+    """Lowest frequency on the mesh, THz; imaginary frequencies are negative."""
     highest: float = float("nan")
-    """THz."""
+    """Highest frequency on the mesh, THz."""
     imaginary_share: float = float("nan")
-    """Share of the mesh's modes that are imaginary."""
+    """Fraction of imaginary modes on the mesh."""
     sum_rule: float = float("nan")
-    """Largest sum of force constants over atoms before the acoustic sum rule was imposed, eV/A^2."""
+    """Largest sum of force constants over atoms before imposing the acoustic sum rule, eV/A^2."""
     thermal: Thermal | None = None
     phonon: Any = None
-    """The `phonopy.Phonopy` with the force constants, for whatever else phonopy computes."""
+    """`phonopy.Phonopy` object with the force constants, for further analysis."""
     message: str | None = None
 
     @property
@@ -74,10 +74,10 @@ class PhononResult:
         return self.thermal is None
 
     def heat_capacity(self, temperature: float = 300.0) -> float:
-        """At constant volume, J/K/mol of the cell; NaN without phonons.
+        """Heat capacity at constant volume, J/K/mol of cells; NaN without phonons.
 
         Raises:
-            MlipError: the temperature is not one of those that were asked for.
+            MlipError: the temperature is not among those requested.
         """
         if self.thermal is None:
             return float("nan")
@@ -88,7 +88,7 @@ class PhononResult:
 
     @cached_property
     def dos(self) -> Float[np.ndarray, "k 2"]:
-        """Density of states: frequencies, THz, and states per THz and cell. Empty without phonons."""
+        """Density of states: frequencies (THz), and states per THz and cell. Empty without phonons."""
         if self.phonon is None:
             return np.zeros((0, 2))
         self.phonon.run_total_dos()
@@ -97,11 +97,11 @@ class PhononResult:
 
     @cached_property
     def bands(self) -> Bands | None:
-        """Bands along the lattice's path; None without phonons, and where ASE knows no path."""
+        """Bands along the path of the lattice; None without phonons, or if ASE knows no path."""
         return None if self.phonon is None else _bands(self.phonon)
 
     def as_row(self) -> dict[str, Any]:
-        """Figures of the table."""
+        """Values for a table."""
         has_300 = self.thermal is not None and 300.0 in self.thermal.temperatures
         return {
             "reason": self.reason,
@@ -113,7 +113,7 @@ class PhononResult:
         }
 
     def as_record(self) -> dict[str, Any]:
-        """A JSON-able dict; what is not a number is None. Force constants are left out."""
+        """JSON-serializable dict without force constants; non-finite numbers are None."""
         thermal, bands = self.thermal, self.bands
         known = {
             **self.as_row(),
@@ -135,7 +135,7 @@ class PhononResult:
 def _bands(phonon: Any) -> Bands | None:
     try:
         path = Atoms(cell=phonon.primitive.cell, pbc=True).cell.bandpath(npoints=0)
-    except Exception:  # ASE's lattices: it refuses left-handed cells, and what it cannot classify
+    except Exception:  # ASE rejects left-handed cells and lattices that it cannot classify
         return None
     parts = [(first, last) for line in parse_path_string(path.path) for first, last in pairwise(line)]
     points = path.special_points

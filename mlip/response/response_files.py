@@ -1,7 +1,7 @@
-"""Responses of structures in files, into files: the library side of `mlip eos`, `mlip elastic` and `mlip phonons`.
+"""Responses of structures in files, written to files; the implementation of `mlip eos`, `mlip elastic` and `mlip
+phonons`.
 
-Each response is appended to results.jsonl as soon as it is known, so that a run that was killed goes on where it
-stopped.
+Each response is appended to results.jsonl immediately, so that a killed run can continue where it stopped.
 """
 
 from collections import Counter
@@ -30,7 +30,7 @@ _RESULTS, _PAGE = "results.jsonl", "report.html"
 
 @dataclass(frozen=True)
 class Kind:
-    """A response, and how it is computed, shown and written."""
+    """A kind of response, with its options and the functions that compute, check and plot it."""
 
     options: type[ResponseOptions]
     compute: Callable[..., Iterator[tuple[int, Any]]]
@@ -56,24 +56,24 @@ def respond_to_files(
     dtype: str | None = None,
     **options: Any,
 ) -> dict[str, Any]:
-    """Responses of every frame of every file: records to OUT/results.jsonl, in order, figures to OUT/report.html.
+    """Responses of every frame of every file: records to OUT/results.jsonl in order, figures to OUT/report.html.
 
-    Structures that OUT/results.jsonl has already are not computed again. A file that cannot be read, and a frame, has
-    its record, too, with the reason error.
+    Structures already in OUT/results.jsonl are not computed again. A file or frame that cannot be read also has a
+    record, with the reason error.
 
     Args:
         kind: eos, elastic or phonons.
-        force: begin anew in an OUT that has results already.
-        options: the fields of the kind's options.
+        force: start over if OUT already has results.
+        options: fields of the options of this kind.
 
     Returns:
-        `potential`: its name, functional and, where it was asked for by name, its license; counts: `structures`, how
-        many of them were computed now (`computed_now`), how many ended for which reason (`reasons`); `page`, the path
-        of the figures, or None; and the records (`records`).
+        `potential`: name, functional and, if it was given by name, license; counts: number of structures
+        (`structures`), how many were computed now (`computed_now`), how many ended for each reason (`reasons`); `page`,
+        the path of the figures or None; and the records (`records`).
 
     Raises:
-        MlipError: no such potential; no structure in any file; an option out of range; OUT has results of another
-            potential, of other inputs or options.
+        MlipError: the potential does not exist, no file has a structure, an option is out of range, or OUT has results
+            of another potential, other inputs or options.
     """
     how, out = KINDS[kind], Path(out)
     checked = how.options.of(options if dtype is None else options | {"dtype": dtype})
@@ -111,7 +111,7 @@ def _compute(
     results: ResultsFile,
     progress: bool,
 ) -> int:
-    """Records of all structures that have none yet; returns how many they were."""
+    """Append records of all structures without one; returns their number."""
     done = {record["structure"] for record in results.records}
     missing = [k for k in range(len(sources)) if k not in done]
     readable = [k for k in missing if sources[k].atoms is not None]
@@ -134,7 +134,7 @@ def _place(index: int, source: StructureSource) -> dict[str, Any]:
 
 
 def _protocol(kind: str, named: NamedPotential, files, n_structures: int, options: ResponseOptions) -> dict[str, Any]:
-    """Settings that two runs must share for their records to stand in one file."""
+    """Settings that must be equal for records of two runs to share a file."""
     known = asdict(options)
     is_ours = not isinstance(named.potential, ForeignPotential)
     return {
@@ -145,5 +145,5 @@ def _protocol(kind: str, named: NamedPotential, files, n_structures: int, option
 
 
 def is_failure(record: Mapping[str, Any]) -> bool:
-    """Whether a record is of a structure without the response that was asked for, or with a remark on it."""
+    """Whether a record has no response, or one with a reason other than ok."""
     return record["reason"] != OK

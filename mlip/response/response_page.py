@@ -1,4 +1,4 @@
-"""Figures of responses, as one self-contained HTML page: curves E(V), or bands beside the density of states."""
+"""Figures of responses as a self-contained HTML page: curves E(V), or phonon bands next to the density of states."""
 
 import html
 from collections.abc import Mapping, Sequence
@@ -14,11 +14,11 @@ from mlip.report.pieces import table
 from mlip.response.birch_murnaghan import fit_birch_murnaghan
 
 _SHOWN = 60
-"""Structures whose figures are on a page; of the others the records tell."""
+"""Largest number of structures with figures on a page; the others are only in the records."""
 
 
 def eos_page(records: Sequence[Mapping[str, Any]], name: str, path: Path) -> None:
-    """Write the curves E(V) of records of `mlip eos`."""
+    """Write a page with the curves E(V) from records of `mlip eos`."""
     charts = [_eos_chart(record) for record in records if record.get("energies")]
     rows = [
         [*_named(record), *(_number(record.get(key)) for key in ("volume", "bulk_modulus", "bulk_modulus_derivative"))]
@@ -29,7 +29,7 @@ def eos_page(records: Sequence[Mapping[str, Any]], name: str, path: Path) -> Non
 
 
 def phonon_page(records: Sequence[Mapping[str, Any]], name: str, path: Path) -> None:
-    """Write bands and densities of states of records of `mlip phonons`."""
+    """Write a page with bands and densities of states from records of `mlip phonons`."""
     figures = [side_by_side(_phonon_charts(record)) for record in records if record.get("dos")]
     rows = [
         [*_named(record), *(_number(record.get(key), ".3f") for key in ("lowest", "highest", "heat_capacity_300K"))]
@@ -96,7 +96,7 @@ def _phonon_charts(record: Mapping[str, Any]) -> list[Chart]:
 
 
 def _band_chart(bands: Mapping[str, Any], axis: Axis) -> Chart:
-    """A dot a mode, at the wave vectors of the path one after the other."""
+    """Chart with a dot for each mode at the wave vectors of the path."""
     parts = [np.array(part, dtype=float) for part in bands["frequencies"]]
     distances = [np.array(part, dtype=float) for part in bands["distances"]]
     along = np.concatenate([np.repeat(d, part.shape[1]) for d, part in zip(distances, parts, strict=True)])
@@ -104,7 +104,7 @@ def _band_chart(bands: Mapping[str, Any], axis: Axis) -> Chart:
     ends: dict[str, float] = {}
     for (_, last), part in zip(bands["labels"], distances, strict=True):
         while last in ends:
-            last += " "  # a point that the path meets again; blanks at the end are not seen
+            last += " "  # a repeated point of the path; trailing blanks are invisible
         ends[last] = float(part[-1])
     return Chart(
         [Series("modes", along, modes, "dots", 1)],
@@ -116,7 +116,7 @@ def _band_chart(bands: Mapping[str, Any], axis: Axis) -> Chart:
 
 
 def _path(parts: Sequence[Sequence[str]]) -> str:
-    """Points in the order in which a path meets them, with a comma where it breaks."""
+    """Labels of the points along the path, with a comma at breaks."""
     text = parts[0][0]
     for k, (first, last) in enumerate(parts):
         text += f", {first}" if k and parts[k - 1][1] != first else ""

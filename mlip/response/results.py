@@ -1,4 +1,4 @@
-"""Lists of responses, as the functions return them, and what their results have in common."""
+"""Lists of responses as returned to users, and functions common to their results."""
 
 import math
 from typing import TYPE_CHECKING, Any, Protocol, SupportsIndex, TypeVar, overload
@@ -13,11 +13,11 @@ if TYPE_CHECKING:
 
 
 _MOST_ROWS = 50
-"""Rows that a notebook shows, from both ends."""
+"""Largest number of rows shown in a notebook, from both ends."""
 
 
 class Response(Protocol):
-    """Attributes of the results of every kind."""
+    """Attributes common to results of every kind."""
 
     @property
     def atoms(self) -> Atoms: ...
@@ -32,7 +32,7 @@ class Responses(list[Result]):
     """Results in the order of the input; notebooks show them as a table."""
 
     def to_dataframe(self) -> "DataFrame":
-        """A row for each structure, its index the place in the input. What is not known is NaN."""
+        """Table with a row for each structure, indexed by the order of the input. Unknown values are NaN."""
         from pandas import DataFrame
 
         return DataFrame([{"formula": formula(result.atoms), **result.as_row()} for result in self])
@@ -57,7 +57,7 @@ class Responses(list[Result]):
 
 
 def formula(atoms: Atoms) -> str:
-    """The empirical formula; ? if the numbers are no elements."""
+    """Empirical formula; "?" for invalid atomic numbers."""
     try:
         return atoms.symbols.get_chemical_formula(mode="metal", empirical=True)
     except (IndexError, KeyError):
@@ -65,7 +65,7 @@ def formula(atoms: Atoms) -> str:
 
 
 def structure_record(atoms: Atoms) -> dict[str, Any]:
-    """A structure for a record, JSON-able."""
+    """JSON-serializable record of a structure."""
     return {
         "numbers": atoms.numbers.tolist(),
         "cell": rows_or_none(atoms.cell.array),
@@ -75,7 +75,7 @@ def structure_record(atoms: Atoms) -> dict[str, Any]:
 
 
 def for_json(value: Any) -> Any:
-    """Arrays as lists, and None for what is not a number, which JSON has not."""
+    """Convert arrays to lists, and non-finite numbers to None, because JSON has no NaN."""
     if isinstance(value, np.ndarray | np.generic):
         value = value.tolist()
     if isinstance(value, dict):

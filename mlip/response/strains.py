@@ -1,8 +1,8 @@
-"""Strains that are applied to a crystal, those among them that its point group makes equal, and the tensor's frame.
+"""Strains applied to a crystal, their equivalence under its point group, and the frame of the stress.
 
-A strain is a Green-Lagrange tensor E; the cell is deformed by F with F^T F = 1 + 2 E. On the device F is the symmetric
-root, which no rotation of the axes spoils. The stress that is fitted is the Cauchy stress for the upper triangular F,
-as in pymatgen and the Materials Project: the same crystal, turned.
+A strain is a Green-Lagrange tensor E; the cell is deformed by F with F^T F = 1 + 2 E. Structures are evaluated with the
+symmetric root F, which does not depend on a rotation of the axes. The fitted stress is the Cauchy stress for the upper
+triangular F, as in pymatgen and the Materials Project: the same crystal, rotated.
 """
 
 from dataclasses import dataclass
@@ -15,18 +15,18 @@ from jaxtyping import Float, Int
 from mlip.units import VOIGT
 
 _SYMMETRY_TOLERANCE = 1e-3
-"""A; files and relaxations leave atoms off their places by less."""
+"""Tolerance for symmetry, A; files and relaxations leave atoms closer than this to their symmetric positions."""
 _SAME_STRAIN = 1e-5
 
 
 @dataclass(frozen=True)
 class Strains:
-    """Strains of a tensor: pattern by pattern (xx yy zz yz xz xy), value by value."""
+    """Strains for an elastic tensor, sorted by pattern (xx yy zz yz xz xy), then by value."""
 
     patterns: Int[np.ndarray, " k"]
-    """Which of the six components."""
+    """Voigt index of the strained component."""
     values: Float[np.ndarray, " k"]
-    """Values of the tensor's component: half of the engineering strain for yz, xz and xy."""
+    """Values of the tensor component: half the engineering strain for yz, xz and xy."""
 
     @classmethod
     def of(cls, normal: tuple[float, ...], shear: tuple[float, ...]) -> "Strains":
@@ -38,7 +38,7 @@ class Strains:
 
     @property
     def tensors(self) -> Float[np.ndarray, "k 3 3"]:
-        """E of each."""
+        """Green-Lagrange tensor E of each strain."""
         tensors = np.zeros((len(self), 3, 3))
         for tensor, pattern, value in zip(tensors, self.patterns, self.values, strict=True):
             i, j = VOIGT[pattern]
@@ -47,29 +47,29 @@ class Strains:
 
     @property
     def engineering(self) -> Float[np.ndarray, " k"]:
-        """The value of each in Voigt's notation."""
+        """Values in Voigt notation (engineering strains)."""
         return np.where(self.patterns < 3, 1.0, 2.0) * self.values
 
     def name(self, k: int) -> str:
-        """Name of a strain: xy -1 %."""
+        """Name of a strain, such as "xy -1 %"."""
         return f"{('xx', 'yy', 'zz', 'yz', 'xz', 'xy')[self.patterns[k]]} {100 * self.values[k]:+g} %"
 
 
 def stretch(strain: Float[np.ndarray, "3 3"]) -> Float[np.ndarray, "3 3"]:
-    """The symmetric F of a strain."""
+    """Symmetric F of a strain."""
     squares, axes = np.linalg.eigh(np.eye(3) + 2 * strain)
     return (axes * np.sqrt(squares)) @ axes.T
 
 
 def in_frame_of_upper(stress: Float[np.ndarray, "3 3"], strain: Float[np.ndarray, "3 3"]) -> Float[np.ndarray, "3 3"]:
-    """Stress at the symmetric F of a strain -> stress at its upper triangular F."""
+    """Convert the stress at the symmetric F of a strain to that at its upper triangular F."""
     upper = np.linalg.cholesky(np.eye(3) + 2 * strain).T
     rotation = upper @ np.linalg.inv(stretch(strain))
     return rotation @ stress @ rotation.T
 
 
 def point_group(atoms: Atoms) -> Float[np.ndarray, "k 3 3"]:
-    """Orthogonal matrices of a crystal's point group, Cartesian, x -> Q x; the identity alone if spglib finds none."""
+    """Cartesian orthogonal matrices of a crystal's point group, x -> Q x; only the identity if spglib finds none."""
     found = spglib.get_symmetry(
         (atoms.cell.array, atoms.get_scaled_positions(), atoms.numbers), symprec=_SYMMETRY_TOLERANCE
     )
@@ -77,14 +77,14 @@ def point_group(atoms: Atoms) -> Float[np.ndarray, "k 3 3"]:
         return np.eye(3)[None]
     columns = atoms.cell.array.T
     matrices = columns @ np.unique(found["rotations"], axis=0) @ np.linalg.inv(columns)
-    left, _, right = np.linalg.svd(matrices)  # the nearest rotations, where the cell is symmetric but for rounding
+    left, _, right = np.linalg.svd(matrices)  # nearest orthogonal matrices: the cell has rounding errors
     return left @ right
 
 
 def representatives(
     strains: Float[np.ndarray, "k 3 3"], group: Float[np.ndarray, "g 3 3"]
 ) -> tuple[Int[np.ndarray, " k"], Float[np.ndarray, "k 3 3"]]:
-    """For each strain the first one that an operation of the group takes to it, and the operation: E = Q E' Q^T."""
+    """First strain that an operation of the group maps to each strain, and this operation: E = Q E' Q^T."""
     chosen = np.arange(len(strains))
     operations = np.tile(np.eye(3), (len(strains), 1, 1))
     for k, strain in enumerate(strains):

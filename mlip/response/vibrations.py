@@ -1,8 +1,7 @@
-"""Phonons of many crystals: force constants of supercells, and from them, by phonopy, frequencies and thermal
-properties.
+"""Phonons of many crystals: force constants of supercells, and frequencies and thermal properties from phonopy.
 
-Forces of all structures' displaced supercells are predicted together. Force constants obey the acoustic sum rule. There
-is no correction for the fields of polar crystals' long waves: a potential has no Born charges.
+The forces of all structures' displaced supercells are predicted together. Force constants obey the acoustic sum rule.
+There is no non-analytical correction for polar crystals, because a potential has no Born charges.
 """
 
 from collections.abc import Iterator, Sequence
@@ -23,33 +22,33 @@ from mlip.response.phonon_result import PhononResult, Thermal
 from mlip.response.results import Responses
 
 IMAGINARY = "imaginary"
-"""Reason of a structure that is no minimum: some displacement of its atoms lowers the energy."""
+"""Reason for a structure that is not at a minimum: some displacement of its atoms lowers the energy."""
 _TOGETHER = 16
 _EV_PER_KJ_MOL = 1 / 96.48533212331
 _AT_REST = 1e-3
-"""THz; lower modes have no share in thermal properties: those of the crystal as a whole, whose frequencies are rounding
-errors of either sign, and imaginary ones."""
+"""Frequency below which modes are excluded from thermal properties, THz: acoustic modes at Gamma, whose frequencies are
+rounding errors of either sign, and imaginary modes."""
 
 
 def phonons(
     structures: Any, potential: Evaluator | str | PathLike | None = None, *, progress: bool = True, **options: Any
 ) -> Responses[PhononResult]:
-    """Phonons of crystals, with the displaced supercells of all structures in the same batches. It needs phonopy.
+    """Phonons of crystals, with the displaced supercells of all structures in common batches. Requires phonopy.
 
     Args:
-        structures: ASE Atoms, pymatgen Structures or structures of an OPTIMADE answer, one or any iterable of them,
-            periodic along all three directions; not modified. Their cells are taken as primitive.
-        potential: as `mlip.relax` takes it; None is the declared default.
+        structures: one or an iterable of ASE Atoms, pymatgen Structures or structures of an OPTIMADE response, periodic
+            in all three directions; not modified. Their cells are taken as primitive.
+        potential: see `mlip.relax`; None is the default potential.
         progress: show a progress bar on stderr.
-        options: the fields of `PhononOptions`: `supercell` or `min_length`, `method`, `displacement`, `temperatures`,
+        options: fields of `PhononOptions`: `supercell` or `min_length`, `method`, `displacement`, `temperatures`,
             `mesh`, `imaginary_below`; `relax`, `fmax`, `steps`, `dtype`.
 
     Returns:
-        A list with a `PhononResult` for every structure, in their order; `to_dataframe()` makes a table of it.
+        A list with a `PhononResult` for every structure, in the order given; `to_dataframe()` converts it to a table.
 
     Raises:
-        MlipError: phonopy is not installed, options that make no sense, something that is no structure, no such
-            potential.
+        MlipError: phonopy is not installed, the options are invalid, an item is not a structure, or the potential does
+            not exist.
     """
     checked, inputs = PhononOptions.of(options), take_in(structures)
     with count_bar(progress) as bar:
@@ -60,7 +59,7 @@ def phonons(
 def phonons_of_each(
     structures: Any, potential: Evaluator | str | PathLike | None, options: PhononOptions
 ) -> Iterator[tuple[int, PhononResult]]:
-    """As `phonons`, giving (index, result) in order, as they are there."""
+    """Yield (index, result) in order as results become available; otherwise like `phonons`."""
     check_phonopy()
     opened = open_any(potential)
     if options.method == "hessian" and isinstance(opened, ForeignPotential):
@@ -69,9 +68,10 @@ def phonons_of_each(
 
 
 def check_phonopy() -> None:
-    """
+    """Check that phonopy is installed.
+
     Raises:
-        MlipError: phonopy is not installed.
+        MlipError: it is not.
     """
     try:
         import phonopy  # noqa: F401
@@ -107,14 +107,14 @@ def _forces(supercells: list[Atoms], potential: Evaluator, dtype: str) -> list[d
 
 @dataclass(eq=False)
 class _Begun:
-    """A structure whose force constants are on their way."""
+    """A structure whose force constants are being computed."""
 
     start: Minimum
     supercell: tuple[int, int, int]
     phonon: Any
     n_supercells: int = 0
     message: str | None = None
-    """Why there are none."""
+    """Reason why there are no force constants."""
 
     def supercells(self) -> list[Atoms]:
         return [] if self.phonon is None else [_atoms(one) for one in self.phonon.supercells_with_displacements]
@@ -176,7 +176,7 @@ class _Begun:
 
 
 def _begin(start: Minimum, options: PhononOptions) -> _Begun:
-    """A structure's supercell and displacements."""
+    """Supercell and displacements of a structure."""
     from phonopy import Phonopy
     from phonopy.structure.atoms import PhonopyAtoms
 
@@ -192,13 +192,13 @@ def _begin(start: Minimum, options: PhononOptions) -> _Begun:
         phonon = Phonopy(cell, supercell_matrix=np.diag(supercell), primitive_matrix=np.eye(3))
         if options.method == "displacements":
             phonon.generate_displacements(distance=options.displacement)
-    except Exception as error:  # spglib's and phonopy's own, of cells that they cannot tell the symmetry of
+    except Exception as error:  # errors of spglib and phonopy for cells whose symmetry they cannot determine
         return _Begun(start, supercell, None, message=f"phonopy: {' '.join(str(error).split())}")
     return _Begun(start, supercell, phonon)
 
 
 def _multiples(atoms: Atoms, min_length: float) -> tuple[int, int, int]:
-    """How often each cell vector has to be repeated to reach a length."""
+    """Number of repetitions of each cell vector needed to reach a length."""
     a, b, c = np.ceil(min_length / atoms.cell.lengths() - 1e-9).astype(int)
     return int(a), int(b), int(c)
 

@@ -1,1 +1,2 @@
-"""A recipe into a run folder and a model: `loop.py` is the story, `task.py` what each kind of model adds to it."""
+"""Training: from a recipe to a run folder and a model. `loop.py` has the main loop, `task.py` the interface that each
+kind of model implements."""

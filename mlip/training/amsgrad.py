@@ -1,8 +1,8 @@
-"""AMSGrad (Reddi, Kale and Kumar, ICLR 2018) as PyTorch has it: MACE's recipes are made for that one.
+"""AMSGrad (Reddi, Kale and Kumar, ICLR 2018) as implemented in PyTorch, for which MACE's recipes were tuned.
 
-The paper's denominator is the largest mean square of the gradient so far. PyTorch corrects it for the bias of a mean
-that starts from zero after taking the largest, optax before. But the first means, corrected, are the squares of single
-gradients: those of a random network would go on slowing all later steps.
+The denominator of the paper is the largest mean square of the gradient so far. PyTorch corrects its initialization bias
+after taking the maximum, optax before. But the first bias-corrected means are the squares of single gradients, and
+those of a random network would slow down all later steps.
 """
 
 from typing import NamedTuple
@@ -16,23 +16,23 @@ _B1, _B2, _EPSILON = 0.9, 0.999, 1e-8
 
 
 class AMSGradState(NamedTuple):
-    """Trees as the parameters."""
+    """State of AMSGrad; the trees have the structure of the parameters."""
 
     count: Int[Array, ""]
-    """Steps."""
+    """Number of steps."""
     mean: PyTree
     """Moving average of the gradient."""
     square: PyTree
-    """Moving average of the gradient's square."""
+    """Moving average of the squared gradient."""
     largest: PyTree
     """Largest value of `square` so far."""
 
 
 def scale_by_amsgrad() -> optax.GradientTransformation:
-    """Gradient -> direction of a step of size one."""
+    """Transformation from a gradient to the direction of a step with learning rate one."""
 
     def init(params: PyTree) -> AMSGradState:
-        # Three trees, not one three times: a step reuses the buffers of its state.
+        # Three separate trees, because a step reuses the buffers of its state.
         return AMSGradState(jnp.zeros((), jnp.int32), *(optax.tree.zeros_like(params) for _ in range(3)))
 
     def update(gradient: PyTree, state: AMSGradState, params: PyTree | None = None) -> tuple[PyTree, AMSGradState]:

@@ -1,4 +1,4 @@
-"""The streams of batches that a run goes through, on all devices and processes."""
+"""Streams of training and validation batches over all devices and processes."""
 
 from typing import Any
 
@@ -10,9 +10,9 @@ from mlip.training.task import Task, TrainingData
 
 
 def training_batches(task: Task, store: Store, data: TrainingData, epoch: Epoch) -> TrainingLoader:
-    """The endless, shuffled, resumable stream of training batches."""
+    """Endless, shuffled, resumable stream of training batches."""
     recipe, options = task.recipe, _sharing()
-    # The parts that a device goes through one after another are to the loader as many devices.
+    # To the loader, the parts that a device processes one after another count as devices.
     options["n_devices"] *= recipe.train.accumulate
     return TrainingLoader(
         task.graphs(store, data),
@@ -27,14 +27,14 @@ def training_batches(task: Task, store: Store, data: TrainingData, epoch: Epoch)
 
 
 def validation_batches(task: Task, store: Store, data: TrainingData) -> EvaluationLoader:
-    """The validation frames, once, always in the same order."""
+    """The validation frames once, always in the same order."""
     train = task.recipe.train
     batch_size = max(1, train.batch_size // train.accumulate)
     return EvaluationLoader(task.graphs(store, data), data.validation, batch_size=batch_size, **_sharing())
 
 
 def _sharing() -> dict[str, Any]:
-    """Arguments of a loader that say by whom its batches are shared."""
+    """Arguments of a loader that describe the devices and processes sharing its batches."""
     return {
         "n_devices": parallel.n_devices(),
         "process_index": processes.index(),

@@ -1,7 +1,7 @@
-"""Checkpoints of a run (Orbax): everything that decides what happens next.
+"""Checkpoints of a run (Orbax), which contain everything that determines its continuation.
 
-A checkpoint is written beside the others and renamed into place, so a killed run keeps its last good one. The
-last few stay, and the best one. Of several processes the first alone touches the files; what it reads all have.
+A checkpoint is written next to the others and then renamed, so that a killed run keeps its last valid one. The last few
+and the best one are kept. Only the first of several processes accesses the files; it broadcasts what it reads.
 """
 
 import logging
@@ -26,8 +26,8 @@ class Checkpoints:
     """The checkpoints in one folder. Saving returns before the files are written; `close` waits for them.
 
     Args:
-        keep: how many of the last ones stay.
-        read_only: of a run that may be under way elsewhere: nothing is written, and nothing that is half written goes.
+        keep: number of the latest checkpoints that are kept.
+        read_only: for a run that may be active elsewhere: write nothing, and do not remove incomplete checkpoints.
     """
 
     def __init__(self, folder: Path, *, keep: int = 2, read_only: bool = False):
@@ -50,7 +50,7 @@ class Checkpoints:
                 best_mode="min",
                 cleanup_tmp_directories=not read_only,
                 read_only=read_only,
-                create=False,  # Orbax makes no folder for a part of the processes
+                create=False,  # Orbax cannot create the folder from a subset of the processes
                 multiprocessing_options=ocp.options.MultiprocessingOptions(active_processes={0}),
             ),
         )
@@ -59,14 +59,14 @@ class Checkpoints:
         return self
 
     def __exit__(self, error: type[BaseException] | None, *_) -> None:
-        with suppress(MlipError if error else ()):  # of two errors the first one tells what happened
+        with suppress(MlipError if error else ()):  # if there already is an error, keep it: it says what happened
             self.close()
 
     def close(self) -> None:
-        """Wait until all is written.
+        """Wait until everything is written.
 
         Raises:
-            MlipError: it cannot be.
+            MlipError: writing failed.
         """
         if self._manager is not None:
             with self._writing():
@@ -77,12 +77,12 @@ class Checkpoints:
 
     @property
     def last_step(self) -> int | None:
-        """Step of the newest complete checkpoint; None where there is none."""
+        """Step of the newest complete checkpoint; None if there is none."""
         return processes.from_first(lambda: self._manager.latest_step())
 
     @property
     def best_step(self) -> int | None:
-        """Step of the checkpoint with the lowest validation loss; None where no loss was finite."""
+        """Step of the checkpoint with the lowest validation loss; None if no loss was finite."""
         return processes.from_first(self._find_best_step)
 
     def _find_best_step(self) -> int | None:
@@ -94,16 +94,18 @@ class Checkpoints:
         return step
 
     def save(self, step: int, state: TrainState, progress: dict, loss: float | None, stage: int = 1) -> None:
-        """
+        """Save a checkpoint asynchronously.
+
         Args:
-            step: steps done.
-            state: of one device, numpy arrays.
-            progress: JSON: the loader's state, counters.
-            loss: of the validation; None where this step was not validated (it cannot become the best one).
-            stage: of the training. Losses of different stages cannot be compared: any of a later one is better.
+            step: number of completed steps.
+            state: state of one device, as NumPy arrays.
+            progress: JSON-serializable state of the loader and counters.
+            loss: validation loss; None if this step was not validated, which excludes it from being the best.
+            stage: stage of the training. Losses of different stages are not comparable: any of a later stage counts as
+                better.
 
         Raises:
-            MlipError: this checkpoint, or the one before, cannot be written.
+            MlipError: this checkpoint or the previous one cannot be written.
         """
         if self._manager is None:
             return
@@ -115,13 +117,13 @@ class Checkpoints:
             )
 
     def restore(self, template: TrainState, step: int | None = None) -> tuple[TrainState, dict]:
-        """(state of one device as numpy arrays, progress) of `step`, or of the last one.
+        """State of one device (NumPy arrays) and progress, at `step` or at the last checkpoint.
 
         Args:
-            template: a state of the same tree, shapes and dtypes.
+            template: a state with the same tree structure, shapes and dtypes.
 
         Raises:
-            MlipError: the checkpoint is of another model or optimizer.
+            MlipError: the checkpoint belongs to another model or optimizer.
         """
         state = template
 
@@ -150,13 +152,14 @@ class Checkpoints:
 
     @contextmanager
     def _writing(self) -> Iterator[None]:
-        """Where the errors of writes come out, those of the threads included that write while training goes on."""
+        """Context manager that converts errors of writing into `MlipError`, including those of background threads."""
         try:
             yield
         except (OSError, ValueError) as error:
             if isinstance(error, ValueError) and "os_error_code" not in str(error):
                 raise
-            # TensorStore's are ValueErrors that end in the system's words: "...: No space left on device [os_error...".
+            # TensorStore raises ValueErrors that end in the system's message: "...: No space left on device
+            # [os_error...".
             self._has_failed = True
             reason = str(error).rpartition(": ")[2].partition(" [")[0]
             step = self._manager.latest_step()
@@ -180,14 +183,14 @@ def _other_run(path: Path) -> MlipError:
 
 
 def _rankable(loss: float | None, stage: int) -> float:
-    """A number that is lower for the better one of two checkpoints. Within a stage it grows with the loss, of any sign,
-    from -stage to 1 - stage; without a validation, or with one that is not a number, a checkpoint is the worst."""
+    """Number that is lower for the better of two checkpoints. Within a stage it increases with the loss, which may be
+    negative, from -stage to 1 - stage; infinite without a validation or for a loss that is not finite."""
     return 0.5 + math.atan(loss) / math.pi - stage if loss is not None and math.isfinite(loss) else math.inf
 
 
 def _without_late_writes(hook: Callable[[Any], None]) -> Callable[[Any], None]:
-    """`sys.unraisablehook` that is silent on the writes under way when another one failed: they come back to an event
-    loop that Orbax has closed, and TensorStore prints a traceback of each, before and after the error itself."""
+    """Wrapper of `sys.unraisablehook` that suppresses errors of other pending writes after one has failed: they return
+    to an event loop that Orbax has closed, and TensorStore prints a traceback for each."""
 
     def print_others(unraisable: Any) -> None:
         error = unraisable.exc_value
@@ -198,11 +201,11 @@ def _without_late_writes(hook: Callable[[Any], None]) -> Callable[[Any], None]:
 
 
 def _is_not_of_a_write(record: logging.LogRecord) -> bool:
-    """Whether a record is not of a failed write: of several, Orbax raises the first one's error, and asyncio logs all
+    """Filter that drops records of failed writes: Orbax raises the error of the first one, and asyncio logs all
     others."""
     return "orbax" not in record.getMessage()
 
 
 def _is_not_of_orbax(record: logging.LogRecord) -> bool:
-    """Orbax logs its threads' errors with hundreds of lines, and raises them afterwards."""
+    """Filter that drops Orbax's records: it logs errors of its threads with hundreds of lines before raising them."""
     return "orbax" not in record.pathname

@@ -1,4 +1,4 @@
-"""A recipe's plan, before anything is written: sizes, memory, and the time of a few real steps."""
+"""Plan of a recipe before anything is written: sizes, memory, and the time of a few real steps."""
 
 import time
 from itertools import islice
@@ -14,15 +14,15 @@ from mlip.training.optimizer import parameter_names
 from mlip.training.recipe import Recipe
 
 _STEPS = 10
-_SECONDS = 20.0  # after which no further step is timed
+_SECONDS = 20.0  # no further step is timed after this
 _NAMED = 12
 
 
 def describe_plan(recipe: Recipe) -> str:
-    """Description of what `train` would do; reads the training split once, takes a few steps, writes nothing.
+    """Describe what `train` would do. Reads the training split once, runs a few steps, and writes nothing.
 
     Raises:
-        MlipError: as `train` for what is wrong with recipe and data.
+        MlipError: the recipe or the data are invalid; see `train`.
     """
     set_up_jax()
     with precision_scope(recipe.train.precision), open_store(recipe) as store:
@@ -44,14 +44,14 @@ def describe_plan(recipe: Recipe) -> str:
 
 
 def _names(run: Run) -> str:
-    """The first parts of the parameters' names, for patterns of `train.frozen` and `train.decayed`."""
+    """First parts of the parameters' names, as patterns for `train.frozen` and `train.decayed`."""
     rooms = list(dict.fromkeys(name.split("/")[0] + "/*" for name in parameter_names(run.state.params)))
     more = f" and {len(rooms) - _NAMED} more" if len(rooms) > _NAMED else ""
     return ", ".join(rooms[:_NAMED]) + more
 
 
 def _measured(run: Run) -> list[str]:
-    """Memory and time of a step, on batches of one shape."""
+    """Memory and time of a step, measured on batches of one shape."""
     start = time.perf_counter()
     parts = run.recipe.train.accumulate
     batch, _ = next(run.batches)
@@ -84,7 +84,7 @@ def _measured(run: Run) -> list[str]:
 
 
 def _step_memory(memory) -> str:
-    """Not every backend tells."""
+    """Text about the memory of a step; empty if the backend does not report it."""
     return "" if memory is None else f", {_size(memory.temp_size_in_bytes)} in a step"
 
 

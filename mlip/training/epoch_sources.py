@@ -1,5 +1,5 @@
-"""Sources of an epoch: training frames by store, functional or dimensionality, each with its weight, and what is
-replayed beside them."""
+"""Sources of an epoch: training frames by store, functional or dimensionality with their weights, and replayed
+frames."""
 
 from collections.abc import Hashable, Sequence
 from typing import NamedTuple
@@ -16,19 +16,19 @@ from mlip.training.task import ReplayingData, TrainingData
 
 class Epoch(NamedTuple):
     sources: dict[Hashable, Source]
-    """By their names."""
+    """Sources by name."""
     n_frames: int
-    """Number of frames of all sources together."""
+    """Number of frames per epoch, over all sources."""
 
 
 def epoch_of(recipe: DataRecipe, store: Store, data: TrainingData | ReplayingData) -> Epoch:
-    """Frames of an epoch: each training frame once, if the recipe has neither weights nor replay.
+    """Sources of an epoch; each training frame occurs once if the recipe has neither weights nor replay.
 
     Args:
-        store: of the recipe's stores, one behind the other.
+        store: the recipe's stores, concatenated.
 
     Raises:
-        MlipError: frames of a source without a weight, a weight without frames, more or fewer weights than stores.
+        MlipError: a source has frames but no weight or a weight but no frames, or the weights do not match the stores.
     """
     n_frames = len(data.train)
     if recipe.weights is not None:
@@ -69,7 +69,7 @@ def _weighted(recipe: DataRecipe, store: Store, frames: Int[np.ndarray, " k"]) -
 
 
 def _repeated(stores: Sequence) -> Int[np.ndarray, " m"]:
-    """The place of the store of each material."""
+    """Index of the store of each material."""
     counts = []
     for path in stores:
         with Store(path) as store:
@@ -78,7 +78,7 @@ def _repeated(stores: Sequence) -> Int[np.ndarray, " m"]:
 
 
 def describe_epoch(epoch: Epoch) -> list[str]:
-    """Lines for whoever starts a run: what weights and shares come to."""
+    """Lines for the user about the frames of each source per epoch."""
     if len(epoch.sources) == 1:
         return []
     order = EpochOrder(list(epoch.sources.values()), seed=0, n_frames=epoch.n_frames)

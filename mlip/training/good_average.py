@@ -1,7 +1,7 @@
-"""An average of the parameters that validate well, as the authors of CrabNet have it.
+"""Average of parameters that validate well, as in CrabNet's code.
 
-Unlike the stochastic weight averaging of P. Izmailov et al. (UAI 2018) it takes those parameters only that validate
-nearly as well as the best so far, begins anew on a large improvement, and weighs the newest more than a mean does.
+Unlike stochastic weight averaging (P. Izmailov et al., UAI 2018) it includes only parameters that validate nearly as
+well as the best so far, restarts on a large improvement, and gives recent parameters more weight than a mean does.
 """
 
 from typing import NamedTuple
@@ -13,25 +13,26 @@ _BEGIN_ANEW, _NEARLY_BEST = 0.98, 1.01
 
 
 class GoodAverage(NamedTuple):
-    """Account of such an average, which is kept elsewhere: numbers that JSON can hold."""
+    """Bookkeeping of such an average, which is stored elsewhere: JSON-serializable numbers."""
 
     count: int = 0
-    """Additions since it began anew; the beginning counts."""
+    """Number of parameters averaged since the last restart, including those of the restart."""
     best: float = 1e9
     """Smallest validation error so far."""
     begun_at: float = 1e9
-    """Validation error at which the average last began."""
+    """Validation error at the last restart."""
     is_good: bool = False
-    """Whether the last parameters were added."""
+    """Whether the last parameters were included."""
 
     def observe(self, average: PyTree, params: PyTree, error: float) -> tuple[PyTree, "GoodAverage"]:
-        """The average and its account after a validation of these parameters.
+        """The average and its bookkeeping after a validation of these parameters.
 
-        It begins anew where the error is 2 % below that of its last beginning. Parameters within 1 % of the best error
-        are added with a share of (1 / (count + 1))^(1/3): the newest ones weigh most. What begins is added, too.
+        The average restarts if the error is 2 % below that of the last restart. Parameters with an error within 1 % of
+        the best are included with a weight of (1 / (count + 1))^(1/3), so that recent ones weigh most; this also
+        applies right after a restart.
 
         Args:
-            average: of before; of no meaning before the first validation.
+            average: previous average; ignored at the first validation.
         """
         count, begun_at = self.count, self.begun_at
         if error < _BEGIN_ANEW * begun_at:

@@ -1,7 +1,7 @@
-"""Which frames make the loss jump: hard_examples.jsonl of a run.
+"""Frames that cause spikes of the loss: hard_examples.jsonl of a run.
 
-A step whose loss is several times the median of the last ones is a spike. Its worst structures are written down with
-their shares of the loss, for whoever cleans the data: wrong labels are the usual reason.
+A spike is a step whose loss is several times the median of recent steps. Its worst structures are recorded with their
+shares of the loss, to help clean the data: wrong labels are the usual reason.
 """
 
 import math
@@ -19,14 +19,15 @@ from mlip.training.log import drop_after
 
 HARD_EXAMPLES = "hard_examples.jsonl"
 SPIKE = 5.0
-"""Times the median."""
-_RECENT = 200  # steps whose median is what is usual
-_ENOUGH = 20  # steps before which nothing is usual
-_WORST = 8  # structures of a spike that are written down
+"""Ratio of the loss to the median above which a step is a spike."""
+_RECENT = 200  # steps over which the median is taken
+_ENOUGH = 20  # steps before spikes are detected
+_WORST = 8  # structures recorded for each spike
 
 
 class HardExamples:
-    """The file of one run, in `folder`. Lines after step `resumed_from` are dropped: these steps are done again."""
+    """The file of one run in `folder`. Lines after step `resumed_from` are dropped, because these steps are
+    repeated."""
 
     def __init__(self, folder: Path, store: Store, *, resumed_from: int = 0):
         self._path = folder / HARD_EXAMPLES
@@ -37,22 +38,22 @@ class HardExamples:
             drop_after(self._path, resumed_from)
 
     def forget(self) -> None:
-        """Forget the usual losses: the weights are others now."""
+        """Discard the recent losses, because the loss weights have changed."""
         self._recent.clear()
 
     def is_spike(self, loss: float) -> bool:
-        """Whether a step's loss is one; it counts among the recent ones from now on. Losses below zero, which pay for
-        an uncertainty, have no size that could be multiplied: they have no spikes."""
+        """Whether a step's loss is a spike; adds it to the recent losses. If the median is negative, which is possible
+        for losses with an uncertainty, nothing is a spike."""
         self._usual = statistics.median(self._recent) if len(self._recent) >= _ENOUGH else math.inf
         self._recent.append(loss)
         return self._usual > 0 and loss > SPIKE * self._usual
 
     def record(self, step: int, loss: float, frames: Int[np.ndarray, " g"], losses: Float[np.ndarray, " g"]) -> str:
-        """Write down the spike that was just found; returns a line that tells of it.
+        """Record the spike that `is_spike` just found; returns a message about it.
 
         Args:
             frames: store indices of the step's structures.
-            losses: what each of them added to the loss.
+            losses: contribution of each structure to the loss.
         """
         worst = np.argsort(-losses, kind="stable")[:_WORST]
         materials = [self._store.material(self._store.material_of(int(k))).id for k in frames[worst]]

@@ -1,9 +1,9 @@
-"""LAMB and look-ahead as the authors of CrabNet have them (A. Y.-T. Wang et al., npj Comput. Mater. 7, 77, 2021).
+"""LAMB and look-ahead as in CrabNet's code (A. Y.-T. Wang et al., npj Comput. Mater. 7, 77, 2021).
 
-Neither is the published method of its name, and neither is optax's:
+Both differ from the published methods of these names and from optax's:
 
-- LAMB (Y. You et al., ICLR 2020) here leaves the moments' bias uncorrected and counts a parameter's norm as 10 at most;
-- look-ahead (M. R. Zhang et al., NeurIPS 2019) begins its slow parameters at the first synchronization, not at step 0.
+- LAMB (Y. You et al., ICLR 2020) does not correct the bias of the moments here, and limits a parameter's norm to 10;
+- look-ahead (M. R. Zhang et al., NeurIPS 2019) sets its slow parameters at the first synchronization, not at step 0.
 """
 
 from typing import NamedTuple
@@ -18,18 +18,18 @@ _LARGEST_NORM = 10.0
 
 
 class LambState(NamedTuple):
-    """State of `scale_by_lamb`; both trees have the shape of the parameters."""
+    """State of `scale_by_lamb`; both trees have the structure of the parameters."""
 
     mean: PyTree
-    """Moving average of the gradient, from zero."""
+    """Moving average of the gradient, initially zero."""
     square: PyTree
-    """Moving average of its square, from zero."""
+    """Moving average of the squared gradient, initially zero."""
 
 
 def scale_by_lamb() -> optax.GradientTransformation:
-    """Gradient -> direction of a step of size one: Adam's, of the length of the parameter it belongs to.
+    """Transformation from a gradient to a direction: that of Adam, scaled to the norm of the respective parameter.
 
-    A parameter, or a direction, of length zero has Adam's direction as it is.
+    If the parameter or the direction has norm zero, Adam's direction is not scaled.
     """
 
     def init(params: PyTree) -> LambState:
@@ -56,25 +56,25 @@ def _norm(array: Float[Array, "*s"]) -> Float[Array, ""]:
 
 
 class LookaheadState(NamedTuple):
-    """State of `look_ahead`, around that of the optimizer."""
+    """State of `look_ahead`, which contains that of the optimizer."""
 
     count: Int[Array, ""]
-    """Steps so far."""
+    """Number of steps so far."""
     slow: PyTree
     """Slow parameters, zeros before the first synchronization."""
     inner: PyTree
-    """State of the optimizer that makes the fast steps."""
+    """State of the optimizer of the fast steps."""
 
 
 def look_ahead(reached: PyTree, state: LookaheadState, period: int, share: float) -> tuple[PyTree, LookaheadState]:
-    """The parameters after a fast step: after each `period` steps they go back to slow ones, which go a `share` of the
-    way to meet them.
+    """Parameters and state after a fast step. Every `period` steps, the slow parameters move the fraction `share` of
+    the way towards the fast ones, which are then reset to them.
 
     The first synchronization only copies the parameters.
 
     Args:
-        reached: the parameters that the fast step leads to.
-        state: with `inner` after that step.
+        reached: parameters after the fast step.
+        state: previous state, with `inner` already updated by that step.
     """
     count = state.count + 1
     meets, is_first = count % period == 0, count == period

@@ -1,8 +1,8 @@
-"""A recipe of a property model on training sets of growing size: error against size, one table and one figure.
+"""Learning curve of a property model: error against the size of the training set, as a table and a figure.
 
-The runs are those of a sweep over `property.materials`: the sets are nested, each run has a folder, is resumed or left
-alone when the command is repeated, and may go to workers of a cluster. Errors are those of the exported models on the
-test split, beside the mean absolute value of its labels.
+The runs form a sweep over `property.materials`. The training sets are nested. Each run has its own folder; repeating
+the command resumes unfinished runs and skips finished ones, and runs may be sent to workers of a cluster. Errors are
+those of the exported models on the test split, next to the mean absolute value of its labels.
 """
 
 import csv
@@ -22,36 +22,36 @@ from mlip.training.task_of_recipe import task_of
 SIZE = "property.materials"
 TABLE, FIGURE = "learning_curve.csv", "learning_curve.png"
 _SPLITS = ("test", "val")
-"""Splits that errors are of: the first that has labels."""
+"""Splits for the errors; the first one with labels is used."""
 
 
 @dataclass(frozen=True)
 class CurvePoint:
-    """Errors of the model that learned from so many materials."""
+    """Errors of the model trained on this number of materials."""
 
     materials: int
     split: str = ""
     evaluated: int = 0
-    """Materials of the split that were predicted."""
+    """Number of materials of the split that were predicted."""
     left_out: int = 0
-    """Those that could not be, such as with elements that the training set lacks."""
+    """Number of materials that could not be predicted, e.g. with elements that the training set lacks."""
     mae: float | None = None
     mean: float | None = None
-    """Mean of the labels' absolute values."""
+    """Mean absolute value of the labels."""
     error: str = ""
-    """Why the run failed."""
+    """Reason if the run failed."""
 
     @property
     def relative(self) -> float | None:
-        """MAE over the mean absolute label."""
+        """MAE divided by the mean absolute value of the labels."""
         return self.mae / self.mean if self.mae is not None and self.mean else None
 
 
 def plan_learning_curve(recipe: str | Path, overrides: Sequence[str], sizes: Sequence[int]) -> list[SweepRun]:
-    """The runs, smallest set first.
+    """Runs of the learning curve, smallest training set first.
 
     Raises:
-        MlipError: no sizes, or one twice; a recipe of a potential; anything in it that cannot be run as written.
+        MlipError: sizes are missing or repeated, the recipe is not for a property model, or it is invalid.
     """
     if not sizes or len(set(sizes)) < len(sizes) or min(sizes) < 1:
         raise MlipError("takes different numbers of materials", where="--learning-curve", fix="e.g. 100,1000,10000")
@@ -63,10 +63,10 @@ def plan_learning_curve(recipe: str | Path, overrides: Sequence[str], sizes: Seq
 def run_learning_curve(
     runs: Sequence[SweepRun], *, cluster: str | None = None, report: Callable[[SweepResult], None] = lambda _: None
 ) -> list[CurvePoint]:
-    """Train them all as `run_sweep` does, and write table and figure above the runs' folders.
+    """Train all models with `run_sweep`, and write the table and the figure into the parent of the runs' folders.
 
     Raises:
-        MlipError: nothing can be written there, or the scheduler is gone.
+        MlipError: the folder is not writable, or the scheduler is gone.
     """
     results = {result.values[SIZE]: result for result in run_sweep(runs, cluster=cluster, report=report)}
     points = [_point(run, results[run.values[SIZE]]) for run in runs]
@@ -93,7 +93,7 @@ def _point(run: SweepRun, result: SweepResult) -> CurvePoint:
 
 
 def write_table(points: Sequence[CurvePoint], path: Path) -> None:
-    """CSV: the fields of the points, and the error over the mean."""
+    """Write the fields of the points and the ratio of error to mean as CSV."""
     with writing_to(path), path.open("w", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow([*(field.name for field in fields(CurvePoint)), "mae_over_mean"])
@@ -101,7 +101,7 @@ def write_table(points: Sequence[CurvePoint], path: Path) -> None:
 
 
 def plot(points: Sequence[CurvePoint], path: Path, name: str) -> None:
-    """MAE over the mean absolute label against the number of training materials, both axes logarithmic."""
+    """Plot the MAE over the mean absolute label against the number of training materials, on logarithmic axes."""
     from matplotlib.figure import Figure
 
     known = [point for point in points if point.relative]

@@ -1,7 +1,7 @@
-"""The display of a run while it lasts: on a terminal a table below all lines, elsewhere a plain line now and then.
+"""Display of a running training: a live table below the output on a terminal, otherwise an occasional line.
 
-Both say the same of the records that `RunLog.write` is given: loss and its parts, mean absolute errors, speed, waiting
-for data, padding, compiled shapes, and when the run will be over.
+Both show the records given to `RunLog.write`: loss and its parts, mean absolute errors, speed, time waiting for data,
+padding, compiled shapes, and the estimated time left.
 """
 
 import time
@@ -16,23 +16,23 @@ from mlip.training.quantity import Quantity, Record, told
 
 _MISSING = "-"
 _KINDS = {"train": "training", "validation": "validation"}
-_LOSS_WIDTH, _ERROR_WIDTH = 8, 6  # with a potential's three quantities 80 columns in all
+_LOSS_WIDTH, _ERROR_WIDTH = 8, 6  # 80 columns in total with a potential's three quantities
 
 
 class RunDisplay:
-    """How far a run of `n_steps` is, and its last record of each kind with the errors of `quantities`."""
+    """Progress of a run of `n_steps`, and its last record of each kind with the errors of `quantities`."""
 
     def __init__(self, n_steps: int, quantities: Sequence[Quantity], resumed_from: int = 0):
         self._n_steps, self._step = n_steps, resumed_from
         self._quantities = quantities
         self._parts = quantities if len(quantities) > 1 else ()
-        """Whose losses are told: that of a single one is the loss."""
+        """Quantities whose losses are shown; none if there is only one, whose loss is the total."""
         self._records: dict[str, Record] = {}
         self._first: tuple[float, int] | None = None
-        """Time and step of the first record: compilation, before it, says nothing about the rest."""
+        """Time and step of the first record; excludes compilation from the estimate of the remaining time."""
 
     def update(self, kind: str, step: int, values: Record) -> None:
-        """Take note of a record; those of other kinds than training and validation are not shown."""
+        """Store a record; only training and validation records are shown."""
         if kind not in _KINDS:
             return
         self._records[kind] = {"step": step, **values}
@@ -41,7 +41,7 @@ class RunDisplay:
             self._first = time.perf_counter(), step
 
     def line(self) -> str:
-        """The last training record in one line, for a log file."""
+        """The last training record as one line, for a log file."""
         train = self._records.get("train", {})
         loss = f"loss {_number(train, 'loss', '.3g')}"
         if self._parts:
@@ -65,7 +65,7 @@ class RunDisplay:
         errors = tuple(quantity.heading for quantity in self._quantities)
         widths = [_LOSS_WIDTH] * len(losses) + [_ERROR_WIDTH] * len(errors) + [0]
         for heading, width in zip((*losses, *errors, "at step"), widths, strict=True):
-            # A column does not jump when a number grows.
+            # Fixed widths keep columns from jumping when a number grows.
             table.add_column(heading, justify="right", min_width=max(width, len(heading)), no_wrap=True)
         for kind, name in _KINDS.items():
             if record := self._records.get(kind):
@@ -78,7 +78,7 @@ class RunDisplay:
         return f"step {self._step:,}/{self._n_steps:,}"
 
     def _time_left(self) -> str:
-        """By the mean time of a step so far, validation and checkpoints included."""
+        """Remaining time from the mean time per step so far, including validation and checkpoints."""
         if self._first is None or self._step <= self._first[1]:
             return "time left: not known yet"
         seconds = time.perf_counter() - self._first[0]
@@ -107,7 +107,7 @@ def _number(record: Record, key: str, form: str) -> str:
 
 
 def _duration(seconds: float) -> str:
-    """E.g. 0:00:41, 13:05:00, 2 days 01:00:00."""
+    """Duration in a form such as 0:00:41, 13:05:00, 2 days 01:00:00."""
     minutes, second = divmod(round(seconds), 60)
     hours, minute = divmod(minutes, 60)
     days, hour = divmod(hours, 24)

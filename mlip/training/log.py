@@ -1,6 +1,5 @@
-"""The log of a run: metrics.jsonl (flushed by line), TensorBoard events, if wished Weights & Biases; on
-a terminal or in a notebook a live table, in a log file a line a minute.
-"""
+"""Log of a run: metrics.jsonl (flushed after each line), TensorBoard events and, optionally, Weights & Biases; a live
+table on a terminal or in a notebook, one line a minute in a log file."""
 
 import math
 import time
@@ -20,19 +19,19 @@ from mlip.training.weights_and_biases import WeightsAndBiases
 
 METRICS = "metrics.jsonl"
 _SECONDS_A_LINE = 60
-"""Between two lines about the steps where there is no live table."""
+"""Seconds between two lines about the steps if there is no live table."""
 
 
 class RunLog:
-    """The log of one run folder. Lines after step `resumed_from` of an earlier life of the run are dropped:
-    these steps will be done again.
+    """Log of one run folder. Lines after step `resumed_from` from before an interruption are dropped, because these
+    steps are repeated.
 
     Args:
-        quantities: whose errors are shown.
-        wandb_project: records go to this project of Weights & Biases as well.
+        quantities: quantities whose errors are shown.
+        wandb_project: project of Weights & Biases that also receives the records.
 
     Raises:
-        MlipError: Weights & Biases is asked for and not there; from any method, the disk is full.
+        MlipError: Weights & Biases is requested but not available; any method may raise it if the disk is full.
     """
 
     def __init__(
@@ -64,7 +63,7 @@ class RunLog:
 
     def __exit__(self, error: type[BaseException] | None, *_) -> None:
         self._live.stop()
-        with suppress(MlipError if error else ()):  # of two errors the first one tells what happened
+        with suppress(MlipError if error else ()):  # if there already is an error, keep it: it says what happened
             for output in (self._journal, self._board):
                 with self._writing():
                     output.close()
@@ -72,14 +71,14 @@ class RunLog:
             self._wandb.close(failed=error is not None)
 
     def say(self, text: str) -> None:
-        """A line for whoever watches; it stays above the live table."""
+        """Print a line for the user; it stays above the live table."""
         self._console.print(text, soft_wrap=True)
         self._last_line = time.monotonic()
 
     def write(self, kind: str, step: int, values: dict) -> None:
-        """Append a record of `kind` ("train", "validation", "skipped"), and show it; numbers go to TensorBoard as well.
+        """Append a record of `kind` ("train", "validation", "skipped") and show it; numbers also go to TensorBoard.
 
-        A value that is not a finite number becomes null: NaN is no JSON.
+        Non-finite numbers become null, because JSON has no NaN.
         """
         values = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in values.items()}
         numbers = {name: value for name, value in values.items() if isinstance(value, int | float)}
@@ -109,7 +108,7 @@ class RunLog:
 
 
 class SilentLog(nullcontext):
-    """The log of a process that is not the first one, which speaks for all."""
+    """Log of the other processes, which writes nothing; the first process logs for all."""
 
     def __enter__(self) -> "SilentLog":
         return self
@@ -122,10 +121,10 @@ class SilentLog(nullcontext):
 
 
 def read_metrics(folder: Path, kind: str) -> list[dict]:
-    """The records of `kind` in a run folder, in order."""
+    """Records of `kind` in a run folder, in order."""
     return [record for record in read_journal(folder / METRICS) if record["kind"] == kind]
 
 
 def drop_after(path: Path, last_step: int) -> None:
-    """Drop the records after `last_step`, and a line that a kill cut short."""
+    """Drop the records after `last_step`, and an incomplete line left by a killed run."""
     keep_records(path, lambda record: record["step"] <= last_step)

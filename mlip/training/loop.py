@@ -1,4 +1,4 @@
-"""The story of a run: recipe in, model out."""
+"""The main loop of a training run, from the recipe to the model."""
 
 import time
 from contextlib import ExitStack
@@ -41,25 +41,25 @@ from mlip.training.training_run import TrainingRun
 
 
 def train(recipe: Recipe | str | Path, *, resume: bool = False, quiet: bool = False, **values: Any) -> TrainingRun:
-    """Run a recipe, or go on with it where it stopped::
+    """Run a recipe, or resume it where it stopped::
 
         run = mlip.train("m3gnet-pbesol", data={"store": "store.h5"}, out="runs/first", train={"epochs": 50})
         potential = mlip.load(run)
 
     Args:
-        recipe: a YAML file, the name of one of mlip's recipes (`mlip recipes` lists them), or one that was read.
-        resume: go on with the run in the recipe's folder.
+        recipe: a YAML file, the name of one of mlip's recipes (`mlip recipes` lists them), or a `Recipe`.
+        resume: continue the run in the recipe's folder.
         quiet: print nothing.
-        values: sections of the recipe with values that take the place of its own.
+        values: sections of the recipe with values that override its own.
 
     Returns:
-        The run. It goes wherever the path of its model goes, and notebooks show its curves and errors.
+        The run. It can be used in place of the path of its model, and notebooks show its curves and errors.
 
-    When several processes train together (`processes.joined`), all call this alike, and the first one writes.
+    When several processes train together (`processes.joined`), all make the same call, and the first one writes.
 
     Raises:
         MlipError: the run folder holds a run and `resume` is false, or another process trains into it; the data do not
-            fit the recipe; too many steps were not finite.
+            match the recipe; or too many steps were not finite.
     """
     started = time.perf_counter()
     if not isinstance(recipe, Recipe):
@@ -81,7 +81,7 @@ def train(recipe: Recipe | str | Path, *, resume: bool = False, quiet: bool = Fa
 
 
 def how_to_go_on(folder: RunFolder) -> str:
-    """Description of what an interrupted run has left, and the commands that use it."""
+    """Describe what an interrupted run left behind, and the commands to resume or export it."""
     last = folder.last_checkpoint()
     if last is None:
         return f"{folder.path} has no checkpoint yet; the same command begins again"
@@ -115,10 +115,11 @@ def _train(recipe: Recipe, folder: RunFolder, *, started: float, resume: bool, q
 
 
 class Run:
-    """The parts of a run, and how far it is.
+    """State and components of a run.
 
     Args:
-        folder: remembers what was measured on the data; None (a plan) measures it anew and writes nothing.
+        folder: run folder, which keeps quantities measured on the data; None (for a plan) measures them anew and writes
+            nothing.
     """
 
     def __init__(self, recipe: Recipe, store: Store, folder: RunFolder | None = None):
@@ -135,15 +136,15 @@ class Run:
         self.state, self.done, self.improvement, self.monitored = self.fresh, 0, Improvement(), None
         self.good_average = GoodAverage()
         self.epochs_before = recipe.train.epochs
-        """Epochs of the run that left the checkpoint."""
+        """Value of `train.epochs` in the run that wrote the checkpoint."""
         self.train_step, self.validation_step = train_step_of(_as_computed(self.task)), validation_step_of(self.task)
         self.scale = parallel.replicate(np.asarray(self.data.scale, recipe.train.precision))
 
     def restore(self, checkpoints: Checkpoints) -> None:
-        """Go on from the last checkpoint, if there is one.
+        """Restore the last checkpoint, if there is one.
 
         Raises:
-            MlipError: the run has done more epochs than the recipe has now.
+            MlipError: the run has already completed more epochs than the recipe now has.
         """
         if checkpoints.last_step is None:
             return
@@ -163,7 +164,7 @@ class Run:
         self.epochs_before = progress.get("epochs", self.epochs_before)
 
     def describe(self) -> list[str]:
-        """Lines for whoever starts the run."""
+        """Lines for the user about the run at its start."""
         recipe, plan = self.recipe, self.plan
         n_parameters = sum(leaf.size for leaf in jax.tree.leaves(self.state.params))
         parts = f" in {recipe.train.accumulate} parts" if recipe.train.accumulate > 1 else ""
@@ -181,7 +182,7 @@ class Run:
         ]
 
     def note_changed_epochs(self, log: RunLog) -> None:
-        """Say, and write into the run's log, that a resumed run is to be longer or shorter than it was."""
+        """Report and log that a resumed run has a different number of epochs."""
         before, now = self.epochs_before, self.recipe.train.epochs
         if before == now:
             return
@@ -202,7 +203,7 @@ class Run:
         )
 
     def take_steps(self, checkpoints: Checkpoints, monitor: Monitor, log: RunLog) -> None:
-        """All steps that are left, with their validations and checkpoints."""
+        """Take all remaining steps, with their validations and checkpoints."""
         plan = self.plan
         self.state = parallel.replicate(self.state)
         while self.done < plan.n_steps and not self._is_over():
@@ -224,7 +225,7 @@ class Run:
             log.say(f"stopped after step {self.done}: no better validation loss in the last {patience}")
 
     def _is_over(self) -> bool:
-        """Whether the last stage has stopped improving."""
+        """Whether early stopping applies: the last stage has stopped improving."""
         patience, improvement = self.recipe.train.early_stopping, self.improvement
         return patience is not None and improvement.stage == self.plan.last_stage and improvement.since_best >= patience
 
@@ -254,7 +255,7 @@ class Run:
         return ", ".join(words)
 
     def _average_good(self, epoch: int) -> None:
-        """Take the parameters into the average of good ones, if the recipe has one and they are."""
+        """Add the parameters to the average of good ones, if the recipe uses it and they qualify."""
         if self.recipe.train.average != "good":
             return
         error = self.task.judgement(self._validate(epoch, self.state.params))
@@ -262,7 +263,7 @@ class Run:
         self.state = self.state._replace(average=average)
 
     def _validate(self, epoch: int, params: PyTree) -> dict[str, float]:
-        """Loss and mean absolute errors of parameters over the validation frames."""
+        """Loss and mean absolute errors of the given parameters over the validation frames."""
         terms = None
         for batch, _ in self.validation:
             found = self.validation_step(params, batch, self.scale)
@@ -301,13 +302,13 @@ class Run:
 
 
 def prepare(recipe: Recipe, folder: RunFolder | None) -> tuple[Task, TrainedModel | None, TrainingData]:
-    """The task with its complete recipe, the model that training starts from, and the data.
+    """Task with its complete recipe, the starting model, and the data.
 
     Args:
-        folder: remembers what was measured on the data; None measures it anew and writes nothing.
+        folder: run folder, which keeps quantities measured on the data; None measures them anew and writes nothing.
 
     Raises:
-        MlipError: the data do not fit the recipe, or the model to start from is not there.
+        MlipError: the data do not match the recipe, or the starting model does not exist.
     """
     task = task_of(recipe)
     start = task.starting_model()
@@ -318,7 +319,7 @@ def prepare(recipe: Recipe, folder: RunFolder | None) -> tuple[Task, TrainedMode
 
 
 def open_log(run: Run, *, quiet: bool) -> RunLog:
-    """Log of the process that speaks for all."""
+    """Log of the first process, which logs for all."""
     return RunLog(
         run.folder.path,
         n_steps=run.plan.n_steps,
@@ -330,16 +331,16 @@ def open_log(run: Run, *, quiet: bool) -> RunLog:
 
 
 def open_store(recipe: Recipe) -> Store:
-    """The frames of a run: the recipe's stores, and behind them what is replayed."""
+    """Frames of a run: the recipe's stores, followed by the replayed store."""
     replay = recipe.data.replay
     return Store(*recipe.data.stores, *([] if replay is None else [replay.store]))
 
 
 def new_state(task: Task, params: PyTree | None = None) -> TrainState:
-    """The state before the first step, of one device, on the host.
+    """Host copy of the state before the first step, for one device.
 
     Args:
-        params: of the model that training starts from; by default an untrained network's.
+        params: parameters of the starting model; by default those of an untrained network.
     """
     train = task.recipe.train
     params = task.initial_params() if params is None else params
@@ -348,13 +349,13 @@ def new_state(task: Task, params: PyTree | None = None) -> TrainState:
 
 
 def timed_next(batches: TrainingLoader) -> tuple[GraphsTuple, BatchStatistics, float]:
-    """(batch, its statistics, seconds until it was there)."""
+    """Next batch, its statistics, and the seconds spent waiting for it."""
     start = time.perf_counter()
     return *next(batches), time.perf_counter() - start
 
 
 def _as_computed(task: Task) -> Task:
-    """The task with products in full on a CPU: it has no others, and refuses some that are said to be of bfloat16."""
+    """Task with full-precision matrix products on a CPU, which has no others and rejects some in bfloat16."""
     if jax.default_backend() != "cpu":
         return task
     train = task.recipe.train.model_copy(update={"matmul_precision": "highest"})
@@ -362,7 +363,7 @@ def _as_computed(task: Task) -> Task:
 
 
 def describe_products(precision: ProductPrecision) -> list[str]:
-    """A line, where a recipe asks for less than full precision."""
+    """Line about the precision of matrix products, if it is reduced."""
     if precision == "highest":
         return []
     on_cpu = ": without effect on a CPU, which makes them in full" if jax.default_backend() == "cpu" else ""
@@ -374,9 +375,10 @@ def is_due(step: int, every: int | None) -> bool:
 
 
 def check_validation(recipe: Recipe, data: TrainingData) -> None:
-    """
+    """Check that there are validation frames if the recipe depends on validation.
+
     Raises:
-        MlipError: the recipe goes by a validation that there are no frames for.
+        MlipError: there are none.
     """
     needs = {
         "train.early_stopping": recipe.train.early_stopping,
@@ -393,5 +395,5 @@ def check_validation(recipe: Recipe, data: TrainingData) -> None:
 
 
 def has_validation(data: TrainingData, recipe: Recipe, epoch: int) -> bool:
-    """Whether this epoch ends with a validation; the last one always does, if there are frames for it."""
+    """Whether this epoch ends with a validation; the last epoch always does if there are validation frames."""
     return len(data.validation) > 0 and (is_due(epoch, recipe.train.validate_every) or epoch == recipe.train.epochs)

@@ -1,4 +1,4 @@
-"""Values that a recipe leaves to the data: fields of a model's config that are measured on the training split."""
+"""Fields of a model's config that a recipe omits and that are measured on the training split."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -15,17 +15,17 @@ from mlip.training.recipe import Recipe, left_to_data
 from mlip.training.task import TrainingData
 
 _SAMPLE = 2048
-"""Frames whose neighbors are counted. Their mean is then known to a percent, more than a norm needs."""
+"""Number of frames for counting neighbors. It gives the mean to one percent, more than a normalization needs."""
 
 
 def complete_recipe(recipe: Recipe, store: Store, data: TrainingData, remembered: Path | None = None) -> Recipe:
-    """The recipe with every field of its model set, by the recipe or by the training split.
+    """The recipe with every field of its model set, by the recipe or from the training split.
 
     Args:
-        remembered: file that keeps the model's config, so that a resumed run has the very same one.
+        remembered: file that stores the model's config, so that a resumed run uses exactly the same one.
 
     Raises:
-        MlipError: what would be measured is not in the data.
+        MlipError: the data do not allow the measurement.
     """
     names = left_to_data(recipe.model)
     if not names:
@@ -40,7 +40,7 @@ def complete_recipe(recipe: Recipe, store: Store, data: TrainingData, remembered
 
 
 def describe_measured(recipe: Recipe, complete: Recipe) -> list[str]:
-    """Lines for whoever starts a run: what the recipe left out, and what was measured instead."""
+    """Line for the user about what the recipe omitted and what was measured instead."""
     model = complete.model
     said = {
         "elements": lambda: f"{len(model.elements)} elements",
@@ -51,7 +51,7 @@ def describe_measured(recipe: Recipe, complete: Recipe) -> list[str]:
 
 
 def mean_neighbors(store: Store, indices: Int[np.ndarray, " k"], cutoff: float) -> float:
-    """Mean number of neighbors within `cutoff` (A) of the atoms that have any, as mace-torch counts.
+    """Mean number of neighbors within `cutoff` (A), over the atoms that have any, as in mace-torch.
 
     Raises:
         MlipError: no atom has a neighbor.

@@ -1,7 +1,7 @@
-"""Watches a run from the host without holding up the device: every report is read one step late.
+"""Monitors a run from the host without blocking the device: every report is read one step late.
 
-Counts what a user should know of a run's health: speed, waiting for data, padding, compiled shapes, and steps
-that were skipped because something in them was not finite.
+It tracks speed, time waiting for data, padding, compiled shapes, and steps that were skipped because a value was not
+finite.
 """
 
 import math
@@ -28,26 +28,26 @@ from mlip.training.schedule import Plan
 from mlip.training.step import StepReport
 from mlip.training.terms import Sums, add_terms, weighted_mean
 
-_WINDOW = 20  # steps that a "train" record averages over
-_NAMED = 20  # frames that a message names
+_WINDOW = 20  # number of steps averaged in a "train" record
+_NAMED = 20  # largest number of frames named in a message
 
 
 class SentStep(NamedTuple):
-    """A step that the device has been given."""
+    """A step that was sent to the device."""
 
     step: int
     learning_rate: float
     report: StepReport
     frames: np.ndarray
-    """(devices, ..., g) store indices of its structures, -1 = padding."""
+    """Store indices of the step's structures, (devices, ..., g); -1 for padding."""
     batch: BatchStatistics
     waited: float
-    """Seconds that the loop stood still until it had the batch."""
+    """Seconds that the loop waited for the batch."""
 
 
 @dataclass
 class _Average:
-    """Totals since the last `_Average()`; those of speed since `start`."""
+    """Running totals since creation; those for the speed since `start`."""
 
     start: float = field(default_factory=time.perf_counter)
     steps: int = 0
@@ -70,11 +70,11 @@ class _Average:
             self.terms = add_terms(self.terms, report.terms)
 
     def restart_clock(self) -> None:
-        """Measure speed from now on; what the steps so far gave stays."""
+        """Restart the measurement of speed; other totals are kept."""
         self.start, self.structures, self.waited = time.perf_counter(), 0, 0.0
 
     def values(self) -> dict[str, float]:
-        """Means; NaN for what no step has told."""
+        """Means of the totals; NaN without data."""
         seconds = time.perf_counter() - self.start
         return {
             "gradient_norm": self.gradient_norm / self.finite_steps if self.finite_steps else float("nan"),
@@ -85,7 +85,7 @@ class _Average:
 
 
 class Monitor:
-    """Feed it every step with `add`; `flush` before anything that must know of all steps so far."""
+    """Call `add` for every step, and `flush` before anything that depends on the reports of all steps so far."""
 
     def __init__(
         self,
@@ -99,7 +99,7 @@ class Monitor:
     ):
         state = state or {"skipped": 0, "skipped_in_epoch": []}
         self.skipped: int = state["skipped"]
-        """Steps skipped in the whole run."""
+        """Number of steps skipped in the whole run."""
         self._plan, self._store, self._log, self._hard_examples = plan, store, log, hard_examples
         self._allowed_skips = math.ceil(plan.recipe.train.max_skipped * plan.steps_per_epoch)
         self._started: float | None = started
@@ -109,10 +109,10 @@ class Monitor:
         self._shapes: set[Shape] = set()
         self._recent, self._epoch = _Average(), _Average()
         self.epoch_loss = math.nan
-        """Mean training loss of the last epoch, as far as this life of the run has seen it."""
+        """Mean training loss of the last epoch, over the steps since the last (re)start."""
 
     def add(self, sent: SentStep) -> None:
-        """Take note of a step that was just sent to the device, and read the report of the one before.
+        """Register a step that was just sent to the device, and read the report of the previous one.
 
         Raises:
             MlipError: too many steps of this epoch were skipped.
@@ -125,17 +125,17 @@ class Monitor:
             self._say_first_step()
 
     def flush(self) -> None:
-        """Read the report that is still out; waits for the device."""
+        """Read the outstanding report; waits for the device."""
         if self._sent is not None:
             sent, self._sent = self._sent, None
             self._read(sent)
 
     def get_state(self) -> dict:
-        """JSON: what decides on later steps, for a monitor that goes on from here."""
+        """JSON-serializable state with which a new monitor can continue."""
         return {"skipped": self.skipped, "skipped_in_epoch": list(self._skipped_in_epoch)}
 
     def end_epoch(self) -> str:
-        """Read all reports of the epoch, begin the next one, and tell in a line how this one went."""
+        """Read all reports of the epoch, start the next one, and return a line that summarizes this one."""
         self.flush()
         self._write()
         terms, values, self._epoch = self._epoch.terms, self._epoch.values(), _Average()
@@ -148,9 +148,9 @@ class Monitor:
 
     @contextmanager
     def paused(self) -> Iterator[None]:
-        """Within it other work holds up the training, which the averages of speed leave out.
+        """Context manager for other work that interrupts the training, whose time is excluded from the speed.
 
-        All steps so far are written: a checkpoint's log is complete.
+        All steps so far are written first, so that the log of a checkpoint is complete.
         """
         self.flush()
         self._write()
@@ -165,7 +165,7 @@ class Monitor:
         seconds = time.perf_counter() - self._started
         self._log.say(f"first step after {seconds:.1f} s, {compilation_seconds():.1f} s of them compilation")
         self._started = None
-        self._recent.restart_clock()  # compilation says nothing about speed
+        self._recent.restart_clock()  # compilation does not count towards the speed
         self._epoch.restart_clock()
 
     def _read(self, sent: SentStep) -> None:
@@ -183,7 +183,7 @@ class Monitor:
 
     def _write(self) -> None:
         recent, self._recent = self._recent, _Average()
-        if recent.terms is None:  # no step since the last record, or none that was finite
+        if recent.terms is None:  # no step since the last record, or none with finite values
             return
         errors, values = errors_of(recent.terms, self._weights(), self._plan.task.quantities), recent.values()
         counts = {
@@ -207,7 +207,7 @@ class Monitor:
     def _note_skipped(self, sent: SentStep) -> None:
         frames, losses = _structures(sent)
         bad = ~np.isfinite(losses)
-        # Where no residual gives itself away, the fault is in a gradient: any frame of the step may be it.
+        # If no single loss is non-finite, the fault is in a gradient: any frame of the step may cause it.
         suspects = frames[bad] if bad.any() else frames
         self.skipped += 1
         self._skipped_in_epoch.append(suspects.tolist())
@@ -231,7 +231,7 @@ class Monitor:
 
 
 def _structures(sent: SentStep) -> tuple[np.ndarray, np.ndarray]:
-    """The frames of a step and their losses, of all processes."""
+    """Frames of a step and their losses, over all processes."""
     is_real = sent.frames >= 0
     mine = sent.frames[is_real].tolist(), parallel.fetch_all(sent.report.structure_losses)[is_real].tolist()
     frames, losses = zip(*processes.gather(lambda: mine), strict=True)

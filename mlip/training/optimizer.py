@@ -1,5 +1,5 @@
-"""The optimizer as an optax chain: clip, Adam (AdamW, AMSGrad, LAMB) or Muon, weight decay, and around it look-ahead.
-And which parameters it moves."""
+"""The optimizer as an optax chain: clipping, Adam (AdamW, AMSGrad, LAMB) or Muon, weight decay, optionally with
+look-ahead; and the choice of trained parameters."""
 
 from collections.abc import Callable, Sequence
 from fnmatch import fnmatchcase
@@ -18,11 +18,11 @@ from mlip.training.lamb import LookaheadState, look_ahead, scale_by_lamb
 from mlip.training.recipe import TrainRecipe
 
 _SCALINGS = {"amsgrad": scale_by_amsgrad, "lamb": scale_by_lamb}
-"""Scalings of gradients by the optimizers other than Adam and AdamW."""
+"""Gradient scalings of the optimizers other than Adam, AdamW and Muon."""
 
 
 def initial_optimizer_state(recipe: TrainRecipe, params: PyTree) -> PyTree:
-    """The optimizer's state before the first step."""
+    """State of the optimizer before the first step."""
     state = make_optimizer(recipe, params).init(params)
     if recipe.lookahead is None:
         return state
@@ -37,10 +37,10 @@ def move(
     learning_rate: Float[Array, ""],
     momentum: Float[Array, ""] | None = None,
 ) -> tuple[PyTree, PyTree]:
-    """The parameters and the optimizer's state after one step.
+    """Parameters and optimizer state after one step.
 
     Args:
-        momentum: Adam's first beta in this step, where a schedule moves it.
+        momentum: Adam's first beta for this step, if the schedule changes it.
     """
     ahead = recipe.lookahead
     optimizer = make_optimizer(recipe, params, momentum)
@@ -54,11 +54,11 @@ def move(
 def make_optimizer(
     recipe: TrainRecipe, params: PyTree, momentum: Float[Array, ""] | None = None
 ) -> optax.GradientTransformation:
-    """The recipe's optimizer for these parameters. Its updates are directions: the learning rate comes with each
-    step, and is applied by `descend`. Frozen parameters have no state, and no part in the norm of a gradient.
+    """Optimizer of the recipe for these parameters. Its updates are directions; `descend` applies the learning rate of
+    each step. Frozen parameters have no state and do not contribute to the gradient norm.
 
     Raises:
-        MlipError: a pattern of `frozen` or `decayed` fits no parameter, or nothing is left to train.
+        MlipError: a pattern of `frozen` or `decayed` matches no parameter, or nothing is left to train.
     """
     decayed = matching(params, recipe.decayed, "train.decayed")
     frozen = matching(params, recipe.frozen, "train.frozen")
@@ -87,16 +87,16 @@ def _adam_like(
 
 
 def _muon(weight_decay: float, mask: Callable[[PyTree], PyTree]) -> optax.GradientTransformation:
-    """optax's, whose updates go downhill: the rate -1 makes directions of them.
+    """optax's Muon. Its updates point downhill; the learning rate -1 turns them into directions for `descend`.
 
     Args:
-        mask: of the tree of matrices alone.
+        mask: of the tree that contains only matrices.
     """
     return optax.contrib.muon(learning_rate=-1.0, weight_decay=weight_decay, weight_decay_mask=mask)
 
 
 def _kept(decayed: PyTree, frozen: PyTree) -> Callable[[PyTree], PyTree]:
-    """The mask of decaying parameters for a chain that sees others than the frozen ones only, these as empty nodes."""
+    """Mask of decaying parameters for a chain that sees only the trained ones, with frozen ones as empty nodes."""
 
     def mask(params: PyTree) -> PyTree:
         flags = iter(jax.tree.leaves(jax.tree.map(lambda d, f: None if f else d, decayed, frozen)))
@@ -106,10 +106,10 @@ def _kept(decayed: PyTree, frozen: PyTree) -> Callable[[PyTree], PyTree]:
 
 
 def matching(params: PyTree, patterns: Sequence[str], where: str) -> PyTree:
-    """For each parameter whether a shell pattern fits its name, e.g. "embedding/*".
+    """Whether a shell pattern, e.g. "embedding/*", matches the name of each parameter.
 
     Raises:
-        MlipError: a pattern fits nothing.
+        MlipError: a pattern matches nothing.
     """
     names = parameter_names(params)
     for pattern in patterns:
@@ -121,17 +121,17 @@ def matching(params: PyTree, patterns: Sequence[str], where: str) -> PyTree:
 
 
 def parameter_names(params: PyTree) -> list[str]:
-    """E.g. "block_0/edge_mlp/kernel"."""
+    """Names of the parameters, e.g. "block_0/edge_mlp/kernel"."""
     return ["/".join(key) for key in flatten_dict(params)]
 
 
 def descend(params: PyTree, direction: PyTree, learning_rate: Float[Array, ""]) -> PyTree:
-    """The parameters one step against a direction."""
+    """Parameters after one step against a direction."""
     return jax.tree.map(lambda p, d: (p - learning_rate * d).astype(p.dtype), params, direction)
 
 
 def update_average(average: PyTree, params: PyTree, decay: Float[Array, ""]) -> PyTree:
-    """decay * average + (1 - decay) * parameters; bit for bit the average at decay 1, and where both are equal."""
+    """decay * average + (1 - decay) * parameters; bit for bit the average if decay is 1 or both are equal."""
     return jax.tree.map(
         lambda a, p: jnp.where(decay < 1, p + decay * (a - p), a).astype(p.dtype),
         average,

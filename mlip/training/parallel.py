@@ -1,10 +1,10 @@
-"""One program on every device of every process: all that the rest of the project knows of devices.
+"""Runs one program on every device of every process; the only part of training that deals with devices directly.
 
-It does what `jax.pmap` does, which with several processes takes every array of the state apart and puts it together
-again at each step.
+It works like `jax.pmap`, which with several processes disassembles and reassembles every array of the state at each
+step.
 
-State is replicated, a batch has a leading axis of this process's devices, sums go through `sum_over_devices` and
-are those of all processes. One device is the same program with an axis of length 1.
+The state is replicated, a batch has a leading axis over this process's devices, and sums with `sum_over_devices`
+include all processes. A single device runs the same program with an axis of length 1.
 """
 
 import inspect
@@ -21,12 +21,12 @@ _ONE_EACH = PartitionSpec(_AXIS)
 
 
 def n_devices() -> int:
-    """Devices of this process."""
+    """Number of devices of this process."""
     return jax.local_device_count()
 
 
 def describe_devices() -> str:
-    """E.g. "1 cpu", "4 gpu (NVIDIA H200)", "8 gpu (NVIDIA H200) of 2 processes"."""
+    """Description such as "1 cpu", "4 gpu (NVIDIA H200)", "8 gpu (NVIDIA H200) of 2 processes"."""
     device = jax.local_devices()[0]
     kind = "" if device.device_kind == device.platform else f" ({device.device_kind})"
     of_processes = f" of {jax.process_count()} processes" if jax.process_count() > 1 else ""
@@ -34,10 +34,11 @@ def describe_devices() -> str:
 
 
 def parallelize(function: Callable, *, donate: tuple[int, ...] = (), broadcast: tuple[int, ...] = ()) -> Callable:
-    """`function` on every device at once; each argument and result gains a leading axis of this process's devices.
+    """Run `function` on every device at once; each argument and result gains a leading axis over this process's
+    devices.
 
-    The buffers of the arguments `donate` are reused for the result: they must not be read afterwards. The arguments
-    `broadcast` are the same for all devices and have no axis of them.
+    The buffers of the arguments in `donate` are reused for the result, so they must not be read afterwards. The
+    arguments in `broadcast` are the same on all devices and have no device axis.
     """
 
     def on_a_device(*arguments: Any) -> Any:
@@ -54,12 +55,12 @@ def parallelize(function: Callable, *, donate: tuple[int, ...] = (), broadcast: 
 
 
 def _mesh() -> Mesh:
-    """All devices of all processes in a row."""
+    """One-dimensional mesh of all devices of all processes."""
     return Mesh(np.array(jax.devices()), (_AXIS,))
 
 
 def _on_devices(tree: Any, spec: PartitionSpec) -> Any:
-    """Arrays of the host on the devices; what is there already stays as it is."""
+    """Put host arrays on the devices; device arrays are returned unchanged."""
     sharding = NamedSharding(_mesh(), spec)
     return jax.tree.map(
         lambda x: x if isinstance(x, jax.Array) else jax.make_array_from_process_local_data(sharding, x), tree
@@ -67,47 +68,48 @@ def _on_devices(tree: Any, spec: PartitionSpec) -> Any:
 
 
 def sum_over_devices(tree: Any) -> Any:
-    """Inside a parallelized function: every leaf summed over all devices of all processes."""
+    """Sum every leaf over all devices of all processes, inside a parallelized function."""
     return jax.lax.psum(tree, _AXIS)
 
 
 def device_key(seed: jax.Array) -> jax.Array:
-    """Inside a parallelized function: a key of random numbers, another one on each device of all processes."""
+    """Random key that differs between all devices of all processes, for use inside a parallelized function."""
     return jax.random.fold_in(jax.random.key(seed), jax.lax.axis_index(_AXIS))
 
 
 def cut(batch: Any, n_parts: int) -> Any:
-    """A batch for `n_parts` times as many devices as there are, as parts that each device goes through in turn."""
+    """Reshape a batch made for `n_parts` times as many devices into parts that each device processes in turn."""
     if n_parts == 1:
         return batch
     return jax.tree.map(lambda array: array.reshape(-1, n_parts, *array.shape[1:]), batch)
 
 
 def replicate(tree: Any) -> Any:
-    """A copy on each device, for the first argument of a parallelized function.
+    """Copy a tree to each device, for the first argument of a parallelized function.
 
-    It lies as that function leaves its results: from host arrays the second step would be traced and compiled anew.
+    The arrays have the layout of that function's results; with host arrays, the second step would be traced and
+    compiled again.
     """
     copies = jax.tree.map(lambda x: np.broadcast_to(x, (n_devices(), *np.shape(x))), tree)
     return _on_devices(copies, _ONE_EACH)
 
 
 def fetch(tree: Any) -> Any:
-    """The first device's copy of a replicated tree as numpy arrays that later donations cannot touch."""
+    """First device's copy of a replicated tree, as NumPy arrays that are safe from later buffer donation."""
     return jax.tree.map(lambda x: np.array(np.asarray(x.addressable_data(0))[0]), tree)
 
 
 def fetch_all(x: jax.Array) -> np.ndarray:
-    """Values of each device of this process, one after another."""
+    """Values of all devices of this process, concatenated."""
     shards = sorted(x.addressable_shards, key=lambda shard: shard.index[0].start or 0)
     return np.concatenate([np.asarray(shard.data) for shard in shards])
 
 
 def copy_of_first(tree: Any) -> Any:
-    """The arrays of process 0 in all processes, on the host, bit for bit.
+    """Arrays of process 0 in all processes, on the host, bit for bit.
 
     Args:
-        tree: of numpy arrays; in the other processes of the same shapes and dtypes, whatever they hold.
+        tree: NumPy arrays; in the other processes only shapes and dtypes matter, and must be the same.
     """
     if jax.process_count() == 1:
         return tree

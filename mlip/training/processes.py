@@ -1,9 +1,9 @@
-"""Several processes, one run: how they find one another, agree, and stop together.
+"""Several processes that train one run: how they connect, agree, and stop together.
 
-JAX's coordination service, which lives in process 0, does the work. `jax.distributed` finds it under SLURM and Open
-MPI, or is told where it is. What the processes must agree on besides sums over devices (the shapes of batches,
-errors, what process 0 read from the run folder) goes through the service's key-value store, past the devices.
-A process that waits for a dead one in a sum over devices would wait for ever: a thread in each watches the others.
+They use JAX's coordination service, which runs in process 0. `jax.distributed` finds it under SLURM and Open MPI, or is
+given its address. Whatever the processes must agree on besides sums over devices (shapes of batches, errors, what
+process 0 read from the run folder) goes through the service's key-value store, not through the devices. Because a sum
+over devices with a dead process would wait forever, a thread in each process monitors the others.
 """
 
 import json
@@ -20,54 +20,55 @@ from contextlib import contextmanager
 from typing import Any, NoReturn, TypeVar
 
 import jax
-from jax._src.distributed import global_state  # JAX has no public door to its key-value store; Orbax enters here too
+from jax._src.distributed import global_state  # no public interface has the key-value store; Orbax uses this, too
 
 from mlip.errors import MlipError
 
 T = TypeVar("T")
 
 _JOIN_SECONDS = 300.0
-"""How long the first process waits for the last one to start."""
+"""Seconds that the first process waits for the last one to start."""
 _BEAT_SECONDS = 1.0
-"""Between two signs of life."""
+"""Seconds between two heartbeats."""
 _DEAD_SECONDS = 25.0
-"""Without one a process counts as dead."""
+"""Seconds without a heartbeat after which a process counts as dead."""
 _HEARTBEAT_SECONDS = 45
-"""After which JAX itself ends the others, with a stack trace: should our own watch fail."""
+"""Seconds after which JAX itself ends the other processes with a stack trace, in case our own monitoring fails."""
 _FOR_EVER_MS = 7 * 24 * 3600 * 1000
-"""The watch ends the process, not a time-out: a slow disk or a long evaluation is no fault."""
+"""Timeout of waiting, ms. Monitoring ends the process, not this timeout: a slow disk or a long evaluation is no
+failure."""
 _ALIVE, _STOPPED = "mlip/alive/", "mlip/stopped/"
 
 
 def index() -> int:
-    """This process among `count()`."""
+    """Index of this process, from 0 to `count()` - 1."""
     return global_state.process_id
 
 
 def count() -> int:
-    """Processes of the run."""
+    """Number of processes of the run."""
     return global_state.num_processes
 
 
 def is_first() -> bool:
-    """Whether this is the process that writes: logs, checkpoints, the potential."""
+    """Whether this is the process that writes logs, checkpoints and the potential."""
     return index() == 0
 
 
 @contextmanager
 def joined(coordinator: str | None = None, processes: int | None = None, process: int | None = None) -> Iterator[None]:
-    """Within it this process is one of several, if the arguments or the launcher (srun, mpirun) say so.
+    """Context manager in which this process is one of several, if the arguments or the launcher (srun, mpirun) say so.
 
-    All leave together: at the end each waits for the others, and where one fails or dies the others end as well,
+    All processes leave together: at the end each waits for the others. If one fails or dies, the others end as well,
     with a line on stderr that says which one and why, and exit status 1.
 
     Args:
-        coordinator: "HOST:PORT" of process 0; JAX knows it under SLURM and Open MPI 4.
-        processes: how many; the launcher knows.
-        process: which one this is; the launcher knows.
+        coordinator: "HOST:PORT" of process 0; not needed under SLURM and Open MPI 4.
+        processes: number of processes; not needed with a launcher.
+        process: index of this process; not needed with a launcher.
 
     Raises:
-        MlipError: the others were not found.
+        MlipError: the other processes were not found.
     """
     if (processes, process) == (None, None):
         processes, process = _launched() or ((1, 0) if coordinator is None else (None, None))
@@ -86,13 +87,13 @@ def joined(coordinator: str | None = None, processes: int | None = None, process
 
 
 def gather(compute: Callable[[], Any]) -> list[Any]:
-    """Results of `compute` in each process, by process; every process must call this at the same place.
+    """Results of `compute` in all processes, by index. Every process must call this at the same point of the program.
 
     Args:
-        compute: returns what JSON can hold.
+        compute: returns a JSON-serializable value.
 
     Raises:
-        MlipError: `compute` raised one, in this process or in another: then all raise it.
+        MlipError: `compute` raised it in some process; it is then raised in all.
     """
     if count() == 1:
         return [compute()]
@@ -109,21 +110,22 @@ def gather(compute: Callable[[], Any]) -> list[Any]:
 
 
 def from_first(compute: Callable[[], T]) -> T:
-    """Result of `compute` in process 0, in all of them; as `gather`."""
+    """Result of `compute` in process 0, returned in all processes; see `gather`."""
     return gather(compute if is_first() else lambda: None)[0]
 
 
 def after_first(compute: Callable[[], T]) -> T:
-    """`compute()` in process 0 and then, if that went well, in the others, which find the files that it wrote."""
+    """Run `compute` in process 0 first and, if that succeeds, in the others, which can then read the files it wrote."""
     results: list[T] = []
     from_first(lambda: results.append(compute()))
     return results[0] if results else compute()
 
 
 def check_same(**values: str | int) -> None:
-    """
+    """Check that all processes have the same values.
+
     Raises:
-        MlipError: a process has another value than process 0.
+        MlipError: a process has a value that differs from that of process 0.
     """
     first, *others = gather(lambda: values)
     for process, other in enumerate(others, start=1):
@@ -135,7 +137,8 @@ def check_same(**values: str | int) -> None:
 
 
 def _launched() -> tuple[int, int] | None:
-    """(How many processes srun or mpirun started, which of them this is). A shell of a batch job is started by none."""
+    """Number of processes started by srun or mpirun, and the index of this one; None without a launcher, as in the
+    shell of a batch job."""
     for count_, index_ in (("SLURM_STEP_NUM_TASKS", "SLURM_PROCID"), ("OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_RANK")):
         if count_ in os.environ and index_ in os.environ:
             return int(os.environ[count_]), int(os.environ[index_])
@@ -143,7 +146,8 @@ def _launched() -> tuple[int, int] | None:
 
 
 def _local_device_ids() -> list[int] | None:
-    """All GPUs of a node to its only process, which JAX would give the first one; None leaves the choice to JAX."""
+    """All GPUs of a node for its only process, to which JAX would assign only the first; None leaves the choice to
+    JAX."""
     is_alone = os.environ.get("SLURM_STEP_NUM_TASKS", "") == os.environ.get("SLURM_STEP_NUM_NODES")
     n_gpus = os.environ.get("SLURM_GPUS_ON_NODE", "")
     return list(range(int(n_gpus))) if is_alone and n_gpus.isdecimal() and int(n_gpus) else None
@@ -152,11 +156,11 @@ def _local_device_ids() -> list[int] | None:
 def _connect(coordinator: str | None, processes: int | None, process: int | None) -> None:
     if process == 0 and coordinator is not None:
         _check_free(coordinator)
-    # JAX ends the process with a stack trace when its own patience is over: ours is shorter.
+    # JAX ends the process with a stack trace when its timeout expires; ours is shorter.
     late = threading.Timer(_JOIN_SECONDS, lambda: _leave(_not_together(f"not all came within {_JOIN_SECONDS:g} s"), 2))
     late.daemon = True
     late.start()
-    jax.config.update("jax_enable_preemption_service", False)  # it would make SIGTERM do nothing
+    jax.config.update("jax_enable_preemption_service", False)  # it would make SIGTERM ineffective
     try:
         jax.distributed.initialize(
             coordinator,
@@ -173,7 +177,7 @@ def _connect(coordinator: str | None, processes: int | None, process: int | None
 
 
 def _check_free(coordinator: str) -> None:
-    """JAX crashes where the port is taken."""
+    """Check that the port is free, because JAX crashes if it is taken."""
     _, _, port = coordinator.rpartition(":")
     try:
         socket.create_server(("", int(port))).close()
@@ -192,7 +196,8 @@ _round = 0
 
 
 def _exchange(mine: Any) -> list[Any]:
-    """The value of each process. The first one collects them, so that 2 N messages do, and not N^2."""
+    """Value of each process. The first process collects and distributes them, which takes 2 N messages instead of
+    N^2."""
     global _round
     client, here, before = global_state.client, f"mlip/{_round}", f"mlip/{_round - 1}"
     _round += 1
@@ -201,12 +206,12 @@ def _exchange(mine: Any) -> list[Any]:
         return json.loads(client.blocking_key_value_get(f"{here}/all", _FOR_EVER_MS))
     found = [json.loads(client.blocking_key_value_get(f"{here}/{k}", _FOR_EVER_MS)) for k in range(count())]
     client.key_value_set(f"{here}/all", json.dumps(found))
-    client.key_value_delete(before)  # whoever is here has read it
+    client.key_value_delete(before)  # every process here has read it
     return found
 
 
 class _Watch(threading.Thread):
-    """Gives signs of life; ends this process when another has stopped, or gives none."""
+    """Thread that sends heartbeats, and ends this process if another has stopped or sends none."""
 
     def __init__(self):
         super().__init__(name="watch of the other processes", daemon=True)
@@ -243,13 +248,13 @@ class _Watch(threading.Thread):
 
 
 def _tell(reason: str) -> None:
-    """All processes stop for this reason: the first one that is given counts."""
+    """Make all processes stop for this reason."""
     global_state.client.key_value_set(f"{_STOPPED}0", reason, allow_overwrite=True)
 
 
 def _stop_all(error: BaseException, watch: _Watch) -> NoReturn:
-    """Print the error as the command line would, tell the others, leave."""
-    if _is_of_a_collective(error):  # another process has died, most likely: the watch will say which
+    """Print the error like the command line, notify the other processes, and exit."""
+    if _is_of_a_collective(error):  # another process has probably died: the watch will say which
         watch.join(_DEAD_SECONDS + 5 * _BEAT_SECONDS)
     watch.end()
     if isinstance(error, MlipError):
@@ -264,15 +269,16 @@ def _stop_all(error: BaseException, watch: _Watch) -> NoReturn:
 
 
 def _is_of_a_collective(error: BaseException) -> bool:
-    """Whether a sum over devices failed: on CPUs at once when another process is gone, on GPUs perhaps never."""
+    """Whether a sum over devices failed; on CPUs this happens as soon as another process is gone, on GPUs perhaps
+    never."""
     return isinstance(error, jax.errors.JaxRuntimeError) or "Gloo" in str(error)
 
 
 def _leave(line: object, status: int) -> NoReturn:
-    """End this process here and now: its main thread may be waiting for a dead one."""
+    """Exit this process immediately, because its main thread may be waiting for a dead one."""
     print(f"mlip: error: {line}", file=sys.stderr, flush=True)
     for worker in multiprocessing.active_children():
         worker.kill()
     if is_first():
-        time.sleep(3 * _BEAT_SECONDS)  # the others learn the reason from here
+        time.sleep(3 * _BEAT_SECONDS)  # the others read the reason from this process
     os._exit(status)

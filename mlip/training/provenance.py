@@ -1,4 +1,4 @@
-"""Where a trained model is from: what its file says of the recipe, the data and the model that it started from."""
+"""Provenance in a trained model's file: recipe, data and starting model."""
 
 from typing import Any
 
@@ -13,10 +13,10 @@ from mlip.training.task import TrainedModel, TrainingData
 def provenance_of(
     recipe: Recipe, store: Store, data: TrainingData, step: int, start: TrainedModel | None, folder: RunFolder
 ) -> dict[str, Any]:
-    """JSON, of the model after `step`.
+    """JSON-serializable provenance of the model after `step`.
 
     Args:
-        folder: of the run.
+        folder: the run folder.
     """
     provenance = {
         "recipe": recipe.model_dump(mode="json", exclude={"out"}),

@@ -1,4 +1,4 @@
-"""Quantities of a run's loss and errors, in the units of the field."""
+"""Quantities in the loss and errors of a run, in the units of the field."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -6,26 +6,27 @@ from typing import Any, NamedTuple
 from mlip.training.terms import Sums, weighted_mean
 
 Record = Mapping[str, Any]
-"""A record of metrics.jsonl: `loss`, and of each quantity `loss_NAME` and `NAME_mae`. None: not a number, no labels."""
+"""Record of metrics.jsonl: `loss`, and `loss_NAME` and `NAME_mae` of each quantity; None for non-finite values or
+without labels."""
 
 _MISSING = "-"
 
 
 class Quantity(NamedTuple):
-    """A term of the loss, and how its mean absolute error is told."""
+    """Term of the loss, and how its mean absolute error is displayed."""
 
     name: str
     """Name of the term."""
     word: str
-    """For people: one of the quantity."""
+    """Word for one value of the quantity, for display."""
     symbol: str
-    """Before a number."""
+    """Symbol shown before a number."""
     unit: str = ""
-    """Unit of errors, in records and wherever they are shown; empty where nobody knows it."""
+    """Unit of errors in records and displays; empty if unknown."""
     form: str = ".4g"
-    """Format of an error that is shown."""
+    """Format of displayed errors."""
     recorded: float = 1.0
-    """`unit` in the term's: 1000 for meV of a term in eV."""
+    """Factor from the unit of the term to `unit`, e.g. 1000 for meV of a term in eV."""
 
     @property
     def loss_key(self) -> str:
@@ -41,7 +42,7 @@ class Quantity(NamedTuple):
         return f"{self.symbol} {self.unit}".rstrip()
 
     def text(self, record: Record) -> str:
-        """The error in a record, a number in `unit`."""
+        """The error in a record, formatted in `unit`."""
         error = record.get(self.error_key)
         return _MISSING if error is None else format(error, self.form)
 
@@ -49,7 +50,7 @@ class Quantity(NamedTuple):
 def errors_of(
     terms: Mapping[str, Sums], weights: Mapping[str, float], quantities: Sequence[Quantity]
 ) -> dict[str, float]:
-    """Loss, its parts and MAEs of summed terms, in the records' units; NaN without labels."""
+    """Loss, its parts and MAEs from summed terms, in the units of records; NaN without labels."""
 
     def mae(quantity: Quantity) -> float:
         term = terms[quantity.name]
@@ -63,10 +64,10 @@ def errors_of(
 
 
 def describe(errors: Record, quantities: Sequence[Quantity]) -> str:
-    """The errors in one short line."""
+    """The errors as one short line."""
     return "  ".join([f"loss {errors['loss']:.4g}", *(told(errors, quantity) for quantity in quantities)])
 
 
 def told(errors: Record, quantity: Quantity) -> str:
-    """E.g. "E 23.1 meV/atom"."""
+    """Error with symbol and unit, e.g. "E 23.1 meV/atom"."""
     return f"{quantity.symbol} {quantity.text(errors)} {quantity.unit}".rstrip()

@@ -1,4 +1,4 @@
-"""A recipe: everything that decides a training run. Read from YAML by `recipe_file.load_recipe`."""
+"""Schema of a recipe, which determines a training run. Read from YAML by `recipe_file.load_recipe`."""
 
 import hashlib
 import json
@@ -32,18 +32,19 @@ class _Section(BaseModel):
 
 
 class ReplayRecipe(_Section):
-    """A second source of training frames; the first one alone decides on validation and energy scales."""
+    """A second source of training frames. Validation and energy scales depend only on the first one."""
 
     store: Path
     share: Annotated[float, Field(gt=0, lt=1)]
-    """Share of an epoch's frames that come from it: others in each epoch, until all have been there."""
+    """Fraction of an epoch's frames from this store; they change every epoch until all have been used."""
 
 
 class WeightsRecipe(_Section):
-    """Shares of an epoch. One of the keys says what a source is; in YAML a list alone is a weight for each store."""
+    """Weights of sources in an epoch. One key defines the sources; in YAML, a list alone gives a weight for each
+    store."""
 
     store: tuple[PositiveFloat, ...] | None = None
-    """In the order of `data.store`."""
+    """Weights in the order of `data.store`."""
     functional: dict[str, PositiveFloat] | None = None
     dimensionality: dict[int, PositiveFloat] | None = None
     """Weights of crystals (3), layers (2) and chains (1)."""
@@ -66,52 +67,54 @@ class WeightsRecipe(_Section):
 
 
 class EnergyScaleRecipe(_Section):
-    """The energy scale, measured on the training frames where it is not given."""
+    """Energy scale; measured on the training frames if not given."""
 
     reference_energies: dict[str, float] | None = None
-    """Symbol -> eV, e.g. of isolated atoms; those of elements that the training frames lack are not used. By default
-    the least-squares fit."""
+    """Reference energies by symbol, eV, e.g. of isolated atoms; those of elements absent from the training frames are
+    ignored. By default a least-squares fit."""
     scale: PositiveFloat | None = None
-    """eV a unit of the model's output; by default the root mean square force component."""
+    """Energy per unit of the model's output, eV; by default the root mean square force component."""
 
 
 class StatisticsRecipe(EnergyScaleRecipe):
     of_functional: dict[str, EnergyScaleRecipe] = {}
-    """For the heads of a model that has several."""
+    """Energy scales of the heads of a model that has several."""
 
     def of_head(self, name: str) -> EnergyScaleRecipe:
-        """Energy scale that is given for a head."""
+        """Energy scale given for a head."""
         return self.of_functional.get(name, self)
 
     @property
     def is_given(self) -> bool:
-        """Whether there is anything."""
+        """Whether any value is given."""
         return self != StatisticsRecipe()
 
 
 class DataRecipe(_Section):
-    """Where the frames come from."""
+    """Source and sampling of the frames."""
 
     store: Path | tuple[Path, ...]
-    """Stores that `mlip data build` made: a file or a folder of shards, or a list of such; relative to the working
+    """Stores made by `mlip data build`: a file or a folder of shards, or a list of these; relative to the working
     directory."""
     weights: WeightsRecipe | None = None
-    """An epoch has as many training frames as there are. Without weights it is each of them once; with weights each
-    source has its share, and goes on where the last epoch ended: no frame comes again before all of its source have."""
+    """An epoch has as many frames as the training set. Without weights it contains each frame once. With weights each
+    source has a fixed share and continues where the last epoch ended: no frame recurs before all frames of its source
+    are used."""
     shuffle_block: PositiveInt = 1
-    """Frames, neighbors in the store, that are read together and mixed with other such blocks. More than one are for
-    stores far larger than memory and file systems that are slow at reading here and there: they are read faster, but
-    frames of one path come close together in an epoch, which small data are learnt worse from."""
+    """Number of neighboring frames in the store that are read together and mixed with other such blocks. Values above
+    one are for stores far larger than memory on file systems with slow random access: reading is faster, but frames of
+    one relaxation path come close together in an epoch, which degrades training on small data."""
     workers: NonNegativeInt = 1
-    """Processes that build graphs while the device works; 0 = in the training process."""
+    """Number of processes that build graphs while the device works; with 0 the training process builds them."""
     replay: ReplayRecipe | None = None
-    """Frames that a potential has learnt from before, mixed in so that it forgets less."""
+    """Frames from earlier training that are mixed in so that a potential forgets less."""
     statistics: StatisticsRecipe = StatisticsRecipe()
-    """The energy scale, where it is not to be measured. (Mean neighbors are the model's: `model.mean_neighbors`.)"""
+    """Energy scale, if it is not to be measured. (The mean number of neighbors belongs to the model:
+    `model.mean_neighbors`.)"""
 
     @property
     def stores(self) -> tuple[Path, ...]:
-        """Whether the recipe names one or several."""
+        """The stores as a tuple, whether the recipe names one or several."""
         return (self.store,) if isinstance(self.store, Path) else self.store
 
     @model_validator(mode="after")
@@ -124,7 +127,7 @@ class DataRecipe(_Section):
 
 
 class TermFactors(_Section):
-    """Factors on the loss terms of some frames."""
+    """Factors on the loss terms of a group of frames."""
 
     energy: NonNegativeFloat = 1.0
     forces: NonNegativeFloat = 1.0
@@ -132,27 +135,28 @@ class TermFactors(_Section):
 
 
 class LossRecipe(_Section):
-    """sum over E, F, S of weight * mean penalty; each mean runs over the labels that are known."""
+    """Loss: sum over E, F, S (and curvature) of weight * mean penalty; each mean runs over the known labels."""
 
     kind: Literal["huber", "mse", "mae"] = "huber"
     huber_delta: PositiveFloat = 0.01
-    """Where Huber's penalty turns from quadratic to linear, in the unit of the term."""
+    """Residual at which Huber's penalty turns from quadratic to linear, in the unit of the term."""
     energy: NonNegativeFloat = 1.0
-    """Weight of the energy per atom, eV/atom."""
+    """Weight of the energy per atom, in eV/atom."""
     forces: NonNegativeFloat = 1.0
-    """Weight of the force components, eV/A."""
+    """Weight of the force components, in eV/A."""
     forces_as: Literal["components", "vectors"] = "components"
-    """Errors that the penalty is of: each component's, or the length of each atom's, which does not depend on the
+    """Force errors to penalize: each component, or the length of each atom's error vector, which does not depend on the
     axes."""
     stress: NonNegativeFloat = 0.1
-    """Weight of the tensor's nine components, in `stress_unit`."""
+    """Weight of the stress tensor's nine components, in `stress_unit`."""
     curvature: NonNegativeFloat = 0.0
-    """Weight of the Hessian's products with directions, eV/A^2, of frames that have them (`mlip data relabel
-    --hessian`, `mlip data curvature`). One more derivative a step."""
+    """Weight of the Hessian's products with directions, in eV/A^2, for frames that have them (`mlip data relabel
+    --hessian`, `mlip data curvature`). Takes one more derivative per step."""
     stress_unit: Literal["GPa", "eV/A^3"] = "GPa"
-    """The M3GNet weights 1, 1, 0.1 are for GPa; MACE's are for eV/A^3, 160 times smaller numbers."""
+    """Unit of stress errors. The M3GNet weights 1, 1, 0.1 are for GPa; MACE's are for eV/A^3, with 160 times smaller
+    numbers."""
     of_functional: dict[str, TermFactors] = {}
-    """Factors on the weights above for frames of a functional, e.g. of a small but better source."""
+    """Factors on these weights for frames of a functional, e.g. of a small but better source."""
 
     @model_validator(mode="after")
     def _something_is_fitted(self):
@@ -165,24 +169,25 @@ PropertyLoss = Literal["mae", "mse", "robust_mae", "robust_mse"]
 
 
 class PropertyRecipe(_Section):
-    """The property that a model learns. A potential has no such section, and a property model no `loss`."""
+    """Property that a model learns. Recipes of potentials have no such section, and those of property models no
+    `loss`."""
 
     name: str
-    """A scalar of the store's materials, or one that follows from them (`mlip.data.properties`): band_gap, e_form,
-    e_above_hull, energy_per_atom, magnetization_per_atom, volume_per_atom, dos_ef, ..."""
+    """Name of a scalar of the store's materials, or of one derived from them (`mlip.data.properties`): band_gap,
+    e_form, e_above_hull, energy_per_atom, magnetization_per_atom, volume_per_atom, dos_ef, ..."""
     materials: PositiveInt | None = None
-    """Learn from so many materials of the training split, in an order that their ids alone decide: fewer are among
-    more."""
+    """Number of training materials to use, selected by their ids so that smaller sets are subsets of larger ones."""
     largest: float | None = None
-    """Materials with more are left out: 8 eV/atom in CGAT's data."""
+    """Largest value of the property; materials above it are left out (8 eV/atom in CGAT's data)."""
     mean: FiniteFloat | None = None
-    """With `std`, in the property's unit: the scale on which it is learned; by default that of the training set."""
+    """Mean for normalizing the property, in its unit, together with `std`; by default both come from the training
+    set."""
     std: Annotated[FiniteFloat, Field(gt=0)] | None = None
     loss: PropertyLoss = "mae"
-    """Loss of the normalized property; the robust ones train an uncertainty as well."""
+    """Loss of the normalized property; the robust ones also train an uncertainty."""
     element_vectors: Path | None = None
-    """JSON or CSV of the elements' vectors, such as matscholar's or mat2vec's, for a model whose `element_vectors` are
-    fixed."""
+    """JSON or CSV file of element vectors, such as matscholar's or mat2vec's, for a model with fixed
+    `element_vectors`."""
 
     @model_validator(mode="after")
     def _a_scale_is_two_numbers(self):
@@ -192,27 +197,28 @@ class PropertyRecipe(_Section):
 
 
 class ScheduleRecipe(_Section):
-    """How the learning rate moves, as a fraction of its peak. In YAML the kind alone will do: `schedule: cosine`."""
+    """Learning rate schedule, as a fraction of the peak. In YAML the kind alone suffices: `schedule: cosine`."""
 
     kind: Literal["constant", "cosine", "exponential", "cyclical", "one-cycle", "plateau"] = "cosine"
     warmup_steps: NonNegativeInt = 0
-    """Linear rise from `warmup_from`, whatever follows."""
+    """Number of steps of a linear warm-up from `warmup_from`, before any kind of schedule."""
     warmup_from: Fraction = 0.0
-    """Where the rise begins."""
+    """Fraction of the peak at the start of the warm-up."""
     final_fraction: Fraction = 0.01
-    """At the end (cosine, exponential, one-cycle), at the bottom of a cycle, or the least that a plateau leads to."""
+    """Fraction of the peak at the end (cosine, exponential, one-cycle), at the bottom of a cycle, or the minimum on a
+    plateau."""
     period: PositiveInt | None = None
-    """Epochs of a cycle: a triangle that begins and ends at its bottom."""
+    """Number of epochs in a cycle, a triangle that begins and ends at its bottom."""
     moves: Literal["each epoch", "each step"] = "each epoch"
-    """When a cyclical rate moves: CGAT's at each epoch, CrabNet's at each step."""
+    """When a cyclical rate changes: each epoch as in CGAT, or each step as in CrabNet."""
     start_fraction: Fraction = 0.04
-    """At the begin of one cycle."""
+    """Fraction of the peak at the start of a one-cycle schedule."""
     rise: Annotated[float, Field(gt=0, lt=1)] = 0.3
-    """Share of the steps in which one cycle rises to its peak."""
+    """Fraction of the steps in which one cycle rises to its peak."""
     momentum: tuple[Fraction, Fraction] | None = None
-    """Adam's first beta where one cycle is lowest, and where it is highest, such as [0.95, 0.85]."""
+    """Adam's first beta at the lowest and at the highest learning rate of one cycle, e.g. [0.95, 0.85]."""
     patience: PositiveInt = 10
-    """Validations without a better loss after which a plateau multiplies the rate by `factor`."""
+    """Number of validations without improvement after which the plateau schedule multiplies the rate by `factor`."""
     factor: Annotated[float, Field(gt=0, lt=1)] = 0.5
 
     @model_validator(mode="before")
@@ -234,65 +240,66 @@ class ScheduleRecipe(_Section):
 
 
 class LookaheadRecipe(_Section):
-    """Look-ahead (M. R. Zhang et al., NeurIPS 2019); in YAML `lookahead: {}` has the authors' values."""
+    """Look-ahead (M. R. Zhang et al., NeurIPS 2019); in YAML, `lookahead: {}` uses the authors' values."""
 
     period: PositiveInt = 6
-    """Steps between two synchronizations."""
+    """Number of steps between two synchronizations."""
     share: Annotated[float, Field(gt=0, le=1)] = 0.5
-    """Share of the way that the slow parameters go."""
+    """Fraction of the way that the slow parameters move."""
 
 
 class TrainRecipe(_Section):
-    """How the parameters move."""
+    """Optimization of the parameters."""
 
     epochs: PositiveInt
-    """Stage two included."""
+    """Number of epochs, including stage two."""
     batch_size: PositiveInt
-    """Structures a step, all devices together."""
+    """Structures per step, over all devices."""
     accumulate: PositiveInt = 1
-    """Parts that a step goes through one after another: less memory, the very same gradient."""
+    """Number of parts that a step processes one after another: needs less memory and gives the same gradient."""
     learning_rate: PositiveFloat
-    """At the peak of the schedule."""
+    """Learning rate at the peak of the schedule."""
     schedule: ScheduleRecipe = ScheduleRecipe()
     optimizer: Literal["adam", "adamw", "amsgrad", "lamb", "muon"] = "adam"
-    """`lamb` is CrabNet's: steps as long as the parameters (`mlip.training.lamb`). `muon` is optax's: momentum made
-    orthogonal for matrices, Adam with Nesterov's momentum for all others."""
+    """Optimizer. `lamb` is CrabNet's, with steps scaled to the norm of the parameters (`mlip.training.lamb`). `muon` is
+    optax's: orthogonalized momentum for matrices, Adam with Nesterov momentum for all others."""
     lookahead: LookaheadRecipe | None = None
-    """Slow parameters that follow the optimizer's steps, and to which these return."""
+    """Slow parameters that follow the optimizer's steps and to which the fast ones are reset periodically."""
     weight_decay: NonNegativeFloat = 0.0
-    """Weight decay: decoupled in adamw, and in muon, where matrices alone decay; added to the gradient after clipping
-    in the others, as PyTorch has it."""
+    """Weight decay: decoupled in adamw and in muon, where only matrices decay; otherwise added to the gradient after
+    clipping, as in PyTorch."""
     decayed: tuple[str, ...] = ("*",)
-    """Parameters that decay: shell patterns of their names, which `mlip train --dry-run` lists."""
+    """Parameters that decay, as shell patterns of their names, which `mlip train --dry-run` lists."""
     frozen: tuple[str, ...] = ()
-    """Parameters that stay as they are: shell patterns of their names."""
+    """Parameters that are not trained, as shell patterns of their names."""
     clip_norm: PositiveFloat | None = 10.0
-    """Largest global norm of a gradient; longer ones are shortened to it."""
+    """Largest global norm of a gradient; larger gradients are scaled down to it."""
     ema_decay: Annotated[float, Field(ge=0, lt=1)] | None = 0.99
-    """Decay of the parameters' average that is validated and exported; null = the parameters themselves."""
+    """Decay of the moving average of the parameters that is validated and exported; null uses the parameters
+    themselves."""
     average: Literal["exponential", "good"] = "exponential"
-    """The average: the exponential one, or (good) CrabNet's, of the parameters that validate nearly as well as the best
-    so far (`mlip.training.good_average`); they are validated by themselves as well."""
+    """Kind of average: exponential, or (good) CrabNet's average of the parameters that validate nearly as well as the
+    best so far (`mlip.training.good_average`), which are also validated by themselves."""
     early_stopping: PositiveInt | None = None
-    """Validations of the last stage without a better loss after which the run ends."""
+    """Number of validations of the last stage without improvement after which the run ends."""
     seed: int = 0
     precision: Literal["float32", "float64"] = "float32"
     matmul_precision: ProductPrecision = "highest"
-    """Precision of the matrix products of training steps: tf32 and bf16 are faster and rougher where a GPU has units
-    for them, without effect on a CPU. Bonds' basis functions, validation and the potential in use are always in
-    full."""
+    """Precision of the matrix products in training steps: tf32 and bf16 are faster and less accurate on GPUs with units
+    for them, and have no effect on a CPU. Basis functions of bonds, validation and the exported potential always use
+    full precision."""
     validate_every: PositiveInt = 1
-    """Epochs."""
+    """Number of epochs between validations."""
     checkpoint_every: PositiveInt | None = None
-    """Steps, besides the checkpoint at the end of each epoch."""
+    """Number of steps between checkpoints, in addition to those at the end of each epoch."""
     keep: PositiveInt = 2
-    """How many of the last checkpoints stay; the best one stays anyway."""
+    """Number of the latest checkpoints to keep; the best one is always kept."""
     max_skipped: Fraction = 0.05
-    """Share of an epoch's steps, rounded up, that may be skipped as not finite; one more stops the run."""
+    """Fraction of an epoch's steps, rounded up, that may be skipped as not finite; one more stops the run."""
 
     @property
     def product_precision(self) -> str:
-        """Precision of the matrix products of training steps, in a word: float32, float64, tf32 or bf16."""
+        """Precision of the matrix products in training steps: float32, float64, tf32 or bf16."""
         return self.precision if self.matmul_precision == "highest" else self.matmul_precision
 
     @model_validator(mode="after")
@@ -309,7 +316,7 @@ class TrainRecipe(_Section):
 
     @model_validator(mode="after")
     def _averages_exclude_each_other(self):
-        default = type(self).model_fields["ema_decay"].default  # a run folder's recipe spells it out
+        default = type(self).model_fields["ema_decay"].default  # the recipe in a run folder spells it out
         if self.average == "good" and self.ema_decay not in (None, default):
             raise ValueError("ema_decay is for an exponential average, and average is good")
         return self
@@ -322,35 +329,36 @@ class TrainRecipe(_Section):
 
 
 class StageTwoRecipe(_Section):
-    """Changes late in a run: MACE's stage two ("SWA"). Weights that are left out stay as they were."""
+    """Changes late in a run: MACE's stage two ("SWA"). Omitted weights are unchanged."""
 
     after_epoch: PositiveInt
-    """The last epoch of stage one."""
+    """Last epoch of stage one."""
     energy: NonNegativeFloat | None = None
     forces: NonNegativeFloat | None = None
     stress: NonNegativeFloat | None = None
     curvature: NonNegativeFloat | None = None
-    """Only where `loss.curvature` is not 0."""
+    """Only allowed if `loss.curvature` is not 0."""
     learning_rate: PositiveFloat | None = None
-    """Reached linearly within `anneal_epochs` from that of the end of stage one; null = the schedule goes on."""
+    """Learning rate, approached linearly within `anneal_epochs` from that at the end of stage one; null continues the
+    schedule."""
     anneal_epochs: NonNegativeInt = 1
     average: bool = False
-    """Stochastic weight averaging proper: the plain mean of the parameters at the ends of stage two's epochs is
-    validated and exported, in place of the exponential average."""
+    """Stochastic weight averaging in the strict sense: the mean of the parameters at the ends of stage two's epochs is
+    validated and exported instead of the exponential average."""
 
 
 class InitRecipe(_Section):
-    """The potential or property model that training starts from. In YAML its path alone will do:
-    `init_from: mp.safetensors`."""
+    """Potential or property model from which training starts. In YAML its path alone suffices: `init_from:
+    mp.safetensors`."""
 
     potential: Path
-    """Any file that `mlip train` or `mlip convert` wrote, or a name that `mlip models` lists."""
+    """File written by `mlip train` or `mlip convert`, or a name that `mlip models` lists."""
     reference_energies: Literal["refit", "keep"] = "refit"
-    """refit: the potential's own, plus the least-squares fit of its errors on the training set to compositions;
-    keep: the potential's own."""
+    """Reference energies to start from. refit: the potential's own, plus the least-squares fit of its errors on the
+    training set to compositions; keep: the potential's own."""
     scale: Literal["refit", "keep"] | None = None
-    """The unit of the model's output (of a property also its mean): the model's own, or (refit) that of the training
-    set. By default the own one is kept, unless it is another property's."""
+    """Unit of the model's output, and the mean of a property: keep the model's own, or refit them to the training set.
+    By default they are kept, unless the model predicts another property."""
 
     @model_validator(mode="before")
     @classmethod
@@ -368,17 +376,16 @@ class Recipe(_Section):
 
     data: DataRecipe
     model: BaseModel
-    """The model's own config, an instance; in YAML `model.model` is its name in the registry. With `init_from` it may
-    be left out."""
+    """Config of the model; in YAML, `model.model` is its name in the registry. May be omitted with `init_from`."""
     init_from: InitRecipe | None = None
     loss: LossRecipe = LossRecipe()
     property: PropertyRecipe | None = None
     train: TrainRecipe
     stage_two: StageTwoRecipe | None = None
     out: Path
-    """The run folder; relative to the working directory."""
+    """Run folder; relative to the working directory."""
     wandb_project: str | None = None
-    """Records go to this project of Weights & Biases as well (extra `wandb`)."""
+    """Project of Weights & Biases that also receives the records (extra `wandb`)."""
 
     @model_validator(mode="after")
     def _sections_fit_each_other(self):
@@ -428,19 +435,20 @@ class Recipe(_Section):
 
     @field_serializer("model")
     def _as_written(self, model: BaseModel) -> dict[str, Any]:
-        """Without what is left to the data, which a run of the written recipe measures again."""
+        """Config without the fields that are measured on the data, so that a run of the written recipe measures them
+        again."""
         return model.model_dump(mode="json", exclude=left_to_data(model))
 
     def fingerprint(self) -> str:
-        """A short hash of all that shapes the result (not of where it is written)."""
+        """Short hash of everything that affects the result (not the output path)."""
         content = json.dumps(self.model_dump(mode="json", exclude={"out", "wandb_project"}), sort_keys=True)
         return hashlib.blake2b(content.encode(), digest_size=8).hexdigest()
 
     def save(self, path: Path) -> None:
-        """Write as YAML that `load_recipe` reads back to an equal recipe."""
+        """Write the recipe as YAML, from which `load_recipe` reads an equal recipe."""
         Path(path).write_text(OmegaConf.to_yaml(OmegaConf.create(self.model_dump(mode="json"))))
 
 
 def left_to_data(model: BaseModel) -> set[str]:
-    """Fields of a model's config that training measures, and nobody has set."""
+    """Fields of a model's config that are not set and that training therefore measures."""
     return set(getattr(model, "measured_on_data", ())) - model.model_fields_set

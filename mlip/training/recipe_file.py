@@ -1,7 +1,7 @@
-"""Reading a recipe: a YAML file and values from the command line, checked before anything is computed.
+"""Reads recipes from a YAML file and command-line values, and checks them before any computation.
 
-An unknown key, a value of the wrong type or a path that is not there is one line that names the key, the nearest
-known one and the file.
+An unknown key, a value of the wrong type or a missing path gives a one-line error with the key, the closest known key
+and the file.
 """
 
 from collections.abc import Mapping, Sequence
@@ -16,10 +16,11 @@ from mlip.training.recipe import InitRecipe, Recipe
 
 
 def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
-    """Read the recipe in the YAML file `path`, or mlip's of that name; `overrides` are `key.key=value`, applied last.
+    """Read the recipe in the YAML file `path`, or the recipe of mlip with that name; `overrides` are `key.key=value`
+    and applied last.
 
     Raises:
-        MlipError: for anything in it that cannot be run as written.
+        MlipError: the recipe cannot be run as written.
     """
     recipe = read_recipe(path, overrides)
     stores = [("data.store", store) for store in recipe.data.stores]
@@ -36,17 +37,17 @@ def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
 
 
 def read_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
-    """As `load_recipe`; its data may be elsewhere by now.
+    """Read a recipe like `load_recipe`, without checking that its data exist.
 
     Raises:
-        MlipError: for anything in it that is no recipe.
+        MlipError: it is not a valid recipe.
     """
     values, given = read_values(path, Recipe, overrides)
     origin = {"where": str(path), "given": given}
     if "model" not in values and values.get("init_from") is not None:
         values = values | {"model": _model_of(values["init_from"], origin)}
     model = values.get("model")
-    if isinstance(model, dict):  # which keys this section has depends on the model that it names
+    if isinstance(model, dict):  # the keys of this section depend on the model that it names
         if model.get("model") not in model_names():
             raise MlipError(
                 f"model.model: no model is called {model.get('model')!r}",
@@ -59,7 +60,7 @@ def read_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
 
 
 def _model_of(init_from: Any, origin: Mapping[str, Any]) -> dict:
-    """The config of the model that training starts from."""
+    """Config of the model from which training starts."""
     init = checked(InitRecipe, init_from, section=("init_from",), **origin)
     header, _ = read_model_file(init.potential)
     return dict(header["config"])

@@ -1,4 +1,4 @@
-"""The best state of a run as a model, whether the run has ended, was stopped, or is under way."""
+"""Export of the best state of a run as a model, whether the run has ended, was stopped, or is active."""
 
 from contextlib import suppress
 from pathlib import Path
@@ -15,41 +15,42 @@ from mlip.training.step import TrainState
 from mlip.training.task_of_recipe import task_of
 
 _TRIES = 5
-"""To read a checkpoint of a run that is under way."""
+"""Number of attempts to read a checkpoint of an active run."""
 
 
 class Exported(NamedTuple):
-    """A model that was written."""
+    """Result of an export."""
 
     path: Path
     noun: str
-    """Kind of the model, in a word."""
+    """Word for the kind of model."""
     step: int
-    """Steps behind its parameters."""
+    """Number of steps after which its parameters were saved."""
     last_step: int
-    """Steps behind the run's newest checkpoint."""
+    """Number of steps at the run's newest checkpoint."""
     is_best: bool
-    """Whether it is that of the lowest validation loss so far; else nothing was validated, and it is the newest."""
+    """Whether this state has the lowest validation loss so far; otherwise nothing was validated, and it is the newest
+    one."""
 
 
 def model_path(run: Path) -> Path:
-    """Where the run itself leaves its model when it ends.
+    """Path at which the run itself exports its model when it ends.
 
     Raises:
-        MlipError: no run in the folder, or none with a checkpoint.
+        MlipError: the folder holds no run with a checkpoint.
     """
     return run / task_of(read_recipe(_folder(run).recipe)).file_name
 
 
 def export_run(run: Path, out: Path, *, store: Path | None = None) -> Exported:
-    """Write the model of the run's best state so far to `out`.
+    """Export the best state of the run so far to `out`.
 
     Args:
-        run: the folder of the run.
-        store: where the run's store is now, if not where its recipe says.
+        run: the run folder.
+        store: current location of the run's store, if it differs from the recipe.
 
     Raises:
-        MlipError: no run in the folder, or none with a checkpoint; its store is not there, or is another.
+        MlipError: the folder holds no run with a checkpoint, or the store does not exist or has other content.
     """
     set_up_jax()
     folder = _folder(run)
@@ -76,8 +77,8 @@ class _Found(NamedTuple):
 
 
 def _best_state(folder: RunFolder, template: TrainState) -> _Found:
-    """Best state of the checkpoints that are there now. A run that is under way may take the best one away for a better
-    one while it is read: then that one is read."""
+    """Best state among the current checkpoints. An active run may replace the best checkpoint while it is being read;
+    then the new one is read."""
     for _ in range(_TRIES):
         with Checkpoints(folder.checkpoints, read_only=True) as checkpoints, suppress(FileNotFoundError):
             last, best = checkpoints.last_step, checkpoints.best_step

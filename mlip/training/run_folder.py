@@ -1,4 +1,4 @@
-"""The folder of a run: who may write into it, and what lies where."""
+"""The folder of a run: its files, and protection against concurrent writers."""
 
 import hashlib
 from collections.abc import Iterator
@@ -25,9 +25,9 @@ _MAY_CHANGE = {
     ("train", "checkpoint_every"),
     ("wandb_project",),
 }
-"""Keys that do not touch the result: a resumed run may have other values of them."""
+"""Keys that do not affect the result; a resumed run may change them."""
 _EPOCHS = ("train", "epochs")
-"""Key that a resumed run may change aloud: it is longer or shorter from there on (`loop.Run`)."""
+"""Key that a resumed run may change with a notice; the run becomes longer or shorter (`loop.Run`)."""
 
 
 @dataclass(frozen=True)
@@ -36,27 +36,27 @@ class RunFolder:
 
     @property
     def recipe(self) -> Path:
-        """The resolved recipe."""
+        """Path of the resolved recipe."""
         return self.path / "recipe.yaml"
 
     @property
     def statistics(self) -> Path:
-        """Statistics of the training set, JSON: the scale of the target stands on them."""
+        """Path of the statistics of the training set (JSON), which determine the scale of the target."""
         return self.path / "statistics.json"
 
     @property
     def heads(self) -> Path:
-        """Energy scales that were taken over from a potential, JSON."""
+        """Path of the energy scales taken over from a potential (JSON)."""
         return self.path / "heads.json"
 
     @property
     def model(self) -> Path:
-        """The model's config with what was measured on the training set, JSON."""
+        """Path of the model's config, including measured fields (JSON)."""
         return self.path / "model.json"
 
     @property
     def store_fingerprint(self) -> Path:
-        """Fingerprint of the content that the run learns from, wherever it lies."""
+        """Path of the fingerprint of the training data's content, which does not depend on their location."""
         return self.path / "store_fingerprint"
 
     @property
@@ -67,19 +67,19 @@ class RunFolder:
         return self.last_checkpoint() is not None
 
     def last_checkpoint(self) -> int | None:
-        """Steps that the newest checkpoint has behind it; None where there is none."""
+        """Step of the newest checkpoint; None if there is none."""
         names = [path.name for path in self.checkpoints.iterdir()] if self.checkpoints.is_dir() else []
         return max((int(name) for name in names if name.isdigit()), default=None)
 
 
 @contextmanager
 def open_run_folder(recipe: Recipe, store_fingerprint: str, *, resume: bool) -> Iterator[RunFolder]:
-    """Make the run folder, or enter it again, and write the resolved recipe into it; within the context no other
-    process enters it.
+    """Create or reopen the run folder and write the resolved recipe; a lock keeps other processes out within the
+    context.
 
     Raises:
-        MlipError: it holds a run and `resume` is false; the run there had another recipe or other data; another process
-            trains there.
+        MlipError: the folder holds a run and `resume` is false, that run had another recipe or other data, or another
+            process is training in it.
     """
     out = recipe.out
     make_folder(out)
@@ -100,25 +100,26 @@ def _enter(folder: RunFolder, recipe: Recipe, store_fingerprint: str, resume: bo
             )
         check_same_recipe(recipe, folder, epochs_may_differ=True)
         check_same_store(recipe, folder, store_fingerprint)
-    else:  # a run that died before its first checkpoint leaves nothing to go on with
+    else:  # a run that died before its first checkpoint cannot be resumed
         for measured in (folder.statistics, folder.heads, folder.model):
             measured.unlink(missing_ok=True)
-    with whole_file(folder.recipe) as path:  # without it there is no way to go on
+    with whole_file(folder.recipe) as path:  # a run cannot be resumed without it
         recipe.save(path)
     with whole_file(folder.store_fingerprint) as path:
         path.write_text(store_fingerprint + "\n")
 
 
 def store_fingerprint(store: Store) -> str:
-    """A short hash of the store's content, from the checksums that its files carry."""
+    """Short hash of the store's content, from the checksums in its files."""
     checksums = [shard.file["checksums"].asstr()[()] for shard in store.shards]
     return hashlib.blake2b("".join(checksums).encode(), digest_size=8).hexdigest()
 
 
 def check_same_recipe(recipe: Recipe, folder: RunFolder, *, epochs_may_differ: bool = False) -> None:
-    """
+    """Check that the run in the folder had the same recipe.
+
     Raises:
-        MlipError: the run in the folder had another one; names every key that differs.
+        MlipError: names every key that differs.
     """
     old = _flatten(read_recipe(folder.recipe).model_dump(mode="json"))
     new = _flatten(recipe.model_dump(mode="json"))
@@ -137,10 +138,11 @@ def check_same_recipe(recipe: Recipe, folder: RunFolder, *, epochs_may_differ: b
 
 
 def check_same_store(recipe: Recipe, folder: RunFolder, fingerprint: str) -> None:
-    """A store may have moved; the loader's place in it and the reference energies hold for its content only.
+    """Check the content of the store, which may have been moved: the position of the loader and the reference energies
+    are valid only for the same content.
 
     Raises:
-        MlipError: it is not the store of the run in the folder.
+        MlipError: the content differs from that of the run in the folder.
     """
     path = folder.store_fingerprint
     old = path.read_text().strip() if path.exists() else "unknown"

@@ -1,8 +1,8 @@
-"""Values that the host tells each step of a run: learning rate, loss weights, how fast the average follows.
+"""Values that the host passes to each step of a run: learning rate, loss weights, decay of the average.
 
-All of it is a function of the step (and, on a plateau, of the validations so far), so that a resumed run goes on as
-if nothing had happened. None of it is compiled into the step: other schedules, longer runs and a second stage run the
-same program.
+All of them are functions of the step (and, for a plateau, of the validations so far), so that a resumed run continues
+as if uninterrupted. None is compiled into the step: other schedules, longer runs and a second stage use the same
+program.
 """
 
 import math
@@ -19,22 +19,22 @@ Scalar = Float[np.ndarray, ""]
 
 
 class Knobs(NamedTuple):
-    """Values that the host sets anew for every step."""
+    """Values that the host passes to every step."""
 
     learning_rate: Scalar
     average_decay: Scalar
-    """d in average <- d * average + (1 - d) * parameters."""
+    """Decay d in average <- d * average + (1 - d) * parameters."""
     weights: dict[str, Scalar]
-    """Weight of each term of the loss that is fitted in some stage."""
+    """Weight of each term of the loss that is fitted in any stage."""
     seed: Scalar
-    """Seed of the step's random numbers, for networks that need some."""
+    """Seed of the step's random numbers, for networks that need them."""
     momentum: Scalar | None = None
-    """Adam's first beta, where the schedule moves it."""
+    """Adam's first beta, if the schedule changes it."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """The steps of a run; steps and epochs count from 1."""
+    """Steps of a run; steps and epochs are counted from 1."""
 
     task: Task
     steps_per_epoch: int
@@ -58,7 +58,7 @@ class Plan:
         return 1 if self.recipe.stage_two is None else 2
 
     def stage_of(self, epoch: int) -> int:
-        """1 or 2."""
+        """Stage of an epoch, 1 or 2."""
         stage_two = self.recipe.stage_two
         return 2 if stage_two is not None and epoch > stage_two.after_epoch else 1
 
@@ -69,7 +69,7 @@ class Plan:
 
     @property
     def fitted(self) -> tuple[str, ...]:
-        """The terms of the loss that have a weight in some stage."""
+        """Terms of the loss with a nonzero weight in any stage."""
         stages = range(1, self.last_stage + 1)
         names = self.task.weights(1)
         return tuple(name for name in names if any(self.task.weights(stage)[name] for stage in stages))
@@ -79,9 +79,10 @@ class Plan:
         return {name: weight for name, weight in self.task.weights(self.stage_of(epoch)).items() if name in self.fitted}
 
     def learning_rate(self, step: int, plateau_factor: float = 1.0) -> float:
-        """
+        """Learning rate of a step.
+
         Args:
-            plateau_factor: what the validations so far have made of the rate (schedule plateau).
+            plateau_factor: factor from the validations so far (plateau schedule).
         """
         stage_two = self.recipe.stage_two
         if stage_two is None or stage_two.learning_rate is None or self.stage_of(self.epoch_of(step)) == 1:
@@ -112,14 +113,15 @@ class Plan:
 
     @property
     def depends_on_epochs(self) -> bool:
-        """Whether `train.epochs` moves the learning rate before the end, so that another number of them changes the
-        steps still to come."""
+        """Whether the learning rate before the end depends on `train.epochs`, so that changing it alters the
+        remaining steps."""
         stage_two = self.recipe.stage_two
         ends = stage_two is not None and stage_two.learning_rate is not None
         return self.recipe.train.schedule.kind in ("cosine", "exponential", "one-cycle") and not ends
 
     def momentum(self, step: int) -> float | None:
-        """Adam's first beta in a cycle that moves it: as far down as the rate is up."""
+        """Adam's first beta in a one-cycle schedule with momentum, which is lowest where the rate is highest; otherwise
+        None."""
         schedule = self.recipe.train.schedule
         if schedule.momentum is None:
             return None
@@ -127,12 +129,12 @@ class Plan:
         return highest + (lowest - highest) * _height_of_cycle(step - 1, self.n_steps, schedule.rise).share
 
     def average_decay(self, step: int) -> float:
-        """Decay of the average. An exponential one's grows as n / (9 + n) up to its value, so that a short run does not
-        average in its random start. Of stochastic weight averaging it is 1 but for the ends of epochs: the plain mean
-        of these. An average of good parameters moves at validations, not at steps: 1."""
+        """Decay of the average. An exponential average uses n / (9 + n) up to its final value, so that a short run does
+        not include its random start. Stochastic weight averaging uses 1 except at the ends of epochs, of which it takes
+        the plain mean. An average of good parameters changes at validations, not at steps, and uses 1."""
         stage_two, epoch = self.recipe.stage_two, self.epoch_of(step)
         if stage_two is not None and stage_two.average and epoch > stage_two.after_epoch:
-            averaged = epoch - stage_two.after_epoch  # the ends of epochs, this one included
+            averaged = epoch - stage_two.after_epoch  # number of averaged ends of epochs, including this one
             return 1 - 1 / averaged if self.is_epoch_end(step) else 1.0
         if self.recipe.train.average == "good":
             return 1.0
@@ -141,7 +143,7 @@ class Plan:
         return min(self.recipe.train.ema_decay, step / (9 + step))
 
     def knobs(self, step: int, plateau_factor: float = 1.0) -> Knobs:
-        """As arrays in the precision of the run."""
+        """The values for a step, as arrays in the precision of the run."""
         number = np.dtype(self.recipe.train.precision).type
         weights = self.weights(self.epoch_of(step))
         momentum = self.momentum(step)
@@ -156,13 +158,13 @@ class Plan:
 
 class _Height(NamedTuple):
     share: float
-    """Share of the way from the bottom to the peak."""
+    """Fraction of the way from the bottom to the peak."""
     is_rising: bool
 
 
 def _height_of_cycle(done: int, n_steps: int, rise: float) -> _Height:
-    """Where a cycle of n steps is after `done` of them: it rises and falls as half a cosine each, and the step after
-    which it turns is the last of the given share (L. N. Smith, 2018; PyTorch's OneCycleLR)."""
+    """Position in a cycle of `n_steps` after `done` steps. It rises and falls along half a cosine each; the last of the
+    fraction `rise` of the steps is the peak (L. N. Smith, 2018; PyTorch's OneCycleLR)."""
     top = max(rise * n_steps - 1, 0.0)
     if done <= top:
         return _Height(0.5 * (1 - math.cos(math.pi * done / top)) if top else 1.0, True)
@@ -170,10 +172,11 @@ def _height_of_cycle(done: int, n_steps: int, rise: float) -> _Height:
 
 
 def _fraction_of_peak(schedule: ScheduleRecipe, done: float, epochs: float, plateau_factor: float) -> float:
-    """
+    """Fraction of the peak learning rate after the warm-up, except for one-cycle schedules.
+
     Args:
-        done: share of the schedule that lies behind, 0 to 1.
-        epochs: how many lie behind, as the schedule counts them.
+        done: completed fraction of the schedule, 0 to 1.
+        epochs: number of completed epochs, fractional if the rate changes every step.
     """
     final = schedule.final_fraction
     match schedule.kind:
@@ -192,17 +195,17 @@ def _fraction_of_peak(schedule: ScheduleRecipe, done: float, epochs: float, plat
 
 @dataclass
 class Improvement:
-    """Verdict of the validations so far: whether to lower the rate, whether to stop. Small, and JSON can hold it."""
+    """Progress of the validations, for the plateau schedule and early stopping. Small and JSON-serializable."""
 
     best: float = math.inf
     stale: int = 0
-    """Validations since the best one, or since the rate was last lowered."""
+    """Validations since the best one, or since the rate was last reduced."""
     since_best: int = 0
     plateau_factor: float = 1.0
     stage: int = 1
 
     def observe(self, loss: float, schedule: ScheduleRecipe, stage: int) -> None:
-        """Take note of a validation loss; losses of another stage are not compared."""
+        """Register a validation loss; losses of different stages are not compared."""
         if stage != self.stage:
             self.best, self.stale, self.since_best, self.stage = math.inf, 0, 0, stage
         if loss < self.best:

@@ -1,4 +1,4 @@
-"""One recipe with several seeds, and the ensemble of the potentials that they give."""
+"""Training of one recipe with several seeds, and the ensemble of the resulting potentials."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -11,14 +11,14 @@ from mlip.training.task_of_recipe import task_of
 from mlip.uncertainty.ensembles import ensemble
 
 ENSEMBLE = "ensemble.safetensors"
-"""Name of the ensemble's file above the runs' folders."""
+"""Name of the ensemble's file in the parent of the runs' folders."""
 
 
 def plan_seeds(recipe: str | Path, overrides: Sequence[str], n_seeds: int) -> list[SweepRun]:
-    """The runs: seeds from 0 on, in the place of the recipe's, a folder for each below its `out`.
+    """Runs with seeds from 0, which replace the recipe's seed; each has its own folder below the recipe's `out`.
 
     Raises:
-        MlipError: fewer than two; a recipe of a property model; anything in it that cannot be run as written.
+        MlipError: there are fewer than two seeds, or the recipe is invalid, for a property model, or for several heads.
     """
     if n_seeds < 2:
         raise MlipError(f"{n_seeds} seeds are no ensemble", where="--seeds", fix="2 or more; 4 are usual")
@@ -34,13 +34,14 @@ def plan_seeds(recipe: str | Path, overrides: Sequence[str], n_seeds: int) -> li
 def train_seeds(
     runs: Sequence[SweepRun], *, cluster: str | None = None, report: Callable[[SweepResult], None] = lambda _: None
 ) -> tuple[Path | None, list[SweepResult]]:
-    """Train them as `run_sweep` does, those that are done left alone, then write the ensemble above their folders.
+    """Train all runs with `run_sweep`, which skips finished ones, then write the ensemble into the parent of their
+    folders.
 
     Returns:
-        the ensemble's file, or None where a run failed; and the outcome of each run.
+        The ensemble's file, or None if a run failed; and the outcome of each run.
 
     Raises:
-        MlipError: nothing can be written there, or the scheduler is gone.
+        MlipError: the folder is not writable, or the scheduler is gone.
     """
     results = run_sweep(runs, cluster=cluster, report=report)
     if any(result.error for result in results):

@@ -1,7 +1,7 @@
 """One training step and one validation step, as they run on every device.
 
-A step whose loss or gradient is not finite leaves the state as it was: that is decided on the device, by all
-devices alike, so that the host need not wait for the answer before it sends the next batch.
+A step with a non-finite loss or gradient leaves the state unchanged. All devices make the same decision, so that the
+host need not wait for it before sending the next batch.
 """
 
 from collections.abc import Callable
@@ -25,29 +25,29 @@ from mlip.training.terms import Counts, Sums, structure_losses, totals
 
 
 class TrainState(NamedTuple):
-    """All that a step changes; each leaf has a leading axis of devices while training."""
+    """Everything that a step changes; during training each leaf has a leading axis over devices."""
 
     params: PyTree
     average: PyTree
-    """Moving average of `params` (without one: `params` themselves): what is validated and exported."""
+    """Moving average of `params` (or `params` themselves), which is validated and exported."""
     optimizer: PyTree
 
 
 class StepReport(NamedTuple):
-    """Report of a step; equal on all devices but for `structure_losses`."""
+    """Report of a step, equal on all devices except for `structure_losses`."""
 
     loss: Float[Array, ""]
     terms: dict[str, Sums]
     gradient_norm: Float[Array, ""]
-    """Before clipping."""
+    """Norm of the gradient before clipping."""
     finite: Bool[Array, ""]
-    """False: the step was skipped."""
+    """Whether loss and gradient are finite; otherwise the step was skipped."""
     structure_losses: Float[Array, "... g"]
-    """Contribution of each structure of this device to the loss."""
+    """Contribution of each structure on this device to the loss."""
 
 
 def initial_state(params: PyTree, train: TrainRecipe) -> TrainState:
-    """Before the first step; `params` are a starting model's, or random ones."""
+    """State before the first step; `params` are those of a starting model, or random."""
     return TrainState(params, params, initial_optimizer_state(train, params))
 
 
@@ -64,18 +64,18 @@ _OF_THE_HOST = (
     "keep",
     "max_skipped",
 )
-"""Fields of a recipe's `train` that a step's program does not know: they come as arguments, or are the loop's."""
+"""Fields of a recipe's `train` that are not compiled into a step: arguments of the step, or used only by the loop."""
 _OF_THE_DATA = ("materials", "largest", "mean", "std", "element_vectors")
-"""Fields of its `property` that a step's program does not know."""
+"""Fields of a recipe's `property` that are not compiled into a step."""
 _MOST_STEPS = 4
 _known_steps: list[tuple[Callable, Task, Callable]] = []
 
 
 def _as_compiled(make: Callable[[Task], Callable], task: Task) -> Callable:
-    """The step that `make` makes of a task; the one that is there if the task differs in what its program does not
-    know. So runs of one process (seeds, a resumed run) are traced and compiled once.
+    """The step that `make` creates for a task, or an existing one if the tasks differ only in fields that are not
+    compiled in. Runs of one process (seeds, a resumed run) are thus traced and compiled once.
 
-    What the program must not know is taken away from the task: reading it fails.
+    Those fields are removed from the task, so that reading them fails.
     """
     recipe = task.recipe
     known = {"train": recipe.train.model_copy(update=dict.fromkeys(_OF_THE_HOST))}
@@ -92,11 +92,11 @@ def _as_compiled(make: Callable[[Task], Callable], task: Task) -> Callable:
 
 
 def train_step_of(task: Task) -> Callable:
-    """(state, batch, scale, knobs) -> (state, StepReport) on all devices; the given state's buffers are reused.
+    """(state, batch, scale, knobs) -> (state, StepReport) on all devices; the buffers of the given state are reused.
 
-    `scale`, the target's unit times one of the network's output, for several heads one for each, is an argument so
-    that another data set needs no other program; so are the `Knobs`, the same on all devices. With `train.accumulate`
-    a batch's arrays have an axis of that many parts after that of devices.
+    `scale`, the change of the target per unit of the network's output (one per head if there are several), is an
+    argument, so that another data set uses the same program; so are the `Knobs`, which are the same on all devices.
+    With `train.accumulate` the arrays of a batch have an axis of parts after that of devices.
     """
     return _as_compiled(_make_train_step, task)
 
@@ -106,12 +106,12 @@ def _make_train_step(task: Task) -> Callable:
 
     def step(state: TrainState, batch: GraphsTuple, scale: Float[Array, "*h"], knobs: Knobs):
         counts = _counts(batch, task)
-        # Divided by the counts of all devices: the sum of the devices' gradients is then the batch's gradient.
+        # Divided by the counts over all devices: the sum of the devices' gradients is then the gradient of the batch.
         loss_of_part = partial(_loss, task, scale, counts, knobs)
         gradient_of_part = jax.value_and_grad(loss_of_part, has_aux=True)
         if train.accumulate == 1:
             (value, ((losses, terms), statistics)), gradient = gradient_of_part(state.params, batch)
-        else:  # recipes refuse it to networks with batch statistics
+        else:  # recipes exclude this for networks with batch statistics
             (value, (losses, terms)), gradient = _accumulate(partial(gradient_of_part, state.params), batch)
             statistics = {}
         value, terms, gradient = sum_over_devices((value, terms, gradient))
@@ -126,15 +126,15 @@ def _make_train_step(task: Task) -> Callable:
 
 
 def _counts(batch: GraphsTuple, task: Task) -> Counts:
-    """Labels of the whole batch, all devices together."""
+    """Number of labels in the whole batch, over all devices."""
     if task.recipe.train.accumulate == 1:
         return sum_over_devices(task.label_counts(batch))
     return sum_over_devices(jax.tree.map(jnp.sum, jax.vmap(task.label_counts)(batch)))
 
 
 def _loss(task: Task, scale, counts: Counts, knobs: Knobs, params: PyTree, graph: GraphsTuple):
-    """This device's part of the loss, with each structure's and the (penalty, absolute error) of the terms, and the
-    parameters that the batch replaces."""
+    """This device's part of the loss; the loss of each structure and the (penalty, absolute error) of each term; and
+    the parameters that the batch replaces."""
     random = {"key": device_key(knobs.seed)} if task.is_random else {}
     terms, statistics = task.training_terms(params, graph, scale, task.recipe.train.matmul_precision, **random)
     losses = structure_losses(terms, counts, knobs.weights)
@@ -143,7 +143,7 @@ def _loss(task: Task, scale, counts: Counts, knobs: Knobs, params: PyTree, graph
 
 
 def _accumulate(gradient_of_part: Callable, parts: GraphsTuple):
-    """Value, sums and gradient added up over the parts, one at a time; the structures' losses side by side."""
+    """Sums of value, terms and gradient over the parts, computed one at a time, and the losses of the structures."""
 
     def one_more(total, part):
         (value, ((losses, terms), _)), gradient = gradient_of_part(part)
@@ -158,7 +158,7 @@ def _accumulate(gradient_of_part: Callable, parts: GraphsTuple):
 
 def _move(state: TrainState, gradient: PyTree, statistics: PyTree, knobs: Knobs, train: TrainRecipe) -> TrainState:
     params, optimizer_state = move(train, state.params, gradient, state.optimizer, knobs.learning_rate, knobs.momentum)
-    if statistics:  # they have no gradient; whatever the optimizer makes of that, such as decay, does not count
+    if statistics:  # they have no gradient; any change by the optimizer, such as decay, is overwritten
         params = unflatten_dict(flatten_dict(params) | flatten_dict(statistics))
     return TrainState(params, update_average(state.average, params, knobs.average_decay), optimizer_state)
 

@@ -1,7 +1,8 @@
-"""One recipe with every combination of some values: the grids of the paper (sub-sampling cutoffs x batch sizes).
+"""Training of one recipe with every combination of given values, such as the paper's grid of sub-sampling cutoffs and
+batch sizes.
 
-A sweep file maps keys of the recipe to lists of values. Each combination is a run of its own in a folder below the
-recipe's `out`, which is resumed or, when it is done, left alone if the sweep is repeated.
+A sweep file maps keys of the recipe to lists of values. Each combination is a run in its own folder below the recipe's
+`out`. Repeating a sweep resumes unfinished runs and skips finished ones.
 """
 
 import csv
@@ -35,12 +36,12 @@ if TYPE_CHECKING:
 
 TABLE = "sweep.csv"
 _MOST = 1_000
-"""Runs: more are a mistake in the file."""
+"""Largest number of runs; more indicate a mistake in the file."""
 
 
 @dataclass(frozen=True)
 class SweepRun:
-    """One combination: what it sets, and where it runs."""
+    """One combination: the values that it sets, and its recipe."""
 
     values: dict[str, Any]
     recipe: Recipe
@@ -48,28 +49,28 @@ class SweepRun:
 
 @dataclass(frozen=True)
 class SweepResult:
-    """Outcome of a run: the validation of its exported model, or why there is none."""
+    """Outcome of a run: the validation of its exported model, or the reason for a failure."""
 
     values: dict[str, Any]
     validation: dict[str, float]
-    """Step, loss, MAEs in the units of metrics.jsonl; empty after an error, or without validation frames."""
+    """Step, loss and MAEs in the units of metrics.jsonl; empty after an error or without validation frames."""
     error: str = ""
 
 
 def plan_sweep(recipe: str | Path, overrides: Sequence[str], sweep: str | Path) -> list[SweepRun]:
-    """The runs of a sweep, all of their recipes checked.
+    """Runs of a sweep, with all recipes checked.
 
     Raises:
-        MlipError: for anything in one of them that cannot be run as written.
+        MlipError: one of the recipes cannot be run as written.
     """
     return plan_runs(recipe, overrides, _read_grid(find_recipe(sweep)))
 
 
 def plan_runs(recipe: str | Path, overrides: Sequence[str], grid: dict[str, list]) -> list[SweepRun]:
-    """A run for each combination of the values of a grid, key of the recipe -> values.
+    """Runs for all combinations of values in a grid, which maps keys of the recipe to values.
 
     Raises:
-        MlipError: for anything in one of them that cannot be run as written.
+        MlipError: one of the recipes cannot be run as written.
     """
     first = load_recipe(recipe, [*overrides, *_overrides(next(_combinations(grid)))])
     out = first.out
@@ -82,16 +83,16 @@ def plan_runs(recipe: str | Path, overrides: Sequence[str], grid: dict[str, list
 def run_sweep(
     runs: Sequence[SweepRun], *, cluster: str | None = None, report: Callable[[SweepResult], None] = lambda _: None
 ) -> list[SweepResult]:
-    """Train them all, one after another or side by side on Dask workers; a run that fails stops no other.
+    """Train all runs, one after another or in parallel on Dask workers; a failing run does not stop the others.
 
-    Writes `sweep.csv` above the runs' folders anew after each.
+    Rewrites `sweep.csv` in the parent of the runs' folders after each run.
 
     Args:
-        cluster: as `mlip.cluster.client` names them, a device a worker; None: this process.
-        report: told of each run as it ends.
+        cluster: name of a cluster as in `mlip.cluster.client`, with one device per worker; None uses this process.
+        report: called with the result of each run when it ends.
 
     Raises:
-        MlipError: nothing can be written there, or the scheduler is gone.
+        MlipError: the folder is not writable, or the scheduler is gone.
     """
     results: list[SweepResult] = []
     out = runs[0].recipe.out.parent
@@ -123,12 +124,12 @@ def _results(runs: Sequence[SweepRun], cluster: str | None) -> Iterator[SweepRes
                 accused.append(futures[future])
             else:
                 yield result
-        for run in accused:  # a worker that dies takes along what else it was given: each goes once more, by itself
+        for run in accused:  # a dying worker takes all of its runs along: each is tried once more, alone
             yield _result_of(submit(run), run) or SweepResult(run.values, {}, "its worker was killed each time")
 
 
 def _result_of(future: "Future", run: SweepRun) -> SweepResult | None:
-    """Outcome of a run on a worker; None where every worker died that had it.
+    """Outcome of a run on a worker; None if every worker that had it died.
 
     Raises:
         MlipError: the scheduler is gone.
@@ -143,7 +144,7 @@ def _result_of(future: "Future", run: SweepRun) -> SweepResult | None:
         if future.cancelled():
             raise
         return SweepResult(run.values, {}, _reason(error))
-    except Exception as error:  # of Dask, or of what it could not send back: this run's alone
+    except Exception as error:  # from Dask, or not serializable: affects only this run
         return SweepResult(run.values, {}, _reason(error))
 
 
@@ -161,20 +162,20 @@ def _run_one(run: SweepRun, quiet: bool = False) -> SweepResult:
         if not _is_done(folder, task):
             train(run.recipe, resume=folder.has_checkpoints(), quiet=quiet)
         return SweepResult(run.values, _validation(folder, task))
-    except Exception as error:  # whatever it is, it is this run's: the others go on
+    except Exception as error:  # any error affects only this run; the others continue
         if not isinstance(error, MlipError):
             traceback.print_exception(error)
         return SweepResult(run.values, {}, _reason(error))
 
 
 def _reason(error: Exception) -> str:
-    """One line."""
+    """Error message as one line."""
     what = " ".join(str(error).split())
     return what if isinstance(error, MlipError) else f"{type(error).__name__}: {what}".removesuffix(": ")
 
 
 def _is_done(folder: RunFolder, task: Task) -> bool:
-    """Whether the run has ended; `mlip export` leaves a model before that, too."""
+    """Whether the run has ended; a model written by `mlip export` does not count."""
     path = folder.path / task.file_name
     return path.exists() and "exported_after_step" not in task.load(path).metadata.provenance
 
@@ -190,7 +191,7 @@ def _columns(task: Task) -> tuple[str, ...]:
 
 
 def table_of(runs: Sequence[SweepRun], results: Sequence[SweepResult]) -> tuple[tuple[str, ...], list[tuple]]:
-    """Header and rows of the results, for people: errors in the units of the live table."""
+    """Header and rows of the results for display; errors are in the units of the live table."""
     quantities = task_of(runs[0].recipe).quantities
 
     def row(result: SweepResult) -> tuple:
@@ -236,7 +237,7 @@ def _overrides(values: dict[str, Any]) -> list[str]:
 
 
 def _name(values: dict[str, Any]) -> str:
-    """E.g. "store=pbesol_0.005,batch_size=64": of a path its name without its ending."""
+    """Folder name such as "store=pbesol_0.005,batch_size=64"; a path is reduced to its stem."""
 
     def short(value: Any) -> str:
         return Path(value).stem if isinstance(value, str) and "/" in value else str(value).replace("/", "_")

@@ -1,6 +1,6 @@
-"""The task of a run, as the loop, the step, the schedule and the monitor see it: none of them asks what kind it is.
+"""Interface of training tasks, used by the loop, the step, the schedule and the monitor for all kinds of models.
 
-Another kind of target is a subclass of `Task` in a room of its own, and a line in `tasks.py`.
+A further kind of target is a subclass of `Task` in its own folder and a case in `task_of_recipe.py`.
 """
 
 from abc import ABC, abstractmethod
@@ -30,33 +30,33 @@ from mlip.training.terms import Counts, Terms
 
 
 class TrainingData(Protocol):
-    """Data that a run learns from; indices are those of its store's frames."""
+    """Data of a run, as indices of frames of its store."""
 
     train: Int[np.ndarray, " k"]
     validation: Int[np.ndarray, " v"]
-    """May be empty."""
+    """Validation frames; may be empty."""
 
     @property
     def elements(self) -> list[str]:
-        """Symbols that predictions can be made for, by atomic number."""
+        """Symbols of the elements for which predictions are possible, sorted by atomic number."""
 
     @property
     def functional(self) -> str:
-        """One name; of a mixture all of them, joined by '+'."""
+        """Name of the functional; several are joined."""
 
     @property
     def scale(self) -> Float[np.ndarray, "*h"]:
-        """The target's unit times one of the network's output; for several heads one each."""
+        """Change of the target per unit of the network's output; one value per head if there are several."""
 
     def describe(self) -> str:
-        """A few lines for whoever starts a run."""
+        """Lines for the user about the data at the start of a run."""
 
 
 class ReplayingData(TrainingData, Protocol):
-    """Data of a task whose recipes may have `data.replay`."""
+    """Data of a task whose recipes support `data.replay`."""
 
     replayed: Int[np.ndarray, " r"]
-    """Some of these come along in each epoch, as the recipe says."""
+    """Frames of the replayed store; each epoch uses some of them, as set in the recipe."""
 
 
 class Metadata(Protocol):
@@ -64,7 +64,7 @@ class Metadata(Protocol):
 
 
 class TrainedModel(Protocol):
-    """The model that a run leaves behind, or starts from: a network with its parameters and metadata."""
+    """Model that a run exports or starts from: a network with its parameters and metadata."""
 
     config: BaseModel
     params: PyTree
@@ -72,23 +72,23 @@ class TrainedModel(Protocol):
 
     @property
     def elements(self) -> list[str]:
-        """Symbols of those that it knows, by atomic number."""
+        """Symbols of the known elements, sorted by atomic number."""
 
     @property
     def n_parameters(self) -> int: ...
 
     def save(self, path: Path) -> Path:
-        """Write one file, atomically."""
+        """Write the model to one file, atomically."""
 
 
 @dataclass(frozen=True)
 class Task(ABC):
-    """One recipe's. A task has no state of its own: all that training changes is in the run's."""
+    """Training task of one recipe. It has no mutable state; everything that training changes is in the run's state."""
 
     recipe: Recipe
 
     noun: ClassVar[str]
-    """For what a run leaves behind."""
+    """Word for the model that a run exports."""
     file_name: ClassVar[str]
     """Name of the exported model's file in the run folder."""
     load: ClassVar[Callable[[Path], TrainedModel]]
@@ -99,51 +99,52 @@ class Task(ABC):
 
     @property
     def is_random(self) -> bool:
-        """Whether steps of training need random numbers, as networks with dropout do."""
+        """Whether training steps need random numbers, e.g. for dropout."""
         return getattr(self.recipe.model, "is_random_in_training", False)
 
     @property
     @abstractmethod
     def quantities(self) -> tuple[Quantity, ...]:
-        """The terms of the loss, in the order in which they are told of."""
+        """Terms of the loss, in display order."""
 
     @abstractmethod
     def weights(self, stage: int) -> dict[str, float]:
         """Weight of each term of the loss in stage 1 or 2."""
 
     def judgement(self, errors: dict[str, float]) -> float:
-        """The number of a validation by which states are compared; the smallest is the best."""
+        """Number by which the states of a run are compared after a validation; lower is better."""
         return errors["loss"]
 
     @abstractmethod
     def initial_params(self) -> PyTree:
-        """Parameters of an untrained network, by the recipe's seed."""
+        """Parameters of an untrained network from the recipe's seed."""
 
     @abstractmethod
     def open_data(self, store: Store, start: TrainedModel | None, folder: RunFolder | None) -> TrainingData:
-        """Data to learn from, on the scale to learn them on.
+        """Training and validation data, and their scale.
 
         Args:
-            store: the recipe's; a replayed one follows it.
-            start: the model that training starts from.
-            folder: remembers what was measured, so that a resumed run has the very same; None writes nothing.
+            store: store of the recipe, without the replayed one.
+            start: model from which training starts.
+            folder: run folder that keeps measured values, so that a resumed run uses exactly the same ones; None writes
+                nothing.
 
         Raises:
-            MlipError: the store has nothing to learn from, or does not fit the recipe.
+            MlipError: the store has no training data, or does not match the recipe.
         """
 
     @abstractmethod
     def labels(self, store: Store, data: TrainingData) -> Labels:
-        """Labels that the network learns of each frame of the store."""
+        """Labels of each frame of the store for training the network."""
 
     def graphs(self, store: Store, data: TrainingData) -> LabeledGraphs:
-        """Frames of the store as the network reads them, with the labels that it learns."""
+        """Graphs of the store's frames as the network reads them, with training labels."""
         dtype = np.dtype(self.recipe.train.precision).type
         return LabeledGraphs(store, self.recipe.model.inputs, self.labels(store, data), dtype)
 
     @abstractmethod
     def label_counts(self, graph: GraphsTuple) -> Counts:
-        """How many labels of each term a batch holds."""
+        """Number of known labels of each term in a batch."""
 
     @abstractmethod
     def terms(
@@ -153,7 +154,7 @@ class Task(ABC):
         scale: Float[Array, "*h"],
         products: ProductPrecision = "highest",
     ) -> Terms:
-        """The terms of the loss over a batch; pure, and differentiable with respect to `params`.
+        """Terms of the loss over a batch; pure, and differentiable with respect to `params`.
 
         Args:
             products: precision of the network's matrix products.
@@ -167,30 +168,31 @@ class Task(ABC):
         products: ProductPrecision,
         key: Array | None = None,
     ) -> tuple[Terms, PyTree]:
-        """The terms of a step of training, and new values of the parameters that follow the batches instead of a
-        gradient, such as running statistics: a part of the tree of `params`, by default none.
+        """Terms for a training step, and new values of parameters that depend on the batches instead of a gradient,
+        such as running averages: a subtree of `params`, by default empty.
 
         Args:
-            key: random numbers, for networks with dropout.
+            key: random key, for networks with dropout.
         """
         return self.terms(params, graph, scale, products), {}
 
     @abstractmethod
     def export(self, params: PyTree, data: TrainingData, provenance: dict[str, Any]) -> TrainedModel:
-        """The model of these parameters, with all that it takes to use it."""
+        """Model with these parameters, complete with metadata."""
 
     def draw(self, folder: RunFolder, model: TrainedModel, store: Store, log: RunLog) -> None:  # noqa: B027
-        """Pictures of what the exported model predicts; by default none."""
+        """Draw pictures of the exported model's predictions; by default none."""
 
     def report_predictions(self, model: TrainedModel, store: Store, at_most: int) -> PredictionReport | None:
-        """For the run's report, on at most so many structures of each of the splits "val" and "test"; None: nothing."""
+        """Content for the run's report, on at most `at_most` structures of each of the splits "val" and "test"; None
+        for nothing."""
         return None
 
     def starting_model(self) -> TrainedModel | None:
-        """The model that `init_from` names.
+        """Model named by `init_from`; None without it.
 
         Raises:
-            MlipError: its network is not the recipe's.
+            MlipError: its network differs from the recipe's.
         """
         if self.recipe.init_from is None:
             return None

@@ -1,4 +1,4 @@
-"""Which task a recipe is: the only place of training where it matters what is learned."""
+"""Selection of a recipe's task, the only part of training that depends on the kind of target."""
 
 from mlip.training.potentials.potential_task import PotentialTask
 from mlip.training.properties.property_task import PropertyTask

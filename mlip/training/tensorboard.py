@@ -1,7 +1,7 @@
-"""Scalars as TensorBoard's event files, written by the thread that calls: where the disk is full, the caller is told.
+"""Scalars as TensorBoard event files, written by the calling thread, so that the caller gets the error if the disk is
+full.
 
-(tensorboardX's `SummaryWriter` writes in a thread of its own, which dies with a traceback and leaves the run in the
-dark.)
+(tensorboardX's `SummaryWriter` writes in its own thread, which dies with a traceback and leaves the run unaware.)
 """
 
 import os
@@ -16,15 +16,15 @@ _SECONDS_A_FLUSH = 60.0
 
 
 class EventFile:
-    """A new event file in `folder`; events of earlier ones from step `first_step` on count as never written.
+    """A new event file in `folder`; events of earlier files from step `first_step` on are superseded.
 
     Raises:
-        OSError: from any method, where nothing can be written.
+        OSError: from any method, if writing fails.
     """
 
     def __init__(self, folder: Path, first_step: int):
         folder.mkdir(parents=True, exist_ok=True)
-        # Its own names tell seconds, in which two may begin.
+        # The default names have a resolution of one second, within which two files may be created.
         self._writer = EventsWriter(str(folder / "events"), f".{os.getpid()}.{time.time_ns()}")
         self._flushed = time.monotonic()
         self._add(Event(step=first_step, session_log=SessionLog(status=SessionLog.START)))

@@ -1,8 +1,8 @@
-"""The terms of a loss, whatever it is of.
+"""Terms of a loss, for any kind of target.
 
-Every term comes as sums, with a count of its labels, never as a mean: sums and counts are what adds up over devices,
-parts of a batch and batches, so that a mean over N devices, or over a padded batch, is the mean over the labels. A
-missing label is NaN and contributes exactly nothing to sum, count and gradient.
+Every term is stored as sums and a count of labels, never as a mean. These add up over devices, parts of a batch and
+batches, so that a mean over N devices, or over a padded batch, is the mean over the labels. A missing label is NaN and
+contributes nothing to sum, count and gradient.
 """
 
 from collections.abc import Mapping
@@ -18,15 +18,15 @@ class Term(NamedTuple):
     """One term of the loss over a batch."""
 
     penalty: Float[Array, " g"]
-    """Penalty of each structure: the sum over its labels, in the unit of the loss."""
+    """Penalty of each structure, summed over its labels, in the unit of the loss."""
     absolute_error: Float[Array, ""]
     """Sum of |prediction - label|, in the unit of the quantity: eV/atom, eV/A, GPa, ..."""
 
 
 Terms = dict[str, Term]
-"""By the term's name."""
+"""Terms by name."""
 Counts = dict[str, Float[Array, ""]]
-"""Labels that are known, by the term's name. Floats, as they are only ever divided by."""
+"""Number of known labels by the term's name; floats, because they only serve as divisors."""
 
 
 class Sums(NamedTuple):
@@ -38,11 +38,12 @@ class Sums(NamedTuple):
 
 
 def structure_losses(terms: Terms, counts: Counts, weights: Mapping[str, float | Array]) -> Float[Array, " g"]:
-    """Contribution of each structure to the loss: the sum over the terms of weight * its penalty / count.
+    """Contribution of each structure to the loss: the sum over the terms of weight * penalty / count.
 
     Args:
-        counts: of the whole batch, all devices together: the losses of all their structures add up to its loss.
-        weights: of the terms that are fitted. A weight of 0 in this stage silences its term, whatever it holds.
+        counts: counts of the whole batch over all devices, so that the losses of all structures sum to that of the
+            batch.
+        weights: weights of the fitted terms. A weight of 0 removes the term, even if its penalty is not finite.
     """
 
     def part(name: str, weight) -> Array:
@@ -53,12 +54,12 @@ def structure_losses(terms: Terms, counts: Counts, weights: Mapping[str, float |
 
 
 def totals(terms: Terms, counts: Counts) -> dict[str, Sums]:
-    """Sums over the batch's structures."""
+    """Sums of the terms over the batch's structures."""
     return {name: Sums(term.penalty.sum(), term.absolute_error, counts[name]) for name, term in terms.items()}
 
 
 def weighted_mean(sums: Mapping[str, Sums], weights: Mapping[str, float]) -> float:
-    """The loss that summed terms amount to."""
+    """Loss for summed terms."""
     return sum(
         weight * sums[name].penalty / (sums[name].count + (sums[name].count == 0))
         for name, weight in weights.items()
@@ -67,6 +68,6 @@ def weighted_mean(sums: Mapping[str, Sums], weights: Mapping[str, float]) -> flo
 
 
 def add_terms(total: dict[str, Sums] | None, terms: dict[str, Sums]) -> dict[str, Sums]:
-    """Sums of the loss terms over batches, on the host in float64."""
+    """Running sums of the loss terms over batches, on the host in float64."""
     terms = jax.tree.map(np.float64, terms)
     return terms if total is None else jax.tree.map(np.add, total, terms)

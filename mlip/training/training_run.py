@@ -1,4 +1,4 @@
-"""A training run as Python and notebooks have it: its model, its records as a table, its curves as a picture."""
+"""A training run in Python and notebooks: its model, its records as a table, its learning curves."""
 
 import base64
 from html import escape
@@ -23,27 +23,28 @@ _DOTS_PER_INCH = 100
 
 
 class TrainingRun(PathLike[str]):
-    """A run, finished or not, by its folder; `mlip.train` returns it. Notebooks show its curves and errors::
+    """A run, finished or not, identified by its folder; returned by `mlip.train`. Notebooks show its curves and
+    errors::
 
         run = mlip.train("quickstart", data={"store": "mine.h5"}, out="runs/first")
-        potential = run.load()  # the same as mlip.load(run): it goes wherever a model's path goes
+        potential = run.load()  # same as mlip.load(run): a run can replace a model's path
         run.to_dataframe()
 
     Args:
         folder: the folder that `mlip train` wrote (out=).
 
     Raises:
-        MlipError: no run there.
+        MlipError: the folder holds no run.
     """
 
     def __init__(self, folder: str | PathLike[str]):
         self.folder = Path(folder)
-        """The run's folder."""
+        """The run folder."""
         self._open()
 
     @property
     def path(self) -> Path:
-        """The file of the model, which is there once the run has ended."""
+        """Path of the model's file, which exists once the run has ended."""
         return self.folder / self._open().task.file_name
 
     def __fspath__(self) -> str:
@@ -65,11 +66,11 @@ class TrainingRun(PathLike[str]):
         return model  # type: ignore[return-value]  # a task's models are of one of these two
 
     def to_dataframe(self, kind: str = "validation") -> "DataFrame":
-        """A row for each record: the loss, its parts, mean absolute errors (`energy_mae` in meV/atom, `forces_mae` in
-        eV/A, `stress_mae` in GPa; of a property in its unit), the step.
+        """Table with a row for each record: step, loss and its parts, and mean absolute errors (`energy_mae` in
+        meV/atom, `forces_mae` in eV/A, `stress_mae` in GPa, or of a property in its unit).
 
         Args:
-            kind: "validation", a record an epoch, or "train", with the speed.
+            kind: "validation" for one record per validation, or "train", which includes the speed.
         """
         from pandas import DataFrame
 
@@ -85,7 +86,7 @@ class TrainingRun(PathLike[str]):
         return f"{_errors_table(run, title)}{_curves(run)}"
 
     def _open(self) -> RunRecords:
-        """The records as they are now: the run may be under way."""
+        """Current records; the run may be active."""
         return open_run(self.folder)
 
 

@@ -1,6 +1,6 @@
-"""The records of a run for Weights & Biases (extra `wandb`), beside the run folder's own log.
+"""Records of a run for Weights & Biases (extra `wandb`), in addition to the log in the run folder.
 
-Without a network set WANDB_MODE=offline; `wandb sync` sends the run later.
+Without a network set WANDB_MODE=offline, and upload the run later with `wandb sync`.
 """
 
 import importlib
@@ -13,11 +13,11 @@ from mlip.errors import MlipError
 
 
 class WeightsAndBiases:
-    """A run of `project` there. Its id stays in the run folder, so that a resumed run goes on with the same one.
+    """A run of `project` on Weights & Biases. Its id is kept in the run folder, so that a resumed run continues it.
 
     Args:
-        folder: of the run; holds recipe.yaml.
-        n_done: steps that the run has behind it.
+        folder: the run folder, which contains recipe.yaml.
+        n_done: number of completed steps.
 
     Raises:
         MlipError: the package is not installed, or the service cannot be reached.
@@ -46,7 +46,7 @@ class WeightsAndBiases:
                 f"Weights & Biases: {' '.join(str(error).split())}",
                 fix="wandb login; or set WANDB_MODE=offline and use `wandb sync` later",
             ) from None
-        # Its own counter never goes back, but a resumed run does some steps again: ours is the axis.
+        # Its own counter only increases, but a resumed run repeats some steps: use our step as the axis.
         self._run.define_metric("*", step_metric="step")
 
     def write(self, kind: str, step: int, values: dict[str, int | float]) -> None:

@@ -1,1 +1,1 @@
-"""How sure a potential is of its predictions: by an ensemble, or by the last layer of one network."""
+"""Uncertainty of a potential's predictions, from an ensemble or from the last layer of a single network."""

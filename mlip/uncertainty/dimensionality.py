@@ -1,4 +1,4 @@
-"""Is a structure a crystal, a layer, a chain or a molecule? By its vacuum: directions across a wide gap don't count."""
+"""Dimensionality of a structure (crystal, layer, chain or molecule), found from its vacuum."""
 
 import numpy as np
 from ase import Atoms
@@ -7,12 +7,12 @@ from ase.geometry import complete_cell
 from mlip.data.records import Frame
 
 GAP = 7.0
-"""A. A wider gap between atoms along a cell vector, measured between lattice planes, is vacuum: longer than bonds of
-any kind, shorter than the vacuum that layers and chains are put in."""
+"""Gap between atoms along a cell vector, measured between lattice planes, above which it is vacuum, A: longer than any
+bond, shorter than the vacuum commonly used for layers and chains."""
 
 
 def dimensionality_of(atoms: Atoms | Frame) -> int:
-    """3 for a crystal, 2 for a layer, 1 for a chain, 0 for a molecule: the periodic directions without vacuum."""
+    """Number of periodic directions without vacuum: 3 for a crystal, 2 for a layer, 1 for a chain, 0 for a molecule."""
     periodic = np.flatnonzero(atoms.pbc)
     if not len(periodic) or not len(atoms):
         return 0

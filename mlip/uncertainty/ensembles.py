@@ -1,4 +1,4 @@
-"""Several potentials as one, whose members' spread says how sure it is."""
+"""An ensemble of several potentials as one potential, with an uncertainty from the spread of its members."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -15,14 +15,14 @@ _MOST = 32
 
 
 def ensemble(potentials: Sequence[Potential], names: Sequence[str] | None = None) -> Potential:
-    """The ensemble of potentials: its energy, forces and stress are the means of theirs.
+    """Ensemble of potentials, whose energy, forces and stress are the means over its members.
 
     Args:
-        potentials: of the same network, elements and functional, each with one head and parameters of its own.
-        names: of the potentials, for errors and for the provenance; by default their places.
+        potentials: potentials with the same network, elements and functional, one head each, and different parameters.
+        names: names of the potentials for errors and for the provenance; by default "potential 0", ...
 
     Raises:
-        MlipError: fewer than two, or what differs between two of them; the same one twice.
+        MlipError: there are fewer than two or too many, two are identical, or two differ in more than their parameters.
     """
     names = [f"potential {k}" for k in range(len(potentials))] if names is None else list(names)
     if not 2 <= len(potentials) <= _MOST:
@@ -56,7 +56,7 @@ def ensemble(potentials: Sequence[Potential], names: Sequence[str] | None = None
 
 
 def members(potential: Potential) -> list[Potential]:
-    """The potentials of an ensemble, each by itself; their provenance is the ensemble's."""
+    """Individual potentials of an ensemble, with the ensemble's provenance."""
     config, params, metadata = potential.config, potential.params, potential.metadata
     return [
         Potential(
@@ -79,9 +79,10 @@ def members(potential: Potential) -> list[Potential]:
 
 
 def _check_alike(first: Potential, other: Potential, first_name: str, name: str) -> None:
-    """
+    """Check that two potentials differ only in their parameters.
+
     Raises:
-        MlipError: what differs.
+        MlipError: names the difference.
     """
     for one, called in ((first, first_name), (other, name)):
         if len(one.heads) > 1:
@@ -113,7 +114,7 @@ def _differences(ours: dict[str, Any], theirs: dict[str, Any]) -> list[tuple[str
 
 
 def _only(ours: list[str], theirs: list[str]) -> tuple[str, str]:
-    """The elements that one has and the other lacks."""
+    """Elements that only the first has, and those that only the second has, as text."""
     return tuple(
         f"only {' '.join(symbol for symbol in one if symbol not in other) or 'those in common'}"
         for one, other in ((ours, theirs), (theirs, ours))
@@ -121,7 +122,7 @@ def _only(ours: list[str], theirs: list[str]) -> tuple[str, str]:
 
 
 def _references(potential: Potential) -> np.ndarray:
-    """(119,) E0 and shift, eV/atom; zero for unknown elements."""
+    """(119,) reference energy E0 plus shift, eV/atom; zero for unknown elements."""
     references = np.zeros(N_ELEMENTS)
     for symbol, energy in potential.metadata.reference_energies.items():
         references[atomic_numbers[symbol]] = energy + potential.metadata.shift

@@ -1,7 +1,7 @@
-"""A potential with an uncertainty that was fitted: the last layer's covariance on training frames, factors on others.
+"""Fits the uncertainty of a potential: the last layer's covariance on training frames, the factors on held-out frames.
 
-The regularizer of the covariance is the one of a grid under which the held-out errors are the most likely, those of a
-Laplace distribution as wide as the spread; then the factors are found (`mlip.uncertainty.calibration`).
+The regularizer of the covariance is selected from a grid by maximum likelihood of the held-out errors under a Laplace
+distribution with a width proportional to the spread; then the factors are determined (`mlip.uncertainty.calibration`).
 """
 
 import math
@@ -26,41 +26,41 @@ from mlip.uncertainty.dimensionality import dimensionality_of
 from mlip.uncertainty.spread import evaluate_ensemble, evaluate_last_layer
 
 THRESHOLD = 0.1
-"""eV/atom: by default a prediction is doubtful if its 90 % interval reaches farther to either side."""
+"""Default threshold for doubtful predictions: half width of the 90 % interval, eV/atom."""
 _FEWEST = 50
-"""Held-out frames that a factor is found on."""
+"""Smallest number of held-out frames for a factor."""
 _CHUNK = 1024
-"""Frames held in memory at once."""
+"""Number of frames held in memory at once."""
 _REGULARIZERS = 10.0 ** np.arange(-12, 0)
-"""Shares of the covariance's mean eigenvalue."""
+"""Candidate regularizers, as fractions of the covariance's mean eigenvalue."""
 
 
 @dataclass(frozen=True)
 class Measured:
-    """Frames with what the network says of them: a row for each."""
+    """Errors and uncertainty data of frames, one row per frame."""
 
     errors: Float[np.ndarray, " k"]
     """Potential minus label, eV/atom; NaN without a label."""
     dimensionality: Int[np.ndarray, " k"]
     spread: Float[np.ndarray, " k"] | None
-    """An ensemble's, eV/atom."""
+    """Spread of an ensemble, eV/atom."""
     features: Float[np.ndarray, "k d"] | None
-    """Mean features of the last layer, eV/atom."""
+    """Mean over the atoms of the last layer's features, eV/atom."""
 
 
 @dataclass(frozen=True)
 class FitRow:
-    """Findings for structures of a dimensionality, or of any."""
+    """Calibration results for structures of one dimensionality, or of any."""
 
     name: str
     frames: int
     mae: float
-    """eV/atom."""
+    """Mean absolute error of the energy, eV/atom."""
     factor: float
     mean_std: float
-    """eV/atom."""
+    """Mean calibrated standard deviation, eV/atom."""
     doubtful: float
-    """Share of the frames that are not to be trusted."""
+    """Fraction of the frames whose predictions are not to be trusted."""
 
 
 def calibrate(
@@ -74,18 +74,18 @@ def calibrate(
     allow_functional_mismatch: bool = False,
     dtype: str = "float32",
 ) -> tuple[Potential, list[FitRow]]:
-    """The potential with a calibrated uncertainty, and what was found.
+    """The potential with a calibrated uncertainty, and the results of the calibration.
 
     Args:
-        store: the frames that it was trained on, or alike, with held-out ones.
-        fit_split: of the last layer's covariance; an ensemble needs none.
-        split: of the factors.
-        threshold: eV/atom: predictions whose 90 % interval reaches farther than this are not to be trusted.
-        max_frames: of each split, taken evenly.
+        store: store with frames like those of the training set, including held-out ones.
+        fit_split: split for the last layer's covariance; unused for an ensemble.
+        split: held-out split for the factors.
+        threshold: half width of the 90 % interval above which predictions are not to be trusted, eV/atom.
+        max_frames: largest number of frames per split, evenly selected.
 
     Raises:
-        MlipError: labels of another functional; too few labeled frames of known elements; a network that does not tell
-            the features of its last layer; several heads.
+        MlipError: the labels are from another functional, there are too few labeled frames with known elements, the
+            network does not report last-layer features, or it has several heads.
     """
     set_up_jax()
     precision_scope(dtype)
@@ -129,16 +129,16 @@ def calibrate(
 
 
 def measure(potential: Potential, frames: Iterable[Frame], dtype: str = "float32") -> Measured:
-    """Errors and spreads of frames, which are gone through once; those that have no graph are left out.
+    """Errors and spreads of frames, in a single pass; frames without a graph are left out.
 
     Raises:
-        MlipError: a network that does not tell the features of its last layer.
+        MlipError: the network does not report last-layer features.
     """
     of_ensemble = potential.config.model == "ensemble"
     evaluation = evaluate_ensemble if of_ensemble else evaluate_last_layer
     errors, dimensionality, told = [], [], []
     for chunk in _chunks(frames):
-        chunk.sort(key=len)  # those alike share a batch: less padding
+        chunk.sort(key=len)  # similar sizes share a batch, which needs less padding
         graphs, sound = [], []
         for frame, graph in zip(
             chunk, potential.config.inputs.graphs(Structures.of(chunk), np.dtype(dtype).type), strict=True
@@ -168,10 +168,10 @@ def measure(potential: Potential, frames: Iterable[Frame], dtype: str = "float32
 def find_factors(
     errors: Float[np.ndarray, " k"], spread: Float[np.ndarray, " k"], dimensionality: Int[np.ndarray, " k"]
 ) -> tuple[dict[str, float], dict[str, int]]:
-    """The factor of each dimensionality that has enough frames, and of any; and the frames behind each.
+    """Factors for each dimensionality with enough frames and for "any", and the number of frames behind each.
 
     Args:
-        errors, spread: of energies per atom, in one unit.
+        errors, spread: of energies per atom, in the same unit.
     """
     groups = {ANY: np.ones(len(errors), bool)}
     groups |= {str(d): dimensionality == d for d in sorted(set(dimensionality.tolist()))}
@@ -182,8 +182,8 @@ def find_factors(
 
 
 def _quantile(ratios: Float[np.ndarray, " k"]) -> float:
-    """The ratio below which a new one lies with the probability of `COVERAGE`: the next higher order statistic of
-    k + 1 (split conformal prediction)."""
+    """Quantile that a new ratio stays below with probability `COVERAGE`: the next higher order statistic for k + 1
+    values (split conformal prediction)."""
     rank = math.ceil((len(ratios) + 1) * COVERAGE)
     return float(np.sort(ratios)[min(rank, len(ratios)) - 1])
 
@@ -191,7 +191,7 @@ def _quantile(ratios: Float[np.ndarray, " k"]) -> float:
 def _last_layer(
     potential: Potential, store: Store, fit_split: str, max_frames: int, held_out: Measured, labeled, dtype: str
 ) -> tuple[LastLayer, int]:
-    """The covariance over the training frames with the best regularizer, and the number of these frames."""
+    """Covariance over the training frames with the best regularizer, and the number of these frames."""
     features = measure(potential, _frames(store, fit_split, potential, max_frames), dtype).features
     if not len(features):
         raise MlipError(
@@ -210,7 +210,7 @@ def _last_layer(
 
 
 def _frames(store: Store, split: str, potential: Potential, max_frames: int) -> Iterator[Frame]:
-    """Evenly taken frames of a split, of elements that the potential knows."""
+    """Evenly selected frames of a split with known elements only."""
     chosen = [k for material in chosen_materials(store, split) for k in material.frames]
     for place in np.unique(np.linspace(0, len(chosen) - 1, min(max_frames, len(chosen))).round().astype(int)):
         frame = store.frame(chosen[place])

@@ -1,9 +1,9 @@
-"""How sure a potential is of relaxed structures: of their energy, and, to first order, of their volume.
+"""Uncertainty of relaxed structures: of their energy and, to first order, of their volume.
 
-At a minimum under a strain t D, whose curvature is E'' = d2E/dt2, a change of the slope by dg moves the minimum by
--dg / E''. The members of an ensemble, or the last layers that are as likely as the trained one, differ in their slopes
-at the minimum that their mean has; so the logarithm of the volume has the standard deviation tr(D) sigma(E') / E''.
-Atoms follow the cell: where they could relax, the crystal is softer and its volume less certain.
+At a minimum with respect to a strain t D with curvature E'' = d2E/dt2, a change dg of the slope moves the minimum by
+-dg / E''. The members of an ensemble, or last layers as likely as the trained one, have different slopes at the minimum
+of their mean. The logarithm of the volume therefore has the standard deviation tr(D) sigma(E') / E''. The atoms follow
+the cell here; if they could relax, the crystal would be softer and its volume less certain.
 """
 
 from collections.abc import Sequence
@@ -22,25 +22,26 @@ from mlip.uncertainty.spread import Response, evaluate_response
 
 @dataclass(frozen=True)
 class Certainty:
-    """How sure a potential is of a relaxed structure."""
+    """Uncertainty of a relaxed structure."""
 
     energy_std: float
     """Standard deviation of the total energy, eV."""
     relative_volume_std: float
-    """Standard deviation of the volume over the volume (of a layer's area, a chain's length); NaN where the cell did
-    not relax, or is at no minimum."""
+    """Standard deviation of the volume (a layer's area, a chain's length) relative to it; NaN if the cell did not
+    relax, or is not at a minimum."""
     do_not_trust: bool | None
-    """As `Potential.predict` has it; None without calibration."""
+    """Same flag as in `Potential.predict`; None without calibration."""
 
 
 def certainties(
     potential: Potential, structures: Sequence[Atoms], strains: Sequence[Float[np.ndarray, "3 3"]], dtype: str
 ) -> list[Certainty | None]:
-    """For each structure; None where it has no graph.
+    """Uncertainty of each structure; None if it has no graph.
 
     Args:
-        potential: one that has an `uncertainty`.
-        strains: D of each structure, symmetric: the part of the unit strain in which its cell relaxed; zero if fixed.
+        potential: a potential with an `uncertainty`.
+        strains: D of each structure, symmetric: the part of the unit strain within which its cell relaxed; zero if
+            fixed.
     """
     found: list[Certainty | None] = [None] * len(structures)
     graphs, places = [], []

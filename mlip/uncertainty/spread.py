@@ -1,4 +1,4 @@
-"""Programs that evaluate a batch and tell how sure the network is: an ensemble, or one by its last layer's features."""
+"""Programs that evaluate a batch with its uncertainty data, for an ensemble or from a network's last-layer features."""
 
 from typing import Any, NamedTuple
 
@@ -23,7 +23,7 @@ def ensemble_evaluation(
     """Mean of the members' energies, forces and stresses, and their standard deviations with n - 1 in the denominator.
 
     Args:
-        params: an ensemble's.
+        params: parameters of an ensemble.
     """
     found = of_members(model, params, graph, scale, shift)
     spread = Spread(energy=_std(found.energy), forces=_std(found.forces), stress=_std(found.stress))
@@ -33,10 +33,10 @@ def ensemble_evaluation(
 def last_layer_evaluation(
     model: nn.Module, params: Any, graph: jraph.GraphsTuple, scale: float, shift: float
 ) -> Evaluation:
-    """As `energies_forces_stress`, with the mean over each structure's atoms of the last layer's features.
+    """Evaluation like `energies_forces_stress`, with the mean of the last layer's features over each structure's atoms.
 
     Raises:
-        MlipError: the network tells none.
+        MlipError: the network does not report features.
     """
 
     def outputs(graph: jraph.GraphsTuple) -> tuple[Float[Array, " n"], Float[Array, "n d"]]:
@@ -49,24 +49,26 @@ def last_layer_evaluation(
 
 
 class Response(NamedTuple):
-    """Energies of a batch, and how they answer to a strain of each structure, t D with D its `globals["strain"]`."""
+    """Energies of a batch and their derivatives with respect to a strain t D of each structure; D is
+    `globals["strain"]`."""
 
     spread: Spread
-    """Without forces and stress."""
+    """Spread of energies; without forces and stress."""
     slope_std: Float[Array, " g"] | None
-    """Standard deviation of an ensemble's dE/dt, eV."""
+    """Standard deviation of dE/dt over an ensemble, eV."""
     feature_slopes: Float[Array, "g d"] | None
-    """Derivatives by t of the last layer's features, summed over the atoms, eV."""
+    """Derivatives with respect to t of the last layer's features, summed over the atoms, eV."""
     curvature: Float[Array, " g"]
-    """d2E/dt2, eV; atoms follow the cell."""
+    """Second derivative d2E/dt2, eV; the atoms follow the cell."""
 
 
 def strain_response(model: nn.Module, params: Any, graph: jraph.GraphsTuple, scale: float, shift: float) -> Response:
-    """Evaluate a batch and its derivatives by strain; by forward differentiation, of all structures at once.
+    """Evaluate a batch and its derivatives with respect to strain, by forward-mode differentiation of all structures at
+    once.
 
     Args:
-        model: an ensemble, or a network that tells the features of its last layer.
-        graph: with globals["strain"] (g, 3, 3), symmetric.
+        model: an ensemble, or a network that reports last-layer features.
+        graph: has globals["strain"] (g, 3, 3), symmetric.
     """
     is_atom = graph.nodes["species"] > 0
     with products_in("highest"):

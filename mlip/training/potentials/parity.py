@@ -1,4 +1,4 @@
-"""The parity plot at the end of a run: the exported potential on the first validation frames."""
+"""Parity plot at the end of a run: the exported potential on the first validation frames."""
 
 from itertools import islice
 from pathlib import Path
@@ -21,17 +21,17 @@ PARITY = {
     "forces": ("Forces", "force component, eV/Å"),
     "stress": ("Stress", "stress component, GPa"),
 }
-"""Caption and label of each quantity's parity chart."""
+"""Caption and axis label of the parity chart of each quantity."""
 
 
 def draw_parity(folder: Path, potential: Potential, store: Store, log: RunLog) -> None:
-    """Write parity.png; without validation frames that the potential knows, say why not."""
+    """Write parity.png, or say why not if there are no validation frames with known elements."""
     errors = Errors()
     try:
         for head in potential.heads:
             frames = store_frames(store, "val", functional=head if len(potential.heads) > 1 else None)
             evaluate(potential.of_head(head), islice(frames, _FRAMES), errors=errors)
-    except MlipError as error:  # the potential is made: a missing picture does not fail the run
+    except MlipError as error:  # the potential is finished: a missing picture must not fail the run
         log.say(f"no parity plot of the validation frames: {error.what}")
         return
     note = " (surrogate labels)" if errors.is_surrogate else ""
@@ -39,7 +39,7 @@ def draw_parity(folder: Path, potential: Potential, store: Store, log: RunLog) -
 
 
 def _charts(errors: Errors) -> list[Chart]:
-    """Predictions against labels, a chart for each quantity that has some."""
+    """Charts of predictions against labels, one for each quantity with labels."""
     charts = []
     for name, (caption, label) in PARITY.items():
         if errors.points[name]:

@@ -1,10 +1,10 @@
-"""The data of a potential: which frames, on which energy scale.
+"""Data of a potential: the frames and the energy scale.
 
-What a model learns are interaction energies: total energies minus reference energies fitted to the training
-split. Its output is in units of the root mean square force component of that split, because forces set the
-curvature that a potential must get right (without the few frames whose absurd forces would make it: these are named);
-without force labels, of the root mean square energy an atom. A model with several heads learns several functionals at
-once, each on its own energy scale.
+A model learns interaction energies: total energies minus reference energies fitted to the training split. The unit of
+its output is the root mean square force component of that split, because forces determine the curvature that a
+potential must reproduce. Frames with absurd forces are excluded from this mean and reported. Without force labels the
+unit is the root mean square energy per atom. A model with several heads learns several functionals at once, each on its
+own energy scale.
 """
 
 from collections import Counter
@@ -28,50 +28,51 @@ _NAMED_FRAMES = 5
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
-    """The frames of a run; indices are those of its store."""
+    """Frames of a run, as indices of its store."""
 
     statistics: dict[str, LabelStatistics]
-    """Statistics of the training split for each head of the model; replayed frames are left out."""
+    """Statistics of the training split for each head of the model, without replayed frames."""
     heads: dict[str, Head]
-    """Energy scales of each head, as a potential has them."""
+    """Energy scale of each head, in the form used by a potential."""
     head_of_material: Int[np.ndarray, " m"] | None
-    """Place of each material's head among them; None if there is one only."""
+    """Index of each material's head; None if there is only one head."""
     train: Int[np.ndarray, " k"]
     validation: Int[np.ndarray, " v"]
-    """May be empty."""
+    """Validation frames; may be empty."""
     n_left_out: int
-    """Validation frames with an element that the training split lacks."""
+    """Number of validation frames with an element that the training split lacks."""
     functionals: dict[str, int]
-    """Functional -> number of materials, in the whole store."""
+    """Number of materials by functional, in the whole store."""
     replayed: Int[np.ndarray, " r"] = field(default_factory=lambda: np.empty(0, np.int64))
-    """Frames of another store, behind the first, that the potential learns again to forget less."""
+    """Frames of a further store, indexed after the first, that are replayed so that the potential forgets less."""
     notes: tuple[str, ...] = ()
-    """Lines about where energy scales are from."""
+    """Lines for the user about the origin of the energy scales."""
 
     @property
     def elements(self) -> list[str]:
-        """Symbols, by atomic number."""
+        """Symbols of the elements, sorted by atomic number."""
         found = set().union(*(head.reference_energies for head in self.heads.values()))
         return sorted(found, key=atomic_numbers.__getitem__)
 
     @property
     def scale(self) -> Float[np.ndarray, "*h"]:
-        """eV a unit of the model's output: a scalar, or for several heads one each."""
+        """Energy per unit of the model's output, eV: a scalar, or one value per head."""
         return np.array([head.scale for head in self.heads.values()]).squeeze()
 
     @property
     def reference_energies_by_z(self) -> Float[np.ndarray, "*h 119"]:
-        """eV, by atomic number; NaN for elements that no head knows. For several heads a row each."""
+        """Reference energies by atomic number, eV, including shifts; NaN for unknown elements. One row per head if
+        there are several."""
         rows = [energies_by_z(head.reference_energies) + head.shift for head in self.heads.values()]
         return rows[0] if len(rows) == 1 else np.array(rows)
 
     @property
     def functional(self) -> str:
-        """One name; of a mixture all of them, joined by '+'."""
+        """Name of the functional; several are joined by '+'."""
         return "+".join(sorted(self.functionals))
 
     def describe(self) -> str:
-        """A few lines for whoever starts a run."""
+        """Lines for the user about the data at the start of a run."""
         n_atoms = sum(known.n_atoms for known in self.statistics.values())
         lines = [
             f"train {len(self.train):,} frames ({n_atoms:,} atoms, {len(self.elements)} elements), "
@@ -93,7 +94,7 @@ class Dataset:
 
 
 def energy_scale(known: LabelStatistics) -> float:
-    """eV a unit of the model's output."""
+    """Energy per unit of the model's output, eV."""
     for scale in (known.robust_force_rms, known.force_rms, known.energy_rms_per_atom):
         if np.isfinite(scale) and scale > 0:
             return scale
@@ -106,17 +107,17 @@ def open_dataset(
     remembered: Path | None = None,
     given: StatisticsRecipe = _NOTHING_GIVEN,
 ) -> Dataset:
-    """The training and validation frames of a store.
+    """Training and validation frames of a store.
 
     Args:
-        heads: of the model. One head takes all frames; of several each takes those of the functional that it is
-            named after.
-        remembered: file that keeps the statistics, so that a resumed run has the very same reference energies.
-        given: what takes the place of measured reference energies and scales.
+        heads: heads of the model. A single head uses all frames; each of several uses the frames of the functional with
+            its name.
+        remembered: file that stores the statistics, so that a resumed run uses exactly the same reference energies.
+        given: values that replace measured reference energies and scales.
 
     Raises:
-        MlipError: no training frames, or not one energy among them, for a head; a functional without a head; given
-            reference energies that lack an element.
+        MlipError: a head has no training frames or no energy among them, a functional has no head, or given reference
+            energies lack an element.
     """
     functionals = Counter(material.functional for material in store.materials())
     if strangers := sorted(set(given.of_functional) - set(heads)):
@@ -171,7 +172,7 @@ def _notes(statistics: dict[str, LabelStatistics], given: StatisticsRecipe, stor
 
 
 def absurd_forces(known: LabelStatistics, store: Store) -> str:
-    """Which frames of a training set are left out of its energy scale for their forces, and what to do about them."""
+    """Warning about training frames excluded from the energy scale because of their forces, with advice."""
     return (
         f"absurd forces in {_named(known.absurd_frames, known.n_absurd_forces, 'eV/Å', store)}: left out of the energy "
         f"scale, which would be {known.force_rms:.3g} instead of {known.robust_force_rms:.3g} eV; they are still "
@@ -180,7 +181,7 @@ def absurd_forces(known: LabelStatistics, store: Store) -> str:
 
 
 def absurd_energies(known: LabelStatistics, store: Store) -> str:
-    """Which frames of a training set are left out of its reference energies, and what to do about them."""
+    """Warning about training frames excluded from the fit of reference energies, with advice."""
     return (
         f"absurd energies in {_named(known.absurd_energies, known.n_absurd_energies, 'eV/atom off', store)}: left out "
         "of the reference energies; they are still trained on (take them out of the source and build again)"
@@ -196,7 +197,7 @@ def _named(frames: Sequence[tuple[int, float]], count: int, unit: str, store: St
 
 
 def _reference_energies(known: LabelStatistics, given: EnergyScaleRecipe, store: Store) -> dict[str, float]:
-    """Symbol -> eV, of the elements of the training frames."""
+    """Reference energies of the elements in the training frames, eV, by symbol."""
     if given.reference_energies is None:
         return known.reference_energies
     if lacking := [symbol for symbol in known.elements if symbol not in given.reference_energies]:
@@ -208,7 +209,7 @@ def _reference_energies(known: LabelStatistics, given: EnergyScaleRecipe, store:
 
 
 def head_of_each_material(store: Store, heads: Sequence[str], functionals: Iterable[str]) -> Int[np.ndarray, " m"]:
-    """The place of the head that is named after each material's functional.
+    """Index of the head named after the functional of each material.
 
     Raises:
         MlipError: a functional has no head.
@@ -226,7 +227,7 @@ def head_of_each_material(store: Store, heads: Sequence[str], functionals: Itera
 def _statistics(
     store: Store, functional_of: dict[str, str | None], remembered: Path | None
 ) -> dict[str, LabelStatistics]:
-    """Statistics of the training frames of each head; the file has a line for each."""
+    """Statistics of the training frames for each head; the file has one line per head."""
     if remembered is not None and remembered.exists():
         lines = remembered.read_text().splitlines()
         return {head: LabelStatistics.from_json(line) for head, line in zip(functional_of, lines, strict=True)}
@@ -237,7 +238,7 @@ def _statistics(
 
 
 def factors_of_materials(recipe: LossRecipe, store: Store) -> Float[np.ndarray, "m 3"] | None:
-    """Factors on the energy, forces and stress of each material's frames; None if all count alike.
+    """Factors on the energy, forces and stress of each material's frames; None if all are one.
 
     Raises:
         MlipError: the recipe names a functional that the store lacks.
@@ -258,7 +259,7 @@ def factors_of_materials(recipe: LossRecipe, store: Store) -> Float[np.ndarray, 
 def frames_of_elements(
     store: Store, split: str, functional: str | None, elements: Sequence[str]
 ) -> Int[np.ndarray, " k"]:
-    """The frames of the split and functional that consist of these elements."""
+    """Frames of the split and functional that contain only these elements."""
     is_known = np.zeros(len(chemical_symbols), bool)
     is_known[[atomic_numbers[symbol] for symbol in elements]] = True
     flags = [np.zeros(0, bool)]

@@ -19,18 +19,20 @@ QUANTITIES = (
     Quantity("forces", "force", "F", "eV/Å", ".3f"),
     Quantity("stress", "stress", "S", "GPa", ".2f"),
 )
-"""Terms in eV/atom, eV/A and GPa; records, tables and reports in meV/atom, eV/A and GPa."""
+"""Terms of the loss; their units are eV/atom, eV/A and GPa, those of records, tables and reports meV/atom, eV/A and
+GPa."""
 
 CURVATURE = Quantity("curvature", "curvature", "H", "eV/Å²", ".3f")
-"""The quantity of losses that fit it: components of the Hessian's products with directions of length 1."""
+"""Additional term for losses that fit the curvature: components of the Hessian's products with unit directions."""
 
 _OF_NINE = (2 / 3, 2 / 3, 2 / 3, 4 / 3, 4 / 3, 4 / 3)
-"""Factors of the components xx yy zz yz xz xy, so that the mean over six is that over the tensor's nine, as in the
-losses of M3GNet, matgl and MACE: squared errors then do not depend on the axes."""
+"""Factors of the components xx yy zz yz xz xy with which the mean over six equals the mean over the tensor's nine, as
+in the losses of M3GNet, matgl and MACE. Squared errors then do not depend on the axes."""
 
 
 def penalty_function(kind: str, delta: float) -> Callable[[Float[Array, "..."]], Float[Array, "..."]]:
-    """residual -> penalty: MSE r^2, MAE |r|, or Huber's r^2 / 2 up to |r| = delta and then the tangent."""
+    """Penalty as a function of the residual r: MSE r^2, MAE |r|, or Huber: r^2 / 2 up to |r| = delta, then the
+    tangent."""
     if kind == "mse":
         return jnp.square
     if kind == "mae":
@@ -45,13 +47,13 @@ def penalty_function(kind: str, delta: float) -> Callable[[Float[Array, "..."]],
 
 
 def _lengths(vectors: Float[Array, "n 3"]) -> Float[Array, " n"]:
-    """Zero, with gradient zero, where a vector is zero."""
+    """Lengths of vectors; the gradient at zero is zero."""
     squared = jnp.sum(vectors * vectors, axis=-1)
     return jnp.where(squared > 0, jnp.sqrt(jnp.where(squared > 0, squared, 1.0)), 0.0)
 
 
 def _is_known(label: Array, real: Array) -> Bool[Array, "..."]:
-    """Only NaN means missing: an infinite label must be seen to fail."""
+    """Mask of the known labels. Only NaN means missing, so that an infinite label causes a visible failure."""
     return real & ~jnp.isnan(label)
 
 
@@ -69,19 +71,19 @@ def _known_labels(graph: GraphsTuple) -> dict[str, Bool[Array, "..."]]:
 
 
 def label_counts(graph: GraphsTuple) -> Counts:
-    """How many labels of each term a batch holds."""
+    """Number of known labels of each term in a batch."""
     return {name: known.sum().astype(graph.globals["energy"].dtype) for name, known in _known_labels(graph).items()}
 
 
 def loss_terms(prediction, graph: GraphsTuple, recipe: LossRecipe) -> Terms:
-    """The terms of a batch: energy per atom, force components, the stress tensor's nine components, and where the
-    batch has them the components of the Hessian's products with directions.
+    """Terms of a batch: energy per atom, force components, the nine components of the stress tensor and, if the batch
+    has them, components of the Hessian's products with directions.
 
     Args:
         prediction: has energy (g,) eV, forces (n, 3) eV/A, stress (g, 6) eV/A^3, curvature (n, 3) eV/A^2.
-        graph: with the labels `globals["energy"]`, `nodes["forces"]`, `globals["stress"]`, perhaps
-            `nodes["curvature"]`; where structures count differently, with the factors `globals["factors"]` (g, 3) on
-            their energy, forces (and curvature) and stress.
+        graph: has the labels `globals["energy"]`, `nodes["forces"]`, `globals["stress"]` and optionally
+            `nodes["curvature"]`; optional `globals["factors"]` (g, 3) multiply the penalties of each structure's
+            energy, forces (and curvature) and stress.
     """
     penalty = penalty_function(recipe.kind, recipe.huber_delta)
     known = _known_labels(graph)
@@ -95,7 +97,7 @@ def loss_terms(prediction, graph: GraphsTuple, recipe: LossRecipe) -> Terms:
     stress = residual("stress", prediction.stress, graph.globals["stress"])
     in_stress_unit = EV_PER_A3_IN_GPA if recipe.stress_unit == "GPa" else 1.0
     of_nine = jnp.array(_OF_NINE, stress.dtype)
-    if recipe.forces_as == "vectors":  # three labels an atom: their mean is that over atoms
+    if recipe.forces_as == "vectors":  # the count has three labels per atom; the factor gives the mean over atoms
         of_atoms = jnp.where(known["forces"].any(axis=1), 3 * penalty(_lengths(forces)), 0.0)
     else:
         of_atoms = jnp.where(known["forces"], penalty(forces), 0.0).sum(axis=1)

@@ -1,6 +1,5 @@
-"""The section on the potential in a run's report: errors beside trivial predictors, parity charts, histograms, errors
-of each element on the periodic table, and the worst materials.
-"""
+"""Section of a run's report about the potential: errors compared with trivial predictors, parity charts, histograms,
+errors by element on the periodic table, and the worst materials."""
 
 from collections.abc import Sequence
 
@@ -35,7 +34,7 @@ _ERRORS = {
 
 
 def report_predictions(potential: Potential, store: Store, at_most: int) -> PredictionReport | None:
-    """On at most so many frames of each of the splits "val" and "test"; None if there are none to compare with."""
+    """Report on at most `at_most` frames of each of the splits "val" and "test"; None if there are none to compare."""
     found = [evaluate_split(potential, store, split, at_most) for split in ("val", "test")]
     splits = [split for split in found if split is not None]
     if not splits:
@@ -51,7 +50,7 @@ def report_predictions(potential: Potential, store: Store, at_most: int) -> Pred
 
 
 def error_table(splits: Sequence[SplitErrors]) -> str:
-    """Mean errors of each split and dimensionality, beside those of E0 only, F = 0 and S = 0."""
+    """Mean errors of each split and dimensionality, next to those of the predictors E0 only, F = 0 and S = 0."""
     columns = (
         "",
         "frames",
@@ -78,7 +77,7 @@ def error_table(splits: Sequence[SplitErrors]) -> str:
 
 
 def parity_charts(splits: Sequence[SplitErrors]) -> str:
-    """Predictions against labels."""
+    """Charts of predictions against labels."""
     charts = []
     for quantity, (caption, label) in PARITY.items():
         series = [one for split in splits if len((one := _points(split, quantity)).x)]
@@ -88,7 +87,7 @@ def parity_charts(splits: Sequence[SplitErrors]) -> str:
 
 
 def histograms(splits: Sequence[SplitErrors]) -> str:
-    """How errors are distributed: potential minus label."""
+    """Histograms of the errors, potential minus label."""
     charts = []
     for quantity, (label, factor) in _ERRORS.items():
         errors = {split.name: factor * getattr(split.comparison, quantity).known().errors for split in splits}
@@ -99,7 +98,7 @@ def histograms(splits: Sequence[SplitErrors]) -> str:
 
 
 def elements_section(splits: Sequence[SplitErrors]) -> str:
-    """The periodic table by several errors, and all numbers as a table."""
+    """Periodic tables colored by several errors, and all numbers as a table."""
     together = Errors()
     for split in splits:
         together.add(split.comparison)
@@ -123,7 +122,7 @@ def elements_section(splits: Sequence[SplitErrors]) -> str:
 
 def _rows_of(errors: Errors) -> list[ErrorRow]:
     rows = errors.rows
-    return rows[:1] if len(rows) == 2 else rows  # one dimensionality, and "all" says it again
+    return rows[:1] if len(rows) == 2 else rows  # with a single dimensionality, the row "all" is the same
 
 
 def _texts(row: ErrorRow) -> list[str]:
@@ -168,7 +167,7 @@ def _points(split: SplitErrors, quantity: str) -> Series:
 
 
 def _frames_of(comparison: Comparison, quantity: str) -> Int[np.ndarray, "..."]:
-    """Which frame each number of a quantity belongs to, in the quantity's shape."""
+    """Index of the frame of each number of a quantity, in the quantity's shape."""
     frames = comparison.frame_of_atom if quantity == "forces" else np.arange(comparison.n_frames)
     shape = getattr(comparison, quantity).labels.shape
     return np.broadcast_to(frames.reshape(-1, *[1] * (len(shape) - 1)), shape)

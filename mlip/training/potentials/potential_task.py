@@ -1,4 +1,4 @@
-"""A potential as a task of training."""
+"""Training task for a potential."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -100,5 +100,5 @@ class PotentialTask(Task):
 
 
 def scale_of_nodes(scale: Float[Array, "*h"], graph: GraphsTuple) -> Float[Array, "*n"]:
-    """eV a unit of the network's output, for each node if heads differ."""
+    """Energy per unit of the network's output, eV; for each node if there are several heads."""
     return scale if scale.ndim == 0 else scale[graph.globals["head"][graph_of_node(graph)]]

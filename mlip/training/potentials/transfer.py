@@ -1,4 +1,4 @@
-"""Going on from a potential: on which energy scale, and with which of the frames it has learnt from before."""
+"""Training from an existing potential: the energy scale, and replay of frames that it was trained on."""
 
 import json
 import math
@@ -17,19 +17,20 @@ from mlip.training.potentials.potential_dataset import Dataset, energy_scale, fr
 from mlip.training.recipe import Recipe
 
 _SAMPLE = 4096
-"""Frames that reference energies are refitted to."""
+"""Number of frames for refitting reference energies."""
 _SINGULAR = 1e-6
-"""Relative size of a singular value below which a combination of elements never varies on its own in the sample."""
+"""Relative size below which singular values are dropped: the corresponding combination of elements does not vary
+independently in the sample."""
 
 
 def take_over_energies(
     data: Dataset, recipe: Recipe, potential: Potential, store: Store, remembered: Path | None = None
 ) -> Dataset:
-    """The data set on the potential's energy scale, adjusted as `init_from` says.
+    """The data on the potential's energy scale, adjusted according to `init_from`.
 
     Args:
-        store: of the training frames; what is replayed has one of its own.
-        remembered: file that keeps the result, so that a resumed run has the very same energies.
+        store: store of the training frames, without replayed ones.
+        remembered: file that stores the result, so that a resumed run uses exactly the same energies.
     """
     if remembered is not None and remembered.exists():
         heads = {name: Head(**head) for name, head in json.loads(remembered.read_text()).items()}
@@ -65,12 +66,13 @@ def _adjusted_head(name: str, data: Dataset, recipe: Recipe, potential: Potentia
 
 
 def _composition_errors(potential: Potential, store: Store, frames: Int[np.ndarray, " k"]) -> dict[str, float]:
-    """Symbol -> eV that the potential's energies lack, the least-squares fit over (a sample of) the frames."""
+    """Least-squares fit of the potential's energy errors (label minus prediction) to compositions, over a sample of the
+    frames; eV by symbol."""
     if len(frames) > _SAMPLE:
         frames = np.sort(np.random.default_rng(0).choice(frames, _SAMPLE, replace=False))
     labeled = [frame for frame in map(store.frame, map(int, frames)) if frame.energy is not None]
     labeled = [frame for frame in labeled if math.isfinite(frame.energy)]
-    # Neighbors in size share a batch: less padding.
+    # Sorted by size, so that batches need less padding.
     labeled.sort(key=len)
     predicted = np.array([result["energy"] for result in potential.predict(labeled)])
     errors = np.array([frame.energy for frame in labeled]) - predicted
@@ -87,10 +89,10 @@ def _least_squares(composition: Int[np.ndarray, "k 119"], errors: Float[np.ndarr
 
 
 def add_replay(data: Dataset, recipe: Recipe, n_frames: int) -> Dataset:
-    """The data set with frames of the store that `data.replay` names, which follow the `n_frames` of the first one.
+    """The data with frames of the store in `data.replay`, which are indexed after the `n_frames` of the first store.
 
     Raises:
-        MlipError: nothing there that the potential knows.
+        MlipError: the store has no training frames with known elements only.
     """
     replay = recipe.data.replay
     with Store(replay.store) as store:

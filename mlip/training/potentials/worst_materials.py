@@ -1,4 +1,4 @@
-"""The materials that a potential errs on most, with views of them that the reader can turn."""
+"""Materials with the largest errors of a potential, with interactive views of their structures."""
 
 import html
 from collections.abc import Sequence
@@ -12,18 +12,18 @@ from mlip.evaluation.split_errors import SplitErrors
 from mlip.report.structure_view import atom_legend, structure_view, turning_together
 
 _SHOWN = 8
-"""Materials of each kind of error."""
+"""Number of materials for each kind of error."""
 _NEGLIGIBLE = 1e-3
-"""Force errors below it, eV/A, are not drawn: where symmetry forbids forces, they are rounding."""
+"""Largest force error that is not drawn, eV/A; where symmetry forbids forces, such errors are rounding."""
 
 
 class _Bad(NamedTuple):
-    """One frame of a split."""
+    """One frame of a split, with its error."""
 
     error: float
     split: SplitErrors
     place: int
-    """Among the split's items."""
+    """Index among the split's items."""
 
     @property
     def item(self) -> LabeledFrame:
@@ -31,7 +31,8 @@ class _Bad(NamedTuple):
 
 
 def worst_materials(splits: Sequence[SplitErrors]) -> str:
-    """By energy, by the force on an atom, by stress; of each material its worst frame."""
+    """HTML of the materials with the largest errors of energy, force on an atom, and stress; each with its worst
+    frame."""
     kinds = {
         "Largest errors of energies": [split.energy_errors for split in splits],
         "Largest errors of forces": [split.force_errors for split in splits],
@@ -51,7 +52,7 @@ def worst_materials(splits: Sequence[SplitErrors]) -> str:
 
 
 def _worst(splits: Sequence[SplitErrors], errors: Sequence[np.ndarray]) -> list[_Bad]:
-    """By falling error."""
+    """Worst frame of each material, sorted by decreasing error."""
     worst: dict[str, _Bad] = {}
     for split, of_split in zip(splits, errors, strict=True):
         for place in np.flatnonzero(~np.isnan(of_split)):
@@ -63,7 +64,7 @@ def _worst(splits: Sequence[SplitErrors], errors: Sequence[np.ndarray]) -> list[
 
 
 def _card(bad: _Bad) -> str:
-    """Card of a frame: its name, its errors, its structure."""
+    """HTML card of a frame: name, errors, structure."""
     item, split, place = bad.item, bad.split, bad.place
     frame = item.frame
     errors = (

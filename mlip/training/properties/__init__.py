@@ -1,1 +1,1 @@
-"""Property models as a task of training: one scalar of each relaxed crystal."""
+"""Training of property models: one scalar for each relaxed crystal."""

@@ -1,7 +1,7 @@
-"""The data of a property model: which materials, on which scale.
+"""Data of a property model: the materials and the scale.
 
-A material is its relaxed structure, the end of its path. What a network learns is the property less its mean, in
-units of its standard deviation, both of the training split.
+A material is represented by its relaxed structure, the end of its relaxation path. The network learns the property
+minus its mean, divided by its standard deviation, both from the training split.
 """
 
 import json
@@ -29,36 +29,36 @@ from mlip.training.recipe import PropertyRecipe, Recipe
 
 @dataclass(frozen=True, eq=False)
 class PropertyDataset:
-    """The materials of a run; indices are those of its store's frames."""
+    """Materials of a run, as indices of frames of its store."""
 
     property: str
     mean: float
     std: float
     values: Float[np.ndarray, " f"]
-    """Property of each frame of the store; NaN for those that are not used."""
+    """Property of each frame of the store; NaN for unused frames."""
     train: Int[np.ndarray, " k"]
     validation: Int[np.ndarray, " v"]
-    """May be empty."""
+    """Validation frames; may be empty."""
     elements: list[str]
-    """Symbols, by atomic number: those of the training split, or all that have a given vector."""
+    """Symbols, sorted by atomic number: elements of the training split, or all with a given vector."""
     left_out: dict[str, int]
-    """Why materials were left out -> how many."""
+    """Number of materials left out, by reason."""
     functional: str
-    """One name; of a mixture all of them, as `join_functionals` joins them."""
+    """Name of the functional; several are joined by `join_functionals`."""
     notes: tuple[str, ...] = ()
 
     @property
     def scale(self) -> Float[np.ndarray, ""]:
-        """The property's unit times one of the network's output."""
+        """Change of the property per unit of the network's output."""
         return np.array(self.std)
 
     @cached_property
     def normalized(self) -> Float[np.ndarray, " f"]:
-        """Normalized property of each frame: what the network learns."""
+        """Normalized property of each frame, the network's target."""
         return (self.values - self.mean) / self.std
 
     def describe(self) -> str:
-        """A few lines for whoever starts a run."""
+        """Lines for the user about the data at the start of a run."""
         values = self.values[self.train]
         lines = [
             f"train {len(self.train):,} materials ({len(self.elements)} elements), validation "
@@ -72,10 +72,10 @@ class PropertyDataset:
 
 @dataclass(frozen=True)
 class PropertyLabels:
-    """The normalized property, as `globals["property"]` of each graph."""
+    """Labels: the normalized property as `globals["property"]` of each graph."""
 
     values: Float[np.ndarray, " f"]
-    """The normalized property of each frame of the store."""
+    """Normalized property of each frame of the store."""
     columns: tuple[str, ...] = field(default=(), init=False)
 
     def __call__(self, columns: Mapping[str, np.ndarray], indices: Int[np.ndarray, " k"]) -> LabelArrays:
@@ -85,15 +85,15 @@ class PropertyLabels:
 def open_property_dataset(
     store: Store, recipe: Recipe, start: PropertyModel | None = None, remembered: Path | None = None
 ) -> PropertyDataset:
-    """The training and validation materials of a store.
+    """Training and validation materials of a store.
 
     Args:
-        start: whose mean and standard deviation are kept, unless the recipe says otherwise.
-        remembered: file that keeps mean and standard deviation, so that a resumed run has the very same.
+        start: model whose mean and standard deviation are kept, unless the recipe says otherwise.
+        remembered: file that stores mean and standard deviation, so that a resumed run uses exactly the same ones.
 
     Raises:
-        MlipError: no training material, or one alone, has the property; it is the same for all; fewer have it than the
-            recipe asks for.
+        MlipError: fewer than two training materials have the property, it is the same for all, or fewer have it than
+            the recipe requests.
     """
     wanted, left_out = recipe.property, Counter()
     values = np.full(store.n_frames, np.nan)
@@ -142,7 +142,7 @@ def _fewer(frames: list[int], ids: list[str], n: int, store: Store) -> list[int]
 
 
 def _why_not(wanted: PropertyRecipe, value: float | None) -> str | None:
-    """Why a material is left out; None if it is not."""
+    """Reason why a material is left out; None if it is used."""
     if value is None:
         return f"{wanted.name} is not known"
     if wanted.largest is not None and value > wanted.largest:
@@ -171,14 +171,14 @@ def _scale(values, wanted: PropertyRecipe, store, start, recipe: Recipe, remembe
 
 
 def _keeps_scale(recipe: Recipe, start: PropertyModel) -> bool:
-    """By default, if the property is the same: another one's unit and mean say nothing of this one's."""
+    """Whether to keep the starting model's scale; by default only if it predicts the same property."""
     if recipe.init_from.scale is None:
         return start.metadata.property == recipe.property.name
     return recipe.init_from.scale == "keep"
 
 
 def _origin(recipe: Recipe, start: PropertyModel | None) -> tuple[str, ...]:
-    """A line about where mean and standard deviation are from, unless it is the training set."""
+    """Line about the origin of mean and standard deviation, unless it is the training set."""
     if recipe.property.mean is not None:
         return ("mean and standard deviation: as property.mean and property.std give them",)
     if start is None:
@@ -188,7 +188,7 @@ def _origin(recipe: Recipe, start: PropertyModel | None) -> tuple[str, ...]:
 
 
 def _elements(recipe: Recipe, formulas: dict[int, str], train: list[int], start: PropertyModel | None) -> list[str]:
-    """Symbols of the elements that predictions can be made for, by atomic number."""
+    """Symbols of the elements for which predictions are possible, sorted by atomic number."""
     found = set().union(*(symbols_in(formulas[frame]) for frame in train))
     if recipe.property.element_vectors is not None:
         given = set(read_element_vectors(recipe.property.element_vectors))

@@ -1,7 +1,7 @@
-"""Losses of a property: between a network's two outputs and the normalized target.
+"""Losses of a property, as functions of a network's two outputs and the normalized target.
 
-The robust ones let the network say how uncertain it is: sigma = exp(second output) scales the error and is paid for, as
-the standard deviation of a Laplace ("mae") or normal ("mse") distribution (A. Kendall and Y. Gal, NeurIPS 2017).
+The robust losses let the network state its uncertainty: sigma = exp(second output) divides the error and is itself
+penalized, as for the scale of a Laplace ("mae") or normal ("mse") distribution (A. Kendall and Y. Gal, NeurIPS 2017).
 """
 
 import jax.numpy as jnp
@@ -13,13 +13,13 @@ from mlip.training.recipe import PropertyLoss
 from mlip.training.terms import Counts, Term, Terms
 
 ROBUST: tuple[PropertyLoss, ...] = ("robust_mae", "robust_mse")
-"""Those that train the second output."""
+"""Losses that train the second output."""
 
 
 def property_penalty(
     outputs: Float[Array, "c 2"], targets: Float[Array, " c"], kind: PropertyLoss
 ) -> Float[Array, " c"]:
-    """Contribution of each crystal to the loss, which is their mean."""
+    """Contribution of each crystal to the loss, which is the mean over crystals."""
     error, log_sigma = outputs[:, 0] - targets, outputs[:, 1]
     match kind:
         case "mae":
@@ -35,14 +35,14 @@ def property_penalty(
 def property_terms(
     outputs: Float[Array, "c 2"], graph: GraphsTuple, kind: PropertyLoss, scale: Float[Array, ""]
 ) -> Terms:
-    """The one term of a batch; its absolute error is in the property's unit.
+    """The only term of a batch; its absolute error is in the property's unit.
 
     Args:
-        graph: with the normalized labels `globals["property"]`.
-        scale: the property's unit times one of the network's output.
+        graph: has the normalized labels `globals["property"]`.
+        scale: change of the property per unit of the network's output.
     """
     known = _is_known(graph)
-    # What is not known is left out before the penalty: its gradient must not be NaN times zero.
+    # Missing labels are masked before the penalty, because NaN times zero would make the gradient NaN.
     outputs = jnp.where(known[:, None], outputs, 0.0)
     targets = jnp.where(known, graph.globals["property"], 0.0)
     penalty = jnp.where(known, property_penalty(outputs, targets, kind), 0.0)
@@ -50,7 +50,7 @@ def property_terms(
 
 
 def property_counts(graph: GraphsTuple) -> Counts:
-    """How many labels a batch holds."""
+    """Number of known labels in a batch."""
     return {"property": _is_known(graph).sum().astype(graph.globals["property"].dtype)}
 
 

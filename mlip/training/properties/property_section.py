@@ -1,5 +1,5 @@
-"""The section on the property model in a run's report: errors beside a constant, parity, histogram, elements, the worst
-materials."""
+"""Section of a run's report about the property model: errors compared with a constant, parity chart, histogram, errors
+by element, and the worst materials."""
 
 import html
 from collections import Counter
@@ -21,20 +21,20 @@ from mlip.training.report.predictions import (
     points,
 )
 
-_WORST = 20  # materials
+_WORST = 20  # number of materials
 _SPLITS = {"validation": "val", "test": "test"}
 
 Splits = Mapping[str, PropertyErrors]
-"""By name, in words."""
+"""Errors by name of the split."""
 
 
 def report_predictions(
     model: PropertyModel, store: Store, *, largest: float | None, at_most: int
 ) -> PredictionReport | None:
-    """On at most so many materials of each of the splits "val" and "test"; None if there are none to compare with.
+    """Report on at most `at_most` materials of each of the splits "val" and "test"; None if there are none to compare.
 
     Args:
-        largest: materials with more of the property are left out, as in training.
+        largest: materials with a larger value are left out, as in training.
     """
     found = {
         name: evaluate_property(model, store, split, largest=largest, at_most=at_most, allow_functional_mismatch=True)
@@ -55,7 +55,7 @@ def report_predictions(
 
 
 def _error_table(splits: Splits, name: str) -> str:
-    """Mean errors of each split, beside those of the best constant."""
+    """Mean errors of each split, next to those of the best constant."""
     columns = ("", "materials", "MAE", "RMSE", "median error", "constant")
     rows = [
         (
@@ -83,7 +83,7 @@ def _distribution(splits: Splits, name: str) -> str:
 
 
 def _elements(splits: Splits, name: str) -> str:
-    """The periodic table by the error, of all splits' materials together."""
+    """Periodic table colored by the error, over the materials of all splits."""
     together = _together(splits).of_elements
     notes = {symbol: f"in {count:,} materials" for symbol, (count, _) in together.items()}
     errors = {symbol: error for symbol, (_, error) in together.items()}

@@ -1,4 +1,4 @@
-"""A property model as a task of training."""
+"""Training task for a property model."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -38,7 +38,7 @@ class PropertyTask(Task):
         return {"property": 1.0}
 
     def judgement(self, errors: dict[str, float]) -> float:
-        """A loss that pays for an uncertainty may grow while the errors shrink: the errors count."""
+        """The MAE for losses with an uncertainty, which may grow while errors shrink; otherwise the loss."""
         return errors[self.quantities[0].error_key] if self.recipe.property.loss in ROBUST else errors["loss"]
 
     def initial_params(self) -> PyTree:

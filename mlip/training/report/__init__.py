@@ -1,1 +1,1 @@
-"""The report of a run: its records, its pictures, and one HTML page of both."""
+"""Report of a run: its records and charts in one HTML page."""

@@ -1,4 +1,4 @@
-"""Learning curves: which records they are of, for a run's report and for the picture at the end of a run."""
+"""Learning curves from a run's records, for its report and for the picture at the end of a run."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -14,10 +14,10 @@ from mlip.training.quantity import Quantity
 from mlip.training.report.predictions import COLORS
 
 Curves = Mapping[str, str]
-"""Key of the records -> label of the axis."""
+"""Axis labels by key of the records."""
 
 _POINTS = 300
-"""Points of a curve: of more, neighbors are averaged."""
+"""Largest number of points in a curve; longer ones are averaged over neighboring records."""
 
 
 def plot_learning_curves(folder: Path, quantities: Sequence[Quantity]) -> None:
@@ -35,12 +35,12 @@ def curve_charts(
     is_log_step: bool = False,
     guides: Mapping[str, float] | None = None,
 ) -> list[Chart]:
-    """A chart of each curve that there are records of, against the step.
+    """Charts against the step, one for each curve with records.
 
     Args:
-        is_log: on a logarithmic axis, but for a loss below zero, which pays for an uncertainty.
-        is_log_step: the steps on one, too.
-        guides: of the charts: steps by name.
+        is_log: whether the vertical axes are logarithmic; a chart with negative values stays linear.
+        is_log_step: whether the axis of steps is also logarithmic.
+        guides: steps to mark in the charts, by name.
     """
     charts = []
     for key, label in curves.items():
@@ -58,13 +58,13 @@ def curve_charts(
 
 
 def curves_of(quantities: Sequence[Quantity]) -> Curves:
-    """Loss and errors."""
+    """Curves of the loss and of the errors of quantities."""
     errors = {of.error_key: f"{of.word} MAE" + (f", {of.unit}" if of.unit else "") for of in quantities}
     return {"loss": "loss", **errors}
 
 
 def _averaged(records: Sequence[Mapping[str, Any]], key: str) -> tuple[np.ndarray, np.ndarray]:
-    """(steps, values); means of neighboring records where there are more than a curve shows."""
+    """Steps and values of a curve; means over neighboring records if there are too many."""
     known = [(record["step"], record[key]) for record in records if record.get(key) is not None]
     parts = np.array_split(np.array(known, dtype=np.float64), min(len(known), _POINTS))
     steps, values = np.array([part.mean(axis=0) for part in parts]).T

@@ -11,9 +11,9 @@ from mlip.report.bins import Bins
 from mlip.report.chart import Chart, Series
 
 COLORS = {"training": 0, "validation": 1, "test": 2}
-"""Places in the page's palette, the same on all charts of a run's report."""
+"""Index of each split's color in the page's palette, the same in all charts of a run's report."""
 POINTS = 1500
-"""Points of each split in a parity chart."""
+"""Largest number of points of each split in a parity chart."""
 PARITY_NOTE = f"At most {POINTS:,} points of each split are drawn, evenly chosen. Point at one to see whose it is."
 
 _BINS = 60
@@ -22,34 +22,34 @@ HISTOGRAM_NOTE = "Predicted minus reference. The outermost bins hold all that li
 
 @dataclass(frozen=True)
 class PredictionReport:
-    """HTML, of an exported model on the splits of its store that it was not trained on."""
+    """HTML about an exported model on the splits of its store that were not used for training."""
 
     evaluated: Sequence[str]
-    """E.g. "200 of 300 validation frames"."""
+    """Descriptions such as "200 of 300 validation frames"."""
     table: str
-    """Mean errors, for the beginning of the report."""
+    """Table of mean errors, for the beginning of the report."""
     sections: Mapping[str, str]
-    """By heading."""
+    """HTML of the sections by heading."""
 
 
 def points(
     split: str, labels: Float[np.ndarray, " k"], predicted: Float[np.ndarray, " k"], names: Sequence[str] | None = None
 ) -> Series:
-    """Points of a parity chart, evenly chosen; `names`, for a page, tell whose each one is."""
+    """Evenly selected points of a parity chart; `names` label them in an HTML page."""
     chosen = np.linspace(0, len(labels) - 1, min(len(labels), POINTS)).round().astype(int)
     notes = names and [names[k] for k in chosen]
     return Series(split, labels[chosen], predicted[chosen], "dots", COLORS[split], notes)
 
 
 def parity_chart(series: Sequence[Series], label: str, caption: str) -> Chart:
-    """Predictions against labels, `label` with its unit."""
+    """Chart of predictions against labels; `label` includes the unit."""
     both = [values for one in series for values in (one.x, one.y)]
     x, y = (Axis.spanning(f"{whose} {label}", both) for whose in ("reference", "predicted"))
     return Chart(series, x, y, caption, is_parity=True)
 
 
 def histogram(errors: Mapping[str, Float[np.ndarray, " k"]], label: str, caption: str) -> Chart:
-    """Histogram of each split's errors: predicted minus reference."""
+    """Histogram of the errors of each split, predicted minus reference."""
     bins = Bins.around_zero(errors.values(), _BINS)
     series = [Series(name, bins.middles, bins.shares(values), "bars", COLORS[name]) for name, values in errors.items()]
     highest = max(one.y.max() for one in series)

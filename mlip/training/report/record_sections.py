@@ -1,4 +1,4 @@
-"""The parts of a run's report that its own records tell: summary, learning curves, speed, steps that went wrong."""
+"""Sections of a run's report from its own records: summary, learning curves, speed, and problematic steps."""
 
 import html
 import statistics
@@ -10,8 +10,8 @@ from mlip.report.pieces import facts, table, tabs
 from mlip.training.report.curves import Curves, curve_charts, curves_of
 from mlip.training.report.run_records import Record, RunRecords
 
-_LISTED = 20  # steps of a table
-_NAMED = 5  # materials of a step
+_LISTED = 20  # number of steps in a table
+_NAMED = 5  # number of materials per step
 
 _HEALTH: Curves = {
     "learning_rate": "learning rate",
@@ -21,7 +21,7 @@ _HEALTH: Curves = {
 
 
 def summary_section(run: RunRecords) -> str:
-    """Summary of what was trained, on what, and how far it came."""
+    """Summary of the model, the data, and the progress of the run."""
     recipe, train = run.recipe, run.recipe.train
     known = {
         "model": recipe.model.model,
@@ -56,8 +56,8 @@ def _warnings(run: RunRecords) -> str:
 
 
 def learning_curves(run: RunRecords) -> str:
-    """Losses and errors of training and validation against the step, on logarithmic axes. A loss below zero, which pays
-    for an uncertainty, has a linear one."""
+    """Losses and errors of training and validation against the step, on logarithmic axes. A loss with negative values,
+    as with an uncertainty, has a linear axis."""
     curves = curves_of(run.task.quantities)
     panels = {
         "linear in steps": _charts(run, curves, is_log=True),
@@ -68,7 +68,7 @@ def learning_curves(run: RunRecords) -> str:
 
 
 def health_section(run: RunRecords) -> str:
-    """Speed, waiting, padding, compilations, and the steps that were skipped."""
+    """Speed, time waiting for data, padding, compilations, and skipped steps."""
     if not run.train:
         return "<p class='note'>no record yet</p>"
     last = run.train[-1]
@@ -85,7 +85,7 @@ def health_section(run: RunRecords) -> str:
 
 
 def hard_examples_section(run: RunRecords) -> str:
-    """The steps whose loss jumped most; empty if none did."""
+    """Table of the largest spikes of the loss; empty if there were none."""
     if not run.hard_examples:
         return ""
     worst = sorted(run.hard_examples, key=lambda record: -record["loss"] / record["usual_loss"])[:_LISTED]
@@ -125,7 +125,7 @@ def _charts(run: RunRecords, curves: Curves, **scales: bool) -> str:
 
 
 def _stages(run: RunRecords) -> dict[str, float]:
-    """The step at which stage one ended, if it has."""
+    """The step at which stage one ended, if it has ended."""
     stage_two = run.recipe.stage_two
     if not (stage_two and run.validation):
         return {}

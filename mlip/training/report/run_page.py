@@ -1,4 +1,4 @@
-"""`mlip report`: a run as one page that needs nothing else, from its folder and the store that it learnt from."""
+"""`mlip report`: a self-contained HTML page about a run, from its folder and its store."""
 
 import html
 from pathlib import Path
@@ -10,17 +10,18 @@ from mlip.training.report.run_records import RunRecords, open_run
 
 
 def write_run_page(folder: Path, out: Path, *, store: Path | None = None, at_most: int = 2000) -> str:
-    """Write the report of the run in `folder` to `out`; of a run that has not ended, what there is of it.
+    """Write the report of the run in `folder` to `out`; an unfinished run gives a partial report.
 
     Args:
-        store: where the run's store is now, if not where its recipe says.
-        at_most: structures of each of the splits "val" and "test" that the exported model is evaluated on.
+        store: current location of the run's store, if it differs from the recipe.
+        at_most: largest number of structures of each of the splits "val" and "test" on which the exported model is
+            evaluated.
 
     Returns:
-        What was evaluated, in words; empty if nothing was.
+        Description of what was evaluated; empty if nothing was.
 
     Raises:
-        MlipError: no run in the folder; its store is not there, or is another.
+        MlipError: the folder holds no run, or the store does not exist or has other content.
     """
     run = open_run(folder)
     predictions = _predictions(run, store, at_most)

@@ -1,4 +1,4 @@
-"""Records in a run folder: recipe, measured records, skipped steps, hard examples, the model."""
+"""Contents of a run folder: recipe, measured records, skipped steps, hard examples, the model."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -27,7 +27,7 @@ class RunRecords:
 
     @cached_property
     def recipe_text(self) -> str:
-        """The resolved recipe, YAML."""
+        """The resolved recipe as YAML text."""
         return self.folder.recipe.read_text()
 
     @cached_property
@@ -52,24 +52,24 @@ class RunRecords:
 
     @cached_property
     def hard_examples(self) -> list[Record]:
-        """Steps whose loss jumped, with the frames that made it jump."""
+        """Steps with a spike of the loss, and the frames that caused it."""
         path = self.folder.path / HARD_EXAMPLES
         return list(read_journal(path)) if path.exists() else []
 
     @cached_property
     def model(self) -> TrainedModel | None:
-        """None until the run has ended."""
+        """The exported model; None until the run has ended."""
         return self.task.load(self.folder.path / self.task.file_name) if self.has_ended else None
 
     @property
     def has_ended(self) -> bool:
-        """Whether the run has left its model."""
+        """Whether the run has exported its model."""
         return (self.folder.path / self.task.file_name).exists()
 
     @cached_property
     def exported_validation(self) -> Record | None:
-        """The validation of the state that was exported; of a run that has not ended, or of an average of states, the
-        last one that has a loss. None without any."""
+        """Validation record of the exported state. For an unfinished run, or an exported average without its own
+        record, the last one with a loss; None if there is none."""
         step = None if self.model is None else self.model.metadata.provenance.get("step")
         known = {record["step"]: record for record in self.validation if record["loss"] is not None}
         return known.get(step, next(reversed(known.values()), None))
@@ -79,10 +79,10 @@ class RunRecords:
         return max((record["step"] for record in (*self.train, *self.validation)), default=0)
 
     def open_store(self, path: Path | None = None) -> Store:
-        """The store that the run learnt from, where its recipe says or at `path`.
+        """Store of the run, at the location in its recipe or at `path`.
 
         Raises:
-            MlipError: not there, or not the one.
+            MlipError: the store does not exist or has other content.
         """
         paths = self.recipe.data.stores if path is None else (path,)
         for path in paths:
@@ -98,9 +98,10 @@ class RunRecords:
 
 
 def open_run(path: Path) -> RunRecords:
-    """
+    """Open the records of the run in a folder.
+
     Raises:
-        MlipError: no run there.
+        MlipError: the folder holds no run.
     """
     folder = RunFolder(path)
     if not (folder.recipe.exists() and (path / METRICS).exists()):
