@@ -16,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 from ase.data import chemical_symbols
+from ase.geometry import complete_cell
 
 from mlip.data.records import Frame, Trajectory
 from mlip.files.whole_file import whole_file
@@ -100,13 +101,17 @@ def _step_as_dict(frame: Frame) -> dict:
 
 
 def _structure_as_dict(frame: Frame) -> dict:
-    """Structure dict with the keys that `pymatgen.core.Structure.from_dict` needs, and ALEXANDRIA's short ones."""
-    fractions = np.linalg.solve(frame.cell.T, frame.positions.T).T
+    """Structure dict with the keys that `pymatgen.core.Structure.from_dict` needs, and ALEXANDRIA's short ones.
+
+    Lattice vectors that the frame lacks become unit vectors.
+    """
+    cell = complete_cell(frame.cell)
+    fractions = np.linalg.solve(cell.T, frame.positions.T).T
     return {
         "@module": "pymatgen.core.structure",
         "@class": "Structure",
         "charge": 0,
-        "lattice": {"matrix": _rounded(frame.cell, LATTICE_DECIMALS), "pbc": [bool(p) for p in frame.pbc]},
+        "lattice": {"matrix": _rounded(cell, LATTICE_DECIMALS), "pbc": [bool(p) for p in frame.pbc]},
         "sites": [
             {"species": [{"element": chemical_symbols[number], "occu": 1}], "abc": abc}
             for number, abc in zip(frame.numbers, _rounded(fractions, FRACTION_DECIMALS), strict=True)

@@ -21,6 +21,7 @@ from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
 from ase.data import chemical_symbols
 from ase.db import connect
+from ase.geometry import complete_cell
 from ase.io.extxyz import write_extxyz
 
 from mlip.data.records import Frame
@@ -172,8 +173,9 @@ def _matsciml_sample(material: Material, frame: Frame) -> dict[str, Any]:
 
 
 def _pymatgen_structure(frame: Frame) -> dict[str, Any]:
-    """pymatgen's Structure dict of a frame, which must have three lattice vectors."""
-    fractions = np.linalg.solve(frame.cell.T, frame.positions.T).T
+    """pymatgen's Structure dict of a frame, with unit vectors for lattice vectors that it lacks."""
+    cell = complete_cell(frame.cell)
+    fractions = np.linalg.solve(cell.T, frame.positions.T).T
     sites = [
         {
             "species": [{"element": chemical_symbols[z], "occu": 1}],
@@ -188,7 +190,7 @@ def _pymatgen_structure(frame: Frame) -> dict[str, Any]:
         "@module": "pymatgen.core.structure",
         "@class": "Structure",
         "charge": 0,
-        "lattice": {"matrix": frame.cell.tolist(), "pbc": frame.pbc.tolist()},
+        "lattice": {"matrix": cell.tolist(), "pbc": frame.pbc.tolist()},
         "sites": sites,
     }
 

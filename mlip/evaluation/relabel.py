@@ -32,8 +32,8 @@ def relabel(
 ) -> dict[str, int]:
     """Write a store with the same frames and splits, and with predicted energies, forces and stresses.
 
-    The new labels get the potential's functional if it is known to differ from the old one; otherwise the old name is
-    kept.
+    The new labels are of the potential's functional, known or not. Where it has several, a material of one of them
+    keeps that one's name.
 
     Scalar properties are kept; magnetic moments are not, because they belong to the old labels. Materials with elements
     unknown to the potential are left out.
@@ -77,7 +77,7 @@ def relabel(
 
 def _functional_of_labels(potential: Potential, material: Material) -> str:
     relation = relation_of_functionals(potential.metadata.functional, material.functional)
-    return potential.metadata.functional if relation == "different" else material.functional
+    return material.functional if relation == "same" else potential.metadata.functional
 
 
 def _chunks(store: Store, known: set[str], counts: dict[str, int]) -> Iterator[list[Material]]:

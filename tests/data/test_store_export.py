@@ -82,13 +82,17 @@ def test_ases_reader_finds_every_label_in_its_units(store, tmp_path):
     assert len(ase_read(tmp_path / "out.extxyz", ":")) == 3
 
 
+def lmdb_samples(path):
+    lmdb = pytest.importorskip("lmdb")
+    environment = lmdb.open(str(path), readonly=True, subdir=False, lock=False)
+    with environment, environment.begin() as transaction:
+        return {int(key): pickle.loads(value) for key, value in transaction.cursor()}
+
+
 def test_the_lmdb_has_what_matscimls_alexandria_dataset_reads(store, tmp_path):
     """By the keys of its code: numeric keys, "entry_id", "structure", "force", "magmoms", "targets"/"regression"."""
-    lmdb = pytest.importorskip("lmdb")
     export(store, tmp_path / "out.lmdb")
-    environment = lmdb.open(str(tmp_path / "out.lmdb"), readonly=True, subdir=False, lock=False)
-    with environment, environment.begin() as transaction:
-        samples = {int(key): pickle.loads(value) for key, value in transaction.cursor()}
+    samples = lmdb_samples(tmp_path / "out.lmdb")
     assert sorted(samples) == list(range(5))
     for k, sample in samples.items():
         frame, structure = store.frame(k), Structure.from_dict(sample["structure"])
@@ -101,6 +105,20 @@ def test_the_lmdb_has_what_matscimls_alexandria_dataset_reads(store, tmp_path):
     assert samples[1]["targets"]["regression"]["e_form"] == -0.25
     assert samples[1]["stress"][1][2] == pytest.approx(store.frame(1).stress[3])
     assert np.isnan(samples[4]["magmoms"]).all()
+
+
+def test_the_lmdb_has_lattice_vectors_that_a_layer_lacks(tmp_path):
+    cell = np.array([[3.0, 0.0, 0.0], [-1.5, 2.6, 0.0], [0.0, 0.0, 0.0]])
+    frame = Frame(np.array([5, 7], np.int16), np.array([[0.0, 0, 0.5], [0, 1.7, 0.5]]), cell, np.array([1, 1, 0], bool))
+    with StoreWriter(tmp_path / "store.h5") as writer:
+        writer.add(Trajectory("layer", [frame], "PBE", 2), "train")
+    with Store(tmp_path / "store.h5") as opened:
+        export(opened, tmp_path / "out.lmdb")
+    (sample,) = lmdb_samples(tmp_path / "out.lmdb").values()
+    structure = Structure.from_dict(sample["structure"])
+    assert structure.cart_coords == pytest.approx(frame.positions)
+    assert structure.lattice.pbc == (True, True, False)
+    assert structure.lattice.matrix == pytest.approx(np.array([*cell[:2], [0, 0, 1]]))
 
 
 def test_matsciml_itself_reads_the_lmdb(store, tmp_path):

@@ -49,15 +49,19 @@ def test_frames_and_splits_stay_and_labels_are_predictions(potential, store, tmp
             np.testing.assert_allclose(frame.stress, predicted["stress"], atol=1e-5)
 
 
-def test_labels_are_of_the_potentials_functional_where_it_differs(potential, store, tmp_path):
-    """And the stores' own name stays where the potential does not know its functional."""
-    metadata = potential.metadata.model_copy(update={"functional": "PBE"})
-    for made, expected in ((Potential(potential.config, potential.params, metadata), "PBE"), (potential, None)):
-        with Store(store) as opened:
-            relabel(made, opened, tmp_path / "new.h5")
-            expected = expected or next(opened.materials()).functional
-        with Store(tmp_path / "new.h5") as new:
-            assert {material.functional for material in new.materials()} == {expected}
+@pytest.mark.parametrize(
+    ("of_potential", "expected"), [("SCAN", "SCAN"), ("unknown", "unknown"), ("the old one | SCAN", None)]
+)
+def test_labels_are_of_the_potentials_functional(potential, store, tmp_path, of_potential, expected):
+    """A material of one of several functionals of the potential keeps the name of that one."""
+    with Store(store) as opened:
+        old = next(opened.materials()).functional
+        if expected is None:
+            of_potential, expected = f"{old} | SCAN", old
+        metadata = potential.metadata.model_copy(update={"functional": of_potential})
+        relabel(Potential(potential.config, potential.params, metadata), opened, tmp_path / "new.h5")
+    with Store(tmp_path / "new.h5") as new:
+        assert {material.functional for material in new.materials()} == {expected} != {None}
 
 
 def test_the_store_that_is_read_is_not_replaced(potential, store):
