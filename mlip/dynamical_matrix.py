@@ -127,18 +127,20 @@ def _first_harmonic(values: Float[np.ndarray, "c k m"]) -> Complex[np.ndarray, "
 def _checked_q_points(q_points: Any, pbc: np.ndarray) -> Float[np.ndarray, "k 3"]:
     """
     Raises:
-        MlipError: no wave vectors, or one along a direction without a period.
+        MlipError: something else than wave vectors, or one along a direction without a period.
     """
+    fault = None
     try:
         found = np.asarray(q_points, dtype=np.float64)
     except (TypeError, ValueError):
-        found = np.zeros(0)
-    if found.ndim != 2 or found.shape[1] != 3 or not np.isfinite(found).all():
-        raise MlipError(
-            f"have the shape {found.shape}" if found.ndim != 2 or found.shape[1] != 3 else "are not all finite",
-            where="q_points",
-            fix="an array (n_q, 3), in units of the reciprocal vectors",
-        )
+        fault = "are no numbers"
+    else:
+        if found.ndim != 2 or found.shape[1] != 3:
+            fault = f"have the shape {found.shape}"
+        elif not np.isfinite(found).all():
+            fault = "are not all finite"
+    if fault is not None:
+        raise MlipError(fault, where="q_points", fix="an array (n_q, 3), in units of the reciprocal vectors")
     if found[:, ~pbc].any():
         raise MlipError(
             "run along a direction in which the structure is not periodic", where="q_points", fix="0 along it"

@@ -222,7 +222,7 @@ class Potential(TrainedNetwork):
         masses: Sequence[float] | None = None,
         dtype: str = "float64",
     ) -> Complex[np.ndarray, "k 3n 3n"]:
-        """Exact dynamical matrices of a crystal, eV/(A^2 u), from one unit cell: no supercell, whatever the wave vector.
+        """Exact dynamical matrices of a crystal at any wave vectors, eV/(A^2 u), from one unit cell.
 
         D(q)[3 i + a, 3 j + b] = sum over cells R of d2E / dx_0ia dx_Rjb exp(i q.(r_j + R - r_i)) / sqrt(m_i m_j), the
         sign, the phases and the units of phonopy's `get_dynamical_matrix_at_q`. The frequencies in THz are 15.633302
