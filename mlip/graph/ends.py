@@ -4,7 +4,7 @@ All lie within the array, so nothing is clipped or filled. Receivers ascend, as 
 are read in order, and the gradient, a sum over equal indices, needs no atomic additions on a GPU.
 
 Senders may be those of a crystal with a wave in it. Networks read and write at senders by `any_rows` and `sums_at`,
-which heed the wave; whatever else takes senders for an array of indices raises a TypeError.
+which heed the wave; elsewhere they are no indices, and JAX raises.
 """
 
 from dataclasses import dataclass
