@@ -225,8 +225,8 @@ class Potential(TrainedNetwork):
         """Exact dynamical matrices of a crystal at any wave vectors, eV/(A^2 u), from one unit cell.
 
         D(q)[3 i + a, 3 j + b] = sum over cells R of d2E / dx_0ia dx_Rjb exp(i q.(r_j + R - r_i)) / sqrt(m_i m_j), the
-        phases and the units of phonopy's. The frequencies in THz are 15.633302 times the roots of the eigenvalues. There
-        is no correction for the fields of polar crystals' long waves.
+        phases and the units of phonopy's. Frequencies in THz are 15.633302 times the roots of the eigenvalues. There is
+        no correction for the fields of polar crystals' long waves.
 
         Args:
             structure: ASE Atoms, a pymatgen Structure or a Frame of any periodicity; not modified.
