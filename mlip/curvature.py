@@ -76,28 +76,34 @@ def hessian_of(
     atoms: Sequence[int] | None = None,
 ) -> Float[np.ndarray, "k n 3 3"]:
     """As `Potential.hessian`, which see."""
-    graph = _graph_of(potential, structure, dtype)
+    graph = graph_of_one(potential, structure, dtype)
     n_atoms, n_edges = len(graph.nodes["species"]), len(graph.senders)
     moved = np.arange(n_atoms) if atoms is None else np.asarray(atoms, dtype=int)
     if len(moved) == 0 or not ((moved >= 0) & (moved < n_atoms)).all():
         raise MlipError(f"are {moved.tolist()} of {n_atoms}", where="atoms", fix="places in the structure, from 0")
     columns = (3 * moved[:, None] + np.arange(3)).ravel()
-    block = block or int(np.clip(_EDGES_OF_BLOCK // max(n_edges, 1), 1, _MOST_COLUMNS))
+    block = block or columns_together(n_edges)
     set_up_jax()
     padded = pad_batch([graph], ShapeLadder().smallest(n_atoms + 1, max(n_edges, 1), 2))
     params, found = potential.cast(dtype), []
     with precision_scope(dtype):
         scale = np.asarray(potential.metadata.scale, dtype)
         for first in range(0, len(columns), block):
-            directions = _unit_displacements(columns[first : first + block], block, len(padded.nodes["species"]), dtype)
+            directions = unit_displacements(columns[first : first + block], block, len(padded.nodes["species"]), dtype)
             products = _products(potential.model, params, padded, scale, directions)
             found.append(np.asarray(products)[: len(columns) - first, :n_atoms])
     rows = np.concatenate(found).astype(np.float64)
     return rows.reshape(len(moved), 3, n_atoms, 3).swapaxes(1, 2)
 
 
-def _graph_of(potential: Potential, structure: Any, dtype: str) -> jraph.GraphsTuple:
-    """
+def columns_together(n_edges: int) -> int:
+    """Columns of a Hessian that go through the network at once, as memory allows."""
+    return int(np.clip(_EDGES_OF_BLOCK // max(n_edges, 1), 1, _MOST_COLUMNS))
+
+
+def graph_of_one(potential: Potential, structure: Any, dtype: str) -> jraph.GraphsTuple:
+    """The graph of the structure that second derivatives are asked of.
+
     Raises:
         MlipError: an unknown element, coincident atoms, several structures, something that is none.
     """
@@ -115,7 +121,7 @@ def _graph_of(potential: Potential, structure: Any, dtype: str) -> jraph.GraphsT
     return graph
 
 
-def _unit_displacements(
+def unit_displacements(
     columns: Int[np.ndarray, " k"], block: int, n_nodes: int, dtype: str
 ) -> Float[np.ndarray, "b n 3"]:
     """One atom along one axis each; a block that is not full ends with none."""

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from ase import Atoms
 from ase.data import atomic_numbers, chemical_symbols
-from jaxtyping import Float
+from jaxtyping import Complex, Float
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from mlip import __version__
@@ -216,6 +216,31 @@ class Potential(TrainedNetwork):
         from mlip.curvature import hessian_of  # which stands above this file
 
         return hessian_of(self, structure, dtype, block, atoms)
+
+    def dynamical_matrix(
+        self,
+        structure: Atoms | Frame | Any,
+        q_points: Sequence[Sequence[float]] | Float[np.ndarray, "k 3"],
+        masses: Sequence[float] | None = None,
+        dtype: str = "float64",
+    ) -> Complex[np.ndarray, "k 3n 3n"]:
+        """Exact dynamical matrices of a crystal at any wave vectors, eV/(A^2 u), from one unit cell.
+
+        D(q)[3 i + a, 3 j + b] = sum over cells R of d2E / dx_0ia dx_Rjb exp(i q.(r_j + R - r_i)) / sqrt(m_i m_j), the
+        phases and the units of phonopy's. Frequencies in THz are 15.633302 times the roots of the eigenvalues. There is
+        no correction for the fields of polar crystals' long waves.
+
+        Args:
+            structure: ASE Atoms, a pymatgen Structure or a Frame of any periodicity; not modified.
+            q_points: (n_q, 3) wave vectors in units of the reciprocal vectors, 0 along directions without a period.
+            masses: u; by default those of the structure, which are the elements' where it has none of its own.
+
+        Raises:
+            MlipError: as `predict`; more than one structure; wave vectors or masses that make no sense.
+        """
+        from mlip.dynamical_matrix import dynamical_matrices_of  # which stands above this file
+
+        return dynamical_matrices_of(self, structure, q_points, masses, dtype)
 
     def try_predict(
         self, structures: Atoms | Frame | Iterable[Any], dtype: str = "float32", batch_edges: int | None = None

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import jraph
 from jaxtyping import Array, Float, Int
 
-from mlip.graph.ends import ascending_rows
+from mlip.graph.ends import WaveEnds, ascending_rows
 
 
 class EdgeBlocks(NamedTuple):
@@ -19,7 +19,7 @@ class EdgeBlocks(NamedTuple):
 
     size: int
     vectors: Float[Array, "s 3"]
-    senders: Int[Array, " s"]
+    senders: Int[Array, " s"] | WaveEnds
     receivers: Int[Array, " b"]
     """Receiver of all edges of each block, ascending."""
 
@@ -49,11 +49,15 @@ def edge_blocks(graph: jraph.GraphsTuple, n_nodes: int, size: int, padding_lengt
     n_blocks = n_edges // size + n_nodes  # the sum of ceil(count / size) never exceeds this
     vectors = graph.edges["vectors"]
     padding = jnp.zeros((n_blocks * size, 3), vectors.dtype).at[:, 0].set(padding_length)
+
+    def in_slots(of_edges, elsewhere):
+        return elsewhere.at[slots].set(of_edges, indices_are_sorted=True, unique_indices=True)
+
     return EdgeBlocks(
         size,
-        padding.at[slots].set(vectors, indices_are_sorted=True, unique_indices=True),
-        jnp.zeros(n_blocks * size, graph.senders.dtype)
-        .at[slots]
-        .set(graph.senders, indices_are_sorted=True, unique_indices=True),
+        in_slots(vectors, padding),
+        jax.tree.map(
+            lambda ends: in_slots(ends, jnp.zeros((len(padding), *ends.shape[1:]), ends.dtype)), graph.senders
+        ),
         jnp.full(n_blocks, n_nodes - 1, receivers.dtype).at[slots // size].set(receivers, indices_are_sorted=True),
     )

@@ -21,7 +21,7 @@ from flax import linen as nn
 from jaxtyping import Array, Float, Int
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from mlip.graph.ends import any_rows, ascending_rows
+from mlip.graph.ends import any_rows, ascending_rows, sums_at
 from mlip.graph.radius_graph import RadiusGraph
 from mlip.models.angular import racah_harmonics
 from mlip.models.last_layer import tell_features
@@ -281,9 +281,11 @@ class Convolution(nn.Module):
         if config.atom_weight_swish:
             weight = swish(weight)
         atom_message = GatedMessage(config, name="atom_message")(atoms, bonds, weight, senders, receivers)
-        at_center = config.aggregate == "center"
-        ends = receivers if at_center else senders
-        return atoms + jax.ops.segment_sum(atom_message, ends, len(atoms), indices_are_sorted=at_center), bonds
+        if config.aggregate == "center":
+            sums = jax.ops.segment_sum(atom_message, receivers, len(atoms), indices_are_sorted=True)
+        else:
+            sums = sums_at(atom_message, senders, len(atoms))
+        return atoms + sums, bonds
 
 
 class GatedMessage(nn.Module):

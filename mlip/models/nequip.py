@@ -32,6 +32,7 @@ from flax import linen as nn
 from jaxtyping import Array, Float, Int
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from mlip.graph.ends import any_rows
 from mlip.graph.radius_graph import RadiusGraph
 from mlip.models.edge_blocks import EdgeBlocks, edge_blocks
 from mlip.models.last_layer import tell_features
@@ -385,7 +386,7 @@ class NeighborSum(nn.Module):
         paths = couplings(channels_of(messages), config.harmonics, self.outputs)
         widths = tuple(messages[path.node].shape[-1] for path in paths)
         radials = RadialMLP(config.radial_hidden, widths, name="radial")(edges.radial)
-        neighbors = _rows(messages, blocks.senders)
+        neighbors = {irrep: any_rows(chunk, blocks.senders) for irrep, chunk in messages.items()}
         norm = config.mean_neighbors if config.neighbor_norm == "mean" else np.sqrt(config.mean_neighbors)
         sums: dict[Irrep, list[Float[Array, "n m c"]]] = {}
         for path, radial in zip(paths, radials, strict=True):
