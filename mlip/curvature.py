@@ -75,7 +75,7 @@ def hessian_of(
     block: int | None = None,
     atoms: Sequence[int] | None = None,
 ) -> Float[np.ndarray, "k n 3 3"]:
-    """As `Potential.hessian`, which see."""
+    """Compute what `Potential.hessian` returns; its docstring describes the arguments."""
     graph = graph_of_one(potential, structure, dtype)
     n_atoms, n_edges = len(graph.nodes["species"]), len(graph.senders)
     moved = np.arange(n_atoms) if atoms is None else np.asarray(atoms, dtype=int)

@@ -81,7 +81,7 @@ def dynamical_matrices_of(
     masses: Sequence[float] | None = None,
     dtype: str = "float64",
 ) -> Complex[np.ndarray, "k 3n 3n"]:
-    """As `Potential.dynamical_matrix`, which see."""
+    """Compute what `Potential.dynamical_matrix` returns; its docstring describes the arguments."""
     graph = graph_of_one(potential, structure, dtype)
     (atoms,) = as_structures(structure)
     n_atoms, n_edges = len(atoms), len(graph.senders)
