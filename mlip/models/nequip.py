@@ -40,7 +40,7 @@ from mlip.models.mace_radial import polynomial_cutoff
 from mlip.models.node_places import element_indices, heads_of_nodes
 from mlip.runtime import products_in
 
-_BLOCK = 8  # edges per block; larger blocks leave more slots empty
+_BLOCK = 4  # edges per block; larger blocks leave more slots empty
 _MATERIALS_PROJECT = (*range(1, 84), *range(89, 95))
 _EPSILON = 1e-12
 """Added to the mean square of features before taking its root."""
@@ -415,9 +415,8 @@ def _sum_in_blocks(
         return weighted.sum(axis=1)
     if order == 0:
         return weighted.sum(axis=1)[:, None]  # Y_0 = 1
-    rows = weighted.reshape(*weighted.shape[:2], -1)
-    totals = jnp.einsum("ekb,ekx->ebx", harmonics.reshape(-1, size, 2 * order + 1), rows)
-    return totals.reshape(-1, 2 * order + 1, *weighted.shape[2:])
+    # XLA calls a batched matrix product block by block on a CPU; this sum is one loop, and so are its derivatives.
+    return jnp.sum(harmonics.reshape(-1, size, 2 * order + 1, 1, 1) * weighted[:, :, None], axis=1)
 
 
 class RadialMLP(nn.Module):
