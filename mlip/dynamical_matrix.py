@@ -153,7 +153,10 @@ def _checked_masses(masses: Any, n_atoms: int) -> Float[np.ndarray, " n"]:
     Raises:
         MlipError: not one positive mass an atom.
     """
-    found = np.asarray(masses, dtype=np.float64)
+    try:
+        found = np.asarray(masses, dtype=np.float64)
+    except (TypeError, ValueError):
+        raise MlipError("are no numbers", where="masses", fix=f"{n_atoms} numbers > 0, u") from None
     if found.shape != (n_atoms,) or not (np.isfinite(found) & (found > 0)).all():
         raise MlipError(f"are {found.tolist()}", where="masses", fix=f"{n_atoms} numbers > 0, u")
     return found

@@ -93,14 +93,13 @@ def test_what_a_module_imports_at_once_is_a_declared_dependency():
     declared = {re.match(r"[\w.-]+", one).group().lower().replace("_", "-") for one in project["dependencies"]}
     distributions = packages_distributions()
     foreign = {
-        name: path
+        (name, path)
         for path in sorted((REPOSITORY / "mlip").rglob("*.py"))
         for name in _imported_at_once(path)
         if name not in (*sys.stdlib_module_names, "mlip", "jaxlib")  # jaxlib is part of jax
         and declared.isdisjoint(one.lower().replace("_", "-") for one in distributions.get(name, ()))
     }
-    optional = {"distributed": REPOSITORY / "mlip/cluster/plugin.py"}  # which Dask's workers alone import
-    assert foreign.items() <= optional.items()
+    assert foreign <= {("distributed", REPOSITORY / "mlip/cluster/plugin.py")}  # which Dask's workers alone import
 
 
 def _imported_at_once(path: Path) -> Iterator[str]:

@@ -11,7 +11,7 @@ Energies of entries are VASP's, without corrections; formation energies and hull
 import csv
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,6 +19,7 @@ from mlip.data.readers.pymatgen_json import SpeciesBefore, geometry
 from mlip.data.readers.streams import read_lines
 from mlip.data.records import Frame, MalformedError, Trajectory
 from mlip.data.schema import CORRECTION
+from mlip.data.store import Store
 from mlip.data.writer import StoreWriter
 from mlip.errors import MlipError
 
@@ -57,7 +58,7 @@ def build_wbm_store(folder: Path, out: Path) -> int:
     """
     files = _files(folder)
     labels = _summary(files.summary)
-    with StoreWriter(out, {"source": "WBM of Matbench Discovery", "files": [path.name for path in files]}) as writer:
+    with StoreWriter(out, {"source": "WBM of Matbench Discovery", "files": _sizes(files)}) as writer:
         for name, initial, entry in _pairs(files):
             if name not in labels:
                 raise MlipError("is not in the summary", where=f"{files.summary}: {name}", fix=_FIX)
@@ -65,6 +66,22 @@ def build_wbm_store(folder: Path, out: Path) -> int:
         if labels:
             raise MlipError(f"{len(labels)} materials have no structures: {_some(labels)}", where=str(folder), fix=_FIX)
         return writer.n_materials
+
+
+def check_made_of(folder: Path, store: Path) -> None:
+    """Check that a store was made of the files in a folder, by their names and sizes.
+
+    Raises:
+        MlipError: it was made of other files.
+    """
+    with Store(store) as opened:
+        files = opened.metadata["settings"].get("files")
+    if files != _sizes(_files(folder)):
+        raise MlipError(f"was made of other files than those in {folder}", where=str(store), fix="another --out")
+
+
+def _sizes(files: Iterable[Path]) -> dict[str, int]:
+    return {path.name: path.stat().st_size for path in files}
 
 
 def _files(folder: Path) -> _Files:

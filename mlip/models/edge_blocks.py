@@ -1,7 +1,7 @@
 """Edges arranged in blocks of equal size, each with edges of a single center.
 
-The sum over the edges of each atom becomes a product of small dense matrices per block and a sum over few blocks. On a
-CPU this is ten times faster than scattering the message of every edge, and messages need not be stored.
+The sum over the edges of each atom becomes a dense sum over the edges of a block and a sum over few blocks. Messages
+need neither be stored nor scattered edge by edge.
 """
 
 from typing import NamedTuple

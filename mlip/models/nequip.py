@@ -12,9 +12,8 @@ One layer, for atom i with neighbors j:
     h_i = Gate(Norm(f_i))                                scalars by silu, the others times silu of further scalars
 
 Energies are a linear function of the last layer's scalars. Features are (n, 2l + 1, c) with contiguous channels. The
-sum over neighbors is a product of small dense matrices for each block of edges (`mlip.models.edge_blocks`), computed
-before Linear2 without storing messages. The first layer's features are rows of a table with one row per element; the
-last layer computes only scalars.
+sum over neighbors is computed over blocks of edges (`mlip.models.edge_blocks`) without storing messages. The first
+layer's features are rows of a table with one row per element; the last layer computes only scalars.
 
 The center i of a bond is its receiver, the neighbor j its sender; vectors point from i to j.
 """

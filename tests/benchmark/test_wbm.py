@@ -14,6 +14,7 @@ from ase.calculators.emt import EMT
 from pymatgen.core import Structure
 from pymatgen.io.ase import AseAtomsAdaptor
 
+from mlip.benchmark.wbm import judging
 from mlip.benchmark.wbm.discovery import discovery_metrics, share_of_stable
 from mlip.benchmark.wbm.geometry import SpaceGroup, as_pymatgen, distance, geometry_metrics, space_group
 from mlip.benchmark.wbm.run import run_wbm
@@ -118,6 +119,7 @@ def test_a_change_of_the_space_group_is_a_decrease_an_increase_or_neither():
 
 def test_keys_are_as_the_publishers_take_them():
     assert model_key_of("M3GNet-MP_2021.2.8") == "m3gnet-mp-2021.2.8"
+    assert model_key_of("v1._beta..2") == "v1-beta-2"
     check_model_key("m3gnet-mp-2021.2.8")
     with pytest.raises(MlipError, match="small letters and hyphens: my-model"):
         check_model_key("My model")
@@ -298,7 +300,8 @@ def test_a_run_that_was_killed_goes_on_and_ends_with_the_same_files(finished, pu
         run_wbm(FOREIGN, published, tmp_path, part_size=2, **(options | {"fmax": 0.01}))
 
 
-def test_parts_make_no_difference_to_the_findings(finished, published, tmp_path):
+def test_parts_make_no_difference_to_the_findings(finished, published, tmp_path, monkeypatch):
+    monkeypatch.setattr(judging, "_AT_ONCE", 1)  # five materials are enough for two processes
     before, _ = finished
     options = {"fmax": 0.001, "workers": 2, "allow_functional_mismatch": True, "progress": False}
     run = run_wbm(FOREIGN, published, tmp_path, **options)
@@ -306,6 +309,22 @@ def test_parts_make_no_difference_to_the_findings(finished, published, tmp_path)
     assert run.findings.metrics()["discovery"]["full_test_set"]["missing_preds"] == 1
     predictions = [gzip.decompress(the_only(out, "*-discovery.csv.gz").read_bytes()) for out in (tmp_path, before)]
     assert predictions[0] == predictions[1]
+
+
+def test_a_store_of_other_files_is_refused(published, tmp_path):
+    build_wbm_store(published, tmp_path / "wbm.h5")
+    summary = next(published.glob("*summary.csv*"))
+    other = tmp_path / "other"
+    other.mkdir()
+    for path in published.iterdir():
+        (other / path.name).write_bytes(path.read_bytes() + (b"\n" if path == summary else b""))
+    with pytest.raises(MlipError, match="was made of other files"):
+        run_wbm(FOREIGN, other, tmp_path, progress=False)
+
+
+def test_a_cell_without_a_volume_has_no_space_group():
+    frame = Frame(np.array([29], np.int16), np.zeros((1, 3)), np.zeros((3, 3)), np.ones(3, bool))
+    assert space_group(frame, 1e-2) is None
 
 
 def test_no_initial_structures_is_one_line_with_the_way_out(published, tmp_path):

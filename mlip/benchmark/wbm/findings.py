@@ -80,6 +80,10 @@ class Findings:
         """Metrics of the geometries, by symprec."""
         return {name: geometry_metrics(self.rmsd, *found.T) for name, found in self.changes.items()}
 
+    def geometry_records(self) -> dict[str, dict[str, Any]]:
+        """`geometry`, JSON-able: rounded to four digits, None for what is not known."""
+        return {name: _rounded(asdict(metrics)) for name, metrics in self.geometry.items()}
+
     @property
     def discovery(self) -> dict[str, DiscoveryMetrics]:
         """Metrics of stability, by subset; unique prototypes only if they are marked."""
@@ -95,7 +99,7 @@ class Findings:
 
     def metrics(self) -> dict[str, Any]:
         """The metrics in the form of a submission; stability only where distances to the hull are known."""
-        geometry = {f"symprec={name}": _rounded(asdict(found)) for name, found in self.geometry.items()}
+        geometry = {f"symprec={name}": found for name, found in self.geometry_records().items()}
         discovery = {name: found.as_record() for name, found in self.discovery.items()} if self.is_hull_known else {}
         return {"geo_opt": geometry, "discovery": discovery}
 

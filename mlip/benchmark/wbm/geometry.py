@@ -59,12 +59,12 @@ def distance(found: Frame, reference: Frame) -> Distance | None:
 
 def space_group(frame: Frame, symprec: float) -> SpaceGroup | None:
     """Space group within `symprec`, A; None if spglib finds none."""
-    cell = frame.cell, frame.positions @ np.linalg.inv(frame.cell), frame.numbers
     try:
+        cell = frame.cell, frame.positions @ np.linalg.inv(frame.cell), frame.numbers
         with warnings.catch_warnings():  # spglib 2.8 warns that it will raise instead of returning None
             warnings.simplefilter("ignore", DeprecationWarning)
             dataset = spglib.get_symmetry_dataset(cell, symprec=symprec)
-    except spglib.SpglibError:
+    except (spglib.SpglibError, np.linalg.LinAlgError):
         return None
     return None if dataset is None else SpaceGroup(int(dataset.number), len(dataset.rotations))
 

@@ -84,8 +84,8 @@ def judge(task: Task) -> Judged:
         correction = mp2020_correction(found)
         stated = task.properties.get(CORRECTION)
         on_dft = mp2020_correction(task.dft) if stated is None else float(stated)
-    except MlipError as error:  # the publishers' code makes no prediction for these either
-        return Judged(row | {"message": str(error)}, None)
+    except Exception as error:  # pymatgen's on one crystal must not end a run on 257 thousand
+        return Judged(row | {"message": f"no correction: {_in_words(error)}"}, None)
     error = (found.energy + correction - task.dft.energy - on_dft) / len(task.dft)
     row |= {
         "correction": correction,
@@ -115,12 +115,15 @@ def _distances(found: Frame, dft: Frame) -> dict[str, Any]:
     try:
         matched = distance(found, dft)
     except Exception as error:  # an exception of the matcher on one crystal must not end a run on 257 thousand
-        what = " ".join(f"{type(error).__name__}: {error}".split())
-        return {"rmsd": None, "max_distance": None, "message": f"pymatgen's matcher failed ({what})"}
+        return {"rmsd": None, "max_distance": None, "message": f"pymatgen's matcher failed ({_in_words(error)})"}
     return {
         "rmsd": None if matched is None else matched.rms,
         "max_distance": None if matched is None else matched.largest,
     }
+
+
+def _in_words(error: Exception) -> str:
+    return str(error) if isinstance(error, MlipError) else " ".join(f"{type(error).__name__}: {error}".split())
 
 
 def _symmetries(found: Frame, dft: Frame) -> dict[str, dict[str, list[int] | None]]:

@@ -5,7 +5,7 @@ for each finished part, and a part's relaxations are in its results.jsonl, as th
 """
 
 from collections import Counter
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -24,11 +24,12 @@ from mlip.benchmark.wbm.submission import (
     write_predictions,
 )
 from mlip.data import Store
-from mlip.data.wbm_files import build_wbm_store, is_wbm_folder
+from mlip.data.wbm_files import build_wbm_store, check_made_of, is_wbm_folder
 from mlip.errors import MlipError
 from mlip.relaxation.named import NamedPotential, open_named, precision_recorded
 from mlip.relaxation.results_file import ResultsFile
 
+TRIAL = "A trial, not a submission: not all materials, or started from the structures that DFT relaxed."
 PART_SIZE = 5000
 """Number of materials in a part; large enough that the end of a part, where few still relax, costs little."""
 
@@ -65,7 +66,7 @@ class WbmRun:
             "functional_note": self.functional_note,
             "reasons": findings.reasons,
             "messages": findings.messages,
-            "geometry": {name: asdict(metrics) for name, metrics in findings.geometry.items()},
+            "geometry": findings.geometry_records(),
             "discovery": discovery,
             "hull_distances_known": findings.is_hull_known,
             "seconds": {name: round(value, 1) for name, value in self.seconds.items()},
@@ -81,6 +82,7 @@ class WbmRun:
             f"{len(findings)} materials ({self.n_added} relaxed now): {reasons}",
             f"{findings.n_submitted} structures submitted, {findings.n_unmatched} of them do not match DFT's; "
             f"{each['relaxing']:.3f} s a material relaxing, {each['comparing']:.3f} s comparing",
+            *([TRIAL] if self.protocol["start"] == "last" or self.protocol["is_part"] else []),
             *(f"{count} x {message}" for message, count in findings.messages.items()),
         ]
 
@@ -124,9 +126,12 @@ def run_wbm(
     store_path = _store_of(Path(source), folder)
     settings = {"start": start, "fmax": fmax, "steps": steps, **named.precision(dtype)}
     with Store(store_path) as store:
-        n = min(store.n_materials, at_most or store.n_materials)
+        n = store.n_materials if at_most is None else min(store.n_materials, at_most)
+        if n < 1:
+            raise MlipError("has no materials to relax", where=str(store_path), fix="--at-most N, N at least 1")
         _check_ids(store, store_path)
         protocol = _protocol(named, store, settings, n, part_size)
+        protocol["is_part"] = n < store.n_materials
     options = {**settings, "cluster": cluster, "allow_functional_mismatch": allow_functional_mismatch}
     divided = [range(first, min(first + part_size, n)) for first in range(0, n, part_size)]
     places = [folder / "parts" / f"{number:05d}" for number in range(len(divided))]
@@ -157,6 +162,8 @@ def _store_of(source: Path, out: Path) -> Path:
     store = out / "wbm.h5"
     if not store.exists():
         build_wbm_store(source, store)
+    else:
+        check_made_of(source, store)
     return store
 
 

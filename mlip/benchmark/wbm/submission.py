@@ -37,7 +37,8 @@ _HEADER = """# Metrics computed by mlip; symmetry by spglib {spglib}. Whoever su
 
 def model_key_of(name: str) -> str:
     """A potential's name as a model key: lower-case letters, digits, hyphens and dots."""
-    return re.sub(r"[^a-z0-9.]+", "-", name.lower()).strip("-.") or "model"
+    key = re.sub(r"[^a-z0-9.]+", "-", name.lower())
+    return re.sub(r"[-.]{2,}", "-", key).strip("-.") or "model"
 
 
 def check_model_key(key: str) -> None:
