@@ -27,12 +27,14 @@ from mlip.relaxation.named import open_named
 from mlip.relaxation.results_file import ResultsFile
 from mlip.response.birch_murnaghan import BirchMurnaghan, fit_birch_murnaghan
 from mlip.response.eos import NO_MINIMUM
-from mlip.response.minima import OK, Evaluator, at_fixed_cells, fault_of, in_parts, worst
+from mlip.response.minima import OK, Evaluator, at_fixed_cells, fault_of, worst
 from mlip.response.options import ResponseOptions
 from mlip.response.results import for_json
 
 LEAST_POINTS = 5
 _RESAMPLES, _SEED = 1000, 0
+_TOGETHER = 64
+"""Number of curves that are evaluated at once."""
 NO_REFERENCE = "no_reference"
 """Reason of a curve whose DFT energies have no minimum within its range of volumes."""
 
@@ -202,11 +204,12 @@ def _content(path: Path) -> str:
 
 def _compare(curves: Sequence[Curve], potential: Evaluator, options: ResponseOptions) -> Iterator[dict[str, Any]]:
     """One record for each curve, in order; structures of many curves are evaluated together."""
-    points = [atoms for curve in curves for atoms in curve.structures]
-    found = in_parts(points, lambda part: at_fixed_cells(part, potential, options, relax_ions=False), together=512)
-    answers = (result for _, result in found)
-    for curve in curves:
-        yield _record(curve, [next(answers) for _ in curve.structures])
+    for first in range(0, len(curves), _TOGETHER):
+        part = curves[first : first + _TOGETHER]
+        points = [atoms for curve in part for atoms in curve.structures]
+        answers = iter(at_fixed_cells(points, potential, options, relax_ions=False))
+        for curve in part:
+            yield _record(curve, [next(answers) for _ in curve.structures])
 
 
 def _record(curve: Curve, points: list) -> dict[str, Any]:

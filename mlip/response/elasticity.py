@@ -21,10 +21,9 @@ from mlip.response.minima import (
     at_fixed_cells,
     bare,
     fault_of,
-    in_parts,
-    minima,
     open_any,
     strained,
+    stream,
     told_at,
     worst,
 )
@@ -134,15 +133,15 @@ def elastic_tensor(
     checked, inputs = ElasticOptions.of(options), take_in(structures)
     with count_bar(progress) as bar:
         found = elastic_tensors(inputs, potential, checked)
-        return Responses(result for _, result in bar.track(found, total=len(inputs), description="elastic tensors"))
+        return Responses.in_order(bar.track(found, total=len(inputs), description="elastic tensors"))
 
 
 def elastic_tensors(
     structures: Any, potential: Evaluator | str | PathLike | None, options: ElasticOptions
 ) -> Iterator[tuple[int, ElasticResult]]:
-    """Yield (index, result) in order as results become available; otherwise like `elastic_tensor`."""
+    """Yield (index, result) as results become available, in no particular order; otherwise like `elastic_tensor`."""
     opened = open_any(potential)
-    return in_parts(structures, lambda part: _tensors(part, opened, options))
+    return stream(structures, opened, options, lambda starts: _tensors(starts, opened, options))
 
 
 @dataclass(frozen=True)
@@ -208,8 +207,7 @@ class _Plan:
         )
 
 
-def _tensors(structures: Sequence[Atoms], potential: Evaluator, options: ElasticOptions) -> list[ElasticResult]:
-    starts = minima(structures, potential, options)
+def _tensors(starts: Sequence[Minimum], potential: Evaluator, options: ElasticOptions) -> list[ElasticResult]:
     plans = [_Plan.of(start, options) if start.is_usable else None for start in starts]
     asked = [plan.structures() if plan else [] for plan in plans]
     points = iter(at_fixed_cells((one for part in asked for one in part), potential, options, options.relax_ions))

@@ -19,10 +19,9 @@ from mlip.response.minima import (
     Minimum,
     at_fixed_cells,
     fault_of,
-    in_parts,
-    minima,
     open_any,
     strained,
+    stream,
     told_at,
     worst,
 )
@@ -136,19 +135,18 @@ def equation_of_state(
     checked, inputs = EosOptions.of(options), take_in(structures)
     with count_bar(progress) as bar:
         found = equations_of_state(inputs, potential, checked)
-        return Responses(result for _, result in bar.track(found, total=len(inputs), description="equations of state"))
+        return Responses.in_order(bar.track(found, total=len(inputs), description="equations of state"))
 
 
 def equations_of_state(
     structures: Any, potential: Evaluator | str | PathLike | None, options: EosOptions
 ) -> Iterator[tuple[int, EosResult]]:
-    """Yield (index, result) in order as results become available; otherwise like `equation_of_state`."""
+    """Yield (index, result) as results become available, in no particular order; otherwise like `equation_of_state`."""
     opened = open_any(potential)
-    return in_parts(structures, lambda part: _curves(part, opened, options))
+    return stream(structures, opened, options, lambda starts: _curves(starts, opened, options))
 
 
-def _curves(structures: Sequence[Atoms], potential: Evaluator, options: EosOptions) -> list[EosResult]:
-    starts = minima(structures, potential, options)
+def _curves(starts: Sequence[Minimum], potential: Evaluator, options: EosOptions) -> list[EosResult]:
     scaled = [
         strained(start.atoms, ratio ** (1 / 3) * np.eye(3))
         for start in starts

@@ -1,4 +1,4 @@
-"""The first step of all responses: relaxes the crystal, or gives the reason why it has no response."""
+"""What all responses share: crystals relax, and as they end their strained or displaced copies are computed."""
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -14,7 +14,7 @@ from mlip.errors import MlipError
 from mlip.foreign import ForeignPotential
 from mlip.potential import Potential, open_evaluator
 from mlip.pretrained import default_potential
-from mlip.relaxation.queue import relax
+from mlip.relaxation.queue import relax, relaxations
 from mlip.relaxation.result import RelaxResult
 from mlip.relaxation.structures_to_relax import Refused, take_in
 from mlip.response.options import ResponseOptions
@@ -23,7 +23,7 @@ OK, NOT_CONVERGED, ERROR = "ok", "not_converged", "error"
 """Reasons common to all responses, in addition to those of relaxations without a structure (collapsed, ...)."""
 Evaluator = Potential | ForeignPotential
 _TOGETHER = 64
-"""Number of structures whose relaxations share batches: enough to fill them, few enough to get results early."""
+"""Number of structures whose responses are computed at once: enough to fill batches, few enough for early results."""
 Result = TypeVar("Result")
 
 
@@ -50,27 +50,51 @@ def open_any(potential: Evaluator | str | PathLike | None) -> Evaluator:
     return open_evaluator(default_potential() if potential is None else potential)
 
 
-def in_parts(
-    structures: Any, responses: Callable[[list[Atoms]], Sequence[Result]], together: int = _TOGETHER
+def stream(
+    structures: Any,
+    potential: Evaluator,
+    options: ResponseOptions,
+    respond: Callable[[list[Minimum]], Sequence[Result]],
+    together: int = _TOGETHER,
 ) -> Iterator[tuple[int, Result]]:
-    """Index and response of each structure, in order, computed for `together` structures at a time."""
-    inputs = take_in(structures)
-    for first in range(0, len(inputs), together):
-        part = inputs[first : first + together]
-        for k, result in enumerate(responses(part)):
-            yield first + k, result
+    """Index and response of each structure, in no particular order.
+
+    All structures relax in one stream, so that a slow relaxation holds up no other structure; the responses of those
+    that have ended are computed `together` at a time.
+
+    Args:
+        respond: returns the response of each minimum.
+    """
+    ended: list[tuple[int, Minimum]] = []
+    for one in _minima(take_in(structures), potential, options):
+        ended.append(one)
+        if len(ended) == together:
+            yield from _responses(ended, respond)
+            ended = []
+    if ended:
+        yield from _responses(ended, respond)
 
 
-def minima(structures: Sequence[Atoms], potential: Evaluator, options: ResponseOptions) -> list[Minimum]:
-    """Relaxed copies of structures, or unrelaxed copies if `options.relax` is False."""
-    found = [_checked(atoms) for atoms in structures]
-    usable = [k for k, one in enumerate(found) if one.is_usable]
-    if options.relax and usable:
-        atoms = [found[k].atoms for k in usable]
-        results = relax(atoms, potential, fmax=options.fmax, steps=options.steps, dtype=options.dtype, progress=False)
-        for k, result in zip(usable, results, strict=True):
-            found[k] = _minimum(result)
-    return found
+def _responses(ended: list[tuple[int, Minimum]], respond) -> Iterator[tuple[int, Any]]:
+    found = respond([minimum for _, minimum in ended])
+    yield from zip((index for index, _ in ended), found, strict=True)
+
+
+def _minima(
+    structures: Sequence[Atoms], potential: Evaluator, options: ResponseOptions
+) -> Iterator[tuple[int, Minimum]]:
+    """Relaxed copies of structures as their relaxations end, or unrelaxed copies if `options.relax` is False."""
+    waiting = []
+    for index, atoms in enumerate(structures):
+        checked = _checked(atoms)
+        if checked.is_usable and options.relax:
+            waiting.append((index, checked.atoms))
+        else:
+            yield index, checked
+    if waiting:
+        how = {"fmax": options.fmax, "steps": options.steps, "dtype": options.dtype}
+        for place, result in relaxations([atoms for _, atoms in waiting], potential, **how):
+            yield waiting[place][0], _minimum(result)
 
 
 def at_fixed_cells(

@@ -1,6 +1,8 @@
 """Lists of responses as returned to users, and functions common to their results."""
 
 import math
+from collections.abc import Iterable
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Protocol, SupportsIndex, TypeVar, overload
 
 import numpy as np
@@ -30,6 +32,11 @@ Result = TypeVar("Result", bound=Response)
 
 class Responses(list[Result]):
     """Results in the order of the input; notebooks show them as a table."""
+
+    @classmethod
+    def in_order(cls, found: Iterable[tuple[int, Result]]) -> "Responses[Result]":
+        """Results sorted by their indices."""
+        return cls(result for _, result in sorted(found, key=itemgetter(0)))
 
     def to_dataframe(self) -> "DataFrame":
         """Table with a row for each structure, indexed by the order of the input. Unknown values are NaN."""

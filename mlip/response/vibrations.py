@@ -16,7 +16,7 @@ from mlip.errors import MlipError
 from mlip.foreign import ForeignPotential
 from mlip.progress import count_bar
 from mlip.relaxation.structures_to_relax import take_in
-from mlip.response.minima import ERROR, OK, Evaluator, Minimum, in_parts, minima, open_any
+from mlip.response.minima import ERROR, OK, Evaluator, Minimum, open_any, stream
 from mlip.response.options import PhononOptions
 from mlip.response.phonon_result import PhononResult, Thermal
 from mlip.response.results import Responses
@@ -53,18 +53,18 @@ def phonons(
     checked, inputs = PhononOptions.of(options), take_in(structures)
     with count_bar(progress) as bar:
         found = phonons_of_each(inputs, potential, checked)
-        return Responses(result for _, result in bar.track(found, total=len(inputs), description="phonons"))
+        return Responses.in_order(bar.track(found, total=len(inputs), description="phonons"))
 
 
 def phonons_of_each(
     structures: Any, potential: Evaluator | str | PathLike | None, options: PhononOptions
 ) -> Iterator[tuple[int, PhononResult]]:
-    """Yield (index, result) in order as results become available; otherwise like `phonons`."""
+    """Yield (index, result) as results become available, in no particular order; otherwise like `phonons`."""
     check_phonopy()
     opened = open_any(potential)
     if options.method == "hessian" and isinstance(opened, ForeignPotential):
         raise MlipError("a calculator of ASE has no exact Hessian", where="method=hessian", fix="method=displacements")
-    return in_parts(structures, lambda part: _phonons(part, opened, options), _TOGETHER)
+    return stream(structures, opened, options, lambda starts: _phonons(starts, opened, options), _TOGETHER)
 
 
 def check_phonopy() -> None:
@@ -79,8 +79,7 @@ def check_phonopy() -> None:
         raise MlipError("phonons need phonopy", fix="pip install 'alexandria-mlip[phonons]'") from None
 
 
-def _phonons(structures: Sequence[Atoms], potential: Evaluator, options: PhononOptions) -> list[PhononResult]:
-    starts = minima(structures, potential, options)
+def _phonons(starts: Sequence[Minimum], potential: Evaluator, options: PhononOptions) -> list[PhononResult]:
     begun = [_begin(start, options) if start.is_usable else None for start in starts]
     if options.method == "hessian":
         for one in begun:
