@@ -7,7 +7,7 @@ matcalc (pip install matcalc) goes through crystals one by one, with mlip's own 
 the same weights (--calculator, such as matgl's); mlip takes those of a round together. Both have the same protocol,
 which is matcalc's: relaxation first, ions clamped in strained cells, shear strains up to 0.06; eleven volumes up to
 10 % of length away, the shape relaxed; displaced supercells. Rounds are done by one and the other in turn. Before them
-mlip goes through all crystals once, and compiles; that time is told beside. Without matcalc there is mlip's side alone.
+mlip goes through all rounds once, and compiles; that time is told beside. Without matcalc there is mlip's side alone.
 The process keeps freed memory, as mlip's commands do (`mlip.keep_freed_memory`), for both sides.
 """
 
@@ -120,19 +120,23 @@ def _tried(calculate, values, atoms: Atoms) -> list[float]:
 
 
 def race(
-    part: str, crystals: list[Atoms], sides: dict[str, Side], rounds: int, warm_up: tuple[int, int]
+    part: str, crystals: list[Atoms], sides: dict[str, Side], rounds: int, warm_up: int | None
 ) -> dict[str, Any]:
     """Values and seconds of each side; rounds in turn.
 
     Args:
-        warm_up: crystals of the untimed round, of each side.
+        warm_up: crystals of matcalc's untimed round; None are those of one round.
     """
     found: dict[str, Any] = {name: {"seconds": [], "values": []} for name in sides}
-    for name, n in zip(sides, warm_up, strict=False):
+    split = np.array_split(np.arange(len(crystals)), rounds)
+    for name, side in sides.items():
         started = time.perf_counter()
-        sides[name](crystals[:n])  # compiles
-        found[name]["warm_up"] = {"crystals": n, "seconds": time.perf_counter() - started}
-    for number, places in enumerate(np.array_split(np.arange(len(crystals)), rounds)):
+        parts = split if name == "mlip" else [split[0][:warm_up]]
+        for places in parts:
+            side([crystals[k] for k in places])  # compiles
+        seconds = time.perf_counter() - started
+        found[name]["warm_up"] = {"crystals": sum(map(len, parts)), "seconds": seconds}
+    for number, places in enumerate(split):
         order = list(sides) if number % 2 == 0 else list(sides)[::-1]
         for name in order:
             started = time.perf_counter()
@@ -232,8 +236,7 @@ def main() -> None:
         "jax": jax_facts(),
         "parts": {},
     }
-    # XLA compiles each shape, others do not.
-    warm_up = len(chosen), max(1, len(chosen) // arguments.rounds) if arguments.calculator is None else 1
+    warm_up = None if arguments.calculator is None else 1  # XLA compiles each shape, others do not
     for part in arguments.parts:
         sides = {"mlip": ours[part]} | ({} if theirs is None else {"matcalc": theirs[part]})
         found = race(part, [material.atoms for material in chosen], sides, arguments.rounds, warm_up)

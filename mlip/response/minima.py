@@ -17,6 +17,7 @@ from mlip.pretrained import default_potential
 from mlip.relaxation.queue import relax, relaxations
 from mlip.relaxation.result import RelaxResult
 from mlip.relaxation.structures_to_relax import Refused, take_in
+from mlip.response.clamped import clamped
 from mlip.response.options import ResponseOptions
 
 OK, NOT_CONVERGED, ERROR = "ok", "not_converged", "error"
@@ -101,10 +102,12 @@ def at_fixed_cells(
     structures: Iterable[Atoms], potential: Evaluator, options: ResponseOptions, relax_ions: bool
 ) -> list[RelaxResult]:
     """Structures with relaxed ions in fixed cells, or evaluated without relaxation."""
-    steps = options.steps if relax_ions else 0
     structures = list(structures)
     if not structures:
         return []
+    if not relax_ions and isinstance(potential, Potential):
+        return clamped(structures, potential, options.fmax, options.dtype)
+    steps = options.steps if relax_ions else 0
     return relax(structures, potential, fmax=options.fmax, steps=steps, cell=False, dtype=options.dtype, progress=False)
 
 
