@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from mlip.cli import options
 from mlip.cli.dimers import dimers
 from mlip.cli.hull_benchmark import hull
 from mlip.cli.properties import properties
@@ -24,23 +25,14 @@ Results = Annotated[
         "the same name are combined.",
     ),
 ]
-Out = Annotated[Path | None, typer.Option(help="Folder to write the table to, as Markdown, CSV and LaTeX.")]
-WithPaper = Annotated[bool, typer.Option("--with-paper", help="Add the rows published in the paper.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print numbers as JSON.")]
 
 
 @app.command()
 def relaxation(
-    potential: Annotated[
-        str,
-        typer.Argument(
-            help="The potential: a .safetensors file, a name that `mlip models` lists (`default` is the default), or"
-            " any calculator of ASE, ase:MODULE:CLASS?key=value, which relaxes structures one by one."
-        ),
-    ],
+    potential: options.Potential,
     store: Annotated[Path, typer.Argument(help="The store whose materials are relaxed.")],
     out: Annotated[Path, typer.Option(help="Folder for results.jsonl, tables and plots; a killed run resumes.")],
-    split: Annotated[str, typer.Option(help="train, val, test or all.")] = "test",
+    split: options.Split = "test",
     start: Annotated[
         str, typer.Option(help="Start from each path's relaxed structure ('last'), or its 'first'.")
     ] = "last",
@@ -57,18 +49,13 @@ def relaxation(
             "thickness, one piece) beside ours."
         ),
     ] = None,
-    dtype: Annotated[
-        str | None, typer.Option(help="float32 (default) or float64; a calculator of ASE has its own.")
-    ] = None,
-    cluster: Annotated[
-        str | None,
-        typer.Option(help="Relax on Dask workers: a scheduler's address, or local:N for N worker processes here."),
-    ] = None,
+    dtype: options.RelaxationDtype = None,
+    cluster: options.Cluster = None,
     allow_functional_mismatch: Annotated[
         bool,
         typer.Option("--allow-functional-mismatch", help="References may be of another functional; the tables say so."),
     ] = False,
-    as_json: AsJson = False,
+    as_json: options.NumbersAsJson = False,
 ) -> None:
     """Relax every material of a split, and print volume and energy errors by dimensionality.
 
@@ -129,7 +116,12 @@ def relaxation(
 
 
 @app.command()
-def volume(results: Results, out: Out = None, with_paper: WithPaper = False, as_json: AsJson = False) -> None:
+def volume(
+    results: Results,
+    out: options.TableFolder = None,
+    with_paper: options.WithPaper = False,
+    as_json: options.NumbersAsJson = False,
+) -> None:
     """Table 3 of the paper: errors of relaxed volumes."""
     from mlip.benchmark.paper_tables import volume_table
     from mlip.benchmark.results import in_all_verdicts, load_results
@@ -138,7 +130,12 @@ def volume(results: Results, out: Out = None, with_paper: WithPaper = False, as_
 
 
 @app.command()
-def energy(results: Results, out: Out = None, with_paper: WithPaper = False, as_json: AsJson = False) -> None:
+def energy(
+    results: Results,
+    out: options.TableFolder = None,
+    with_paper: options.WithPaper = False,
+    as_json: options.NumbersAsJson = False,
+) -> None:
     """Table 4 of the paper: errors of relaxed energies."""
     from mlip.benchmark.paper_tables import energy_table
     from mlip.benchmark.results import in_all_verdicts, load_results
@@ -147,7 +144,7 @@ def energy(results: Results, out: Out = None, with_paper: WithPaper = False, as_
 
 
 @app.command()
-def pbesol(results: Results, out: Out = None, as_json: AsJson = False) -> None:
+def pbesol(results: Results, out: options.TableFolder = None, as_json: options.NumbersAsJson = False) -> None:
     """Table 6 of the paper: the distribution of energy errors.
 
     The paper starts from the first structures of the paths and keeps their symmetry: mlip benchmark relaxation --start
@@ -177,7 +174,7 @@ def histograms(
 def report(
     results: Results,
     out: Annotated[Path, typer.Option(help="The HTML file.")],
-    with_paper: WithPaper = False,
+    with_paper: options.WithPaper = False,
     is_opened: Annotated[bool, typer.Option("--open", help="Show it in the browser.")] = False,
 ) -> None:
     """Write one HTML file with all tables, histograms, and failed and worst structures before and after."""

@@ -5,7 +5,8 @@ from typing import Annotated
 
 import typer
 
-from mlip.cli.responses import Arguments, AsJson, Dtype, Force, Relax, Steps, known, numbers, run
+from mlip.cli import options
+from mlip.cli.responses import known, numbers, run
 
 _COLUMNS = {
     "bulk_hill": ("K GPa", ".2f"),
@@ -18,7 +19,7 @@ _COLUMNS = {
 
 
 def elastic(
-    arguments: Arguments,
+    arguments: options.PotentialAndFiles,
     out: Annotated[Path, typer.Option(help="Folder for results.jsonl.")] = Path("elastic"),
     normal_strains: Annotated[
         str | None, typer.Option(help="Strains xx, yy, zz, separated by commas. By default -0.01,-0.005,0.005,0.01.")
@@ -35,12 +36,12 @@ def elastic(
             help="Apply one of the strains that are equivalent by the point group; else all.",
         ),
     ] = True,
-    relax: Relax = True,
-    fmax: Annotated[float, typer.Option(help="Converged when all forces are below this, eV/A.")] = 1e-4,
-    steps: Steps = 1000,
-    dtype: Dtype = None,
-    force: Force = False,
-    as_json: AsJson = False,
+    relax: options.Relax = True,
+    fmax: options.Fmax = 1e-4,
+    steps: options.RelaxationSteps = 1000,
+    dtype: options.ResponseDtype = None,
+    force: options.Force = False,
+    as_json: options.SummaryAsJson = False,
 ) -> None:
     """Elastic tensors (GPa; Voigt order xx yy zz yz xz xy) and moduli by Voigt, Reuss and Hill; the table has Hill's.
 
@@ -49,9 +50,9 @@ def elastic(
     Exit status 0 if every structure has a tensor and is stable; 1 if one has none or has a remark: unstable,
     not_converged, or the reason of a failed relaxation; 2 if nothing was done.
     """
-    options = known(
+    settings = known(
         normal_strains=numbers(normal_strains, "--normal-strains"),
         shear_strains=numbers(shear_strains, "--shear-strains"),
     )
-    options |= {"relax_ions": ions, "symmetry": symmetry, "relax": relax, "fmax": fmax, "steps": steps}
-    run("elastic", arguments, out, _COLUMNS, as_json=as_json, force=force, dtype=dtype, **options)
+    settings |= {"relax_ions": ions, "symmetry": symmetry, "relax": relax, "fmax": fmax, "steps": steps}
+    run("elastic", arguments, out, _COLUMNS, as_json=as_json, force=force, dtype=dtype, **settings)

@@ -5,7 +5,8 @@ from typing import Annotated
 
 import typer
 
-from mlip.cli.responses import Arguments, AsJson, Dtype, Force, Relax, Steps, known, numbers, run
+from mlip.cli import options
+from mlip.cli.responses import known, numbers, run
 
 _COLUMNS = {
     "volume": ("V0 A^3", ".3f"),
@@ -17,7 +18,7 @@ _COLUMNS = {
 
 
 def eos(
-    arguments: Arguments,
+    arguments: options.PotentialAndFiles,
     out: Annotated[Path, typer.Option(help="Folder for results.jsonl and the curves, report.html.")] = Path("eos"),
     volumes: Annotated[
         str | None,
@@ -25,12 +26,12 @@ def eos(
     ] = None,
     shape: Annotated[bool, typer.Option("--shape", help="Relax the shape of the cell at each volume, too.")] = False,
     ions: Annotated[bool, typer.Option("--ions/--no-ions", help="Relax positions at each volume.")] = True,
-    relax: Relax = True,
-    fmax: Annotated[float, typer.Option(help="Converged when all forces are below this, eV/A.")] = 1e-3,
-    steps: Steps = 1000,
-    dtype: Dtype = None,
-    force: Force = False,
-    as_json: AsJson = False,
+    relax: options.Relax = True,
+    fmax: options.Fmax = 1e-3,
+    steps: options.RelaxationSteps = 1000,
+    dtype: options.ResponseDtype = None,
+    force: options.Force = False,
+    as_json: options.SummaryAsJson = False,
 ) -> None:
     """Equations of state: energies at several volumes, and the Birch-Murnaghan curve through them.
 
@@ -39,6 +40,6 @@ def eos(
     Exit status 0 if every structure has a curve; 1 if one has none or has a remark: no_minimum (not within the
     volumes), not_converged, or the reason of a failed relaxation; 2 if nothing was done.
     """
-    options = known(volumes=numbers(volumes, "--volumes"))
-    options |= {"relax_ions": ions, "relax_shape": shape, "relax": relax, "fmax": fmax, "steps": steps}
-    run("eos", arguments, out, _COLUMNS, as_json=as_json, force=force, dtype=dtype, **options)
+    settings = known(volumes=numbers(volumes, "--volumes"))
+    settings |= {"relax_ions": ions, "relax_shape": shape, "relax": relax, "fmax": fmax, "steps": steps}
+    run("eos", arguments, out, _COLUMNS, as_json=as_json, force=force, dtype=dtype, **settings)

@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from mlip.cli import options
+
 
 def hull(
     store: Annotated[Path, typer.Argument(help="The store whose materials are judged.")],
@@ -23,9 +25,9 @@ def hull(
             "Default: the materials' own e_above_hull."
         ),
     ] = None,
-    split: Annotated[str, typer.Option(help="train, val, test or all.")] = "test",
-    out: Annotated[Path | None, typer.Option(help="Folder to write the table to, as Markdown, CSV and LaTeX.")] = None,
-    with_paper: Annotated[bool, typer.Option("--with-paper", help="Add the rows published in the paper.")] = False,
+    split: options.Split = "test",
+    out: options.TableFolder = None,
+    with_paper: options.WithPaper = False,
     allow_functional_mismatch: Annotated[
         bool,
         typer.Option(
@@ -33,7 +35,7 @@ def hull(
             help="Models, materials and references may be of several functionals or run types; the table says so.",
         ),
     ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print numbers as JSON.")] = False,
+    as_json: options.NumbersAsJson = False,
 ) -> None:
     """Table 5 of the paper: errors of the distance to the hull, time, and precision and recall for stable materials."""
     from mlip.benchmark.hull_benchmark import run_hull_benchmark

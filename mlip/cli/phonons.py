@@ -5,7 +5,8 @@ from typing import Annotated
 
 import typer
 
-from mlip.cli.responses import Arguments, AsJson, Dtype, Force, Relax, Steps, known, numbers, run
+from mlip.cli import options
+from mlip.cli.responses import known, numbers, run
 
 _COLUMNS = {
     "lowest": ("lowest THz", ".3f"),
@@ -17,14 +18,14 @@ _COLUMNS = {
 
 
 def phonons(
-    arguments: Arguments,
+    arguments: options.PotentialAndFiles,
     out: Annotated[
         Path, typer.Option(help="Folder for results.jsonl, and for report.html with bands and density of states.")
     ] = Path("phonons"),
     supercell: Annotated[
         str | None, typer.Option(help="Multiples of the cell vectors: 4,4,4. By default from --min-length.")
     ] = None,
-    min_length: Annotated[float, typer.Option(help="Minimum length of the supercell's vectors, A.")] = 12.0,
+    min_length: options.MinLength = 12.0,
     method: Annotated[
         str, typer.Option(help="displacements (forces of displaced supercells), or hessian (exact derivatives).")
     ] = "displacements",
@@ -35,12 +36,12 @@ def phonons(
     mesh: Annotated[
         float, typer.Option(help="Points along a reciprocal vector: this length, A, times the vector's.")
     ] = 100.0,
-    relax: Relax = True,
-    fmax: Annotated[float, typer.Option(help="Converged when all forces are below this, eV/A.")] = 1e-4,
-    steps: Steps = 1000,
-    dtype: Dtype = None,
-    force: Force = False,
-    as_json: AsJson = False,
+    relax: options.Relax = True,
+    fmax: options.Fmax = 1e-4,
+    steps: options.RelaxationSteps = 1000,
+    dtype: options.ResponseDtype = None,
+    force: options.Force = False,
+    as_json: options.SummaryAsJson = False,
 ) -> None:
     """Phonons: frequencies, bands, density of states and thermal properties per cell. Requires phonopy.
 
@@ -50,10 +51,10 @@ def phonons(
     or the reason of a failed relaxation; 2 if nothing was done.
     """
     multiples = numbers(supercell, "--supercell")
-    options = known(
+    settings = known(
         supercell=multiples and tuple(int(n) if n == int(n) else n for n in multiples),
         temperatures=numbers(temperatures, "--temperatures"),
     )
-    options |= {"min_length": min_length, "method": method, "displacement": displacement, "mesh": mesh}
-    options |= {"relax": relax, "fmax": fmax, "steps": steps}
-    run("phonons", arguments, out, _COLUMNS, as_json=as_json, force=force, dtype=dtype, **options)
+    settings |= {"min_length": min_length, "method": method, "displacement": displacement, "mesh": mesh}
+    settings |= {"relax": relax, "fmax": fmax, "steps": steps}
+    run("phonons", arguments, out, _COLUMNS, as_json=as_json, force=force, dtype=dtype, **settings)

@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from mlip.cli import options
+
 
 def properties(
     store: Annotated[Path, typer.Argument(help="The store whose materials are predicted.")],
@@ -14,13 +16,10 @@ def properties(
             metavar="MODELS...", help="Property models (.safetensors), of any properties; NAME=PATH names the row."
         ),
     ],
-    split: Annotated[str, typer.Option(help="train, val, test or all.")] = "test",
-    out: Annotated[Path | None, typer.Option(help="Folder to write the table to, as Markdown, CSV and LaTeX.")] = None,
-    allow_functional_mismatch: Annotated[
-        bool,
-        typer.Option("--allow-functional-mismatch", help="Labels may be of another functional; the table says so."),
-    ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print numbers as JSON.")] = False,
+    split: options.Split = "test",
+    out: options.TableFolder = None,
+    allow_functional_mismatch: options.LabelMismatch = False,
+    as_json: options.NumbersAsJson = False,
 ) -> None:
     """Tables 1 and 2 of the paper: mean and standard deviation of each property, MAE, and MAE over the mean."""
     from mlip.benchmark.property_benchmark import run_property_benchmark

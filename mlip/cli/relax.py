@@ -6,6 +6,8 @@ from typing import Annotated, Any
 
 import typer
 
+from mlip.cli import options
+
 _FEW = 40
 """Number of structures up to which the table shows all; for more it only shows those that failed."""
 
@@ -19,16 +21,9 @@ class StructureFormat(StrEnum):
 
 
 def relax(
-    arguments: Annotated[
-        list[str],
-        typer.Argument(
-            metavar="[POTENTIAL] FILES...",
-            help="A potential (.safetensors, a name that `mlip models` lists, or a calculator of ASE,"
-            " ase:MODULE:CLASS?key=value; without one the default), and files that ASE reads: CIF, POSCAR, extxyz, ...",
-        ),
-    ],
+    arguments: options.PotentialAndFiles,
     out: Annotated[Path, typer.Option(help="Folder for relaxed.extxyz and results.jsonl.")] = Path("relaxed"),
-    fmax: Annotated[float, typer.Option(help="Converged when all forces are below this, eV/A.")] = 0.05,
+    fmax: options.Fmax = 0.05,
     smax: Annotated[
         float | None,
         typer.Option(
@@ -36,7 +31,7 @@ def relax(
             metavar="GPA",
         ),
     ] = None,
-    steps: Annotated[int, typer.Option(help="Maximum number of steps.")] = 500,
+    steps: options.Steps = 500,
     cell: Annotated[
         str,
         typer.Option(
@@ -56,9 +51,7 @@ def relax(
         typer.Option(help="Atoms closer than this have collapsed, A. By default the covalent radii decide."),
     ] = None,
     max_strain: Annotated[float, typer.Option(help="A cell whose logarithmic strain is larger has exploded.")] = 1.0,
-    dtype: Annotated[
-        str | None, typer.Option(help="float32 (default) or float64; a calculator of ASE has its own.")
-    ] = None,
+    dtype: options.RelaxationDtype = None,
     formats: Annotated[
         list[StructureFormat] | None,
         typer.Option(
@@ -70,8 +63,8 @@ def relax(
     trajectory: Annotated[
         bool, typer.Option("--trajectory", help="Write every step to trajectories/; takes longer.")
     ] = False,
-    force: Annotated[bool, typer.Option("--force", help="Start again in a folder that has results.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print a summary as JSON.")] = False,
+    force: options.Force = False,
+    as_json: options.SummaryAsJson = False,
 ) -> None:
     """Relax structures. If the run is killed, the same command resumes it.
 

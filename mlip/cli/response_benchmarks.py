@@ -6,34 +6,22 @@ from typing import Annotated, Any
 
 import typer
 
-Potential = Annotated[
-    str,
-    typer.Argument(
-        help="The potential: a .safetensors file, a name that `mlip models` lists, or any calculator of ASE,"
-        " ase:MODULE:CLASS?key=value, which computes structures one by one."
-    ),
-]
+from mlip.cli import options
+
 Source = Annotated[
     Path,
     typer.Argument(
         help="A store whose materials have the labels, or a JSON file as matcalc publishes them (.json.gz)."
     ),
 ]
-Out = Annotated[Path, typer.Option(help="Folder for results.jsonl and the table; a killed run resumes.")]
 AtMost = Annotated[int | None, typer.Option(help="Number of materials, evenly chosen. Default: all.", min=1)]
-Dtype = Annotated[str | None, typer.Option(help="float64 (default) or float32; a calculator of ASE has its own.")]
-Mismatch = Annotated[
-    bool,
-    typer.Option("--allow-functional-mismatch", help="Labels may be of another functional; the table says so."),
-]
 WithPaper = Annotated[bool, typer.Option("--with-paper", help="Add the rows that MatPES published for these labels.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print numbers as JSON.")]
 
 
 def elasticity(
-    potential: Potential,
+    potential: options.Potential,
     source: Source,
-    out: Out,
+    out: options.ResultsFolder,
     as_matcalc: Annotated[
         bool,
         typer.Option(
@@ -42,52 +30,52 @@ def elasticity(
         ),
     ] = False,
     at_most: AtMost = None,
-    dtype: Dtype = None,
-    allow_functional_mismatch: Mismatch = False,
+    dtype: options.ResponseDtype = None,
+    allow_functional_mismatch: options.LabelMismatch = False,
     with_paper: WithPaper = False,
-    as_json: AsJson = False,
+    as_json: options.NumbersAsJson = False,
 ) -> None:
     """Bulk and shear moduli (Voigt, Reuss, Hill) of labeled materials: MAE, and numbers of failed and unstable ones.
 
     Exit status 0 if every material has a record, whether or not it has a tensor.
     """
-    options: dict[str, Any] = {}
+    settings: dict[str, Any] = {}
     if as_matcalc:
-        options = {"relax_ions": False, "shear_strains": (-0.06, -0.03, 0.03, 0.06), "fmax": 0.05}
-    _run("elasticity", potential, source, out, with_paper, as_json, at_most, dtype, allow_functional_mismatch, options)
+        settings = {"relax_ions": False, "shear_strains": (-0.06, -0.03, 0.03, 0.06), "fmax": 0.05}
+    _run("elasticity", potential, source, out, with_paper, as_json, at_most, dtype, allow_functional_mismatch, settings)
 
 
 def phonons(
-    potential: Potential,
+    potential: options.Potential,
     source: Source,
-    out: Out,
-    min_length: Annotated[float, typer.Option(help="Minimum length of the supercells' vectors, A.")] = 12.0,
+    out: options.ResultsFolder,
+    min_length: options.MinLength = 12.0,
     at_most: AtMost = None,
-    dtype: Dtype = None,
-    allow_functional_mismatch: Mismatch = False,
+    dtype: options.ResponseDtype = None,
+    allow_functional_mismatch: options.LabelMismatch = False,
     with_paper: WithPaper = False,
-    as_json: AsJson = False,
+    as_json: options.NumbersAsJson = False,
 ) -> None:
     """Heat capacities at 300 K of labeled materials: MAE, and numbers of failed and imaginary ones. Requires phonopy.
 
     Exit status 0 if every material has a record, whether or not it has phonons.
     """
-    options = {"min_length": min_length, "temperatures": (300.0,)}
-    _run("phonons", potential, source, out, with_paper, as_json, at_most, dtype, allow_functional_mismatch, options)
+    settings = {"min_length": min_length, "temperatures": (300.0,)}
+    _run("phonons", potential, source, out, with_paper, as_json, at_most, dtype, allow_functional_mismatch, settings)
 
 
 def eos(
-    potential: Potential,
+    potential: options.Potential,
     source: Annotated[
         Path, typer.Argument(help="Curves E(V): a store, or a file that ASE reads (.extxyz.gz), volumes rising.")
     ],
-    out: Out,
+    out: options.ResultsFolder,
     functional: Annotated[
         str | None, typer.Option(help="Functional of a file that does not state it, e.g. PBE.")
     ] = None,
-    dtype: Annotated[str, typer.Option(help="float64 or float32; a calculator of ASE has its own.")] = "float64",
-    allow_functional_mismatch: Mismatch = False,
-    as_json: AsJson = False,
+    dtype: options.ResponseDtype = None,
+    allow_functional_mismatch: options.LabelMismatch = False,
+    as_json: options.NumbersAsJson = False,
 ) -> None:
     """Equations of state against DFT's at the same structures: V0, B0, and the shape of the curve.
 
@@ -108,7 +96,7 @@ def eos(
     show_table(run.table(), out, as_json)
 
 
-def _run(suite, potential, source, out, with_paper, as_json, at_most, dtype, allowed, options) -> None:
+def _run(suite, potential, source, out, with_paper, as_json, at_most, dtype, allowed, settings) -> None:
     from mlip.benchmark.response_benchmark import run_response_benchmark
     from mlip.cli.tables import console
 
@@ -121,7 +109,7 @@ def _run(suite, potential, source, out, with_paper, as_json, at_most, dtype, all
         dtype=dtype,
         allow_functional_mismatch=allowed,
         progress=not as_json,
-        **options,
+        **settings,
     )
     table = run.table(with_paper)
     table.save(out)

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import typer
 
@@ -10,21 +10,6 @@ from mlip.cli.relax import introduce
 
 _FEW = 40
 """Number of structures up to which the table shows all; for more it only shows those with a remark."""
-Arguments = Annotated[
-    list[str],
-    typer.Argument(
-        metavar="[POTENTIAL] FILES...",
-        help="A potential (.safetensors, a name that `mlip models` lists, or a calculator of ASE,"
-        " ase:MODULE:CLASS?key=value; without one the default), and files that ASE reads: CIF, POSCAR, extxyz, ...",
-    ),
-]
-Relax = Annotated[
-    bool, typer.Option("--relax/--no-relax", help="Relax positions and cell first; else take structures as they are.")
-]
-Steps = Annotated[int, typer.Option(help="Maximum number of steps in each relaxation.")]
-Dtype = Annotated[str | None, typer.Option(help="float64 (default) or float32; a calculator of ASE has its own.")]
-Force = Annotated[bool, typer.Option("--force", help="Start again in a folder that has results.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print a summary as JSON.")]
 
 
 def run(

@@ -6,15 +6,11 @@ from typing import Annotated
 
 import typer
 
+from mlip.cli import options
+
 
 def wbm(
-    potential: Annotated[
-        str,
-        typer.Argument(
-            help="The potential: a .safetensors file, a name that `mlip models` lists, or any calculator of ASE,"
-            " ase:MODULE:CLASS?key=value, which relaxes structures one by one."
-        ),
-    ],
+    potential: options.Potential,
     source: Annotated[
         Path,
         typer.Argument(
@@ -27,10 +23,8 @@ def wbm(
         str, typer.Option(help="From the initial structures ('first'), or from those relaxed by DFT ('last').")
     ] = "first",
     fmax: Annotated[float, typer.Option(help="Converged below this force, eV/A.")] = 0.05,
-    steps: Annotated[int, typer.Option(help="Maximum number of steps.")] = 500,
-    dtype: Annotated[
-        str | None, typer.Option(help="float32 (default) or float64; a calculator of ASE has its own.")
-    ] = None,
+    steps: options.Steps = 500,
+    dtype: options.RelaxationDtype = None,
     part_size: Annotated[
         int, typer.Option(help="Number of materials relaxed, compared and written together; bounds the memory.")
     ] = 5000,
@@ -43,15 +37,12 @@ def wbm(
     workers: Annotated[
         int | None, typer.Option(help="Number of processes that compare structures. Default: one per core.", min=1)
     ] = None,
-    cluster: Annotated[
-        str | None,
-        typer.Option(help="Relax on Dask workers: a scheduler's address, or local:N for N worker processes here."),
-    ] = None,
+    cluster: options.Cluster = None,
     allow_functional_mismatch: Annotated[
         bool,
         typer.Option("--allow-functional-mismatch", help="The potential may be of another functional than PBE."),
     ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print numbers as JSON.")] = False,
+    as_json: options.NumbersAsJson = False,
 ) -> None:
     """Matbench Discovery on WBM: relaxed structures, stability, and the files of a submission.
 
