@@ -37,6 +37,7 @@ from mlip.benchmark.tables import Table
 from mlip.data import Frame, Store, StoreWriter, Trajectory
 from mlip.data.displaced import add_curvature
 from mlip.evaluation.evaluate import evaluate, store_frames
+from mlip.files.checksum import checksum_of
 from mlip.training.loop import train
 from mlip.training.recipe import DataRecipe, InitRecipe, LossRecipe, Recipe, ScheduleRecipe, TrainRecipe
 
@@ -202,6 +203,20 @@ def recipe_of(
     )
 
 
+def check_settings(options: argparse.Namespace) -> None:
+    """Exit if the folder holds runs of another potential or training set, or of another number of epochs."""
+    settings = {
+        "potential": checksum_of(options.potential),
+        "train": options.train,
+        "epochs": options.epochs,
+    }
+    path = options.out / "settings.json"
+    if path.exists() and (before := json.loads(path.read_text())) != settings:
+        raise SystemExit(f"{options.out} has runs with other settings ({before}); choose another --out")
+    options.out.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(settings) + "\n")
+
+
 def measure(name: str, recipe: Recipe, cells: dict[str, list[Atoms]], plain: Path) -> dict[str, Any]:
     """Train and evaluate, unless that is done."""
     result = recipe.out / "result.json"
@@ -248,6 +263,7 @@ def main() -> None:
     parser.add_argument("--report", type=Path, help="write the table here as Markdown")
     options = parser.parse_args()
 
+    check_settings(options)
     cells = displaced_cells(options.data)
     stores = write_stores(cells, options.train, options.out)
     rows = [errors_of("before", mlip.load(options.potential), cells, stores[0])]

@@ -7,7 +7,7 @@ matcalc (pip install matcalc) goes through crystals one by one, with mlip's own 
 the same weights (--calculator, such as matgl's); mlip takes those of a round together. Both have the same protocol,
 which is matcalc's: relaxation first, ions clamped in strained cells, shear strains up to 0.06; eleven volumes up to
 10 % of length away, the shape relaxed; displaced supercells. Rounds are done by one and the other in turn. Before them
-mlip goes through all rounds once, and compiles; that time is told beside. Without matcalc there is mlip's side alone.
+mlip goes through all rounds twice, and compiles; that time is told beside. Without matcalc there is mlip's side alone.
 The process keeps freed memory, as mlip's commands do (`mlip.keep_freed_memory`), for both sides.
 """
 
@@ -119,9 +119,7 @@ def _tried(calculate, values, atoms: Atoms) -> list[float]:
         return []
 
 
-def race(
-    part: str, crystals: list[Atoms], sides: dict[str, Side], rounds: int, warm_up: int | None
-) -> dict[str, Any]:
+def race(part: str, crystals: list[Atoms], sides: dict[str, Side], rounds: int, warm_up: int | None) -> dict[str, Any]:
     """Values and seconds of each side; rounds in turn.
 
     Args:
@@ -131,9 +129,9 @@ def race(
     split = np.array_split(np.arange(len(crystals)), rounds)
     for name, side in sides.items():
         started = time.perf_counter()
-        parts = split if name == "mlip" else [split[0][:warm_up]]
+        parts = 2 * split if name == "mlip" else [split[0][:warm_up]]  # the second pass finds better shapes
         for places in parts:
-            side([crystals[k] for k in places])  # compiles
+            side([crystals[k] for k in places])
         seconds = time.perf_counter() - started
         found[name]["warm_up"] = {"crystals": sum(map(len, parts)), "seconds": seconds}
     for number, places in enumerate(split):

@@ -26,12 +26,13 @@ import spglib
 from paper_structures import read_json
 
 from mlip.benchmark.wbm.findings import Findings
-from mlip.benchmark.wbm.geometry import SYMPRECS, as_pymatgen, space_group
+from mlip.benchmark.wbm.geometry import SYMPRECS, space_group
 from mlip.benchmark.wbm.parts import rows_of
 from mlip.benchmark.wbm.run import WbmRun, run_wbm, write_submission
 from mlip.benchmark.wbm.tables import wbm_tables
 from mlip.data import Frame, Store, StoreWriter, Trajectory
 from mlip.data.schema import CORRECTION
+from mlip.data.structures import to_pymatgen
 from mlip.data.wbm_files import build_wbm_store
 from mlip.hull.mp2020 import mp2020_correction
 from mlip.runtime import jax_facts
@@ -215,7 +216,7 @@ def write_published(folder: Path, store_path: Path, n: int) -> None:
         lines = []
         for material in materials:
             frame = store.relaxed_frame(material)
-            relaxed, expanded = as_pymatgen(frame), as_pymatgen(frame)
+            relaxed, expanded = to_pymatgen(frame), to_pymatgen(frame)
             expanded.scale_lattice(1.06 * relaxed.volume)
             lines.append((json.dumps(expanded.as_dict()), json.dumps(relaxed.as_dict()), frame.energy))
         for k in range(n):

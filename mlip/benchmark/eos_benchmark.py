@@ -21,9 +21,10 @@ from mlip.data import Frame, Store, Trajectory
 from mlip.data.readers import ase_files
 from mlip.errors import MlipError
 from mlip.files.checksum import checksum_of
+from mlip.foreign import ForeignPotential, check_no_precision
 from mlip.functionals import check_functionals
 from mlip.progress import count_bar
-from mlip.relaxation.named import open_named
+from mlip.relaxation.named import open_named, precision_recorded
 from mlip.relaxation.results_file import ResultsFile
 from mlip.response.birch_murnaghan import BirchMurnaghan, fit_birch_murnaghan
 from mlip.response.eos import NO_MINIMUM
@@ -60,6 +61,7 @@ def read_curves(source: str | PathLike, functional: str | None = None) -> list[C
 
     Args:
         functional: functional of a file that does not state it in its frames or its name.
+        dtype: float64 (default) or float32; a calculator of ASE has its own.
 
     Raises:
         MlipError: there is no such file, it has no curve, or its functional is unknown.
@@ -152,7 +154,7 @@ def run_eos_benchmark(
     out: str | PathLike,
     *,
     functional: str | None = None,
-    dtype: str = "float64",
+    dtype: str | None = None,
     allow_functional_mismatch: bool = False,
     progress: bool = True,
 ) -> EosBenchmark:
@@ -160,12 +162,17 @@ def run_eos_benchmark(
 
     Args:
         functional: functional of a file that does not state it in its frames or its name.
+        dtype: float64 (default) or float32; a calculator of ASE has its own.
 
     Raises:
         MlipError: there is no such potential or source, the source has no curves, the references are of another
             functional, or OUT has results of another run.
     """
-    named, curves = open_named(potential), read_curves(source, functional)
+    named = open_named(potential)
+    is_foreign = isinstance(named.potential, ForeignPotential)
+    if is_foreign:
+        check_no_precision(dtype)
+    curves, options = read_curves(source, functional), ResponseOptions(relax=False, dtype=dtype or "float64")
     note = check_functionals(
         named.potential.functional,
         {curve.functional for curve in curves},
@@ -178,9 +185,8 @@ def run_eos_benchmark(
         "benchmark": "eos",
         "potential": named.record,
         "source": {"name": Path(source).name, "sha256": _content(Path(source)), "curves": len(curves)},
-        "dtype": dtype,
+        "dtype": precision_recorded({} if is_foreign else {"dtype": options.dtype}),
     }
-    options = ResponseOptions(relax=False, dtype=dtype)
     with ResultsFile(Path(out) / "results.jsonl", protocol) as results:
         done = {record["curve"] for record in results.records}
         missing = [k for k in range(len(curves)) if k not in done]

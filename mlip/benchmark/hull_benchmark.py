@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
+from mlip.benchmark.error_summary import energy_error
 from mlip.benchmark.hull_table import HullPredictions
 from mlip.benchmark.results import PotentialResults, load_results
 from mlip.data import Frame, Store
@@ -220,7 +221,7 @@ def _by_results(name: str, path: Path, source: str, judged: Judged, allowed: boo
     reference = judged.distances[present]
     if missing := len(judged.ids) - len(present):
         notes.append(f"{results.name}: {missing} of {len(judged.ids)} materials were not relaxed and are left out.")
-    predicted = reference + np.array([_above_dft(record) for record in chosen])
+    predicted = reference + np.array([energy_error(record) for record in chosen])
     found = HullPredictions(results.name, predicted, reference, float(np.mean(seconds)) if seconds else float("nan"))
     return found, [*notes, *_sentences(functionals)]
 
@@ -250,13 +251,6 @@ def _records_of(results: PotentialResults, path: Path, judged: Judged) -> tuple[
             raise MlipError(f"ids that occur twice: {told}", where=str(where), fix="relax again with this mlip")
     note = f"{results.name}: its results do not tell the store by content; materials are found by their ids."
     return [by_id.get(name) for name in judged.ids], [note]
-
-
-def _above_dft(record: dict[str, Any]) -> float:
-    """Relaxed energy minus the DFT energy, eV/atom; NaN for failed relaxations."""
-    if record["volume"] is None or record["energy"] is None or record["dft_energy"] is None:
-        return float("nan")
-    return (record["energy"] - record["dft_energy"]) / record["n_atoms"]
 
 
 def _by_property_model(

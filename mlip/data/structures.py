@@ -8,7 +8,7 @@ compositions.
 """
 
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from ase import Atoms
@@ -16,6 +16,9 @@ from ase import Atoms
 from mlip.data.formula import composition_frame, parse_formula
 from mlip.data.records import Frame
 from mlip.errors import MlipError
+
+if TYPE_CHECKING:
+    from pymatgen.core import Structure
 
 FULL = 1 - 1e-3
 """Occupancy from which a site counts as full, because files round."""
@@ -86,6 +89,13 @@ def check_is_structure(frame: Frame, where: str | None = None) -> None:
             where=where,
             fix="a model that reads compositions, such as CrabNet",
         )
+
+
+def to_pymatgen(frame: Frame) -> "Structure":
+    """The crystal as a pymatgen Structure."""
+    from pymatgen.core import Structure
+
+    return Structure(frame.cell, frame.numbers.tolist(), frame.positions, coords_are_cartesian=True)
 
 
 def _as_atoms(structure: Any, where: str | None) -> Atoms:

@@ -8,13 +8,13 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 from ase.formula import Formula
 
 from mlip.data.readers.vasp_run import VaspRun, find_vasprun
 from mlip.data.records import Frame
+from mlip.data.structures import to_pymatgen
 from mlip.dft.known_runs import KnownRuns
 from mlip.dft.recipe import VaspRecipe
 from mlip.dft.records import (
@@ -36,9 +36,6 @@ from mlip.dft.table import Row
 from mlip.errors import MlipError
 from mlip.files.whole_file import whole_file
 from mlip.functionals import relation_of_functionals
-
-if TYPE_CHECKING:
-    from pymatgen.core import Structure
 
 _OF_A_RUN = ("OUTCAR", "OUTCAR.gz", "OSZICAR", "OSZICAR.gz", "vasprun.xml.tmp")
 """Files that show that a run was started in a folder without vasprun.xml."""
@@ -260,13 +257,7 @@ def _put_structure(relaxed: Frame, inside: Path) -> None:
     path = inside / "POSCAR"
     if not path.exists():
         with whole_file(path, durable=False) as new:
-            new.write_text(Poscar(_structure(relaxed)).get_str(), encoding="utf-8")
-
-
-def _structure(frame: Frame) -> "Structure":
-    from pymatgen.core import Structure
-
-    return Structure(frame.cell, frame.numbers, frame.positions, coords_are_cartesian=True)
+            new.write_text(Poscar(to_pymatgen(relaxed)).get_str(), encoding="utf-8")
 
 
 def _elsewhere(single: Frame, relaxed: Frame) -> str:

@@ -93,7 +93,10 @@ def test_a_run_goes_on_and_is_not_mixed_with_another(source, tmp_path):
     (out / "results.jsonl").write_bytes(b"".join(lines[:2]))
     again = run_eos_benchmark(EMT_NAME, source, out, allow_functional_mismatch=True, progress=False)
     assert again.records == first.records
-    with pytest.raises(MlipError, match="another dtype"):
+    other = EMT_NAME + "?asap_cutoff=true"
+    with pytest.raises(MlipError, match="another potential"):
+        run_eos_benchmark(other, source, out, allow_functional_mismatch=True, progress=False)
+    with pytest.raises(MlipError, match="its own precision"):
         run_eos_benchmark(EMT_NAME, source, out, dtype="float32", allow_functional_mismatch=True, progress=False)
 
 

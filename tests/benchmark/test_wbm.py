@@ -16,10 +16,11 @@ from pymatgen.io.ase import AseAtomsAdaptor
 
 from mlip.benchmark.wbm import judging
 from mlip.benchmark.wbm.discovery import discovery_metrics, share_of_stable
-from mlip.benchmark.wbm.geometry import SpaceGroup, as_pymatgen, distance, geometry_metrics, space_group
-from mlip.benchmark.wbm.run import run_wbm
+from mlip.benchmark.wbm.geometry import SpaceGroup, distance, geometry_metrics, space_group
+from mlip.benchmark.wbm.run import TRIAL, run_wbm
 from mlip.benchmark.wbm.submission import check_model_key, model_key_of
 from mlip.data import Frame, Store
+from mlip.data.structures import to_pymatgen
 from mlip.data.wbm_files import build_wbm_store
 from mlip.errors import MlipError
 from mlip.hull.mp2020 import mp2020_correction
@@ -235,7 +236,9 @@ def test_predictions_are_a_line_a_material_with_corrections_on_both_sides(finish
 
 def test_the_model_file_has_the_metrics_under_their_names(finished):
     out, answer = finished
-    model = yaml.safe_load((out / "emt-1.0.yml").read_text())
+    text = (out / "emt-1.0.yml").read_text()
+    assert not text.startswith(f"# {TRIAL}")
+    model = yaml.safe_load(text)
     assert model["model_key"] == "emt-1.0"
     assert model["hyperparams"]["evaluation"]["max_force"] == 0.001
     geometry, discovery = model["metrics"]["geo_opt"], model["metrics"]["discovery"]
@@ -341,7 +344,9 @@ def test_without_labels_the_model_file_names_no_stability(published, tmp_path):
     options = {"start": "last", "workers": 1, "allow_functional_mismatch": True, "progress": False}
     run = run_wbm(FOREIGN, store, tmp_path / "out", at_most=2, **options)
     assert len(run.findings) == 2
-    model = yaml.safe_load(the_only(tmp_path / "out", "*.yml").read_text())
+    text = the_only(tmp_path / "out", "*.yml").read_text()
+    assert text.startswith(f"# {TRIAL}")
+    model = yaml.safe_load(text)
     assert set(model["metrics"]["discovery"]) == {"pred_file"}
     errors = run.findings.columns["energy_error"]
     assert errors[np.isfinite(errors)] == pytest.approx(0, abs=1e-3)
@@ -400,6 +405,6 @@ def of_pack(record: dict) -> Atoms:
 
 def test_a_frame_and_its_structure_are_one_crystal():
     salt = bulk("NaCl", "rocksalt", a=5.6)
-    structure = as_pymatgen(frame(salt))
+    structure = to_pymatgen(frame(salt))
     assert structure.volume == pytest.approx(salt.get_volume())
     assert [site.specie.symbol for site in structure] == ["Na", "Cl"]

@@ -17,6 +17,7 @@ import spglib
 from jaxtyping import Float
 
 from mlip.data.records import Frame
+from mlip.data.structures import to_pymatgen
 
 SYMPRECS = {"1e-2": 1e-2, "1e-5": 1e-5}
 """Tolerances of the symmetry search, A, by their names in files."""
@@ -53,7 +54,7 @@ class GeometryMetrics:
 
 def distance(found: Frame, reference: Frame) -> Distance | None:
     """Distance between two crystals of one composition; None if they do not match."""
-    matched = _matcher().get_rms_dist(as_pymatgen(found), as_pymatgen(reference))
+    matched = _matcher().get_rms_dist(to_pymatgen(found), to_pymatgen(reference))
     return None if matched is None else Distance(*map(float, matched))
 
 
@@ -94,13 +95,6 @@ def geometry_metrics(
         symmetry_increase=share((number != 0) & (operations > 0)),
         n_structures=int(known.sum()),
     )
-
-
-def as_pymatgen(frame: Frame) -> Any:
-    """The crystal as pymatgen's Structure."""
-    from pymatgen.core import Lattice, Structure
-
-    return Structure(Lattice(frame.cell), frame.numbers.tolist(), frame.positions, coords_are_cartesian=True)
 
 
 @cache

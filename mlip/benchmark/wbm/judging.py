@@ -14,9 +14,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from mlip.benchmark.wbm.geometry import SYMPRECS, as_pymatgen, distance, space_group
+from mlip.benchmark.wbm.geometry import SYMPRECS, distance, space_group
 from mlip.data.records import Frame
 from mlip.data.schema import CORRECTION
+from mlip.data.structures import to_pymatgen
 from mlip.data.wbm_files import UNIQUE_PROTOTYPE
 from mlip.data.workers import process_pool
 from mlip.errors import MlipError
@@ -140,7 +141,7 @@ def _symmetries(found: Frame, dft: Frame) -> dict[str, dict[str, list[int] | Non
 def _line(record: dict[str, Any], found: Frame) -> dict[str, Any]:
     return {
         "material_id": record["id"],
-        "structure": as_pymatgen(found).as_dict(),
+        "structure": to_pymatgen(found).as_dict(),
         "energy": record["energy"],
         "converged": record["converged"],
         "n_steps": record["n_steps"],

@@ -5,6 +5,7 @@ for each finished part, and a part's relaxations are in its results.jsonl, as th
 """
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
@@ -30,6 +31,7 @@ from mlip.relaxation.named import NamedPotential, open_named, precision_recorded
 from mlip.relaxation.results_file import ResultsFile
 
 TRIAL = "A trial, not a submission: not all materials, or started from the structures that DFT relaxed."
+"""Remark on a run that is not what Matbench Discovery compares, in its last lines and its model file."""
 PART_SIZE = 5000
 """Number of materials in a part; large enough that the end of a part, where few still relax, costs little."""
 
@@ -82,7 +84,7 @@ class WbmRun:
             f"{len(findings)} materials ({self.n_added} relaxed now): {reasons}",
             f"{findings.n_submitted} structures submitted, {findings.n_unmatched} of them do not match DFT's; "
             f"{each['relaxing']:.3f} s a material relaxing, {each['comparing']:.3f} s comparing",
-            *([TRIAL] if self.protocol["start"] == "last" or self.protocol["is_part"] else []),
+            *([TRIAL] if _is_trial(self.protocol) else []),
             *(f"{count} x {message}" for message, count in findings.messages.items()),
         ]
 
@@ -131,7 +133,6 @@ def run_wbm(
             raise MlipError("has no materials to relax", where=str(store_path), fix="--at-most N, N at least 1")
         _check_ids(store, store_path)
         protocol = _protocol(named, store, settings, n, part_size)
-        protocol["is_part"] = n < store.n_materials
     options = {**settings, "cluster": cluster, "allow_functional_mismatch": allow_functional_mismatch}
     divided = [range(first, min(first + part_size, n)) for first in range(0, n, part_size)]
     places = [folder / "parts" / f"{number:05d}" for number in range(len(divided))]
@@ -183,7 +184,12 @@ def _protocol(named: NamedPotential, store: Store, settings: dict[str, Any], n: 
         "part_size": part_size,
         **settings,
         "dtype": precision_recorded(settings),
+        "is_part": n < store.n_materials,
     }
+
+
+def _is_trial(protocol: Mapping[str, Any]) -> bool:
+    return protocol["start"] == "last" or protocol["is_part"]
 
 
 def write_submission(
@@ -213,5 +219,5 @@ def write_submission(
     metrics["geo_opt"] = {"pred_file": file_reference(structures, key), **metrics["geo_opt"]}
     metrics["discovery"] = {"pred_file": file_reference(predictions, key), **metrics["discovery"]}
     model_file = folder / f"{key}.yml"
-    write_model_file(model_file, name, settings, metrics)
+    write_model_file(model_file, name, settings, metrics, TRIAL if _is_trial(protocol) else None)
     return [structures, predictions, *analyses, model_file]

@@ -122,13 +122,16 @@ def symmetry_change(row: Mapping[str, Any], symprec: str) -> tuple[int, int] | N
     return None if relaxed is None or dft is None else (relaxed[0] - dft[0], relaxed[1] - dft[1])
 
 
-def write_model_file(path: Path, name: str, settings: Mapping[str, Any], metrics: Mapping[str, Any]) -> None:
+def write_model_file(
+    path: Path, name: str, settings: Mapping[str, Any], metrics: Mapping[str, Any], remark: str | None = None
+) -> None:
     """Write the model's YAML with the keys that a run can fill.
 
     Args:
         path: its stem is the model's key.
         settings: settings of the relaxation.
         metrics: metrics under "geo_opt" and "discovery".
+        remark: first line of the file, as a comment.
     """
     text = yaml.safe_dump(
         {
@@ -142,7 +145,8 @@ def write_model_file(path: Path, name: str, settings: Mapping[str, Any], metrics
         allow_unicode=True,
     )
     with whole_file(path) as partial:
-        partial.write_text(_HEADER.format(spglib=spglib.__version__) + text, encoding="utf-8")
+        first = "" if remark is None else f"# {remark}\n"
+        partial.write_text(first + _HEADER.format(spglib=spglib.__version__) + text, encoding="utf-8")
 
 
 def file_reference(path: Path, key: str) -> dict[str, Any]:
