@@ -50,7 +50,8 @@ class Manifest(_Strict):
 
     name: str
     title: str
-    content: Literal["relaxation paths", "bulk entries", "frames", "table"]
+    content: Literal["relaxation paths", "bulk entries", "frames", "table", "benchmark"]
+    """A benchmark's files are read as they are, without a build."""
     functional: str
     dimensionality: int | None
     """1, 2 or 3; None for a set with several dimensionalities."""
