@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
+from functools import cache
 from multiprocessing.connection import wait
 from typing import Any
 
@@ -44,12 +45,22 @@ def n_cores() -> int:
 
 
 def _start(initializer: Callable[..., None] | None, initargs: tuple[Any, ...]) -> None:
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    end_with_parent()
     if initializer:
         initializer(*initargs)
 
 
-def _end_with_parent() -> None:
-    """End this worker when its parent ends: a killed parent sends no message, and its workers would wait forever."""
-    wait([multiprocessing.parent_process().sentinel])
+@cache
+def end_with_parent() -> None:
+    """Let this worker end when its parent ends: a killed parent sends no message, and its workers would wait forever.
+
+    Without effect in a process that multiprocessing has not started.
+    """
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        threading.Thread(target=_wait_and_end, args=(parent.sentinel,), daemon=True).start()
+
+
+def _wait_and_end(sentinel: int) -> None:
+    wait([sentinel])
     os._exit(1)

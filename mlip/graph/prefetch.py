@@ -10,6 +10,7 @@ import grain
 import jraph
 from absl import flags
 
+from mlip.data.workers import end_with_parent
 from mlip.graph.batching import Shape, enlarge, shape_of
 
 Gather = Callable[[Callable[[], Any]], list[Any]]
@@ -71,7 +72,8 @@ def _as_window(batches: list[jraph.GraphsTuple]) -> ReadyWindow:
 
 def _pickled(batches: list[jraph.GraphsTuple]) -> tuple[list[Shape], list[bytes]]:
     """Shapes and pickled batches, for sending from a worker: Grain would open a shared memory file for each of a
-    thousand arrays."""
+    thousand arrays. The worker ends with its parent from then on, which Grain leaves to the parent."""
+    end_with_parent()
     shapes, batches = _as_window(batches)
     return shapes, [pickle.dumps(batch, protocol=pickle.HIGHEST_PROTOCOL) for batch in batches]
 

@@ -387,10 +387,14 @@ def check_validation(recipe: Recipe, data: TrainingData) -> None:
     }
     for what, is_asked in needs.items():
         if is_asked and not len(data.validation):
+            lacking = data.n_left_out
+            why = f"all {lacking} contain elements that the training set lacks" if lacking else "the store has none"
             raise MlipError(
-                f"{what} needs validation frames, and the store has none",
+                f"{what} needs validation frames, and {why}",
                 where=str(recipe.data.stores[0]),
-                fix="build it with a validation share: --split 0.9,0.05,0.05",
+                fix="build it with another --seed or larger shares"
+                if lacking
+                else "build it with a validation share: --split 0.9,0.05,0.05",
             )
 
 

@@ -37,6 +37,10 @@ class TrainingData(Protocol):
     """Validation frames; may be empty."""
 
     @property
+    def n_left_out(self) -> int:
+        """Number of validation frames with an element that the training split lacks."""
+
+    @property
     def elements(self) -> list[str]:
         """Symbols of the elements for which predictions are possible, sorted by atomic number."""
 

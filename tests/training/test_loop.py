@@ -199,5 +199,12 @@ def test_data_with_an_element_that_the_network_lacks_is_refused_before_training(
 def test_what_goes_by_validations_is_refused_without_frames_for_them(tiny_recipe, tmp_path):
     store = write_store(tmp_path / "all_train.h5", emt_frames(20, seed=1), n_validation=0)
     for override in ("train.early_stopping=3", "train.schedule=plateau"):
-        with pytest.raises(MlipError, match="needs validation frames"):
+        with pytest.raises(MlipError, match="needs validation frames, and the store has none"):
             train(tiny_recipe(override, store=store), quiet=True)
+
+
+def test_validation_frames_of_other_elements_are_not_said_to_be_missing(tiny_recipe, tmp_path):
+    frames = [*emt_frames(12, seed=1, symbols=("Cu", "Al")), *emt_frames(8, seed=2, symbols=("Ni",))]
+    store = write_store(tmp_path / "strangers.h5", frames, n_validation=4)
+    with pytest.raises(MlipError, match="all 4 contain elements that the training set lacks"):
+        train(tiny_recipe("train.early_stopping=3", store=store), quiet=True)

@@ -26,6 +26,8 @@ from mlip.graph.labeled_graphs import LabelArrays
 from mlip.property_model import PropertyModel
 from mlip.training.recipe import PropertyRecipe, Recipe
 
+_STRANGERS = "validation: elements that the training set lacks"
+
 
 @dataclass(frozen=True, eq=False)
 class PropertyDataset:
@@ -56,6 +58,11 @@ class PropertyDataset:
     def normalized(self) -> Float[np.ndarray, " f"]:
         """Normalized property of each frame, the network's target."""
         return (self.values - self.mean) / self.std
+
+    @property
+    def n_left_out(self) -> int:
+        """Number of validation materials with an element that the training split lacks."""
+        return self.left_out.get(_STRANGERS, 0)
 
     def describe(self) -> str:
         """Lines for the user about the data at the start of a run."""
@@ -118,7 +125,7 @@ def open_property_dataset(
     elements = _elements(recipe, formulas, frames["train"], start)
     validation = [frame for frame in frames["val"] if symbols_in(formulas[frame]) <= set(elements)]
     if strangers := len(frames["val"]) - len(validation):
-        left_out["validation: elements that the training set lacks"] = strangers
+        left_out[_STRANGERS] = strangers
     return PropertyDataset(
         property=wanted.name,
         mean=mean,
