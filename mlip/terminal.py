@@ -4,6 +4,7 @@ from collections.abc import Container, Iterable, Sequence
 from typing import Any
 
 from rich.table import Table
+from rich.text import Text
 
 
 def terminal_table(
@@ -26,7 +27,7 @@ def terminal_table(
     table = Table(**style)
     for name in columns:
         justify = "left" if name in text_columns else "right"
-        table.add_column(name, justify=justify, overflow="fold", no_wrap=name in whole)
+        table.add_column(Text(name), justify=justify, overflow="fold", no_wrap=name in whole)
     for row in rows:
         table.add_row(*row)
     return table

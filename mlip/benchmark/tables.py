@@ -57,7 +57,7 @@ class Table:
 
     def to_rich(self, width: int) -> RenderableType:
         """The table for a terminal: intervals below estimates; columns that exceed `width` go to a further table."""
-        rows = self._as_text(lambda cell: cell.with_interval("…", "\n[dim]", "[/]"))
+        rows = [[_rich(cell) for cell in row] for row in self.rows]
         tables = []
         for columns in self._folded(rows, width):
             tables.append(
@@ -65,15 +65,15 @@ class Table:
                     [self.columns[k] for k in columns],
                     [[row[k] for k in columns] for row in rows],
                     _TEXT_COLUMNS,
-                    title=None if tables else self.title,
+                    title=None if tables else Text(self.title, style="italic"),
                     title_justify="left",
                 )
             )
-        return Group(*tables, *self.notes)
+        return Group(*tables, *map(Text, self.notes))
 
-    def _folded(self, rows: list[list[str]], width: int) -> list[list[int]]:
+    def _folded(self, rows: list[list[Text]], width: int) -> list[list[int]]:
         """Column indices of partial tables that fit `width`; each begins with the columns that identify the row."""
-        texts = [[Text.from_markup(line) for line in (self.columns[k], *(row[k] for row in rows))] for k in self._all]
+        texts = [[Text(self.columns[k]), *(row[k] for row in rows)] for k in self._all]
         widths = [3 + max(measure.cell_len for text in column for measure in text.split("\n")) for column in texts]
         leading = [k for k in self._all if self.columns[k] in ("", "potential")]
         groups = [list(leading)]
@@ -149,6 +149,13 @@ class Table:
 
     def _as_text(self, show: Callable[[Estimate], str]) -> list[list[str]]:
         return [[show(cell) if isinstance(cell, Estimate) else cell for cell in row] for row in self.rows]
+
+
+def _rich(cell: Cell) -> Text:
+    if isinstance(cell, str):
+        return Text(cell)
+    text = Text(cell.text)
+    return text.append("\n" + "…".join(cell.bounds), style="dim") if cell.bounds else text
 
 
 def _flat(row: tuple[Cell, ...], with_bounds: list[bool]) -> list[str]:

@@ -12,7 +12,7 @@ from mlip.cli.hull_benchmark import hull
 from mlip.cli.properties import properties
 from mlip.cli.response_benchmarks import elasticity, eos, phonons
 from mlip.cli.suite import suite
-from mlip.cli.tables import show_table
+from mlip.cli.tables import console, show_table
 from mlip.cli.wbm import wbm
 
 app = typer.Typer(no_args_is_help=True, help="Compare potentials with DFT on many materials.")
@@ -61,8 +61,6 @@ def relaxation(
 
     Exit status 0 if every material has a record, whether or not its relaxation succeeded.
     """
-    from rich.console import Console
-
     from mlip.benchmark.benchmark_page import write_benchmark_page
     from mlip.benchmark.certainty import certainty_tables
     from mlip.benchmark.histograms import plot_errors
@@ -107,12 +105,12 @@ def relaxation(
     if as_json:
         print(json.dumps(answer))
         return
-    console = Console()
+    shown = console()
     for table in tables:
-        console.print(table.to_rich(console.width))
+        shown.print(table.to_rich(shown.width))
     for line in run.describe():
-        console.print(line)
-    console.print(f"Records, tables, plots and report.html: {out}")
+        shown.print(line)
+    shown.print(f"Records, tables, plots and report.html: {out}")
 
 
 @app.command()

@@ -26,8 +26,6 @@ def dimers(
     A pair passes if energies and forces are finite and, below half the sum of the covalent radii, repulsive. The last
     line tells the share of pairs without a hole between 0.5 A and the first bond.
     """
-    from rich.console import Console
-
     from mlip.benchmark.dimer_report import (
         describe_scan,
         dimer_figure,
@@ -37,6 +35,7 @@ def dimers(
         write_records,
     )
     from mlip.benchmark.dimers import scan_dimers
+    from mlip.cli.tables import console
     from mlip.potential import open_potential
     from mlip.pretrained import declared_name
     from mlip.runtime import jax_facts
@@ -55,11 +54,11 @@ def dimers(
     if as_json:
         print(json.dumps(summary))
     else:
-        console = Console()
-        console.print(describe_scan(scan), soft_wrap=True)
-        for shown in (table, element_table(scan, name, n_worst=10)):
-            if shown.rows:
-                console.print(shown.to_rich(console.width))
-        console.print(holes_line(scan), soft_wrap=True)
+        shown = console()
+        shown.print(describe_scan(scan), soft_wrap=True)
+        for told in (table, element_table(scan, name, n_worst=10)):
+            if told.rows:
+                shown.print(told.to_rich(shown.width))
+        shown.print(holes_line(scan), soft_wrap=True)
     if strict and not scan.passes.all():
         raise typer.Exit(1)

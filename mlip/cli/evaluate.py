@@ -47,8 +47,7 @@ def evaluate(
     Errors of energies, forces and stresses are shown beside those of trivial predictors: reference energies only (E0
     only), no forces (F = 0), no stress (S = 0). Errors of a property model are shown beside those of the best constant.
     """
-    from rich.console import Console
-
+    from mlip.cli.tables import console
     from mlip.data.readers.labels import parsed_keys
     from mlip.evaluation.error_tables import error_tables
     from mlip.evaluation.evaluate import evaluate_path
@@ -83,7 +82,7 @@ def evaluate(
     else:
         name = f"{potential} ({head})" if head else potential
         title = f"{name} on {data}" + (f", {split}" if split else "")
-        Console().print(*error_tables(errors, title, all_elements=elements))
+        console().print(*error_tables(errors, title, all_elements=elements))
 
 
 def _property_model(

@@ -127,17 +127,15 @@ def introduce(potential: str) -> None:
 def _print(summary: dict[str, Any], rows: list[dict[str, Any]], out: Path, kinds: list[str]) -> None:
     import sys
 
-    from rich.console import Console
+    from mlip.cli.tables import console, print_table
 
-    from mlip.cli.tables import print_table
-
-    console = Console(width=None if sys.stdout.isatty() else 160)  # wide enough for logs
+    shown = console(width=None if sys.stdout.isatty() else 160)  # wide enough for logs
     if rows:
         header = ("structure", "formula", "reason", "steps", "dE\neV/atom", "dV\n%", "fmax\neV/A", "stress\nGPa")
         is_sure = any("energy_std" in row for row in rows)
         header += ("std\neV/atom", "std\nV %", "") if is_sure else ()
         cells = [_cells(row) + (_certainty(row) if is_sure else ()) for row in rows]
-        print_table(console, "", header, cells, whole=header[1:], box=None, pad_edge=False)  # fits in 80 columns
+        print_table(shown, "", header, cells, whole=header[1:], box=None, pad_edge=False)  # fits in 80 columns
     for row in rows:
         if row["message"]:
             print(f"{_place(row)}: {row['reason']}: {row['message']}")

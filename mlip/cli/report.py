@@ -14,9 +14,8 @@ def report(
     is_opened: bool = typer.Option(False, "--open", help="Show it in the browser."),
 ) -> None:
     """Write a run's report: learning curves, parity, errors by element, worst materials; one file, no network."""
-    from rich.console import Console
-
     from mlip.cli.browser import show_page
+    from mlip.cli.tables import console
     from mlip.files.output_paths import check_new, make_folder
     from mlip.training.report.run_page import write_run_page
     from mlip.training.report.run_records import open_run
@@ -25,7 +24,7 @@ def report(
     check_new(out or run / "report.html", force=force or out is None)  # the run's own page may always be replaced
     out = run / "report.html" if out is None else out
     make_folder(out.parent)
-    with Console(stderr=True).status("evaluating what the run has learnt"):
+    with console(stderr=True).status("evaluating what the run has learnt"):
         evaluated = write_run_page(run, out, store=store, at_most=frames)
     if is_opened:
         show_page(out)

@@ -72,14 +72,12 @@ def known(**options: Any) -> dict[str, Any]:
 def _print(summary: dict[str, Any], records, columns: Mapping[str, tuple[str, str]], out: Path) -> None:
     import sys
 
-    from rich.console import Console
+    from mlip.cli.tables import console, print_table
 
-    from mlip.cli.tables import print_table
-
-    console = Console(width=None if sys.stdout.isatty() else 160)  # wide enough for logs
+    shown = console(width=None if sys.stdout.isatty() else 160)  # wide enough for logs
     if records:
         header = ("structure", "formula", "reason", *(title for title, _ in columns.values()))
-        print_table(console, "", header, [_cells(record, columns) for record in records])
+        print_table(shown, "", header, [_cells(record, columns) for record in records])
     for record in records:
         if record["message"]:
             print(f"{_place(record)}: {record['reason']}: {record['message']}")

@@ -9,11 +9,14 @@ if TYPE_CHECKING:
     from mlip.benchmark.tables import Table
 
 
-def console(stderr: bool = False):
-    """A rich console; rich is imported only when something is printed."""
+def console(stderr: bool = False, width: int | None = None):
+    """A rich console without markup: brackets of file names and of extras (mlip[phonons]) are printed as they are.
+
+    rich is imported only when something is printed.
+    """
     from rich.console import Console
 
-    return Console(stderr=stderr)
+    return Console(stderr=stderr, width=width, markup=False)
 
 
 def print_rows(out, title: str, rows: Iterable[tuple]) -> None:

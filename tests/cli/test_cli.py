@@ -8,6 +8,9 @@ import sys
 import pytest
 
 from mlip import __version__
+from mlip.benchmark.intervals import Interval
+from mlip.benchmark.tables import Estimate, Table
+from mlip.cli.tables import console
 from tests import command_line
 
 COMMANDS = ["data", "train", "evaluate", "relax", "benchmark", "convert", "info"]
@@ -114,3 +117,15 @@ def test_convert_says_what_it_decided_and_refuses_what_matgl_cannot_be(shared, t
     assert back.returncode == 2
     assert "would give other energies without a warning" in back.stderr
     assert list(tmp_path.iterdir()) == [out]
+
+
+def test_brackets_are_printed_as_they_are(capsys):
+    shown = console(width=80)
+    shown.print("pip install 'alexandria-mlip[phonons]'")
+    cells = ("cell[1].cif", Estimate(1.0, 1, Interval(0.5, 2.0)))
+    shown.print(Table("t", "[a]", ("file", "K [GPa]"), (cells,), ("see [b]",)).to_rich(80))
+    printed = capsys.readouterr().out
+    assert "dim" not in printed
+    assert all(text in printed for text in ("[a]", "K [GPa]", "0.5…2.0", "see [b]"))
+    assert "alexandria-mlip[phonons]" in printed
+    assert "cell[1].cif" in printed
