@@ -61,7 +61,6 @@ def read_curves(source: str | PathLike, functional: str | None = None) -> list[C
 
     Args:
         functional: functional of a file that does not state it in its frames or its name.
-        dtype: float64 (default) or float32; a calculator of ASE has its own.
 
     Raises:
         MlipError: there is no such file, it has no curve, or its functional is unknown.

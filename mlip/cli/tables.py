@@ -16,7 +16,7 @@ def console(stderr: bool = False, width: int | None = None):
     """
     from rich.console import Console
 
-    return Console(stderr=stderr, width=width, markup=False)
+    return Console(stderr=stderr, width=width, markup=False, emoji=False)
 
 
 def print_rows(out, title: str, rows: Iterable[tuple]) -> None:

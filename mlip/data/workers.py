@@ -50,12 +50,17 @@ def _start(initializer: Callable[..., None] | None, initargs: tuple[Any, ...]) -
         initializer(*initargs)
 
 
-@cache
 def end_with_parent() -> None:
     """Let this worker end when its parent ends: a killed parent sends no message, and its workers would wait forever.
 
     Without effect in a process that multiprocessing has not started.
     """
+    _watch(os.getpid())
+
+
+@cache
+def _watch(process: int) -> None:
+    """Start the watching thread of this process, once: a fork inherits the cache, but no thread."""
     parent = multiprocessing.parent_process()
     if parent is not None:
         threading.Thread(target=_wait_and_end, args=(parent.sentinel,), daemon=True).start()

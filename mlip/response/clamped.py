@@ -7,6 +7,7 @@ import jraph
 import numpy as np
 from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
+from jax.errors import JaxRuntimeError
 
 from mlip.errors import MlipError
 from mlip.graph.stacked_structures import Structures
@@ -20,18 +21,19 @@ _CLEARLY = 1.01
 
 
 def clamped(structures: Sequence[Atoms], potential: Potential, fmax: float, dtype: str) -> list[RelaxResult]:
-    """Results of `relax` with a fixed cell and no steps.
+    """Energies, forces, stresses and reasons of `relax` with a fixed cell and no steps, without uncertainties.
 
-    Structures that are clearly sound are predicted together. The others (no prediction, not finite, without forces,
-    near a guard, open directions) go through `relax`, which names their reason.
+    Structures that are clearly sound are predicted together. The others (collapsed, no prediction, not finite, without
+    forces, near a guard, open directions, too large for the memory) go through `relax`, which names their reason.
     """
     structures = list(structures)
-    graphs = potential.config.inputs.graphs(Structures.of(structures), np.float64)
-    predicted = potential.try_predict(structures, dtype=dtype)
-    results: list[RelaxResult | None] = [
-        _result(atoms, found, fmax) if _is_clearly_sound(atoms, graph, found) else None
-        for atoms, graph, found in zip(structures, graphs, predicted, strict=True)
-    ]
+    results: list[RelaxResult | None] = [None] * len(structures)
+    ordinary = [k for k, atoms in enumerate(structures) if _is_ordinary(atoms)]
+    chosen = [structures[k] for k in ordinary]
+    graphs = potential.config.inputs.graphs(Structures.of(chosen), np.float64) if chosen else []
+    for k, graph, found in zip(ordinary, graphs, _predicted(chosen, potential, dtype), strict=True):
+        if _is_clearly_sound(structures[k], graph, found):
+            results[k] = _result(structures[k], found, fmax)
     odd = [k for k, result in enumerate(results) if result is None]
     if odd:
         others = [structures[k] for k in odd]
@@ -41,13 +43,30 @@ def clamped(structures: Sequence[Atoms], potential: Potential, fmax: float, dtyp
     return results
 
 
+def _predicted(structures: list[Atoms], potential: Potential, dtype: str) -> list[dict | MlipError]:
+    try:
+        return potential.try_predict(structures, dtype=dtype)
+    except JaxRuntimeError as error:
+        if "RESOURCE_EXHAUSTED" not in str(error):
+            raise
+        return [MlipError("does not fit into the memory in a batch of predictions")] * len(structures)
+
+
+def _is_ordinary(atoms: Atoms) -> bool:
+    """Whether a neighbor list and a prediction can be made without harm: a periodic cell that has not collapsed."""
+    numbers = atoms.numbers
+    if not len(atoms) or not atoms.pbc.all() or atoms.constraints or not ((numbers > 0) & (numbers < 119)).all():
+        return False
+    if not (np.isfinite(atoms.positions).all() and np.isfinite(atoms.cell.array).all()):
+        return False
+    return abs(atoms.cell.volume) > _CLEARLY * collapsed_volume(atoms)
+
+
 def _is_clearly_sound(atoms: Atoms, graph: jraph.GraphsTuple | MlipError, found: dict | MlipError) -> bool:
-    if isinstance(graph, MlipError) or isinstance(found, MlipError) or not atoms.pbc.all() or atoms.constraints:
+    if isinstance(graph, MlipError) or isinstance(found, MlipError):
         return False
     numbers = np.concatenate([[found["energy"]], found["forces"].ravel(), found["stress"]])
     if not np.isfinite(numbers).all() or not numbers[1:].any() or not len(graph.senders):
-        return False
-    if abs(atoms.cell.volume) < _CLEARLY * collapsed_volume(atoms):
         return False
     ends = atoms.positions[graph.senders] + graph.edges["shifts"] @ atoms.cell.array
     squares = ((ends - atoms.positions[graph.receivers]) ** 2).sum(axis=1)

@@ -60,12 +60,13 @@ def stream(
 ) -> Iterator[tuple[int, Result]]:
     """Index and response of each structure, in no particular order.
 
-    All structures relax in one stream, so that a slow relaxation holds up no other structure; the responses of those
-    that have ended are computed `together` at a time.
+    All structures relax in one stream; the responses of those that have ended are computed `together` at a time, of an
+    ASE calculator one at a time. A slow relaxation holds up fewer than `together` others.
 
     Args:
         respond: returns the response of each minimum.
     """
+    together = 1 if isinstance(potential, ForeignPotential) else together
     ended: list[tuple[int, Minimum]] = []
     for one in _minima(take_in(structures), potential, options):
         ended.append(one)

@@ -56,7 +56,7 @@ def respond_to_files(
     dtype: str | None = None,
     **options: Any,
 ) -> dict[str, Any]:
-    """Responses of every frame of every file: records to OUT/results.jsonl in order, figures to OUT/report.html.
+    """Responses of every frame of every file: records to OUT/results.jsonl as they end, figures to OUT/report.html.
 
     Structures already in OUT/results.jsonl are not computed again. A file or frame that cannot be read also has a
     record, with the reason error.
