@@ -2,7 +2,7 @@
 
 from model_card import errors_line, link
 
-from mlip.cli.recipes import _first_sentence
+from mlip.cli.train import _first_sentence
 from mlip.files.known_folders import packaged_files
 from mlip.pretrained import PretrainedEntry, default_potential, known
 

@@ -1,6 +1,6 @@
-"""The command line: one module for each command, without logic that the library lacks.
+"""The command line: one module for each family of commands, without logic that the library lacks.
 
-A command's module declares its options and imports the library only when the command runs, so that `--help` stays fast.
+A module declares its commands' options and imports the library only when the command runs, so that `--help` stays fast.
 """
 
 import errno
@@ -71,41 +71,35 @@ def _register() -> None:
         return
     from mlip.cli import (
         benchmark,
-        calibrate,
         campaign,
         convert,
         data,
         dft,
-        elastic,
-        ensemble,
-        eos,
-        evaluate,
-        export,
         hull,
         info,
         models,
-        phonons,
-        predict,
-        recipes,
+        predictions,
         relax,
-        report,
+        responses,
+        runs,
         screen,
         train,
+        uncertainty,
     )
 
     app.add_typer(data.app, name="data")
     app.command("train")(train.train)
-    app.command("recipes")(recipes.recipes)
-    app.command("export")(export.export)
-    app.command("report")(report.report)
-    app.command("calibrate")(calibrate.calibrate)
-    app.command("ensemble")(ensemble.ensemble)
-    app.command("evaluate")(evaluate.evaluate)
-    app.command("predict")(predict.predict)
+    app.command("recipes")(train.recipes)
+    app.command("export")(runs.export)
+    app.command("report")(runs.report)
+    app.command("calibrate")(uncertainty.calibrate)
+    app.command("ensemble")(uncertainty.ensemble)
+    app.command("evaluate")(predictions.evaluate)
+    app.command("predict")(predictions.predict)
     app.command("relax")(relax.relax)
-    app.command("eos")(eos.eos)
-    app.command("elastic")(elastic.elastic)
-    app.command("phonons")(phonons.phonons)
+    app.command("eos")(responses.eos)
+    app.command("elastic")(responses.elastic)
+    app.command("phonons")(responses.phonons)
     app.command("screen")(screen.screen)
     app.add_typer(dft.app, name="dft")
     app.command("hull")(hull.hull)

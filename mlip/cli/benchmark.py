@@ -7,27 +7,11 @@ from typing import Annotated
 import typer
 
 from mlip.cli import options
-from mlip.cli.dimers import dimers
-from mlip.cli.hull_benchmark import hull
-from mlip.cli.properties import properties
-from mlip.cli.response_benchmarks import elasticity, eos, phonons
-from mlip.cli.suite import suite
-from mlip.cli.tables import console, show_table
-from mlip.cli.wbm import wbm
-
-app = typer.Typer(no_args_is_help=True, help="Compare potentials with DFT on many materials.")
-
-Results = Annotated[
-    list[str],
-    typer.Argument(
-        metavar="RESULTS...",
-        help="results.jsonl of `mlip benchmark relaxation`, or its folder; NAME=PATH names the row, and files with "
-        "the same name are combined.",
-    ),
-]
+from mlip.cli.benchmark_stability import hull, wbm
+from mlip.cli.benchmark_suites import dimers, elasticity, eos, phonons, suite
+from mlip.cli.output import console, show_page, show_table
 
 
-@app.command()
 def relaxation(
     potential: options.Potential,
     store: Annotated[Path, typer.Argument(help="The store whose materials are relaxed.")],
@@ -49,7 +33,7 @@ def relaxation(
             "thickness, one piece) beside ours."
         ),
     ] = None,
-    dtype: options.RelaxationDtype = None,
+    dtype: options.Dtype = None,
     cluster: options.Cluster = None,
     allow_functional_mismatch: Annotated[
         bool,
@@ -113,9 +97,8 @@ def relaxation(
     shown.print(f"Records, tables, plots and report.html: {out}")
 
 
-@app.command()
 def volume(
-    results: Results,
+    results: options.RelaxationResults,
     out: options.TableFolder = None,
     with_paper: options.WithPaper = False,
     as_json: options.NumbersAsJson = False,
@@ -127,9 +110,8 @@ def volume(
     show_table(volume_table(in_all_verdicts(load_results(results)), with_paper), out, as_json)
 
 
-@app.command()
 def energy(
-    results: Results,
+    results: options.RelaxationResults,
     out: options.TableFolder = None,
     with_paper: options.WithPaper = False,
     as_json: options.NumbersAsJson = False,
@@ -141,8 +123,9 @@ def energy(
     show_table(energy_table(in_all_verdicts(load_results(results)), with_paper), out, as_json)
 
 
-@app.command()
-def pbesol(results: Results, out: options.TableFolder = None, as_json: options.NumbersAsJson = False) -> None:
+def pbesol(
+    results: options.RelaxationResults, out: options.TableFolder = None, as_json: options.NumbersAsJson = False
+) -> None:
     """Table 6 of the paper: the distribution of energy errors.
 
     The paper starts from the first structures of the paths and keeps their symmetry: mlip benchmark relaxation --start
@@ -154,9 +137,9 @@ def pbesol(results: Results, out: options.TableFolder = None, as_json: options.N
     show_table(pbesol_table(load_results(results)), out, as_json)
 
 
-@app.command()
 def histograms(
-    results: Results, out: Annotated[Path, typer.Option(help="Folder for volume_errors.png and energy_errors.png.")]
+    results: options.RelaxationResults,
+    out: Annotated[Path, typer.Option(help="Folder for volume_errors.png and energy_errors.png.")],
 ) -> None:
     """Figure 7 of the paper: histograms of volume and energy errors."""
     from mlip.benchmark.histograms import plot_errors
@@ -168,12 +151,11 @@ def histograms(
         print(path)
 
 
-@app.command()
 def report(
-    results: Results,
+    results: options.RelaxationResults,
     out: Annotated[Path, typer.Option(help="The HTML file.")],
     with_paper: options.WithPaper = False,
-    is_opened: Annotated[bool, typer.Option("--open", help="Show it in the browser.")] = False,
+    is_opened: options.OpenPage = False,
 ) -> None:
     """Write one HTML file with all tables, histograms, and failed and worst structures before and after."""
     from mlip.benchmark.benchmark_page import write_benchmark_page
@@ -181,7 +163,6 @@ def report(
     from mlip.benchmark.paper_tables import energy_table, pbesol_table, volume_table
     from mlip.benchmark.results import in_all_verdicts, load_results
     from mlip.benchmark.verdicts.table import verdict_table
-    from mlip.cli.browser import show_page
 
     potentials = load_results(results)
     judged = in_all_verdicts(potentials)
@@ -199,11 +180,30 @@ def report(
     print(out)
 
 
-app.command()(dimers)
-app.command()(hull)
-app.command()(properties)
-app.command()(elasticity)
-app.command()(phonons)
-app.command()(eos)
-app.command()(suite)
-app.command()(wbm)
+def properties(
+    store: Annotated[Path, typer.Argument(help="The store whose materials are predicted.")],
+    models: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="MODELS...", help="Property models (.safetensors), of any properties; NAME=PATH names the row."
+        ),
+    ],
+    split: options.Split = "test",
+    out: options.TableFolder = None,
+    allow_functional_mismatch: options.LabelMismatch = False,
+    as_json: options.NumbersAsJson = False,
+) -> None:
+    """Tables 1 and 2 of the paper: mean and standard deviation of each property, MAE, and MAE over the mean."""
+    from mlip.benchmark.property_benchmark import run_property_benchmark
+
+    table = run_property_benchmark(store, models, split=split, allow_functional_mismatch=allow_functional_mismatch)
+    show_table(table, out, as_json)
+
+
+app = typer.Typer(no_args_is_help=True, help="Compare potentials with DFT on many materials.")
+_COMMANDS = (
+    *(relaxation, volume, energy, pbesol, histograms, report),
+    *(dimers, hull, properties, elasticity, phonons, eos, suite, wbm),
+)
+for command in _COMMANDS:
+    app.command()(command)

@@ -1,14 +1,13 @@
 """`mlip campaign`: rounds of screening, calculation and training that extend a database."""
 
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
 
+from mlip.cli import options
+
 _RUN = "run"
-Folder = Annotated[Path, typer.Argument(help="The campaign's folder: `out` of its recipe.", show_default=False)]
-AsJson = Annotated[bool, typer.Option("--json", help="Print the status as JSON.")]
 
 
 class _RunByDefault(TyperGroup):
@@ -34,11 +33,8 @@ def run(
         list[str] | None,
         typer.Argument(metavar="[KEY=VALUE]...", help="Values that replace the recipe's, e.g. rounds=5."),
     ] = None,
-    cluster: Annotated[
-        str | None,
-        typer.Option(help="Predict and relax on Dask: tcp://HOST:PORT, slurm:JOBS,cores=16,..., or local:N."),
-    ] = None,
-    as_json: AsJson = False,
+    cluster: options.RoundCluster = None,
+    as_json: options.StatusAsJson = False,
 ) -> None:
     """Begin or resume a campaign, and run it to its last round, or until it waits for external calculations.
 
@@ -54,12 +50,12 @@ def run(
 
 @app.command("collect")
 def collect(
-    folder: Folder,
+    folder: options.CampaignFolder,
     close: Annotated[
         bool,
         typer.Option("--close", help="Give up calculations that are not finished; the round continues without them."),
     ] = False,
-    as_json: AsJson = False,
+    as_json: options.StatusAsJson = False,
 ) -> None:
     """Show the outcomes of the calculations that a campaign waits for; `mlip campaign RECIPE` then resumes it."""
     from mlip.campaign.campaign import close_stage
@@ -71,7 +67,7 @@ def collect(
 
 
 @app.command("status")
-def status(folder: Folder, as_json: AsJson = False) -> None:
+def status(folder: options.CampaignFolder, as_json: options.StatusAsJson = False) -> None:
     """Show the status of a campaign: rounds, the next step, and the calculations it waits for."""
     from mlip.campaign.status import campaign_status
 
@@ -79,7 +75,7 @@ def status(folder: Folder, as_json: AsJson = False) -> None:
 
 
 @app.command("report")
-def report(folder: Folder) -> None:
+def report(folder: options.CampaignFolder) -> None:
     """Write report.html: distances to the hull of each round, growth of the hull, elements, costs."""
     from mlip.campaign.report import write_campaign_report
 
@@ -92,7 +88,7 @@ def _show(status: dict[str, Any], as_json: bool) -> None:
 
         print(json.dumps(status))
         return
-    from mlip.cli.tables import console, print_rows, print_table
+    from mlip.cli.output import console, print_rows, print_table
 
     keys = ("rounds_done", "rounds_asked_for", "stage", "step", "waiting_for", "calculations", "hull", "note")
     rows = [(key.replace("_", " "), _text(status[key])) for key in keys if status.get(key) is not None]

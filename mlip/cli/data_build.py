@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mlip.cli.tables import console, print_rows, print_table
+from mlip.cli import options
+from mlip.cli.output import console, print_rows, print_table
 from mlip.errors import MlipError
 
 if TYPE_CHECKING:
@@ -65,7 +66,7 @@ def build(
         ),
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace an existing file that is not a store.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of tables.")] = False,
+    as_json: options.TablesAsJson = False,
 ) -> None:
     """Read relaxation paths, sub-sample, filter and split them, and write a store.
 

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mlip.cli.tables import console, print_rows, print_table
+from mlip.cli import options
+from mlip.cli.output import console, print_rows, print_table
 from mlip.errors import MlipError
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ def info(
         ),
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace the figure if it exists.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of tables.")] = False,
+    as_json: options.TablesAsJson = False,
 ) -> None:
     """Show the contents of a store, how it was built, and statistics of its frames; or the frames that cutoffs would
     keep.

@@ -86,7 +86,7 @@ def _record(outcome: "Outcome") -> dict:
 
 
 def _show(outcomes: "list[Outcome]", failed: "list[Outcome]", out: Path) -> None:
-    from mlip.cli.tables import console, print_rows
+    from mlip.cli.output import console, print_rows
     from mlip.dft.files import counted
     from mlip.dft.records import FINISHED
 

@@ -5,6 +5,8 @@ from typing import Annotated, Any
 
 import typer
 
+from mlip.cli import options
+
 
 def hull(
     sources: Annotated[
@@ -41,8 +43,8 @@ def hull(
             "--allow-functional-mismatch", help="Phases may be of several functionals or run types; a note says so."
         ),
     ] = False,
-    force: Annotated[bool, typer.Option("--force", help="Replace the file that --out names if it exists.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON.")] = False,
+    force: options.ReplaceFile = False,
+    as_json: options.TheSummaryAsJson = False,
 ) -> None:
     """Distances of phases to the convex hull, and the phases that new ones bring onto the hull or displace from it.
 
@@ -78,7 +80,7 @@ def hull(
 
 
 def _show(summary: dict[str, Any]) -> None:
-    from mlip.cli.tables import console, print_rows
+    from mlip.cli.output import console, print_rows
 
     def text(value: Any) -> Any:
         if isinstance(value, dict):

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from mlip.cli import options
 from mlip.errors import MlipError
 
 
@@ -13,7 +14,7 @@ def info(
         Path | None,
         typer.Argument(help="A potential or a property model. Without it: versions and devices."),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: options.AsJson = False,
 ) -> None:
     """Describe a potential or a property model; without a path, describe and test this installation and its devices."""
     import json
@@ -31,7 +32,7 @@ def info(
 def _show(facts: dict, title: str) -> None:
     import json
 
-    from mlip.cli.tables import console
+    from mlip.cli.output import console
     from mlip.terminal import terminal_table
 
     rows = [(key, value if isinstance(value, str) else json.dumps(value)) for key, value in facts.items()]

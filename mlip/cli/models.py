@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from mlip.cli import options
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
@@ -13,12 +15,10 @@ if TYPE_CHECKING:
     from mlip.pretrained import PretrainedEntry
     from mlip.pretrained.entry import ModelCard
 
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-
 
 def models(
     name: Annotated[str | None, typer.Argument(help="Show all details of this potential, and how to cite it.")] = None,
-    as_json: AsJson = False,
+    as_json: options.AsJson = False,
 ) -> None:
     """List the potentials that have names, or show the card of one.
 
@@ -37,7 +37,7 @@ def models(
 
 def fetch(
     names: Annotated[list[str], typer.Argument(help="Names that `mlip models` lists.")],
-    as_json: AsJson = False,
+    as_json: options.AsJson = False,
 ) -> None:
     """Download published potentials to the cache, for instance before a job on nodes without a network.
 

@@ -1,5 +1,6 @@
 """`mlip relax`: relax structures in files."""
 
+from collections.abc import Mapping
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
@@ -51,7 +52,7 @@ def relax(
         typer.Option(help="Atoms closer than this have collapsed, A. By default the covalent radii decide."),
     ] = None,
     max_strain: Annotated[float, typer.Option(help="A cell whose logarithmic strain is larger has exploded.")] = 1.0,
-    dtype: options.RelaxationDtype = None,
+    dtype: options.Dtype = None,
     formats: Annotated[
         list[StructureFormat] | None,
         typer.Option(
@@ -127,7 +128,7 @@ def introduce(potential: str) -> None:
 def _print(summary: dict[str, Any], rows: list[dict[str, Any]], out: Path, kinds: list[str]) -> None:
     import sys
 
-    from mlip.cli.tables import console, print_table
+    from mlip.cli.output import console, print_table
 
     shown = console(width=None if sys.stdout.isatty() else 160)  # wide enough for logs
     if rows:
@@ -138,7 +139,7 @@ def _print(summary: dict[str, Any], rows: list[dict[str, Any]], out: Path, kinds
         print_table(shown, "", header, cells, whole=header[1:], box=None, pad_edge=False)  # fits in 80 columns
     for row in rows:
         if row["message"]:
-            print(f"{_place(row)}: {row['reason']}: {row['message']}")
+            print(f"{place(row)}: {row['reason']}: {row['message']}")
     for fault in summary["not_written"]:
         print(f"not written: {fault}")
     print(f"{out / 'relaxed.extxyz'}, {out / 'results.jsonl'}")
@@ -153,7 +154,7 @@ def _print(summary: dict[str, Any], rows: list[dict[str, Any]], out: Path, kinds
 def _cells(row: dict[str, Any]) -> tuple[str, ...]:
     formats = {"energy_change": "+.4f", "volume_change": "+.2f", "fmax": ".4f", "stress": ".3f"}
     numbers = ("-" if row[key] is None else format(row[key], kind) for key, kind in formats.items())
-    return Path(_place(row)).name, row["formula"], row["reason"], str(row["steps"]), *numbers
+    return Path(place(row)).name, row["formula"], row["reason"], str(row["steps"]), *numbers
 
 
 def _certainty(row: dict[str, Any]) -> tuple[str, ...]:
@@ -166,5 +167,6 @@ def _certainty(row: dict[str, Any]) -> tuple[str, ...]:
     )
 
 
-def _place(row: dict[str, Any]) -> str:
+def place(row: Mapping[str, Any]) -> str:
+    """File of a row's structure, with the frame's index if it is not the first."""
     return row["file"] if not row["frame"] else f"{row['file']}@{row['frame']}"

@@ -4,6 +4,8 @@ from typing import Annotated, Any
 
 import typer
 
+from mlip.cli import options
+
 
 def screen(
     recipe: Annotated[str, typer.Argument(help="YAML file, or a name that `mlip recipes` lists: screening/ternaries.")],
@@ -14,10 +16,7 @@ def screen(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Read model and prototypes, count the candidates, write nothing.")
     ] = False,
-    cluster: Annotated[
-        str | None,
-        typer.Option(help="Predict and relax on Dask: tcp://HOST:PORT, slurm:JOBS,cores=16,..., or local:N."),
-    ] = None,
+    cluster: options.RoundCluster = None,
     allow_functional_mismatch: Annotated[
         bool,
         typer.Option(
@@ -25,7 +24,7 @@ def screen(
             help="Model, potential and the prototypes' store may be of several functionals; the summary says so.",
         ),
     ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON.")] = False,
+    as_json: options.TheSummaryAsJson = False,
 ) -> None:
     """Put elements on prototypes, predict distances to the hull, keep the best of each composition, and relax these.
 
@@ -54,7 +53,7 @@ def screen(
 
 
 def _show(summary: dict[str, Any]) -> None:
-    from mlip.cli.tables import console, print_rows
+    from mlip.cli.output import console, print_rows
 
     def text(value: Any) -> Any:
         return ", ".join(f"{n:,} {what}" for what, n in value.items()) if isinstance(value, dict) else value

@@ -1,9 +1,13 @@
-"""`mlip train`: train a potential or a property model by a recipe, or many by a sweep, with a table of results."""
+"""`mlip train`: train a potential or a property model by a recipe, or many by a sweep, with a table of results.
+
+`mlip recipes` lists the recipes included in mlip, by the names that `mlip train` and `mlip screen` take.
+"""
 
 from typing import TYPE_CHECKING
 
 import typer
 
+from mlip.cli.output import console, print_table
 from mlip.errors import MlipError
 
 if TYPE_CHECKING:
@@ -85,7 +89,6 @@ def train(
 
 
 def _sweep(recipe: str, overrides, sweep: str, cluster: str | None, *, dry_run: bool) -> None:
-    from mlip.cli.tables import console, print_table
     from mlip.training.sweep import TABLE, plan_sweep, run_sweep, table_of
 
     runs = plan_sweep(recipe, overrides, sweep)
@@ -100,7 +103,6 @@ def _sweep(recipe: str, overrides, sweep: str, cluster: str | None, *, dry_run: 
 
 
 def _seeds(recipe: str, overrides, n_seeds: int, cluster: str | None, *, dry_run: bool) -> None:
-    from mlip.cli.tables import console, print_table
     from mlip.training.seeds import plan_seeds, train_seeds
     from mlip.training.sweep import table_of
 
@@ -116,7 +118,6 @@ def _seeds(recipe: str, overrides, n_seeds: int, cluster: str | None, *, dry_run
 
 
 def _learning_curve(recipe: str, overrides, sizes: str, cluster: str | None, *, dry_run: bool) -> None:
-    from mlip.cli.tables import console, print_table
     from mlip.training.learning_curve import FIGURE, TABLE, plan_learning_curve, run_learning_curve
 
     try:
@@ -145,3 +146,30 @@ def _tell(result: "SweepResult") -> None:
     if result.error:
         values = ", ".join(f"{key}={value}" for key, value in result.values.items())
         typer.echo(f"{values}: {result.error}", err=True)
+
+
+def recipes(
+    name: str = typer.Argument(None, help="Print this recipe, to read or to copy: mlip recipes mace-2d > mine.yaml."),
+) -> None:
+    """List the recipes, or print one."""
+    from mlip.files.known_folders import packaged_files
+    from mlip.recipe_reading import find_recipe
+
+    if name is not None:
+        typer.echo(find_recipe(name).read_text(encoding="utf-8"), nl=False)
+        return
+    known = packaged_files("recipes")
+    width = max(map(len, known))
+    for known_name, path in known.items():
+        typer.echo(f"{known_name:{width}}  {_first_sentence(path)}")
+
+
+def _first_sentence(path) -> str:
+    """First sentence of the comment at the top of a recipe."""
+    lines = path.read_text(encoding="utf-8").splitlines()
+    comment = []
+    for line in lines:
+        if not line.startswith("# "):
+            break
+        comment.append(line.removeprefix("# ").strip())
+    return " ".join(comment).split(": ")[0].split(". ")[0]

@@ -10,7 +10,7 @@ import pytest
 from mlip import __version__
 from mlip.benchmark.intervals import Interval
 from mlip.benchmark.tables import Estimate, Table
-from mlip.cli.tables import console
+from mlip.cli.output import console
 from tests import command_line
 
 COMMANDS = ["data", "train", "evaluate", "relax", "benchmark", "convert", "info"]

@@ -9,8 +9,7 @@ from typer.testing import CliRunner
 import mlip
 from mlip.cli.convert import convert
 from mlip.cli.data import app
-from mlip.cli.export import export
-from mlip.cli.report import report
+from mlip.cli.runs import export, report
 from mlip.errors import MlipError
 from mlip.files.output_paths import check_new, make_folder
 from mlip.models.m3gnet import M3GNetConfig

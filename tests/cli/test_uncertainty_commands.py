@@ -7,9 +7,8 @@ import ase.io
 import pytest
 
 import mlip
-from mlip.cli.calibrate import calibrate
-from mlip.cli.ensemble import ensemble
 from mlip.cli.relax import relax
+from mlip.cli.uncertainty import calibrate, ensemble
 from mlip.errors import MlipError
 from mlip.relaxation.results_file import read_results
 from tests.uncertain_world import crystals, layer, seeds, write_store

@@ -11,7 +11,7 @@ from ase.calculators.singlepoint import SinglePointCalculator
 from ase.io import write
 from typer.testing import CliRunner
 
-from mlip.cli import evaluate as command
+from mlip.cli.predictions import evaluate as command
 from mlip.data import Frame, StoreWriter, Trajectory
 from mlip.errors import MlipError
 from mlip.evaluation.comparison import LabeledFrame, compare
@@ -224,7 +224,7 @@ def test_a_file_has_no_splits(potential, extxyz):
 
 def test_the_command_prints_json_that_a_script_can_read(potential, extxyz, tmp_path):
     app = typer.Typer()
-    app.command()(command.evaluate)
+    app.command()(command)
     path = potential.save(tmp_path / "potential.safetensors")
     result = CliRunner().invoke(app, [str(path), str(extxyz), "--json"], catch_exceptions=False)
     record = json.loads(result.stdout)
@@ -277,7 +277,7 @@ def test_the_command_evaluates_a_calculator_of_ase(tmp_path):
         structure.calc = SinglePointCalculator(structure, energy=f.energy, forces=f.forces)
     write(tmp_path / "frames.extxyz", atoms)
     app = typer.Typer()
-    app.command()(command.evaluate)
+    app.command()(command)
     told = CliRunner().invoke(
         app, ["ase:ase.calculators.emt:EMT", str(tmp_path / "frames.extxyz"), "--functional", "EMT", "--json"]
     )

@@ -14,7 +14,7 @@ from ase.calculators.emt import EMT
 from rich.console import Console
 from typer.testing import CliRunner
 
-from mlip.cli.evaluate import evaluate
+from mlip.cli.predictions import evaluate
 from mlip.data import Frame, Store, StoreWriter, Trajectory
 from mlip.errors import MlipError
 from mlip.evaluation.property_errors import evaluate_property

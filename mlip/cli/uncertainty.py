@@ -1,9 +1,39 @@
-"""`mlip calibrate`: fit a potential's error bars to held-out frames, and save them in its file."""
+"""`mlip ensemble` and `mlip calibrate`: the spread of several potentials, and error bars fitted to held-out frames."""
 
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from mlip.cli import options
+from mlip.cli.output import console, print_table
+
+
+def ensemble(
+    potentials: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="POTENTIALS...",
+            help="Potentials of one recipe that differ in their seeds: files (.safetensors) or names.",
+        ),
+    ],
+    out: Annotated[Path, typer.Option(help="File of the ensemble.")] = Path("ensemble.safetensors"),
+    force: Annotated[bool, typer.Option("--force", help="Replace the file if it exists.")] = False,
+) -> None:
+    """Combine potentials that only differ in their parameters into one file, which can be used wherever a potential
+    can.
+
+    Energies, forces and stresses are means over the members. Predictions, relaxations and benchmarks also report the
+    spread of the members. `mlip calibrate` turns the spread into an error bar.
+    """
+    from mlip.files.output_paths import check_new
+    from mlip.potential import Potential
+    from mlip.uncertainty.ensembles import ensemble as make
+
+    check_new(out, force=force)
+    names = ["/".join(Path(name).parts[-2:]) for name in potentials]  # runs' files have the same name
+    made = make([Potential.load(name) for name in potentials], names)
+    typer.echo(f"{made.save(out)}: {made!r}")
 
 
 def calibrate(
@@ -21,12 +51,12 @@ def calibrate(
         float, typer.Option(help="Flag predictions whose 90 % interval is wider than this on either side, eV/atom.")
     ] = 0.1,
     max_frames: Annotated[int, typer.Option(min=1, help="Maximum number of frames of each split.")] = 20_000,
-    head: Annotated[str | None, typer.Option(help="Head of a potential that has several: PBE, ...")] = None,
+    head: options.Head = None,
     allow_functional_mismatch: Annotated[
         bool, typer.Option("--allow-functional-mismatch", help="Labels may be of another functional; the file says so.")
     ] = False,
-    force: Annotated[bool, typer.Option("--force", help="Replace OUT if it exists.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of the table.")] = False,
+    force: options.ReplaceOut = False,
+    as_json: options.TableAsJson = False,
 ) -> None:
     """Add error bars of energies to a potential, and a flag for predictions that are not to be trusted.
 
@@ -37,7 +67,6 @@ def calibrate(
     import json
     from dataclasses import asdict
 
-    from mlip.cli.tables import console, print_table
     from mlip.data.store import Store
     from mlip.files.output_paths import check_new
     from mlip.potential import Potential

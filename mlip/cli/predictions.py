@@ -1,53 +1,65 @@
-"""`mlip evaluate`: errors of a potential on labeled frames, or of a property model on labeled materials."""
+"""`mlip evaluate` and `mlip predict`: errors of a model's predictions on labeled data, and predicted properties."""
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from mlip.cli import options
+from mlip.cli.output import console, print_table
 from mlip.errors import MlipError
 
 if TYPE_CHECKING:
     from mlip.evaluation.property_errors import PropertyErrors
 
 _WORST_ELEMENTS = 10
+_SHOWN = 50
 
 
 def evaluate(
-    potential: str = typer.Argument(
-        help="A potential or a property model (.safetensors, or a name; `default` is the default potential), or a"
-        " calculator of ASE: ase:MODULE:CLASS?key=value, which evaluates structures one by one."
-    ),
-    data: Path = typer.Argument(help="A store; for a potential also any file that `mlip data build` reads."),
-    split: str = typer.Option(None, "--split", help="Split of a store: train, val or test. Default: all frames."),
-    functional: str = typer.Option(
-        None,
-        "--functional",
-        help="Functional of a file that does not state it; of a store, use only the frames of this functional.",
-    ),
-    keys: str = typer.Option(
-        None, "--keys", help="Names of labels in the file that differ from ASE's: energy=REF_energy,forces=..."
-    ),
-    head: str = typer.Option(None, "--head", help="Head of a potential that has several."),
-    dtype: str = typer.Option(None, "--dtype", help="float32 (default) or float64; a calculator of ASE has its own."),
-    elements: bool = typer.Option(
-        False, "--elements", help="Show every element, not only the ten with the largest errors."
-    ),
-    allow_functional_mismatch: bool = typer.Option(
-        False, "--allow-functional-mismatch", help="Compare with labels of another functional; the table says so."
-    ),
-    predictions: Path = typer.Option(
-        None, "--predictions", help="Write each material's predicted property and uncertainty to this CSV."
-    ),
-    as_json: bool = typer.Option(False, "--json", help="Print JSON instead of the table."),
+    potential: Annotated[
+        str,
+        typer.Argument(
+            help="A potential or a property model (.safetensors, or a name; `default` is the default potential), or a"
+            " calculator of ASE: ase:MODULE:CLASS?key=value, which evaluates structures one by one."
+        ),
+    ],
+    data: Annotated[Path, typer.Argument(help="A store; for a potential also any file that `mlip data build` reads.")],
+    split: Annotated[
+        str | None, typer.Option(help="Split of a store: train, val or test. Default: all frames.")
+    ] = None,
+    functional: Annotated[
+        str | None,
+        typer.Option(
+            help="Functional of a file that does not state it; of a store, use only the frames of this functional."
+        ),
+    ] = None,
+    keys: Annotated[
+        str | None,
+        typer.Option(help="Names of labels in the file that differ from ASE's: energy=REF_energy,forces=..."),
+    ] = None,
+    head: Annotated[str | None, typer.Option(help="Head of a potential that has several.")] = None,
+    dtype: options.Dtype = None,
+    elements: Annotated[
+        bool, typer.Option("--elements", help="Show every element, not only the ten with the largest errors.")
+    ] = False,
+    allow_functional_mismatch: Annotated[
+        bool,
+        typer.Option(
+            "--allow-functional-mismatch", help="Compare with labels of another functional; the table says so."
+        ),
+    ] = False,
+    predictions: Annotated[
+        Path | None, typer.Option(help="Write each material's predicted property and uncertainty to this CSV.")
+    ] = None,
+    as_json: options.TableAsJson = False,
 ) -> None:
     """Compare a potential, or a property model, with labels.
 
     Errors of energies, forces and stresses are shown beside those of trivial predictors: reference energies only (E0
     only), no forces (F = 0), no stress (S = 0). Errors of a property model are shown beside those of the best constant.
     """
-    from mlip.cli.tables import console
     from mlip.data.readers.labels import parsed_keys
     from mlip.evaluation.error_tables import error_tables
     from mlip.evaluation.evaluate import evaluate_path
@@ -115,11 +127,10 @@ def _property_model(
     if as_json:
         typer.echo(json.dumps({"property": name, **errors.as_json(), "jax": jax_facts()}))
     else:
-        _print(errors, f"{name} of {path} on {data}" + (f", {split}" if split else ""), all_elements)
+        _print_property(errors, f"{name} of {path} on {data}" + (f", {split}" if split else ""), all_elements)
 
 
-def _print(errors: "PropertyErrors", title: str, all_elements: bool) -> None:
-    from mlip.cli.tables import console, print_table
+def _print_property(errors: "PropertyErrors", title: str, all_elements: bool) -> None:
 
     out = console()
     row = (f"{len(errors.ids):,}", errors.mae, errors.rmse, errors.median, errors.mae_of_median)
@@ -135,3 +146,40 @@ def _print(errors: "PropertyErrors", title: str, all_elements: bool) -> None:
         out.print(errors.functional_note, highlight=False, markup=False)
     for reason, count in errors.left_out.items():
         out.print(f"{count} left out: {reason}", highlight=False, markup=False)
+
+
+def predict(
+    model: Annotated[Path, typer.Argument(help="A property model (.safetensors).")],
+    materials: Annotated[
+        list[str],
+        typer.Argument(metavar="MATERIALS...", help="Formulas (Fe2O3), CSVs with a column of formulas, or stores."),
+    ],
+    out: Annotated[Path | None, typer.Option(help="Write a CSV file instead of printing a table.")] = None,
+    dtype: options.ModelDtype = "float32",
+    force: Annotated[bool, typer.Option("--force", help="Replace the CSV if it exists.")] = False,
+) -> None:
+    """Predict a property, with its uncertainty if the model has learned one.
+
+    Exit status 1 if some material has no prediction; its row gives the reason.
+    """
+    from mlip.evaluation.property_predictions import predictions, write_predictions
+    from mlip.files.output_paths import check_new
+    from mlip.property_model import PropertyModel
+
+    if out is not None:
+        check_new(out, force=force)
+    loaded = PropertyModel.load(model)
+    found = predictions(loaded, materials, dtype)
+    if out is not None:
+        write_predictions(found, out)
+    else:
+        rows = [
+            (one.name, *(None if number != number else number for number in (one.value, one.uncertainty)), one.reason)
+            for one in found[:_SHOWN]
+        ]
+        print_table(console(), loaded.metadata.property, ("", "predicted", "uncertainty", ""), rows)
+    n_failed = sum(bool(one.reason) for one in found)
+    more = f", of which {_SHOWN} are shown" if out is None and len(found) > _SHOWN else ""
+    typer.echo(f"{len(found):,} materials{more}; {n_failed:,} without a prediction" + (f": {out}" if out else ""))
+    if n_failed:
+        raise typer.Exit(1)

@@ -1,9 +1,11 @@
-"""Tables on the terminal."""
+"""Output that several commands share: tables on the terminal, pages in the browser."""
 
 import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import typer
 
 if TYPE_CHECKING:
     from mlip.benchmark.tables import Table
@@ -46,6 +48,14 @@ def show_table(table: "Table", out: Path | None, as_json: bool) -> None:
         return
     out_console = console()
     out_console.print(table.to_rich(out_console.width))
+
+
+def show_page(page: Path) -> None:
+    """Open the page in the browser; if there is none, as on a login node, print a note to stderr."""
+    import webbrowser
+
+    if not webbrowser.open(page.resolve().as_uri()):
+        typer.echo(f"no browser here: open {page.resolve()} yourself", err=True)
 
 
 def _cell(value: object) -> str:

@@ -1,4 +1,4 @@
-"""`mlip benchmark wbm`: Matbench Discovery's test, and the files of a submission to it."""
+"""`mlip benchmark hull` and `wbm`: predicted stability, as in the paper's table and as in Matbench Discovery."""
 
 import json
 from pathlib import Path
@@ -7,6 +7,46 @@ from typing import Annotated
 import typer
 
 from mlip.cli import options
+from mlip.cli.output import console, show_table
+
+
+def hull(
+    store: Annotated[Path, typer.Argument(help="The store whose materials are judged.")],
+    models: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="MODELS...",
+            help="Results of `mlip benchmark relaxation` on the store, or property models (.safetensors) that predict "
+            "e_above_hull; NAME=PATH names the row.",
+        ),
+    ],
+    references: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="Reference phases of the hull: a store, or JSON of entries or formation energies; can be repeated. "
+            "Default: the materials' own e_above_hull."
+        ),
+    ] = None,
+    split: options.Split = "test",
+    out: options.TableFolder = None,
+    with_paper: options.WithPaper = False,
+    allow_functional_mismatch: Annotated[
+        bool,
+        typer.Option(
+            "--allow-functional-mismatch",
+            help="Models, materials and references may be of several functionals or run types; the table says so.",
+        ),
+    ] = False,
+    as_json: options.NumbersAsJson = False,
+) -> None:
+    """Table 5 of the paper: errors of the distance to the hull, time, and precision and recall for stable materials."""
+    from mlip.benchmark.hull_benchmark import run_hull_benchmark
+    from mlip.benchmark.hull_table import hull_table
+
+    predictions, notes = run_hull_benchmark(
+        store, models, split=split, references=references or (), allow_functional_mismatch=allow_functional_mismatch
+    )
+    show_table(hull_table(predictions, notes, with_paper), out, as_json)
 
 
 def wbm(
@@ -24,7 +64,7 @@ def wbm(
     ] = "first",
     fmax: Annotated[float, typer.Option(help="Converged below this force, eV/A.")] = 0.05,
     steps: options.Steps = 500,
-    dtype: options.RelaxationDtype = None,
+    dtype: options.Dtype = None,
     part_size: Annotated[
         int, typer.Option(help="Number of materials relaxed, compared and written together; bounds the memory.")
     ] = 5000,
@@ -50,7 +90,6 @@ def wbm(
     """
     from mlip.benchmark.wbm.run import run_wbm
     from mlip.benchmark.wbm.tables import wbm_tables
-    from mlip.cli.tables import console
     from mlip.runtime import jax_facts
 
     run = run_wbm(
