@@ -163,7 +163,7 @@ def dimers(
     ] = None,
     dtype: options.ModelDtype = "float32",
     strict: Annotated[bool, typer.Option("--strict", help="Exit status 1 if a pair fails.")] = False,
-    as_json: options.TheSummaryAsJson = False,
+    as_json: options.SummaryAsJson = False,
 ) -> None:
     """Dimers of all pairs of elements, from the cutoff down to 0.2 A.
 

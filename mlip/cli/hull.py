@@ -44,7 +44,7 @@ def hull(
         ),
     ] = False,
     force: options.ReplaceFile = False,
-    as_json: options.TheSummaryAsJson = False,
+    as_json: options.SummaryAsJson = False,
 ) -> None:
     """Distances of phases to the convex hull, and the phases that new ones bring onto the hull or displace from it.
 

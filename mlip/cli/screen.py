@@ -24,7 +24,7 @@ def screen(
             help="Model, potential and the prototypes' store may be of several functionals; the summary says so.",
         ),
     ] = False,
-    as_json: options.TheSummaryAsJson = False,
+    as_json: options.SummaryAsJson = False,
 ) -> None:
     """Put elements on prototypes, predict distances to the hull, keep the best of each composition, and relax these.
 

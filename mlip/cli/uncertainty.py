@@ -18,7 +18,7 @@ def ensemble(
         ),
     ],
     out: Annotated[Path, typer.Option(help="File of the ensemble.")] = Path("ensemble.safetensors"),
-    force: Annotated[bool, typer.Option("--force", help="Replace the file if it exists.")] = False,
+    force: options.ReplaceOut = False,
 ) -> None:
     """Combine potentials that only differ in their parameters into one file, which can be used wherever a potential
     can.
