@@ -38,6 +38,7 @@ from mlip.data import Frame, Store, StoreWriter, Trajectory
 from mlip.data.displaced import add_curvature
 from mlip.evaluation.evaluate import evaluate, store_frames
 from mlip.files.checksum import checksum_of
+from mlip.files.whole_file import whole_file
 from mlip.training.loop import train
 from mlip.training.recipe import DataRecipe, InitRecipe, LossRecipe, Recipe, ScheduleRecipe, TrainRecipe
 
@@ -204,17 +205,20 @@ def recipe_of(
 
 
 def check_settings(options: argparse.Namespace) -> None:
-    """Exit if the folder holds runs of another potential or training set, or of another number of epochs."""
+    """Exit if the folder holds runs of another potential, data or training set, or of another number of epochs."""
     settings = {
         "potential": checksum_of(options.potential),
+        "data": checksum_of(options.data / FILE),
         "train": options.train,
         "epochs": options.epochs,
     }
     path = options.out / "settings.json"
-    if path.exists() and (before := json.loads(path.read_text())) != settings:
+    before = json.loads(path.read_text()) if path.exists() else None
+    if before != settings and any(options.out.glob("*/result.json")):
         raise SystemExit(f"{options.out} has runs with other settings ({before}); choose another --out")
     options.out.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(settings) + "\n")
+    with whole_file(path) as new:
+        new.write_text(json.dumps(settings) + "\n")
 
 
 def measure(name: str, recipe: Recipe, cells: dict[str, list[Atoms]], plain: Path) -> dict[str, Any]:

@@ -17,12 +17,10 @@ from rich.progress import (
 
 from mlip.notebook_display import NotebookDisplay
 
-_NAME = "{task.description}"
-
 
 def count_bar(shown: bool = True, *more: ProgressColumn) -> Progress:
     """Progress bar that counts items: "relaxing ---- 12/100 0:01:05". It stays visible at the end."""
-    columns = TextColumn(_NAME), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), *more
+    columns = _name(), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), *more
     return _bar(columns, shown=shown)
 
 
@@ -33,7 +31,7 @@ def bytes_bar(shown: bool = True, *, speed: bool = True) -> Progress:
         speed: whether to show bytes per second.
     """
     columns = (
-        TextColumn(_NAME),
+        _name(),
         BarColumn(),
         DownloadColumn(),
         *([TransferSpeedColumn()] * speed),
@@ -42,8 +40,14 @@ def bytes_bar(shown: bool = True, *, speed: bool = True) -> Progress:
     return _bar(columns, shown=shown, transient=True)
 
 
+def _name() -> TextColumn:
+    return TextColumn("{task.description}", markup=False)
+
+
 def _bar(columns: Sequence[ProgressColumn], *, shown: bool, transient: bool = False) -> Progress:
-    bar = Progress(*columns, console=Console(stderr=True), disable=not shown, transient=transient)
+    bar = Progress(
+        *columns, console=Console(stderr=True, markup=False, emoji=False), disable=not shown, transient=transient
+    )
     if bar.console.is_jupyter:
         bar.live = NotebookDisplay(bar.get_renderable, bar.console, transient=transient)  # type: ignore[assignment]
     return bar

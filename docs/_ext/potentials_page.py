@@ -2,7 +2,7 @@
 
 from model_card import errors_line, link
 
-from mlip.cli.train import _first_sentence
+from mlip.cli.train import first_sentence
 from mlip.files.known_folders import packaged_files
 from mlip.pretrained import PretrainedEntry, default_potential, known
 
@@ -73,5 +73,5 @@ def _entry(entry: PretrainedEntry) -> str:
 
 def recipes_table() -> str:
     """Name and first sentence of every recipe."""
-    rows = [f"| `{name}` | {_first_sentence(path)} |" for name, path in packaged_files("recipes").items()]
+    rows = [f"| `{name}` | {first_sentence(path)} |" for name, path in packaged_files("recipes").items()]
     return "\n".join(["| recipe | what it is |", "|---|---|", *rows]) + "\n"

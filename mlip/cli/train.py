@@ -161,10 +161,10 @@ def recipes(
     known = packaged_files("recipes")
     width = max(map(len, known))
     for known_name, path in known.items():
-        typer.echo(f"{known_name:{width}}  {_first_sentence(path)}")
+        typer.echo(f"{known_name:{width}}  {first_sentence(path)}")
 
 
-def _first_sentence(path) -> str:
+def first_sentence(path) -> str:
     """First sentence of the comment at the top of a recipe."""
     lines = path.read_text(encoding="utf-8").splitlines()
     comment = []

@@ -10,6 +10,7 @@ from ase.calculators.singlepoint import SinglePointCalculator
 from jax.errors import JaxRuntimeError
 
 from mlip.errors import MlipError
+from mlip.graph.radius_graph import RadiusGraph
 from mlip.graph.stacked_structures import Structures
 from mlip.potential import Potential
 from mlip.relaxation.guards import MIN_APPROACH, collapsed_volume, radii_of
@@ -30,9 +31,8 @@ def clamped(structures: Sequence[Atoms], potential: Potential, fmax: float, dtyp
     results: list[RelaxResult | None] = [None] * len(structures)
     ordinary = [k for k, atoms in enumerate(structures) if _is_ordinary(atoms)]
     chosen = [structures[k] for k in ordinary]
-    graphs = potential.config.inputs.graphs(Structures.of(chosen), np.float64) if chosen else []
-    for k, graph, found in zip(ordinary, graphs, _predicted(chosen, potential, dtype), strict=True):
-        if _is_clearly_sound(structures[k], graph, found):
+    for k, close, found in zip(ordinary, _close_pairs(chosen), _predicted(chosen, potential, dtype), strict=True):
+        if _is_clearly_sound(structures[k], close, found):
             results[k] = _result(structures[k], found, fmax)
     odd = [k for k, result in enumerate(results) if result is None]
     if odd:
@@ -41,6 +41,14 @@ def clamped(structures: Sequence[Atoms], potential: Potential, fmax: float, dtyp
         for k, result in zip(odd, relax(others, potential, **how), strict=True):
             results[k] = result
     return results
+
+
+def _close_pairs(structures: list[Atoms]) -> list[jraph.GraphsTuple | MlipError]:
+    """Pairs of each structure within the largest distance at which any two elements in it could have collapsed."""
+    if not structures:
+        return []
+    farthest = max(float(radii_of(atoms.numbers).max()) for atoms in structures)
+    return RadiusGraph(2 * _CLEARLY * MIN_APPROACH * farthest).graphs(Structures.of(structures), np.float64)
 
 
 def _predicted(structures: list[Atoms], potential: Potential, dtype: str) -> list[dict | MlipError]:
@@ -62,16 +70,16 @@ def _is_ordinary(atoms: Atoms) -> bool:
     return abs(atoms.cell.volume) > _CLEARLY * collapsed_volume(atoms)
 
 
-def _is_clearly_sound(atoms: Atoms, graph: jraph.GraphsTuple | MlipError, found: dict | MlipError) -> bool:
-    if isinstance(graph, MlipError) or isinstance(found, MlipError):
+def _is_clearly_sound(atoms: Atoms, close: jraph.GraphsTuple | MlipError, found: dict | MlipError) -> bool:
+    if isinstance(close, MlipError) or isinstance(found, MlipError):
         return False
     numbers = np.concatenate([[found["energy"]], found["forces"].ravel(), found["stress"]])
-    if not np.isfinite(numbers).all() or not numbers[1:].any() or not len(graph.senders):
+    if not np.isfinite(numbers).all() or not numbers[1:].any():
         return False
-    ends = atoms.positions[graph.senders] + graph.edges["shifts"] @ atoms.cell.array
-    squares = ((ends - atoms.positions[graph.receivers]) ** 2).sum(axis=1)
+    ends = atoms.positions[close.senders] + close.edges["shifts"] @ atoms.cell.array
+    squares = ((ends - atoms.positions[close.receivers]) ** 2).sum(axis=1)
     radii = radii_of(atoms.numbers)
-    limits = _CLEARLY * MIN_APPROACH * (radii[graph.senders] + radii[graph.receivers])
+    limits = _CLEARLY * MIN_APPROACH * (radii[close.senders] + radii[close.receivers])
     return bool((squares > limits**2).all())
 
 

@@ -1,4 +1,4 @@
-"""What all responses share: crystals relax, and as they end their strained or displaced copies are computed."""
+"""Common steps of all responses: crystals relax, and as they end their strained or displaced copies are computed."""
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -77,7 +77,9 @@ def stream(
         yield from _responses(ended, respond)
 
 
-def _responses(ended: list[tuple[int, Minimum]], respond) -> Iterator[tuple[int, Any]]:
+def _responses(
+    ended: list[tuple[int, Minimum]], respond: Callable[[list[Minimum]], Sequence[Result]]
+) -> Iterator[tuple[int, Result]]:
     found = respond([minimum for _, minimum in ended])
     yield from zip((index for index, _ in ended), found, strict=True)
 

@@ -385,17 +385,14 @@ def check_validation(recipe: Recipe, data: TrainingData) -> None:
         "a plateau": recipe.train.schedule.kind == "plateau",
         "train.average: good": recipe.train.average == "good",
     }
-    for what, is_asked in needs.items():
-        if is_asked and not len(data.validation):
-            lacking = data.n_left_out
-            why = f"all {lacking} contain elements that the training set lacks" if lacking else "the store has none"
-            raise MlipError(
-                f"{what} needs validation frames, and {why}",
-                where=str(recipe.data.stores[0]),
-                fix="build it with another --seed or larger shares"
-                if lacking
-                else "build it with a validation share: --split 0.9,0.05,0.05",
-            )
+    asked = next((what for what, is_asked in needs.items() if is_asked), None)
+    if asked is None or len(data.validation):
+        return
+    why, fix = "the store has none", "build it with a validation share: --split 0.9,0.05,0.05"
+    if lacking := data.n_left_out:
+        why = f"all {lacking} contain elements that the training set lacks"
+        fix = "build it with another --seed or larger shares"
+    raise MlipError(f"{asked} needs validation frames, and {why}", where=str(recipe.data.stores[0]), fix=fix)
 
 
 def has_validation(data: TrainingData, recipe: Recipe, epoch: int) -> bool:

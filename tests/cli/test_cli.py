@@ -11,6 +11,7 @@ from mlip import __version__
 from mlip.benchmark.intervals import Interval
 from mlip.benchmark.tables import Estimate, Table
 from mlip.cli.output import console
+from mlip.progress import count_bar
 from tests import command_line
 
 COMMANDS = ["data", "train", "evaluate", "relax", "benchmark", "convert", "info"]
@@ -129,3 +130,6 @@ def test_brackets_are_printed_as_they_are(capsys):
     assert all(text in printed for text in ("[a]", "K [GPa]", "0.5…2.0", "see [b]"))
     assert "alexandria-mlip[phonons]" in printed
     assert "cell[1].cif" in printed
+    bar = count_bar(shown=False)
+    bar.add_task("cell[a].cif :fire:")
+    assert bar.columns[0].render(bar.tasks[0]).plain == "cell[a].cif :fire:"
