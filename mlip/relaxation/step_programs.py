@@ -1,8 +1,8 @@
 """Programs that step batches, one per array shape: the choice of shapes, and whether they fit into memory.
 
-XLA compiles for seconds what runs for milliseconds. A batch therefore uses a larger existing shape until the extra
-padding, compared with the tight shape, has cost as much as compiling the latter; then it is compiled. Whatever follows,
-this takes at most twice the time of the best choice (the ski rental problem).
+XLA compiles for seconds what runs for milliseconds. A batch therefore uses a larger existing shape, until the padding
+that some smaller shape would have saved in all batches so far has cost as much as compiling it; then it is compiled.
+Padding and compilations thus take about equal time, whatever follows (the ski rental problem).
 """
 
 import math
@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import lru_cache, partial
-from itertools import count
+from itertools import count, takewhile
 from typing import Any, NamedTuple
 
 import jax
@@ -58,7 +58,8 @@ class Programs:
         self._shapes: list[Shape] = []
         self._n_bytes: dict[Shape, int] = {}
         """Host memory that a program uses while running, bytes."""
-        self._wasted: Counter[Shape] = Counter()
+        self._savings: Counter[Shape] = Counter()
+        """What each shape that is not compiled would have saved since the last one was chosen, in edges."""
 
     @property
     def budget(self) -> int:
@@ -87,25 +88,35 @@ class Programs:
         return tight if tight.n_edge < self._too_large else needed
 
     def choose(self, needed: Shape) -> Shape:
-        """Shape for a batch of this size: the tight one, or for now a larger existing one."""
-        tight = self.tight(needed)
-        rented = min((shape for shape in self._shapes if fits(needed, shape)), key=_cost, default=None)
-        if rented is not None and self._wasted[tight] < self._hardware.relaxation_compilation:
-            return rented
-        if tight not in self._shapes:
-            self._shapes.append(tight)
-        return tight
+        """Shape for a batch of this size: an existing one, or a new one that would have paid by now."""
+        existing = min((shape for shape in self._shapes if fits(needed, shape)), key=_cost, default=None)
+        if existing is None:
+            return self._with(self.tight(needed))
+        best = max(self._smaller(needed, existing), key=self._savings.__getitem__, default=existing)
+        return self._with(best) if self._savings[best] >= self._hardware.relaxation_compilation else existing
+
+    def _with(self, shape: Shape) -> Shape:
+        """Add a shape. The others are compared with it from now on, so that their savings start anew."""
+        self._shapes.append(shape)
+        self._savings.clear()
+        return shape
 
     def count_waste(self, needed: Shape, shape: Shape, n_evaluations: int) -> None:
         """Record the padding of a batch of size `needed` that was evaluated in `shape`."""
-        tight = self.tight(needed)
-        self._wasted[tight] += n_evaluations * (_cost(shape) - _cost(tight))
+        for smaller in self._smaller(needed, shape):
+            self._savings[smaller] += n_evaluations * (_cost(shape) - _cost(smaller))
+
+    def _smaller(self, needed: Shape, shape: Shape) -> list[Shape]:
+        """Shapes for a batch of size `needed` that cost less than `shape`."""
+        sizes = takewhile(lambda other: other.n_edge <= shape.n_edge, self._sizes(needed))
+        return [other for other in sizes if fits(needed, other) and _cost(other) < _cost(shape)]
+
+    def _sizes(self, needed: Shape) -> Iterator[Shape]:
+        return _family(max(self._hardware.smallest_relaxation, needed.n_edge))
 
     def tight(self, needed: Shape) -> Shape:
         """Smallest shape for a batch of this size, compiled or not."""
-        return next(
-            shape for shape in _family(max(self._hardware.smallest_relaxation, needed.n_edge)) if fits(needed, shape)
-        )
+        return next(shape for shape in self._sizes(needed) if fits(needed, shape))
 
     def run(self, shape: Shape, turn: Turn, *arguments: Any) -> Call:
         """Run `advance` on a device that has the parameters.

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 from ase import Atoms
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 from mlip.progress import count_bar
 from mlip.relaxation.result import RelaxResult
@@ -29,7 +29,7 @@ from mlip.response.minima import (
 )
 from mlip.response.options import ElasticOptions
 from mlip.response.results import Responses, for_json, structure_record
-from mlip.response.strains import Strains, in_frame_of_upper, point_group, representatives, stretch
+from mlip.response.strains import Strains, point_group, representatives
 from mlip.units import EV_PER_A3_IN_GPA, tensor_from_voigt
 
 UNSTABLE = "unstable"
@@ -141,52 +141,54 @@ def elastic_tensors(
 ) -> Iterator[tuple[int, ElasticResult]]:
     """Yield (index, result) as results become available, in no particular order; otherwise like `elastic_tensor`."""
     opened = open_any(potential)
-    return stream(structures, opened, options, lambda starts: _tensors(starts, opened, options))
+    strains = Strains.of(options.normal_strains, options.shear_strains)
+    return stream(
+        structures,
+        opened,
+        options,
+        plan=lambda start: _Plan.of(start.atoms, strains, options.symmetry),
+        respond=lambda planned: _tensors(planned, opened, options),
+    )
 
 
 @dataclass(frozen=True)
 class _Plan:
     """Strains of one structure."""
 
-    start: Minimum
     strains: Strains
     group: Float[np.ndarray, "g 3 3"]
-    chosen: np.ndarray
+    chosen: Int[np.ndarray, " k"]
     """Index of the strain that is computed for each one."""
-    operations: np.ndarray
-    """(k, 3, 3) operation that maps the computed strain to each one."""
+    operations: Float[np.ndarray, "k 3 3"]
+    """Operation that maps the computed strain to each one."""
+    computed: Int[np.ndarray, " c"]
+    """Indices of the strains that are computed."""
+    structures: list[Atoms]
+    """The unstrained structure, then the strained ones."""
 
     @classmethod
-    def of(cls, start: Minimum, options: ElasticOptions) -> "_Plan":
-        strains = Strains.of(options.normal_strains, options.shear_strains)
-        group = point_group(start.atoms) if options.symmetry else np.eye(3)[None]
-        return cls(start, strains, group, *representatives(strains.tensors, group))
+    def of(cls, atoms: Atoms, strains: Strains, symmetry: bool) -> "_Plan":
+        group = point_group(atoms) if symmetry else np.eye(3)[None]
+        chosen, operations = representatives(strains.tensors, group)
+        computed = np.unique(chosen)
+        structures = [bare(atoms), *(strained(atoms, strains.stretches[k]) for k in computed)]
+        return cls(strains, group, chosen, operations, computed, structures)
 
-    @property
-    def computed(self) -> np.ndarray:
-        """Indices of the strains that are computed."""
-        return np.unique(self.chosen)
-
-    def structures(self) -> list[Atoms]:
-        """The unstrained structure, then the strained ones."""
-        tensors = self.strains.tensors
-        return [bare(self.start.atoms), *(strained(self.start.atoms, stretch(tensors[k])) for k in self.computed)]
-
-    def result(self, points: list[RelaxResult], relax_ions: bool) -> ElasticResult:
+    def result(self, start: Minimum, points: list[RelaxResult], relax_ions: bool) -> ElasticResult:
         names = ["without a strain", *(f"strain {self.strains.name(k)}" for k in self.computed)]
         faults = [told_at(name, fault_of(point, relax_ions)) for name, point in zip(names, points, strict=True)]
         faults += [told_at(name, _stress_fault(point)) for name, point in zip(names, points, strict=True)]
-        reason, message = worst([(self.start.reason, self.start.message), *faults])
+        reason, message = worst([(start.reason, start.message), *faults])
         if any(point.failed or _stress_fault(point)[0] != OK for point in points):
-            return _none(self.start.atoms, reason, message, len(self.computed))
-        at_rest, *stresses = (tensor_from_voigt(point.atoms.calc.results["stress"]) for point in points)
-        raw, residual = self._fit(dict(zip(self.computed, stresses, strict=True)), at_rest)
+            return _none(start.atoms, reason, message, len(self.computed))
+        at_rest, *stresses = EV_PER_A3_IN_GPA * np.array([_stress(point) for point in points])
+        raw, residual = self._fit(np.array(stresses), at_rest)
         tensor = symmetrized(raw, self.group)
         softest = stiffnesses(tensor)[0]
         if reason == OK and not softest > 0:
             reason, message = UNSTABLE, f"the softest strain has an eigenvalue of {softest:.3g} GPa"
         return ElasticResult(
-            atoms=self.start.atoms,
+            atoms=start.atoms,
             reason=reason,
             tensor=tensor,
             residual=residual,
@@ -196,31 +198,34 @@ class _Plan:
             moduli=moduli(tensor),
         )
 
-    def _fit(self, stresses: dict[int, np.ndarray], at_rest: np.ndarray) -> tuple[np.ndarray, float]:
-        """Tensor and residual, GPa."""
-        tensors, all_stresses = self.strains.tensors, []
-        for tensor, chosen, operation in zip(tensors, self.chosen, self.operations, strict=True):
-            turned = operation @ stresses[chosen] @ operation.T
-            all_stresses.append(EV_PER_A3_IN_GPA * in_frame_of_upper(turned, tensor))
-        return fit_tensor(
-            self.strains.patterns, self.strains.engineering, np.array(all_stresses), EV_PER_A3_IN_GPA * at_rest
-        )
+    def _fit(
+        self, stresses: Float[np.ndarray, "c 3 3"], at_rest: Float[np.ndarray, "3 3"]
+    ) -> tuple[Float[np.ndarray, "6 6"], float]:
+        """Tensor and residual, GPa, from the stresses of the strains that were computed."""
+        turns = self.strains.frames_of_upper @ self.operations
+        turned = turns @ stresses[np.searchsorted(self.computed, self.chosen)] @ np.swapaxes(turns, -1, -2)
+        return fit_tensor(self.strains.patterns, self.strains.engineering, turned, at_rest)
 
 
-def _tensors(starts: Sequence[Minimum], potential: Evaluator, options: ElasticOptions) -> list[ElasticResult]:
-    plans = [_Plan.of(start, options) if start.is_usable else None for start in starts]
-    asked = [plan.structures() if plan else [] for plan in plans]
-    points = iter(at_fixed_cells((one for part in asked for one in part), potential, options, options.relax_ions))
+def _tensors(
+    planned: Sequence[tuple[Minimum, _Plan | None]], potential: Evaluator, options: ElasticOptions
+) -> list[ElasticResult]:
+    asked = [one for _, plan in planned if plan for one in plan.structures]
+    points = iter(at_fixed_cells(asked, potential, options, options.relax_ions))
     return [
-        plan.result([next(points) for _ in part], options.relax_ions)
+        plan.result(start, [next(points) for _ in plan.structures], options.relax_ions)
         if plan
         else _none(start.atoms, start.reason, start.message)
-        for start, plan, part in zip(starts, plans, asked, strict=True)
+        for start, plan in planned
     ]
 
 
 def _none(atoms: Atoms, reason: str, message: str | None, n_strains: int = 0) -> ElasticResult:
     return ElasticResult(atoms, reason, np.full((6, 6), np.nan), n_strains=n_strains, message=message)
+
+
+def _stress(point: RelaxResult) -> Float[np.ndarray, "3 3"]:
+    return tensor_from_voigt(point.atoms.calc.results["stress"])
 
 
 def _stress_fault(point: RelaxResult) -> tuple[str, str | None]:

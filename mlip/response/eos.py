@@ -143,20 +143,22 @@ def equations_of_state(
 ) -> Iterator[tuple[int, EosResult]]:
     """Yield (index, result) as results become available, in no particular order; otherwise like `equation_of_state`."""
     opened = open_any(potential)
-    return stream(structures, opened, options, lambda starts: _curves(starts, opened, options))
+    return stream(
+        structures,
+        opened,
+        options,
+        plan=lambda start: [strained(start.atoms, ratio ** (1 / 3) * np.eye(3)) for ratio in options.volumes],
+        respond=lambda planned: _curves(planned, opened, options),
+    )
 
 
-def _curves(starts: Sequence[Minimum], potential: Evaluator, options: EosOptions) -> list[EosResult]:
-    scaled = [
-        strained(start.atoms, ratio ** (1 / 3) * np.eye(3))
-        for start in starts
-        if start.is_usable
-        for ratio in options.volumes
-    ]
-    points = iter(_relaxed(scaled, potential, options))
+def _curves(
+    planned: Sequence[tuple[Minimum, list[Atoms] | None]], potential: Evaluator, options: EosOptions
+) -> list[EosResult]:
+    """Curves of minima and their scaled copies."""
+    points = iter(_relaxed([one for _, copies in planned for one in copies or ()], potential, options))
     return [
-        _curve(start, [next(points) for _ in options.volumes], options) if start.is_usable else _none(start)
-        for start in starts
+        _curve(start, [next(points) for _ in copies], options) if copies else _none(start) for start, copies in planned
     ]
 
 

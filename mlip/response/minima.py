@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from os import PathLike
 from typing import Any, TypeVar
@@ -26,6 +27,7 @@ Evaluator = Potential | ForeignPotential
 _TOGETHER = 64
 """Number of structures whose responses are computed at once: enough to fill batches, few enough for early results."""
 Result = TypeVar("Result")
+Plan = TypeVar("Plan")
 
 
 @dataclass(frozen=True)
@@ -55,33 +57,46 @@ def stream(
     structures: Any,
     potential: Evaluator,
     options: ResponseOptions,
-    respond: Callable[[list[Minimum]], Sequence[Result]],
+    plan: Callable[[Minimum], Plan],
+    respond: Callable[[list[tuple[Minimum, Plan | None]]], Sequence[Result]],
     together: int = _TOGETHER,
 ) -> Iterator[tuple[int, Result]]:
     """Index and response of each structure, in no particular order.
 
-    All structures relax in one stream; the responses of those that have ended are computed `together` at a time, of an
-    ASE calculator one at a time. A slow relaxation holds up fewer than `together` others.
+    All structures relax in one stream; a thread plans those that have ended while the device relaxes others. Responses
+    are computed `together` at a time, of an ASE calculator one at a time. A slow relaxation holds up fewer than
+    `together` others.
 
     Args:
-        respond: returns the response of each minimum.
+        plan: returns what the host can prepare of one response, such as its strained copies; calls no potential.
+        respond: returns the response of each minimum and its plan, which is None for minima that are not usable.
     """
     together = 1 if isinstance(potential, ForeignPotential) else together
-    ended: list[tuple[int, Minimum]] = []
-    for one in _minima(take_in(structures), potential, options):
-        ended.append(one)
-        if len(ended) == together:
+    ended: list[_Planned] = []
+    with ThreadPoolExecutor(1) as pool:
+        for index, minimum in _minima(take_in(structures), potential, options):
+            ended.append(_Planned(index, minimum, pool.submit(plan, minimum) if minimum.is_usable else None))
+            if len(ended) == together:
+                yield from _responses(ended, respond)
+                ended = []
+        if ended:
             yield from _responses(ended, respond)
-            ended = []
-    if ended:
-        yield from _responses(ended, respond)
+
+
+@dataclass(frozen=True)
+class _Planned:
+    """A minimum whose response is being planned."""
+
+    index: int
+    minimum: Minimum
+    plan: Future | None
 
 
 def _responses(
-    ended: list[tuple[int, Minimum]], respond: Callable[[list[Minimum]], Sequence[Result]]
+    ended: list[_Planned], respond: Callable[[list[tuple[Minimum, Any]]], Sequence[Result]]
 ) -> Iterator[tuple[int, Result]]:
-    found = respond([minimum for _, minimum in ended])
-    yield from zip((index for index, _ in ended), found, strict=True)
+    found = respond([(one.minimum, one.plan.result() if one.plan else None) for one in ended])
+    yield from zip((one.index for one in ended), found, strict=True)
 
 
 def _minima(
@@ -116,15 +131,17 @@ def at_fixed_cells(
 
 def bare(atoms: Atoms) -> Atoms:
     """Copy with numbers, positions, cell and periodicity, and with masses that were set explicitly."""
+    return _bare(atoms, atoms.positions, atoms.cell)
+
+
+def _bare(atoms: Atoms, positions: np.ndarray, cell: Any) -> Atoms:
     masses = atoms.get_masses() if atoms.has("masses") else None
-    return Atoms(atoms.numbers, atoms.positions, masses=masses, cell=atoms.cell, pbc=atoms.pbc)
+    return Atoms(atoms.numbers, positions, masses=masses, cell=cell, pbc=atoms.pbc)
 
 
 def strained(atoms: Atoms, deformation: np.ndarray) -> Atoms:
     """Copy with cell vectors a replaced by F a and unchanged fractional coordinates."""
-    moved = bare(atoms)
-    moved.set_cell(atoms.cell.array @ deformation.T, scale_atoms=True)
-    return moved
+    return _bare(atoms, atoms.positions @ deformation.T, atoms.cell.array @ deformation.T)
 
 
 def fault_of(result: RelaxResult, relax_ions: bool) -> tuple[str, str | None]:

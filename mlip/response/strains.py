@@ -6,6 +6,7 @@ triangular F, as in pymatgen and the Materials Project: the same crystal, rotate
 """
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import spglib
@@ -36,7 +37,7 @@ class Strains:
     def __len__(self) -> int:
         return len(self.values)
 
-    @property
+    @cached_property
     def tensors(self) -> Float[np.ndarray, "k 3 3"]:
         """Green-Lagrange tensor E of each strain."""
         tensors = np.zeros((len(self), 3, 3))
@@ -44,6 +45,19 @@ class Strains:
             i, j = VOIGT[pattern]
             tensor[i, j] = tensor[j, i] = value
         return tensors
+
+    @cached_property
+    def stretches(self) -> Float[np.ndarray, "k 3 3"]:
+        """Symmetric F of each strain."""
+        squares, axes = np.linalg.eigh(np.eye(3) + 2 * self.tensors)
+        return (axes * np.sqrt(squares)[:, None, :]) @ np.swapaxes(axes, -1, -2)
+
+    @cached_property
+    def frames_of_upper(self) -> Float[np.ndarray, "k 3 3"]:
+        """Rotation R of each strain from the axes of its symmetric F to those of its upper triangular F, in which a
+        stress is R stress R^T."""
+        upper = np.swapaxes(np.linalg.cholesky(np.eye(3) + 2 * self.tensors), -1, -2)
+        return upper @ np.linalg.inv(self.stretches)
 
     @property
     def engineering(self) -> Float[np.ndarray, " k"]:
@@ -53,19 +67,6 @@ class Strains:
     def name(self, k: int) -> str:
         """Name of a strain, such as "xy -1 %"."""
         return f"{('xx', 'yy', 'zz', 'yz', 'xz', 'xy')[self.patterns[k]]} {100 * self.values[k]:+g} %"
-
-
-def stretch(strain: Float[np.ndarray, "3 3"]) -> Float[np.ndarray, "3 3"]:
-    """Symmetric F of a strain."""
-    squares, axes = np.linalg.eigh(np.eye(3) + 2 * strain)
-    return (axes * np.sqrt(squares)) @ axes.T
-
-
-def in_frame_of_upper(stress: Float[np.ndarray, "3 3"], strain: Float[np.ndarray, "3 3"]) -> Float[np.ndarray, "3 3"]:
-    """Convert the stress at the symmetric F of a strain to that at its upper triangular F."""
-    upper = np.linalg.cholesky(np.eye(3) + 2 * strain).T
-    rotation = upper @ np.linalg.inv(stretch(strain))
-    return rotation @ stress @ rotation.T
 
 
 def point_group(atoms: Atoms) -> Float[np.ndarray, "k 3 3"]:
@@ -85,12 +86,13 @@ def representatives(
     strains: Float[np.ndarray, "k 3 3"], group: Float[np.ndarray, "g 3 3"]
 ) -> tuple[Int[np.ndarray, " k"], Float[np.ndarray, "k 3 3"]]:
     """First strain that an operation of the group maps to each strain, and this operation: E = Q E' Q^T."""
+    images = group[:, None] @ strains @ np.swapaxes(group, -1, -2)[:, None]
+    tolerances = _SAME_STRAIN * np.maximum(np.abs(strains).max(axis=(-2, -1)), 1e-12)
     chosen = np.arange(len(strains))
     operations = np.tile(np.eye(3), (len(strains), 1, 1))
     for k, strain in enumerate(strains):
-        images = group @ strains[:k, None] @ np.swapaxes(group, -1, -2)
-        same = np.abs(images - strain).max(axis=(-2, -1)) < _SAME_STRAIN * max(np.abs(strain).max(), 1e-12)
+        same = (np.abs(images[:, :k] - strain) < tolerances[k]).all(axis=(-2, -1))
         if same.any():
-            first, operation = np.argwhere(same)[0]
-            chosen[k], operations[k] = first, group[operation]
+            first = int(same.any(axis=0).argmax())
+            chosen[k], operations[k] = first, group[same[:, first].argmax()]
     return chosen, operations

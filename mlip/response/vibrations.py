@@ -64,7 +64,14 @@ def phonons_of_each(
     opened = open_any(potential)
     if options.method == "hessian" and isinstance(opened, ForeignPotential):
         raise MlipError("a calculator of ASE has no exact Hessian", where="method=hessian", fix="method=displacements")
-    return stream(structures, opened, options, lambda starts: _phonons(starts, opened, options), _TOGETHER)
+    return stream(
+        structures,
+        opened,
+        options,
+        plan=lambda start: _begin(start, options),
+        respond=lambda planned: _phonons(planned, opened, options),
+        together=_TOGETHER,
+    )
 
 
 def check_phonopy() -> None:
@@ -79,8 +86,10 @@ def check_phonopy() -> None:
         raise MlipError("phonons need phonopy", fix="pip install 'alexandria-mlip[phonons]'") from None
 
 
-def _phonons(starts: Sequence[Minimum], potential: Evaluator, options: PhononOptions) -> list[PhononResult]:
-    begun = [_begin(start, options) if start.is_usable else None for start in starts]
+def _phonons(
+    planned: "Sequence[tuple[Minimum, _Begun | None]]", potential: Evaluator, options: PhononOptions
+) -> list[PhononResult]:
+    begun = [one for _, one in planned]
     if options.method == "hessian":
         for one in begun:
             if one is not None and one.message is None:
@@ -94,7 +103,7 @@ def _phonons(starts: Sequence[Minimum], potential: Evaluator, options: PhononOpt
                 one.take_forces(answers)
     return [
         PhononResult(start.atoms, start.reason, message=start.message) if one is None else one.result(options)
-        for start, one in zip(starts, begun, strict=True)
+        for start, one in planned
     ]
 
 

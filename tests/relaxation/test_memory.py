@@ -147,3 +147,16 @@ def test_a_shape_is_rented_until_the_padding_has_cost_a_compilation():
     chooser.count_waste(small, first, n_evaluations=4)
     assert chooser.choose(small) == Shape(24, 384, 12)
     assert chooser.choose(small) == Shape(24, 384, 12)
+
+
+def test_batches_of_different_sizes_pay_for_a_shape_together():
+    chooser = Programs(morse_potential().model, "float32")
+    chooser._hardware = replace(CPU, relaxation_compilation=10_000)
+    first = chooser.choose(Shape(100, 2_000, 20))
+    small, smaller, middle = Shape(10, 300, 5), Shape(10, 200, 5), Shape(30, 900, 9)
+    chooser.count_waste(small, first, n_evaluations=3)
+    chooser.count_waste(smaller, first, n_evaluations=3)
+    assert chooser.choose(middle) == first
+    assert chooser.choose(smaller) == Shape(24, 384, 12)  # holds both; a tight one would have saved half of them
+    chooser.count_waste(smaller, Shape(24, 384, 12), n_evaluations=3)
+    assert chooser.choose(smaller) == Shape(24, 384, 12)  # counted anew, against the new one

@@ -13,13 +13,14 @@ def test_a_slow_relaxation_holds_up_no_other_structure(potential, crystals):
     open_along_c = Atoms("Cu", cell=[3, 3, 3], pbc=[True, True, False])
     parts = []
 
-    def respond(starts):
-        parts.append([len(start.atoms) for start in starts])
-        return [(start.reason, len(start.atoms)) for start in starts]
+    def respond(planned):
+        parts.append([len(start.atoms) for start, _ in planned])
+        return [(start.reason, plan) for start, plan in planned]
 
     options = ElasticOptions.of({"fmax": 1e-4})
-    found = list(stream([slow, open_along_c, at_rest], potential, options, respond, together=1))
-    assert found == [(1, ("error", 1)), (2, ("ok", 1)), (0, ("ok", 4))]
+    plan = lambda start: f"of {len(start.atoms)}"  # noqa: E731
+    found = list(stream([slow, open_along_c, at_rest], potential, options, plan, respond, together=1))
+    assert found == [(1, ("error", None)), (2, ("ok", "of 1")), (0, ("ok", "of 4"))]
     assert parts == [[1], [1], [4]]
 
 

@@ -61,9 +61,9 @@ def test_a_run_goes_on_with_what_is_missing(files, tmp_path, monkeypatch):
     asked = []
     computed = elasticity._tensors
 
-    def counted(starts, *rest):
-        asked.extend(start.atoms for start in starts)
-        return computed(starts, *rest)
+    def counted(planned, *rest):
+        asked.extend(start.atoms for start, _ in planned)
+        return computed(planned, *rest)
 
     monkeypatch.setattr(elasticity, "_tensors", counted)
     again = respond_to_files("elastic", EMT, files, out, progress=False)
