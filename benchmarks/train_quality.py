@@ -1,12 +1,13 @@
 """Do we train as well as the codes that these networks come from? Test errors on equal terms, and CPU time.
 
-M3GNet by matgl's `MGLPotentialTrainer` and by `mlip train`, MACE by mace-torch's `mace_run_train` and by `mlip train`:
-the same network, frames, loss, batches, epochs and learning rate, on one CPU core, one after the other. The frames are
-those of a labeled extended XYZ file with at most --max-atoms atoms, each by itself in the training, validation or test
-set: they must be independent of each other, like random distortions, and not steps of a path.
+M3GNet by matgl's `MGLPotentialTrainer`, MACE by mace-torch's `mace_run_train`, NequIP by nequix's `train`, and each by
+`mlip train`: the same network, frames, loss, batches, epochs and learning rate, on one CPU core, one after the other.
+The frames are those of a labeled extended XYZ file with at most --max-atoms atoms, each by itself in the training,
+validation or test set: they must be independent of each other, like random distortions, and not steps of a path.
 
     taskset -c 0 python benchmarks/train_quality.py .../static/pbe_distorted_pypolymlp.extxyz.gz --out runs/quality \
-        --peer-python matgl=PYTHON --peer-python mace-torch=PYTHON --seeds 0 1 --report quality.md
+        --peer-python matgl=PYTHON --peer-python mace-torch=PYTHON --peer-python nequix=PYTHON --seeds 0 1 \
+        --report quality.md
 
 Trainings that are done are not done again; errors come from one and the same few lines for all.
 """
@@ -37,6 +38,7 @@ from mlip.data.schema import SPLITS
 from mlip.data.split import assign_split
 from mlip.models.m3gnet import matgl_config
 from mlip.models.mace import MACEConfig
+from mlip.models.nequip import NequIPConfig
 from mlip.training.recipe import DataRecipe, LossRecipe, Recipe, ScheduleRecipe, TrainRecipe
 from mlip.units import EV_PER_A3_IN_GPA
 
@@ -49,6 +51,16 @@ M3GNET |= {"energy": 1.0, "forces": 1.0, "stress": 0.1, "huber_delta": 0.01, "cl
 MACE = {"channels": 32, "max_l": 1, "learning_rate": 0.01, "weight_decay": 5e-7, "ema_decay": 0.99}
 MACE |= {"energy": 1.0, "forces": 100.0, "stress": 1.0, "clip_norm": 10.0}
 """mace-torch's defaults, as in recipes/mace-*.yaml, narrower; --ema."""
+NEQUIP = {
+    "hidden_irreps": "32x0e + 16x1o + 8x2e",
+    "lmax": 2,
+    "n_layers": 3,
+    "learning_rate": 0.01,
+    "weight_decay": 1e-3,
+}
+NEQUIP |= {"ema_decay": 0.999, "grad_clip_norm": 100.0, "warmup_epochs": 0.1, "warmup_factor": 0.2}
+NEQUIP |= {"energy_weight": 20.0, "force_weight": 20.0, "stress_weight": 5.0}
+"""recipes/nequix-mp.yaml, narrower and flatter."""
 
 
 class Task(NamedTuple):
@@ -158,6 +170,50 @@ def mace_recipe(task: Task) -> Recipe:
     )
 
 
+def nequip_recipe(task: Task) -> Recipe:
+    of = NEQUIP
+    n_batches = len(ase.io.read(task.frames / "train.extxyz", ":")) // task.batch_size
+    return Recipe(
+        data=DataRecipe(store=task.frames / "store.h5", workers=0),
+        model=NequIPConfig(
+            cutoff=CUTOFF,
+            hidden=of["hidden_irreps"],
+            max_ell=of["lmax"],
+            n_layers=of["n_layers"],
+            n_bessel=8,
+            cutoff_power=6,
+            radial_hidden=(64, 64),
+            norm=True,
+            skip="common",
+        ),
+        loss=LossRecipe(
+            kind="mae",
+            energy=of["energy_weight"],
+            forces=of["force_weight"],
+            forces_as="vectors",
+            stress=of["stress_weight"],
+            stress_unit="eV/A^3",
+        ),
+        train=TrainRecipe(
+            epochs=task.epochs,
+            batch_size=task.batch_size,
+            learning_rate=of["learning_rate"],
+            schedule=ScheduleRecipe(
+                kind="cosine",
+                warmup_steps=round(of["warmup_epochs"] * n_batches),
+                warmup_from=of["warmup_factor"],
+                final_fraction=1e-6 / of["learning_rate"],
+            ),
+            optimizer="muon",
+            weight_decay=of["weight_decay"],
+            clip_norm=of["grad_clip_norm"],
+            ema_decay=of["ema_decay"],
+            seed=task.seed,
+        ),
+        out=task.out / "run",
+    )
+
+
 def by_us(recipe_of: Callable[[Task], Recipe]) -> Callable[[Task, str], Trained]:
     def train(task: Task, _: str) -> Trained:
         recipe = recipe_of(task)
@@ -174,16 +230,20 @@ def by_us(recipe_of: Callable[[Task], Recipe]) -> Callable[[Task, str], Trained]
     return train
 
 
-def by_matgl(task: Task, python: str) -> Trained:
-    files = {split: str(task.frames / f"{split}.extxyz") for split in SPLITS}
-    predictions = task.out / "predictions.extxyz"
-    common = {"cutoff": CUTOFF, "epochs": task.epochs, "batch_size": task.batch_size, "seed": task.seed}
-    settings = M3GNET | common | files | {"out": str(task.out), "predictions": str(predictions)}
-    path = task.out / "settings.json"
-    path.write_text(json.dumps(settings))
-    seconds = run([python, SIDES / "matgl_train_side.py", path], task.out)
-    said = json.loads((task.out / "output.txt").read_text().splitlines()[-1])
-    return Trained(ase.io.read(predictions, ":"), said["parameters"], seconds, said["versions"])
+def by_a_side(script: str, of: dict[str, Any]) -> Callable[[Task, str], Trained]:
+    """Training by a script among the sides, with these settings and those of the task."""
+
+    def train(task: Task, python: str) -> Trained:
+        files = {split: str(task.frames / f"{split}.extxyz") for split in SPLITS}
+        predictions = task.out / "predictions.extxyz"
+        common = {"cutoff": CUTOFF, "epochs": task.epochs, "batch_size": task.batch_size, "seed": task.seed}
+        path = task.out / "settings.json"
+        path.write_text(json.dumps(of | common | files | {"out": str(task.out), "predictions": str(predictions)}))
+        run([python, SIDES / script, path], task.out)
+        said = json.loads((task.out / "output.txt").read_text().splitlines()[-1])
+        return Trained(ase.io.read(predictions, ":"), said["parameters"], said["cpu_seconds"], said["versions"])
+
+    return train
 
 
 def by_mace_torch(task: Task, python: str) -> Trained:
@@ -258,11 +318,15 @@ def cpu_seconds() -> float:
 
 
 CONTESTANTS: dict[tuple[str, str], Callable[[Task, str], Trained]] = {
-    ("M3GNet", "matgl"): by_matgl,
+    ("M3GNet", "matgl"): by_a_side("matgl_train_side.py", M3GNET),
     ("M3GNet", "mlip"): by_us(m3gnet_recipe),
     ("MACE", "mace-torch"): by_mace_torch,
     ("MACE", "mlip"): by_us(mace_recipe),
+    ("NequIP", "nequix"): by_a_side("nequix_train_side.py", NEQUIP),
+    ("NequIP", "mlip"): by_us(nequip_recipe),
 }
+NETWORKS = tuple(dict.fromkeys(network for network, _ in CONTESTANTS))
+PEERS = tuple(code for _, code in CONTESTANTS if code != "mlip")
 
 
 def errors(labeled: list[Atoms], predicted: list[Atoms]) -> dict[str, float]:
@@ -318,8 +382,8 @@ def mean_and_range(values: list[float], digits: int) -> str:
 
 def peer(text: str) -> tuple[str, str]:
     name, equals, path = text.partition("=")
-    if not equals or name not in ("matgl", "mace-torch"):
-        raise argparse.ArgumentTypeError("give matgl=PYTHON or mace-torch=PYTHON")
+    if not equals or name not in PEERS:
+        raise argparse.ArgumentTypeError(f"give NAME=PYTHON with a name of {', '.join(PEERS)}")
     return name, path
 
 
@@ -328,8 +392,8 @@ def main() -> None:
     parser.add_argument("data", type=Path, help="extended XYZ (.gz): energy, forces, stress; PBE")
     parser.add_argument("--out", type=Path, required=True, help="folder of frames, runs and results")
     parser.add_argument("--peer-python", type=peer, action="append", default=[], metavar="NAME=PYTHON")
-    parser.add_argument("--models", nargs="+", choices=("M3GNet", "MACE"), default=("M3GNet", "MACE"))
-    parser.add_argument("--codes", nargs="+", choices=("matgl", "mace-torch", "mlip"), help="default: all given")
+    parser.add_argument("--models", nargs="+", choices=NETWORKS, default=NETWORKS)
+    parser.add_argument("--codes", nargs="+", choices=(*PEERS, "mlip"), help="default: all given")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--epochs", type=int, default=40)
     parser.add_argument("--batch-size", type=int, default=4)

@@ -4,11 +4,13 @@
 
 Runs with matgl and its dependencies alone. The settings hold what both sides have in common, the extended XYZ files of
 the frames (labels as REF_energy, REF_forces, REF_stress) and the one to be written, with predictions as those files
-have labels. The last line of output is JSON: number of parameters, versions.
+have labels. The last line of output is JSON: number of parameters, versions, CPU seconds from the start to the trained
+network.
 """
 
 import json
 import sys
+import time
 from pathlib import Path
 
 import ase.io
@@ -104,9 +106,11 @@ def main() -> None:
     settings = json.loads(Path(sys.argv[1]).read_text())
     torch.set_num_threads(1)
     potential = train(settings).eval()
+    seconds = time.process_time()
     ase.io.write(settings["predictions"], [predicted(potential, atoms) for atoms in ase.io.read(settings["test"], ":")])
     count = sum(parameter.numel() for parameter in potential.model.parameters())
-    print(json.dumps({"parameters": count, "versions": versions("matgl", "torch", "lightning")}))
+    said = {"parameters": count, "cpu_seconds": seconds}
+    print(json.dumps(said | {"versions": versions("matgl", "torch", "lightning")}))
 
 
 if __name__ == "__main__":

@@ -143,7 +143,7 @@ class _Filling:
     """A batch being composed."""
 
     def __init__(self, programs: Programs, n_edge: float):
-        self.programs, self.room = programs, programs.room(n_edge)
+        self.programs, self.room, self.enough = programs, programs.room(n_edge), n_edge
         self.members: list[Relaxing] = []
         self.size = Shape(n_node=1, n_edge=0, n_graph=1)
         """Array shape that the batch needs, including padding."""
@@ -153,7 +153,7 @@ class _Filling:
 
     @property
     def is_full(self) -> bool:
-        return self.size.n_edge >= self.room.n_edge
+        return bool(self.members) and self.size.n_edge >= min(self.enough, self.room.n_edge)
 
     def take(self, relaxing: Relaxing) -> bool:
         """Add a structure if there is room, and return whether there was; the first one always fits."""
@@ -226,7 +226,7 @@ class _Queue:
         """Next batch: structures in progress, then waiting ones, the largest first and, when those no longer fit, the
         smallest. Also returns the structures that could not be started."""
         batch, failed = _Filling(self.programs, self._share()), []
-        self.ready = [relaxing for relaxing in self.ready if not batch.take(relaxing)]
+        self.ready = [relaxing for relaxing in self.ready if batch.is_full or not batch.take(relaxing)]
         take, put_back = self.waiting.popleft, self.waiting.appendleft
         while self.waiting and not batch.is_full:
             entering = take()

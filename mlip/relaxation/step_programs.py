@@ -6,6 +6,7 @@ Padding and compilations thus take about equal time, whatever follows (the ski r
 """
 
 import math
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -47,14 +48,15 @@ class Call(NamedTuple):
 
 
 class Programs:
-    """Programs of one model in one precision. Several threads may call `run`; the other methods are for a single
-    thread."""
+    """Programs of one model in one precision. Threads may share them; the choice of shapes then depends on who asks
+    first."""
 
     def __init__(self, model: nn.Module, dtype: str):
         self._model, self._dtype = model, dtype
         self._hardware = hardware()
         self._too_large = math.inf
         """Edges of the smallest shape that did not fit into memory."""
+        self._lock = threading.RLock()
         self._shapes: list[Shape] = []
         self._n_bytes: dict[Shape, int] = {}
         """Host memory that a program uses while running, bytes."""
@@ -68,11 +70,12 @@ class Programs:
 
     def stay_below(self, shape: Shape) -> None:
         """Limit batches to half the size of this shape, which did not fit into memory."""
-        self._too_large = min(self._too_large, shape.n_edge)
-        largest = max(min(self._hardware.largest_relaxation, shape.n_edge // 2), 1)
-        smallest = min(self._hardware.smallest_relaxation, largest)
-        self._hardware = replace(self._hardware, largest_relaxation=largest, smallest_relaxation=smallest)
-        self._shapes = [other for other in self._shapes if other.n_edge < shape.n_edge]
+        with self._lock:
+            self._too_large = min(self._too_large, shape.n_edge)
+            largest = max(min(self._hardware.largest_relaxation, shape.n_edge // 2), 1)
+            smallest = min(self._hardware.smallest_relaxation, largest)
+            self._hardware = replace(self._hardware, largest_relaxation=largest, smallest_relaxation=smallest)
+            self._shapes = [other for other in self._shapes if other.n_edge < shape.n_edge]
 
     def room(self, n_edge: float = math.inf) -> Shape:
         """Size up to which a batch of about `n_edge` edges is filled; that of a compiled program if possible."""
@@ -89,11 +92,12 @@ class Programs:
 
     def choose(self, needed: Shape) -> Shape:
         """Shape for a batch of this size: an existing one, or a new one that would have paid by now."""
-        existing = min((shape for shape in self._shapes if fits(needed, shape)), key=_cost, default=None)
-        if existing is None:
-            return self._with(self.tight(needed))
-        best = max(self._smaller(needed, existing), key=self._savings.__getitem__, default=existing)
-        return self._with(best) if self._savings[best] >= self._hardware.relaxation_compilation else existing
+        with self._lock:
+            existing = min((shape for shape in self._shapes if fits(needed, shape)), key=_cost, default=None)
+            if existing is None:
+                return self._with(self.tight(needed))
+            best = max(self._smaller(needed, existing), key=self._savings.__getitem__, default=existing)
+            return self._with(best) if self._savings[best] >= self._hardware.relaxation_compilation else existing
 
     def _with(self, shape: Shape) -> Shape:
         """Add a shape. The others are compared with it from now on, so that their savings start anew."""
@@ -103,8 +107,9 @@ class Programs:
 
     def count_waste(self, needed: Shape, shape: Shape, n_evaluations: int) -> None:
         """Record the padding of a batch of size `needed` that was evaluated in `shape`."""
-        for smaller in self._smaller(needed, shape):
-            self._savings[smaller] += n_evaluations * (_cost(shape) - _cost(smaller))
+        with self._lock:
+            for smaller in self._smaller(needed, shape):
+                self._savings[smaller] += n_evaluations * (_cost(shape) - _cost(smaller))
 
     def _smaller(self, needed: Shape, shape: Shape) -> list[Shape]:
         """Shapes for a batch of size `needed` that cost less than `shape`."""
@@ -154,7 +159,8 @@ class Programs:
 
     def _forget(self, shape: Shape) -> None:
         """Remove a shape whose program was released, so that it is no longer used for smaller batches."""
-        self._shapes = [other for other in self._shapes if other != shape]
+        with self._lock:
+            self._shapes = [other for other in self._shapes if other != shape]
 
 
 def _check_memory(program) -> int:

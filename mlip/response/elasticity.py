@@ -148,6 +148,7 @@ def elastic_tensors(
         options,
         plan=lambda start: _Plan.of(start.atoms, strains, options.symmetry),
         respond=lambda planned: _tensors(planned, opened, options),
+        meanwhile=not options.relax_ions,
     )
 
 

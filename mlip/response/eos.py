@@ -149,6 +149,7 @@ def equations_of_state(
         options,
         plan=lambda start: [strained(start.atoms, ratio ** (1 / 3) * np.eye(3)) for ratio in options.volumes],
         respond=lambda planned: _curves(planned, opened, options),
+        meanwhile=not (options.relax_ions or options.relax_shape),
     )
 
 

@@ -4,6 +4,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import islice
 from os import PathLike
 from typing import Any, TypeVar
 
@@ -60,6 +61,7 @@ def stream(
     plan: Callable[[Minimum], Plan],
     respond: Callable[[list[tuple[Minimum, Plan | None]]], Sequence[Result]],
     together: int = _TOGETHER,
+    meanwhile: bool = False,
 ) -> Iterator[tuple[int, Result]]:
     """Index and response of each structure, in no particular order.
 
@@ -70,17 +72,30 @@ def stream(
     Args:
         plan: returns what the host can prepare of one response, such as its strained copies; calls no potential.
         respond: returns the response of each minimum and its plan, which is None for minima that are not usable.
+        meanwhile: compute responses in a thread while other structures relax; for those that take seconds, because an
+            interrupt waits for them.
     """
-    together = 1 if isinstance(potential, ForeignPotential) else together
-    ended: list[_Planned] = []
-    with ThreadPoolExecutor(1) as pool:
-        for index, minimum in _minima(take_in(structures), potential, options):
-            ended.append(_Planned(index, minimum, pool.submit(plan, minimum) if minimum.is_usable else None))
-            if len(ended) == together:
-                yield from _responses(ended, respond)
-                ended = []
-        if ended:
-            yield from _responses(ended, respond)
+    is_foreign = isinstance(potential, ForeignPotential)
+    together = 1 if is_foreign else together
+    minima = _minima(take_in(structures), potential, options)
+    with ThreadPoolExecutor(1) as planner:
+        planned = (
+            _Planned(index, minimum, planner.submit(plan, minimum) if minimum.is_usable else None)
+            for index, minimum in minima
+        )
+        groups = _groups(planned, together)
+        if is_foreign or not meanwhile:
+            for group in groups:
+                yield from _responses(group, respond)
+            return
+        with ThreadPoolExecutor(1) as responder:
+            running = None
+            for group in groups:
+                if running is not None:
+                    yield from running.result()
+                running = responder.submit(_responses, group, respond)
+            if running is not None:
+                yield from running.result()
 
 
 @dataclass(frozen=True)
@@ -92,11 +107,18 @@ class _Planned:
     plan: Future | None
 
 
+def _groups(planned: Iterable[_Planned], size: int) -> Iterator[list[_Planned]]:
+    """The items as they come, `size` at a time."""
+    items = iter(planned)
+    while group := list(islice(items, size)):
+        yield group
+
+
 def _responses(
-    ended: list[_Planned], respond: Callable[[list[tuple[Minimum, Any]]], Sequence[Result]]
-) -> Iterator[tuple[int, Result]]:
-    found = respond([(one.minimum, one.plan.result() if one.plan else None) for one in ended])
-    yield from zip((one.index for one in ended), found, strict=True)
+    group: list[_Planned], respond: Callable[[list[tuple[Minimum, Any]]], Sequence[Result]]
+) -> list[tuple[int, Result]]:
+    found = respond([(one.minimum, one.plan.result() if one.plan else None) for one in group])
+    return list(zip((one.index for one in group), found, strict=True))
 
 
 def _minima(

@@ -86,13 +86,15 @@ def representatives(
     strains: Float[np.ndarray, "k 3 3"], group: Float[np.ndarray, "g 3 3"]
 ) -> tuple[Int[np.ndarray, " k"], Float[np.ndarray, "k 3 3"]]:
     """First strain that an operation of the group maps to each strain, and this operation: E = Q E' Q^T."""
+    norms = np.linalg.norm(strains, axis=(-2, -1))
+    tolerances = _SAME_STRAIN * np.maximum(norms, 1e-12)
     images = group[:, None] @ strains @ np.swapaxes(group, -1, -2)[:, None]
-    tolerances = _SAME_STRAIN * np.maximum(np.abs(strains).max(axis=(-2, -1)), 1e-12)
     chosen = np.arange(len(strains))
     operations = np.tile(np.eye(3), (len(strains), 1, 1))
     for k, strain in enumerate(strains):
-        same = (np.abs(images[:, :k] - strain) < tolerances[k]).all(axis=(-2, -1))
+        earlier = np.flatnonzero(np.abs(norms[:k] - norms[k]) < tolerances[k])
+        same = (np.abs(images[:, earlier] - strain) < tolerances[k]).all(axis=(-2, -1))
         if same.any():
-            first = int(same.any(axis=0).argmax())
-            chosen[k], operations[k] = first, group[same[:, first].argmax()]
+            place = int(same.any(axis=0).argmax())
+            chosen[k], operations[k] = earlier[place], group[same[:, place].argmax()]
     return chosen, operations
