@@ -12,7 +12,7 @@ from mlip.data import Store
 from mlip.training.recipe_file import load_recipe
 
 sys.path.append(str(Path(__file__).parents[1] / "benchmarks"))
-from train_quality import Task, errors, m3gnet_recipe, mace_recipe, read_frames, write_frames
+from train_quality import Task, errors, m3gnet_recipe, mace_recipe, nequip_recipe, read_frames, write_frames
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +58,7 @@ def test_a_stress_of_nine_components_is_compared_as_one_of_six(frames):
     assert errors(labeled, predicted) == pytest.approx({"energy": 1.0, "forces": 2.0, "stress": 0.0}, abs=1e-5)
 
 
-@pytest.mark.parametrize("recipe_of", [m3gnet_recipe, mace_recipe])
+@pytest.mark.parametrize("recipe_of", [m3gnet_recipe, mace_recipe, nequip_recipe])
 def test_recipes_are_read_back_as_they_were_written(recipe_of, frames, tmp_path):
     recipe = recipe_of(Task(frames, tmp_path, seed=0, epochs=2, batch_size=8))
     recipe.save(tmp_path / "recipe.yaml")

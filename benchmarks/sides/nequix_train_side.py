@@ -7,8 +7,8 @@ the frames (labels as REF_energy, REF_forces, REF_stress) and the one to be writ
 have labels. The last line of output is JSON: number of parameters, versions, CPU seconds from the start to the trained
 network.
 
-Four things of nequix are replaced, none of which changes what it computes: the logger, sixteen loader processes that
-wait busily, a function that JAX no longer has, and the random key, which is always zero.
+Five things of nequix are replaced, none of which changes what it computes: the logger, the reader of files, sixteen
+loader processes that wait busily, a function that JAX no longer has, and the random key, which is always zero.
 """
 
 import json
@@ -18,7 +18,6 @@ import types
 from functools import partial
 from pathlib import Path
 
-import ase.db
 import ase.io
 import jax
 import jax.numpy as jnp
@@ -55,23 +54,14 @@ def with_calculator(atoms: Atoms) -> Atoms:
     return copy
 
 
-def database(frames: Path, folder: Path) -> str:
-    """The frames of an extended XYZ file as a database that nequix reads."""
-    path = folder / f"{frames.stem}.db"
-    with ase.db.connect(path) as file:
-        for atoms in ase.io.read(frames, ":"):
-            file.write(with_calculator(atoms))
-    return str(path)
-
-
-def configuration(settings: dict, out: Path) -> dict:
+def configuration(settings: dict) -> dict:
     """Its configuration file: the keys of configs/nequix-mp-1.yml."""
     own = ("hidden_irreps", "lmax", "n_layers", "learning_rate", "weight_decay", "grad_clip_norm", "ema_decay")
     weights = ("energy_weight", "force_weight", "stress_weight")
     frames = ase.io.read(settings["train"], ":")
     return {name: settings[name] for name in (*own, *weights, "cutoff", "batch_size")} | {
-        "train_path": database(Path(settings["train"]), out),
-        "valid_path": database(Path(settings["val"]), out),
+        "train_path": settings["train"],
+        "valid_path": settings["val"],
         "atomic_numbers": sorted({int(number) for atoms in frames for number in atoms.numbers}),
         "n_epochs": settings["epochs"],
         "warmup_epochs": settings["warmup_epochs"],
@@ -88,6 +78,38 @@ def configuration(settings: dict, out: Path) -> dict:
         "loss_type": "mae",
         "log_every": 10**9,
     }
+
+
+def with_statistics(configuration: dict, dataset: type) -> dict:
+    """The configuration with what nequix measures on the training set, without which its checkpoints are not read."""
+    from nequix.data import average_atom_energies, dataset_stats
+
+    numbers = configuration["atomic_numbers"]
+    frames = dataset(configuration["train_path"], numbers, configuration["cutoff"], "jax")
+    energies = average_atom_energies(frames)
+    measured = {name: float(value) for name, value in dataset_stats(frames, energies).items()}
+    sizes = {name: int(value) for name, value in measured.items() if name.startswith("max")}
+    references = dict(zip(numbers, map(float, energies), strict=True))
+    return configuration | measured | sizes | {"atom_energies": references}
+
+
+def dataset_of_frames(dataset: type) -> type:
+    """Its dataset, of the frames of an extended XYZ file instead of an aselmdb."""
+    from nequix.data import atomic_numbers_to_indices, preprocess_graph
+
+    class Frames(dataset):
+        def __init__(self, file_path: str, atomic_numbers: list[int], cutoff: float, backend: str):
+            super().__init__(backend=backend)
+            self.atomic_indices, self.cutoff = atomic_numbers_to_indices(atomic_numbers), cutoff
+            self.frames = [with_calculator(atoms) for atoms in ase.io.read(file_path, ":")]
+
+        def __len__(self) -> int:
+            return len(self.frames)
+
+        def _get_graph_dict(self, index: int) -> dict:
+            return preprocess_graph(self.frames[index], self.atomic_indices, self.cutoff, True)
+
+    return Frames
 
 
 def in_process(loader: type) -> type:
@@ -109,6 +131,7 @@ def train(settings: dict, out: Path) -> Path:
     import nequix.data
     import nequix.train
 
+    nequix.train.AseDBDataset = dataset_of_frames(nequix.data.Dataset)
     nequix.data.DataLoader = in_process(nequix.data.DataLoader)
     nequix.train.DataLoader = partial(nequix.data.DataLoader, seed=settings["seed"])
     if not hasattr(jax, "device_put_replicated"):
@@ -118,7 +141,7 @@ def train(settings: dict, out: Path) -> Path:
     random_key = jax.random.key
     jax.random.key = lambda _: random_key(settings["seed"])
     path = out / "configuration.yaml"
-    path.write_text(yaml.safe_dump(configuration(settings, out)))
+    path.write_text(yaml.safe_dump(with_statistics(configuration(settings), nequix.train.AseDBDataset)))
     nequix.train.train(str(path))
     return out / "checkpoint.nqx"
 

@@ -4,6 +4,7 @@ Public data sets often consist of relaxed structures, for which F = 0 beats good
 little without its trivial baseline. The baselines are the sum of reference energies (E0), zero forces and zero stress.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
 from pathlib import Path
@@ -167,12 +168,22 @@ def evaluate_path(
         with Store(data) as store:
             frames = store_frames(store, split, functional)
             chosen = {material.functional for material in chosen_materials(store, split, functional)}
+            if not chosen:
+                raise _nothing_chosen(store, split, functional, where=str(data))
             errors.functional_note = _functional_note(potential, chosen, **options)
             return evaluate(potential, frames, dtype=dtype, errors=errors, where=str(data))
     if split is not None:
         raise MlipError("only a store has splits", where=str(data), fix="leave out --split")
     frames = _of_known_functional(potential, source_frames(data, functional, errors, keys), errors, **options)
     return evaluate(potential, frames, dtype=dtype, errors=errors, where=str(data))
+
+
+def _nothing_chosen(store: Store, split: str | None, functional: str | None, where: str) -> MlipError:
+    """Says which splits and functionals the store has."""
+    sizes = Counter(f"{material.split} ({material.functional})" for material in store.materials())
+    asked = "".join([f" in the split {split}" if split else "", f" of {functional}" if functional else ""])
+    had = ", ".join(f"{count} in {name}" for name, count in sizes.items()) or "none at all"
+    return MlipError(f"no material{asked}: the store has {had}", where=where)
 
 
 def _of_known_functional(

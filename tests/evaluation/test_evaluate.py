@@ -198,6 +198,16 @@ def test_only_the_frames_that_are_chosen_must_be_of_the_potentials_functional(po
         assert (of_pbe.n_frames, of_pbe.functional_note) == (1, None)
 
 
+def test_what_a_store_has_is_told_if_nothing_is_chosen(potential, of_pbesol):
+    if of_pbesol.suffix == ".h5":
+        with pytest.raises(
+            MlipError, match=r"no material in the split val: the store has 1 in test \(PBE\), 5 in train"
+        ):
+            evaluate_path(potential, of_pbesol, split="val")
+        with pytest.raises(MlipError, match="no material of SCAN: "):
+            evaluate_path(potential, of_pbesol, functional="SCAN")
+
+
 @pytest.fixture
 def extxyz(tmp_path):
     images = []
