@@ -3,6 +3,7 @@ continue."""
 
 import hashlib
 from dataclasses import replace
+from typing import Any
 
 import jax
 import numpy as np
@@ -90,10 +91,15 @@ def structure_now(relaxing: Relaxing, potential: Evaluator, told: dict[str, str]
     }
     if atoms.cell.rank == 3 and not np.isnan(state.stress).any():  # NaN: the calculator gives no stress
         results["stress"] = voigt_from_tensor(relaxing.frame @ tensor_from_voigt(state.stress[0]) @ to_input)
+    attach_results(atoms, results, told)
+    return atoms
+
+
+def attach_results(atoms: Atoms, results: dict[str, Any], told: dict[str, str]) -> None:
+    """Give a structure a calculator with its results, and with the potential's `identity` for ASE's databases."""
     atoms.calc = SinglePointCalculator(atoms, **results)
     atoms.calc.name = "mlip"
     atoms.calc.parameters.update(potential=told)
-    return atoms
 
 
 def _how_collapsed(relaxing: Relaxing) -> str:

@@ -6,13 +6,13 @@ from collections.abc import Sequence
 import jraph
 import numpy as np
 from ase import Atoms
-from ase.calculators.singlepoint import SinglePointCalculator
 from jax.errors import JaxRuntimeError
 
 from mlip.errors import MlipError
 from mlip.graph.radius_graph import RadiusGraph
 from mlip.graph.stacked_structures import Structures
 from mlip.potential import Potential
+from mlip.relaxation.endings import attach_results, identity
 from mlip.relaxation.guards import MIN_APPROACH, collapsed_volume, radii_of
 from mlip.relaxation.queue import relax
 from mlip.relaxation.result import Reason, RelaxResult
@@ -30,10 +30,10 @@ def clamped(structures: Sequence[Atoms], potential: Potential, fmax: float, dtyp
     structures = list(structures)
     results: list[RelaxResult | None] = [None] * len(structures)
     ordinary = [k for k, atoms in enumerate(structures) if _is_ordinary(atoms)]
-    chosen = [structures[k] for k in ordinary]
+    chosen, told = [structures[k] for k in ordinary], identity(potential)
     for k, close, found in zip(ordinary, _close_pairs(chosen), _predicted(chosen, potential, dtype), strict=True):
         if _is_clearly_sound(structures[k], close, found):
-            results[k] = _result(structures[k], found, fmax)
+            results[k] = _result(structures[k], found, fmax, told)
     odd = [k for k, result in enumerate(results) if result is None]
     if odd:
         others = [structures[k] for k in odd]
@@ -83,10 +83,10 @@ def _is_clearly_sound(atoms: Atoms, close: jraph.GraphsTuple | MlipError, found:
     return bool((squares > limits**2).all())
 
 
-def _result(atoms: Atoms, found: dict, fmax: float) -> RelaxResult:
+def _result(atoms: Atoms, found: dict, fmax: float, told: dict[str, str]) -> RelaxResult:
     largest = float(np.sqrt((found["forces"] ** 2).sum(axis=1).max()))
     copy = atoms.copy()
-    copy.calc = SinglePointCalculator(copy, **{key: found[key] for key in ("energy", "forces", "stress")})
+    attach_results(copy, {key: found[key] for key in ("energy", "forces", "stress")}, told)
     reason = Reason.CONVERGED if largest < fmax else Reason.MAX_STEPS
     return RelaxResult(
         atoms=copy,

@@ -38,6 +38,7 @@ def test_results_are_those_of_a_relaxation_without_steps(potential, crystals, dt
             assert getattr(one, key) == pytest.approx(getattr(other, key), abs=tolerance, nan_ok=True), key
         for key, value in one.atoms.calc.results.items():
             np.testing.assert_allclose(value, other.atoms.calc.results[key], atol=tolerance)
+        assert one.atoms.calc.parameters == other.atoms.calc.parameters  # the potential's name, checksum, functional
     reasons = [one.reason for one in found[len(crystals) :]]
     assert reasons[:2] == ["collapsed", "isolated"]
     assert reasons[3:] == ["error", "error", "error", "error"]
